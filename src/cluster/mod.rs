@@ -1,0 +1,1 @@
+//! What the repository says: its files become one validated `Cluster` value.

@@ -1,0 +1,1 @@
+//! Helmfiles: what an operator wrote, as releases with their needs and hooks.

@@ -1,0 +1,3 @@
+//! Helm: the helmfile model, chart sources, the helm process.
+
+pub mod helmfile;

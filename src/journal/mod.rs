@@ -1,0 +1,1 @@
+//! The checkpoint: records, replay, lock, store.

@@ -1,0 +1,1 @@
+//! Children: pipes, memfd, process group, deadline, death with the parent.

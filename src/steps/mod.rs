@@ -1,0 +1,1 @@
+//! What each step does: the one room where engine and adapters meet.

@@ -1,0 +1,1 @@
+//! The Talos API client: maintenance mode and mTLS, dial address apart from identity.

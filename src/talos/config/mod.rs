@@ -1,0 +1,1 @@
+//! Machine configs: secrets bundle, generate, patch, validate.

@@ -1,0 +1,4 @@
+//! The Talos API and machine configs.
+
+pub mod client;
+pub mod config;

@@ -1,0 +1,1 @@
+//! Go templates and Jinja, for whoever needs them.

@@ -1,0 +1,1 @@
+//! Outside programs: find, check the version, provide.
