@@ -1,1 +1,16 @@
 //! Carries out a plan: order, parallelism, retry, cancellation. Knows no Talos and no Helm.
+//!
+//! [`machine`] decides, as a pure function `(state, event) -> (state, commands)`; [`runner`] does what it is told and
+//! feeds back what happened. [`event`] is what the readers of a run (terminal, JSON lines, `status`) see.
+
+pub mod event;
+pub mod machine;
+mod runner;
+mod step;
+
+pub use event::{Event, EventKind, Outcome, RunOutcome, Subscriber};
+pub use runner::{Engine, RunReport, StopSignal};
+pub use step::{ErrorClass, Memory, Observation, Step, StepContext, StepError, StepSet};
+
+#[cfg(test)]
+mod tests;

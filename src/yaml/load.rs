@@ -133,7 +133,7 @@ impl Loader<'_> {
         let tag = tag.map(|tag| (tag.handle.as_str(), tag.suffix.as_str()));
         match tag {
             None | Some(("" | "!", "")) if style == ScalarStyle::Plain && tag.is_none() => Ok(scalar::plain(text)),
-            None | Some(("" | "!", "")) | Some((_, "str" | "binary")) => Ok(Value::String(text.to_owned())),
+            None | Some(("" | "!", "") | (_, "str" | "binary")) => Ok(Value::String(text.to_owned())),
             Some(("tag:yaml.org,2002:", "null" | "bool" | "int" | "float")) => Ok(scalar::plain(text)),
             Some((handle, suffix)) => Err(self.fail(at, format!("the tag {handle}{suffix} is not known here"))),
         }

@@ -1,0 +1,96 @@
+//! What the records add up to.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Entry, Identity, Record, RunEnd, RunId};
+use crate::plan::{Fingerprint, StepId};
+
+/// An effect that must not happen twice, as the journal knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prior {
+    /// What was intended, in the step's own words.
+    pub intent: serde_json::Value,
+    /// What came of it; absent when the run ended in between.
+    pub outcome: Option<serde_json::Value>,
+}
+
+/// The newest run on record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastRun {
+    pub run: RunId,
+    pub started: Timestamp,
+    pub identity: Identity,
+    pub end: Option<RunEnd>,
+    /// Steps of the plan, all of them.
+    pub plan: BTreeMap<StepId, Fingerprint>,
+    /// Steps that were done.
+    pub done: BTreeMap<StepId, Fingerprint>,
+    /// The last error of each step that failed and was not done later.
+    pub failed: BTreeMap<StepId, String>,
+}
+
+impl LastRun {
+    /// Whether there is something left to resume.
+    pub fn unfinished(&self) -> bool {
+        self.end != Some(RunEnd::Complete)
+    }
+}
+
+/// Everything that the journal says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct History {
+    pub last: Option<LastRun>,
+    /// Intents and outcomes of all runs, by step, oldest first.
+    pub priors: BTreeMap<StepId, Vec<Prior>>,
+}
+
+/// Reads the records, oldest first, into what they add up to.
+pub fn replay<'r>(records: impl IntoIterator<Item = &'r Record>) -> History {
+    let mut history = History::default();
+    for record in records {
+        match &record.entry {
+            Entry::RunStarted { identity, plan, .. } => {
+                history.last = Some(LastRun {
+                    run: record.run.clone(),
+                    started: record.at,
+                    identity: identity.clone(),
+                    end: None,
+                    plan: plan.clone(),
+                    done: BTreeMap::new(),
+                    failed: BTreeMap::new(),
+                });
+            }
+            Entry::Intent { step, intent } => {
+                history.priors.entry(step.clone()).or_default().push(Prior { intent: intent.clone(), outcome: None });
+            }
+            Entry::Concluded { step, outcome } => {
+                if let Some(prior) = history.priors.get_mut(step).and_then(|priors| priors.last_mut()) {
+                    prior.outcome = Some(outcome.clone());
+                }
+            }
+            entry => {
+                if let Some(last) = history.last.as_mut().filter(|last| last.run == record.run) {
+                    follow(last, entry);
+                }
+            }
+        }
+    }
+    history
+}
+
+fn follow(last: &mut LastRun, entry: &Entry) {
+    match entry {
+        Entry::StepDone { step, fingerprint } => {
+            last.failed.remove(step);
+            last.done.insert(step.clone(), fingerprint.clone());
+        }
+        Entry::StepFailed { step, error } => {
+            last.failed.insert(step.clone(), error.clone());
+        }
+        Entry::RunEnded { end } => last.end = Some(*end),
+        _ => {}
+    }
+}
