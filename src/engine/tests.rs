@@ -225,13 +225,13 @@ fn drive(plan: &Plan, mut choices: impl Iterator<Item = u8>) -> (Vec<Command>, O
             match command {
                 Command::Observe { step, .. } => open.push(Input::Observed(
                     step.clone(),
-                    if luck % 8 == 0 { Err(failure(step)) } else { Ok(Observation::Missing(String::new())) },
+                    if luck.is_multiple_of(8) { Err(failure(step)) } else { Ok(Observation::Missing(String::new())) },
                 )),
                 Command::Apply { step, .. } => {
-                    open.push(Input::Applied(step.clone(), if luck % 4 == 0 { Err(failure(step)) } else { Ok(()) }))
+                    open.push(Input::Applied(step.clone(), if luck.is_multiple_of(4) { Err(failure(step)) } else { Ok(()) }))
                 }
                 Command::Gate { step, .. } => {
-                    open.push(Input::Gated(step.clone(), if luck % 8 == 0 { Err(failure(step)) } else { Ok(()) }))
+                    open.push(Input::Gated(step.clone(), if luck.is_multiple_of(8) { Err(failure(step)) } else { Ok(()) }))
                 }
                 Command::Backoff { step, .. } => open.push(Input::BackoffOver(step.clone())),
                 Command::End(outcome) => return (seen, Some(*outcome)),

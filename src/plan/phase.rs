@@ -1,6 +1,6 @@
 //! Phases: named parts of the way, read from `phases/*.yaml`. Phases are data, steps are code.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use include_dir::{Dir, include_dir};
@@ -45,9 +45,9 @@ impl Phases {
 
     fn ordered(specs: Vec<(Origin, PhaseSpec)>) -> Result<Self, Diagnostics> {
         let mut found = Diagnostics::default();
-        let names: BTreeMap<_, _> = specs.iter().map(|(_, spec)| (spec.name.clone(), ())).collect();
+        let names: BTreeSet<_> = specs.iter().map(|(_, spec)| spec.name.clone()).collect();
         for (origin, spec) in &specs {
-            for before in spec.after.iter().filter(|name| !names.contains_key(name)) {
+            for before in spec.after.iter().filter(|name| !names.contains(name)) {
                 found.push(Diagnostic::general(format!("{origin}: comes after `{before}`, which is no phase")));
             }
         }
