@@ -1,0 +1,105 @@
+//! `k8s-bootstrap.yaml`: where a repository's files lie when they do not lie where they usually do.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::yaml::{self, Diagnostic, Diagnostics, Fields, Node, Origin};
+
+/// What `k8s-bootstrap.yaml` says; everything is optional.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Registry host to the address that serves in its place.
+    pub mirrors: BTreeMap<String, String>,
+    pub clusters: BTreeMap<String, Paths>,
+}
+
+/// The paths of one cluster, relative to the repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Paths {
+    pub talos: Option<PathBuf>,
+    pub crds: Option<PathBuf>,
+    pub releases: Option<PathBuf>,
+    pub secrets: Vec<PathBuf>,
+}
+
+/// The file's name, in the repository's root.
+pub const FILE: &str = "k8s-bootstrap.yaml";
+
+impl Settings {
+    /// Reads the settings of a repository; none are the default.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake in the file, with its place.
+    pub fn read(root: &Path) -> Result<Self, Diagnostics> {
+        match std::fs::read_to_string(root.join(FILE)) {
+            Ok(text) => Self::parse(&Origin::new(FILE), &text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(Diagnostic::general(format!("cannot read {FILE}: {error}")).into()),
+        }
+    }
+
+    fn parse(origin: &Origin, text: &str) -> Result<Self, Diagnostics> {
+        let node = yaml::parse_one(origin, text)?;
+        let mut found = Diagnostics::default();
+        let mut fields = Fields::of(origin, &node, FILE, &mut found);
+        let mirrors = fields.get("mirrors").map(|node| mirrors(origin, node, &mut found)).unwrap_or_default();
+        let clusters = fields.get("clusters").map(|node| clusters(origin, node, &mut found)).unwrap_or_default();
+        fields.finish(&mut found);
+        found.into_result(Self { mirrors, clusters })
+    }
+}
+
+
+fn mirrors(origin: &Origin, node: &Node, found: &mut Diagnostics) -> BTreeMap<String, String> {
+    let Some(mapping) = node.as_mapping() else {
+        found.error(origin.at(node.at), "`mirrors` maps registry hosts to addresses");
+        return BTreeMap::new();
+    };
+    let mut mirrors = BTreeMap::new();
+    for entry in mapping.iter() {
+        match entry.value.as_str() {
+            Some(address) => {
+                mirrors.insert(entry.key.clone(), address.to_owned());
+            }
+            None => found.error(origin.at(entry.value.at), format!("the mirror of `{}` is no address", entry.key)),
+        }
+    }
+    mirrors
+}
+
+fn clusters(origin: &Origin, node: &Node, found: &mut Diagnostics) -> BTreeMap<String, Paths> {
+    let Some(mapping) = node.as_mapping() else {
+        found.error(origin.at(node.at), "`clusters` maps cluster names to their paths");
+        return BTreeMap::new();
+    };
+    let mut clusters = BTreeMap::new();
+    for entry in mapping.iter() {
+        let mut fields = Fields::of(origin, &entry.value, format!("cluster `{}`", entry.key), found);
+        let paths = Paths {
+            talos: fields.string("talos", found).map(PathBuf::from),
+            crds: fields.string("crds", found).map(PathBuf::from),
+            releases: fields.string("releases", found).map(PathBuf::from),
+            secrets: fields.strings("secrets", found).into_iter().map(PathBuf::from).collect(),
+        };
+        fields.finish(found);
+        clusters.insert(entry.key.clone(), paths);
+    }
+    clusters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mirrors_and_paths_are_read_and_unknown_keys_named() {
+        let origin = Origin::new(FILE);
+        let text = "mirrors: {ghcr.io: 'registry.lan:5000'}\nclusters:\n  blue: {talos: machines, crds: crds.yaml}\n";
+        let settings = Settings::parse(&origin, text).unwrap();
+        assert_eq!(settings.mirrors["ghcr.io"], "registry.lan:5000");
+        assert_eq!(settings.clusters["blue"].talos.as_deref(), Some(Path::new("machines")));
+        let found = Settings::parse(&origin, "mirors: {}\nclusters:\n  blue: {talso: x}\n").unwrap_err();
+        insta::assert_snapshot!(found, @"");
+    }
+}
