@@ -227,12 +227,12 @@ fn drive(plan: &Plan, mut choices: impl Iterator<Item = u8>) -> (Vec<Command>, O
                     step.clone(),
                     if luck.is_multiple_of(8) { Err(failure(step)) } else { Ok(Observation::Missing(String::new())) },
                 )),
-                Command::Apply { step, .. } => {
-                    open.push(Input::Applied(step.clone(), if luck.is_multiple_of(4) { Err(failure(step)) } else { Ok(()) }))
-                }
-                Command::Gate { step, .. } => {
-                    open.push(Input::Gated(step.clone(), if luck.is_multiple_of(8) { Err(failure(step)) } else { Ok(()) }))
-                }
+                Command::Apply { step, .. } => open.push(Input::Applied(
+                    step.clone(),
+                    if luck.is_multiple_of(4) { Err(failure(step)) } else { Ok(()) },
+                )),
+                Command::Gate { step, .. } => open
+                    .push(Input::Gated(step.clone(), if luck.is_multiple_of(8) { Err(failure(step)) } else { Ok(()) })),
                 Command::Backoff { step, .. } => open.push(Input::BackoffOver(step.clone())),
                 Command::End(outcome) => return (seen, Some(*outcome)),
                 _ => {}

@@ -1,1 +1,19 @@
-//! Machine configs: secrets bundle, generate, patch, validate.
+//! Machine configs: secrets bundle, generate, patch, and what an operator's folder says.
+//!
+//! A config is a list of documents, and documents are opaque: what this room does not know passes through unchanged.
+
+mod bundle;
+mod document;
+mod generate;
+mod merge;
+mod pki;
+pub mod talconfig;
+
+pub use bundle::{BundleError, CertificateAndKey, SecretsBundle};
+pub use document::{Documents, parse_documents};
+pub use generate::{Contract, Generate, Role, generate};
+pub use merge::{MergeError, merge};
+pub use pki::{AdminIdentity, KubernetesAdmin, PkiError, ca_fingerprint, kubeconfig, talosconfig};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use x509_parser::prelude::FromDer;
+
+use super::*;
+use crate::yaml::Origin;
+
+fn bundle() -> SecretsBundle {
+    SecretsBundle::generate(Timestamp::now()).unwrap()
+}
+
+#[test]
+fn a_fresh_bundle_is_read_back_and_issues_certificates_that_its_authority_signed() {
+    let bundle = bundle();
+    let text = secrecy::ExposeSecret::expose_secret(&bundle.to_yaml()).to_owned();
+    let again = SecretsBundle::parse(&Origin::new("talsecret.yaml"), &text).unwrap();
+    assert_eq!(ca_fingerprint(&again.os.certificate).unwrap(), ca_fingerprint(&bundle.os.certificate).unwrap());
+
+    let admin = AdminIdentity::issue(&again, Timestamp::now()).unwrap();
+    let der = |pem: &str| pem::parse(pem).unwrap().into_contents();
+    let (leaf, authority) = (der(&admin.certificate_pem), der(&admin.ca_pem));
+    let (_, leaf) = x509_parser::certificate::X509Certificate::from_der(&leaf).unwrap();
+    let (_, authority) = x509_parser::certificate::X509Certificate::from_der(&authority).unwrap();
+    leaf.verify_signature(Some(authority.public_key())).unwrap();
+    assert_eq!(leaf.subject().to_string(), "O=os:admin");
+    let usage = leaf.extended_key_usage().unwrap().unwrap().value;
+    assert!(usage.client_auth && !usage.server_auth && !usage.any, "Talos refuses anything but client use");
+}
+
+#[test]
+fn a_bundle_with_holes_is_refused_with_every_hole_and_no_value() {
+    let found = SecretsBundle::parse(
+        &Origin::new("talsecret.yaml"),
+        "cluster: {id: x}\nsecrets: {bootstraptoken: t0psecret}\ntrustdinfo: {token: y}\ncerts: {os: {crt: '%%', key: a}}\n",
+    )
+    .unwrap_err()
+    .to_string();
+    for hole in ["`secret`", "`etcd`", "`k8s`", "`k8saggregator`", "`k8sserviceaccount`", "`crt` is no base64"] {
+        assert!(found.contains(hole), "{hole} is not named in:\n{found}");
+    }
+    assert!(!found.contains("t0psecret"));
+}
+
+#[test]
+fn a_worker_gets_no_private_key_of_an_authority() {
+    let bundle = bundle();
+    let subnets = ["10.42.0.0/16".to_owned()];
+    let facts = Generate {
+        contract: Contract::V1_12,
+        cluster_name: "blue",
+        endpoint: "https://10.0.0.10:6443",
+        kubernetes_version: "1.35.0",
+        install_image: "ghcr.io/siderolabs/installer:v1.12.0",
+        install_disk: "/dev/sda",
+        dns_domain: "cluster.local",
+        pod_subnets: &subnets,
+        service_subnets: &subnets,
+        bundle: &bundle,
+    };
+    let worker = generate(&facts, Role::Worker);
+    assert_eq!(worker.0[0].pointer("/machine/ca/key"), Some(&json!("")));
+    assert_eq!(worker.0[0].pointer("/cluster/ca/key"), Some(&json!("")));
+    assert!(worker.0[0].pointer("/cluster/etcd").is_none());
+}
+
+fn talconfig_in(folder: &std::path::Path, text: &str) -> Result<talconfig::Talconfig, crate::yaml::Diagnostics> {
+    std::fs::write(folder.join("talconfig.yaml"), text).unwrap();
+    talconfig::read(folder, folder, &|_| None)
+}
+
+#[test]
+fn every_mistake_of_a_talconfig_is_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = talconfig_in(
+        folder.path(),
+        "clusterName: blue\nendpoint: https://10.0.0.10\ntalosVersion: v1.7.0\nnodez: 1\nnodes:\n\
+         - {hostname: a, ipAddress: 10.0.0.1, installDisk: /dev/sda, patches: ['@missing.yaml']}\n\
+         - {hostname: b, ipAddress: 10.0.0.1, installDisk: /dev/sda}\n\
+         - {hostname: c, ipAddress: '${ADDRESS}', installDisk: /dev/sda}\n",
+    )
+    .unwrap_err();
+    insta::assert_snapshot!(found, @r#"
+    talconfig.yaml:8:29: the variable `ADDRESS` is not defined
+      hint: define it in talenv.yaml beside the talconfig, or in the environment
+    talconfig.yaml:2:11: the endpoint `https://10.0.0.10` is not of the form https://HOST:PORT
+      hint: the Kubernetes API usually listens on port 6443
+    talconfig.yaml:3:15: Talos v1.7.0 is not supported; configs are written for 1.11, 1.12 and 1.13
+    talconfig.yaml:6:71: cannot read the patch missing.yaml: No such file or directory (os error 2)
+    talconfig.yaml:8:28: `` is no IP address
+    talconfig.yaml:4:1: the talconfig has a key `nodez`, which is not known
+    talconfig.yaml:7:3: node `b` has the address 10.0.0.1 of node `a` (talconfig.yaml:6:3)
+    talconfig.yaml: no node is a control plane
+      hint: set `controlPlane: true` on one, three or five nodes
+    "#);
+}
+
+#[test]
+fn a_patch_that_deletes_nothing_is_refused() {
+    let config = parse_documents(&Origin::new("config"), "machine: {a: 1}\n").unwrap();
+    let patch = parse_documents(&Origin::new("patch"), "machine: {b: {$patch: delete}}\n").unwrap();
+    assert_eq!(merge(&config, &patch).unwrap_err(), MergeError::NothingToDelete("machine.b".into()));
+    let patch = parse_documents(&Origin::new("patch"), "machine: {a: {$patch: replace}}\n").unwrap();
+    assert_eq!(merge(&config, &patch).unwrap_err(), MergeError::UnknownDirective("replace".into()));
+}
+
+fn config() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![any::<bool>().prop_map(|value| json!(value)), "[a-z]{1,4}".prop_map(|value| json!(value))];
+    let value = leaf.prop_recursive(3, 16, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 1..3).prop_map(|items| json!(items)),
+            prop::collection::btree_map("[a-d]", inner, 1..4).prop_map(|map| json!(map)),
+        ]
+    });
+    prop::collection::btree_map("[a-d]", value, 1..4).prop_map(|map| json!({"machine": map}))
+}
+
+proptest! {
+    #[test]
+    fn merging_an_empty_document_changes_nothing(config in config()) {
+        let config = Documents(vec![config]);
+        prop_assert_eq!(merge(&config, &Documents(vec![json!({})])).unwrap(), config);
+    }
+
+    #[test]
+    fn a_merge_into_nothing_is_the_patch(config in config()) {
+        let merged = merge(&Documents(vec![json!({})]), &Documents(vec![config.clone()])).unwrap();
+        prop_assert_eq!(merged, Documents(vec![config]));
+    }
+}
