@@ -1,0 +1,76 @@
+//! What can go wrong in a call, sorted by what follows from it.
+
+use std::net::IpAddr;
+
+use tonic::{Code, Status};
+
+/// What follows from a failed call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The node does not answer; it may be rebooting.
+    Unreachable,
+    /// The node refused our certificate, or we refused the node's: it may belong to another cluster.
+    Untrusted,
+    /// The node is not ready for this call yet.
+    NotYet,
+    /// What was asked for has been done before.
+    AlreadyDone,
+    /// The node refuses what was sent.
+    Refused,
+    /// The node does not offer this call in the state that it is in.
+    Unsupported,
+    /// Anything else.
+    Other,
+}
+
+/// A failed call to a node.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{call} on node {node} failed: {reason}")]
+pub struct ClientError {
+    pub node: IpAddr,
+    pub call: &'static str,
+    pub kind: Kind,
+    pub reason: String,
+}
+
+impl ClientError {
+    pub(super) fn new(node: IpAddr, call: &'static str, kind: Kind, reason: impl Into<String>) -> Self {
+        Self { node, call, kind, reason: reason.into() }
+    }
+
+    pub(super) fn from_status(node: IpAddr, call: &'static str, status: &Status) -> Self {
+        let reason = match status.code() {
+            Code::Unavailable | Code::Unknown if status.message().is_empty() => source_text(status),
+            _ => format!("{} ({:?})", status.message(), status.code()),
+        };
+        Self::new(node, call, kind(status), reason)
+    }
+}
+
+fn kind(status: &Status) -> Kind {
+    let text = source_text(status);
+    if ["certificate", "UnknownCA", "UnknownIssuer", "alert"].iter().any(|word| text.contains(word)) {
+        return Kind::Untrusted;
+    }
+    match status.code() {
+        Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => Kind::Unreachable,
+        Code::FailedPrecondition => Kind::NotYet,
+        Code::AlreadyExists => Kind::AlreadyDone,
+        Code::InvalidArgument | Code::PermissionDenied | Code::NotFound => Kind::Refused,
+        Code::Unimplemented => Kind::Unsupported,
+        Code::Unknown if text.contains("transport error") || text.contains("h2 protocol error") => Kind::Unreachable,
+        _ => Kind::Other,
+    }
+}
+
+/// The messages of an error and of everything behind it.
+pub(super) fn source_text(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut texts = vec![error.to_string()];
+    let mut current = error.source();
+    while let Some(source) = current {
+        texts.push(source.to_string());
+        current = source.source();
+    }
+    texts.dedup();
+    texts.join(": ")
+}
