@@ -1,1 +1,17 @@
 //! Children: pipes, memfd, process group, deadline, death with the parent.
+//!
+//! Every child runs in a process group of its own. On Linux it dies with this process, even at `kill -9`: it is started
+//! through a small re-exec of ourselves ([`guard`]) that asks the kernel for that and then becomes the program.
+
+mod command;
+mod daemon;
+pub mod guard;
+mod secret_file;
+mod spawner;
+
+pub use command::{Command, Error, Output, Stream};
+pub use daemon::Daemon;
+pub use secret_file::SecretFile;
+
+#[cfg(test)]
+mod tests;

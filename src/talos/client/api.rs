@@ -115,12 +115,7 @@ async fn machine_status(node: IpAddr, channel: Channel) -> Result<MachineStatus,
         .ok_or_else(|| ClientError::new(node, call, Kind::Other, "the machine status cannot be read"))
 }
 
-async fn apply(
-    node: IpAddr,
-    channel: Channel,
-    config: &str,
-    dry_run: bool,
-) -> Result<Applied, ClientError> {
+async fn apply(node: IpAddr, channel: Channel, config: &str, dry_run: bool) -> Result<Applied, ClientError> {
     let call = "apply configuration";
     let request = ApplyConfigurationRequest {
         data: config.as_bytes().to_vec(),

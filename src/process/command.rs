@@ -1,0 +1,271 @@
+//! A child that runs to its end.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::Child;
+
+use super::{guard, spawner};
+
+/// How much of a child's error output is kept for a message.
+const TAIL: usize = 4096;
+/// Between asking a cancelled child to end and making it.
+const GRACE: Duration = Duration::from_secs(5);
+/// How much a child may print before it is ended; a chart's manifests are a few MiB.
+const MAX_OUTPUT: u64 = 64 << 20;
+
+/// Which of a child's streams a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    Out,
+    Err,
+}
+
+type OnLine = Arc<dyn Fn(Stream, &str) + Send + Sync>;
+
+/// A program with its arguments. Arguments and environment never hold a secret; standard input may.
+#[derive(Clone)]
+pub struct Command {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, Option<OsString>)>,
+    folder: Option<PathBuf>,
+    input: Option<SecretString>,
+    deadline: Option<Duration>,
+    on_line: Option<OnLine>,
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Command")
+            .field("program", &self.program)
+            .field("arguments", &self.arguments)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a child that succeeded printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    pub stdout: Vec<u8>,
+    /// The last 4 KiB.
+    pub stderr: String,
+}
+
+/// Why a child did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("`{program}` could not be started: {source}")]
+    Start { program: String, source: std::io::Error },
+    #[error("`{program}` ended with {status}: {stderr}")]
+    Failed { program: String, status: String, stderr: String },
+    #[error("`{program}` was not done within {deadline:?} and was ended: {stderr}")]
+    Deadline { program: String, deadline: Duration, stderr: String },
+    #[error("`{program}` printed more than {MAX_OUTPUT} bytes and was ended")]
+    TooMuch { program: String },
+}
+
+impl Command {
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            arguments: vec![],
+            environment: vec![],
+            folder: None,
+            input: None,
+            deadline: None,
+            on_line: None,
+        }
+    }
+
+    #[must_use]
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    #[must_use]
+    pub fn args(mut self, arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), Some(value.into())));
+        self
+    }
+
+    #[must_use]
+    pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), None));
+        self
+    }
+
+    #[must_use]
+    pub fn current_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// Feeds `input` to the child's standard input by a pipe.
+    #[must_use]
+    pub fn stdin(mut self, input: SecretString) -> Self {
+        self.input = Some(input);
+        self
+    }
+
+    /// Ends the child when it takes longer.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Hands on every line that the child prints, as it prints it.
+    #[must_use]
+    pub fn on_line(mut self, on_line: impl Fn(Stream, &str) + Send + Sync + 'static) -> Self {
+        self.on_line = Some(Arc::new(on_line));
+        self
+    }
+
+    fn name(&self) -> String {
+        self.program.file_name().unwrap_or(OsStr::new("?")).to_string_lossy().into_owned()
+    }
+
+    /// The command as tokio starts it: in a group of its own, and through the guard where there is one.
+    pub(super) fn build(&self) -> tokio::process::Command {
+        let mut command = match guard::program() {
+            Some(own) => {
+                let mut command = tokio::process::Command::new(own);
+                command.arg(guard::SUBCOMMAND).arg(std::process::id().to_string()).arg(&self.program);
+                command
+            }
+            None => tokio::process::Command::new(&self.program),
+        };
+        command.args(&self.arguments).process_group(0).kill_on_drop(true);
+        for (name, value) in &self.environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        command
+    }
+
+    pub(super) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Runs the child to its end. Dropping the future ends the child and its process group.
+    ///
+    /// # Errors
+    ///
+    /// A child that cannot be started, fails, takes too long or prints too much.
+    pub async fn run(self) -> Result<Output, Error> {
+        let program = self.name();
+        let mut command = self.build();
+        command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let start = |source| Error::Start { program: program.clone(), source };
+        let mut child = Group(spawner::spawn(command).await.map_err(start)?);
+        let (Some(stdout), Some(stderr)) = (child.0.stdout.take(), child.0.stderr.take()) else {
+            return Err(start(std::io::Error::other("its output could not be taken")));
+        };
+        let feed = feed(child.0.stdin.take(), self.input.clone());
+        let collect = async {
+            let (out, tail, ()) = tokio::join!(
+                collect(stdout, Stream::Out, self.on_line.clone(), usize::MAX),
+                collect(stderr, Stream::Err, self.on_line.clone(), TAIL),
+                feed
+            );
+            (out, String::from_utf8_lossy(&tail).trim().to_owned(), child.0.wait().await)
+        };
+        let (stdout, stderr, status) = match self.deadline {
+            None => collect.await,
+            Some(deadline) => match tokio::time::timeout(deadline, collect).await {
+                Ok(done) => done,
+                Err(_) => {
+                    child.end().await;
+                    return Err(Error::Deadline { program, deadline, stderr: String::new() });
+                }
+            },
+        };
+        if stdout.len() as u64 >= MAX_OUTPUT {
+            return Err(Error::TooMuch { program });
+        }
+        match status {
+            Ok(status) if status.success() => Ok(Output { stdout, stderr }),
+            Ok(status) => Err(Error::Failed { program, status: status.to_string(), stderr }),
+            Err(source) => Err(Error::Start { program, source }),
+        }
+    }
+}
+
+async fn feed(stdin: Option<tokio::process::ChildStdin>, input: Option<SecretString>) {
+    if let (Some(mut stdin), Some(input)) = (stdin, input) {
+        // A child that does not want its input ends with an error of its own.
+        let _ = stdin.write_all(input.expose_secret().as_bytes()).await;
+    }
+}
+
+/// Reads a stream to its end, keeping the last `keep` bytes.
+async fn collect(
+    stream: impl tokio::io::AsyncRead + Unpin,
+    which: Stream,
+    on_line: Option<OnLine>,
+    keep: usize,
+) -> Vec<u8> {
+    let mut reader = BufReader::new(stream.take(MAX_OUTPUT));
+    let (mut kept, mut line) = (Vec::new(), Vec::new());
+    while let Ok(count) = reader.read_until(b'\n', &mut line).await {
+        if count == 0 {
+            break;
+        }
+        if let Some(on_line) = &on_line {
+            on_line(which, String::from_utf8_lossy(&line).trim_end());
+        }
+        kept.append(&mut line);
+        if kept.len() > keep {
+            kept.drain(..kept.len() - keep);
+        }
+    }
+    kept
+}
+
+/// A child and all that it started, ended together.
+struct Group(Child);
+
+impl Group {
+    async fn end(&mut self) {
+        signal(&self.0, rustix::process::Signal::TERM);
+        if tokio::time::timeout(GRACE, self.0.wait()).await.is_err() {
+            signal(&self.0, rustix::process::Signal::KILL);
+            // It was killed; what is left is to collect it.
+            let _ = self.0.wait().await;
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        signal(&self.0, rustix::process::Signal::KILL);
+    }
+}
+
+/// Signals the process group of a child that has not been waited for; its number cannot have been reused.
+pub(super) fn signal(child: &Child, signal: rustix::process::Signal) {
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid {
+        // A group that has ended meanwhile needs no signal.
+        let _ = rustix::process::kill_process_group(pid, signal);
+    }
+}

@@ -1,0 +1,65 @@
+//! A child that runs until it is told to end.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::process::Child;
+
+use super::command::signal;
+use super::{Command, Error, spawner};
+
+/// Between asking a daemon to end and making it.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// A long-lived child whose output goes to a log file. It ends with this value, and with this process.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Command {
+    /// Starts the program as a daemon that logs to `log`.
+    ///
+    /// # Errors
+    ///
+    /// A log that cannot be written, a program that cannot be started.
+    pub async fn spawn_daemon(self, log: &Path) -> Result<Daemon, Error> {
+        let program = self.program().display().to_string();
+        let start = |source| Error::Start { program: program.clone(), source };
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(log).map_err(start)?;
+        let mut command = self.build();
+        command.stdin(Stdio::null());
+        command.stdout(file.try_clone().map_err(start)?).stderr(file);
+        let child = spawner::spawn(command).await.map_err(start)?;
+        Ok(Daemon { child, log: log.to_owned() })
+    }
+}
+
+impl Daemon {
+    /// Asks the program to end, insists after a while, and waits until it has.
+    pub async fn stop(mut self) {
+        signal(&self.child, Signal::TERM);
+        if tokio::time::timeout(GRACE, self.child.wait()).await.is_err() {
+            signal(&self.child, Signal::KILL);
+            // It was killed; what is left is to collect it.
+            let _ = self.child.wait().await;
+        }
+    }
+
+    /// The last lines of the log and the exit status, when the program ended by itself.
+    pub fn ended(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok().flatten()?;
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().rev().take(5).collect();
+        Some(format!("{status}: {}", lines.into_iter().rev().collect::<Vec<_>>().join(" | ")))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        signal(&self.child, Signal::KILL);
+    }
+}
