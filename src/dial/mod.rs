@@ -39,6 +39,11 @@ impl AddressMap {
         Self(map)
     }
 
+    /// Declared addresses with the ones that are dialled for them.
+    pub fn iter(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> {
+        self.0.iter().map(|(declared, dialled)| (*declared, *dialled))
+    }
+
     /// The address to dial for a declared one.
     pub fn dialled(&self, declared: IpAddr) -> IpAddr {
         self.0.get(&declared).copied().unwrap_or(declared)

@@ -1,1 +1,25 @@
 //! The rehearsal: simulated Talos nodes, a real control plane, kubelets, a registry, faults.
+//!
+//! The lab is the other side of the wire. It uses the lowest rooms and `proto/`, never the clients, so that a client's
+//! bug is not hidden by a server that shares it. It reads machine configs itself, issues every certificate out of what
+//! was *applied*, and starts real `etcd` and `kube-*` programs with them.
+
+mod control_plane;
+mod kubelet;
+mod machine;
+mod node;
+mod pki;
+mod record;
+mod scenario;
+mod socket;
+mod spec;
+mod world;
+
+pub use record::{Fact, Record, Recorder};
+pub use scenario::{Scenario, ScenarioError};
+pub use socket::{SocketError, ask_down, ask_status};
+pub use spec::{LabFile, NodeSpec, Spec, lab_folder};
+pub use world::{Lab, LabError, Status};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! Kubernetes: the real API server, controller manager and scheduler, started as Talos 1.12 starts them.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use super::certificates::{Files, client, server};
+use super::forward::Forward;
+use super::{ControlPlane, hostname_or, problem};
+use crate::lab::machine::MachineConfig;
+use crate::lab::node::Node;
+use crate::lab::pki::{Authority, Leaf};
+use crate::process::{Command, Daemon};
+use crate::yaml;
+
+/// Between two looks at `/readyz`, which offers no watch.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The one set of control-plane programs of a lab.
+#[derive(Debug)]
+pub(super) struct Kubernetes {
+    /// The machine that it runs on.
+    pub(super) on: IpAddr,
+    pub(super) daemons: Vec<Daemon>,
+}
+
+impl ControlPlane {
+    /// Starts Kubernetes on this machine, or forwards its API port to the machine that runs it.
+    pub(in crate::lab) async fn start_kubernetes(&self, node: &Node, config: &Arc<MachineConfig>) -> Result<(), String> {
+        let mut kubernetes = self.kubernetes.lock().await;
+        let own = self.mapped(node.address(), self.api_port);
+        if let Some(running) = &*kubernetes {
+            let forward = Forward::start(own, self.mapped(running.on, self.api_port)).await;
+            let forward = forward.map_err(|error| problem(node, "the API port", error))?;
+            self.forwards.lock().await.insert(node.address(), forward);
+            return Ok(());
+        }
+        let began = Instant::now();
+        let setup = Setup::write(self, node, config).await?;
+        let mut daemons = vec![setup.api_server(self, node, config).await?];
+        if let Some(vip) = self.vip {
+            let forward = Forward::start(self.mapped(vip.ip(), vip.port()), own).await;
+            let forward = forward.map_err(|error| problem(node, "the shared address", error))?;
+            self.forwards.lock().await.insert(node.address(), forward);
+        }
+        daemons.push(setup.controller_manager(self, node, config).await?);
+        daemons.push(setup.scheduler(self, node).await?);
+        *kubernetes = Some(Kubernetes { on: node.address(), daemons });
+        drop(kubernetes);
+        let client = ready(own, node, &setup).await?;
+        self.recorder.fact("api/ready", began);
+        self.client.send_replace(Some(client));
+        Ok(())
+    }
+}
+
+/// Waits until the API server says that it is ready.
+async fn ready(address: SocketAddr, node: &Node, setup: &Setup) -> Result<kube::Client, String> {
+    let uri = format!("https://{address}").parse().map_err(|error| problem(node, "the API address", error))?;
+    let mut access = kube::Config::new(uri);
+    let der = pem::parse(&setup.authority).map_err(|error| problem(node, "the Kubernetes CA", error))?;
+    access.root_cert = Some(vec![der.into_contents()]);
+    access.tls_server_name = Some(node.address().to_string());
+    access.auth_info.client_certificate_data = Some(STANDARD.encode(&setup.admin.certificate));
+    access.auth_info.client_key_data = Some(STANDARD.encode(&setup.admin.key).into());
+    let client = kube::Client::try_from(access).map_err(|error| problem(node, "the API client", error))?;
+    loop {
+        let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| error.to_string())?;
+        if client.request_text(request).await.is_ok() {
+            return Ok(client);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// The files of the control plane on one machine.
+struct Setup {
+    files: Files,
+    etcd: String,
+    etcd_files: Files,
+    authority: String,
+    admin: Leaf,
+    server: String,
+}
+
+impl Setup {
+    async fn write(control_plane: &ControlPlane, node: &Node, config: &MachineConfig) -> Result<Self, String> {
+        let (etcd, etcd_files) = control_plane.etcd_access(node).await?;
+        let files = Files::new(control_plane.folder.join("kubernetes").join(node.address().to_string()))?;
+        let authority = Authority::new(&config.kubernetes_ca.certificate, &config.kubernetes_ca.key)
+            .map_err(|reason| problem(node, "the Kubernetes CA", reason))?;
+        let front = Authority::new(&config.aggregator_ca.certificate, &config.aggregator_ca.key)
+            .map_err(|reason| problem(node, "the aggregator CA", reason))?;
+        files.write("ca.crt", &authority.certificate)?;
+        files.write("ca.key", &config.kubernetes_ca.key)?;
+        files.write("front-proxy-ca.crt", &front.certificate)?;
+        files.write("service-account.key", &config.service_account_key)?;
+        let (addresses, names) = control_plane.api_names(node, config);
+        files.issue(&authority, "apiserver", &server("kube-apiserver", addresses, names))?;
+        let masters = Some("system:masters");
+        files.issue(&authority, "kubelet-client", &client("apiserver-kubelet-client", masters))?;
+        files.issue(&front, "front-proxy-client", &client("front-proxy-client", None))?;
+        let admin = authority.issue(&client("admin", masters))?;
+        let server = format!("https://{}", control_plane.mapped(node.address(), control_plane.api_port));
+        let setup = Self { files, etcd, etcd_files, authority: authority.certificate.clone(), admin, server };
+        for name in ["kube-controller-manager", "kube-scheduler"] {
+            let leaf = authority.issue(&client(&format!("system:{name}"), None))?;
+            setup.files.write(&format!("{name}.kubeconfig"), &setup.kubeconfig(&leaf, &node.address().to_string())?)?;
+        }
+        setup.write_encryption(config)?;
+        setup.write_admission(config)?;
+        Ok(setup)
+    }
+
+    fn kubeconfig(&self, leaf: &Leaf, tls_server_name: &str) -> Result<String, String> {
+        kubeconfig("lab", &self.server, Some(tls_server_name), &self.authority, leaf)
+    }
+
+    /// Secrets are encrypted at rest with the config's key, as on Talos.
+    fn write_encryption(&self, config: &MachineConfig) -> Result<(), String> {
+        let mut providers = vec![];
+        if let Some(key) = &config.secretbox_key {
+            providers.push(json!({"secretbox": {"keys": [{"name": "key2", "secret": key}]}}));
+        }
+        providers.push(json!({"identity": {}}));
+        let encryption = json!({
+            "apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration",
+            "resources": [{"resources": ["secrets"], "providers": providers}],
+        });
+        self.files.write("encryption.yaml", &text(&encryption)?).map(|_| ())
+    }
+
+    fn write_admission(&self, config: &MachineConfig) -> Result<(), String> {
+        let admission = json!({
+            "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration",
+            "plugins": config.admission_control,
+        });
+        self.files.write("admission.yaml", &text(&admission)?).map(|_| ())
+    }
+
+    async fn api_server(
+        &self,
+        control_plane: &ControlPlane,
+        node: &Node,
+        config: &MachineConfig,
+    ) -> Result<Daemon, String> {
+        let (file, etcd) = (|name: &str| self.files.path(name), |name: &str| self.etcd_files.path(name));
+        let mapped = control_plane.addresses.dialled(node.address()).to_string();
+        let mut command = Command::new(&control_plane.programs.apiserver)
+            .args(["--advertise-address", &node.address().to_string(), "--bind-address", &mapped])
+            .args(["--secure-port", &control_plane.api_port.to_string()])
+            .args(["--etcd-servers", &self.etcd, "--etcd-cafile", &etcd("ca.crt")])
+            .args(["--etcd-certfile", &etcd("client.crt"), "--etcd-keyfile", &etcd("client.key")])
+            .args(["--client-ca-file", &file("ca.crt"), "--authorization-mode", "Node,RBAC"])
+            .args(["--tls-cert-file", &file("apiserver.crt"), "--tls-private-key-file", &file("apiserver.key")])
+            .args(["--kubelet-client-certificate", &file("kubelet-client.crt")])
+            .args(["--kubelet-client-key", &file("kubelet-client.key")])
+            .args(["--proxy-client-cert-file", &file("front-proxy-client.crt")])
+            .args(["--proxy-client-key-file", &file("front-proxy-client.key")])
+            .args(["--requestheader-client-ca-file", &file("front-proxy-ca.crt")])
+            .args(["--requestheader-allowed-names", "front-proxy-client"])
+            .args(["--requestheader-extra-headers-prefix", "X-Remote-Extra-"])
+            .args(["--requestheader-group-headers", "X-Remote-Group"])
+            .args(["--requestheader-username-headers", "X-Remote-User"])
+            .args(["--service-account-issuer", &config.endpoint, "--api-audiences", &config.endpoint])
+            .args(["--service-account-key-file", &file("service-account.key")])
+            .args(["--service-account-signing-key-file", &file("service-account.key")])
+            .args(["--service-cluster-ip-range", &config.service_subnets.join(",")])
+            .args(["--encryption-provider-config", &file("encryption.yaml")])
+            .args(["--enable-admission-plugins", "NodeRestriction", "--allow-privileged=true"])
+            .args(["--anonymous-auth=false", "--enable-bootstrap-token-auth=true", "--profiling=false"]);
+        if !config.admission_control.is_empty() {
+            command = command.args(["--admission-control-config-file", &file("admission.yaml")]);
+        }
+        self.start(command, node, "kube-apiserver").await
+    }
+
+    async fn controller_manager(
+        &self,
+        control_plane: &ControlPlane,
+        node: &Node,
+        config: &MachineConfig,
+    ) -> Result<Daemon, String> {
+        let file = |name: &str| self.files.path(name);
+        let command = Command::new(&control_plane.programs.controller_manager)
+            .args(["--allocate-node-cidrs=true", "--cluster-cidr", &config.pod_subnets.join(",")])
+            .args(["--service-cluster-ip-range", &config.service_subnets.join(",")])
+            .args(["--cluster-signing-cert-file", &file("ca.crt"), "--cluster-signing-key-file", &file("ca.key")])
+            .args(["--root-ca-file", &file("ca.crt"), "--use-service-account-credentials=true"])
+            .args(["--service-account-private-key-file", &file("service-account.key")])
+            .args(["--controllers", "*,tokencleaner"]);
+        self.start(self.component(command, control_plane, node, "kube-controller-manager"), node, "kube-controller-manager")
+            .await
+    }
+
+    async fn scheduler(&self, control_plane: &ControlPlane, node: &Node) -> Result<Daemon, String> {
+        let command = Command::new(&control_plane.programs.scheduler);
+        self.start(self.component(command, control_plane, node, "kube-scheduler"), node, "kube-scheduler").await
+    }
+
+    fn component(&self, command: Command, control_plane: &ControlPlane, node: &Node, name: &str) -> Command {
+        let kubeconfig = self.files.path(&format!("{name}.kubeconfig"));
+        let mapped = control_plane.addresses.dialled(node.address()).to_string();
+        command
+            .args(["--kubeconfig", &kubeconfig, "--authentication-kubeconfig", &kubeconfig])
+            .args(["--authorization-kubeconfig", &kubeconfig, "--bind-address", &mapped])
+            .args(["--leader-elect=false", "--profiling=false"])
+    }
+
+    async fn start(&self, command: Command, node: &Node, name: &str) -> Result<Daemon, String> {
+        let log = self.files.folder().join(format!("{name}.log"));
+        command.spawn_daemon(&log).await.map_err(|error| problem(node, name, error))
+    }
+}
+
+impl ControlPlane {
+    /// What the API server's certificate names: every address under which Talos would have it reached.
+    fn api_names(&self, node: &Node, config: &MachineConfig) -> (Vec<IpAddr>, Vec<String>) {
+        let mut addresses: Vec<IpAddr> = self.addresses.iter().map(|(declared, _)| declared).collect();
+        addresses.push(Ipv4Addr::LOCALHOST.into());
+        addresses.extend(self.vip.map(|vip| vip.ip()));
+        let first_service = config.service_subnets.first().and_then(|subnet| subnet.parse::<ipnet::IpNet>().ok());
+        addresses.extend(first_service.and_then(|subnet| subnet.hosts().next()));
+        let mut names: Vec<String> =
+            ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"]
+                .map(str::to_owned)
+                .to_vec();
+        names.push(hostname_or(config, node).to_owned());
+        for san in &config.api_server_sans {
+            match san.parse() {
+                Ok(address) => addresses.push(address),
+                Err(_) => names.push(san.clone()),
+            }
+        }
+        addresses.sort();
+        addresses.dedup();
+        (addresses, names)
+    }
+}
+
+fn text(value: &serde_json::Value) -> Result<String, String> {
+    yaml::to_string(value).map_err(|error| error.to_string())
+}
+
+fn kubeconfig(
+    name: &str,
+    server: &str,
+    tls_server_name: Option<&str>,
+    authority: &str,
+    leaf: &Leaf,
+) -> Result<String, String> {
+    let user = format!("admin@{name}");
+    let mut cluster = json!({"server": server, "certificate-authority-data": STANDARD.encode(authority)});
+    if let Some(tls_server_name) = tls_server_name {
+        cluster["tls-server-name"] = json!(tls_server_name);
+    }
+    text(&json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": user,
+        "clusters": [{"name": name, "cluster": cluster}],
+        "users": [{"name": user, "user": {
+            "client-certificate-data": STANDARD.encode(&leaf.certificate),
+            "client-key-data": STANDARD.encode(&leaf.key),
+        }}],
+        "contexts": [{"name": user, "context": {"cluster": name, "namespace": "default", "user": user}}],
+    }))
+}
+
+/// What the `Kubeconfig` call answers (Talos 1.12): a gzipped tar with one file and without an end-of-archive mark.
+pub(in crate::lab) fn kubeconfig_archive(config: &MachineConfig) -> Result<Vec<u8>, String> {
+    let authority = Authority::new(&config.kubernetes_ca.certificate, &config.kubernetes_ca.key)?;
+    let leaf = authority.issue(&client("admin", Some("system:masters")))?;
+    let content = kubeconfig(&config.cluster_name, &config.endpoint, None, &authority.certificate, &leaf)?;
+    let mut header = tar::Header::new_gnu();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o600);
+    let mut archive = || -> std::io::Result<Vec<u8>> {
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append_data(&mut header, "kubeconfig", content.as_bytes())?;
+        // Talos never closes its tar writer, so the two blocks that end an archive are missing.
+        let mut plain = builder.into_inner()?;
+        plain.truncate(plain.len() - 1024);
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::Write::write_all(&mut gzip, &plain)?;
+        gzip.finish()
+    };
+    archive().map_err(|error| error.to_string())
+}

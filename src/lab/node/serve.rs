@@ -1,0 +1,135 @@
+//! A machine's port: open with one TLS set-up, and really closed, connections and all, when the machine goes down.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::transport::server::Connected;
+
+use super::machine_service::Api;
+use super::{Node, PORT, tls};
+use crate::proto::cosi::resource::state_server::StateServer;
+use crate::proto::machine::machine_service_server::MachineServiceServer;
+use crate::proto::storage::storage_service_server::StorageServiceServer;
+use crate::proto::time::time_service_server::TimeServiceServer;
+
+/// Talos 1.12 `pkg/machinery/constants`.
+const MAX_MESSAGE: usize = 32 << 20;
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    pub(super) roles: Vec<String>,
+}
+
+/// Serves the machine's API until `down` is cancelled. Nothing answers on the port afterwards.
+pub(super) async fn serve(node: Arc<Node>, config: ServerConfig, down: CancellationToken) -> io::Result<()> {
+    let mapped = SocketAddr::new(node.world.addresses.dialled(node.address()), PORT);
+    let listener = TcpListener::bind(mapped).await?;
+    node.state.send_modify(|state| state.port_open = true);
+    let (connections, incoming) = tokio::sync::mpsc::channel(16);
+    let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), connections, down.clone()));
+    let api = Api::new(node.clone());
+    let served = tonic::transport::Server::builder()
+        .add_service(
+            MachineServiceServer::new(api.clone())
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(StateServer::new(api.clone()).max_encoding_message_size(MAX_MESSAGE))
+        .add_service(StorageServiceServer::new(api.clone()))
+        .add_service(TimeServiceServer::new(api))
+        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), down.clone().cancelled_owned())
+        .await;
+    down.cancel();
+    // The listener is closed when its task has ended.
+    let _ = accepting.await;
+    node.state.send_modify(|state| state.port_open = false);
+    served.map_err(io::Error::other)
+}
+
+async fn accept(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    connections: tokio::sync::mpsc::Sender<io::Result<Connection>>,
+    down: CancellationToken,
+) {
+    loop {
+        let stream = tokio::select! {
+            () = down.cancelled() => return,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(_) => continue,
+            },
+        };
+        let (acceptor, connections, down) = (acceptor.clone(), connections.clone(), down.clone());
+        tokio::spawn(async move {
+            // A peer without a certificate is turned away by the handshake itself; it is told there.
+            let accepted = tokio::select! {
+                () = down.cancelled() => return,
+                accepted = acceptor.accept(stream) => accepted,
+            };
+            let Ok(stream) = accepted else { return };
+            let presented = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first().cloned());
+            let Ok(roles) = presented.map_or(Ok(vec![]), |certificate| tls::roles(&certificate)) else { return };
+            let connection = Connection { stream, roles, down: Box::pin(down.cancelled_owned()), is_down: false };
+            // The server is gone when nobody takes the connection; so is the machine.
+            let _ = connections.send(Ok(connection)).await;
+        });
+    }
+}
+
+/// A connection that breaks when the machine goes down.
+pub(super) struct Connection {
+    stream: TlsStream<TcpStream>,
+    roles: Vec<String>,
+    down: Pin<Box<WaitForCancellationFutureOwned>>,
+    is_down: bool,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        Caller { roles: self.roles.clone() }
+    }
+}
+
+impl Connection {
+    fn poll_down(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        self.is_down = self.is_down || self.down.as_mut().poll(context).is_ready();
+        if self.is_down { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll_down(context)?;
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_down(context)?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_down(context)?;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,66 @@
+//! What a lab is made from, and what it says of itself.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::dial::AddressMap;
+
+/// A machine that is to be simulated. What it becomes is decided by the config that it is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSpec {
+    pub name: String,
+    /// The declared address.
+    pub address: IpAddr,
+}
+
+/// The world to simulate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    pub cluster: String,
+    pub nodes: Vec<NodeSpec>,
+    /// The address of the Kubernetes API, when it is an address and no node's own.
+    pub vip: Option<IpAddr>,
+    pub api_port: u16,
+    /// With a leading `v`.
+    pub talos_version: String,
+    /// Private; everything that the lab writes lies in it.
+    pub folder: PathBuf,
+}
+
+impl Spec {
+    /// Each declared address with its first octet replaced by 127.
+    pub fn address_map(&self) -> AddressMap {
+        AddressMap::loopback(self.nodes.iter().map(|node| node.address).chain(self.vip))
+    }
+}
+
+/// What a running lab tells those who come to it: `lab.json` in its folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabFile {
+    pub cluster: String,
+    pub pid: u32,
+    pub addresses: AddressMap,
+}
+
+/// The folder of a cluster's lab below the state directory.
+pub fn lab_folder(state: &Path, cluster: &str) -> PathBuf {
+    state.join("labs").join(cluster)
+}
+
+impl LabFile {
+    const NAME: &'static str = "lab.json";
+
+    /// # Errors
+    ///
+    /// When there is no lab in `folder`.
+    pub fn read(folder: &Path) -> std::io::Result<Self> {
+        let text = std::fs::read_to_string(folder.join(Self::NAME))?;
+        serde_json::from_str(&text).map_err(std::io::Error::from)
+    }
+
+    pub(super) fn write(&self, folder: &Path) -> std::io::Result<()> {
+        std::fs::write(folder.join(Self::NAME), serde_json::to_string_pretty(self)?)
+    }
+}

@@ -1,0 +1,154 @@
+//! The lab's life: machines, control plane, control socket.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+
+use super::control_plane::{ControlPlane, Programs};
+use super::node::{Node, World, resources};
+use super::record::{Record, Recorder};
+use super::scenario::Scenario;
+use super::spec::{LabFile, Spec};
+use crate::tools::{self, Tool, Toolbox};
+
+/// Why a lab could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    #[error("a tool of the lab is missing: {0}")]
+    Tool(#[from] tools::Error),
+    #[error("the lab's folder {folder} cannot be used: {source}")]
+    Folder { folder: String, source: std::io::Error },
+}
+
+/// A machine as `lab status` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    pub name: String,
+    pub address: std::net::IpAddr,
+    pub role: String,
+    pub stage: String,
+    pub port_open: bool,
+}
+
+/// A lab as `lab status` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub cluster: String,
+    pub nodes: Vec<NodeStatus>,
+    pub api_ready: bool,
+    pub record: Record,
+}
+
+/// A running lab. Everything in it ends with it.
+#[derive(Debug)]
+pub struct Lab {
+    inner: Arc<Inner>,
+    tasks: JoinSet<()>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    spec: Spec,
+    nodes: Vec<Arc<Node>>,
+    control_plane: Arc<ControlPlane>,
+    recorder: Recorder,
+}
+
+impl Lab {
+    /// Starts the machines, all in maintenance mode, and the control socket.
+    ///
+    /// # Errors
+    ///
+    /// A tool that is nowhere, a folder that cannot be written.
+    pub async fn start(
+        spec: Spec,
+        scenario: Scenario,
+        toolbox: &Toolbox,
+        tell: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Self, LabError> {
+        let programs = programs(toolbox, tell).await?;
+        let folder_error = |source| LabError::Folder { folder: spec.folder.display().to_string(), source };
+        let recorder = Recorder::default();
+        let control_plane = Arc::new(ControlPlane::new(programs, &spec, recorder.clone()));
+        let world = World {
+            addresses: spec.address_map(),
+            scenario: Arc::new(scenario),
+            recorder: recorder.clone(),
+            control_plane: control_plane.clone(),
+            talos_version: spec.talos_version.clone(),
+        };
+        let nodes: Vec<Arc<Node>> =
+            spec.nodes.iter().map(|node| Arc::new(Node::new(node.clone(), world.clone()))).collect();
+        let inner = Arc::new(Inner { spec: spec.clone(), nodes: nodes.clone(), control_plane, recorder });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(super::socket::serve(inner.clone()).map_err(folder_error)?);
+        for node in nodes {
+            let mut open = node.state.subscribe();
+            tasks.spawn(async move {
+                if let Err(reason) = node.live().await {
+                    tracing::error!(%reason, "a machine stopped");
+                }
+            });
+            // The machine holds the sender; when it fails instead, its log says why.
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), open.wait_for(|state| state.port_open)).await;
+        }
+        let file =
+            LabFile { cluster: spec.cluster.clone(), pid: std::process::id(), addresses: spec.address_map() };
+        file.write(&spec.folder).map_err(folder_error)?;
+        Ok(Self { inner, tasks })
+    }
+
+    pub fn status(&self) -> Status {
+        self.inner.status()
+    }
+
+    pub fn spec(&self) -> &Spec {
+        &self.inner.spec
+    }
+
+    /// Ends every machine and every program of the lab.
+    pub async fn shut_down(mut self) {
+        self.tasks.shutdown().await;
+        self.inner.control_plane.shut_down().await;
+    }
+}
+
+impl Inner {
+    pub(super) fn folder(&self) -> &std::path::Path {
+        &self.spec.folder
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let nodes = self
+            .nodes
+            .iter()
+            .map(|node| {
+                let state = node.state.borrow();
+                NodeStatus {
+                    name: node.name().to_owned(),
+                    address: node.address(),
+                    role: resources::role_name(state.config.as_ref().map(|config| config.role)).to_owned(),
+                    stage: state.stage.name().to_owned(),
+                    port_open: state.port_open,
+                }
+            })
+            .collect();
+        Status {
+            cluster: self.spec.cluster.clone(),
+            nodes,
+            api_ready: self.control_plane.client.borrow().is_some(),
+            record: self.recorder.snapshot(),
+        }
+    }
+}
+
+async fn programs(toolbox: &Toolbox, tell: &(dyn Fn(&str) + Send + Sync)) -> Result<Programs, tools::Error> {
+    Ok(Programs {
+        etcd: toolbox.provide(Tool::Etcd, tell).await?.path,
+        etcdctl: toolbox.provide(Tool::Etcdctl, tell).await?.path,
+        apiserver: toolbox.provide(Tool::KubeApiserver, tell).await?.path,
+        controller_manager: toolbox.provide(Tool::KubeControllerManager, tell).await?.path,
+        scheduler: toolbox.provide(Tool::KubeScheduler, tell).await?.path,
+    })
+}
