@@ -1,1 +1,79 @@
 //! The command line: arguments in, exit code out, one file a command, no logic.
+
+mod args;
+mod exit;
+mod lab;
+mod output;
+mod plan;
+mod rehearse;
+mod render;
+mod run;
+mod secrets;
+mod setup;
+mod status;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+use exit::{Exit, Refusal};
+
+/// Parses the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let exit = if error.use_stderr() { Exit::WrongInput } else { Exit::Done };
+            // Help that nobody reads is no failure.
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    if let Some(Command::Child(child)) = &cli.command {
+        return become_child(child);
+    }
+    // Libraries log retries as errors; what the operator must know comes as an event.
+    let filter = tracing_subscriber::EnvFilter::try_from_env("K8S_BOOTSTRAP_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("k8s_bootstrap=warn"));
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::refuse(&Refusal::world(format!("cannot start: {error}"))).into(),
+    };
+    let result = runtime.block_on(dispatch(cli));
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    result.unwrap_or_else(|refusal| output::refuse(&refusal)).into()
+}
+
+async fn dispatch(cli: Cli) -> Result<Exit, Refusal> {
+    let common = &cli.common;
+    match cli.command {
+        Some(Command::Rehearse(args)) => rehearse::rehearse(common, args).await,
+        Some(Command::Lab(args)) => lab::lab(common, args.command).await,
+        Some(Command::Plan(args)) => plan::plan(common, args).await,
+        Some(Command::Status(args)) => status::status(common, args).await,
+        Some(Command::Render(args)) => render::render(common, args).await,
+        Some(Command::Tools(args)) => tools::tools(common, args.command).await,
+        Some(Command::Secrets(args)) => secrets::secrets(&args.command),
+        Some(Command::Child(_)) => Ok(Exit::WrongInput),
+        None => match cli.run.cluster.clone() {
+            Some(cluster) => run::run(common, &cluster, &cli.run).await,
+            None => Err(Refusal::input(Cli::command().render_help().to_string())),
+        },
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn become_child(child: &args::ChildArgs) -> ExitCode {
+    let Some((program, arguments)) = child.command.split_first() else { return Exit::WrongInput.into() };
+    let error = crate::process::guard::become_child(child.parent, program, arguments);
+    let name = program.display();
+    output::refuse(&Refusal::world(format!("{name} cannot be started: {error}"))).into()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn become_child(_child: &args::ChildArgs) -> ExitCode {
+    Exit::WrongInput.into()
+}

@@ -1,1 +1,105 @@
-//! What the repository says: its files become one validated `Cluster` value.
+//! What the repository says: its files become one validated [`Cluster`] value.
+
+mod settings;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::plan::{Phases, read_phases};
+use crate::talos::config::talconfig::{self, Talconfig};
+use crate::yaml::{Diagnostic, Diagnostics};
+
+pub use settings::{Paths, Settings};
+
+/// A cluster as its repository describes it. Reading it opens no secret and dials nothing.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    pub name: String,
+    pub root: PathBuf,
+    /// The folder with the Talos inputs.
+    pub talos: PathBuf,
+    pub talconfig: Talconfig,
+    pub phases: Phases,
+    pub settings: Settings,
+}
+
+impl Cluster {
+    /// Reads the cluster `name` of the repository at `root`. `environment` answers the variables that inputs name.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong in the files, all at once, each finding with its place.
+    pub fn read(root: &Path, name: &str, environment: &BTreeMap<String, String>) -> Result<Self, Diagnostics> {
+        let mut found = Diagnostics::default();
+        let settings = keep(Settings::read(root), &mut found).unwrap_or_default();
+        let paths = settings.clusters.get(name).cloned().unwrap_or_default();
+        let talos = root.join(paths.talos.clone().unwrap_or_else(|| Path::new("talos").join(name)));
+        if !talos.is_dir() {
+            return Err(unknown(root, name, &talos).into());
+        }
+        let phases = keep(read_phases(root), &mut found);
+        let lookup = |variable: &str| environment.get(variable).cloned();
+        let talconfig = keep(talconfig::read(root, &talos, &lookup), &mut found);
+        match (phases, talconfig) {
+            (Some(phases), Some(talconfig)) => found.into_result(Self {
+                name: name.to_owned(),
+                root: root.to_owned(),
+                talos,
+                talconfig,
+                phases,
+                settings,
+            }),
+            _ => Err(found),
+        }
+    }
+
+    /// The secrets bundle of the Talos inputs: its path, and whether SOPS has to open it.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn secrets_bundle(&self) -> Result<(PathBuf, bool), Diagnostic> {
+        let candidates = [("talsecret.sops.yaml", true), ("talsecret.yaml", false), ("secrets.yaml", false)];
+        let found =
+            candidates.iter().map(|(name, sops)| (self.talos.join(name), *sops)).find(|(path, _)| path.is_file());
+        found.ok_or_else(|| {
+            Diagnostic::general(format!("{} holds no secrets bundle", self.relative(&self.talos).display()))
+                .with_hint("expected is talsecret.sops.yaml, talsecret.yaml or secrets.yaml")
+        })
+    }
+
+    /// A path as the operator knows it.
+    pub fn relative<'p>(&self, path: &'p Path) -> &'p Path {
+        path.strip_prefix(&self.root).unwrap_or(path)
+    }
+}
+
+fn keep<T>(result: Result<T, Diagnostics>, found: &mut Diagnostics) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(more) => {
+            found.extend(more);
+            None
+        }
+    }
+}
+
+fn unknown(root: &Path, name: &str, talos: &Path) -> Diagnostic {
+    let looked = talos.strip_prefix(root).unwrap_or(talos).display().to_string();
+    let mut known: Vec<String> = std::fs::read_dir(root.join("talos"))
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok().filter(|entry| entry.path().is_dir()))
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    known.sort();
+    let hint = if known.is_empty() {
+        "run from the root of the repository that describes your clusters, or name it with -C".to_owned()
+    } else {
+        format!("this repository describes: {}", known.join(", "))
+    };
+    Diagnostic::general(format!("there is no cluster `{name}` here: {looked} is no folder")).with_hint(hint)
+}
+
+#[cfg(test)]
+mod tests;

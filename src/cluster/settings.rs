@@ -23,7 +23,7 @@ pub struct Paths {
 }
 
 /// The file's name, in the repository's root.
-pub const FILE: &str = "k8s-bootstrap.yaml";
+pub(super) const FILE: &str = "k8s-bootstrap.yaml";
 
 impl Settings {
     /// Reads the settings of a repository; none are the default.
@@ -49,7 +49,6 @@ impl Settings {
         found.into_result(Self { mirrors, clusters })
     }
 }
-
 
 fn mirrors(origin: &Origin, node: &Node, found: &mut Diagnostics) -> BTreeMap<String, String> {
     let Some(mapping) = node.as_mapping() else {

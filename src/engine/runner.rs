@@ -200,7 +200,13 @@ impl Engine {
 
     fn context(&self, step: &StepId, attempt: u32) -> StepContext {
         let (publisher, id) = (self.publisher.clone(), step.clone());
+        let told = Mutex::new(String::new());
         let tell = move |reason: &str| {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            if *told == reason {
+                return;
+            }
+            reason.clone_into(&mut told);
             publisher.publish(EventKind::Waiting { step: id.clone(), reason: reason.to_owned() });
         };
         let (journal, id) = (self.journal.clone(), step.clone());

@@ -1,1 +1,7 @@
-//! The Kubernetes API: server-side apply, readiness, watches.
+//! The Kubernetes API: who may dial where, readiness, watches.
+
+mod access;
+mod nodes;
+
+pub use access::{Access, AccessError, connect, readyz};
+pub use nodes::{NodeView, nodes, wait_registered};

@@ -68,7 +68,8 @@ async fn register(client: &kube::Client, node: &Node, config: &MachineConfig) ->
     });
     let params = PatchParams::apply(MANAGER).force();
     nodes.patch(&name, &params, &Patch::Apply(&object)).await?;
-    let status = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": status(node, config)});
+    let status =
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": status(node, config)});
     nodes.patch_status(&name, &params, &Patch::Apply(&status)).await?;
     Ok(())
 }

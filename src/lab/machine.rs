@@ -52,7 +52,10 @@ pub(super) struct MachineConfig {
 
 impl std::fmt::Debug for MachineConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MachineConfig").field("role", &self.role).field("hostname", &self.hostname).finish_non_exhaustive()
+        f.debug_struct("MachineConfig")
+            .field("role", &self.role)
+            .field("hostname", &self.hostname)
+            .finish_non_exhaustive()
     }
 }
 
@@ -146,7 +149,8 @@ impl Read<'_> {
         let endpoint = self.text("/cluster/controlPlane/endpoint");
         self.require(endpoint.starts_with("https://"), "a cluster control plane endpoint is required");
         let install = self.document.pointer("/machine/install");
-        let disk = install.is_some_and(|install| install.get("disk").is_some() || install.get("diskSelector").is_some());
+        let disk =
+            install.is_some_and(|install| install.get("disk").is_some() || install.get("diskSelector").is_some());
         self.require(disk, "an install disk or diskSelector must be specified");
         let control_plane = role == Role::ControlPlane;
         let hostname = documents
@@ -175,7 +179,11 @@ impl Read<'_> {
             kubernetes_ca,
             aggregator_ca: if control_plane { self.pair("/cluster/aggregatorCA") } else { Pair::default() },
             etcd_ca: if control_plane { self.pair("/cluster/etcd/ca") } else { Pair::default() },
-            service_account_key: if control_plane { self.decoded("/cluster/serviceAccount/key") } else { String::new() },
+            service_account_key: if control_plane {
+                self.decoded("/cluster/serviceAccount/key")
+            } else {
+                String::new()
+            },
             secretbox_key: Some(self.text("/cluster/secretboxEncryptionSecret")).filter(|key| !key.is_empty()),
             api_server_sans: self.list("/cluster/apiServer/certSANs"),
             admission_control: self

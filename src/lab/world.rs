@@ -91,10 +91,10 @@ impl Lab {
                 }
             });
             // The machine holds the sender; when it fails instead, its log says why.
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), open.wait_for(|state| state.port_open)).await;
+            let _ =
+                tokio::time::timeout(std::time::Duration::from_secs(5), open.wait_for(|state| state.port_open)).await;
         }
-        let file =
-            LabFile { cluster: spec.cluster.clone(), pid: std::process::id(), addresses: spec.address_map() };
+        let file = LabFile { cluster: spec.cluster.clone(), pid: std::process::id(), addresses: spec.address_map() };
         file.write(&spec.folder).map_err(folder_error)?;
         Ok(Self { inner, tasks })
     }

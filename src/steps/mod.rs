@@ -1,1 +1,119 @@
 //! What each step does: the one room where engine and adapters meet.
+//!
+//! [`plan`] turns a cluster into drafts and the code behind them, phase by phase; each other file is one kind of step.
+
+pub mod etcd;
+mod kubernetes_api;
+mod machine_config;
+mod preflight;
+mod site;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::engine::{Step, StepSet};
+use crate::plan::{Draft, Fingerprint, PhaseName, Plan, PlanError, Policy, StepId};
+use crate::talos::config::Role;
+use crate::talos::config::talconfig::Node;
+
+pub use site::{Site, SiteError};
+
+/// The plan of a cluster and the code of its steps.
+///
+/// # Errors
+///
+/// A graph that is no plan.
+pub fn plan(site: &Arc<Site>) -> Result<(Plan, StepSet), PlanError> {
+    let mut steps = Steps { drafts: Vec::new(), code: StepSet::new() };
+    let nodes = &site.cluster.talconfig.nodes;
+    let checked: Vec<StepId> = nodes.iter().map(|node| steps.preflight(site, node)).collect();
+    let configured: Vec<(Role, StepId)> =
+        nodes.iter().map(|node| (node.role, steps.machine_config(site, node, &checked))).collect();
+    let control_planes: Vec<StepId> =
+        configured.iter().filter(|(role, _)| *role == Role::ControlPlane).map(|(_, id)| id.clone()).collect();
+    let bootstrap = steps.add(
+        "etcd",
+        "etcd/bootstrap",
+        "start etcd on the first control plane, exactly once",
+        control_planes,
+        Fingerprint::builder().part("bootstrap").finish(),
+        Arc::new(etcd::Bootstrap::new(site.clone())),
+    );
+    steps.add(
+        "etcd",
+        "etcd/members",
+        "every control plane a voting member",
+        [bootstrap.clone()],
+        Fingerprint::builder().part("members").finish(),
+        Arc::new(etcd::Members::new(site.clone())),
+    );
+    let api = steps.add(
+        "kubernetes-api",
+        "kubernetes-api/ready",
+        "the API server answers; kubeconfig and talosconfig are written",
+        [bootstrap],
+        Fingerprint::builder().part("ready").finish(),
+        Arc::new(kubernetes_api::Ready::new(site.clone())),
+    );
+    let everywhere = configured.into_iter().map(|(_, id)| id).chain([api]);
+    steps.add(
+        "kubernetes-api",
+        "kubernetes-api/nodes",
+        "every node registered",
+        everywhere,
+        Fingerprint::builder().part("nodes").finish(),
+        Arc::new(kubernetes_api::Nodes::new(site.clone())),
+    );
+    Ok((Plan::new(&site.cluster.phases, steps.drafts)?, steps.code))
+}
+
+struct Steps {
+    drafts: Vec<Draft>,
+    code: StepSet,
+}
+
+impl Steps {
+    fn preflight(&mut self, site: &Arc<Site>, node: &Node) -> StepId {
+        self.add(
+            "preflight",
+            &format!("preflight/{}", node.hostname),
+            "the node answers and belongs to no other cluster",
+            [],
+            Fingerprint::builder().part(node.address.to_string()).finish(),
+            Arc::new(preflight::Reachable::new(site.clone(), node.clone())),
+        )
+    }
+
+    fn machine_config(&mut self, site: &Arc<Site>, node: &Node, needs: &[StepId]) -> StepId {
+        self.add(
+            "machine-config",
+            &format!("machine-config/{}", node.hostname),
+            "the node runs its config",
+            needs.to_vec(),
+            site.config_fingerprint(node),
+            Arc::new(machine_config::Configured::new(site.clone(), node.clone())),
+        )
+    }
+
+    fn add(
+        &mut self,
+        phase: &str,
+        id: &str,
+        title: &str,
+        needs: impl IntoIterator<Item = StepId>,
+        fingerprint: Fingerprint,
+        code: Arc<dyn Step>,
+    ) -> StepId {
+        let id = StepId::new(id);
+        self.drafts.push(Draft {
+            id: id.clone(),
+            phase: PhaseName::new(phase),
+            title: title.to_owned(),
+            needs: needs.into_iter().collect::<BTreeSet<_>>(),
+            fingerprint,
+            policy: Policy::default(),
+        });
+        self.code.insert(id.clone(), code);
+        id
+    }
+}

@@ -52,7 +52,7 @@ impl Files {
     }
 }
 
-pub(super) fn server<'s>(name: &'s str, addresses: Vec<IpAddr>, names: Vec<String>) -> Subject<'s> {
+pub(super) fn server(name: &str, addresses: Vec<IpAddr>, names: Vec<String>) -> Subject<'_> {
     Subject { name, organization: None, addresses, names, purpose: Use::Both, key: Key::Ecdsa }
 }
 

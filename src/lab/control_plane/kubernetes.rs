@@ -30,7 +30,11 @@ pub(super) struct Kubernetes {
 
 impl ControlPlane {
     /// Starts Kubernetes on this machine, or forwards its API port to the machine that runs it.
-    pub(in crate::lab) async fn start_kubernetes(&self, node: &Node, config: &Arc<MachineConfig>) -> Result<(), String> {
+    pub(in crate::lab) async fn start_kubernetes(
+        &self,
+        node: &Node,
+        config: &Arc<MachineConfig>,
+    ) -> Result<(), String> {
         let mut kubernetes = self.kubernetes.lock().await;
         let own = self.mapped(node.address(), self.api_port);
         if let Some(running) = &*kubernetes {
@@ -41,18 +45,21 @@ impl ControlPlane {
         }
         let began = Instant::now();
         let setup = Setup::write(self, node, config).await?;
-        let mut daemons = vec![setup.api_server(self, node, config).await?];
+        let api_server = setup.api_server(self, node, config).await?;
         if let Some(vip) = self.vip {
             let forward = Forward::start(self.mapped(vip.ip(), vip.port()), own).await;
             let forward = forward.map_err(|error| problem(node, "the shared address", error))?;
             self.forwards.lock().await.insert(node.address(), forward);
         }
-        daemons.push(setup.controller_manager(self, node, config).await?);
-        daemons.push(setup.scheduler(self, node).await?);
-        *kubernetes = Some(Kubernetes { on: node.address(), daemons });
+        *kubernetes = Some(Kubernetes { on: node.address(), daemons: vec![api_server] });
         drop(kubernetes);
         let client = ready(own, node, &setup).await?;
         self.recorder.fact("api/ready", began);
+        // They end when the API refuses them, and a kubelet would start them again until it no longer does.
+        let others = [setup.controller_manager(self, node, config).await?, setup.scheduler(self, node).await?];
+        if let Some(running) = &mut *self.kubernetes.lock().await {
+            running.daemons.extend(others);
+        }
         self.client.send_replace(Some(client));
         Ok(())
     }
@@ -193,8 +200,12 @@ impl Setup {
             .args(["--root-ca-file", &file("ca.crt"), "--use-service-account-credentials=true"])
             .args(["--service-account-private-key-file", &file("service-account.key")])
             .args(["--controllers", "*,tokencleaner"]);
-        self.start(self.component(command, control_plane, node, "kube-controller-manager"), node, "kube-controller-manager")
-            .await
+        self.start(
+            self.component(command, control_plane, node, "kube-controller-manager"),
+            node,
+            "kube-controller-manager",
+        )
+        .await
     }
 
     async fn scheduler(&self, control_plane: &ControlPlane, node: &Node) -> Result<Daemon, String> {
@@ -225,10 +236,15 @@ impl ControlPlane {
         addresses.extend(self.vip.map(|vip| vip.ip()));
         let first_service = config.service_subnets.first().and_then(|subnet| subnet.parse::<ipnet::IpNet>().ok());
         addresses.extend(first_service.and_then(|subnet| subnet.hosts().next()));
-        let mut names: Vec<String> =
-            ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"]
-                .map(str::to_owned)
-                .to_vec();
+        let mut names: Vec<String> = [
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+            "localhost",
+        ]
+        .map(str::to_owned)
+        .to_vec();
         names.push(hostname_or(config, node).to_owned());
         for san in &config.api_server_sans {
             match san.parse() {

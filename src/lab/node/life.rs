@@ -31,7 +31,8 @@ impl Node {
         let mut state = self.state.subscribe();
         let configured = async {
             // The sender lives in this very node, so the wait cannot fail.
-            let config = state.wait_for(|state| state.config.is_some()).await.ok().and_then(|state| state.config.clone());
+            let config =
+                state.wait_for(|state| state.config.is_some()).await.ok().and_then(|state| state.config.clone());
             tokio::time::sleep(LAST_WORDS).await;
             down.cancel();
             config
@@ -86,11 +87,13 @@ impl Node {
 
     /// What a machine does besides answering; never ends by itself.
     async fn work(&self, config: &Arc<MachineConfig>) {
-        match config.role {
-            Role::Worker => self.stage(Stage::Running),
-            Role::ControlPlane => self.etcd(config).await,
-        }
-        kubelet::run(self, config).await;
+        let own = async {
+            match config.role {
+                Role::Worker => self.stage(Stage::Running),
+                Role::ControlPlane => self.etcd(config).await,
+            }
+        };
+        tokio::join!(own, kubelet::run(self, config));
     }
 
     async fn etcd(&self, config: &Arc<MachineConfig>) {
@@ -104,7 +107,7 @@ impl Node {
         if let Err(reason) = joined.await {
             self.service("etcd", "Failed", &reason);
             tracing::error!(node = self.name(), %reason, "etcd failed");
-            return std::future::pending().await;
+            return;
         }
         self.service("etcd", "Running", "Started task etcd");
         self.service_health("etcd", true, "");
@@ -112,7 +115,6 @@ impl Node {
         self.stage(Stage::Running);
         if let Err(reason) = control_plane.start_kubernetes(self, config).await {
             tracing::error!(node = self.name(), %reason, "the control plane failed");
-            std::future::pending::<()>().await;
         }
     }
 

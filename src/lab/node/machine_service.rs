@@ -47,14 +47,14 @@ impl Api {
         if self.in_maintenance() {
             return Err(Status::unimplemented("API is not implemented in maintenance mode"));
         }
-        self.authorize(access, request)?;
+        Self::authorize(access, request)?;
         match self.node.trouble(method) {
             Some(Trouble::NotYet) => Err(Status::failed_precondition("bootstrap is not available yet")),
             other => Ok(other),
         }
     }
 
-    fn authorize<T>(&self, access: Access, request: &Request<T>) -> Result<(), Status> {
+    fn authorize<T>(access: Access, request: &Request<T>) -> Result<(), Status> {
         let roles = request.extensions().get::<Caller>().map(|caller| caller.roles.as_slice()).unwrap_or_default();
         let enough = |role: &String| match access {
             Access::Admin => role == "os:admin",
@@ -79,18 +79,22 @@ impl Api {
         Err(Status::unimplemented(format!("{method} is only available on control plane nodes")))
     }
 
-    fn apply_in_maintenance(&self, request: &api::ApplyConfigurationRequest) -> Result<api::ApplyConfiguration, Status> {
+    fn apply_in_maintenance(
+        &self,
+        request: &api::ApplyConfigurationRequest,
+    ) -> Result<api::ApplyConfiguration, Status> {
         let mode = request.mode();
         if matches!(mode, Mode::NoReboot | Mode::Staged) {
             let text = format!("apply configuration --mode='{}' is not supported in maintenance mode", spelling(mode));
             return Err(Status::unimplemented(text));
         }
-        let config = MachineConfig::parse(&String::from_utf8_lossy(&request.data)).map_err(|rejection| match rejection {
-            Rejection::Parse(reason) => Status::unknown(format!("failed to parse config: {reason}")),
-            Rejection::Invalid(problems) => {
-                Status::invalid_argument(format!("configuration validation failed: {}", findings(&problems)))
-            }
-        })?;
+        let config =
+            MachineConfig::parse(&String::from_utf8_lossy(&request.data)).map_err(|rejection| match rejection {
+                Rejection::Parse(reason) => Status::unknown(format!("failed to parse config: {reason}")),
+                Rejection::Invalid(problems) => {
+                    Status::invalid_argument(format!("configuration validation failed: {}", findings(&problems)))
+                }
+            })?;
         let mut answer = api::ApplyConfiguration::default();
         if request.dry_run {
             answer.mode_details =
@@ -113,9 +117,8 @@ impl Api {
         let mut answer = api::ApplyConfiguration { mode: Mode::NoReboot.into(), ..Default::default() };
         if request.dry_run {
             let change = if same { "No changes." } else { "Config diff:\n(changed)" };
-            answer.mode_details = format!(
-                "Dry run summary:\nApplied configuration without a reboot (skipped in dry-run).\n{change}"
-            );
+            answer.mode_details =
+                format!("Dry run summary:\nApplied configuration without a reboot (skipped in dry-run).\n{change}");
             return Ok(answer);
         }
         answer.mode_details = "Applied configuration without a reboot".to_owned();
@@ -321,7 +324,7 @@ impl StorageService for Api {
     async fn disks(&self, request: Request<()>) -> Result<Response<DisksResponse>, Status> {
         self.node.world.recorder.call(self.node.name(), "Disks");
         if !self.in_maintenance() {
-            self.authorize(Access::Reader, &request)?;
+            Self::authorize(Access::Reader, &request)?;
         }
         let disk = Disk {
             size: 512 << 30,
@@ -342,8 +345,12 @@ impl TimeService for Api {
         self.admit("Time", Access::Reader, &request)?;
         let now = Timestamp::now();
         let stamp = prost_types::Timestamp { seconds: now.as_second(), nanos: now.subsec_nanosecond() };
-        let message =
-            Time { metadata: None, server: "time.cloudflare.com".to_owned(), localtime: Some(stamp), remotetime: Some(stamp) };
+        let message = Time {
+            metadata: None,
+            server: "time.cloudflare.com".to_owned(),
+            localtime: Some(stamp),
+            remotetime: Some(stamp),
+        };
         Ok(Response::new(TimeResponse { messages: vec![message] }))
     }
 }

@@ -99,14 +99,7 @@ impl Node {
         };
         let mine = world.scenario.faults.iter().filter(|fault| fault.node == spec.name);
         let faults = mine.map(|fault| (fault.clone(), AtomicU32::new(fault.times))).collect();
-        Self {
-            spec,
-            world,
-            state: watch::Sender::new(state),
-            bootstrap: Notify::new(),
-            reboot: Notify::new(),
-            faults,
-        }
+        Self { spec, world, state: watch::Sender::new(state), bootstrap: Notify::new(), reboot: Notify::new(), faults }
     }
 
     pub(super) fn name(&self) -> &str {

@@ -32,9 +32,10 @@ impl Api {
             ("MachineConfigs.config.talos.dev", "v1alpha1") => {
                 state.config.as_ref().map(|config| ("config", machine_config(&config.text)))
             }
-            ("MachineStatuses.runtime.talos.dev" | "Versions.runtime.talos.dev" | "MachineConfigs.config.talos.dev", _) => {
-                None
-            }
+            (
+                "MachineStatuses.runtime.talos.dev" | "Versions.runtime.talos.dev" | "MachineConfigs.config.talos.dev",
+                _,
+            ) => None,
             _ => return Err(Status::permission_denied(format!("resource type \"{kind}\" is not supported"))),
         };
         let (namespace, spec) =

@@ -86,7 +86,9 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 }
 
 fn builder() -> Result<rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier>, String> {
-    ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(|error| error.to_string())
+    ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())
 }
 
 fn with_h2(mut config: ServerConfig) -> ServerConfig {

@@ -36,14 +36,8 @@ pub fn read(
     let node = yaml::parse_one(&origin, &text)?;
     let mut reader = Reader { root, folder, origin: &origin, lookup: &lookup, found };
     let talconfig = reader.talconfig(&node);
-    match talconfig {
-        Some(talconfig) => {
-            check(&origin, &talconfig, &mut reader.found);
-            reader.found.into_result(talconfig)
-        }
-        None if reader.found.is_empty() => Err(Diagnostic::general(format!("{origin} describes no cluster")).into()),
-        None => Err(reader.found),
-    }
+    check(&origin, &talconfig, &mut reader.found);
+    reader.found.into_result(talconfig)
 }
 
 fn read_talenv(root: &Path, folder: &Path, found: &mut Diagnostics) -> BTreeMap<String, String> {
@@ -79,7 +73,7 @@ struct Reader<'r> {
 }
 
 impl Reader<'_> {
-    fn talconfig(&mut self, node: &YamlNode) -> Option<Talconfig> {
+    fn talconfig(&mut self, node: &YamlNode) -> Talconfig {
         let origin = self.origin.clone();
         let mut fields = Fields::of(&origin, node, "the talconfig", &mut self.found);
         let cluster_name = fields.required_string("clusterName", &mut self.found);
@@ -112,7 +106,7 @@ impl Reader<'_> {
             worker: fields.get("worker").map(|node| self.group(&origin, node)).unwrap_or_default(),
         };
         fields.finish(&mut self.found);
-        Some(talconfig)
+        talconfig
     }
 
     fn schedulable(&mut self, fields: &mut Fields<'_>) -> bool {

@@ -1,0 +1,186 @@
+//! The command line as types.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Takes bare Talos Linux nodes to a Kubernetes cluster that Flux manages, and can do so again after a disaster.
+#[derive(Debug, Parser)]
+#[command(
+    name = "k8s-bootstrap",
+    version,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true,
+    override_usage = "k8s-bootstrap [OPTIONS] <CLUSTER> [--resume]\n       k8s-bootstrap [OPTIONS] <COMMAND> …"
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Common {
+    /// The repository that describes the clusters.
+    #[arg(short = 'C', long, value_name = "DIR", default_value = ".", global = true)]
+    pub(super) directory: PathBuf,
+    /// Where journals, kubeconfigs and labs are kept.
+    #[arg(long, value_name = "DIR", env = "K8S_BOOTSTRAP_STATE_DIR", global = true)]
+    pub(super) state_dir: Option<PathBuf>,
+    /// Where outside programs are looked for first.
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(super) tools_dir: Option<PathBuf>,
+    /// How to print.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text", global = true)]
+    pub(super) output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct RunArgs {
+    /// The cluster to bootstrap, by its name in the repository.
+    pub(super) cluster: Option<String>,
+    /// Go on where an interrupted or failed run stopped, or adopt what is there.
+    #[arg(long)]
+    pub(super) resume: bool,
+    /// Run against the lab of this cluster (`k8s-bootstrap lab up`).
+    #[arg(long)]
+    pub(super) lab: bool,
+    /// Use the operator's own secrets, or placeholders (the default with --lab).
+    #[arg(long, value_name = "WHICH")]
+    pub(super) secrets: Option<SecretsArg>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum SecretsArg {
+    Real,
+    Placeholder,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the whole bootstrap against simulated nodes and a real Kubernetes control plane on this machine.
+    Rehearse(RehearseArgs),
+    /// The world of a rehearsal by itself.
+    Lab(LabArgs),
+    /// Print what a run would do; change nothing.
+    Plan(ClusterArgs),
+    /// Print where the last run stands and what the cluster says now.
+    Status(StatusArgs),
+    /// Print the machine configs as they would be applied, secrets masked.
+    Render(RenderArgs),
+    /// The outside programs that a run or a rehearsal needs.
+    Tools(ToolsArgs),
+    /// The secrets bundle of a cluster.
+    Secrets(SecretsArgs),
+    #[command(name = "__child", hide = true)]
+    Child(ChildArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct ClusterArgs {
+    /// The cluster, by its name in the repository.
+    pub(super) cluster: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct StatusArgs {
+    /// The cluster, by its name in the repository.
+    pub(super) cluster: String,
+    /// Ask the lab of this cluster.
+    #[arg(long)]
+    pub(super) lab: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct RenderArgs {
+    /// The cluster, by its name in the repository.
+    pub(super) cluster: String,
+    /// One node, by its hostname or address; every node when absent.
+    pub(super) node: Option<String>,
+}
+
+/// What a rehearsal's world is made of.
+#[derive(Debug, Clone, Args)]
+pub(super) struct WorldArgs {
+    /// A built-in scenario by name (`default`, `fast`) or a scenario file.
+    #[arg(long, value_name = "NAME|FILE", default_value = "default")]
+    pub(super) scenario: String,
+    /// Leave the lab's folder behind, for kubectl and talosctl.
+    #[arg(long)]
+    pub(super) keep: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct RehearseArgs {
+    /// The cluster to rehearse, by its name in the repository.
+    pub(super) cluster: String,
+    #[command(flatten)]
+    pub(super) world: WorldArgs,
+    /// Use the operator's own secrets, or placeholders.
+    #[arg(long, value_name = "WHICH", default_value = "placeholder")]
+    pub(super) secrets: SecretsArg,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct LabArgs {
+    #[command(subcommand)]
+    pub(super) command: LabCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum LabCommand {
+    /// Start the lab of a cluster and stay in the foreground until `lab down` or Ctrl-C.
+    Up {
+        cluster: String,
+        #[command(flatten)]
+        world: WorldArgs,
+    },
+    /// End the lab of a cluster, and every process in it.
+    Down { cluster: String },
+    /// Print the lab's nodes, members, calls and faults.
+    Status { cluster: String },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct ToolsArgs {
+    #[command(subcommand)]
+    pub(super) command: ToolsCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum ToolsCommand {
+    /// Print where each program was found, and in which version.
+    List,
+    /// Provide every program that a rehearsal needs: find, else download, else build it.
+    Install,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct SecretsArgs {
+    #[command(subcommand)]
+    pub(super) command: SecretsCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum SecretsCommand {
+    /// Print a fresh secrets bundle, to be encrypted with SOPS at once: `… secrets gen | sops encrypt …`.
+    Gen,
+}
+
+/// Not for people: becomes another program that dies with the process that started it.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ChildArgs {
+    pub(super) parent: u32,
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 1..)]
+    pub(super) command: Vec<std::ffi::OsString>,
+}

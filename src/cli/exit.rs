@@ -1,0 +1,70 @@
+//! Exit codes, which are a contract.
+
+use std::process::ExitCode;
+
+use crate::engine::RunOutcome;
+use crate::yaml::Diagnostics;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// Done, also when there was nothing to do.
+    Done = 0,
+    /// Failed part-way; resumable.
+    Failed = 1,
+    /// The command line or the files are wrong, as can be seen from them alone.
+    WrongInput = 2,
+    /// A precondition in the world does not hold.
+    WrongWorld = 3,
+    /// Another run holds the lock.
+    Locked = 4,
+    /// Asked to stop by a signal; resumable.
+    Stopped = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+impl From<RunOutcome> for Exit {
+    fn from(outcome: RunOutcome) -> Self {
+        match outcome {
+            RunOutcome::Complete => Self::Done,
+            RunOutcome::Failed => Self::Failed,
+            RunOutcome::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// A command that could not do its work, with everything that the operator needs to go on.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) exit: Exit,
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+impl Refusal {
+    pub(super) fn world(message: impl Into<String>) -> Self {
+        Self { exit: Exit::WrongWorld, message: message.into(), hint: None }
+    }
+
+    pub(super) fn input(message: impl Into<String>) -> Self {
+        Self { exit: Exit::WrongInput, message: message.into(), hint: None }
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<Diagnostics> for Refusal {
+    fn from(found: Diagnostics) -> Self {
+        let count = found.len();
+        let noun = if count == 1 { "mistake" } else { "mistakes" };
+        Self::input(format!("{count} {noun} in the inputs; nothing was changed\n{found}"))
+    }
+}

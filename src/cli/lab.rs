@@ -1,0 +1,112 @@
+//! `k8s-bootstrap lab up|down|status`: the world of a rehearsal by itself.
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::args::{Common, LabCommand, Output, WorldArgs};
+use super::exit::{Exit, Refusal};
+use super::output;
+use super::setup;
+use crate::cluster::Cluster;
+use crate::lab::{self, Lab, NodeSpec, Scenario, Spec, Status, lab_folder};
+
+pub(super) async fn lab(common: &Common, command: LabCommand) -> Result<Exit, Refusal> {
+    match command {
+        LabCommand::Up { cluster, world } => up(common, &cluster, &world).await,
+        LabCommand::Down { cluster } => down(common, &cluster).await,
+        LabCommand::Status { cluster } => status(common, &cluster).await,
+    }
+}
+
+/// Starts the lab of a cluster.
+pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs) -> Result<Lab, Refusal> {
+    let scenario = Scenario::load(&world.scenario).map_err(|error| Refusal::input(error.to_string()))?;
+    let folder = lab_folder(&setup::state_folder(common)?, &cluster.name);
+    if lab::ask_status(&folder).await.is_ok() {
+        return Err(Refusal {
+            exit: Exit::Locked,
+            message: format!("a lab of `{}` is up already", cluster.name),
+            hint: Some(format!("end it: k8s-bootstrap lab down {}", cluster.name)),
+        });
+    }
+    // What is left of a lab that was killed belongs to a world that is gone.
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)
+            .map_err(|error| Refusal::world(format!("{} cannot be cleared: {error}", folder.display())))?;
+    }
+    setup::make_private(&folder)?;
+    let talconfig = &cluster.talconfig;
+    let own = |address: &std::net::IpAddr| talconfig.nodes.iter().any(|node| node.address == *address);
+    let spec = Spec {
+        cluster: cluster.name.clone(),
+        nodes: talconfig
+            .nodes
+            .iter()
+            .map(|node| NodeSpec { name: node.hostname.clone(), address: node.address })
+            .collect(),
+        vip: talconfig.endpoint.address().filter(|address| !own(address)),
+        api_port: talconfig.endpoint.port,
+        talos_version: talconfig.talos_version.clone(),
+        folder,
+    };
+    let lab = Lab::start(spec, scenario, &setup::toolbox(common), &|line| output::say(line)).await;
+    lab.map_err(|error| Refusal::world(error.to_string()))
+}
+
+/// Ends a lab and removes its folder unless it is to be kept.
+pub(super) async fn end(lab: Lab, keep: bool) -> Result<(), Refusal> {
+    let folder = lab.spec().folder.clone();
+    lab.shut_down().await;
+    if keep {
+        output::say(&format!("kept: {}", folder.display()));
+        return Ok(());
+    }
+    std::fs::remove_dir_all(&folder)
+        .map_err(|error| Refusal::world(format!("{} cannot be removed: {error}", folder.display())))
+}
+
+async fn up(common: &Common, cluster: &str, world: &WorldArgs) -> Result<Exit, Refusal> {
+    let cluster = setup::cluster(common, cluster)?;
+    let fail = |error: std::io::Error| Refusal::world(format!("signals cannot be caught: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
+    let lab = start(common, &cluster, world).await?;
+    output::say(&format!(
+        "the lab of {} is up: {} machines in maintenance mode\nrun against it: k8s-bootstrap {} --lab",
+        cluster.name,
+        cluster.talconfig.nodes.len(),
+        cluster.name
+    ));
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    end(lab, world.keep).await?;
+    Ok(Exit::Done)
+}
+
+async fn down(common: &Common, cluster: &str) -> Result<Exit, Refusal> {
+    let folder = lab_folder(&setup::state_folder(common)?, cluster);
+    lab::ask_down(&folder).await.map_err(|error| Refusal::world(error.to_string()))?;
+    Ok(Exit::Done)
+}
+
+async fn status(common: &Common, cluster: &str) -> Result<Exit, Refusal> {
+    let folder = lab_folder(&setup::state_folder(common)?, cluster);
+    let status = lab::ask_status(&folder).await.map_err(|error| Refusal::world(error.to_string()))?;
+    output::data(&match common.output {
+        Output::Json => serde_json::to_string_pretty(&status).map_err(|error| Refusal::world(error.to_string()))?,
+        Output::Text => table(&status),
+    });
+    Ok(Exit::Done)
+}
+
+fn table(status: &Status) -> String {
+    let mut lines = vec![format!("{:<20} {:<16} {:<14} {:<12} PORT", "NODE", "ADDRESS", "ROLE", "STAGE")];
+    for node in &status.nodes {
+        let port = if node.port_open { "open" } else { "closed" };
+        lines.push(format!("{:<20} {:<16} {:<14} {:<12} {port}", node.name, node.address, node.role, node.stage));
+    }
+    lines.push(format!("API ready: {}", status.api_ready));
+    lines.push(format!("Bootstrap calls accepted: {}", status.record.bootstrap_accepted));
+    lines.join("\n")
+}

@@ -1,0 +1,138 @@
+//! `k8s-bootstrap CLUSTER [--resume]`: the bootstrap itself.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::args::{Common, RunArgs, SecretsArg};
+use super::exit::{Exit, Refusal};
+use super::output;
+use super::setup::{self, Place};
+use crate::engine::{Engine, RunOutcome, RunReport, StopSignal};
+use crate::journal::{Entry, FileStore, Identity, Journal, JournalError, Lock, LockError, RunId};
+use crate::plan::{PhaseName, Plan};
+use crate::secrets::Redactor;
+use crate::steps::{self, Site};
+
+/// What a run is asked for, by whichever command.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish<'w> {
+    pub(super) cluster: &'w str,
+    pub(super) place: Place,
+    pub(super) resume: bool,
+    pub(super) secrets: Option<SecretsArg>,
+}
+
+pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Result<Exit, Refusal> {
+    let place = if args.lab { Place::Lab } else { Place::Field };
+    let wish = Wish { cluster, place, resume: args.resume, secrets: args.secrets };
+    bootstrap(common, wish, &StopSignal::default()).await
+}
+
+/// Carries a run out and says how it ended.
+pub(super) async fn bootstrap(common: &Common, wish: Wish<'_>, stop: &StopSignal) -> Result<Exit, Refusal> {
+    let redactor = Redactor::default();
+    let site = setup::site(common, wish.cluster, wish.place, wish.secrets, wish.resume, &redactor).await?;
+    let (plan, steps) = steps::plan(&site).map_err(|error| Refusal::input(error.to_string()))?;
+    let command = format!("{}{}", wish.cluster, if wish.resume { " --resume" } else { "" });
+    let _lock = Lock::take(&site.folder.join("lock"), &command).map_err(lock_refusal)?;
+    let opened = FileStore::open(&site.folder.join("journal.jsonl")).map_err(journal_refusal)?;
+    let unfinished = opened.history.last.as_ref().filter(|last| last.unfinished());
+    if let Some(last) = unfinished.filter(|_| !wish.resume) {
+        return Err(Refusal::world(format!(
+            "run {} of `{}` is unfinished: {} of {} steps are done; nothing was changed",
+            last.run,
+            wish.cluster,
+            last.done.len(),
+            last.plan.len()
+        ))
+        .hint(format!("continue it: k8s-bootstrap {}{} --resume", wish.cluster, lab_flag(wish.place))));
+    }
+    if let Some(notice) = &opened.notice {
+        output::say(&format!("note: {notice}"));
+    }
+    let resumed = unfinished.is_some();
+    let mut journal = Journal::new(Box::new(opened.store), RunId::new(Timestamp::now()));
+    journal.append(started(&site, &plan, resumed)?).map_err(|error| {
+        Refusal::world(format!(
+            "the journal in {} cannot be written: {error}; nothing was changed",
+            site.folder.display()
+        ))
+        .hint("free space there, or name another folder with --state-dir")
+    })?;
+    let preflight: Vec<_> = plan.of_phase(&PhaseName::new("preflight")).map(|step| step.id.clone()).collect();
+    let subscriber = output::subscriber(common.output, &redactor);
+    let engine = Engine::new(plan, steps, journal, &opened.history, vec![subscriber], stop.clone());
+    let listening = tokio::spawn(listen(stop.clone()));
+    let report = engine.about(wish.cluster, resumed).run().await;
+    listening.abort();
+    let only_preflight = report.applied == 0 && report.failures.iter().all(|(step, _)| preflight.contains(step));
+    if report.outcome == RunOutcome::Failed && only_preflight {
+        return Ok(Exit::WrongWorld);
+    }
+    if report.outcome == RunOutcome::Complete {
+        summary(&site, &report);
+    }
+    Ok(report.outcome.into())
+}
+
+fn lab_flag(place: Place) -> &'static str {
+    if place == Place::Lab { " --lab" } else { "" }
+}
+
+fn started(site: &Arc<Site>, plan: &Plan, resumed: bool) -> Result<Entry, Refusal> {
+    let talos_ca = site.talos_ca().map_err(|error| Refusal::input(error.to_string()))?;
+    Ok(Entry::RunStarted {
+        tool: env!("CARGO_PKG_VERSION").to_owned(),
+        identity: Identity { name: site.cluster.name.clone(), cluster_id: None, talos_ca: Some(talos_ca) },
+        resumed,
+        plan: plan.steps().iter().map(|step| (step.id.clone(), step.fingerprint.clone())).collect(),
+    })
+}
+
+fn summary(site: &Site, report: &RunReport) {
+    let seconds = report.seconds;
+    let what = if report.applied == 0 {
+        format!("nothing to do: all {} steps hold", report.held)
+    } else {
+        format!("{} steps applied, {} held", report.applied, report.held)
+    };
+    output::say(&format!("{}: {what}   {seconds:.1}s", site.cluster.name));
+    output::say(&format!("kubeconfig   {}", site.kubeconfig_path().display()));
+    output::say(&format!("talosconfig  {}", site.talosconfig_path().display()));
+}
+
+/// The first Ctrl-C, or a SIGTERM, asks; the second insists.
+async fn listen(stop: StopSignal) {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        output::say("stopping at a safe point; again to stop at once");
+        stop.ask();
+    }
+}
+
+fn lock_refusal(error: LockError) -> Refusal {
+    match error {
+        LockError::Held { .. } => Refusal {
+            exit: Exit::Locked,
+            message: format!("{error}; nothing was changed"),
+            hint: Some("wait for it to end, or end it".to_owned()),
+        },
+        LockError::Io { .. } => {
+            Refusal::world(format!("{error}; nothing was changed")).hint("name another folder with --state-dir")
+        }
+    }
+}
+
+fn journal_refusal(error: JournalError) -> Refusal {
+    Refusal::world(format!("{error}; nothing was changed"))
+        .hint("move the file away to start a new record; a run then adopts what it finds, with --resume")
+}

@@ -1,0 +1,20 @@
+//! `k8s-bootstrap secrets gen`: a fresh secrets bundle.
+
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+
+use super::args::SecretsCommand;
+use super::exit::{Exit, Refusal};
+use super::output;
+use crate::talos::config::SecretsBundle;
+
+pub(super) fn secrets(command: &SecretsCommand) -> Result<Exit, Refusal> {
+    match command {
+        SecretsCommand::Gen => {
+            let bundle =
+                SecretsBundle::generate(Timestamp::now()).map_err(|error| Refusal::world(error.to_string()))?;
+            output::data(bundle.to_yaml().expose_secret());
+            Ok(Exit::Done)
+        }
+    }
+}

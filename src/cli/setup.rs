@@ -1,0 +1,159 @@
+//! From arguments to what commands work with: the cluster, its state folder, its secrets, the way to it.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+
+use super::args::{Common, SecretsArg};
+use super::exit::Refusal;
+use crate::cluster::Cluster;
+use crate::dial::Dialer;
+use crate::lab::{LabFile, lab_folder};
+use crate::secrets::{Redactor, sops};
+use crate::steps::Site;
+use crate::talos::config::SecretsBundle;
+use crate::tools::{Options, Tool, Toolbox};
+use crate::yaml::Origin;
+
+/// The world that a command works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Field,
+    Lab,
+}
+
+/// Where journals, kubeconfigs and labs are kept, unless an argument says otherwise.
+pub(super) fn state_folder(common: &Common) -> Result<PathBuf, Refusal> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    common
+        .state_dir
+        .clone()
+        .or_else(|| variable("XDG_STATE_HOME").map(|state| state.join("k8s-bootstrap")))
+        .or_else(|| variable("HOME").map(|home| home.join(".local/state/k8s-bootstrap")))
+        .ok_or_else(|| Refusal::world("neither XDG_STATE_HOME nor HOME is set").hint("name a folder with --state-dir"))
+}
+
+/// The folder of one cluster's run, made if need be and checked for being writable.
+pub(super) fn run_folder(common: &Common, cluster: &str, place: Place) -> Result<PathBuf, Refusal> {
+    let state = state_folder(common)?;
+    let folder = match place {
+        Place::Field => state.join(cluster),
+        Place::Lab => lab_folder(&state, cluster).join("run"),
+    };
+    make_private(&folder)?;
+    Ok(folder)
+}
+
+/// Makes a folder that only its owner can enter.
+pub(super) fn make_private(folder: &Path) -> Result<(), Refusal> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+        Refusal::world(format!("the state directory {} cannot be made: {error}", folder.display()))
+            .hint("name another one with --state-dir")
+    })
+}
+
+pub(super) fn toolbox(common: &Common) -> Toolbox {
+    Toolbox::new(Options::from_environment(common.tools_dir.clone()))
+}
+
+/// Reads the cluster's files.
+pub(super) fn cluster(common: &Common, name: &str) -> Result<Cluster, Refusal> {
+    let root = common.directory.canonicalize().map_err(|error| {
+        Refusal::input(format!("the repository {} cannot be opened: {error}", common.directory.display()))
+    })?;
+    let environment: BTreeMap<String, String> = std::env::vars().collect();
+    Ok(Cluster::read(&root, name, &environment)?)
+}
+
+/// The dialer for a place, and the lab's folder when it is one.
+pub(super) fn dialer(common: &Common, cluster: &str, place: Place) -> Result<Dialer, Refusal> {
+    if place == Place::Field {
+        return Ok(Dialer::direct());
+    }
+    let folder = lab_folder(&state_folder(common)?, cluster);
+    let lab = LabFile::read(&folder).map_err(|error| {
+        Refusal::world(format!("there is no lab of `{cluster}` in {}: {error}", folder.display()))
+            .hint(format!("start it in another terminal: k8s-bootstrap lab up {cluster}"))
+    })?;
+    Ok(Dialer::lab(lab.addresses))
+}
+
+/// Opens the cluster's secrets, or makes the lab's placeholders.
+pub(super) async fn bundle(
+    common: &Common,
+    cluster: &Cluster,
+    place: Place,
+    secrets: SecretsArg,
+    redactor: &Redactor,
+) -> Result<SecretsBundle, Refusal> {
+    let bundle = match secrets {
+        SecretsArg::Real => real_bundle(common, cluster).await?,
+        SecretsArg::Placeholder => placeholder_bundle(common, cluster, place)?,
+    };
+    for value in bundle.secret_values() {
+        redactor.learn(&value);
+    }
+    Ok(bundle)
+}
+
+async fn real_bundle(common: &Common, cluster: &Cluster) -> Result<SecretsBundle, Refusal> {
+    let (path, encrypted) = cluster.secrets_bundle().map_err(crate::yaml::Diagnostics::from)?;
+    let text = if encrypted {
+        let tool = toolbox(common).find(Tool::Sops).await.map_err(|error| {
+            Refusal::world(error.to_string()).hint("install sops, or name its folder with --tools-dir")
+        })?;
+        sops::decrypt(&tool.path, &path).await.map_err(|error| {
+            Refusal::world(error.to_string())
+                .hint("make the key available as sops wants it, such as SOPS_AGE_KEY_FILE=~/.config/sops/age/keys.txt")
+        })?
+    } else {
+        std::fs::read_to_string(&path)
+            .map_err(|error| Refusal::world(format!("{} cannot be read: {error}", path.display())))?
+            .into()
+    };
+    let origin = Origin::of_path(cluster.relative(&path));
+    Ok(SecretsBundle::parse(&origin, text.expose_secret())?)
+}
+
+/// The lab's own bundle, made once and kept with it, so that a resume meets the same authorities.
+fn placeholder_bundle(common: &Common, cluster: &Cluster, place: Place) -> Result<SecretsBundle, Refusal> {
+    if place == Place::Field {
+        return Err(Refusal::input("placeholder secrets are for rehearsals only").hint("leave --secrets out"));
+    }
+    let folder = lab_folder(&state_folder(common)?, &cluster.name);
+    make_private(&folder)?;
+    let path = folder.join("placeholder-secrets.yaml");
+    let origin = Origin::of_path(&path);
+    if let Ok(text) = std::fs::read_to_string(&path) {
+        return Ok(SecretsBundle::parse(&origin, &text)?);
+    }
+    let bundle = SecretsBundle::generate(Timestamp::now()).map_err(|error| Refusal::world(error.to_string()))?;
+    std::fs::write(&path, bundle.to_yaml().expose_secret())
+        .map_err(|error| Refusal::world(format!("{} cannot be written: {error}", path.display())))?;
+    Ok(bundle)
+}
+
+/// Everything that the steps of a run share.
+pub(super) async fn site(
+    common: &Common,
+    name: &str,
+    place: Place,
+    secrets: Option<SecretsArg>,
+    resumed: bool,
+    redactor: &Redactor,
+) -> Result<Arc<Site>, Refusal> {
+    let cluster = cluster(common, name)?;
+    let secrets = secrets.unwrap_or(match place {
+        Place::Field => SecretsArg::Real,
+        Place::Lab => SecretsArg::Placeholder,
+    });
+    let dialer = dialer(common, name, place)?;
+    let bundle = bundle(common, &cluster, place, secrets, redactor).await?;
+    let folder = run_folder(common, name, place)?;
+    let site = Site::new(cluster, bundle, dialer, folder, resumed);
+    site.map(Arc::new).map_err(|error| Refusal::input(error.to_string()))
+}

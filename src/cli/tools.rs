@@ -1,0 +1,49 @@
+//! `k8s-bootstrap tools list|install`: the outside programs.
+
+use super::args::{Common, ToolsCommand};
+use super::exit::{Exit, Refusal};
+use super::output;
+use super::setup;
+use crate::tools::{Error, Found, Tool};
+
+pub(super) async fn tools(common: &Common, command: ToolsCommand) -> Result<Exit, Refusal> {
+    match command {
+        ToolsCommand::List => list(common).await,
+        ToolsCommand::Install => install(common).await,
+    }
+}
+
+async fn list(common: &Common) -> Result<Exit, Refusal> {
+    let toolbox = setup::toolbox(common);
+    for tool in Tool::ALL {
+        output::data(&line(tool, toolbox.find(tool).await));
+    }
+    Ok(Exit::Done)
+}
+
+fn line(tool: Tool, found: Result<Found, Error>) -> String {
+    match found {
+        Ok(found) => {
+            format!(
+                "{:<24} {:<10} {:<16} {}",
+                tool.name(),
+                found.version,
+                found.source.to_string(),
+                found.path.display()
+            )
+        }
+        Err(error) => format!("{:<24} {:<10} {error}", tool.name(), "-"),
+    }
+}
+
+async fn install(common: &Common) -> Result<Exit, Refusal> {
+    let toolbox = setup::toolbox(common);
+    for tool in Tool::LAB.into_iter().chain([Tool::Sops, Tool::Age, Tool::AgeKeygen]) {
+        let found = toolbox.provide(tool, &|progress| output::say(progress)).await;
+        let found = found.map_err(|error| {
+            Refusal::world(error.to_string()).hint("building needs `go` on PATH and access to its module proxy")
+        })?;
+        output::data(&line(tool, Ok(found)));
+    }
+    Ok(Exit::Done)
+}

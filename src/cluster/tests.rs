@@ -1,0 +1,19 @@
+use super::*;
+
+#[test]
+fn the_reference_clusters_are_read() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (name, nodes) in [("infra", 6), ("apps", 6)] {
+        let cluster = Cluster::read(root, name, &BTreeMap::new()).unwrap();
+        assert_eq!(cluster.talconfig.nodes.len(), nodes);
+        assert_eq!(cluster.talconfig.control_planes().len(), 3);
+        assert!(cluster.secrets_bundle().unwrap().1, "the bundle is encrypted");
+    }
+}
+
+#[test]
+fn an_unknown_cluster_is_told_with_those_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let found = Cluster::read(root, "nowhere", &BTreeMap::new()).unwrap_err().to_string();
+    assert!(found.contains("there is no cluster `nowhere` here") && found.contains("apps, infra"), "{found}");
+}

@@ -1,0 +1,47 @@
+//! Hides secret values wherever text leaves.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret, SecretString};
+
+/// Shorter values would hide ordinary words.
+const SHORTEST: usize = 6;
+const MASK: &str = "******";
+
+/// Knows the secret values of a run and replaces them, plain or base64, in any text. Clones share what they know.
+#[derive(Clone, Default)]
+pub struct Redactor(Arc<RwLock<Vec<SecretString>>>);
+
+impl std::fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redactor").finish_non_exhaustive()
+    }
+}
+
+impl Redactor {
+    /// Learns a value. Each line of a longer text is hidden by itself, since lines are what gets printed.
+    pub fn learn(&self, value: &SecretString) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let text = value.expose_secret();
+        let encoded = STANDARD.encode(text);
+        for part in text.lines().map(str::trim).chain([encoded.as_str()]) {
+            let boundary = part.starts_with("-----");
+            if part.len() >= SHORTEST && !boundary {
+                known.push(part.to_owned().into());
+            }
+        }
+        known.sort_by_key(|value| std::cmp::Reverse(value.expose_secret().len()));
+        known.dedup_by(|a, b| a.expose_secret() == b.expose_secret());
+    }
+
+    /// The text without any value that was learnt.
+    pub fn redact(&self, text: &str) -> String {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known
+            .iter()
+            .map(ExposeSecret::expose_secret)
+            .fold(text.to_owned(), |text, value| if text.contains(value) { text.replace(value, MASK) } else { text })
+    }
+}

@@ -1,0 +1,78 @@
+//! One node's machine config.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use secrecy::ExposeSecret;
+
+use super::preflight::belongs_elsewhere;
+use super::site::{Site, step_error, wait_configured};
+use crate::engine::{Observation, Step, StepContext, StepError};
+use crate::talos::client::{Client, Probe, probe};
+use crate::talos::config::parse_documents;
+use crate::talos::config::talconfig::Node;
+use crate::yaml::Origin;
+
+/// The node runs the config that the repository says.
+pub(super) struct Configured {
+    site: Arc<Site>,
+    node: Node,
+}
+
+impl Configured {
+    pub(super) fn new(site: Arc<Site>, node: Node) -> Self {
+        Self { site, node }
+    }
+
+    async fn probe(&self) -> Result<Probe, StepError> {
+        let found = probe(&self.site.dialer, self.node.address, &self.site.talos).await;
+        found.map_err(|error| step_error(&error, &self.node))
+    }
+
+    /// Whether the running config is ours, compared as data.
+    async fn runs_ours(&self, client: &Client) -> Result<bool, StepError> {
+        let running = client.machine_config().await.map_err(|error| step_error(&error, &self.node))?;
+        let running = parse_documents(&Origin::new("<running config>"), running.expose_secret());
+        Ok(running.is_ok_and(|running| running == self.site.config(&self.node)))
+    }
+}
+
+#[async_trait]
+impl Step for Configured {
+    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+        match self.probe().await? {
+            Probe::Closed(_) => Ok(Observation::Underway("its port is closed: installing or rebooting".to_owned())),
+            Probe::Maintenance { .. } => Ok(Observation::Missing("in maintenance mode".to_owned())),
+            Probe::Foreign(foreign) => Err(belongs_elsewhere(&self.node, &foreign.evidence)),
+            Probe::Configured { client, .. } => Ok(if self.runs_ours(&client).await? {
+                Observation::Holds("runs this config".to_owned())
+            } else {
+                Observation::Missing("runs another config".to_owned())
+            }),
+        }
+    }
+
+    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
+        let text = self.site.config_text(&self.node);
+        let applied = match self.probe().await? {
+            Probe::Maintenance { client, .. } => client.apply_configuration(text.expose_secret()).await,
+            Probe::Configured { client, .. } => client.apply_configuration(text.expose_secret(), false).await,
+            Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),
+            Probe::Closed(error) => Err(error),
+        };
+        let applied = applied.map_err(|error| step_error(&error, &self.node))?;
+        for warning in applied.warnings {
+            cx.tell(&format!("the node warns: {warning}"));
+        }
+        Ok(())
+    }
+
+    async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+        let client = wait_configured(&self.site, &self.node, cx.teller()).await?;
+        if self.runs_ours(&client).await? {
+            return Ok(());
+        }
+        Err(StepError::retryable("the node runs another config than was applied")
+            .at(format!("node {} ({})", self.node.hostname, self.node.address)))
+    }
+}

@@ -1,0 +1,71 @@
+//! Preconditions of the world: nothing is changed on a node that is silent or another cluster's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::site::{KNOCK, Site, step_error};
+use crate::engine::{Observation, Step, StepContext, StepError};
+use crate::talos::client::{ClientError, Probe, probe};
+use crate::talos::config::talconfig::Node;
+
+/// A first run finds its nodes powered on; a switch port may need a moment.
+const FIRST_RUN: Duration = Duration::from_secs(15);
+/// In a resumed run a silent node may be installing.
+const RESUMED: Duration = Duration::from_mins(12);
+
+/// The node answers, and is either unconfigured or of this cluster.
+pub(super) struct Reachable {
+    site: Arc<Site>,
+    node: Node,
+}
+
+impl Reachable {
+    pub(super) fn new(site: Arc<Site>, node: Node) -> Self {
+        Self { site, node }
+    }
+
+    fn silent(&self, error: &ClientError) -> StepError {
+        StepError::wrong_world("the node does not answer")
+            .at(format!("node {} ({})", self.node.hostname, self.node.address))
+            .because(&error.reason)
+            .next("check that the node is powered on, booted from the Talos image, and reachable on port 50000")
+    }
+}
+
+#[async_trait]
+impl Step for Reachable {
+    async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
+        let patience = if self.site.resumed { RESUMED } else { FIRST_RUN };
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            let found = probe(&self.site.dialer, self.node.address, &self.site.talos).await;
+            match found.map_err(|error| step_error(&error, &self.node))? {
+                Probe::Maintenance { fingerprint, .. } => {
+                    let print = fingerprint.map(|print| print.to_string()).unwrap_or_default();
+                    return Ok(Observation::Holds(format!("in maintenance mode, certificate fingerprint {print}")));
+                }
+                Probe::Configured { status, .. } => {
+                    return Ok(Observation::Holds(format!("configured by this cluster, {:?}", status.stage)));
+                }
+                Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),
+                Probe::Closed(error) if tokio::time::Instant::now() > deadline => return Err(self.silent(&error)),
+                Probe::Closed(_) => cx.tell("its port is closed"),
+            }
+            tokio::time::sleep(KNOCK).await;
+        }
+    }
+
+    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
+        Ok(())
+    }
+}
+
+pub(super) fn belongs_elsewhere(node: &Node, evidence: &str) -> StepError {
+    StepError::wrong_world("the node belongs to another cluster")
+        .at(format!("node {} ({})", node.hostname, node.address))
+        .because(evidence)
+        .next("check the address; to take the node over, reset it with the other cluster's talosconfig first")
+        .code("T04")
+}

@@ -1,0 +1,121 @@
+//! What end-to-end tests share: a private state directory, the real binary, a lab that ends with the test.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_k8s-bootstrap");
+
+/// A world of its own: state directory and repository.
+pub struct TestEnvironment {
+    folder: tempfile::TempDir,
+    pub repository: PathBuf,
+}
+
+impl TestEnvironment {
+    /// The reference repository.
+    pub fn reference() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), repository: PathBuf::from(env!("CARGO_MANIFEST_DIR")) }
+    }
+
+    /// A copy of the reference inputs whose addresses lie in `network` (such as `10.61.1`), so that labs of several
+    /// tests run side by side.
+    pub fn copy(network: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let repository = folder.path().join("repository");
+        copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join("talos"), &repository.join("talos"), network);
+        Self { folder, repository }
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        self.command_with_state(&self.state(), arguments)
+    }
+
+    pub fn command_with_state(&self, state: &Path, arguments: &[&str]) -> Command {
+        provision();
+        let mut command = Command::new(BINARY);
+        command.arg("-C").arg(&self.repository).arg("--state-dir").arg(state).args(arguments);
+        command.env("XDG_CACHE_HOME", cache());
+        command.env("SOPS_AGE_KEY_FILE", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/age.key"));
+        command
+    }
+
+    /// Runs to the end; exit code, standard output and standard error.
+    pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (status.code().unwrap_or(-1), text(stdout), text(stderr))
+    }
+
+    /// Starts a lab and waits until its machines are up.
+    pub fn lab(&self, cluster: &str) -> LabProcess {
+        let mut child =
+            self.command(&["lab", "up", cluster, "--scenario", "fast"]).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut lines = stderr.lines().map(Result::unwrap);
+        let up = lines.by_ref().find(|line| line.contains("is up"));
+        assert!(up.is_some(), "the lab did not come up");
+        // What it says later must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        LabProcess(child)
+    }
+
+    pub fn status(&self, cluster: &str) -> serde_json::Value {
+        let (code, out, err) = self.run(&["-o", "json", "lab", "status", cluster]);
+        assert_eq!(code, 0, "{err}");
+        serde_json::from_str(&out).unwrap()
+    }
+}
+
+/// The cache that every test shares, so that a tool is built once.
+fn cache() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache");
+    std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from)
+}
+
+/// Provides every tool that a lab needs; the first time on a machine this builds them, which takes minutes.
+fn provision() {
+    static DONE: OnceLock<()> = OnceLock::new();
+    DONE.get_or_init(|| {
+        let status = Command::new(BINARY).args(["tools", "install"]).stdout(Stdio::null()).status().unwrap();
+        assert!(status.success(), "the tools of the lab could not be provided");
+    });
+}
+
+fn copy_tree(from: &Path, to: &Path, network: &str) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_tree(&path, &target, network);
+        } else {
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(target, text.replace("10.25.11.", &format!("{network}."))).unwrap();
+        }
+    }
+}
+
+/// A lab that is killed with the test.
+pub struct LabProcess(pub Child);
+
+impl LabProcess {
+    /// Kills the lab as a power cut would.
+    pub fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for LabProcess {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
