@@ -1,0 +1,97 @@
+//! A helmfile after everything in it was read, merged and rendered.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::yaml::Location;
+
+/// A state file with everything that it pulls in.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Helmfile {
+    /// Absolute.
+    pub path: PathBuf,
+    /// In file order.
+    pub releases: Vec<Release>,
+    /// What the operator should know although nothing is wrong, such as values that a chart's defaults replace.
+    pub notices: Vec<String>,
+}
+
+/// A release's identity: `namespace/name`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReleaseId {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl fmt::Display for ReleaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// One release, its templates rendered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Release {
+    pub id: ReleaseId,
+    pub chart: Chart,
+    /// All values files and inline values, merged in order as Helm merges them; an object.
+    pub values: Value,
+    pub needs: Vec<ReleaseId>,
+    pub hooks: Vec<Hook>,
+    pub flags: Flags,
+    /// Where the release is written.
+    pub at: Location,
+}
+
+/// Where a chart comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Chart {
+    /// `oci://HOST/PATH` without the scheme; a version is a tag, a digest is part of the reference (`…@sha256:…`).
+    Oci { reference: String, version: Option<String> },
+    /// A chart of an HTTP repository.
+    Repository { url: String, name: String, version: Option<String> },
+    /// A folder or a packed chart, absolute.
+    Local(PathBuf),
+}
+
+/// How a release is installed; helmfile's keys, defaults applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flags {
+    pub wait: bool,
+    pub wait_for_jobs: bool,
+    pub timeout: Duration,
+    pub create_namespace: bool,
+    pub force_conflicts: bool,
+    /// Helm's `--rollback-on-failure` (3: `--atomic`).
+    pub atomic: bool,
+    pub cleanup_on_fail: bool,
+    /// Further arguments, as written.
+    pub args: Vec<String>,
+}
+
+/// When a hook runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HookEvent {
+    Prepare,
+    Preapply,
+    Presync,
+    Preuninstall,
+    Postuninstall,
+    Postsync,
+    Cleanup,
+}
+
+/// A command around a release, its command and arguments rendered one by one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    pub events: Vec<HookEvent>,
+    pub command: String,
+    pub args: Vec<String>,
+    pub show_logs: bool,
+    /// The state file's folder, absolute: where the command runs.
+    pub folder: PathBuf,
+    pub at: Location,
+}
