@@ -43,6 +43,7 @@ pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs)
             .iter()
             .map(|node| NodeSpec { name: node.hostname.clone(), address: node.address })
             .collect(),
+        releases: Vec::new(),
         vip: talconfig.endpoint.address().filter(|address| !own(address)),
         api_port: talconfig.endpoint.port,
         talos_version: talconfig.talos_version.clone(),

@@ -1,6 +1,6 @@
 //! Carries out a plan: order, parallelism, retry, cancellation. Knows no Talos and no Helm.
 //!
-//! [`machine`] decides, as a pure function `(state, event) -> (state, commands)`; [`runner`] does what it is told and
+//! [`machine`] decides, as a pure function `(state, event) -> (state, commands)`; the runner does what it is told and
 //! feeds back what happened. [`event`] is what the readers of a run (terminal, JSON lines, `status`) see.
 
 pub mod event;

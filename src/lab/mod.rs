@@ -18,7 +18,7 @@ mod world;
 pub use record::{Fact, Record, Recorder};
 pub use scenario::{Scenario, ScenarioError};
 pub use socket::{SocketError, ask_down, ask_status};
-pub use spec::{LabFile, NodeSpec, Spec, lab_folder};
+pub use spec::{LabFile, NodeSpec, ReleaseSpec, Spec, lab_folder};
 pub use world::{Lab, LabError, Status};
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What a lab is made from, and what it says of itself.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -15,11 +16,27 @@ pub struct NodeSpec {
     pub address: IpAddr,
 }
 
+/// A release that a run will install: what the lab serves its chart for, and in which order the world needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseSpec {
+    pub namespace: String,
+    pub name: String,
+    /// The chart as `HOST/PATH/NAME`, without a scheme and a version.
+    pub chart: String,
+    /// The chart's version; absent means the newest.
+    pub version: Option<String>,
+    /// Releases that come first, as `namespace/name`.
+    pub needs: Vec<String>,
+    /// Only the chart's CRDs are applied.
+    pub crds_only: bool,
+}
+
 /// The world to simulate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
     pub cluster: String,
     pub nodes: Vec<NodeSpec>,
+    pub releases: Vec<ReleaseSpec>,
     /// The address of the Kubernetes API, when it is an address and no node's own.
     pub vip: Option<IpAddr>,
     pub api_port: u16,
@@ -42,6 +59,10 @@ pub struct LabFile {
     pub cluster: String,
     pub pid: u32,
     pub addresses: AddressMap,
+    /// Registry host to the address that serves in its place; `*` stands for every host.
+    pub mirrors: BTreeMap<String, String>,
+    /// Charts that are not the originals, as a person reads them.
+    pub stand_ins: Vec<String>,
 }
 
 /// The folder of a cluster's lab below the state directory.

@@ -94,7 +94,13 @@ impl Lab {
             let _ =
                 tokio::time::timeout(std::time::Duration::from_secs(5), open.wait_for(|state| state.port_open)).await;
         }
-        let file = LabFile { cluster: spec.cluster.clone(), pid: std::process::id(), addresses: spec.address_map() };
+        let file = LabFile {
+            cluster: spec.cluster.clone(),
+            pid: std::process::id(),
+            addresses: spec.address_map(),
+            mirrors: std::collections::BTreeMap::new(),
+            stand_ins: Vec::new(),
+        };
         file.write(&spec.folder).map_err(folder_error)?;
         Ok(Self { inner, tasks })
     }

@@ -1,6 +1,6 @@
 //! talhelper's `talconfig.yaml`: one file that describes every node of a cluster.
 //!
-//! [`read`] needs no secrets, so that a plan can be made before they are opened; [`Talconfig::render`] does.
+//! [`read()`] needs no secrets, so that a plan can be made before they are opened; [`Talconfig::render`] does.
 
 mod model;
 mod network;
