@@ -2,4 +2,4 @@
 
 mod model;
 
-pub use model::{Chart, Flags, Helmfile, Hook, HookEvent, Release, ReleaseId};
+pub use model::{Chart, Flags, Helmfile, Hook, HookEvent, OnFailure, Release, ReleaseId, Wait};

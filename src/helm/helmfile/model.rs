@@ -60,16 +60,33 @@ pub enum Chart {
 /// How a release is installed; helmfile's keys, defaults applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flags {
-    pub wait: bool,
-    pub wait_for_jobs: bool,
+    pub wait: Wait,
     pub timeout: Duration,
     pub create_namespace: bool,
     pub force_conflicts: bool,
-    /// Helm's `--rollback-on-failure` (3: `--atomic`).
-    pub atomic: bool,
-    pub cleanup_on_fail: bool,
+    pub on_failure: OnFailure,
     /// Further arguments, as written.
     pub args: Vec<String>,
+}
+
+/// What a release waits for before the next one may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// `wait: false`: nothing.
+    Nothing,
+    Workloads,
+    /// `waitForJobs: true`.
+    WorkloadsAndJobs,
+}
+
+/// What the operator asked Helm to do about a failed installation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    Keep,
+    /// `cleanupOnFail`.
+    CleanUp,
+    /// `atomic`: Helm's `--rollback-on-failure`.
+    RollBack,
 }
 
 /// When a hook runs.
