@@ -10,6 +10,7 @@ mod machine;
 mod node;
 mod pki;
 mod record;
+mod registry;
 mod scenario;
 mod socket;
 mod spec;
@@ -18,7 +19,7 @@ mod world;
 pub use record::{Fact, Record, Recorder};
 pub use scenario::{Scenario, ScenarioError};
 pub use socket::{SocketError, ask_down, ask_status};
-pub use spec::{LabFile, NodeSpec, ReleaseSpec, Spec, lab_folder};
+pub use spec::{ChartsFrom, LabFile, NodeSpec, ReleaseSpec, Spec, lab_folder};
 pub use world::{Lab, LabError, Status};
 
 #[cfg(test)]
