@@ -85,7 +85,11 @@ fn every_relative_link_points_to_a_file_that_exists() {
             assert!(target.exists(), "{} points to {link}", page.display());
             let headings = all(r"(?m)^#+ (.*)$", &read(&target));
             let anchors: Vec<_> = headings.iter().map(|heading| heading.to_lowercase().replace(' ', "-")).collect();
-            assert!(anchor.is_empty() || anchors.iter().any(|known| known == anchor), "{} points to {link}", page.display());
+            assert!(
+                anchor.is_empty() || anchors.iter().any(|known| known == anchor),
+                "{} points to {link}",
+                page.display()
+            );
             links += 1;
         }
     }
@@ -113,6 +117,7 @@ fn every_command_and_option_that_the_documents_name_exists() {
         String::from_utf8(output.stdout).unwrap()
     };
     let everything = help(&[]) + &help(&["rehearse"]) + &help(&["lab", "up"]) + &help(&["tools", "list"]);
+    let options = all(r"(--[a-z][a-z-]*)", &everything);
     for page in pages {
         let text = read(&page);
         for word in all(r"(?:k8s-bootstrap|cargo run --release --) ([a-z][a-z-]*)", &commands_only(&text)) {
@@ -123,7 +128,7 @@ fn every_command_and_option_that_the_documents_name_exists() {
             // What follows a pipe or a redirection is another program's.
             let own = line.split(['|', '>', '#', ';']).next().unwrap_or(line);
             for option in all(r"(--[a-z][a-z-]*)", own.split("k8s-bootstrap ").last().unwrap()) {
-                assert!(everything.contains(&option), "{} names the option {option}", page.display());
+                assert!(options.contains(&option), "{} names the option {option}", page.display());
             }
         }
     }
@@ -131,12 +136,12 @@ fn every_command_and_option_that_the_documents_name_exists() {
 
 /// What is written as code: fenced blocks and inline code, a piece a line.
 fn commands_only(text: &str) -> String {
+    let inline = Regex::new(r"`([^`]+)`").unwrap();
     let mut pieces = Vec::new();
     for (index, part) in text.split("```").enumerate() {
         if index % 2 == 1 {
             pieces.push(part.to_owned());
         } else {
-            let inline = Regex::new(r"`([^`]+)`").unwrap();
             pieces.extend(inline.captures_iter(part).map(|found| found[1].replace('\n', " ")));
         }
     }
