@@ -96,6 +96,15 @@ fn every_relative_link_points_to_a_file_that_exists() {
     assert!(links > 20, "only {links} links were found");
 }
 
+#[test]
+fn every_decision_is_listed() {
+    let index = read("docs/adr/README.md");
+    for page in files(&root().join("docs/adr"), ".md") {
+        let name = page.file_name().unwrap().to_str().unwrap();
+        assert!(name == "README.md" || index.contains(&format!("({name})")), "{name} is not listed");
+    }
+}
+
 /// The subcommands that `--help` lists.
 fn commands() -> BTreeSet<String> {
     let help = Command::new(env!("CARGO_BIN_EXE_k8s-bootstrap")).arg("--help").output().unwrap();
