@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::control_plane::{ControlPlane, Programs};
 use super::node::{Node, World, resources};
-use super::record::{Record, Recorder};
+use super::record::{CriticalPath, Record, Recorder};
 use super::scenario::Scenario;
 use super::spec::{LabFile, Spec};
 use crate::tools::{self, Tool, Toolbox};
@@ -38,6 +38,7 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     pub api_ready: bool,
     pub record: Record,
+    pub critical_path: CriticalPath,
 }
 
 /// A running lab. Everything in it ends with it.
@@ -82,11 +83,12 @@ impl Lab {
             spec.nodes.iter().map(|node| Arc::new(Node::new(node.clone(), world.clone()))).collect();
         let inner = Arc::new(Inner { spec: spec.clone(), nodes: nodes.clone(), control_plane, recorder });
         let mut tasks = JoinSet::new();
+        tasks.spawn(super::cluster::run(world, nodes.clone(), spec.releases.clone().into()));
         tasks.spawn(super::socket::serve(inner.clone()).map_err(folder_error)?);
         for node in nodes {
             let mut open = node.state.subscribe();
             tasks.spawn(async move {
-                if let Err(reason) = node.live().await {
+                if let Err(reason) = Box::pin(node.live()).await {
                     tracing::error!(%reason, "a machine stopped");
                 }
             });
@@ -140,11 +142,13 @@ impl Inner {
                 }
             })
             .collect();
+        let record = self.recorder.snapshot();
         Status {
             cluster: self.spec.cluster.clone(),
             nodes,
             api_ready: self.control_plane.client.borrow().is_some(),
-            record: self.recorder.snapshot(),
+            critical_path: record.critical_path(),
+            record,
         }
     }
 }

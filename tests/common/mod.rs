@@ -55,8 +55,19 @@ impl TestEnvironment {
 
     /// Starts a lab and waits until its machines are up.
     pub fn lab(&self, cluster: &str) -> LabProcess {
+        self.lab_in(cluster, "fast")
+    }
+
+    /// Starts a lab in a scenario that the test writes.
+    pub fn lab_with(&self, cluster: &str, scenario: &str) -> LabProcess {
+        let file = self.folder.path().join("scenario.yaml");
+        std::fs::write(&file, scenario).unwrap();
+        self.lab_in(cluster, file.to_str().unwrap())
+    }
+
+    fn lab_in(&self, cluster: &str, scenario: &str) -> LabProcess {
         let mut child =
-            self.command(&["lab", "up", cluster, "--scenario", "fast"]).stderr(Stdio::piped()).spawn().unwrap();
+            self.command(&["lab", "up", cluster, "--scenario", scenario]).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let mut lines = stderr.lines().map(Result::unwrap);
         let up = lines.by_ref().find(|line| line.contains("is up"));
@@ -77,6 +88,14 @@ impl TestEnvironment {
 fn cache() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache");
     std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from)
+}
+
+/// A tool out of the shared cache, once it has been provided.
+pub fn tool(name: &str) -> PathBuf {
+    provision();
+    let versions = cache().join("k8s-bootstrap/tools").join(name);
+    let version = std::fs::read_dir(versions).unwrap().next().unwrap().unwrap();
+    version.path().join(name)
 }
 
 /// Provides every tool that a lab needs; the first time on a machine this builds them, which takes minutes.

@@ -20,6 +20,11 @@ use crate::yaml;
 /// Between two looks at `/readyz`, which offers no watch.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// The name under which the lab itself works in its cluster.
+const OWN_USER: &str = "lab";
+/// The lab's own way in, in its folder: for the programs that it runs, and for tests.
+const KUBECONFIG: &str = "lab.kubeconfig";
+
 /// The one set of control-plane programs of a lab.
 #[derive(Debug)]
 pub(super) struct Kubernetes {
@@ -54,7 +59,7 @@ impl ControlPlane {
         *kubernetes = Some(Kubernetes { on: node.address(), daemons: vec![api_server] });
         drop(kubernetes);
         let client = ready(own, node, &setup).await?;
-        self.recorder.fact("api/ready", began);
+        self.recorder.fact("api/ready", began, [format!("etcd/{}/healthy", node.name())]);
         // They end when the API refuses them, and a kubelet would start them again until it no longer does.
         let others = [setup.controller_manager(self, node, config).await?, setup.scheduler(self, node).await?];
         if let Some(running) = &mut *self.kubernetes.lock().await {
@@ -72,8 +77,8 @@ async fn ready(address: SocketAddr, node: &Node, setup: &Setup) -> Result<kube::
     let der = pem::parse(&setup.authority).map_err(|error| problem(node, "the Kubernetes CA", error))?;
     access.root_cert = Some(vec![der.into_contents()]);
     access.tls_server_name = Some(node.address().to_string());
-    access.auth_info.client_certificate_data = Some(STANDARD.encode(&setup.admin.certificate));
-    access.auth_info.client_key_data = Some(STANDARD.encode(&setup.admin.key).into());
+    access.auth_info.client_certificate_data = Some(STANDARD.encode(&setup.own.certificate));
+    access.auth_info.client_key_data = Some(STANDARD.encode(&setup.own.key).into());
     let client = kube::Client::try_from(access).map_err(|error| problem(node, "the API client", error))?;
     loop {
         let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| error.to_string())?;
@@ -90,7 +95,7 @@ struct Setup {
     etcd: String,
     etcd_files: Files,
     authority: String,
-    admin: Leaf,
+    own: Leaf,
     server: String,
 }
 
@@ -111,9 +116,11 @@ impl Setup {
         let masters = Some("system:masters");
         files.issue(&authority, "kubelet-client", &client("apiserver-kubelet-client", masters))?;
         files.issue(&front, "front-proxy-client", &client("front-proxy-client", None))?;
-        let admin = authority.issue(&client("admin", masters))?;
+        let own = authority.issue(&client(OWN_USER, masters))?;
         let server = format!("https://{}", control_plane.mapped(node.address(), control_plane.api_port));
-        let setup = Self { files, etcd, etcd_files, authority: authority.certificate.clone(), admin, server };
+        let setup = Self { files, etcd, etcd_files, authority: authority.certificate.clone(), own, server };
+        let kubeconfig = setup.kubeconfig(&setup.own, &node.address().to_string())?;
+        Files::new(control_plane.folder.clone())?.write(KUBECONFIG, &kubeconfig)?;
         for name in ["kube-controller-manager", "kube-scheduler"] {
             let leaf = authority.issue(&client(&format!("system:{name}"), None))?;
             setup.files.write(&format!("{name}.kubeconfig"), &setup.kubeconfig(&leaf, &node.address().to_string())?)?;
