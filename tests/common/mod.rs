@@ -25,7 +25,7 @@ impl TestEnvironment {
     pub fn copy(network: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let repository = folder.path().join("repository");
-        for folder in ["talos", "bootstrap", "infrastructure"] {
+        for folder in ["talos", "bootstrap", "infrastructure", "clusters"] {
             copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &repository.join(folder), network);
         }
         Self { folder, repository }
@@ -57,17 +57,17 @@ impl TestEnvironment {
 
     /// Starts a lab and waits until its machines are up.
     pub fn lab(&self, cluster: &str) -> LabProcess {
-        self.lab_in(cluster, "fast")
+        self.lab_of(cluster, "fast")
     }
 
-    /// Starts a lab in a scenario that the test writes.
-    pub fn lab_with(&self, cluster: &str, scenario: &str) -> LabProcess {
-        let file = self.folder.path().join("scenario.yaml");
-        std::fs::write(&file, scenario).unwrap();
-        self.lab_in(cluster, file.to_str().unwrap())
+    /// Starts a lab in which everything is fast and something goes wrong, as the lines of a scenario say.
+    pub fn lab_with(&self, cluster: &str, trouble: &str) -> LabProcess {
+        let path = self.folder.path().join("scenario.yaml");
+        std::fs::write(&path, format!("base: fast\n{trouble}")).unwrap();
+        self.lab_of(cluster, path.to_str().unwrap())
     }
 
-    fn lab_in(&self, cluster: &str, scenario: &str) -> LabProcess {
+    fn lab_of(&self, cluster: &str, scenario: &str) -> LabProcess {
         let mut child =
             self.command(&["lab", "up", cluster, "--scenario", scenario]).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -77,6 +77,12 @@ impl TestEnvironment {
         // What it says later must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         LabProcess(child)
+    }
+
+    /// Runs to the end; exit code and the events that the run told.
+    pub fn events(&self, arguments: &[&str]) -> (i32, Vec<serde_json::Value>) {
+        let (code, out, _) = self.run(&[&["-o", "json"], arguments].concat());
+        (code, out.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
     }
 
     /// What kubectl prints as JSON, with the kubeconfig that the run wrote.
@@ -110,14 +116,6 @@ impl TestEnvironment {
 fn cache() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache");
     std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from)
-}
-
-/// A tool out of the shared cache, once it has been provided.
-pub fn tool(name: &str) -> PathBuf {
-    provision();
-    let versions = cache().join("k8s-bootstrap/tools").join(name);
-    let version = std::fs::read_dir(versions).unwrap().next().unwrap().unwrap();
-    version.path().join(name)
 }
 
 /// Provides every tool that a lab needs; the first time on a machine this builds them, which takes minutes.
