@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Node;
-use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
+
+use super::Tell;
+use super::gate::{self, GateError};
 
 /// A node as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,36 +40,61 @@ pub async fn nodes(client: &kube::Client) -> kube::Result<BTreeMap<String, NodeV
 ///
 /// # Errors
 ///
-/// When the watch cannot be kept up.
+/// When the API stays away.
 pub async fn wait_registered(
     client: &kube::Client,
     expected: &BTreeSet<String>,
-    tell: &(dyn Fn(&str) + Send + Sync),
-) -> Result<(), watcher::Error> {
-    let nodes = Api::<Node>::all(client.clone());
-    let mut changes = std::pin::pin!(watcher(nodes, watcher::Config::default()));
-    let mut registered: BTreeSet<String> = BTreeSet::new();
-    while let Some(event) = changes.try_next().await? {
-        match event {
-            watcher::Event::InitApply(node) | watcher::Event::Apply(node) => {
-                registered.insert(node.name_any());
-            }
-            watcher::Event::Delete(node) => {
-                registered.remove(&node.name_any());
-            }
-            watcher::Event::Init => registered.clear(),
-            watcher::Event::InitDone => {}
+    tell: &Tell<'_>,
+) -> Result<(), GateError> {
+    wait_nodes(client, tell, |found| {
+        let missing: Vec<&str> =
+            expected.iter().map(String::as_str).filter(|name| !found.contains_key(*name)).collect();
+        unfinished(expected.len(), "registered", &missing)
+    })
+    .await
+}
+
+/// Waits, by watching, until every expected node is Ready.
+///
+/// # Errors
+///
+/// When the API stays away.
+pub async fn wait_nodes_ready(
+    client: &kube::Client,
+    expected: &BTreeSet<String>,
+    tell: &Tell<'_>,
+) -> Result<(), GateError> {
+    wait_nodes(client, tell, |found| {
+        let reason = |name: &String| match found.get(name) {
+            Some(node) if node.ready => None,
+            Some(node) => Some(format!("{name} ({})", node.reason)),
+            None => Some(format!("{name} (not registered)")),
+        };
+        let missing: Vec<String> = expected.iter().filter_map(reason).collect();
+        unfinished(expected.len(), "Ready", &missing.iter().map(String::as_str).collect::<Vec<_>>())
+    })
+    .await
+}
+
+fn unfinished(all: usize, what: &str, missing: &[&str]) -> Option<String> {
+    let first = missing.first()?;
+    let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
+    Some(format!("{} of {all} nodes {what}, missing {first}{more}", all - missing.len()))
+}
+
+async fn wait_nodes(
+    client: &kube::Client,
+    tell: &Tell<'_>,
+    missing: impl Fn(&BTreeMap<String, NodeView>) -> Option<String>,
+) -> Result<(), GateError> {
+    gate::wait_kind(client, "v1", "Node", None, tell, |found| {
+        let nodes: Vec<Node> = found.into_iter().filter_map(|node| serde_json::from_value(node.clone()).ok()).collect();
+        let views = nodes.iter().map(|node| (node.name_any(), view(node))).collect();
+        let reason = missing(&views);
+        if let Some(reason) = &reason {
+            tell(reason);
         }
-        let missing: Vec<&str> = expected.difference(&registered).map(String::as_str).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        tell(&format!(
-            "{} of {} nodes registered, missing {}",
-            expected.len() - missing.len(),
-            expected.len(),
-            missing.join(", ")
-        ));
-    }
-    Ok(())
+        Ok(reason.is_none())
+    })
+    .await
 }

@@ -25,7 +25,9 @@ impl TestEnvironment {
     pub fn copy(network: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let repository = folder.path().join("repository");
-        copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join("talos"), &repository.join("talos"), network);
+        for folder in ["talos", "bootstrap", "infrastructure"] {
+            copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &repository.join(folder), network);
+        }
         Self { folder, repository }
     }
 
@@ -77,6 +79,26 @@ impl TestEnvironment {
         LabProcess(child)
     }
 
+    /// What kubectl prints as JSON, with the kubeconfig that the run wrote.
+    pub fn kubectl(&self, cluster: &str, arguments: &[&str]) -> serde_json::Value {
+        let kubeconfig = self.state().join("labs").join(cluster).join("run/kubeconfig");
+        let output =
+            Command::new(tool("kubectl")).arg("--kubeconfig").arg(kubeconfig).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Waits until no helm of a killed run is left; the kernel ends them with their parent.
+    pub fn wait_for_no_helm(&self) {
+        let marker = self.state().join("labs/infra/charts").display().to_string();
+        let helm = || processes(&marker).into_iter().filter(|line| line.contains("helm ")).collect::<Vec<_>>();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !helm().is_empty() && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert_eq!(helm(), Vec::<String>::new());
+    }
+
     pub fn status(&self, cluster: &str) -> serde_json::Value {
         let (code, out, err) = self.run(&["-o", "json", "lab", "status", cluster]);
         assert_eq!(code, 0, "{err}");
@@ -105,6 +127,28 @@ fn provision() {
         let status = Command::new(BINARY).args(["tools", "install"]).stdout(Stdio::null()).status().unwrap();
         assert!(status.success(), "the tools of the lab could not be provided");
     });
+}
+
+/// The path of a tool, as the binary itself finds it.
+pub fn tool(name: &str) -> PathBuf {
+    provision();
+    let output = Command::new(BINARY).args(["tools", "list"]).output().unwrap();
+    let list = String::from_utf8(output.stdout).unwrap();
+    let line = list.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
+    PathBuf::from(line.split_whitespace().last().unwrap())
+}
+
+/// Command lines of live processes that mention `marker`, the lab's own excepted.
+pub fn processes(marker: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(marker) && !line.contains("lab up") {
+            found.push(line);
+        }
+    }
+    found
 }
 
 fn copy_tree(from: &Path, to: &Path, network: &str) {
