@@ -112,14 +112,6 @@ fn cache() -> PathBuf {
     std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from)
 }
 
-/// A tool out of the shared cache, once it has been provided.
-pub fn tool(name: &str) -> PathBuf {
-    provision();
-    let versions = cache().join("k8s-bootstrap/tools").join(name);
-    let version = std::fs::read_dir(versions).unwrap().next().unwrap().unwrap();
-    version.path().join(name)
-}
-
 /// Provides every tool that a lab needs; the first time on a machine this builds them, which takes minutes.
 fn provision() {
     static DONE: OnceLock<()> = OnceLock::new();
