@@ -122,7 +122,9 @@ fn nodes_and_pods_become_ready_when_the_network_plugin_is() {
     }
     for node in kubectl.get(&["node"])["items"].as_array().unwrap() {
         let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
-        assert!(!taints.iter().any(|taint| taint["key"] == "node.kubernetes.io/not-ready"), "{taints:?}");
+        // The one for NoExecute goes when the node controller next comes round.
+        let waits = |taint: &Value| taint["key"] == "node.kubernetes.io/not-ready" && taint["effect"] == "NoSchedule";
+        assert!(!taints.iter().any(waits), "{taints:?}");
     }
     let mirrors = kubectl.get(&["pod", "-n", "kube-system", "-l", "tier=control-plane"]);
     assert_eq!(mirrors["items"].as_array().unwrap().len(), 9);
@@ -166,4 +168,148 @@ fn a_pod_that_cannot_start_says_why() {
     kubectl.expect(&["wait", told, "event", "--field-selector=reason=Failed", "--timeout=60s"], "");
     let events = kubectl.get(&["event", "--field-selector=reason=Failed"]);
     assert!(events.to_string().contains("429 Too Many Requests"), "{events}");
+}
+
+/// A Deployment of one replica in a namespace, with the Service of its name.
+fn serving(namespace: &str, name: &str) -> [Value; 2] {
+    let mut deployment = deployment(name, "ghcr.io/acme/operator:1");
+    deployment["metadata"]["namespace"] = json!(namespace);
+    deployment["spec"]["replicas"] = json!(1);
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": {"app": name}, "ports": [{"port": 443, "targetPort": 10250}]},
+    });
+    [deployment, service]
+}
+
+fn namespace(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+}
+
+fn definition(group: &str, kind: &str, plural: &str, scope: &str) -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.{group}")},
+        "spec": {
+            "group": group, "scope": scope,
+            "names": {"kind": kind, "listKind": format!("{kind}List"), "plural": plural, "singular": kind.to_lowercase()},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+            }],
+        },
+    })
+}
+
+fn webhook() -> Value {
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {
+            "name": "cert-manager-webhook",
+            "annotations": {"cert-manager.io/inject-ca-from-secret": "cert-manager/cert-manager-webhook-ca"},
+        },
+        "webhooks": [{
+            "name": "webhook.cert-manager.io", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "failurePolicy": "Fail", "timeoutSeconds": 5, "matchPolicy": "Equivalent",
+            "clientConfig": {"service": {"name": "cert-manager-webhook", "namespace": "cert-manager", "path": "/validate"}},
+            "rules": [{
+                "apiGroups": ["cert-manager.io"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"],
+                "resources": ["*/*"],
+            }],
+        }],
+    })
+}
+
+#[test]
+fn the_webhook_refuses_until_it_serves_and_then_judges() {
+    let world = TestEnvironment::copy("10.62.3");
+    let _lab = world.lab("infra");
+    let (code, _, err) = world.run(&["infra", "--lab"]);
+    assert_eq!(code, 0, "{err}");
+    let kubectl = Kubectl::new(&world, "infra");
+    kubectl.apply(&[
+        definition("cert-manager.io", "ClusterIssuer", "clusterissuers", "Cluster"),
+        definition("cert-manager.io", "Certificate", "certificates", "Namespaced"),
+        namespace("cert-manager"),
+        webhook(),
+    ]);
+    for plural in ["clusterissuers", "certificates"] {
+        let crd = format!("crd/{plural}.cert-manager.io");
+        kubectl.expect(&["wait", "--for=condition=Established", &crd, "--timeout=60s"], "");
+    }
+    let issuer = json!({
+        "apiVersion": "cert-manager.io/v1", "kind": "ClusterIssuer", "metadata": {"name": "own"},
+        "spec": {"selfSigned": {}},
+    });
+    let (accepted, reason) = kubectl.run(&["create", "-f", "-"], &issuer.to_string());
+    assert!(!accepted && reason.contains("failed calling webhook"), "{reason}");
+
+    kubectl.apply(&[cni()]);
+    for name in ["cert-manager", "cert-manager-cainjector", "cert-manager-webhook"] {
+        kubectl.apply(&serving("cert-manager", name));
+    }
+    let told = "--for=jsonpath={.webhooks[0].clientConfig.caBundle}";
+    let configuration = "validatingwebhookconfiguration/cert-manager-webhook";
+    kubectl.expect(&["wait", told, configuration, "--timeout=60s"], "");
+    // The API server learns of the new authority by a watch of its own.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !kubectl.run(&["create", "-f", "-"], &issuer.to_string()).0 {
+        assert!(std::time::Instant::now() < deadline, "the webhook never accepts");
+    }
+    kubectl.expect(&["wait", "--for=condition=Ready", "clusterissuer/own", "--timeout=60s"], "");
+    let certificate = json!({
+        "apiVersion": "cert-manager.io/v1", "kind": "Certificate",
+        "metadata": {"name": "wrong", "namespace": "default"}, "spec": {"secretName": "tls"},
+    });
+    let (accepted, reason) = kubectl.run(&["create", "-f", "-"], &certificate.to_string());
+    assert!(!accepted && reason.contains("spec.issuerRef.name: Required value"), "{reason}");
+}
+
+#[test]
+fn operators_act_only_once_they_run() {
+    let world = TestEnvironment::copy("10.62.4");
+    let _lab = world.lab("infra");
+    let (code, _, err) = world.run(&["infra", "--lab"]);
+    assert_eq!(code, 0, "{err}");
+    let kubectl = Kubectl::new(&world, "infra");
+    kubectl.apply(&[
+        definition("fluxcd.controlplane.io", "FluxInstance", "fluxinstances", "Namespaced"),
+        namespace("flux-system"),
+    ]);
+    let crd = "crd/fluxinstances.fluxcd.controlplane.io";
+    kubectl.expect(&["wait", "--for=condition=Established", crd, "--timeout=60s"], "");
+    let instance = json!({
+        "apiVersion": "fluxcd.controlplane.io/v1", "kind": "FluxInstance",
+        "metadata": {"name": "flux", "namespace": "flux-system"},
+        "spec": {"distribution": {"version": "2.7.5"}, "sync": {
+            "kind": "GitRepository", "url": "ssh://git@github.com/acme/k8s-ops.git", "ref": "refs/heads/main",
+            "path": "clusters/infra/flux", "pullSecret": "github-deploy-key",
+        }},
+    });
+    kubectl.apply(&[instance]);
+    assert!(!kubectl.run(&["get", "crd", "ciliumbgpclusterconfigs.cilium.io"], "").0);
+
+    kubectl.apply(&[cni()]);
+    kubectl.apply(&serving("kube-system", "cilium-operator"));
+    kubectl.apply(&serving("flux-system", "flux-operator"));
+    for crd in ["ciliumbgpclusterconfigs.cilium.io", "gitrepositories.source.toolkit.fluxcd.io"] {
+        let crd = format!("crd/{crd}");
+        kubectl.expect(&["wait", "--for=create", &crd, "--timeout=60s"], "");
+        kubectl.expect(&["wait", "--for=condition=Established", &crd, "--timeout=60s"], "");
+    }
+    let space = ["-n", "flux-system", "--timeout=60s"];
+    let wait = |condition: &str, object: &str| {
+        kubectl.expect(&[&["wait", condition, object], &space[..]].concat(), "");
+    };
+    wait("--for=condition=Ready", "fluxinstance/flux");
+    wait("--for=create", "gitrepository/flux-system");
+    wait("--for=condition=Ready=False", "gitrepository/flux-system");
+    let key = ["create", "secret", "generic", "github-deploy-key", "-n", "flux-system", "--from-literal=identity=x"];
+    kubectl.expect(&key, "");
+    wait("--for=condition=Ready", "gitrepository/flux-system");
+    wait("--for=condition=Ready", "kustomization/flux-system");
+    let root = kubectl.get(&["kustomization", "flux-system", "-n", "flux-system"]);
+    let revision = root["status"]["lastAppliedRevision"].as_str().unwrap();
+    assert!(revision.starts_with("refs/heads/main@sha1:"), "{revision}");
+    wait("--for=create", "kustomization/cluster-apps");
 }

@@ -1,6 +1,5 @@
 //! What the lab sees of its Kubernetes: one watch a kind for the whole lab, shared by kubelets, network and operators.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -77,12 +76,27 @@ impl View {
         }
     }
 
-    /// A pod of the namespace that is Ready and carries all of the labels.
-    pub(super) fn ready_pod(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Option<Arc<Pod>> {
-        self.pods.find(|pod| {
-            let carries = labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value));
-            carries && pod.metadata.namespace.as_deref() == Some(namespace) && is_ready(pod)
-        })
+    /// Whether a Ready pod stands behind the Service.
+    pub(super) fn is_backed(&self, namespace: &str, name: &str) -> bool {
+        let service = named(&self.services, namespace, name);
+        let Some(selector) = service.and_then(|service| service.spec.as_ref()?.selector.clone()) else { return false };
+        let behind = |pod: &Pod| selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value));
+        let ready = |pod: &Pod| pod.metadata.namespace.as_deref() == Some(namespace) && behind(pod) && is_ready(pod);
+        self.pods.find(ready).is_some()
+    }
+
+    /// A Ready pod of a Deployment of this name in whatever namespace: where it is, and the fact that it is Ready.
+    pub(super) fn ready_of(&self, deployment: &str) -> Option<(String, String)> {
+        let pod = self.pods.find(|pod| is_ready(pod) && self.deployment_of(pod).as_deref() == Some(deployment))?;
+        let namespace = pod.namespace().unwrap_or_default();
+        let fact = format!("pod/{namespace}/{}/ready", pod.name_any());
+        Some((namespace, fact))
+    }
+
+    fn deployment_of(&self, pod: &Pod) -> Option<String> {
+        let owner = controller(pod).filter(|owner| owner.kind == "ReplicaSet")?;
+        let replica_set = named(&self.replica_sets, pod.metadata.namespace.as_deref()?, &owner.name)?;
+        controller(replica_set.as_ref()).map(|owner| owner.name)
     }
 
     /// The Helm release, namespace and name, that the pod came from.

@@ -69,6 +69,13 @@ impl Lab {
         tell: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<Self, LabError> {
         let programs = programs(toolbox, tell).await?;
+        let helm = toolbox.provide(Tool::Helm, tell).await?;
+        let operators = super::cluster::Tools {
+            helm: helm.path,
+            helm_version: helm.version,
+            registry: None,
+            folder: spec.folder.clone(),
+        };
         let folder_error = |source| LabError::Folder { folder: spec.folder.display().to_string(), source };
         let recorder = Recorder::default();
         let control_plane = Arc::new(ControlPlane::new(programs, &spec, recorder.clone()));
@@ -83,7 +90,7 @@ impl Lab {
             spec.nodes.iter().map(|node| Arc::new(Node::new(node.clone(), world.clone()))).collect();
         let inner = Arc::new(Inner { spec: spec.clone(), nodes: nodes.clone(), control_plane, recorder });
         let mut tasks = JoinSet::new();
-        tasks.spawn(super::cluster::run(world, nodes.clone(), spec.releases.clone().into()));
+        tasks.spawn(super::cluster::run(world, nodes.clone(), spec.releases.clone().into(), operators));
         tasks.spawn(super::socket::serve(inner.clone()).map_err(folder_error)?);
         for node in nodes {
             let mut open = node.state.subscribe();
@@ -142,7 +149,7 @@ impl Inner {
                 }
             })
             .collect();
-        let record = self.recorder.snapshot();
+        let record = self.recorder.snapshot(self.folder());
         Status {
             cluster: self.spec.cluster.clone(),
             nodes,

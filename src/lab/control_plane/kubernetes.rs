@@ -1,6 +1,7 @@
 //! Kubernetes: the real API server, controller manager and scheduler, started as Talos 1.12 starts them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,10 @@ use super::certificates::{Files, client, server};
 use super::forward::Forward;
 use super::{ControlPlane, hostname_or, problem};
 use crate::lab::machine::MachineConfig;
+use crate::lab::network;
 use crate::lab::node::Node;
 use crate::lab::pki::{Authority, Leaf};
+use crate::lab::record::requests;
 use crate::process::{Command, Daemon};
 use crate::yaml;
 
@@ -23,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The name under which the lab itself works in its cluster.
 const OWN_USER: &str = "lab";
 /// The lab's own way in, in its folder: for the programs that it runs, and for tests.
-const KUBECONFIG: &str = "lab.kubeconfig";
+pub(in crate::lab) const KUBECONFIG: &str = "lab.kubeconfig";
 
 /// The one set of control-plane programs of a lab.
 #[derive(Debug)]
@@ -127,6 +130,8 @@ impl Setup {
         }
         setup.write_encryption(config)?;
         setup.write_admission(config)?;
+        setup.write_egress(&control_plane.folder)?;
+        setup.write_audit()?;
         Ok(setup)
     }
 
@@ -156,6 +161,32 @@ impl Setup {
         self.files.write("admission.yaml", &text(&admission)?).map(|_| ())
     }
 
+    /// Every connection into the cluster goes to the lab, since there is no pod network.
+    fn write_egress(&self, folder: &Path) -> Result<(), String> {
+        let selection = json!({
+            "apiVersion": "apiserver.k8s.io/v1beta1", "kind": "EgressSelectorConfiguration",
+            "egressSelections": [{"name": "cluster", "connection": {
+                "proxyProtocol": "HTTPConnect",
+                "transport": {"uds": {"udsName": folder.join(network::SOCKET)}},
+            }}],
+        });
+        self.files.write("egress.yaml", &text(&selection)?).map(|_| ())
+    }
+
+    /// What others than the cluster itself and the lab ask for is recorded, without a body.
+    fn write_audit(&self) -> Result<(), String> {
+        let own = ["system:apiserver", "system:kube-controller-manager", "system:kube-scheduler", OWN_USER];
+        let policy = json!({
+            "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["ResponseStarted", "ResponseComplete"],
+            "rules": [
+                {"level": "None", "users": own},
+                {"level": "None", "userGroups": ["system:serviceaccounts"]},
+                {"level": "Metadata"},
+            ],
+        });
+        self.files.write("audit-policy.yaml", &text(&policy)?).map(|_| ())
+    }
+
     async fn api_server(
         &self,
         control_plane: &ControlPlane,
@@ -164,6 +195,7 @@ impl Setup {
     ) -> Result<Daemon, String> {
         let (file, etcd) = (|name: &str| self.files.path(name), |name: &str| self.etcd_files.path(name));
         let mapped = control_plane.addresses.dialled(node.address()).to_string();
+        let audit_log = control_plane.folder.join(requests::LOG).display().to_string();
         let mut command = Command::new(&control_plane.programs.apiserver)
             .args(["--advertise-address", &node.address().to_string(), "--bind-address", &mapped])
             .args(["--secure-port", &control_plane.api_port.to_string()])
@@ -185,6 +217,8 @@ impl Setup {
             .args(["--service-account-signing-key-file", &file("service-account.key")])
             .args(["--service-cluster-ip-range", &config.service_subnets.join(",")])
             .args(["--encryption-provider-config", &file("encryption.yaml")])
+            .args(["--egress-selector-config-file", &file("egress.yaml")])
+            .args(["--audit-policy-file", &file("audit-policy.yaml"), "--audit-log-path", &audit_log])
             .args(["--enable-admission-plugins", "NodeRestriction", "--allow-privileged=true"])
             .args(["--anonymous-auth=false", "--enable-bootstrap-token-auth=true", "--profiling=false"]);
         if !config.admission_control.is_empty() {

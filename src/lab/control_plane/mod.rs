@@ -18,7 +18,7 @@ use super::spec::Spec;
 use crate::dial::AddressMap;
 use crate::process::Daemon;
 
-pub(super) use kubernetes::kubeconfig_archive;
+pub(super) use kubernetes::{KUBECONFIG, kubeconfig_archive};
 
 /// The programs that a control plane is made of.
 #[derive(Debug, Clone)]

@@ -4,11 +4,14 @@
 //! the longest path through the record ([`CriticalPath`]). None of it is the orchestrator's own view.
 
 mod critical_path;
+pub(super) mod requests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -54,6 +57,8 @@ pub struct Record {
 #[derive(Debug, Clone)]
 pub struct Recorder {
     began: Instant,
+    /// The same moment on the clock that logs are written by.
+    began_at: Timestamp,
     record: Arc<Mutex<Record>>,
     /// The names of all facts, for those who wait for one.
     known: Arc<watch::Sender<BTreeSet<String>>>,
@@ -61,7 +66,7 @@ pub struct Recorder {
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self { began: Instant::now(), record: Arc::default(), known: Arc::default() }
+        Self { began: Instant::now(), began_at: Timestamp::now(), record: Arc::default(), known: Arc::default() }
     }
 }
 
@@ -99,8 +104,10 @@ impl Recorder {
         self.with(|record| record.bootstrap_accepted += 1);
     }
 
-    /// What has been recorded until now.
-    pub fn snapshot(&self) -> Record {
-        self.with(|record| record.clone())
+    /// What has been recorded until now, with the requests to the Kubernetes API of the lab in `folder`.
+    pub(super) fn snapshot(&self, folder: &Path) -> Record {
+        let mut record = self.with(|record| record.clone());
+        record.requests.extend(requests::read(folder, self.began_at));
+        record
     }
 }
