@@ -2,13 +2,13 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::{Common, LabCommand, Output, WorldArgs};
+use super::args::{ChartsArg, Common, LabCommand, Output, WorldArgs};
 use super::exit::{Exit, Refusal};
 use super::output;
 use super::setup;
 use crate::cluster::Cluster;
 use crate::helm::helmfile::{Chart, Release};
-use crate::lab::{self, Lab, NodeSpec, ReleaseSpec, Scenario, Spec, Status, lab_folder};
+use crate::lab::{self, ChartsFrom, Lab, NodeSpec, ReleaseSpec, Scenario, Spec, Status, lab_folder};
 
 pub(super) async fn lab(common: &Common, command: LabCommand) -> Result<Exit, Refusal> {
     match command {
@@ -49,7 +49,10 @@ pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs)
         api_port: talconfig.endpoint.port,
         talos_version: talconfig.talos_version.clone(),
         folder,
-        charts: lab::ChartsFrom::default(),
+        charts: match world.charts {
+            ChartsArg::StandIns => ChartsFrom::StandIns,
+            ChartsArg::Real => ChartsFrom::Real,
+        },
     };
     let lab = Lab::start(spec, scenario, &setup::toolbox(common), &|line| output::say(line)).await;
     lab.map_err(|error| Refusal::world(error.to_string()))

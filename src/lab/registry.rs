@@ -140,7 +140,11 @@ impl Kitchen {
         let kind = if known.is_some() { "stand-in" } else { "generic stand-in" };
         let path = self.stand_in(known, name, release.version.as_deref(), &folder).await?;
         let version = release.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
-        Ok(package(path, Some(format!("{name}{version} ({kind})"))))
+        let reason = match self.charts {
+            ChartsFrom::StandIns => "",
+            ChartsFrom::Real => ", since the original cannot be pulled",
+        };
+        Ok(package(path, Some(format!("{name}{version} ({kind}{reason})"))))
     }
 
     /// Packs a stand-in under the name and version that are asked for.
