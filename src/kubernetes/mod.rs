@@ -1,7 +1,34 @@
-//! The Kubernetes API: who may dial where, readiness, watches.
+//! The Kubernetes API: who may dial where, server-side apply, readiness, watches, root causes.
+//!
+//! Every request is sent again for about a minute while the API is away, as it is when static pods are started anew, and
+//! every watch goes on when it is back. What decides is pure (`covers`, `readiness`, the search for a cause) and apart
+//! from the requests.
 
 mod access;
+mod apply;
+mod cause;
+mod condition;
+mod covers;
+mod discovery;
+mod error;
+mod gate;
+mod kind;
+mod manifest;
 mod nodes;
+mod objects;
+mod quantity;
+mod readiness;
+mod served;
+mod watch;
 
-pub use access::{Access, AccessError, connect, readyz};
-pub use nodes::{NodeView, nodes, wait_registered};
+pub use access::{Access, AccessError, connect, from_kubeconfig, ready_server, readyz};
+pub use apply::{ApplyOptions, Deviation, apply, differences, dry_run_create, wait_admitted};
+pub use condition::wait_condition;
+pub use covers::{Difference, How, covers};
+pub use error::{ApiError, ApiErrorKind, Ownership};
+pub use gate::{GateError, wait_ready};
+pub use kind::wait_all;
+pub use nodes::{NodeView, nodes, wait_nodes_ready, wait_registered};
+pub use objects::{ObjectRef, delete, get, list, secrets};
+pub use readiness::{Readiness, readiness};
+pub use served::wait_crds;

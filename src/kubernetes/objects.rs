@@ -1,0 +1,174 @@
+//! Objects by name: read, list, delete.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{DeleteParams, DynamicObject, ListParams};
+use serde_json::Value;
+
+use super::discovery::Kinds;
+use super::error::{ApiError, ApiErrorKind, malformed, patiently};
+
+/// Which object, without what it says.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectRef {
+    /// Group and version, as an object's `apiVersion` says them.
+    pub api_version: String,
+    pub kind: String,
+    pub namespace: Option<String>,
+    pub name: String,
+}
+
+impl std::fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
+            None => write!(f, "{} {}", self.kind, self.name),
+        }
+    }
+}
+
+impl ObjectRef {
+    pub fn new(api_version: &str, kind: &str, namespace: Option<&str>, name: &str) -> Self {
+        Self {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            namespace: namespace.map(str::to_owned),
+            name: name.to_owned(),
+        }
+    }
+
+    /// Which object a manifest describes.
+    ///
+    /// # Errors
+    ///
+    /// A manifest without `apiVersion`, `kind` or `metadata.name`.
+    pub fn of(object: &Value) -> Result<Self, ApiError> {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let needed = |pointer: &str| {
+            text(pointer).ok_or_else(|| {
+                let kind = text("/kind").unwrap_or("object");
+                malformed(format!("{kind} without {}", pointer.trim_start_matches('/').replace('/', ".")))
+            })
+        };
+        Ok(Self::new(needed("/apiVersion")?, needed("/kind")?, text("/metadata/namespace"), needed("/metadata/name")?))
+    }
+
+    /// The API group, empty for the core group.
+    pub fn group(&self) -> &str {
+        group(&self.api_version)
+    }
+}
+
+pub(super) fn group(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
+/// The object as the API has it; nothing when there is none, or no such kind.
+///
+/// # Errors
+///
+/// When the API does not answer, or refuses.
+pub async fn get(client: &kube::Client, object: &ObjectRef) -> Result<Option<Value>, ApiError> {
+    let kinds = Kinds::new(client.clone());
+    let Some(served) = kinds.find(&object.api_version, &object.kind).await? else { return Ok(None) };
+    read(&served.api(client, object.namespace.as_deref()), object).await
+}
+
+pub(super) async fn read(api: &Api<DynamicObject>, object: &ObjectRef) -> Result<Option<Value>, ApiError> {
+    let found = patiently(|| api.get_opt(&object.name)).await.map_err(|error| error.at(object))?;
+    found.map(|found| value(&found)).transpose()
+}
+
+/// Every object of a kind, of one namespace or of all; none when the kind is not served.
+///
+/// # Errors
+///
+/// When the API does not answer, or refuses.
+pub async fn list(
+    client: &kube::Client,
+    api_version: &str,
+    kind: &str,
+    namespace: Option<&str>,
+) -> Result<Vec<Value>, ApiError> {
+    let Some(served) = Kinds::new(client.clone()).find(api_version, kind).await? else { return Ok(vec![]) };
+    let api = served.api(client, namespace);
+    let params = ListParams::default();
+    match patiently(|| api.list(&params)).await {
+        Ok(found) => {
+            let typed = found.items.into_iter().map(|mut object| {
+                // The API leaves the type out of the items of a list.
+                object.types.get_or_insert_with(|| served.type_meta());
+                value(&object)
+            });
+            typed.collect()
+        }
+        Err(error) if error.is_not_found() => Ok(vec![]),
+        Err(error) => Err(error),
+    }
+}
+
+/// Deletes an object with what depends on it, without waiting for its end. One that is not there is fine.
+///
+/// # Errors
+///
+/// When the API does not answer, or refuses.
+pub async fn delete(client: &kube::Client, object: &ObjectRef) -> Result<(), ApiError> {
+    let Some(served) = Kinds::new(client.clone()).find(&object.api_version, &object.kind).await? else {
+        return Ok(());
+    };
+    let api = served.api(client, object.namespace.as_deref());
+    let params = DeleteParams::background();
+    match patiently(|| api.delete(&object.name, &params)).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error.at(object)),
+    }
+}
+
+/// The Secrets of a namespace whose labels match `labels`, such as `owner=helm,name=cilium`.
+///
+/// # Errors
+///
+/// When the API does not answer, or refuses.
+pub async fn secrets(client: &kube::Client, namespace: &str, labels: &str) -> Result<Vec<Secret>, ApiError> {
+    let api = Api::<Secret>::namespaced(client.clone(), namespace);
+    let params = ListParams::default().labels(labels);
+    patiently(|| api.list(&params)).await.map(|list| list.items)
+}
+
+/// An object as plain data.
+pub(super) fn value(object: &DynamicObject) -> Result<Value, ApiError> {
+    serde_json::to_value(object).map_err(malformed)
+}
+
+/// Plain data as an object to be sent.
+pub(super) fn dynamic(object: &Value) -> Result<DynamicObject, ApiError> {
+    serde_json::from_value(object.clone()).map_err(malformed)
+}
+
+pub(super) fn not_served(api_version: &str, kind: &str) -> ApiError {
+    ApiError::new(ApiErrorKind::NotServed { api_version: api_version.to_owned(), kind: kind.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_reference_reads_as_kind_namespace_and_name() {
+        let object = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "cilium", "namespace": "kube-system"}});
+        let reference = ObjectRef::of(&object).unwrap();
+        assert_eq!(reference.to_string(), "DaemonSet kube-system/cilium");
+        assert_eq!(reference.group(), "apps");
+        assert_eq!(ObjectRef::new("v1", "Namespace", None, "flux-system").to_string(), "Namespace flux-system");
+    }
+
+    #[test]
+    fn a_manifest_without_a_name_is_told_so() {
+        let error = ObjectRef::of(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {}})).unwrap_err();
+        assert_eq!(error.to_string(), "this is no Kubernetes object: Secret without metadata.name");
+        assert!(!error.is_retryable());
+    }
+}
