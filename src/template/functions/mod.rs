@@ -21,13 +21,19 @@ use super::{Source, execute, value};
 use crate::yaml::{Diagnostic, Location, Origin, near};
 
 /// What functions may reach: files below a folder, the environment, programs.
-#[derive(Debug)]
 pub struct Functions {
     root: PathBuf,
     folder: PathBuf,
     environment: BTreeMap<String, String>,
     /// Texts that were read, with where they came from.
     read: RefCell<Vec<(String, Origin)>>,
+}
+
+impl std::fmt::Debug for Functions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The environment and what was read may hold secrets.
+        f.debug_struct("Functions").field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 impl Functions {
