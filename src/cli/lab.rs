@@ -49,6 +49,7 @@ pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs)
         api_port: talconfig.endpoint.port,
         talos_version: talconfig.talos_version.clone(),
         folder,
+        charts: lab::ChartsFrom::default(),
     };
     let lab = Lab::start(spec, scenario, &setup::toolbox(common), &|line| output::say(line)).await;
     lab.map_err(|error| Refusal::world(error.to_string()))
