@@ -6,15 +6,17 @@ mod common;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use common::TestEnvironment;
+use common::{TestEnvironment, processes};
 use serde_json::Value;
 
 #[test]
-fn a_rehearsal_ends_with_every_node_registered_and_one_bootstrap() {
+fn a_rehearsal_ends_with_a_cluster_that_flux_manages() {
     let world = TestEnvironment::reference();
     let (code, _, err) = world.run(&["rehearse", "apps", "--scenario", "fast"]);
     assert_eq!(code, 0, "{err}");
-    assert!(err.contains("1 Bootstrap call accepted"), "{err}");
+    assert!(err.contains("apps is bootstrapped: 6 nodes Ready, 6 releases, Flux follows release."), "{err}");
+    assert!(err.contains("Bootstrap calls accepted: 1"), "{err}");
+    assert!(err.contains("charts that stood in for the originals: ") && err.contains("cilium"), "{err}");
     assert!(!world.state().join("labs/apps").exists(), "the lab's folder is left behind");
 }
 
@@ -25,13 +27,48 @@ fn a_finished_cluster_is_verified_and_nothing_is_done() {
     let (code, _, err) = world.run(&["infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
     let calls = accepted(&world.status("infra"));
+    let objects = workloads(&world);
     for arguments in [&["infra", "--lab"][..], &["infra", "--lab", "--resume"]] {
         let (code, _, err) = world.run(arguments);
         assert_eq!(code, 0, "{err}");
-        assert!(err.contains("nothing to do: all 16 steps hold"), "{err}");
+        assert!(err.contains("infra: nothing to do: all "), "{err}");
     }
     assert_eq!(accepted(&world.status("infra")), calls);
     assert_eq!(applied(&world.status("infra")), 6, "a config was applied a second time");
+    assert_eq!(workloads(&world), objects, "an object was changed");
+    let (code, out, err) = world.run(&["status", "infra", "--lab"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("nodes: 6 of 6 Ready") && out.contains("HelmRelease: 6 of 6 Ready"), "{out}");
+}
+
+/// Every workload with its generation, which the API server counts up at each change of a spec.
+fn workloads(world: &TestEnvironment) -> Vec<(String, i64)> {
+    let items = world.kubectl("infra", &["get", "deployments,daemonsets,helmreleases,secrets", "-A", "-o", "json"]);
+    let items = items["items"].as_array().unwrap();
+    let text = |item: &Value, pointer: &str| item.pointer(pointer).and_then(Value::as_str).unwrap_or("").to_owned();
+    let name = |item: &Value| format!("{}/{}", text(item, "/kind"), text(item, "/metadata/name"));
+    items.iter().map(|item| (name(item), item["metadata"]["generation"].as_i64().unwrap_or(0))).collect()
+}
+
+#[test]
+fn every_workload_of_a_finished_cluster_is_ready_and_owned_by_flux() {
+    let world = TestEnvironment::copy("10.61.7");
+    let _lab = world.lab("infra");
+    let (code, _, err) = world.run(&["infra", "--lab"]);
+    assert_eq!(code, 0, "{err}");
+    let nodes = world.kubectl("infra", &["get", "nodes", "-o", "json"]);
+    assert_eq!(nodes["items"].as_array().unwrap().len(), 6);
+    let pods = world.kubectl("infra", &["get", "pods", "-A", "-o", "json"]);
+    for pod in pods["items"].as_array().unwrap() {
+        let phase = pod["status"]["phase"].as_str().unwrap();
+        assert!(["Running", "Succeeded"].contains(&phase), "{} is {phase}", pod["metadata"]["name"]);
+    }
+    let releases = world.kubectl("infra", &["get", "helmreleases", "-A", "-o", "json"]);
+    let releases = releases["items"].as_array().unwrap();
+    assert_eq!(releases.len(), 6);
+    for release in releases {
+        assert!(release.pointer("/status/history/0").is_some(), "{} is not adopted", release["metadata"]["name"]);
+    }
 }
 
 fn accepted(status: &Value) -> u64 {
@@ -43,12 +80,25 @@ fn applied(status: &Value) -> u64 {
     nodes.filter_map(|calls| calls["ApplyConfiguration"].as_u64()).sum()
 }
 
-/// Runs until a step's event says `when`, kills the run, and says how far it was.
-fn killed_at(world: &TestEnvironment, arguments: &[&str], when: impl Fn(&Value) -> bool) {
+/// Starts a run, kills it within `phase` and says whether it got there: at the `nth` event of the phase, or when one
+/// of its steps is done, whichever comes first.
+fn killed_in(world: &TestEnvironment, arguments: &[&str], phase: &str, nth: usize) {
     let mut child = world.command(&["-o", "json"]).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
     let events = BufReader::new(child.stdout.take().unwrap()).lines();
-    let reached = events.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()).any(|event| when(&event));
-    assert!(reached, "the run ended before it could be killed");
+    let mut steps: Vec<String> = Vec::new();
+    let mut seen = 0;
+    let reached = events.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()).any(|event| {
+        if event["event"] == "run-started" {
+            let all = event["steps"].as_array().unwrap().iter().filter(|step| step["phase"] == phase);
+            steps = all.map(|step| step["id"].as_str().unwrap().to_owned()).collect();
+            assert!(!steps.is_empty(), "no step belongs to the phase {phase}");
+        }
+        let step = event["step"].as_str().unwrap_or_default();
+        let mine = steps.iter().any(|known| known == step);
+        seen += usize::from(mine);
+        mine && (seen > nth || event["event"] == "step-done")
+    });
+    assert!(reached, "the run ended before it could be killed in {phase}");
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -57,13 +107,14 @@ fn killed_at(world: &TestEnvironment, arguments: &[&str], when: impl Fn(&Value) 
 fn a_run_killed_in_every_phase_goes_on_where_it_was_with_one_bootstrap() {
     let world = TestEnvironment::copy("10.61.2");
     let _lab = world.lab("infra");
-    let phases = ["preflight", "machine-config", "etcd", "kubernetes-api"];
+    let (_, plan, _) = world.run(&["-o", "json", "plan", "infra"]);
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let phases: Vec<&str> = plan["phases"].as_array().unwrap().iter().map(|phase| phase.as_str().unwrap()).collect();
+    assert_eq!(phases.len(), 12, "{phases:?}");
     for (index, phase) in phases.iter().enumerate() {
         let arguments = if index == 0 { vec!["infra", "--lab"] } else { vec!["infra", "--lab", "--resume"] };
-        killed_at(&world, &arguments, |event| {
-            let step = event["step"].as_str().unwrap_or_default();
-            event["event"] == "step-started" && step.starts_with(phase)
-        });
+        killed_in(&world, &arguments, phase, rand::random_range(0..4));
+        world.wait_for_no_helm();
         let (code, _, err) = world.run(&["infra", "--lab"]);
         assert_eq!(code, 3, "an unfinished run wants --resume: {err}");
         assert!(err.contains("is unfinished"), "{err}");
@@ -72,6 +123,11 @@ fn a_run_killed_in_every_phase_goes_on_where_it_was_with_one_bootstrap() {
     assert_eq!(code, 0, "{err}");
     assert_eq!(accepted(&world.status("infra")), 1);
     assert_eq!(applied(&world.status("infra")), 6, "a config was applied a second time");
+    let secrets = world.kubectl("infra", &["get", "secrets", "-A", "-l", "owner=helm", "-o", "json"]);
+    for secret in secrets["items"].as_array().unwrap() {
+        let status = secret["metadata"]["labels"]["status"].as_str().unwrap();
+        assert!(["deployed", "superseded"].contains(&status), "{} is {status}", secret["metadata"]["name"]);
+    }
 }
 
 #[test]
@@ -92,19 +148,6 @@ fn no_process_of_a_killed_lab_is_left() {
         std::thread::yield_now();
     }
     assert_eq!(processes(&marker), Vec::<String>::new());
-}
-
-/// Command lines of live processes that mention `marker`, the lab's own excepted.
-fn processes(marker: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
-        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if line.contains(marker) && !line.contains("lab up") {
-            found.push(line);
-        }
-    }
-    found
 }
 
 #[test]

@@ -58,6 +58,9 @@ pub(super) struct RunArgs {
     /// Use the operator's own secrets, or placeholders (the default with --lab).
     #[arg(long, value_name = "WHICH")]
     pub(super) secrets: Option<SecretsArg>,
+    /// Add the cluster to the operator's own kubeconfig when the run is complete.
+    #[arg(long)]
+    pub(super) merge_kubeconfig: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -118,6 +121,15 @@ pub(super) struct WorldArgs {
     /// Leave the lab's folder behind, for kubectl and talosctl.
     #[arg(long)]
     pub(super) keep: bool,
+    /// Serve stand-ins written for the lab, or pull the original charts first.
+    #[arg(long, value_name = "WHICH", default_value = "stand-ins")]
+    pub(super) charts: ChartsArg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ChartsArg {
+    StandIns,
+    Real,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -7,7 +7,8 @@ use super::exit::{Exit, Refusal};
 use super::output;
 use super::setup;
 use crate::cluster::Cluster;
-use crate::lab::{self, Lab, NodeSpec, Scenario, Spec, Status, lab_folder};
+use crate::helm::helmfile::{Chart, Release};
+use crate::lab::{self, Lab, NodeSpec, ReleaseSpec, Scenario, Spec, Status, lab_folder};
 
 pub(super) async fn lab(common: &Common, command: LabCommand) -> Result<Exit, Refusal> {
     match command {
@@ -43,7 +44,7 @@ pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs)
             .iter()
             .map(|node| NodeSpec { name: node.hostname.clone(), address: node.address })
             .collect(),
-        releases: Vec::new(),
+        releases: releases(cluster),
         vip: talconfig.endpoint.address().filter(|address| !own(address)),
         api_port: talconfig.endpoint.port,
         talos_version: talconfig.talos_version.clone(),
@@ -51,6 +52,31 @@ pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs)
     };
     let lab = Lab::start(spec, scenario, &setup::toolbox(common), &|line| output::say(line)).await;
     lab.map_err(|error| Refusal::world(error.to_string()))
+}
+
+/// What a run will install, as the lab serves and judges it.
+fn releases(cluster: &Cluster) -> Vec<ReleaseSpec> {
+    let spec = |release: &Release, crds_only: bool| {
+        let (chart, version) = match &release.chart {
+            Chart::Oci { reference, version } => (reference.clone(), version.clone()),
+            Chart::Repository { url, name, version } => {
+                let place = url.split_once("://").map_or(url.as_str(), |(_, place)| place);
+                (format!("{}/{name}", place.trim_end_matches('/')), version.clone())
+            }
+            Chart::Local(_) => return None,
+        };
+        Some(ReleaseSpec {
+            namespace: release.id.namespace.clone(),
+            name: release.id.name.clone(),
+            chart,
+            version,
+            needs: release.needs.iter().map(ToString::to_string).collect(),
+            crds_only,
+        })
+    };
+    let bootstrap = &cluster.bootstrap;
+    let crds = bootstrap.crds.releases.iter().filter_map(|release| spec(release, true));
+    crds.chain(bootstrap.releases.releases.iter().filter_map(|release| spec(release, false))).collect()
 }
 
 /// Ends a lab and removes its folder unless it is to be kept.
@@ -65,22 +91,29 @@ pub(super) async fn end(lab: Lab, keep: bool) -> Result<(), Refusal> {
         .map_err(|error| Refusal::world(format!("{} cannot be removed: {error}", folder.display())))
 }
 
-async fn up(common: &Common, cluster: &str, world: &WorldArgs) -> Result<Exit, Refusal> {
-    let cluster = setup::cluster(common, cluster)?;
+/// Stays until Ctrl-C, a SIGTERM or `lab down`.
+pub(super) async fn stay(lab: &Lab, what: &str) -> Result<(), Refusal> {
     let fail = |error: std::io::Error| Refusal::world(format!("signals cannot be caught: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
-    let lab = start(common, &cluster, world).await?;
+    let spec = lab.spec();
     output::say(&format!(
-        "the lab of {} is up: {} machines in maintenance mode\nrun against it: k8s-bootstrap {} --lab",
-        cluster.name,
-        cluster.talconfig.nodes.len(),
-        cluster.name
+        "the lab of {} is up: {} machines; it ends with Ctrl-C or `k8s-bootstrap lab down {}`\n{what}",
+        spec.cluster,
+        spec.nodes.len(),
+        spec.cluster
     ));
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
+    Ok(())
+}
+
+async fn up(common: &Common, cluster: &str, world: &WorldArgs) -> Result<Exit, Refusal> {
+    let cluster = setup::cluster(common, cluster)?;
+    let lab = start(common, &cluster, world).await?;
+    stay(&lab, &format!("run against it: k8s-bootstrap {} --lab", cluster.name)).await?;
     end(lab, world.keep).await?;
     Ok(Exit::Done)
 }

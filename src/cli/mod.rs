@@ -2,6 +2,7 @@
 
 mod args;
 mod exit;
+mod kubeconfig;
 mod lab;
 mod output;
 mod plan;

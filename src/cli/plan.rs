@@ -2,22 +2,18 @@
 
 use serde_json::json;
 
-use super::args::{ClusterArgs, Common, Output, SecretsArg};
+use super::args::{ClusterArgs, Common, Output};
 use super::exit::{Exit, Refusal};
 use super::output;
-use super::setup::{self, Place};
-use crate::dial::Dialer;
+use super::setup::{self, Place, Wanted};
 use crate::plan::Plan;
 use crate::secrets::Redactor;
-use crate::steps::{self, Site};
+use crate::steps;
 
 pub(super) async fn plan(common: &Common, args: ClusterArgs) -> Result<Exit, Refusal> {
     let redactor = Redactor::default();
-    let cluster = setup::cluster(common, &args.cluster)?;
-    let bundle = setup::bundle(common, &cluster, Place::Field, SecretsArg::Real, &redactor).await?;
-    let folder = setup::state_folder(common)?.join(&args.cluster);
-    let site = Site::new(cluster, bundle, Dialer::direct(), folder, false);
-    let site = std::sync::Arc::new(site.map_err(|error| Refusal::input(error.to_string()))?);
+    let wanted = Wanted { cluster: &args.cluster, place: Place::Field, secrets: None, resumed: false };
+    let site = setup::site(common, wanted, false, &redactor).await?;
     let (plan, _) = steps::plan(&site).map_err(|error| Refusal::input(error.to_string()))?;
     output::data(&match common.output {
         Output::Json => as_json(&plan),

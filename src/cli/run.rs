@@ -7,8 +7,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Common, RunArgs, SecretsArg};
 use super::exit::{Exit, Refusal};
-use super::output;
-use super::setup::{self, Place};
+use super::setup::{self, Place, Wanted};
+use super::{kubeconfig, output};
 use crate::engine::{Engine, RunOutcome, RunReport, StopSignal};
 use crate::journal::{Entry, FileStore, Identity, Journal, JournalError, Lock, LockError, RunId};
 use crate::plan::{PhaseName, Plan};
@@ -27,13 +27,28 @@ pub(super) struct Wish<'w> {
 pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Result<Exit, Refusal> {
     let place = if args.lab { Place::Lab } else { Place::Field };
     let wish = Wish { cluster, place, resume: args.resume, secrets: args.secrets };
-    bootstrap(common, wish, &StopSignal::default()).await
+    let ended = bootstrap(common, wish, &StopSignal::default()).await?;
+    if ended.exit == Exit::Done {
+        output::say(&summary(&ended, None));
+        if args.merge_kubeconfig {
+            kubeconfig::merge(&ended.site)?;
+        }
+    }
+    Ok(ended.exit)
 }
 
-/// Carries a run out and says how it ended.
-pub(super) async fn bootstrap(common: &Common, wish: Wish<'_>, stop: &StopSignal) -> Result<Exit, Refusal> {
+/// A run that was begun and is over.
+pub(super) struct Ended {
+    pub(super) exit: Exit,
+    pub(super) site: Arc<Site>,
+    report: RunReport,
+}
+
+/// Carries a run out.
+pub(super) async fn bootstrap(common: &Common, wish: Wish<'_>, stop: &StopSignal) -> Result<Ended, Refusal> {
     let redactor = Redactor::default();
-    let site = setup::site(common, wish.cluster, wish.place, wish.secrets, wish.resume, &redactor).await?;
+    let wanted = Wanted { cluster: wish.cluster, place: wish.place, secrets: wish.secrets, resumed: wish.resume };
+    let site = setup::site(common, wanted, true, &redactor).await?;
     let (plan, steps) = steps::plan(&site).map_err(|error| Refusal::input(error.to_string()))?;
     let command = format!("{}{}", wish.cluster, if wish.resume { " --resume" } else { "" });
     let _lock = Lock::take(&site.folder.join("lock"), &command).map_err(lock_refusal)?;
@@ -68,13 +83,11 @@ pub(super) async fn bootstrap(common: &Common, wish: Wish<'_>, stop: &StopSignal
     let report = engine.about(wish.cluster, resumed).run().await;
     listening.abort();
     let only_preflight = report.applied == 0 && report.failures.iter().all(|(step, _)| preflight.contains(step));
-    if report.outcome == RunOutcome::Failed && only_preflight {
-        return Ok(Exit::WrongWorld);
-    }
-    if report.outcome == RunOutcome::Complete {
-        summary(&site, &report);
-    }
-    Ok(report.outcome.into())
+    let exit = match report.outcome {
+        RunOutcome::Failed if only_preflight => Exit::WrongWorld,
+        outcome => outcome.into(),
+    };
+    Ok(Ended { exit, site, report })
 }
 
 fn lab_flag(place: Place) -> &'static str {
@@ -85,22 +98,50 @@ fn started(site: &Arc<Site>, plan: &Plan, resumed: bool) -> Result<Entry, Refusa
     let talos_ca = site.talos_ca().map_err(|error| Refusal::input(error.to_string()))?;
     Ok(Entry::RunStarted {
         tool: env!("CARGO_PKG_VERSION").to_owned(),
-        identity: Identity { name: site.cluster.name.clone(), cluster_id: None, talos_ca: Some(talos_ca) },
+        identity: Identity {
+            name: site.cluster.name.clone(),
+            cluster_id: site.cluster.cluster_id(),
+            talos_ca: Some(talos_ca),
+        },
         resumed,
         plan: plan.steps().iter().map(|step| (step.id.clone(), step.fingerprint.clone())).collect(),
     })
 }
 
-fn summary(site: &Site, report: &RunReport) {
-    let seconds = report.seconds;
-    let what = if report.applied == 0 {
-        format!("nothing to do: all {} steps hold", report.held)
+/// One paragraph about a run that is complete. A rehearsal knows how long its world took at the least.
+pub(super) fn summary(ended: &Ended, critical_path: Option<f64>) -> String {
+    let (site, report) = (&ended.site, &ended.report);
+    let mut lines = Vec::new();
+    if report.applied == 0 {
+        lines.push(format!(
+            "{}: nothing to do: all {} steps hold   {}",
+            site.cluster.name,
+            report.held,
+            duration(report.seconds)
+        ));
     } else {
-        format!("{} steps applied, {} held", report.applied, report.held)
-    };
-    output::say(&format!("{}: {what}   {seconds:.1}s", site.cluster.name));
-    output::say(&format!("kubeconfig   {}", site.kubeconfig_path().display()));
-    output::say(&format!("talosconfig  {}", site.talosconfig_path().display()));
+        let flux = site.flux().map(|flux| format!(", Flux follows {}", flux.reference)).unwrap_or_default();
+        let pace = critical_path
+            .filter(|seconds| *seconds > 0.0)
+            .map(|seconds| format!(", critical path {} (R {:.2})", duration(seconds), report.seconds / seconds));
+        lines.push(format!(
+            "{} is bootstrapped: {} nodes Ready, {} releases{flux}.   {}{}",
+            site.cluster.name,
+            site.cluster.talconfig.nodes.len(),
+            site.cluster.bootstrap.releases.releases.len(),
+            duration(report.seconds),
+            pace.unwrap_or_default()
+        ));
+    }
+    lines.push(format!("kubeconfig   {}", site.kubeconfig_path().display()));
+    lines.push(format!("talosconfig  {}", site.talosconfig_path().display()));
+    lines.join("\n")
+}
+
+/// `2m08s`, or `8.4s` below a minute.
+fn duration(seconds: f64) -> String {
+    let whole = std::time::Duration::from_secs_f64(seconds.max(0.0)).as_secs();
+    if whole < 60 { format!("{seconds:.1}s") } else { format!("{}m{:02}s", whole / 60, whole % 60) }
 }
 
 /// The first Ctrl-C, or a SIGTERM, asks; the second insists.

@@ -12,9 +12,10 @@ use super::args::{Common, SecretsArg};
 use super::exit::Refusal;
 use crate::cluster::Cluster;
 use crate::dial::Dialer;
+use crate::helm::{Charts, Helm, Mirrors};
 use crate::lab::{LabFile, lab_folder};
 use crate::secrets::{Redactor, sops};
-use crate::steps::Site;
+use crate::steps::{Parts, SecretsFrom, Site};
 use crate::talos::config::SecretsBundle;
 use crate::tools::{Options, Tool, Toolbox};
 use crate::yaml::Origin;
@@ -37,13 +38,18 @@ pub(super) fn state_folder(common: &Common) -> Result<PathBuf, Refusal> {
         .ok_or_else(|| Refusal::world("neither XDG_STATE_HOME nor HOME is set").hint("name a folder with --state-dir"))
 }
 
-/// The folder of one cluster's run, made if need be and checked for being writable.
-pub(super) fn run_folder(common: &Common, cluster: &str, place: Place) -> Result<PathBuf, Refusal> {
+/// The folder of one cluster's run.
+pub(super) fn run_folder_path(common: &Common, cluster: &str, place: Place) -> Result<PathBuf, Refusal> {
     let state = state_folder(common)?;
-    let folder = match place {
+    Ok(match place {
         Place::Field => state.join(cluster),
         Place::Lab => lab_folder(&state, cluster).join("run"),
-    };
+    })
+}
+
+/// The folder of one cluster's run, made if need be and checked for being writable.
+pub(super) fn run_folder(common: &Common, cluster: &str, place: Place) -> Result<PathBuf, Refusal> {
+    let folder = run_folder_path(common, cluster, place)?;
     make_private(&folder)?;
     Ok(folder)
 }
@@ -74,12 +80,16 @@ pub(super) fn dialer(common: &Common, cluster: &str, place: Place) -> Result<Dia
     if place == Place::Field {
         return Ok(Dialer::direct());
     }
+    Ok(Dialer::lab(lab_file(common, cluster)?.addresses))
+}
+
+/// What the running lab of a cluster says of itself.
+fn lab_file(common: &Common, cluster: &str) -> Result<LabFile, Refusal> {
     let folder = lab_folder(&state_folder(common)?, cluster);
-    let lab = LabFile::read(&folder).map_err(|error| {
+    LabFile::read(&folder).map_err(|error| {
         Refusal::world(format!("there is no lab of `{cluster}` in {}: {error}", folder.display()))
             .hint(format!("start it in another terminal: k8s-bootstrap lab up {cluster}"))
-    })?;
-    Ok(Dialer::lab(lab.addresses))
+    })
 }
 
 /// Opens the cluster's secrets, or makes the lab's placeholders.
@@ -132,28 +142,98 @@ fn placeholder_bundle(common: &Common, cluster: &Cluster, place: Place) -> Resul
         return Ok(SecretsBundle::parse(&origin, &text)?);
     }
     let bundle = SecretsBundle::generate(Timestamp::now()).map_err(|error| Refusal::world(error.to_string()))?;
-    std::fs::write(&path, bundle.to_yaml().expose_secret())
-        .map_err(|error| Refusal::world(format!("{} cannot be written: {error}", path.display())))?;
+    std::fs::write(&path, bundle.to_yaml().expose_secret()).map_err(|error| {
+        Refusal::world(format!("{} cannot be written: {error}; nothing was changed", path.display()))
+            .hint("free space there, or name another folder with --state-dir")
+    })?;
     Ok(bundle)
 }
 
-/// Everything that the steps of a run share.
+/// The registries that serve in others' places: the lab's, or those that the repository names.
+fn mirrors(common: &Common, cluster: &Cluster, place: Place) -> Result<Mirrors, Refusal> {
+    Ok(Mirrors(match place {
+        Place::Field => cluster.settings.mirrors.clone(),
+        Place::Lab => lab_file(common, &cluster.name)?.mirrors,
+    }))
+}
+
+/// Helm, and the charts that it can reach.
+async fn charts(common: &Common, cluster: &Cluster, place: Place) -> Result<Charts, Refusal> {
+    let toolbox = toolbox(common);
+    let found = match place {
+        Place::Field => toolbox.find(Tool::Helm).await,
+        Place::Lab => toolbox.provide(Tool::Helm, &|progress| super::output::say(progress)).await,
+    };
+    let found = found.map_err(|error| {
+        Refusal::world(format!("{error}; nothing was changed"))
+            .hint("install helm 4, provide it with `k8s-bootstrap tools install`, or name its folder with --tools-dir")
+    })?;
+    let cache = match place {
+        Place::Field => cache_folder()?.join("charts"),
+        // What a lab serves is not what the registries serve, so it never mixes with their charts.
+        Place::Lab => lab_folder(&state_folder(common)?, &cluster.name).join("charts"),
+    };
+    let helm = Helm { program: found.path, version: found.version };
+    Ok(Charts { helm, cache, mirrors: mirrors(common, cluster, place)? })
+}
+
+fn cache_folder() -> Result<PathBuf, Refusal> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("XDG_CACHE_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".cache")))
+        .map(|cache| cache.join("k8s-bootstrap"))
+        .ok_or_else(|| Refusal::world("neither XDG_CACHE_HOME nor HOME is set").hint("set one of them"))
+}
+
+/// Where the secrets of manifests come from. A program that is missing is told by the step that needs it.
+async fn secrets_from(common: &Common, secrets: SecretsArg) -> SecretsFrom {
+    let toolbox = toolbox(common);
+    match secrets {
+        SecretsArg::Placeholder => SecretsFrom::Placeholders,
+        SecretsArg::Real => SecretsFrom::Operator {
+            op: toolbox.find(Tool::Op).await.ok().map(|found| found.path),
+            sops: toolbox.find(Tool::Sops).await.ok().map(|found| found.path),
+        },
+    }
+}
+
+/// What a command wants a site for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'w> {
+    pub(super) cluster: &'w str,
+    pub(super) place: Place,
+    pub(super) secrets: Option<SecretsArg>,
+    pub(super) resumed: bool,
+}
+
+/// Everything that the steps of a run share. Without `writes` the state folder is only named, not made.
 pub(super) async fn site(
     common: &Common,
-    name: &str,
-    place: Place,
-    secrets: Option<SecretsArg>,
-    resumed: bool,
+    wanted: Wanted<'_>,
+    writes: bool,
     redactor: &Redactor,
 ) -> Result<Arc<Site>, Refusal> {
-    let cluster = cluster(common, name)?;
-    let secrets = secrets.unwrap_or(match place {
+    let cluster = cluster(common, wanted.cluster)?;
+    let secrets = wanted.secrets.unwrap_or(match wanted.place {
         Place::Field => SecretsArg::Real,
         Place::Lab => SecretsArg::Placeholder,
     });
-    let dialer = dialer(common, name, place)?;
-    let bundle = bundle(common, &cluster, place, secrets, redactor).await?;
-    let folder = run_folder(common, name, place)?;
-    let site = Site::new(cluster, bundle, dialer, folder, resumed);
+    let dialer = dialer(common, wanted.cluster, wanted.place)?;
+    let folder = if writes {
+        run_folder(common, wanted.cluster, wanted.place)?
+    } else {
+        run_folder_path(common, wanted.cluster, wanted.place)?
+    };
+    let bundle = bundle(common, &cluster, wanted.place, secrets, redactor).await?;
+    let site = Site::new(Parts {
+        charts: charts(common, &cluster, wanted.place).await?,
+        secrets: secrets_from(common, secrets).await,
+        redactor: redactor.clone(),
+        resumed: wanted.resumed,
+        cluster,
+        bundle,
+        dialer,
+        folder,
+    });
     site.map(Arc::new).map_err(|error| Refusal::input(error.to_string()))
 }

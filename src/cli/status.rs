@@ -1,12 +1,25 @@
 //! `k8s-bootstrap status CLUSTER`: where the last run stands, who holds the lock.
 
-use serde_json::json;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use super::args::{Common, Output, StatusArgs};
 use super::exit::{Exit, Refusal};
 use super::output;
 use super::setup;
 use crate::journal::{FileStore, History, Holder, Lock, RunEnd};
+use crate::kubernetes::{self, ObjectRef, Readiness};
+
+/// How long the cluster may take to say how it is.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What of Flux is counted.
+const FLUX: [(&str, &str); 3] = [
+    ("source.toolkit.fluxcd.io/v1", "GitRepository"),
+    ("kustomize.toolkit.fluxcd.io/v1", "Kustomization"),
+    ("helm.toolkit.fluxcd.io/v2", "HelmRelease"),
+];
 
 pub(super) async fn status(common: &Common, args: StatusArgs) -> Result<Exit, Refusal> {
     let state = setup::state_folder(common)?;
@@ -14,14 +27,58 @@ pub(super) async fn status(common: &Common, args: StatusArgs) -> Result<Exit, Re
         if args.lab { crate::lab::lab_folder(&state, &args.cluster).join("run") } else { state.join(&args.cluster) };
     let history = FileStore::read(&folder.join("journal.jsonl")).map_err(|error| Refusal::world(error.to_string()))?;
     let holder = Lock::holder(&folder.join("lock"));
+    let world = world(&folder.join("kubeconfig")).await;
     output::data(&match common.output {
-        Output::Json => as_json(&history, holder.as_ref()),
-        Output::Text => as_text(&args, &history, holder.as_ref()),
+        Output::Json => as_json(&history, holder.as_ref(), &world),
+        Output::Text => as_text(&args, &history, holder.as_ref(), &world),
     });
     Ok(Exit::Done)
 }
 
-fn as_text(args: &StatusArgs, history: &History, holder: Option<&Holder>) -> String {
+/// What the cluster says now, in lines; asked with the kubeconfig that the last run wrote.
+async fn world(kubeconfig: &Path) -> Vec<String> {
+    if !kubeconfig.exists() {
+        return vec!["the cluster was not asked: no run has written a kubeconfig yet".to_owned()];
+    }
+    let asked = async {
+        let client = kubernetes::from_kubeconfig(kubeconfig).await?;
+        let nodes = kubernetes::nodes(&client).await.map_err(|error| error.to_string())?;
+        let ready = nodes.values().filter(|node| node.ready).count();
+        let mut lines = vec![format!("nodes: {ready} of {} Ready", nodes.len())];
+        for (api_version, kind) in FLUX {
+            let objects =
+                kubernetes::list(&client, api_version, kind, None).await.map_err(|error| error.to_string())?;
+            lines.extend(tally(kind, &objects));
+        }
+        Ok::<_, String>(lines)
+    };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok(lines)) => lines,
+        Ok(Err(reason)) => vec![format!("the cluster does not answer: {reason}")],
+        Err(_) => vec![format!("the cluster does not answer within {PATIENCE:?}")],
+    }
+}
+
+/// How many are Ready, and why the others are not.
+fn tally(kind: &str, objects: &[Value]) -> Vec<String> {
+    if objects.is_empty() {
+        return vec![];
+    }
+    let mut lines = Vec::new();
+    let mut ready = 0;
+    for object in objects {
+        match (kubernetes::readiness(object), ObjectRef::of(object)) {
+            (Readiness::Progressing(reason) | Readiness::Failed(reason), Ok(named)) => {
+                lines.push(format!("  {named}: {reason}"));
+            }
+            _ => ready += 1,
+        }
+    }
+    lines.insert(0, format!("{kind}: {ready} of {} Ready", objects.len()));
+    lines
+}
+
+fn as_text(args: &StatusArgs, history: &History, holder: Option<&Holder>, world: &[String]) -> String {
     let mut lines = Vec::new();
     match holder {
         Some(holder) => lines.push(format!("running: `{}`, process {} on {}", holder.command, holder.pid, holder.host)),
@@ -29,6 +86,7 @@ fn as_text(args: &StatusArgs, history: &History, holder: Option<&Holder>) -> Str
     }
     let Some(last) = &history.last else {
         lines.push(format!("no run of `{}` is on record", args.cluster));
+        lines.extend(world.iter().cloned());
         return lines.join("\n");
     };
     let end = match last.end {
@@ -42,6 +100,7 @@ fn as_text(args: &StatusArgs, history: &History, holder: Option<&Holder>) -> Str
     for (step, error) in &last.failed {
         lines.push(format!("  failed  {step}: {error}"));
     }
+    lines.extend(world.iter().cloned());
     if last.unfinished() && holder.is_none() {
         let lab = if args.lab { " --lab" } else { "" };
         lines.push(format!("next: k8s-bootstrap {}{lab} --resume", args.cluster));
@@ -49,10 +108,10 @@ fn as_text(args: &StatusArgs, history: &History, holder: Option<&Holder>) -> Str
     lines.join("\n")
 }
 
-fn as_json(history: &History, holder: Option<&Holder>) -> String {
+fn as_json(history: &History, holder: Option<&Holder>, world: &[String]) -> String {
     let last = history.last.as_ref().map(|last| {
         json!({"run": last.run, "started": last.started, "end": last.end, "steps": last.plan.len(),
                "done": last.done.keys().collect::<Vec<_>>(), "failed": last.failed})
     });
-    json!({"format": 1, "lock": holder, "last": last}).to_string()
+    json!({"format": 1, "lock": holder, "last": last, "world": world}).to_string()
 }

@@ -1,5 +1,7 @@
 //! What the repository says: its files become one validated [`Cluster`] value.
 
+mod bootstrap;
+mod flux;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -9,6 +11,8 @@ use crate::plan::{Phases, read_phases};
 use crate::talos::config::talconfig::{self, Talconfig};
 use crate::yaml::{Diagnostic, Diagnostics};
 
+pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
+pub use flux::HelmReleases;
 pub use settings::{Paths, Settings};
 
 /// A cluster as its repository describes it. Reading it opens no secret and dials nothing.
@@ -19,6 +23,10 @@ pub struct Cluster {
     /// The folder with the Talos inputs.
     pub talos: PathBuf,
     pub talconfig: Talconfig,
+    /// What goes onto the cluster before Flux.
+    pub bootstrap: Bootstrap,
+    /// What Flux will own later.
+    pub helm_releases: HelmReleases,
     pub phases: Phases,
     pub settings: Settings,
 }
@@ -40,12 +48,16 @@ impl Cluster {
         let phases = keep(read_phases(root), &mut found);
         let lookup = |variable: &str| environment.get(variable).cloned();
         let talconfig = keep(talconfig::read(root, &talos, &lookup), &mut found);
-        match (phases, talconfig) {
-            (Some(phases), Some(talconfig)) => found.into_result(Self {
+        let folder = root.join("bootstrap").join(name);
+        let bootstrap = keep(Bootstrap::read(root, &folder, &paths, environment), &mut found);
+        match (phases, talconfig, bootstrap) {
+            (Some(phases), Some(talconfig), Some(bootstrap)) => found.into_result(Self {
                 name: name.to_owned(),
                 root: root.to_owned(),
                 talos,
                 talconfig,
+                bootstrap,
+                helm_releases: flux::helm_releases(root),
                 phases,
                 settings,
             }),
@@ -66,6 +78,12 @@ impl Cluster {
             Diagnostic::general(format!("{} holds no secrets bundle", self.relative(&self.talos).display()))
                 .with_hint("expected is talsecret.sops.yaml, talsecret.yaml or secrets.yaml")
         })
+    }
+
+    /// Cilium's `cluster.id`, when a release's values give one.
+    pub fn cluster_id(&self) -> Option<u32> {
+        let values = self.bootstrap.releases.releases.iter().map(|release| &release.values);
+        values.filter_map(|values| values.pointer("/cluster/id")?.as_u64()).find_map(|id| u32::try_from(id).ok())
     }
 
     /// A path as the operator knows it.

@@ -99,6 +99,10 @@ mod tests {
         assert_eq!(settings.mirrors["ghcr.io"], "registry.lan:5000");
         assert_eq!(settings.clusters["blue"].talos.as_deref(), Some(Path::new("machines")));
         let found = Settings::parse(&origin, "mirors: {}\nclusters:\n  blue: {talso: x}\n").unwrap_err();
-        insta::assert_snapshot!(found, @"");
+        insta::assert_snapshot!(found, @r"
+        k8s-bootstrap.yaml:3:10: cluster `blue` has a key `talso`, which is not known
+        k8s-bootstrap.yaml:1:1: k8s-bootstrap.yaml has a key `mirors`, which is not known
+          hint: did you mean `mirrors`?
+        ");
     }
 }

@@ -1,3 +1,19 @@
 //! Helm: the helmfile model, chart sources, the helm process.
+//!
+//! Charts are pulled once and kept ([`Charts`]), rendered and installed by the program `helm` itself ([`Helm`]), and
+//! what helm recorded in a cluster is read and judged here ([`storage`]). Waiting for workloads is not: gates are the
+//! run's own. Nothing here talks to Kubernetes; helm does, with the kubeconfig that it is given and no other.
 
+mod chart;
+mod error;
 pub mod helmfile;
+pub mod manifest;
+mod mirrors;
+mod package;
+mod process;
+pub mod storage;
+
+pub use chart::{Charts, PulledChart};
+pub use error::{HelmError, Kind};
+pub use mirrors::Mirrors;
+pub use process::{ApplyMethod, Helm, TemplateOptions, notices};

@@ -1,6 +1,7 @@
 //! The way into an API server: dial address apart from identity.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
@@ -39,11 +40,37 @@ pub enum AccessError {
 ///
 /// Credentials that cannot be used; the last reason when none is ready.
 pub async fn connect(access: &Access, dialer: &Dialer) -> Result<kube::Client, AccessError> {
+    ready(access, dialer).await.map(|(client, _)| client)
+}
+
+/// A client by a kubeconfig file, such as the one that a run writes.
+///
+/// # Errors
+///
+/// A file that is none, as text.
+pub async fn from_kubeconfig(path: &Path) -> Result<kube::Client, String> {
+    let kubeconfig = kube::config::Kubeconfig::read_from(path).map_err(|error| error.to_string())?;
+    let options = kube::config::KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| error.to_string())?;
+    kube::Client::try_from(config).map_err(|error| error.to_string())
+}
+
+/// Where the first control plane whose API server is ready is dialled, for programs that dial by themselves.
+///
+/// # Errors
+///
+/// As [`connect`].
+pub async fn ready_server(access: &Access, dialer: &Dialer) -> Result<SocketAddr, AccessError> {
+    let (_, server) = ready(access, dialer).await?;
+    dialer.target(server).map_err(|error| AccessError::Unreachable(error.to_string()))
+}
+
+async fn ready(access: &Access, dialer: &Dialer) -> Result<(kube::Client, SocketAddr), AccessError> {
     let mut last = "there is no control plane".to_owned();
     for server in &access.servers {
         let client = client(access, dialer, *server)?;
         match readyz(&client).await {
-            Ok(()) => return Ok(client),
+            Ok(()) => return Ok((client, *server)),
             Err(reason) => last = format!("{server}: {reason}"),
         }
     }

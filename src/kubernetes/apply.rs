@@ -1,6 +1,7 @@
 //! Server-side apply, and what an apply would still change.
 
-use futures::{StreamExt, TryStreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::Value;
@@ -88,14 +89,12 @@ pub async fn apply(
         if due.is_empty() {
             continue;
         }
-        let sent = futures::stream::iter(due)
-            .map(|object| async {
-                let prepared = prepare(client, &kinds, object, options.default_namespace, tell).await?;
-                apply_one(&prepared, options).await.map(|()| prepared.reference)
-            })
-            .buffered(PARALLEL)
-            .try_collect::<Vec<_>>()
-            .await?;
+        let kinds = &kinds;
+        let one = |object| async move {
+            let prepared = prepare(client, kinds, object, options.default_namespace, tell).await?;
+            apply_one(&prepared, options).await.map(|()| prepared.reference)
+        };
+        let sent: Vec<ObjectRef> = in_parallel(due.into_iter().map(|object| one(object).boxed())).await?;
         if turn == Wave::Definitions {
             let names: Vec<String> = sent.iter().map(|definition| definition.name.clone()).collect();
             wait_crds(client, &names, tell).await.map_err(|error| match error {
@@ -110,6 +109,15 @@ pub async fn apply(
         tell(&format!("{} of {} objects applied", applied.len(), objects.len()));
     }
     Ok(applied)
+}
+
+/// Does all of it, some at a time, and keeps the order.
+async fn in_parallel<T>(
+    requests: impl Iterator<Item = BoxFuture<'_, Result<T, ApiError>>>,
+) -> Result<Vec<T>, ApiError> {
+    // Collected first: a stream over borrowing closures is not known to be `Send`.
+    let requests: Vec<_> = requests.collect();
+    futures::stream::iter(requests).buffered(PARALLEL).try_collect().await
 }
 
 /// Finds out where an object goes: its kind's path and its namespace.
@@ -164,11 +172,8 @@ pub async fn differences(
 ) -> Result<Vec<(ObjectRef, Deviation)>, ApiError> {
     let objects: Vec<Value> = flatten(objects).iter().map(to_send).collect();
     let kinds = Kinds::new(client.clone());
-    let compared: Vec<Option<(ObjectRef, Deviation)>> = futures::stream::iter(&objects)
-        .map(|object| difference(client, &kinds, object, default_namespace))
-        .buffered(PARALLEL)
-        .try_collect()
-        .await?;
+    let one = |object| difference(client, &kinds, object, default_namespace).boxed();
+    let compared = in_parallel(objects.iter().map(one)).await?;
     Ok(compared.into_iter().flatten().collect())
 }
 

@@ -4,18 +4,23 @@
 //! bug is not hidden by a server that shares it. It reads machine configs itself, issues every certificate out of what
 //! was *applied*, and starts real `etcd` and `kube-*` programs with them.
 
+mod cluster;
 mod control_plane;
 mod kubelet;
 mod machine;
+mod network;
 mod node;
+mod operators;
 mod pki;
 mod record;
+mod releases;
 mod scenario;
 mod socket;
 mod spec;
+mod view;
 mod world;
 
-pub use record::{Fact, Record, Recorder};
+pub use record::{CriticalPath, Fact, Record, Recorder, Request};
 pub use scenario::{Scenario, ScenarioError};
 pub use socket::{SocketError, ask_down, ask_status};
 pub use spec::{LabFile, NodeSpec, ReleaseSpec, Spec, lab_folder};

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::control_plane::{ControlPlane, Programs};
 use super::node::{Node, World, resources};
-use super::record::{Record, Recorder};
+use super::record::{CriticalPath, Record, Recorder};
 use super::scenario::Scenario;
 use super::spec::{LabFile, Spec};
 use crate::tools::{self, Tool, Toolbox};
@@ -38,6 +38,7 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     pub api_ready: bool,
     pub record: Record,
+    pub critical_path: CriticalPath,
 }
 
 /// A running lab. Everything in it ends with it.
@@ -68,6 +69,13 @@ impl Lab {
         tell: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<Self, LabError> {
         let programs = programs(toolbox, tell).await?;
+        let helm = toolbox.provide(Tool::Helm, tell).await?;
+        let operators = super::cluster::Tools {
+            helm: helm.path,
+            helm_version: helm.version,
+            registry: None,
+            folder: spec.folder.clone(),
+        };
         let folder_error = |source| LabError::Folder { folder: spec.folder.display().to_string(), source };
         let recorder = Recorder::default();
         let control_plane = Arc::new(ControlPlane::new(programs, &spec, recorder.clone()));
@@ -82,11 +90,12 @@ impl Lab {
             spec.nodes.iter().map(|node| Arc::new(Node::new(node.clone(), world.clone()))).collect();
         let inner = Arc::new(Inner { spec: spec.clone(), nodes: nodes.clone(), control_plane, recorder });
         let mut tasks = JoinSet::new();
+        tasks.spawn(super::cluster::run(world, nodes.clone(), spec.releases.clone().into(), operators));
         tasks.spawn(super::socket::serve(inner.clone()).map_err(folder_error)?);
         for node in nodes {
             let mut open = node.state.subscribe();
             tasks.spawn(async move {
-                if let Err(reason) = node.live().await {
+                if let Err(reason) = Box::pin(node.live()).await {
                     tracing::error!(%reason, "a machine stopped");
                 }
             });
@@ -140,11 +149,13 @@ impl Inner {
                 }
             })
             .collect();
+        let record = self.recorder.snapshot(self.folder());
         Status {
             cluster: self.spec.cluster.clone(),
             nodes,
             api_ready: self.control_plane.client.borrow().is_some(),
-            record: self.recorder.snapshot(),
+            critical_path: record.critical_path(),
+            record,
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Secrets from SOPS, and the redactor in front of every sink.
+//! Secrets from 1Password and SOPS, and the redactor in front of every sink.
 
+pub mod op;
 mod redactor;
 pub mod sops;
 

@@ -36,6 +36,22 @@ impl Redactor {
         known.dedup_by(|a, b| a.expose_secret() == b.expose_secret());
     }
 
+    /// Learns every value of a Secret: `data`, decoded, and `stringData`.
+    pub fn learn_manifest(&self, manifest: &serde_json::Value) {
+        let values = |key: &str| manifest.get(key).and_then(serde_json::Value::as_object).into_iter().flatten();
+        for (_, value) in values("data") {
+            let decoded = value.as_str().and_then(|text| STANDARD.decode(text).ok());
+            if let Some(text) = decoded.and_then(|bytes| String::from_utf8(bytes).ok()) {
+                self.learn(&text.into());
+            }
+        }
+        for (_, value) in values("stringData") {
+            if let Some(text) = value.as_str() {
+                self.learn(&text.to_owned().into());
+            }
+        }
+    }
+
     /// The text without any value that was learnt.
     pub fn redact(&self, text: &str) -> String {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);

@@ -73,19 +73,13 @@ impl Nodes {
     pub(super) fn new(site: Arc<Site>) -> Self {
         Self(site)
     }
-
-    async fn client(&self) -> Result<kube::Client, StepError> {
-        kubernetes::connect(&self.0.access(), &self.0.dialer)
-            .await
-            .map_err(|error| StepError::retryable("the Kubernetes API does not answer").because(error))
-    }
 }
 
 #[async_trait]
 impl Step for Nodes {
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
-        let found = kubernetes::nodes(&self.client().await?).await;
-        let found = found.map_err(|error| StepError::retryable("the nodes cannot be listed").because(error))?;
+        let found = kubernetes::nodes(&self.0.kubernetes().await?).await;
+        let found = found.map_err(|error| super::objects::api_error(&error))?;
         let missing: Vec<String> = self.0.hostnames().into_iter().filter(|name| !found.contains_key(name)).collect();
         Ok(if missing.is_empty() {
             Observation::Holds("all are registered".to_owned())
@@ -99,8 +93,8 @@ impl Step for Nodes {
     }
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
-        kubernetes::wait_registered(&self.client().await?, &self.0.hostnames(), cx.teller())
+        kubernetes::wait_registered(&self.0.kubernetes().await?, &self.0.hostnames(), cx.teller())
             .await
-            .map_err(|error| StepError::retryable("the watch on nodes broke").because(error))
+            .map_err(|error| super::objects::gate_error(&error).code("K03"))
     }
 }

@@ -2,11 +2,21 @@
 //!
 //! [`plan`] turns a cluster into drafts and the code behind them, phase by phase; each other file is one kind of step.
 
+mod base;
+mod chain;
+mod crds;
 pub mod etcd;
+mod handoff;
+mod hooks;
 mod kubernetes_api;
 mod machine_config;
+mod objects;
+mod order;
 mod preflight;
+mod release;
+mod secret_manifests;
 mod site;
+mod webhook;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +26,11 @@ use crate::plan::{Draft, Fingerprint, PhaseName, Plan, PlanError, Policy, StepId
 use crate::talos::config::Role;
 use crate::talos::config::talconfig::Node;
 
-pub use site::{Site, SiteError};
+use chain::Ground;
+use secret_manifests::SecretManifests;
+
+pub use chain::Flux;
+pub use site::{Parts, SecretsFrom, Site, SiteError};
 
 /// The plan of a cluster and the code of its steps.
 ///
@@ -26,7 +40,18 @@ pub use site::{Site, SiteError};
 pub fn plan(site: &Arc<Site>) -> Result<(Plan, StepSet), PlanError> {
     let mut steps = Steps { drafts: Vec::new(), code: StepSet::new() };
     let nodes = &site.cluster.talconfig.nodes;
-    let checked: Vec<StepId> = nodes.iter().map(|node| steps.preflight(site, node)).collect();
+    let secrets = Arc::new(SecretManifests::new(site.clone()));
+    let mut checked: Vec<StepId> = nodes.iter().map(|node| steps.preflight(site, node)).collect();
+    if !site.cluster.bootstrap.secrets.is_empty() {
+        checked.push(steps.add(
+            "preflight",
+            "preflight/secrets",
+            "every secret can be opened",
+            [],
+            Fingerprint::builder().part("secrets").finish(),
+            Arc::new(base::SecretsOpen::new(secrets.clone())),
+        ));
+    }
     let configured: Vec<(Role, StepId)> =
         nodes.iter().map(|node| (node.role, steps.machine_config(site, node, &checked))).collect();
     let control_planes: Vec<StepId> =
@@ -39,7 +64,7 @@ pub fn plan(site: &Arc<Site>) -> Result<(Plan, StepSet), PlanError> {
         Fingerprint::builder().part("bootstrap").finish(),
         Arc::new(etcd::Bootstrap::new(site.clone())),
     );
-    steps.add(
+    let members = steps.add(
         "etcd",
         "etcd/members",
         "every control plane a voting member",
@@ -55,8 +80,8 @@ pub fn plan(site: &Arc<Site>) -> Result<(Plan, StepSet), PlanError> {
         Fingerprint::builder().part("ready").finish(),
         Arc::new(kubernetes_api::Ready::new(site.clone())),
     );
-    let everywhere = configured.into_iter().map(|(_, id)| id).chain([api]);
-    steps.add(
+    let everywhere = configured.into_iter().map(|(_, id)| id).chain([api.clone()]);
+    let nodes = steps.add(
         "kubernetes-api",
         "kubernetes-api/nodes",
         "every node registered",
@@ -64,6 +89,7 @@ pub fn plan(site: &Arc<Site>) -> Result<(Plan, StepSet), PlanError> {
         Fingerprint::builder().part("nodes").finish(),
         Arc::new(kubernetes_api::Nodes::new(site.clone())),
     );
+    steps.chain(site, &secrets, &Ground { api, rest: vec![members, nodes] });
     Ok((Plan::new(&site.cluster.phases, steps.drafts)?, steps.code))
 }
 

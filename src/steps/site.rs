@@ -9,12 +9,17 @@ use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
+use tokio::sync::Mutex;
 
 use crate::cluster::Cluster;
 use crate::dial::Dialer;
 use crate::engine::{ErrorClass, StepError};
-use crate::kubernetes::Access;
+use crate::helm::helmfile::Release;
+use crate::helm::{Charts, HelmError, TemplateOptions};
+use crate::kubernetes::{self, Access, AccessError};
 use crate::plan::Fingerprint;
+use crate::process::SecretFile;
+use crate::secrets::Redactor;
 use crate::talos::client::{ClientError, Kind};
 use crate::talos::config::talconfig::{Node, RenderError};
 use crate::talos::config::{
@@ -25,7 +30,6 @@ use crate::talos::config::{
 pub(super) const KNOCK: Duration = Duration::from_millis(125);
 
 /// Everything that the steps of a run share.
-#[derive(Debug)]
 pub struct Site {
     pub cluster: Cluster,
     pub dialer: Dialer,
@@ -33,9 +37,41 @@ pub struct Site {
     pub resumed: bool,
     /// Where this cluster's journal, kubeconfig and talosconfig are kept.
     pub folder: PathBuf,
+    pub(super) charts: Charts,
+    pub(super) secrets: SecretsFrom,
+    pub(super) redactor: Redactor,
     bundle: SecretsBundle,
     pub(super) talos: AdminIdentity,
     kubernetes: KubernetesAdmin,
+    client: Mutex<Option<kube::Client>>,
+}
+
+impl std::fmt::Debug for Site {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Site").field("cluster", &self.cluster.name).finish_non_exhaustive()
+    }
+}
+
+/// Where the secrets in manifests come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretsFrom {
+    /// The operator's own, opened by these programs where they were found.
+    Operator { op: Option<PathBuf>, sops: Option<PathBuf> },
+    /// Values of the right shape, for a rehearsal.
+    Placeholders,
+}
+
+/// What a site is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub cluster: Cluster,
+    pub bundle: SecretsBundle,
+    pub dialer: Dialer,
+    pub folder: PathBuf,
+    pub resumed: bool,
+    pub charts: Charts,
+    pub secrets: SecretsFrom,
+    pub redactor: Redactor,
 }
 
 /// Why a run has no site.
@@ -53,26 +89,16 @@ impl Site {
     /// # Errors
     ///
     /// A bundle whose authorities cannot be used; a node whose config cannot be rendered.
-    pub fn new(
-        cluster: Cluster,
-        bundle: SecretsBundle,
-        dialer: Dialer,
-        folder: PathBuf,
-        resumed: bool,
-    ) -> Result<Self, SiteError> {
+    pub fn new(parts: Parts) -> Result<Self, SiteError> {
         let now = Timestamp::now();
+        let Parts { cluster, bundle, dialer, folder, resumed, charts, secrets, redactor } = parts;
         for node in &cluster.talconfig.nodes {
             cluster.talconfig.render(&bundle, node)?;
         }
-        Ok(Self {
-            talos: AdminIdentity::issue(&bundle, now)?,
-            kubernetes: KubernetesAdmin::issue(&bundle, now)?,
-            cluster,
-            dialer,
-            resumed,
-            folder,
-            bundle,
-        })
+        let talos = AdminIdentity::issue(&bundle, now)?;
+        let kubernetes = KubernetesAdmin::issue(&bundle, now)?;
+        let client = Mutex::default();
+        Ok(Self { cluster, dialer, resumed, folder, charts, secrets, redactor, bundle, talos, kubernetes, client })
     }
 
     /// SHA-256 of the Talos CA: what tells this cluster from one of the same name.
@@ -94,13 +120,23 @@ impl Site {
         self.config(node).to_yaml().into()
     }
 
-    /// The fingerprint of a node's config, keyed from the bundle: a plain digest of a secret could be guessed.
-    pub(super) fn config_fingerprint(&self, node: &Node) -> Fingerprint {
+    /// The fingerprint of something secret, keyed from the bundle: a plain digest of a secret could be guessed.
+    pub(super) fn keyed_fingerprint(&self, secret: &str) -> Fingerprint {
         let key = self.bundle.cluster_secret.expose_secret().as_bytes();
         // HMAC takes keys of any length.
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return Fingerprint::builder().finish() };
-        mac.update(self.config_text(node).expose_secret().as_bytes());
+        mac.update(secret.as_bytes());
         Fingerprint::builder().part(mac.finalize().into_bytes()).finish()
+    }
+
+    pub(super) fn config_fingerprint(&self, node: &Node) -> Fingerprint {
+        self.keyed_fingerprint(self.config_text(node).expose_secret())
+    }
+
+    /// What charts may ask about the cluster that they will be installed on.
+    pub(super) fn template_options(&self) -> TemplateOptions {
+        let version = self.cluster.talconfig.kubernetes_version.clone();
+        TemplateOptions { kube_version: Some(version), ..TemplateOptions::default() }
     }
 
     pub(super) fn control_planes(&self) -> Vec<&Node> {
@@ -125,6 +161,36 @@ impl Site {
             certificate_pem: self.kubernetes.certificate_pem.clone(),
             key_pem: self.kubernetes.key_pem.clone(),
         }
+    }
+
+    /// A client of an API server that is ready; the one that served last while it still is.
+    pub(super) async fn kubernetes(&self) -> Result<kube::Client, StepError> {
+        let mut known = self.client.lock().await;
+        if let Some(client) = known.as_ref() {
+            if kubernetes::readyz(client).await.is_ok() {
+                return Ok(client.clone());
+            }
+            *known = None;
+        }
+        let client = kubernetes::connect(&self.access(), &self.dialer).await.map_err(|error| match error {
+            AccessError::Unreachable(_) => {
+                StepError::retryable("the Kubernetes API does not answer").because(error).code("K01")
+            }
+            AccessError::Credentials(_) => StepError::wrong_input("the Kubernetes API cannot be used").because(error),
+        })?;
+        *known = Some(client.clone());
+        Ok(client)
+    }
+
+    /// The kubeconfig of this cluster where a child can read it, by a control plane's own address.
+    pub(super) async fn child_kubeconfig(&self) -> Result<SecretFile, StepError> {
+        let unreachable =
+            |error: AccessError| StepError::retryable("the Kubernetes API does not answer").because(error);
+        let server = kubernetes::ready_server(&self.access(), &self.dialer).await.map_err(unreachable)?;
+        let host = &self.cluster.talconfig.endpoint.host;
+        let content = kubeconfig(&self.kubernetes, &self.cluster.name, &format!("https://{server}"), Some(host));
+        SecretFile::new(&content)
+            .map_err(|error| StepError::wrong_world("a kubeconfig cannot be kept in memory").because(error))
     }
 
     /// The kubeconfig to keep: in a rehearsal it dials where the lab is, under the declared name.
@@ -167,6 +233,34 @@ pub(super) fn step_error(error: &ClientError, node: &Node) -> StepError {
     StepError::new(class, format!("{} failed", error.call))
         .at(format!("node {} ({})", node.hostname, node.address))
         .because(&error.reason)
+}
+
+/// Helm's error as a step's.
+pub(super) fn helm_error(error: &HelmError, release: &Release) -> StepError {
+    use crate::helm::Kind as Helm;
+    let class = match error.kind {
+        _ if error.is_retryable() => ErrorClass::Retryable,
+        Helm::NotFound | Helm::Chart => ErrorClass::WrongInput,
+        _ => ErrorClass::WrongWorld,
+    };
+    let code = match error.kind {
+        Helm::NotFound | Helm::Denied | Helm::RateLimited | Helm::Unreachable => Some("H10"),
+        Helm::NotYet => Some("H05"),
+        Helm::Pending => Some("H01"),
+        Helm::Conflict => Some("H06"),
+        Helm::Hook => Some("H12"),
+        Helm::Changed => Some("H11"),
+        Helm::TooOld | Helm::Chart | Helm::Other => None,
+    };
+    let base = StepError::new(class, format!("release {}", release.id)).at(release.at.to_string()).because(error);
+    let base = match error.hint() {
+        Some(hint) => base.next(hint),
+        None => base,
+    };
+    match code {
+        Some(code) => base.code(code),
+        None => base,
+    }
 }
 
 /// Waits until a node answers as one of this cluster, knocking at its port and saying why it is waiting.

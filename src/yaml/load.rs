@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
-use super::{Diagnostic, Entry, Mapping, Node, Origin, Position, Value, scalar};
+use super::{Diagnostic, Dialect, Entry, Mapping, Node, Origin, Position, Value, scalar};
 
 /// How much a file may ask of us before it is refused.
 #[derive(Debug, Clone, Copy)]
@@ -20,12 +20,21 @@ pub struct Limits {
 /// Far above any operator's file, far below what would hurt.
 pub const LIMITS: Limits = Limits { bytes: 16 << 20, nodes: 2_000_000, depth: 200 };
 
+/// Reads every document of `text` in the dialect [`Dialect::Typed`].
+///
+/// # Errors
+///
+/// As [`parse_as`].
+pub fn parse(origin: &Origin, text: &str) -> Result<Vec<Node>, Diagnostic> {
+    parse_as(origin, text, Dialect::Typed)
+}
+
 /// Reads every document of `text`.
 ///
 /// # Errors
 ///
 /// The first place at which the text is no YAML, repeats a key, names an unknown alias or exceeds [`LIMITS`].
-pub fn parse(origin: &Origin, text: &str) -> Result<Vec<Node>, Diagnostic> {
+pub fn parse_as(origin: &Origin, text: &str, dialect: Dialect) -> Result<Vec<Node>, Diagnostic> {
     if text.len() > LIMITS.bytes {
         return Err(Diagnostic::general(format!(
             "{origin}: {} bytes of YAML, more than the {} that are read",
@@ -34,7 +43,7 @@ pub fn parse(origin: &Origin, text: &str) -> Result<Vec<Node>, Diagnostic> {
         )));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut loader = Loader { origin, anchors: HashMap::new(), nodes: 0 };
+    let mut loader = Loader { origin, dialect, anchors: HashMap::new(), nodes: 0 };
     let mut events = Parser::new_from_str(text);
     let mut documents = Vec::new();
     loop {
@@ -69,6 +78,7 @@ pub fn parse_one(origin: &Origin, text: &str) -> Result<Node, Diagnostic> {
 
 struct Loader<'o> {
     origin: &'o Origin,
+    dialect: Dialect,
     anchors: HashMap<usize, Node>,
     nodes: usize,
 }
@@ -132,9 +142,11 @@ impl Loader<'_> {
     fn scalar(&self, text: &str, style: ScalarStyle, tag: Option<&Tag>, at: Position) -> Result<Value, Diagnostic> {
         let tag = tag.map(|tag| (tag.handle.as_str(), tag.suffix.as_str()));
         match tag {
-            None | Some(("" | "!", "")) if style == ScalarStyle::Plain && tag.is_none() => Ok(scalar::plain(text)),
+            None | Some(("" | "!", "")) if style == ScalarStyle::Plain && tag.is_none() => {
+                Ok(scalar::plain(text, self.dialect))
+            }
             None | Some(("" | "!", "") | (_, "str" | "binary")) => Ok(Value::String(text.to_owned())),
-            Some(("tag:yaml.org,2002:", "null" | "bool" | "int" | "float")) => Ok(scalar::plain(text)),
+            Some(("tag:yaml.org,2002:", "null" | "bool" | "int" | "float")) => Ok(scalar::plain(text, self.dialect)),
             Some((handle, suffix)) => Err(self.fail(at, format!("the tag {handle}{suffix} is not known here"))),
         }
     }
@@ -184,8 +196,13 @@ impl Loader<'_> {
         at: Position,
         depth: usize,
     ) -> Result<String, Diagnostic> {
-        if let Event::Scalar(text, _, 0, _) = &event {
-            return Ok(text.to_string());
+        if let Event::Scalar(text, style, 0, _) = &event {
+            let resolved = (*style == ScalarStyle::Plain && self.dialect == Dialect::Kubernetes)
+                .then(|| scalar::plain(text, self.dialect));
+            return Ok(match resolved {
+                Some(Value::Bool(key)) => key.to_string(),
+                _ => text.to_string(),
+            });
         }
         match self.node(events, event, at, depth + 1)?.value {
             Value::String(key) => Ok(key),

@@ -13,8 +13,9 @@ mod scalar;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Location, Origin};
 pub use fields::Fields;
-pub use load::{LIMITS, Limits, parse, parse_one};
+pub use load::{LIMITS, Limits, parse, parse_as, parse_one};
 pub use node::{Entry, Mapping, Node, Position, Value};
+pub use scalar::Dialect;
 
 /// Writes data as YAML text that go-yaml, and so Talos and Kubernetes tools, read back as the same data.
 ///

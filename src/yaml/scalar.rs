@@ -2,11 +2,45 @@
 
 use super::Value;
 
+/// What an unquoted scalar means; the tools that read the same files do not agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// go-yaml v3 into the fields of a struct: a date is text.
+    Typed,
+    /// go-yaml v3 into a map: a date becomes a timestamp.
+    Untyped,
+    /// sigs.k8s.io/yaml, with which Helm reads values: YAML 1.1's booleans, as keys too; a date is text.
+    Kubernetes,
+    /// Every scalar as it is written.
+    Verbatim,
+}
+
 /// The value of an unquoted scalar.
 ///
 /// go-yaml v3 follows YAML 1.2 (`yes` and `on` are text) but keeps 1.1's octals (`0755`), underscores in integers
 /// (`1_000`) and binary numbers, see its `resolve.go`.
-pub(super) fn plain(text: &str) -> Value {
+pub(super) fn plain(text: &str, dialect: Dialect) -> Value {
+    match dialect {
+        Dialect::Verbatim => Value::String(text.to_owned()),
+        Dialect::Typed => core(text),
+        Dialect::Untyped => timestamp(text).map_or_else(|| core(text), Value::String),
+        Dialect::Kubernetes => match text {
+            "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Value::Bool(true),
+            "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => Value::Bool(false),
+            _ => core(text),
+        },
+    }
+}
+
+/// A date or a time without `T` as RFC 3339 writes it.
+fn timestamp(text: &str) -> Option<String> {
+    let (date, time) = text.split_once(' ').unwrap_or((text, "00:00:00"));
+    date.parse::<jiff::civil::Date>().ok().filter(|_| date.len() == 10)?;
+    time.parse::<jiff::civil::Time>().ok()?;
+    Some(format!("{date}T{time}Z"))
+}
+
+fn core(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         "true" | "True" | "TRUE" => return Value::Bool(true),

@@ -23,6 +23,16 @@ fn scalars_resolve_as_go_yaml_resolves_them() {
 }
 
 #[test]
+fn the_same_scalars_mean_different_things_to_different_tools() {
+    let text = "{yes: on, a: 2026-01-02, b: 1.10, c: 'on'}";
+    let read = |dialect| parse_as(&origin(), text, dialect).unwrap()[0].to_json();
+    assert_eq!(read(Dialect::Typed), json!({"yes": "on", "a": "2026-01-02", "b": 1.1, "c": "on"}));
+    assert_eq!(read(Dialect::Untyped), json!({"yes": "on", "a": "2026-01-02T00:00:00Z", "b": 1.1, "c": "on"}));
+    assert_eq!(read(Dialect::Kubernetes), json!({"true": true, "a": "2026-01-02", "b": 1.1, "c": "on"}));
+    assert_eq!(read(Dialect::Verbatim), json!({"yes": "on", "a": "2026-01-02", "b": "1.10", "c": "on"}));
+}
+
+#[test]
 fn merge_keys_yield_to_what_the_mapping_says_itself() {
     let read = one("base: &b {a: 1, b: 2}\nmore: &m {b: 3, c: 4}\nuse: {<<: [*b, *m], a: 9}\n");
     assert_eq!(read["use"], json!({"a": 9, "b": 2, "c": 4}));

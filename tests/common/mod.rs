@@ -25,7 +25,9 @@ impl TestEnvironment {
     pub fn copy(network: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let repository = folder.path().join("repository");
-        copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join("talos"), &repository.join("talos"), network);
+        for folder in ["talos", "bootstrap", "infrastructure", "clusters"] {
+            copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &repository.join(folder), network);
+        }
         Self { folder, repository }
     }
 
@@ -55,8 +57,19 @@ impl TestEnvironment {
 
     /// Starts a lab and waits until its machines are up.
     pub fn lab(&self, cluster: &str) -> LabProcess {
+        self.lab_of(cluster, "fast")
+    }
+
+    /// Starts a lab in which everything is fast and something goes wrong, as the lines of a scenario say.
+    pub fn lab_with(&self, cluster: &str, trouble: &str) -> LabProcess {
+        let path = self.folder.path().join("scenario.yaml");
+        std::fs::write(&path, format!("base: fast\n{trouble}")).unwrap();
+        self.lab_of(cluster, path.to_str().unwrap())
+    }
+
+    fn lab_of(&self, cluster: &str, scenario: &str) -> LabProcess {
         let mut child =
-            self.command(&["lab", "up", cluster, "--scenario", "fast"]).stderr(Stdio::piped()).spawn().unwrap();
+            self.command(&["lab", "up", cluster, "--scenario", scenario]).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let mut lines = stderr.lines().map(Result::unwrap);
         let up = lines.by_ref().find(|line| line.contains("is up"));
@@ -64,6 +77,32 @@ impl TestEnvironment {
         // What it says later must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         LabProcess(child)
+    }
+
+    /// Runs to the end; exit code and the events that the run told.
+    pub fn events(&self, arguments: &[&str]) -> (i32, Vec<serde_json::Value>) {
+        let (code, out, _) = self.run(&[&["-o", "json"], arguments].concat());
+        (code, out.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    }
+
+    /// What kubectl prints as JSON, with the kubeconfig that the run wrote.
+    pub fn kubectl(&self, cluster: &str, arguments: &[&str]) -> serde_json::Value {
+        let kubeconfig = self.state().join("labs").join(cluster).join("run/kubeconfig");
+        let output =
+            Command::new(tool("kubectl")).arg("--kubeconfig").arg(kubeconfig).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Waits until no helm of a killed run is left; the kernel ends them with their parent.
+    pub fn wait_for_no_helm(&self) {
+        let marker = self.state().join("labs/infra/charts").display().to_string();
+        let helm = || processes(&marker).into_iter().filter(|line| line.contains("helm ")).collect::<Vec<_>>();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !helm().is_empty() && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert_eq!(helm(), Vec::<String>::new());
     }
 
     pub fn status(&self, cluster: &str) -> serde_json::Value {
@@ -86,6 +125,28 @@ fn provision() {
         let status = Command::new(BINARY).args(["tools", "install"]).stdout(Stdio::null()).status().unwrap();
         assert!(status.success(), "the tools of the lab could not be provided");
     });
+}
+
+/// The path of a tool, as the binary itself finds it.
+pub fn tool(name: &str) -> PathBuf {
+    provision();
+    let output = Command::new(BINARY).args(["tools", "list"]).output().unwrap();
+    let list = String::from_utf8(output.stdout).unwrap();
+    let line = list.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
+    PathBuf::from(line.split_whitespace().last().unwrap())
+}
+
+/// Command lines of live processes that mention `marker`, the lab's own excepted.
+pub fn processes(marker: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(marker) && !line.contains("lab up") {
+            found.push(line);
+        }
+    }
+    found
 }
 
 fn copy_tree(from: &Path, to: &Path, network: &str) {

@@ -57,6 +57,18 @@ pub enum Chart {
     Local(PathBuf),
 }
 
+impl fmt::Display for Chart {
+    /// The chart's name and version, as a person calls it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, version) = match self {
+            Self::Oci { reference, version } => (reference.rsplit('/').next().unwrap_or(reference), version.as_deref()),
+            Self::Repository { name, version, .. } => (name.as_str(), version.as_deref()),
+            Self::Local(path) => return write!(f, "{}", path.display()),
+        };
+        write!(f, "{name}{}", version.map(|version| format!(" {version}")).unwrap_or_default())
+    }
+}
+
 /// How a release is installed; helmfile's keys, defaults applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flags {

@@ -53,6 +53,7 @@ impl ControlPlane {
     /// Starts the machine's member: again when it has data, as the first when it is bootstrapped, else by joining.
     pub(in crate::lab) async fn join_etcd(&self, node: &Node, config: &Arc<MachineConfig>) -> Result<(), String> {
         let gate = self.write_etcd_files(node, config)?;
+        let mut began = Instant::now();
         if self.has_data(node) {
             self.start_member(node, config, &gate, None).await?;
         } else {
@@ -69,15 +70,17 @@ impl ControlPlane {
             tokio::select! {
                 biased;
                 () = node.bootstrap.notified() => {
+                    began = Instant::now();
                     let first = format!("{}=https://{}", hostname_or(config, node), self.mapped(node.address(), PEER));
                     self.start_member(node, config, &gate, Some(("new", first))).await?;
                 }
-                through = existing => self.join(node, config, &gate, &through).await?,
+                through = existing => return self.join(node, config, &gate, &through).await,
             }
         }
-        let began = Instant::now();
         self.healthy(node, &gate).await?;
-        self.recorder.fact(format!("etcd/{}/healthy", node.name()), began);
+        let fact = format!("etcd/{}/healthy", node.name());
+        self.recorder.fact(&fact, began, [format!("node/{}/booted", node.name())]);
+        self.joining.lock().await.get_or_insert(fact);
         self.cluster.send_if_modified(|cluster| {
             let first = cluster.is_none();
             cluster.get_or_insert(gate);
@@ -133,7 +136,8 @@ impl ControlPlane {
 
     /// Joins as a learner through another member and is promoted once in sync. One at a time: etcd allows one learner.
     async fn join(&self, node: &Node, config: &MachineConfig, own: &Gate, through: &Gate) -> Result<(), String> {
-        let _turn = self.joining.lock().await;
+        let mut before = self.joining.lock().await;
+        let turn = Instant::now();
         let name = hostname_or(config, node);
         let peer = format!("https://{}", self.mapped(node.address(), PEER));
         let peers = format!("--peer-urls={peer}");
@@ -148,9 +152,12 @@ impl ControlPlane {
             .collect();
         self.start_member(node, config, own, Some(("existing", initial.join(",")))).await?;
         let id = added.pointer("/member/ID").and_then(Value::as_u64).unwrap_or_default();
-        let began = Instant::now();
         self.persist(node, through, &["member", "promote", &format!("{id:x}")]).await?;
-        self.recorder.fact(format!("etcd/{}/promoted", node.name()), began);
+        self.healthy(node, own).await?;
+        let fact = format!("etcd/{}/healthy", node.name());
+        let causes = std::iter::once(format!("node/{}/booted", node.name())).chain(before.take());
+        self.recorder.fact(&fact, turn, causes);
+        *before = Some(fact);
         Ok(())
     }
 

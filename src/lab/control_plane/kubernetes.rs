@@ -1,6 +1,7 @@
 //! Kubernetes: the real API server, controller manager and scheduler, started as Talos 1.12 starts them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,13 +13,20 @@ use super::certificates::{Files, client, server};
 use super::forward::Forward;
 use super::{ControlPlane, hostname_or, problem};
 use crate::lab::machine::MachineConfig;
+use crate::lab::network;
 use crate::lab::node::Node;
 use crate::lab::pki::{Authority, Leaf};
+use crate::lab::record::requests;
 use crate::process::{Command, Daemon};
 use crate::yaml;
 
 /// Between two looks at `/readyz`, which offers no watch.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// The name under which the lab itself works in its cluster.
+const OWN_USER: &str = "lab";
+/// The lab's own way in, in its folder: for the programs that it runs, and for tests.
+pub(in crate::lab) const KUBECONFIG: &str = "lab.kubeconfig";
 
 /// The one set of control-plane programs of a lab.
 #[derive(Debug)]
@@ -54,7 +62,7 @@ impl ControlPlane {
         *kubernetes = Some(Kubernetes { on: node.address(), daemons: vec![api_server] });
         drop(kubernetes);
         let client = ready(own, node, &setup).await?;
-        self.recorder.fact("api/ready", began);
+        self.recorder.fact("api/ready", began, [format!("etcd/{}/healthy", node.name())]);
         // They end when the API refuses them, and a kubelet would start them again until it no longer does.
         let others = [setup.controller_manager(self, node, config).await?, setup.scheduler(self, node).await?];
         if let Some(running) = &mut *self.kubernetes.lock().await {
@@ -72,8 +80,8 @@ async fn ready(address: SocketAddr, node: &Node, setup: &Setup) -> Result<kube::
     let der = pem::parse(&setup.authority).map_err(|error| problem(node, "the Kubernetes CA", error))?;
     access.root_cert = Some(vec![der.into_contents()]);
     access.tls_server_name = Some(node.address().to_string());
-    access.auth_info.client_certificate_data = Some(STANDARD.encode(&setup.admin.certificate));
-    access.auth_info.client_key_data = Some(STANDARD.encode(&setup.admin.key).into());
+    access.auth_info.client_certificate_data = Some(STANDARD.encode(&setup.own.certificate));
+    access.auth_info.client_key_data = Some(STANDARD.encode(&setup.own.key).into());
     let client = kube::Client::try_from(access).map_err(|error| problem(node, "the API client", error))?;
     loop {
         let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| error.to_string())?;
@@ -90,7 +98,7 @@ struct Setup {
     etcd: String,
     etcd_files: Files,
     authority: String,
-    admin: Leaf,
+    own: Leaf,
     server: String,
 }
 
@@ -111,15 +119,19 @@ impl Setup {
         let masters = Some("system:masters");
         files.issue(&authority, "kubelet-client", &client("apiserver-kubelet-client", masters))?;
         files.issue(&front, "front-proxy-client", &client("front-proxy-client", None))?;
-        let admin = authority.issue(&client("admin", masters))?;
+        let own = authority.issue(&client(OWN_USER, masters))?;
         let server = format!("https://{}", control_plane.mapped(node.address(), control_plane.api_port));
-        let setup = Self { files, etcd, etcd_files, authority: authority.certificate.clone(), admin, server };
+        let setup = Self { files, etcd, etcd_files, authority: authority.certificate.clone(), own, server };
+        let kubeconfig = setup.kubeconfig(&setup.own, &node.address().to_string())?;
+        Files::new(control_plane.folder.clone())?.write(KUBECONFIG, &kubeconfig)?;
         for name in ["kube-controller-manager", "kube-scheduler"] {
             let leaf = authority.issue(&client(&format!("system:{name}"), None))?;
             setup.files.write(&format!("{name}.kubeconfig"), &setup.kubeconfig(&leaf, &node.address().to_string())?)?;
         }
         setup.write_encryption(config)?;
         setup.write_admission(config)?;
+        setup.write_egress(&control_plane.folder)?;
+        setup.write_audit()?;
         Ok(setup)
     }
 
@@ -149,6 +161,32 @@ impl Setup {
         self.files.write("admission.yaml", &text(&admission)?).map(|_| ())
     }
 
+    /// Every connection into the cluster goes to the lab, since there is no pod network.
+    fn write_egress(&self, folder: &Path) -> Result<(), String> {
+        let selection = json!({
+            "apiVersion": "apiserver.k8s.io/v1beta1", "kind": "EgressSelectorConfiguration",
+            "egressSelections": [{"name": "cluster", "connection": {
+                "proxyProtocol": "HTTPConnect",
+                "transport": {"uds": {"udsName": folder.join(network::SOCKET)}},
+            }}],
+        });
+        self.files.write("egress.yaml", &text(&selection)?).map(|_| ())
+    }
+
+    /// What others than the cluster itself and the lab ask for is recorded, without a body.
+    fn write_audit(&self) -> Result<(), String> {
+        let own = ["system:apiserver", "system:kube-controller-manager", "system:kube-scheduler", OWN_USER];
+        let policy = json!({
+            "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["ResponseStarted", "ResponseComplete"],
+            "rules": [
+                {"level": "None", "users": own},
+                {"level": "None", "userGroups": ["system:serviceaccounts"]},
+                {"level": "Metadata"},
+            ],
+        });
+        self.files.write("audit-policy.yaml", &text(&policy)?).map(|_| ())
+    }
+
     async fn api_server(
         &self,
         control_plane: &ControlPlane,
@@ -157,6 +195,7 @@ impl Setup {
     ) -> Result<Daemon, String> {
         let (file, etcd) = (|name: &str| self.files.path(name), |name: &str| self.etcd_files.path(name));
         let mapped = control_plane.addresses.dialled(node.address()).to_string();
+        let audit_log = control_plane.folder.join(requests::LOG).display().to_string();
         let mut command = Command::new(&control_plane.programs.apiserver)
             .args(["--advertise-address", &node.address().to_string(), "--bind-address", &mapped])
             .args(["--secure-port", &control_plane.api_port.to_string()])
@@ -178,6 +217,8 @@ impl Setup {
             .args(["--service-account-signing-key-file", &file("service-account.key")])
             .args(["--service-cluster-ip-range", &config.service_subnets.join(",")])
             .args(["--encryption-provider-config", &file("encryption.yaml")])
+            .args(["--egress-selector-config-file", &file("egress.yaml")])
+            .args(["--audit-policy-file", &file("audit-policy.yaml"), "--audit-log-path", &audit_log])
             .args(["--enable-admission-plugins", "NodeRestriction", "--allow-privileged=true"])
             .args(["--anonymous-auth=false", "--enable-bootstrap-token-auth=true", "--profiling=false"]);
         if !config.admission_control.is_empty() {

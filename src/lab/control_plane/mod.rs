@@ -18,7 +18,7 @@ use super::spec::Spec;
 use crate::dial::AddressMap;
 use crate::process::Daemon;
 
-pub(super) use kubernetes::kubeconfig_archive;
+pub(super) use kubernetes::{KUBECONFIG, kubeconfig_archive};
 
 /// The programs that a control plane is made of.
 #[derive(Debug, Clone)]
@@ -44,7 +44,8 @@ pub(super) struct ControlPlane {
     etcd: Mutex<BTreeMap<IpAddr, etcd::Member>>,
     /// A member that others join through, once there is one.
     cluster: watch::Sender<Option<etcd::Gate>>,
-    joining: Mutex<()>,
+    /// The turn to join, with the fact of the one who had it last.
+    joining: Mutex<Option<String>>,
     kubernetes: Mutex<Option<kubernetes::Kubernetes>>,
     forwards: Mutex<BTreeMap<IpAddr, forward::Forward>>,
     /// The lab's own way into the API, once it is ready.

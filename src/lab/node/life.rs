@@ -19,7 +19,7 @@ impl Node {
         let config = self.clone().maintenance().await?;
         self.clone().install(&config).await;
         loop {
-            self.clone().configured(&config).await?;
+            Box::pin(self.clone().configured(&config)).await?;
             self.go_down(&config).await;
         }
     }
@@ -46,7 +46,7 @@ impl Node {
         let began = Instant::now();
         self.stage(Stage::Installing);
         tokio::time::sleep(self.world.scenario.install.duration()).await;
-        self.world.recorder.fact(format!("node/{}/installed", self.name()), began);
+        self.world.recorder.fact(format!("node/{}/installed", self.name()), began, []);
         self.stage(Stage::Rebooting);
     }
 
@@ -71,7 +71,8 @@ impl Node {
             }
             Role::Worker => self.world.control_plane.signer(&config.ca.certificate).await,
         };
-        self.world.recorder.fact(format!("node/{}/booted", self.name()), began);
+        let cause = format!("node/{}/installed", self.name());
+        self.world.recorder.fact(format!("node/{}/booted", self.name()), began, [cause]);
         let down = CancellationToken::new();
         let server = serve(self.clone(), tls::configured(&self, config, &signer)?, down.clone());
         let work = async {
@@ -102,16 +103,13 @@ impl Node {
             self.service("etcd", "Preparing", "Running pre state");
             self.service_health("etcd", false, "waiting for bootstrap");
         }
-        let began = Instant::now();
-        let joined = control_plane.join_etcd(self, config);
-        if let Err(reason) = joined.await {
+        if let Err(reason) = control_plane.join_etcd(self, config).await {
             self.service("etcd", "Failed", &reason);
             tracing::error!(node = self.name(), %reason, "etcd failed");
             return;
         }
         self.service("etcd", "Running", "Started task etcd");
         self.service_health("etcd", true, "");
-        self.world.recorder.fact(format!("node/{}/etcd", self.name()), began);
         self.stage(Stage::Running);
         if let Err(reason) = control_plane.start_kubernetes(self, config).await {
             tracing::error!(node = self.name(), %reason, "the control plane failed");
@@ -121,6 +119,7 @@ impl Node {
     async fn go_down(&self, config: &MachineConfig) {
         self.state.send_modify(|state| {
             state.stage = Stage::Rebooting;
+            state.registered = false;
             state.node_ready = false;
         });
         if config.role == Role::ControlPlane {

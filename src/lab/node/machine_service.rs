@@ -48,10 +48,13 @@ impl Api {
             return Err(Status::unimplemented("API is not implemented in maintenance mode"));
         }
         Self::authorize(access, request)?;
-        match self.node.trouble(method) {
-            Some(Trouble::NotYet) => Err(Status::failed_precondition("bootstrap is not available yet")),
-            other => Ok(other),
+        let trouble = self.node.trouble(method, |what| !what.is_on_the_way());
+        match trouble {
+            Some(Trouble::NotYet) => return Err(Status::failed_precondition("bootstrap is not available yet")),
+            Some(Trouble::Reboot) => self.node.reboot.notify_one(),
+            _ => {}
         }
+        Ok(trouble)
     }
 
     fn authorize<T>(access: Access, request: &Request<T>) -> Result<(), Status> {
@@ -184,7 +187,10 @@ impl MachineService for Api {
         }
         self.node.world.recorder.bootstrap_accepted();
         self.node.service("etcd", "Preparing", "Bootstrap requested");
-        self.node.bootstrap.notify_one();
+        // A machine forgets at a reboot what etcd had not begun (before Talos 1.14).
+        if trouble != Some(Trouble::Reboot) {
+            self.node.bootstrap.notify_one();
+        }
         if trouble == Some(Trouble::LostReply) {
             return Err(Status::unavailable("the connection was lost before the answer"));
         }

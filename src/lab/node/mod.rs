@@ -69,6 +69,8 @@ pub(super) struct State {
     pub(super) config: Option<Arc<MachineConfig>>,
     pub(super) boot_id: String,
     pub(super) services: BTreeMap<&'static str, Service>,
+    /// Whether the kubelet has registered its node since the machine booted.
+    pub(super) registered: bool,
     /// Whether the kubelet's node is Ready, once it is registered.
     pub(super) node_ready: bool,
     pub(super) port_open: bool,
@@ -94,6 +96,7 @@ impl Node {
             config: None,
             boot_id: boot_id(),
             services: BTreeMap::new(),
+            registered: false,
             node_ready: false,
             port_open: false,
         };
@@ -124,12 +127,12 @@ impl Node {
         self.state.send_modify(|state| state.stage = stage);
     }
 
-    /// The trouble that this call meets, if the scenario has any left for it.
-    fn trouble(&self, call: &str) -> Option<Trouble> {
+    /// The trouble of some kind that this call meets, if the scenario has any left for it.
+    fn trouble(&self, call: &str, kind: fn(Trouble) -> bool) -> Option<Trouble> {
         use std::sync::atomic::Ordering;
         self.faults
             .iter()
-            .filter(|(fault, _)| fault.call == call)
+            .filter(|(fault, _)| fault.call == call && kind(fault.what))
             .find(|(_, left)| left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok())
             .map(|(fault, _)| fault.what)
     }

@@ -17,6 +17,7 @@ use tonic::transport::server::Connected;
 
 use super::machine_service::Api;
 use super::{Node, PORT, tls};
+use crate::lab::scenario::Trouble;
 use crate::proto::cosi::resource::state_server::StateServer;
 use crate::proto::machine::machine_service_server::MachineServiceServer;
 use crate::proto::storage::storage_service_server::StorageServiceServer;
@@ -38,8 +39,9 @@ pub(super) async fn serve(node: Arc<Node>, config: ServerConfig, down: Cancellat
     node.state.send_modify(|state| state.port_open = true);
     let (connections, incoming) = tokio::sync::mpsc::channel(16);
     let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), connections, down.clone()));
-    let api = Api::new(node.clone());
+    let (api, on_the_way) = (Api::new(node.clone()), node.clone());
     let served = tonic::transport::Server::builder()
+        .layer(tower::layer::layer_fn(move |inner| Way { node: on_the_way.clone(), inner }))
         .add_service(
             MachineServiceServer::new(api.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
@@ -135,5 +137,46 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// What may happen to a call before it reaches the machine.
+#[derive(Debug, Clone)]
+struct Way<S> {
+    node: Arc<Node>,
+    inner: S,
+}
+
+impl<S, B> tower::Service<http::Request<B>> for Way<S>
+where
+    S: tower::Service<http::Request<B>, Response = http::Response<tonic::body::Body>>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let call = request.uri().path().rsplit('/').next().unwrap_or_default();
+        let trouble = self.node.trouble(call, Trouble::is_on_the_way);
+        // The clone may not be ready; the one that was asked is.
+        let spare = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, spare);
+        Box::pin(async move {
+            match trouble {
+                Some(Trouble::Refused) => {
+                    return Ok(tonic::Status::unavailable("connection refused").into_http());
+                }
+                Some(Trouble::Slow(delay)) => tokio::time::sleep(delay.duration()).await,
+                _ => {}
+            }
+            inner.call(request).await
+        })
     }
 }

@@ -1,29 +1,29 @@
-//! A simulated kubelet: registers its node and keeps its lease.
+//! A machine's node: registered once the API answers, its lease renewed as long as the machine is up.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node as KubernetesNode;
-use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::machine::{MachineConfig, Role};
-use super::node::Node;
+use super::{MANAGER, mirror, now};
+use crate::lab::machine::{MachineConfig, Role};
+use crate::lab::node::Node;
 
 /// The kubelet's own rhythm (Kubernetes 1.35: a quarter of the lease's 40 s).
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Between two tries while the API server comes and goes.
 const PAUSE: Duration = Duration::from_millis(200);
-const MANAGER: &str = "kubelet";
-const NO_NETWORK: &str = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady \
+pub(super) const NO_NETWORK: &str = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady \
     message:Network plugin returns error: cni plugin not initialized";
 
 /// Runs until the machine goes down.
-pub(super) async fn run(node: &Node, config: &Arc<MachineConfig>) {
+pub(in crate::lab) async fn run(node: &Node, config: &Arc<MachineConfig>) {
     tokio::time::sleep(node.world.scenario.kubelet_start.duration()).await;
-    let began = Instant::now();
+    let mut began = Instant::now();
     let mut registered = false;
     loop {
         let client = node.world.control_plane.client.borrow().clone();
@@ -31,12 +31,15 @@ pub(super) async fn run(node: &Node, config: &Arc<MachineConfig>) {
             let mut changes = node.world.control_plane.client.subscribe();
             // The sender outlives every machine, so this only ever waits.
             let _ = changes.wait_for(Option::is_some).await;
+            began = Instant::now();
             continue;
         };
         if !registered {
             registered = register(&client, node, config).await.is_ok();
             if registered {
-                node.world.recorder.fact(format!("node/{}/registered", node.name()), began);
+                let causes = [format!("node/{}/booted", node.name()), "api/ready".to_owned()];
+                node.world.recorder.fact(format!("node/{}/registered", node.name()), began, causes);
+                node.state.send_modify(|state| state.registered = true);
             }
         }
         let beating = registered && heartbeat(&client, &node.hostname()).await.is_ok();
@@ -44,6 +47,7 @@ pub(super) async fn run(node: &Node, config: &Arc<MachineConfig>) {
     }
 }
 
+/// Creates the node with its taints; of one that was there before, only the labels and the status are the kubelet's.
 async fn register(client: &kube::Client, node: &Node, config: &MachineConfig) -> kube::Result<()> {
     let name = node.hostname();
     let nodes: Api<KubernetesNode> = Api::all(client.clone());
@@ -66,16 +70,25 @@ async fn register(client: &kube::Client, node: &Node, config: &MachineConfig) ->
         "metadata": {"name": name, "labels": labels},
         "spec": {"taints": taints},
     });
-    let params = PatchParams::apply(MANAGER).force();
-    nodes.patch(&name, &params, &Patch::Apply(&object)).await?;
-    let status =
-        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": status(node, config)});
-    nodes.patch_status(&name, &params, &Patch::Apply(&status)).await?;
+    let new: KubernetesNode = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
+    let merge = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let object = match nodes.create(&PostParams::default(), &new).await {
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            let labels = json!({"metadata": {"labels": labels}});
+            nodes.patch(&name, &merge, &Patch::Strategic(&labels)).await?
+        }
+        created => created?,
+    };
+    let status = json!({"status": status(node, config)});
+    nodes.patch_status(&name, &merge, &Patch::Strategic(&status)).await?;
+    if config.role == Role::ControlPlane {
+        mirror::create(client, &name, &object.uid().unwrap_or_default(), config).await?;
+    }
     Ok(())
 }
 
 fn status(node: &Node, config: &MachineConfig) -> serde_json::Value {
-    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let now = now();
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
         json!({"type": kind, "status": status, "reason": reason, "message": message,
                "lastHeartbeatTime": now, "lastTransitionTime": now})

@@ -1,0 +1,219 @@
+//! Charts: pulled once, kept by reference and version, recognised by digest.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::helmfile::Chart;
+use super::package::{self, Metadata, hex};
+use super::{Helm, HelmError, Kind, Mirrors};
+use crate::process::Command;
+
+/// A chart's package is some MiB at most.
+const DEADLINE: Duration = Duration::from_mins(2);
+const RETRIES: usize = 3;
+
+/// Where charts come from.
+#[derive(Debug, Clone)]
+pub struct Charts {
+    pub helm: Helm,
+    /// The folder that pulled charts are kept in. A rehearsal's is its own: what it pulls are stand-ins.
+    pub cache: PathBuf,
+    pub mirrors: Mirrors,
+}
+
+/// A chart on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PulledChart {
+    /// A packed chart or a folder.
+    pub path: PathBuf,
+    /// SHA-256 of the package, in hex.
+    pub digest: String,
+    /// As `Chart.yaml` says.
+    pub name: String,
+    /// As `Chart.yaml` says.
+    pub version: String,
+}
+
+/// How helm is asked for a chart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Request {
+    /// Reference and version, as a person reads them.
+    subject: String,
+    arguments: Vec<String>,
+    /// The same request gets the same package: it names a digest or one version.
+    exact: bool,
+    /// Credentials are of no use, and none of this site's business.
+    anonymous: bool,
+}
+
+/// What is kept beside a package.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    subject: String,
+    digest: String,
+}
+
+impl Charts {
+    /// Gets a chart, from the cache when its version is exact.
+    ///
+    /// # Errors
+    ///
+    /// Helm's, with the operator's registry login and, where that is refused, without any;
+    /// [`Kind::Changed`] when the kept package was damaged and its registry now has another one.
+    pub async fn pull(&self, chart: &Chart) -> Result<PulledChart, HelmError> {
+        let request = match chart {
+            Chart::Local(path) => return local(path),
+            Chart::Oci { reference, version } => self.oci(reference, version.as_deref()),
+            Chart::Repository { url, name, version } => self.repository(url, name, version.as_deref()),
+        };
+        let folder = self.cache.join("charts").join(&hex(&Sha256::digest(&request.subject))[..32]);
+        let recorded = if request.exact { Note::read(&folder) } else { None };
+        let package = folder.join("chart.tgz");
+        if let Some(note) = &recorded
+            && package::digest(&package).is_ok_and(|digest| digest == note.digest)
+        {
+            return pulled(&request.subject, package);
+        }
+        let attempt = || self.attempt(&request);
+        let patience = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(500))
+            .with_max_times(RETRIES)
+            .with_jitter();
+        let fresh = attempt.retry(patience).when(HelmError::is_retryable).await?;
+        let chart = pulled(&request.subject, fresh.path().join("chart.tgz"))?;
+        if let Some(note) = recorded.filter(|note| note.digest != chart.digest) {
+            let words = format!("recorded sha256:{}, now sha256:{}", note.digest, chart.digest);
+            return Err(HelmError::new(Kind::Changed, request.subject, words));
+        }
+        keep(fresh, &folder, &request.subject, &chart.digest)
+            .map_err(|error| HelmError::file(&request.subject, &error))?;
+        Ok(PulledChart { path: package, ..chart })
+    }
+
+    fn oci(&self, reference: &str, version: Option<&str>) -> Request {
+        let resolved = self.mirrors.resolve(reference);
+        let mut arguments = vec![format!("oci://{}", resolved.reference)];
+        if resolved.plain_http {
+            arguments.push("--plain-http".to_owned());
+        }
+        let digest = reference.contains('@');
+        Request {
+            arguments: with_version(arguments, version),
+            exact: digest || version.is_some_and(is_exact),
+            anonymous: resolved.plain_http,
+            subject: subject(&resolved.reference, version),
+        }
+    }
+
+    fn repository(&self, url: &str, name: &str, version: Option<&str>) -> Request {
+        let place = url.split_once("://").map_or(url, |(_, place)| place).trim_end_matches('/');
+        let host = place.split('/').next().unwrap_or(place);
+        // What stands in for a repository is a registry: index files would name the original's addresses.
+        if self.mirrors.covers(host) {
+            return self.oci(&format!("{place}/{name}"), version);
+        }
+        Request {
+            arguments: with_version(vec![name.to_owned(), "--repo".to_owned(), url.to_owned()], version),
+            exact: version.is_some_and(is_exact),
+            anonymous: false,
+            subject: subject(&format!("{place}/{name}"), version),
+        }
+    }
+
+    /// One pull, into a folder of its own that holds `chart.tgz`.
+    async fn attempt(&self, request: &Request) -> Result<tempfile::TempDir, HelmError> {
+        let file_error = |error: io::Error| HelmError::file(&request.subject, &error);
+        std::fs::create_dir_all(&self.cache).map_err(file_error)?;
+        let folder = tempfile::Builder::new().prefix(".pull-").tempdir_in(&self.cache).map_err(file_error)?;
+        let mut done = self.helm_pull(request, folder.path(), request.anonymous).await;
+        if !request.anonymous && done.as_ref().is_err_and(|error| error.kind == Kind::Denied) {
+            // A stale login is refused where nobody at all would be let in.
+            done = self.helm_pull(request, folder.path(), true).await.or(done);
+        }
+        done?;
+        let packed = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tgz");
+        let files = std::fs::read_dir(folder.path()).map_err(file_error)?;
+        let package = files.filter_map(|entry| Some(entry.ok()?.path())).find(packed);
+        let package = package.ok_or_else(|| HelmError::new(Kind::Other, &request.subject, "helm left no package"))?;
+        std::fs::rename(package, folder.path().join("chart.tgz")).map_err(file_error)?;
+        Ok(folder)
+    }
+
+    async fn helm_pull(&self, request: &Request, folder: &Path, anonymous: bool) -> Result<(), HelmError> {
+        let mut command = self.helm.command().arg("pull").args(&request.arguments);
+        command = command.arg("--destination").arg(folder).deadline(DEADLINE);
+        if anonymous {
+            command = self.without_credentials(command);
+        }
+        command.run().await.map(drop).map_err(|error| HelmError::from_process(&request.subject, error))
+    }
+
+    /// Points helm at an empty home; Docker's logins are helm's too.
+    fn without_credentials(&self, command: Command) -> Command {
+        let home = self.cache.join("anonymous");
+        command
+            .env("HELM_CACHE_HOME", home.join("cache"))
+            .env("HELM_CONFIG_HOME", home.join("config"))
+            .env("HELM_DATA_HOME", home.join("data"))
+            .env("DOCKER_CONFIG", home.join("docker"))
+            .env_remove("HELM_REGISTRY_CONFIG")
+            .env_remove("HELM_REPOSITORY_CONFIG")
+            .env_remove("HELM_REPOSITORY_CACHE")
+            .env_remove("HELM_CONTENT_CACHE")
+    }
+}
+
+impl Note {
+    const NAME: &'static str = "chart.json";
+
+    /// Nothing when there is none that can be used.
+    fn read(folder: &Path) -> Option<Self> {
+        serde_json::from_str(&std::fs::read_to_string(folder.join(Self::NAME)).ok()?).ok()
+    }
+}
+
+/// Puts a pulled package in its place; the note goes last, so that a package without one counts as absent.
+fn keep(fresh: tempfile::TempDir, folder: &Path, subject: &str, digest: &str) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    std::fs::rename(fresh.path().join("chart.tgz"), folder.join("chart.tgz"))?;
+    let note = serde_json::to_string(&Note { subject: subject.to_owned(), digest: digest.to_owned() })?;
+    let beside = fresh.path().join(Note::NAME);
+    std::fs::write(&beside, note)?;
+    std::fs::rename(beside, folder.join(Note::NAME))
+}
+
+fn local(path: &Path) -> Result<PulledChart, HelmError> {
+    let subject = path.display().to_string();
+    if !path.exists() {
+        return Err(HelmError::new(Kind::NotFound, subject, "no such file or folder"));
+    }
+    pulled(&subject, path.to_owned())
+}
+
+fn pulled(subject: &str, path: PathBuf) -> Result<PulledChart, HelmError> {
+    let file_error = |error: io::Error| HelmError::file(subject, &error);
+    let Metadata { name, version } = package::metadata(&path).map_err(file_error)?;
+    let digest = package::digest(&path).map_err(file_error)?;
+    Ok(PulledChart { path, digest, name, version })
+}
+
+fn with_version(mut arguments: Vec<String>, version: Option<&str>) -> Vec<String> {
+    if let Some(version) = version {
+        arguments.extend(["--version".to_owned(), version.to_owned()]);
+    }
+    arguments
+}
+
+fn subject(reference: &str, version: Option<&str>) -> String {
+    version.map_or_else(|| reference.to_owned(), |version| format!("{reference} {version}"))
+}
+
+/// Whether a version names one package; ranges such as `^1.2` do not.
+fn is_exact(version: &str) -> bool {
+    semver::Version::parse(version.trim_start_matches('v')).is_ok()
+}

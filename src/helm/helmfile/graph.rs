@@ -1,0 +1,94 @@
+//! Several state files as one graph.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::model::{Helmfile, Release, ReleaseId};
+use crate::yaml::{Diagnostic, Diagnostics};
+
+/// Checks that every need is a release, that no release stands twice in a file, and that needs end somewhere.
+///
+/// A release may stand in several files (its CRDs in one, itself in another), so a need is looked for in its own file
+/// first and then in all.
+///
+/// # Errors
+///
+/// Everything that is wrong, all at once.
+pub fn check(files: &[&Helmfile]) -> Result<(), Diagnostics> {
+    let mut found = Diagnostics::default();
+    let mut graph = Graph::default();
+    for (file, helmfile) in files.iter().enumerate() {
+        for release in &helmfile.releases {
+            if let Some(first) = graph.releases.insert((file, &release.id), release) {
+                let message = format!("the release {} stands here a second time, first at {}", release.id, first.at);
+                found.error(release.at.clone(), message);
+                graph.releases.insert((file, &release.id), first);
+            }
+        }
+    }
+    for (node, release) in &graph.releases {
+        for need in &release.needs {
+            match graph.find(node.0, need) {
+                Some(target) => graph.edges.entry(*node).or_insert_with(Vec::new).push(target),
+                None => found.push(graph.lost(release, need)),
+            }
+        }
+    }
+    graph.cycles(&mut found);
+    found.into_result(())
+}
+
+/// A release in a file.
+type Node<'g> = (usize, &'g ReleaseId);
+
+#[derive(Default)]
+struct Graph<'g> {
+    releases: BTreeMap<Node<'g>, &'g Release>,
+    edges: HashMap<Node<'g>, Vec<Node<'g>>>,
+}
+
+impl<'g> Graph<'g> {
+    fn find(&self, file: usize, need: &'g ReleaseId) -> Option<Node<'g>> {
+        let own = self.releases.get_key_value(&(file, need));
+        own.map(|(node, _)| *node).or_else(|| self.releases.keys().find(|(_, id)| *id == need).copied())
+    }
+
+    fn lost(&self, release: &Release, need: &ReleaseId) -> Diagnostic {
+        let message = format!("{} needs {need}, which is no release here", release.id);
+        let diagnostic = Diagnostic::at(release.at.clone(), message);
+        let ids: BTreeSet<String> = self.releases.keys().map(|(_, id)| id.to_string()).collect();
+        let same_name = self.releases.keys().find(|(_, id)| id.name == need.name).map(|(_, id)| id.to_string());
+        let near = same_name.or_else(|| super::inherit::near(&need.to_string(), &ids).map(str::to_owned));
+        match near {
+            Some(near) => diagnostic.with_hint(format!("did you mean {near}?")),
+            None => diagnostic,
+        }
+    }
+
+    /// Reports each cycle once, from its first release on.
+    fn cycles(&self, found: &mut Diagnostics) {
+        let mut done = BTreeSet::new();
+        for start in self.releases.keys() {
+            let mut path = vec![];
+            self.visit(*start, &mut path, &mut done, found);
+        }
+    }
+
+    fn visit(&self, node: Node<'g>, path: &mut Vec<Node<'g>>, done: &mut BTreeSet<Node<'g>>, found: &mut Diagnostics) {
+        if let Some(begin) = path.iter().position(|seen| *seen == node) {
+            let names: Vec<String> = path[begin..].iter().chain([&node]).map(|(_, id)| id.to_string()).collect();
+            if let Some(release) = self.releases.get(&node) {
+                found.error(release.at.clone(), format!("the needs go in a circle: {}", names.join(" -> ")));
+            }
+            return;
+        }
+        if done.contains(&node) {
+            return;
+        }
+        path.push(node);
+        for next in self.edges.get(&node).into_iter().flatten() {
+            self.visit(*next, path, done, found);
+        }
+        path.pop();
+        done.insert(node);
+    }
+}

@@ -1,0 +1,114 @@
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn stored(status: Status) -> StoredRelease {
+    StoredRelease {
+        namespace: "kube-system".into(),
+        name: "cilium".into(),
+        revision: 3,
+        status,
+        description: "it went wrong".into(),
+        chart_name: "cilium".into(),
+        chart_version: "1.18.5".into(),
+        config: json!({"cluster": {"id": 1, "name": "infra"}, "list": [1, 2]}),
+        manifest: String::new(),
+        apply_method: None,
+    }
+}
+
+fn packed(json: &Value) -> String {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(json.to_string().as_bytes()).unwrap();
+    STANDARD.encode(gzip.finish().unwrap())
+}
+
+#[test]
+fn a_record_is_read_with_one_layer_of_base64_and_with_two() {
+    let record = packed(&json!({
+        "name": "cilium", "namespace": "kube-system", "version": 2, "apply_method": "csa",
+        "info": {"status": "pending-upgrade", "description": "Preparing upgrade", "notes": "x"},
+        "chart": {"metadata": {"name": "cilium", "version": "1.18.5"}, "templates": []},
+        "config": {"k8sServicePort": 7445}, "manifest": "---\nkind: X\n",
+    }));
+    let once = StoredRelease::decode(record.as_bytes()).unwrap();
+    assert_eq!(once, StoredRelease::decode(STANDARD.encode(&record).as_bytes()).unwrap());
+    assert_eq!((once.revision, once.status), (2, Status::PendingUpgrade));
+    assert_eq!(once.config, json!({"k8sServicePort": 7445}));
+    assert_eq!(once.apply_method.as_deref(), Some("csa"));
+    assert_eq!(once.secret_name(), "sh.helm.release.v1.cilium.v2");
+    assert!(!format!("{once:?}").contains("7445"), "values may be secret");
+}
+
+#[test]
+fn a_broken_record_says_which_layer_is_broken() {
+    let broken = |bytes: &[u8]| StoredRelease::decode(bytes).unwrap_err().to_string();
+    assert!(broken(b"%%%").starts_with("it is not base64"), "{}", broken(b"%%%"));
+    let cut = STANDARD.encode([0x1f, 0x8b, 8, 0]);
+    assert!(broken(cut.as_bytes()).starts_with("it cannot be unpacked"));
+    assert!(broken(packed(&json!({"name": "x"})).as_bytes()).starts_with("it is no release of helm's"));
+}
+
+#[test]
+fn what_is_recorded_is_judged_against_what_is_wanted() {
+    let values = json!({"cluster": {"id": 1.0, "name": "infra", "gone": null}, "list": [1, 2]});
+    let other = json!({"cluster": {"id": 2, "name": "infra"}, "list": [1, 2]});
+    let longer = json!({"cluster": {"id": 1, "name": "infra"}, "list": [1, 2, 3]});
+    let outdated = |reason: &str| ReleaseState::Outdated(reason.to_owned());
+    let pending = |status| ReleaseState::Pending { revision: 3, status };
+    for (status, version, values, state) in [
+        (Status::Deployed, "1.18.5", &values, ReleaseState::Deployed),
+        (Status::Deployed, "v1.18.5", &values, ReleaseState::Deployed),
+        (Status::Deployed, "1.18.5+sha.1234", &values, ReleaseState::Deployed),
+        (Status::Deployed, "1.18.6", &values, outdated("chart cilium 1.18.5 is installed, cilium 1.18.6 is wanted")),
+        (Status::Deployed, "1.18.5", &other, outdated("its values differ, first at `cluster.id`")),
+        (Status::Deployed, "1.18.5", &longer, outdated("its values differ, first at `list`")),
+        (Status::Superseded, "1.18.5", &values, outdated("its newest revision 3 is superseded")),
+        (Status::Unknown, "1.18.5", &values, outdated("its newest revision 3 is unknown")),
+        (Status::Failed, "1.18.5", &values, ReleaseState::Failed("it went wrong".into())),
+        (Status::PendingInstall, "1.18.5", &values, pending(Status::PendingInstall)),
+        (Status::PendingUpgrade, "1.18.5", &values, pending(Status::PendingUpgrade)),
+        (Status::PendingRollback, "1.18.5", &values, pending(Status::PendingRollback)),
+        (Status::Uninstalling, "1.18.5", &values, pending(Status::Uninstalling)),
+        (Status::Uninstalled, "1.18.5", &values, ReleaseState::Absent),
+    ] {
+        let wanted = Wanted { chart_name: "cilium", chart_version: version, values };
+        assert_eq!(decide(Some(&stored(status)), &wanted), state, "{status} {version}");
+    }
+    assert_eq!(decide(None, &Wanted { chart_name: "x", chart_version: "1", values: &values }), ReleaseState::Absent);
+}
+
+#[test]
+fn the_highest_revision_counts() {
+    let revisions = [9, 10, 2].map(|revision| StoredRelease { revision, ..stored(Status::Superseded) });
+    assert_eq!(newest(revisions.into()).map(|release| release.revision), Some(10));
+    assert_eq!(newest(vec![]), None);
+}
+
+#[test]
+fn only_the_record_of_a_dead_writer_is_deleted() {
+    for status in [Status::PendingInstall, Status::PendingUpgrade, Status::PendingRollback, Status::Uninstalling] {
+        let Recovery::DeleteRecord { namespace, secret, reason } = recovery(Some(&stored(status))) else {
+            panic!("{status} is not freed")
+        };
+        assert_eq!((namespace.as_str(), secret.as_str()), ("kube-system", "sh.helm.release.v1.cilium.v3"));
+        assert!(reason.contains(&status.to_string()), "{reason}");
+    }
+    for status in [Status::Deployed, Status::Failed, Status::Superseded, Status::Uninstalled, Status::Unknown] {
+        assert_eq!(recovery(Some(&stored(status))), Recovery::Nothing, "{status}");
+    }
+    assert_eq!(recovery(None), Recovery::Nothing);
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = StoredRelease::decode(&bytes);
+        let _ = StoredRelease::decode(STANDARD.encode(&bytes).as_bytes());
+    }
+}

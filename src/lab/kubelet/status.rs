@@ -1,0 +1,205 @@
+//! A pod's status, spelled out as a kubelet of Kubernetes 1.35 writes it.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use serde_json::{Value, json};
+
+use super::lifecycle::Stage;
+
+/// Where the pod is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) host: IpAddr,
+    /// The pod's own address, once it has a sandbox.
+    pub(super) address: Option<IpAddr>,
+    /// How often its containers were started again.
+    pub(super) restarts: u32,
+}
+
+/// The status of a pod in a stage, to be merged over the one it has. `now` is a moment as Kubernetes writes it.
+pub(super) fn status(pod: &Pod, stage: &Stage, place: Place, now: &str) -> Value {
+    let phase = match stage {
+        Stage::Running { .. } | Stage::Crashed(_) => "Running",
+        Stage::Completed => "Succeeded",
+        _ => "Pending",
+    };
+    let spec = pod.spec.as_ref();
+    let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+    let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
+    let began = pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0.to_string());
+    let mut status = json!({
+        "phase": phase,
+        "hostIP": place.host.to_string(),
+        "hostIPs": [{"ip": place.host.to_string()}],
+        "startTime": began.unwrap_or_else(|| now.to_owned()),
+        "conditions": conditions(pod, stage, now),
+        "initContainerStatuses": init.iter().map(|one| init_status(one, stage, place, now)).collect::<Vec<_>>(),
+        "containerStatuses":
+            containers.iter().map(|one| container_status(one, stage, place, now)).collect::<Vec<_>>(),
+    });
+    if init.is_empty()
+        && let Value::Object(keys) = &mut status
+    {
+        keys.remove("initContainerStatuses");
+    }
+    if let Some(address) = place.address {
+        status["podIP"] = json!(address.to_string());
+        status["podIPs"] = json!([{"ip": address.to_string()}]);
+    }
+    status
+}
+
+fn conditions(pod: &Pod, stage: &Stage, now: &str) -> Vec<Value> {
+    let started = matches!(stage, Stage::Running { .. } | Stage::Crashed(_) | Stage::Completed);
+    let ready = matches!(stage, Stage::Running { ready: true });
+    let initialized = started || (!has_init(pod) && !matches!(stage, Stage::Initializing));
+    let sandbox = started || matches!(stage, Stage::Creating | Stage::PullFailed(_) | Stage::Initializing);
+    let reason = if *stage == Stage::Completed { "PodCompleted" } else { "ContainersNotReady" };
+    let unready = |holds: bool| if holds { None } else { Some(reason) };
+    let mut all = vec![
+        ("PodReadyToStartContainers", sandbox && *stage != Stage::Completed, None),
+        ("Initialized", initialized, (!initialized).then_some("ContainersNotInitialized")),
+        ("Ready", ready, unready(ready)),
+        ("ContainersReady", ready, unready(ready)),
+    ];
+    let known = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    // The scheduler says so of the pods that it bound; of the others the kubelet does.
+    if !known.iter().any(|condition| condition.type_ == "PodScheduled") {
+        all.push(("PodScheduled", true, None));
+    }
+    all.into_iter()
+        .map(|(kind, holds, reason)| {
+            let value = if holds { "True" } else { "False" };
+            let same = known.iter().find(|condition| condition.type_ == kind && condition.status == value);
+            let since = same.and_then(|condition| condition.last_transition_time.as_ref());
+            json!({
+                "type": kind, "status": value, "reason": reason, "lastProbeTime": null,
+                "message": (reason == Some("ContainersNotReady")).then(|| unready_message(pod)),
+                "lastTransitionTime": since.map_or_else(|| now.to_owned(), |time| time.0.to_string()),
+            })
+        })
+        .collect()
+}
+
+fn unready_message(pod: &Pod) -> String {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let names: Vec<_> = containers.map(|container| container.name.as_str()).collect();
+    format!("containers with unready status: [{}]", names.join(" "))
+}
+
+fn has_init(pod: &Pod) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| spec.init_containers.as_ref().is_some_and(|init| !init.is_empty()))
+}
+
+fn init_status(container: &Container, stage: &Stage, place: Place, now: &str) -> Value {
+    let sidecar = container.restart_policy.as_deref() == Some("Always");
+    let initialized = matches!(stage, Stage::Running { .. } | Stage::Crashed(_) | Stage::Completed);
+    let (state, ready) = match stage {
+        Stage::PullFailed(message) => (pull_failed(container, message), false),
+        Stage::Initializing => (json!({"running": {"startedAt": now}}), false),
+        _ if initialized && sidecar && *stage != Stage::Completed => (json!({"running": {"startedAt": now}}), true),
+        _ if initialized => (terminated(now), true),
+        _ => (json!({"waiting": {"reason": "PodInitializing"}}), false),
+    };
+    describe(container, &state, ready, place)
+}
+
+fn container_status(container: &Container, stage: &Stage, place: Place, now: &str) -> Value {
+    let waiting = |reason: &str| json!({"waiting": {"reason": reason}});
+    let (state, ready) = match stage {
+        Stage::NoNetwork | Stage::Creating | Stage::MountFailed(_) | Stage::Ended => {
+            (waiting("ContainerCreating"), false)
+        }
+        Stage::Initializing => (waiting("PodInitializing"), false),
+        Stage::PullFailed(message) => (pull_failed(container, message), false),
+        Stage::Running { ready } => (json!({"running": {"startedAt": now}}), *ready),
+        Stage::Completed => (terminated(now), false),
+        Stage::Crashed(_) => {
+            let message = format!("back-off 10s restarting failed container={}", container.name);
+            (json!({"waiting": {"reason": "CrashLoopBackOff", "message": message}}), false)
+        }
+    };
+    let mut status = describe(container, &state, ready, place);
+    if let Stage::Crashed(message) = stage {
+        status["restartCount"] = json!(place.restarts + 1);
+        status["lastState"] = json!({"terminated": {
+            "exitCode": 1, "reason": "Error", "message": message, "startedAt": now, "finishedAt": now,
+        }});
+    }
+    status
+}
+
+fn terminated(now: &str) -> Value {
+    json!({"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": now, "finishedAt": now}})
+}
+
+fn pull_failed(container: &Container, message: &str) -> Value {
+    let image = container.image.as_deref().unwrap_or_default();
+    json!({"waiting": {
+        "reason": "ImagePullBackOff",
+        "message": format!("Back-off pulling image \"{image}\": ErrImagePull: {message}"),
+    }})
+}
+
+fn describe(container: &Container, state: &Value, ready: bool, place: Place) -> Value {
+    json!({
+        "name": container.name, "image": container.image, "imageID": container.image, "state": state,
+        "ready": ready, "started": state.get("running").is_some(), "restartCount": place.restarts,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: &str = "2026-01-02T03:04:05Z";
+
+    fn pod() -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": "a"},
+            "spec": {"containers": [{"name": "web", "image": "ghcr.io/acme/web:1"}]},
+        }))
+        .unwrap()
+    }
+
+    fn place() -> Place {
+        Place { host: "10.0.0.1".parse().unwrap(), address: None, restarts: 0 }
+    }
+
+    fn condition<'s>(status: &'s Value, kind: &str) -> &'s Value {
+        status["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == kind).unwrap()
+    }
+
+    #[test]
+    fn a_failed_pull_carries_the_registrys_words() {
+        let status = status(&pod(), &Stage::PullFailed("429 Too Many Requests".into()), place(), NOW);
+        assert_eq!(status["phase"], "Pending");
+        let waiting = &status["containerStatuses"][0]["state"]["waiting"];
+        assert_eq!(waiting["reason"], "ImagePullBackOff");
+        insta::assert_snapshot!(
+            waiting["message"].as_str().unwrap(),
+            @r#"Back-off pulling image "ghcr.io/acme/web:1": ErrImagePull: 429 Too Many Requests"#
+        );
+        assert_eq!(condition(&status, "Ready")["reason"], "ContainersNotReady");
+    }
+
+    #[test]
+    fn a_condition_keeps_the_moment_in_which_it_changed() {
+        let mut pod = pod();
+        let first = status(&pod, &Stage::Creating, place(), NOW);
+        pod.status = serde_json::from_value(first).unwrap();
+        let later = status(&pod, &Stage::Running { ready: true }, place(), "2026-01-02T03:05:00Z");
+        assert_eq!(condition(&later, "Ready")["lastTransitionTime"], "2026-01-02T03:05:00Z");
+        assert_eq!(condition(&later, "Initialized")["lastTransitionTime"], NOW);
+        assert_eq!(later["startTime"], NOW);
+    }
+
+    #[test]
+    fn a_completed_pod_succeeded_and_is_not_ready() {
+        let status = status(&pod(), &Stage::Completed, place(), NOW);
+        assert_eq!(status["phase"], "Succeeded");
+        assert_eq!(status["containerStatuses"][0]["state"]["terminated"]["exitCode"], 0);
+        assert_eq!(condition(&status, "Ready")["reason"], "PodCompleted");
+    }
+}

@@ -1,0 +1,274 @@
+//! The steps from a bare Kubernetes API to Flux: base, CRDs, releases with their hooks, hand-over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::secret_manifests::SecretManifests;
+use super::{Site, Steps, base, crds, handoff, hooks, order, release};
+use crate::helm::ApplyMethod;
+use crate::helm::helmfile::{HookEvent, Release, ReleaseId};
+use crate::kubernetes::ObjectRef;
+use crate::plan::{Fingerprint, FingerprintBuilder, StepId};
+
+/// The release that carries Flux's instance, and the names that Flux's operator gives (flux-operator: an instance is
+/// named `flux`; its sync by default as its namespace).
+const FLUX_RELEASE: &str = "flux-instance";
+const FLUX_INSTANCE: &str = "flux";
+
+/// Steps that the chain stands on.
+pub(super) struct Ground {
+    /// The API answers.
+    pub(super) api: StepId,
+    /// Everything else that a finished cluster has: every node registered, every control plane voting.
+    pub(super) rest: Vec<StepId>,
+}
+
+impl Steps {
+    /// Adds the whole chain.
+    pub(super) fn chain(&mut self, site: &Arc<Site>, secrets: &Arc<SecretManifests>, ground: &Ground) {
+        let base = self.base(site, secrets, &ground.api);
+        let crds: Vec<StepId> =
+            site.cluster.bootstrap.crds.releases.iter().map(|release| self.crds(site, release, &ground.api)).collect();
+        let before: Vec<StepId> = base.into_iter().chain(crds).chain([ground.api.clone()]).collect();
+        let releases = self.releases(site, &before);
+        let everything: Vec<StepId> = before.into_iter().chain(releases).chain(ground.rest.iter().cloned()).collect();
+        self.handoff(site, &everything);
+    }
+
+    fn base(&mut self, site: &Arc<Site>, secrets: &Arc<SecretManifests>, api: &StepId) -> Vec<StepId> {
+        let mut added = Vec::new();
+        let names = base::names(site);
+        if !names.is_empty() {
+            added.push(self.add(
+                "base",
+                "base/namespaces",
+                "the namespaces of every release",
+                [api.clone()],
+                names.iter().fold(Fingerprint::builder(), FingerprintBuilder::part).finish(),
+                Arc::new(base::Namespaces::new(site.clone())),
+            ));
+        }
+        if !site.cluster.bootstrap.secrets.is_empty() {
+            let files = site.cluster.bootstrap.secrets.iter();
+            let fingerprint = files.fold(String::new(), |all, source| all + &source.text);
+            let needs: Vec<StepId> = added.iter().cloned().chain([api.clone()]).collect();
+            added.push(self.add(
+                "base",
+                "base/secrets",
+                "the secrets that releases and Flux start with",
+                needs,
+                site.keyed_fingerprint(&fingerprint),
+                Arc::new(base::Secrets::new(site.clone(), secrets.clone())),
+            ));
+        }
+        added
+    }
+
+    fn crds(&mut self, site: &Arc<Site>, release: &Release, api: &StepId) -> StepId {
+        self.add(
+            "crds",
+            &format!("crds/{}", release.id.name),
+            &format!("the CRDs of {} are served", release.chart),
+            [api.clone()],
+            fingerprint(release),
+            Arc::new(crds::Crds::new(site.clone(), release.clone())),
+        )
+    }
+
+    /// Adds every release with its hooks; returns all of those steps.
+    fn releases(&mut self, site: &Arc<Site>, before: &[StepId]) -> Vec<StepId> {
+        let releases = &site.cluster.bootstrap.releases.releases;
+        let order = order::order(releases, &site.cluster.phases);
+        let names = Names::of(releases);
+        let mut all = Vec::new();
+        for release in releases {
+            let needs = order.get(&release.id).into_iter().flatten();
+            let needs: Vec<StepId> = needs.flat_map(|need| names.ends(need)).chain(before.iter().cloned()).collect();
+            all.extend(self.release(site, release, &names, needs));
+        }
+        all
+    }
+
+    fn release(&mut self, site: &Arc<Site>, release: &Release, names: &Names, needs: Vec<StepId>) -> Vec<StepId> {
+        let phase = site.cluster.phases.of_release(&release.id.name);
+        let mut added = Vec::new();
+        let mut last = needs;
+        for (id, index) in names.hooks(release, &BEFORE) {
+            last = vec![self.hook(site, phase.as_str(), &id, release, index, last)];
+            added.extend(last.iter().cloned());
+        }
+        let installed = self.add(
+            phase.as_str(),
+            names.step(&release.id).as_str(),
+            &format!("{}, installed as Flux will adopt it, and ready", release.chart),
+            last,
+            fingerprint(release),
+            Arc::new(release::Installed::new(site.clone(), release.clone())),
+        );
+        added.push(installed.clone());
+        let mut last = vec![installed];
+        for (id, index) in names.hooks(release, &AFTER) {
+            last = vec![self.hook(site, phase.as_str(), &id, release, index, last)];
+            added.extend(last.iter().cloned());
+        }
+        added
+    }
+
+    fn hook(
+        &mut self,
+        site: &Arc<Site>,
+        phase: &str,
+        id: &StepId,
+        release: &Release,
+        index: usize,
+        needs: Vec<StepId>,
+    ) -> StepId {
+        let hook = &release.hooks[index];
+        let code = hooks::step(site.clone(), hook);
+        self.add(phase, id.as_str(), &hooks::title(hook), needs, hooks::fingerprint(hook), code)
+    }
+
+    fn handoff(&mut self, site: &Arc<Site>, everything: &[StepId]) {
+        let plain = |name: &str| Fingerprint::builder().part(name).finish();
+        let nodes = self.add(
+            "handoff",
+            "handoff/nodes",
+            "every node is Ready",
+            everything.iter().cloned(),
+            plain("nodes"),
+            Arc::new(handoff::NodesReady::new(site.clone())),
+        );
+        let Some(flux) = site.flux() else { return };
+        let object = |api_version: &str, kind: &str, name: &str| ObjectRef {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            namespace: Some(flux.namespace.clone()),
+            name: name.to_owned(),
+        };
+        let waits = [
+            ("instance", "Flux's controllers run", object("fluxcd.controlplane.io/v1", "FluxInstance", FLUX_INSTANCE)),
+            ("source", "Flux reads the repository", object("source.toolkit.fluxcd.io/v1", "GitRepository", &flux.sync)),
+            (
+                "root",
+                "Flux applies the repository",
+                object("kustomize.toolkit.fluxcd.io/v1", "Kustomization", &flux.sync),
+            ),
+        ];
+        let mut last = nodes;
+        for (name, title, object) in waits {
+            let id = format!("handoff/{name}");
+            let code = Arc::new(handoff::FluxReady::new(site.clone(), object));
+            let needs: Vec<StepId> = everything.iter().cloned().chain([last]).collect();
+            last = self.add("handoff", &id, title, needs, plain(name), code);
+        }
+        self.add(
+            "handoff",
+            "handoff/adoption",
+            "Flux owns what was installed",
+            [last],
+            plain("adoption"),
+            Arc::new(handoff::Adopted::new(site.clone())),
+        );
+    }
+}
+
+const BEFORE: [HookEvent; 3] = [HookEvent::Prepare, HookEvent::Preapply, HookEvent::Presync];
+const AFTER: [HookEvent; 2] = [HookEvent::Postsync, HookEvent::Cleanup];
+
+/// How Flux's sync is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flux {
+    pub namespace: String,
+    /// The name of the GitRepository and of the root Kustomization.
+    pub sync: String,
+    /// What of the repository is followed, such as `main`.
+    pub reference: String,
+}
+
+impl Site {
+    /// Flux's instance as its release's values describe it; nothing when no release installs one.
+    pub fn flux(&self) -> Option<Flux> {
+        let release =
+            self.cluster.bootstrap.releases.releases.iter().find(|release| release.id.name == FLUX_RELEASE)?;
+        let text = |key: &str| release.values.pointer(&format!("/instance/sync/{key}")).and_then(Value::as_str);
+        let reference = text("ref").unwrap_or_default();
+        Some(Flux {
+            namespace: release.id.namespace.clone(),
+            sync: text("name").unwrap_or(&release.id.namespace).to_owned(),
+            reference: reference.rsplit('/').next().unwrap_or_default().to_owned(),
+        })
+    }
+}
+
+impl Site {
+    /// How Helm writes objects: as the Helm inside the Flux that will adopt the releases does.
+    pub(super) fn apply_method(&self) -> ApplyMethod {
+        let releases = self.cluster.bootstrap.releases.releases.iter();
+        let version = releases
+            .filter(|release| release.id.name == FLUX_RELEASE)
+            .find_map(|release| release.values.pointer("/instance/distribution/version")?.as_str());
+        // Without a Flux that says otherwise, the merge that every Helm knows.
+        version.map_or(ApplyMethod::ClientSide, ApplyMethod::of_flux)
+    }
+}
+
+/// Everything that a release is made of. No value in a helmfile is a secret; those come by Secrets.
+fn fingerprint(release: &Release) -> Fingerprint {
+    Fingerprint::builder()
+        .part(release.id.to_string())
+        .part(format!("{:?}", release.chart))
+        .part(release.values.to_string())
+        .part(format!("{:?}", release.flags))
+        .finish()
+}
+
+/// The ids of steps around releases. Two releases of one name tell themselves apart by their namespaces.
+struct Names {
+    steps: BTreeMap<ReleaseId, String>,
+    ends: BTreeMap<ReleaseId, Vec<StepId>>,
+}
+
+impl Names {
+    fn of(releases: &[Release]) -> Self {
+        let mut twice = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        for release in releases {
+            if !seen.insert(&release.id.name) {
+                twice.insert(&release.id.name);
+            }
+        }
+        let name = |id: &ReleaseId| if twice.contains(&id.name) { id.to_string() } else { id.name.clone() };
+        let mut names = Self {
+            steps: releases.iter().map(|release| (release.id.clone(), name(&release.id))).collect(),
+            ends: BTreeMap::new(),
+        };
+        let ends = releases.iter().map(|release| {
+            let last = names.hooks(release, &AFTER).pop().map(|(id, _)| id);
+            (release.id.clone(), vec![last.unwrap_or_else(|| names.step(&release.id))])
+        });
+        names.ends = ends.collect();
+        names
+    }
+
+    fn name<'n>(&'n self, id: &'n ReleaseId) -> &'n str {
+        self.steps.get(id).map_or(&id.name, String::as_str)
+    }
+
+    fn step(&self, id: &ReleaseId) -> StepId {
+        StepId::new(format!("release/{}", self.name(id)))
+    }
+
+    /// The steps after which a release counts as done.
+    fn ends(&self, id: &ReleaseId) -> Vec<StepId> {
+        self.ends.get(id).cloned().unwrap_or_default()
+    }
+
+    /// The hooks of a release that run at these events: step id and index.
+    fn hooks(&self, release: &Release, events: &[HookEvent]) -> Vec<(StepId, usize)> {
+        let runs = |index: &usize| release.hooks[*index].events.iter().any(|event| events.contains(event));
+        let id = |index: usize| StepId::new(format!("hook/{}/{}", self.name(&release.id), index + 1));
+        (0..release.hooks.len()).filter(runs).map(|index| (id(index), index)).collect()
+    }
+}

@@ -1,0 +1,215 @@
+//! Hooks around a release: waits and applies done natively, anything else as a process whose outcome is remembered.
+
+mod idiom;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::objects::{api_error, apply_as, gate_error, observe_objects_in};
+use super::site::Site;
+use crate::engine::{Observation, Step, StepContext, StepError};
+use crate::helm::helmfile::Hook;
+use crate::kubernetes::{self, ApplyOptions, ObjectRef, Readiness};
+use crate::plan::{Fingerprint, FingerprintBuilder};
+use crate::process::{self, Command, Stream};
+use crate::yaml::{self, Origin};
+use idiom::{Action, recognise};
+
+/// A hook that asks a question nobody answers must not hang a bootstrap.
+const DEADLINE: Duration = Duration::from_mins(10);
+
+/// The step of one hook.
+pub(super) fn step(site: Arc<Site>, hook: &Hook) -> Arc<dyn Step> {
+    match recognise(hook) {
+        Action::WaitCrds(names) => Arc::new(WaitCrds { site, names }),
+        Action::Apply { files, field_manager, force, namespace } => {
+            Arc::new(Manifests { site, hook: hook.clone(), files, field_manager, force, namespace })
+        }
+        Action::Process => Arc::new(Process { site, fingerprint: fingerprint(hook), hook: hook.clone() }),
+    }
+}
+
+/// What the step does, in a few words.
+pub(super) fn title(hook: &Hook) -> String {
+    match recognise(hook) {
+        Action::WaitCrds(names) => format!("{} registered", names.join(", ")),
+        Action::Apply { files, .. } => {
+            let names: Vec<_> = files.iter().filter_map(|file| file.file_name()?.to_str()).collect();
+            format!("{} applied", names.join(", "))
+        }
+        Action::Process => format!("`{}` has run", hook.command),
+    }
+}
+
+/// Everything that the hook is made of; what a file of manifests says is compared with the world instead.
+pub(super) fn fingerprint(hook: &Hook) -> Fingerprint {
+    hook.args.iter().fold(Fingerprint::builder().part(&hook.command), FingerprintBuilder::part).finish()
+}
+
+/// CRDs that an operator registers at run time.
+struct WaitCrds {
+    site: Arc<Site>,
+    names: Vec<String>,
+}
+
+#[async_trait]
+impl Step for WaitCrds {
+    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+        let client = self.site.kubernetes().await?;
+        let mut missing = Vec::new();
+        for name in &self.names {
+            let crd = ObjectRef::new("apiextensions.k8s.io/v1", "CustomResourceDefinition", None, name);
+            let live = kubernetes::get(&client, &crd).await.map_err(|error| api_error(&error))?;
+            if live.as_ref().map(kubernetes::readiness) != Some(Readiness::Ready) {
+                missing.push(name.as_str());
+            }
+        }
+        Ok(if missing.is_empty() {
+            Observation::Holds("served".to_owned())
+        } else {
+            Observation::Underway(format!("not served yet: {}", missing.join(", ")))
+        })
+    }
+
+    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+        let client = self.site.kubernetes().await?;
+        kubernetes::wait_crds(&client, &self.names, cx.teller()).await.map_err(|error| {
+            gate_error(&error)
+                .next("a CRD that never comes belongs to a feature that the values switch off")
+                .code("H07")
+        })
+    }
+}
+
+/// Files of manifests, applied in the name that the operator gave.
+struct Manifests {
+    site: Arc<Site>,
+    hook: Hook,
+    files: Vec<PathBuf>,
+    field_manager: String,
+    force: bool,
+    namespace: Option<String>,
+}
+
+impl Manifests {
+    fn options(&self) -> ApplyOptions<'_> {
+        let own = ApplyOptions::new(&self.field_manager);
+        let default_namespace = self.namespace.as_deref().unwrap_or(own.default_namespace);
+        ApplyOptions { force: self.force, default_namespace, ..own }
+    }
+
+    fn objects(&self) -> Result<Vec<Value>, StepError> {
+        let mut objects = Vec::new();
+        for file in self.files.iter().flat_map(|path| manifests(path)) {
+            let name = self.site.cluster.relative(&file).display().to_string();
+            let wrong = |why: String| {
+                StepError::wrong_input("a hook's manifests cannot be read").at(self.hook.at.to_string()).because(why)
+            };
+            let text = std::fs::read_to_string(&file).map_err(|error| wrong(format!("{name}: {error}")))?;
+            let documents = yaml::parse(&Origin::new(&name), &text).map_err(|error| wrong(error.to_string()))?;
+            objects.extend(documents.iter().filter(|document| !document.is_null()).map(yaml::Node::to_json));
+        }
+        Ok(objects)
+    }
+}
+
+/// A folder stands for the manifests in it, as for kubectl.
+fn manifests(path: &Path) -> Vec<PathBuf> {
+    if !path.is_dir() {
+        return vec![path.to_owned()];
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
+    let is_manifest = |path: &PathBuf| {
+        path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json")
+    };
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_manifest).collect();
+    files.sort();
+    files
+}
+
+#[async_trait]
+impl Step for Manifests {
+    async fn prepare(&self, _cx: &StepContext) -> Result<(), StepError> {
+        self.objects().map(|_| ())
+    }
+
+    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+        observe_objects_in(&self.site, self.options().default_namespace, &self.objects()?).await
+    }
+
+    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
+        apply_as(&self.site, self.options(), &self.objects()?, cx).await
+    }
+}
+
+/// Any other command, run as it is written with the kubeconfig of this cluster.
+struct Process {
+    site: Arc<Site>,
+    hook: Hook,
+    fingerprint: Fingerprint,
+}
+
+impl Process {
+    /// Whether the journal says that this very command has run to its end.
+    fn has_run(&self, cx: &StepContext) -> bool {
+        let intent = json!({"hook": self.fingerprint});
+        cx.priors.iter().any(|prior| prior.intent == intent && prior.outcome == Some(json!("done")))
+    }
+}
+
+#[async_trait]
+impl Step for Process {
+    async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
+        Ok(if self.has_run(cx) {
+            Observation::Holds("has run".to_owned())
+        } else {
+            Observation::Missing("has not run to its end".to_owned())
+        })
+    }
+
+    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
+        let kubeconfig = self.site.child_kubeconfig().await?;
+        cx.intend(json!({"hook": self.fingerprint}))?;
+        let teller = cx.clone();
+        let ran = Command::new(&self.hook.command)
+            .args(&self.hook.args)
+            .env("KUBECONFIG", kubeconfig.path())
+            .current_dir(&self.hook.folder)
+            .deadline(DEADLINE)
+            .on_line(move |stream, line| {
+                if stream == Stream::Err || !line.is_empty() {
+                    teller.tell(line);
+                }
+            })
+            .run()
+            .await;
+        match ran {
+            Ok(_) => cx.conclude(json!("done")),
+            Err(error) => {
+                cx.conclude(json!("failed"))?;
+                Err(hook_error(&self.hook, &error))
+            }
+        }
+    }
+}
+
+fn hook_error(hook: &Hook, error: &process::Error) -> StepError {
+    let base = match error {
+        process::Error::Start { .. } => {
+            StepError::wrong_world(format!("the hook's program `{}` cannot be started", hook.command))
+        }
+        _ => StepError::wrong_world("a hook failed"),
+    };
+    base.at(hook.at.to_string())
+        .because(error)
+        .next("mend what the hook complains of, then run again with --resume; it will be run again")
+        .code("H12")
+}

@@ -1,0 +1,111 @@
+//! Manifests that hold secrets: opened by 1Password and SOPS in memory, once for all who need them.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use super::site::{SecretsFrom, Site};
+use crate::cluster::{SecretKind, SecretSource};
+use crate::engine::StepError;
+use crate::secrets::{op, sops};
+use crate::yaml::{self, Origin};
+
+/// The manifests that hold secrets, resolved in memory.
+pub(super) struct SecretManifests {
+    site: Arc<Site>,
+    objects: OnceCell<Vec<Value>>,
+}
+
+impl SecretManifests {
+    pub(super) fn new(site: Arc<Site>) -> Self {
+        Self { site, objects: OnceCell::new() }
+    }
+
+    pub(super) async fn objects(&self) -> Result<&[Value], StepError> {
+        self.objects
+            .get_or_try_init(|| async {
+                let mut objects = Vec::new();
+                for source in &self.site.cluster.bootstrap.secrets {
+                    objects.extend(self.resolve(source).await?);
+                }
+                Ok(objects)
+            })
+            .await
+            .map(Vec::as_slice)
+    }
+
+    async fn resolve(&self, source: &SecretSource) -> Result<Vec<Value>, StepError> {
+        let name = self.site.cluster.relative(&source.path).display().to_string();
+        let text = match (&self.site.secrets, source.kind) {
+            (SecretsFrom::Placeholders, SecretKind::OnePassword) => op::placeholders(&source.text).into(),
+            (SecretsFrom::Placeholders, SecretKind::Sops) => sops::placeholders(&source.text).into(),
+            (SecretsFrom::Operator { op, .. }, SecretKind::OnePassword) => {
+                let op = op.as_ref().ok_or_else(|| missing("op", "1Password's command line", &name))?;
+                op::inject(op, &Origin::new(&name), &source.text).await.map_err(|error| op_error(&error, &name))?
+            }
+            (SecretsFrom::Operator { sops, .. }, SecretKind::Sops) => {
+                let program = sops.as_ref().ok_or_else(|| missing("sops", "SOPS", &name))?;
+                sops::decrypt(program, &source.path).await.map_err(|error| {
+                    StepError::wrong_world("an encrypted file cannot be opened")
+                        .at(&name)
+                        .because(error)
+                        .next("make the key available as sops wants it, such as SOPS_AGE_KEY_FILE=~/.config/sops/age/keys.txt")
+                        .code("O03")
+                })?
+            }
+        };
+        let documents = yaml::parse(&Origin::new(&name), text.expose_secret());
+        // The reader's message may quote the text, which holds secrets by now; only the place is told.
+        let documents = documents.map_err(|error| {
+            let place = error.location.map_or_else(|| name.clone(), |location| location.to_string());
+            StepError::wrong_input("the manifests are no YAML once their secrets are filled in").at(place)
+        })?;
+        let objects: Vec<Value> =
+            documents.iter().filter(|document| !document.is_null()).map(|node| encoded(node.to_json())).collect();
+        for object in &objects {
+            self.site.redactor.learn_manifest(object);
+        }
+        Ok(objects)
+    }
+}
+
+fn missing(program: &str, what: &str, file: &str) -> StepError {
+    StepError::wrong_world(format!("`{program}` is needed and nowhere to be found"))
+        .at(file)
+        .because(format!("the file's secrets are kept by {what}"))
+        .next(format!("install {program}, or name its folder with --tools-dir"))
+}
+
+fn op_error(error: &op::OpError, file: &str) -> StepError {
+    let base = if error.is_retryable() {
+        StepError::retryable("1Password did not answer")
+    } else {
+        StepError::wrong_world("a reference to 1Password cannot be resolved")
+    };
+    base.at(error.place().unwrap_or_else(|| file.to_owned())).because(error).next(error.next()).code(error.code())
+}
+
+/// `stringData` as the `data` that the API server makes of it, so that wish and world can be compared.
+fn encoded(mut object: Value) -> Value {
+    let Some(texts) = object.as_object_mut().and_then(|object| object.remove("stringData")) else { return object };
+    for (key, value) in texts.as_object().into_iter().flatten() {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        object["data"][key] = json!(STANDARD.encode(text));
+    }
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn string_data_becomes_data_as_the_api_server_does_it() {
+        let secret = json!({"kind": "Secret", "stringData": {"a": "b", "n": 1}, "data": {"c": "ZA=="}});
+        assert_eq!(encoded(secret), json!({"kind": "Secret", "data": {"c": "ZA==", "a": "Yg==", "n": "MQ=="}}));
+    }
+}

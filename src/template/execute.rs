@@ -1,0 +1,359 @@
+//! Walking the tree.
+
+use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, Number, PipeNode, Pos, SmolStr, TemplateNode};
+use serde_json::{Map, Value};
+
+use super::functions::{self, Call, Failure, Functions};
+use super::parse::{self, Tree};
+use super::{Source, value};
+use crate::yaml::Diagnostic;
+
+/// Levels of `tpl`, `include`, `template` and blocks within each other.
+const MAX_DEPTH: usize = 64;
+/// Turns of all loops of one template together.
+const MAX_TURNS: usize = 1_000_000;
+
+pub(super) fn render(
+    source: &Source<'_>,
+    data: &Value,
+    functions: &Functions,
+    depth: usize,
+) -> Result<String, Diagnostic> {
+    let tree = parse::parse(source)?;
+    let mut executor = Executor::new(source, &tree, functions, data, depth);
+    executor.list(&tree.body, data)?;
+    Ok(executor.out)
+}
+
+/// Runs a template that the tree defines.
+pub(super) fn include(
+    source: &Source<'_>,
+    tree: &Tree,
+    functions: &Functions,
+    name: &str,
+    data: &Value,
+    depth: usize,
+) -> Result<String, Diagnostic> {
+    let mut executor = Executor::new(source, tree, functions, data, depth);
+    let Some(body) = tree.defines.get(name) else {
+        let near = value::near(name, tree.defines.keys().map(String::as_str));
+        let failure = Failure::new(format!("no template `{name}` is defined here"));
+        return Err(failure.did_you_mean(near).at(source.at(0)));
+    };
+    executor.list(body, data)?;
+    Ok(executor.out)
+}
+
+/// What a node asks of the loop around it.
+#[derive(PartialEq)]
+enum Flow {
+    On,
+    Break,
+    Continue,
+}
+
+type Done<T> = Result<T, Diagnostic>;
+
+struct Executor<'e> {
+    source: &'e Source<'e>,
+    tree: &'e Tree,
+    functions: &'e Functions,
+    variables: Vec<(SmolStr, Value)>,
+    depth: usize,
+    turns: usize,
+    out: String,
+}
+
+impl<'e> Executor<'e> {
+    fn new(source: &'e Source<'e>, tree: &'e Tree, functions: &'e Functions, data: &Value, depth: usize) -> Self {
+        let variables = vec![(SmolStr::new_static("$"), data.clone())];
+        Self { source, tree, functions, variables, depth, turns: 0, out: String::new() }
+    }
+
+    fn fail(&self, pos: Pos, failure: impl Into<Failure>) -> Diagnostic {
+        failure.into().at(self.source.at(pos.offset))
+    }
+
+    fn list(&mut self, list: &ListNode, dot: &Value) -> Done<Flow> {
+        for node in &list.nodes {
+            let flow = self.node(node, dot)?;
+            if flow != Flow::On {
+                return Ok(flow);
+            }
+        }
+        Ok(Flow::On)
+    }
+
+    fn node(&mut self, node: &Node, dot: &Value) -> Done<Flow> {
+        match node {
+            Node::Text(node) => self.out.push_str(parse::text(&node.text)),
+            Node::Action(node) => {
+                let result = self.pipe(&node.pipe, dot)?;
+                if node.pipe.decl.is_empty() {
+                    let text = if result.is_null() { "<no value>".to_owned() } else { value::text(&result) };
+                    self.out.push_str(&text);
+                }
+            }
+            Node::If(branch) => return self.block(branch, dot, false),
+            Node::With(branch) => return self.block(branch, dot, true),
+            Node::Range(branch) => return self.range(branch, dot),
+            Node::Template(node) => self.template(node, dot)?,
+            Node::List(list) => return self.list(list, dot),
+            Node::Define(_) => {}
+            Node::Break(_) => return Ok(Flow::Break),
+            Node::Continue(_) => return Ok(Flow::Continue),
+        }
+        Ok(Flow::On)
+    }
+
+    /// `if` and `with`, which differ in the dot of what they hold.
+    fn block(&mut self, branch: &BranchNode, dot: &Value, moves_dot: bool) -> Done<Flow> {
+        let mark = self.variables.len();
+        self.enter(branch.pos)?;
+        let result = self.pipe(&branch.pipe, dot)?;
+        let flow = match &branch.else_body {
+            _ if value::truth(&result) => self.list(&branch.body, if moves_dot { &result } else { dot })?,
+            Some(body) => self.list(body, dot)?,
+            None => Flow::On,
+        };
+        self.depth -= 1;
+        self.variables.truncate(mark);
+        Ok(flow)
+    }
+
+    fn enter(&mut self, pos: Pos) -> Done<()> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(self.fail(pos, format!("nested more than {MAX_DEPTH} levels deep")));
+        }
+        Ok(())
+    }
+
+    fn range(&mut self, branch: &BranchNode, dot: &Value) -> Done<Flow> {
+        let mark = self.variables.len();
+        self.enter(branch.pos)?;
+        let over = self.commands(&branch.pipe, dot)?;
+        let items = self.items(branch, over)?;
+        if items.is_empty() {
+            if let Some(body) = &branch.else_body {
+                self.list(body, dot)?;
+            }
+        }
+        for (key, item) in items {
+            self.turns += 1;
+            if self.turns > MAX_TURNS {
+                return Err(self.fail(branch.pos, format!("more than {MAX_TURNS} turns of loops")));
+            }
+            match branch.pipe.decl.as_slice() {
+                [] => {}
+                [one] => self.bind(branch.pos, one, item.clone(), branch.pipe.is_assign)?,
+                [index, element, ..] => {
+                    self.bind(branch.pos, index, key, branch.pipe.is_assign)?;
+                    self.bind(branch.pos, element, item.clone(), branch.pipe.is_assign)?;
+                }
+            }
+            let flow = self.list(&branch.body, &item)?;
+            self.variables.truncate(mark);
+            if flow == Flow::Break {
+                break;
+            }
+        }
+        self.depth -= 1;
+        self.variables.truncate(mark);
+        Ok(Flow::On)
+    }
+
+    /// Keys and elements of what a `range` goes over; maps in the order of their keys.
+    fn items(&self, branch: &BranchNode, over: Value) -> Done<Vec<(Value, Value)>> {
+        match over {
+            Value::Null => Ok(vec![]),
+            Value::Array(items) => {
+                Ok(items.into_iter().enumerate().map(|(index, item)| (Value::from(index), item)).collect())
+            }
+            Value::Object(map) => {
+                let mut entries: Vec<_> = map.into_iter().collect();
+                entries.sort_by(|a, b| a.0.cmp(&b.0));
+                Ok(entries.into_iter().map(|(key, item)| (Value::from(key), item)).collect())
+            }
+            Value::Number(number) if number.as_u64().is_some_and(|count| count <= MAX_TURNS as u64) => {
+                let count = number.as_u64().unwrap_or_default();
+                Ok((0..count).map(|index| (Value::from(index), Value::from(index))).collect())
+            }
+            other => Err(self.fail(branch.pos, format!("`range` cannot go over {}", value::kind(&other)))),
+        }
+    }
+
+    fn template(&mut self, node: &TemplateNode, dot: &Value) -> Done<()> {
+        let data = match &node.pipe {
+            Some(pipe) => self.pipe(pipe, dot)?,
+            None => Value::Null,
+        };
+        self.enter(node.pos)?;
+        let text = include(self.source, self.tree, self.functions, &node.name, &data, self.depth)?;
+        self.out.push_str(&text);
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn pipe(&mut self, pipe: &PipeNode, dot: &Value) -> Done<Value> {
+        let result = self.commands(pipe, dot)?;
+        for name in &pipe.decl {
+            self.bind(pipe.pos, name, result.clone(), pipe.is_assign)?;
+        }
+        Ok(result)
+    }
+
+    fn bind(&mut self, pos: Pos, name: &SmolStr, value: Value, assign: bool) -> Done<()> {
+        if !assign {
+            self.variables.push((name.clone(), value));
+            return Ok(());
+        }
+        match self.variables.iter_mut().rev().find(|(known, _)| known == name) {
+            Some((_, slot)) => {
+                *slot = value;
+                Ok(())
+            }
+            None => Err(self.undeclared(pos, name)),
+        }
+    }
+
+    fn undeclared(&self, pos: Pos, name: &str) -> Diagnostic {
+        let near = value::near(name, self.variables.iter().map(|(name, _)| name.as_str()));
+        self.fail(pos, Failure::new(format!("the variable `{name}` is not declared")).did_you_mean(near))
+    }
+
+    fn commands(&mut self, pipe: &PipeNode, dot: &Value) -> Done<Value> {
+        let mut piped = None;
+        for command in &pipe.commands {
+            piped = Some(self.command(command, dot, piped)?);
+        }
+        Ok(piped.unwrap_or_default())
+    }
+
+    fn command(&mut self, command: &CommandNode, dot: &Value, piped: Option<Value>) -> Done<Value> {
+        let Some((first, rest)) = command.args.split_first() else {
+            return Err(self.fail(command.pos, "an empty command"));
+        };
+        match first {
+            Expr::Identifier(pos, name) => self.call(*pos, name, rest, dot, piped),
+            Expr::Chain(pos, inner, fields) if matches!(**inner, Expr::Identifier(..)) => {
+                let Expr::Identifier(at, name) = &**inner else { return Ok(Value::Null) };
+                let result = self.call(*at, name, rest, dot, piped)?;
+                self.fields(*pos, &format!("{name}…"), &result, fields, true)
+            }
+            _ if piped.is_some() || !rest.is_empty() => {
+                Err(self.fail(first.pos(), "only a function takes arguments, this is a value"))
+            }
+            Expr::Nil(pos) => Err(self.fail(*pos, "`nil` is not a command")),
+            _ => self.expression(first, dot),
+        }
+    }
+
+    fn expression(&mut self, expression: &Expr, dot: &Value) -> Done<Value> {
+        match expression {
+            Expr::Dot(_) => Ok(dot.clone()),
+            Expr::Nil(_) => Ok(Value::Null),
+            Expr::Bool(_, value) => Ok(Value::from(*value)),
+            Expr::String(_, text) => Ok(Value::from(&**text)),
+            Expr::Number(_, Number::Int(number)) => Ok(Value::from(*number)),
+            Expr::Number(_, Number::Uint(number)) => Ok(Value::from(*number)),
+            Expr::Number(_, Number::Float(number)) => Ok(Value::from(*number)),
+            Expr::Field(pos, fields) => self.fields(*pos, "", dot, fields, false),
+            Expr::Variable(pos, name, fields) => {
+                let Some((_, value)) = self.variables.iter().rev().find(|(known, _)| known == name) else {
+                    return Err(self.undeclared(*pos, name));
+                };
+                self.fields(*pos, name, value, fields, name != "$")
+            }
+            Expr::Identifier(pos, name) => self.call(*pos, name, &[], dot, None),
+            Expr::Pipe(_, pipe) => self.pipe(pipe, dot),
+            Expr::Chain(pos, inner, fields) => {
+                let value = self.expression(inner, dot)?;
+                self.fields(*pos, "(…)", &value, fields, true)
+            }
+        }
+    }
+
+    /// Follows a chain of fields; one that is missing is an error.
+    fn fields(&self, pos: Pos, base: &str, value: &Value, fields: &[SmolStr], from_file: bool) -> Done<Value> {
+        let mut value = value;
+        let mut path = base.to_owned();
+        for field in fields {
+            let parent = if path.is_empty() { "the data".to_owned() } else { format!("`{path}`") };
+            path = format!("{path}.{field}");
+            value = match value {
+                Value::Object(map) => match map.get(field.as_str()) {
+                    Some(value) => value,
+                    None => {
+                        let mut failure = missing(&path, field, &parent, map);
+                        if let Some(file) = self.functions.last_read().filter(|_| from_file) {
+                            failure = failure.and(format!("; the file read last is {file}"));
+                        }
+                        return Err(self.fail(pos, failure));
+                    }
+                },
+                other => {
+                    let kind = value::kind(other);
+                    return Err(self.fail(pos, format!("`{path}`: {parent} is {kind} and has no field `{field}`")));
+                }
+            };
+        }
+        Ok(value.clone())
+    }
+
+    fn call(&mut self, pos: Pos, name: &str, arguments: &[Expr], dot: &Value, piped: Option<Value>) -> Done<Value> {
+        let mut values = vec![];
+        let stop = match name {
+            "and" => Some(false),
+            "or" => Some(true),
+            _ => None,
+        };
+        for argument in arguments {
+            let value = self.expression(argument, dot)?;
+            if stop == Some(value::truth(&value)) {
+                return Ok(value);
+            }
+            values.push(value);
+        }
+        values.extend(piped);
+        let call = Call { functions: self.functions, source: self.source, tree: self.tree, depth: self.depth + 1 };
+        if self.depth + 1 > MAX_DEPTH {
+            return Err(self.fail(pos, format!("nested more than {MAX_DEPTH} levels deep")));
+        }
+        let result = functions::run(&call, name, &values).map_err(|failure| self.fail(pos, failure))?;
+        if functions::CHANGES_FIRST.contains(&name) {
+            self.change(pos, name, arguments.first(), &result)?;
+        }
+        Ok(result)
+    }
+
+    /// Go's maps are shared: a function that changes its first argument changes the variable that holds it.
+    fn change(&mut self, pos: Pos, name: &str, first: Option<&Expr>, result: &Value) -> Done<()> {
+        match first {
+            Some(Expr::Variable(_, variable, fields)) if fields.is_empty() => {
+                let slot = self.variables.iter_mut().rev().find(|(known, _)| known == variable);
+                if let Some((_, slot)) = slot {
+                    *slot = result.clone();
+                }
+                Ok(())
+            }
+            Some(Expr::Pipe(..)) => Ok(()),
+            _ => Err(self.fail(
+                pos,
+                Failure::new(format!("`{name}` changes its map; here it can change a variable only"))
+                    .hint("put the map into a variable first"),
+            )),
+        }
+    }
+}
+
+fn missing(path: &str, field: &str, parent: &str, map: &Map<String, Value>) -> Failure {
+    let mut keys: Vec<&str> = map.keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    let has = match keys.as_slice() {
+        [] => "which is empty".to_owned(),
+        keys if keys.len() > 8 => format!("which has {} and {} more", keys[..8].join(", "), keys.len() - 8),
+        keys => format!("which has {}", keys.join(", ")),
+    };
+    Failure::new(format!("`{path}`: there is no `{field}` in {parent}, {has}")).did_you_mean(value::near(field, keys))
+}

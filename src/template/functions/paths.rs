@@ -1,0 +1,105 @@
+//! Looking values up, and putting them in, by a path of keys.
+
+use serde_json::{Map, Value};
+
+use super::{ANY, Call, Entry, Failure, Outcome, integer, string};
+use crate::template::value;
+
+pub(super) const TABLE: &[Entry] = &[
+    ("dig", 3, ANY, dig),
+    ("get", 2, 3, get),
+    ("getOrNil", 2, 2, |_, a| Ok(find(&a[1], string(a, 0)?).cloned().unwrap_or_default())),
+    ("index", 1, ANY, index),
+    ("setValueAtPath", 3, 3, set_value_at_path),
+    ("slice", 1, 3, slice),
+];
+
+/// The value below a path of keys and list indices, with dots between them.
+fn find<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
+    path.split('.').try_fold(value, |value, key| match value {
+        Value::Object(map) => map.get(key),
+        Value::Array(items) => items.get(key.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
+/// helmfile's `get PATH [DEFAULT] MAP`.
+fn get(_: &Call<'_>, arguments: &[Value]) -> Outcome {
+    let path = string(arguments, 0)?;
+    let (value, default) = match arguments {
+        [_, value] => (value, None),
+        [_, default, value] => (value, Some(default)),
+        _ => return Ok(Value::Null),
+    };
+    find(value, path).or(default).cloned().ok_or_else(|| {
+        Failure::new(format!("there is nothing at `{path}`"))
+            .hint("a default may stand between path and map; `getOrNil` gives nil")
+    })
+}
+
+/// sprig's `dig KEY… DEFAULT MAP`.
+fn dig(_: &Call<'_>, arguments: &[Value]) -> Outcome {
+    let [keys @ .., default, map] = arguments else { return Ok(Value::Null) };
+    let mut at = map;
+    for key in keys {
+        match at.get(value::text(key)) {
+            Some(value) => at = value,
+            None => return Ok(default.clone()),
+        }
+    }
+    Ok(at.clone())
+}
+
+/// Go's `index`: a key that a map lacks gives nil, an index that a list lacks is an error.
+fn index(_: &Call<'_>, arguments: &[Value]) -> Outcome {
+    let Some((value, keys)) = arguments.split_first() else { return Ok(Value::Null) };
+    let mut at = value.clone();
+    for (position, key) in keys.iter().enumerate() {
+        at = match &at {
+            Value::Object(map) => map.get(string(keys, position)?).cloned().unwrap_or_default(),
+            Value::Array(items) => {
+                let wanted = integer(keys, position)?;
+                let item = usize::try_from(wanted).ok().and_then(|wanted| items.get(wanted));
+                item.cloned()
+                    .ok_or_else(|| Failure::new(format!("there is no element {wanted} in a list of {}", items.len())))?
+            }
+            other => {
+                return Err(Failure::new(format!("{} has no element {}", value::kind(other), value::text(key))));
+            }
+        };
+    }
+    Ok(at)
+}
+
+fn slice(_: &Call<'_>, arguments: &[Value]) -> Outcome {
+    let bound = |index: usize, default: usize| match arguments.get(index) {
+        Some(_) => integer(arguments, index).map(|bound| usize::try_from(bound).unwrap_or(usize::MAX)),
+        None => Ok(default),
+    };
+    let outside = || Failure::new("the bounds are outside");
+    match &arguments[0] {
+        Value::String(text) => {
+            let range = bound(1, 0)?..bound(2, text.len())?;
+            text.get(range).map(Value::from).ok_or_else(outside)
+        }
+        Value::Array(items) => {
+            let range = bound(1, 0)?..bound(2, items.len())?;
+            items.get(range).map(|items| Value::from(items.to_vec())).ok_or_else(outside)
+        }
+        other => Err(Failure::new(format!("{} cannot be cut", value::kind(other)))),
+    }
+}
+
+/// helmfile's `setValueAtPath PATH VALUE MAP`.
+fn set_value_at_path(_: &Call<'_>, arguments: &[Value]) -> Outcome {
+    let (path, mut changed) = (string(arguments, 0)?, arguments[2].clone());
+    let mut at = &mut changed;
+    for key in path.split('.') {
+        let Value::Object(map) = at else {
+            return Err(Failure::new(format!("`{path}` leads through {}", value::kind(at))));
+        };
+        at = map.entry(key).or_insert_with(|| Value::Object(Map::new()));
+    }
+    *at = arguments[1].clone();
+    Ok(changed)
+}
