@@ -358,7 +358,7 @@ async fn a_webhook_that_cannot_be_asked_is_awaited_with_its_reason() {
         }
     };
     assert!(error.is_retryable(), "{error}");
-    let error = apply(&client, &US, &[object.clone()], &quiet).await.unwrap_err();
+    let error = apply(&client, &US, std::slice::from_ref(&object), &quiet).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
     let world = async {
         let line = until_told(&mut told, "cannot be asked").await;
