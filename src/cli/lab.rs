@@ -8,7 +8,7 @@ use super::output;
 use super::setup;
 use crate::cluster::Cluster;
 use crate::helm::helmfile::{Chart, Release};
-use crate::lab::{self, ChartsFrom, Lab, NodeSpec, ReleaseSpec, Scenario, Spec, Status, lab_folder};
+use crate::lab::{self, Lab, NodeSpec, ReleaseSpec, Scenario, Spec, Status, lab_folder};
 
 pub(super) async fn lab(common: &Common, command: LabCommand) -> Result<Exit, Refusal> {
     match command {
@@ -50,8 +50,8 @@ pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs)
         talos_version: talconfig.talos_version.clone(),
         folder,
         charts: match world.charts {
-            ChartsArg::StandIns => ChartsFrom::StandIns,
-            ChartsArg::Real => ChartsFrom::Real,
+            ChartsArg::StandIns => lab::ChartsFrom::StandIns,
+            ChartsArg::Real => lab::ChartsFrom::Real,
         },
     };
     let lab = Lab::start(spec, scenario, &setup::toolbox(common), &|line| output::say(line)).await;

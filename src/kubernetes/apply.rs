@@ -131,7 +131,13 @@ async fn prepare(
     let mut reference = ObjectRef::of(object)?;
     let served = served(client, kinds, &reference, tell).await?;
     let mut object = object.clone();
-    if served.namespaced {
+    settle(served.namespaced, &mut reference, &mut object, default_namespace);
+    Ok(Prepared { api: served.api(client, reference.namespace.as_deref()), reference, object })
+}
+
+/// Gives a namespaced object its namespace, and takes a stray one away from any other.
+fn settle(namespaced: bool, reference: &mut ObjectRef, object: &mut Value, default_namespace: &str) {
+    if namespaced {
         reference.namespace.get_or_insert_with(|| default_namespace.to_owned());
         object["metadata"]["namespace"] = reference.namespace.clone().into();
     } else {
@@ -140,7 +146,6 @@ async fn prepare(
             metadata.remove("namespace");
         }
     }
-    Ok(Prepared { api: served.api(client, reference.namespace.as_deref()), reference, object })
 }
 
 async fn apply_one(prepared: &Prepared, options: &ApplyOptions<'_>) -> Result<(), ApiError> {
@@ -181,17 +186,14 @@ async fn difference(
     let mut reference = ObjectRef::of(object)?;
     let served = kinds.find(&reference.api_version, &reference.kind).await.map_err(|error| error.at(&reference))?;
     let Some(served) = served else { return Ok(Some((reference, Deviation::Absent))) };
-    if served.namespaced {
-        reference.namespace.get_or_insert_with(|| default_namespace.to_owned());
-    } else {
-        reference.namespace = None;
-    }
+    let mut object = object.clone();
+    settle(served.namespaced, &mut reference, &mut object, default_namespace);
     let live = read(&served.api(client, reference.namespace.as_deref()), &reference).await?;
     let deviation = match live {
         None => Some(Deviation::Absent),
         Some(live) => match flux_owner(&live) {
             Some(owner) => Some(Deviation::OwnedByFlux(owner)),
-            None => covers(&live, object).map(Deviation::Differs),
+            None => covers(&live, &object).map(Deviation::Differs),
         },
     };
     Ok(deviation.map(|deviation| (reference, deviation)))
