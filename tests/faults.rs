@@ -24,7 +24,8 @@ fn accepted(world: &TestEnvironment) -> u64 {
 #[test]
 fn a_lost_answer_to_bootstrap_is_not_answered_by_a_second_call() {
     let world = TestEnvironment::copy("10.63.1");
-    let _lab = world.lab_with("infra", "faults: [{node: infra-cp-01, call: Bootstrap, what: lost-reply}]\n");
+    let _lab =
+        world.lab_with("infra", "base: fast\nfaults: [{node: infra-cp-01, call: Bootstrap, what: lost-reply}]\n");
     let (code, _) = world.events(&["infra", "--lab"]);
     assert_eq!(code, 0);
     assert_eq!(accepted(&world), 1);
@@ -33,7 +34,7 @@ fn a_lost_answer_to_bootstrap_is_not_answered_by_a_second_call() {
 #[test]
 fn a_bootstrap_lost_to_a_reboot_is_repeated_on_the_same_node() {
     let world = TestEnvironment::copy("10.63.2");
-    let _lab = world.lab_with("infra", "faults: [{node: infra-cp-01, call: Bootstrap, what: reboot}]\n");
+    let _lab = world.lab_with("infra", "base: fast\nfaults: [{node: infra-cp-01, call: Bootstrap, what: reboot}]\n");
     let (code, _) = world.events(&["infra", "--lab"]);
     assert_eq!(code, 0);
     let calls = &world.status("infra")["record"]["calls"];
@@ -45,7 +46,8 @@ fn a_bootstrap_lost_to_a_reboot_is_repeated_on_the_same_node() {
 #[test]
 fn a_node_that_is_not_ready_for_bootstrap_is_asked_again() {
     let world = TestEnvironment::copy("10.63.3");
-    let _lab = world.lab_with("infra", "faults: [{node: infra-cp-01, call: Bootstrap, what: not-yet, times: 2}]\n");
+    let _lab = world
+        .lab_with("infra", "base: fast\nfaults: [{node: infra-cp-01, call: Bootstrap, what: not-yet, times: 2}]\n");
     let (code, events) = world.events(&["infra", "--lab"]);
     assert_eq!(code, 0);
     let retried = events.iter().filter(|event| event["event"] == "retrying" && event["step"] == "etcd/bootstrap");
@@ -56,7 +58,7 @@ fn a_node_that_is_not_ready_for_bootstrap_is_asked_again() {
 #[test]
 fn an_image_that_cannot_be_pulled_is_told_in_the_registrys_words_and_the_run_goes_on_when_it_can() {
     let world = TestEnvironment::copy("10.63.4");
-    let trouble = "podFaults:\n  - pod: {namespace: kube-system, name: coredns}\n    what: image-pull\n    \
+    let trouble = "base: fast\npodFaults:\n  - pod: {namespace: kube-system, name: coredns}\n    what: image-pull\n    \
                    message: 'registry.example: 429 Too Many Requests'\n    lasts: 3000\n";
     let _lab = world.lab_with("infra", trouble);
     let (code, events) = world.events(&["infra", "--lab"]);

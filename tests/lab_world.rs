@@ -100,10 +100,9 @@ fn causes(status: &Value, effect: &str) -> Vec<String> {
 
 #[test]
 fn nodes_and_pods_become_ready_when_the_network_plugin_is() {
-    let world = TestEnvironment::copy("10.62.1");
+    let world = TestEnvironment::machines("10.62.1");
     let _lab = world.lab("infra");
-    let (code, _, err) = world.run(&["infra", "--lab"]);
-    assert_eq!(code, 0, "{err}");
+    world.bootstrap_machines("infra");
     let kubectl = Kubectl::new(&world, "infra");
 
     kubectl.apply(&[deployment("web", "ghcr.io/acme/web:1")]);
@@ -154,11 +153,10 @@ fn nodes_and_pods_become_ready_when_the_network_plugin_is() {
 
 #[test]
 fn a_pod_that_cannot_start_says_why() {
-    let world = TestEnvironment::copy("10.62.2");
+    let world = TestEnvironment::machines("10.62.2");
     let scenario = "base: fast\npodFaults:\n- pod: {name: web}\n  what: image-pull\n  message: 429 Too Many Requests\n";
     let _lab = world.lab_with("infra", scenario);
-    let (code, _, err) = world.run(&["infra", "--lab"]);
-    assert_eq!(code, 0, "{err}");
+    world.bootstrap_machines("infra");
     let kubectl = Kubectl::new(&world, "infra");
     kubectl.apply(&[cni(), deployment("web", "ghcr.io/acme/web:1")]);
     let reason = "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=ImagePullBackOff";
@@ -222,10 +220,9 @@ fn webhook() -> Value {
 
 #[test]
 fn the_webhook_refuses_until_it_serves_and_then_judges() {
-    let world = TestEnvironment::copy("10.62.3");
+    let world = TestEnvironment::machines("10.62.3");
     let _lab = world.lab("infra");
-    let (code, _, err) = world.run(&["infra", "--lab"]);
-    assert_eq!(code, 0, "{err}");
+    world.bootstrap_machines("infra");
     let kubectl = Kubectl::new(&world, "infra");
     kubectl.apply(&[
         definition("cert-manager.io", "ClusterIssuer", "clusterissuers", "Cluster"),
@@ -267,10 +264,9 @@ fn the_webhook_refuses_until_it_serves_and_then_judges() {
 
 #[test]
 fn operators_act_only_once_they_run() {
-    let world = TestEnvironment::copy("10.62.4");
+    let world = TestEnvironment::machines("10.62.4");
     let _lab = world.lab("infra");
-    let (code, _, err) = world.run(&["infra", "--lab"]);
-    assert_eq!(code, 0, "{err}");
+    world.bootstrap_machines("infra");
     let kubectl = Kubectl::new(&world, "infra");
     kubectl.apply(&[
         definition("fluxcd.controlplane.io", "FluxInstance", "fluxinstances", "Namespaced"),
@@ -312,4 +308,26 @@ fn operators_act_only_once_they_run() {
     let revision = root["status"]["lastAppliedRevision"].as_str().unwrap();
     assert!(revision.starts_with("refs/heads/main@sha1:"), "{revision}");
     wait("--for=create", "kustomization/cluster-apps");
+}
+
+#[test]
+fn calls_that_are_refused_or_slow_are_made_again_or_waited_for() {
+    let world = TestEnvironment::machines("10.62.5");
+    let scenario = "faults:\n\
+        - {node: infra-cp-01, call: ApplyConfiguration, what: refused}\n\
+        - {node: infra-cp-02, call: ApplyConfiguration, what: {slow: 300}}\n";
+    let _lab = world.lab_with("infra", &format!("base: fast\n{scenario}"));
+    world.bootstrap_machines("infra");
+    let calls = world.status("infra")["record"]["calls"].clone();
+    assert_eq!(calls["infra-cp-01"]["ApplyConfiguration"], 1, "the refused call reached the node");
+}
+
+#[test]
+fn a_bootstrap_that_a_reboot_swallowed_is_made_again_on_the_same_node() {
+    let world = TestEnvironment::machines("10.62.6");
+    let _lab = world.lab_with("infra", "base: fast\nfaults: [{node: infra-cp-01, call: Bootstrap, what: reboot}]\n");
+    world.bootstrap_machines("infra");
+    let record = world.status("infra")["record"].clone();
+    assert_eq!(record["calls"]["infra-cp-01"]["Bootstrap"], 2);
+    assert_eq!(record["bootstrap_accepted"], 2);
 }

@@ -43,16 +43,25 @@ pub(super) struct Inside {
 }
 
 impl Inside {
-    /// The facts that had to be true before the pod's release could be installed.
+    /// The facts that had to be true before the pod could be asked for, or be what it has become.
     pub(super) fn causes(&self, pod: &Pod) -> Vec<String> {
-        self.view.release_of(pod).map(|(namespace, name)| self.needs(&namespace, &name)).unwrap_or_default()
+        let needs = self.view.release_of(pod).map(|(namespace, name)| self.needs(&namespace, &name));
+        let holds = self.world.scenario.pods.holds.iter().filter(|hold| hold.pod.selects(pod));
+        let holds = holds.map(|hold| hold.until.clone());
+        needs.into_iter().flatten().chain(self.view.cause_of(pod)).chain(holds).collect()
     }
 
     /// The facts that had to be true before the release could be installed.
     pub(super) fn needs(&self, namespace: &str, name: &str) -> Vec<String> {
         let release = self.releases.iter().find(|release| release.namespace == namespace && release.name == name);
         let needs = release.into_iter().flat_map(|release| &release.needs);
-        needs.map(|need| format!("release/{need}/ready")).collect()
+        needs
+            .flat_map(|need| {
+                let effects = operators::effects(need.rsplit('/').next().unwrap_or_default());
+                let effects = effects.iter().map(|&effect| effect.to_owned());
+                std::iter::once(format!("release/{need}/ready")).chain(effects)
+            })
+            .collect()
     }
 }
 

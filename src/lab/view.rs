@@ -20,6 +20,9 @@ use tokio::task::JoinSet;
 const RELEASE_NAME: &str = "meta.helm.sh/release-name";
 const RELEASE_NAMESPACE: &str = "meta.helm.sh/release-namespace";
 
+/// The lab's own mark on what its operators make: the fact that it followed.
+pub(super) const CAUSE: &str = "lab.k8s-bootstrap/after";
+
 /// The objects that the lab acts on. What is read here may lag behind the API by a moment.
 pub(super) struct View {
     pub(super) client: kube::Client,
@@ -91,6 +94,12 @@ impl View {
         let namespace = pod.namespace().unwrap_or_default();
         let fact = format!("pod/{namespace}/{}/ready", pod.name_any());
         Some((namespace, fact))
+    }
+
+    /// The fact that an operator named when it made the pod's Deployment.
+    pub(super) fn cause_of(&self, pod: &Pod) -> Option<String> {
+        let deployment = named(&self.deployments, pod.metadata.namespace.as_deref()?, &self.deployment_of(pod)?)?;
+        deployment.annotations().get(CAUSE).cloned()
     }
 
     fn deployment_of(&self, pod: &Pod) -> Option<String> {
@@ -179,7 +188,7 @@ pub(super) fn controller(object: &impl Resource) -> Option<OwnerReference> {
 }
 
 /// Helm's ownership marks: the release's namespace and name.
-fn release(object: &impl Resource) -> Option<(String, String)> {
+pub(super) fn release(object: &impl Resource) -> Option<(String, String)> {
     let annotations = object.annotations();
     Some((annotations.get(RELEASE_NAMESPACE)?.clone(), annotations.get(RELEASE_NAME)?.clone()))
 }

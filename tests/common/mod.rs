@@ -23,9 +23,37 @@ impl TestEnvironment {
     /// A copy of the reference inputs whose addresses lie in `network` (such as `10.61.1`), so that labs of several
     /// tests run side by side.
     pub fn copy(network: &str) -> Self {
+        Self::copy_of(&["talos", "bootstrap", "infrastructure", "clusters"], network)
+    }
+
+    /// The same machines with nothing to install on them.
+    pub fn machines(network: &str) -> Self {
+        let world = Self::copy_of(&["talos"], network);
+        let folder = world.repository.join("bootstrap/infra/helmfile.d");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("01-apps.yaml"), "releases: []\n").unwrap();
+        world
+    }
+
+    /// Bootstraps up to the wait for Ready nodes, and ends the run there.
+    pub fn bootstrap_machines(&self, cluster: &str) {
+        let mut child = self.command(&["-o", "json", cluster, "--lab"]).stdout(Stdio::piped()).spawn().unwrap();
+        let events = BufReader::new(child.stdout.take().unwrap()).lines();
+        let text: Vec<String> = events
+            .map(Result::unwrap)
+            .take_while(|line| !(line.contains("step-started") && line.contains("handoff/nodes")))
+            .collect();
+        // It is a failure of the run when it ends by itself.
+        let ended = child.try_wait().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(ended, None, "{text:#?}");
+    }
+
+    fn copy_of(folders: &[&str], network: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let repository = folder.path().join("repository");
-        for folder in ["talos", "bootstrap", "infrastructure", "clusters"] {
+        for folder in folders {
             copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &repository.join(folder), network);
         }
         Self { folder, repository }
@@ -60,10 +88,10 @@ impl TestEnvironment {
         self.lab_of(cluster, "fast")
     }
 
-    /// Starts a lab in which everything is fast and something goes wrong, as the lines of a scenario say.
-    pub fn lab_with(&self, cluster: &str, trouble: &str) -> LabProcess {
+    /// Starts a lab of a scenario of its own.
+    pub fn lab_with(&self, cluster: &str, scenario: &str) -> LabProcess {
         let path = self.folder.path().join("scenario.yaml");
-        std::fs::write(&path, format!("base: fast\n{trouble}")).unwrap();
+        std::fs::write(&path, scenario).unwrap();
         self.lab_of(cluster, path.to_str().unwrap())
     }
 

@@ -7,6 +7,8 @@ use super::crd::{Kind, definition};
 use super::objects::{CRD, apply};
 use crate::lab::cluster::Inside;
 
+/// The fact that the CRDs are there.
+pub(super) const REGISTERED: &str = "cilium/crds-registered";
 const GROUP: &str = "cilium.io";
 const STABLE: &[&str] = &["v2"];
 const BOTH: &[&str] = &["v2", "v2alpha1"];
@@ -44,5 +46,5 @@ pub(super) async fn operator(inside: &Inside) {
     for kind in KINDS {
         apply(client, CRD, "cilium-operator", &definition(GROUP, kind)).await;
     }
-    inside.world.recorder.fact("cilium/crds-registered", began, [pod]);
+    inside.world.recorder.fact(REGISTERED, began, [pod]);
 }

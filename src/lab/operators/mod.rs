@@ -12,6 +12,16 @@ mod objects;
 use super::cluster::Inside;
 use super::network::Endpoints;
 
+/// What a release brings about at run time, beyond its pods. One that comes after it waits for that as well, as far as
+/// it is true by then.
+pub(super) fn effects(release: &str) -> &'static [&'static str] {
+    match release {
+        "cilium" => &[cilium::REGISTERED],
+        "cert-manager" => &[cert_manager::INJECTED],
+        _ => &[],
+    }
+}
+
 /// Runs until the lab ends.
 pub(super) async fn run(inside: Inside, endpoints: Endpoints) {
     tokio::join!(

@@ -16,7 +16,7 @@ const WEBHOOK: &str = "cert-manager-webhook";
 
 /// The facts that others wait for.
 const SERVED: &str = "cert-manager/webhook-serves";
-const INJECTED: &str = "cert-manager/ca-injected";
+pub(super) const INJECTED: &str = "cert-manager/ca-injected";
 
 const SECRET: Kind = Kind { group: "", version: "v1", name: "Secret", plural: "secrets" };
 

@@ -11,11 +11,15 @@ use super::kinds::{DEFINED, GIT_REPOSITORY, INSTANCE, KUSTOMIZATION};
 use crate::lab::cluster::Inside;
 use crate::lab::operators::crd;
 use crate::lab::operators::objects::{CRD, Kind, apply, condition, set_status};
+use crate::lab::view::{CAUSE, release};
 
 const MANAGER: &str = "flux-operator";
 const CONTROLLERS: [&str; 4] =
     ["source-controller", "kustomize-controller", "helm-controller", "notification-controller"];
 const DEPLOYMENT: Kind = Kind { group: "apps", version: "v1", name: "Deployment", plural: "deployments" };
+
+/// The fact that the controllers' manifests are there to be applied.
+const BUILT: &str = "flux/controllers-built";
 
 /// What a FluxInstance asks for.
 #[derive(Debug, Clone)]
@@ -25,8 +29,8 @@ pub(super) struct Instance {
     version: String,
     /// `spec.sync`, when it is there.
     pub(super) sync: Option<Value>,
-    /// The fact that the operator's pod is Ready.
-    cause: String,
+    /// The facts that had to be true before it could be acted on.
+    causes: Vec<String>,
 }
 
 /// Waits for the operator and for a FluxInstance.
@@ -35,20 +39,22 @@ pub(super) async fn found(inside: &Inside) -> Instance {
     let mut instances = INSTANCE.follow(&inside.view.client);
     loop {
         if let Some(object) = instances.next().await {
-            return Instance::read(&object, cause);
+            let needs = release(&object).map(|(namespace, name)| inside.needs(&namespace, &name));
+            let causes = std::iter::once(cause).chain(needs.into_iter().flatten());
+            return Instance::read(&object, causes.collect());
         }
     }
 }
 
 impl Instance {
-    fn read(object: &DynamicObject, cause: String) -> Self {
+    fn read(object: &DynamicObject, causes: Vec<String>) -> Self {
         let version = object.data.pointer("/spec/distribution/version").and_then(Value::as_str).unwrap_or("2.7.5");
         Self {
             namespace: object.namespace().unwrap_or_default(),
             name: object.name_any(),
             version: version.to_owned(),
             sync: object.data.pointer("/spec/sync").cloned(),
-            cause,
+            causes,
         }
     }
 
@@ -67,10 +73,11 @@ impl Instance {
         for (group, kind) in DEFINED {
             apply(client, CRD, MANAGER, &crd::definition(group, kind)).await;
         }
-        inside.world.recorder.fact("flux/crds-registered", began, [self.cause.clone()]);
+        inside.world.recorder.fact("flux/crds-registered", began, self.causes.clone());
         self.tell(inside, "Unknown", "Progressing", "Applying the controllers").await;
         let began = Instant::now();
         tokio::time::sleep(step).await;
+        inside.world.recorder.fact(BUILT, began, ["flux/crds-registered".to_owned()]);
         for controller in CONTROLLERS {
             apply(client, DEPLOYMENT, MANAGER, &self.deployment(controller)).await;
         }
@@ -78,8 +85,7 @@ impl Instance {
             let kind = if object["kind"] == "GitRepository" { GIT_REPOSITORY } else { KUSTOMIZATION };
             apply(client, kind, MANAGER, &object).await;
         }
-        inside.world.recorder.fact("flux/controllers-applied", began, ["flux/crds-registered".to_owned()]);
-        let mut ready = vec!["flux/controllers-applied".to_owned()];
+        let mut ready = vec![BUILT.to_owned()];
         for controller in CONTROLLERS {
             self.tell(
                 inside,
@@ -108,7 +114,10 @@ impl Instance {
     fn deployment(&self, name: &str) -> Value {
         let labels = json!({"app": name});
         let rest = json!({
-            "metadata": {"labels": {"app.kubernetes.io/part-of": "flux", "app.kubernetes.io/component": name}},
+            "metadata": {
+                "labels": {"app.kubernetes.io/part-of": "flux", "app.kubernetes.io/component": name},
+                "annotations": {CAUSE: BUILT},
+            },
             "spec": {
                 "replicas": 1, "selector": {"matchLabels": labels},
                 "template": {
@@ -160,7 +169,7 @@ mod tests {
             }},
         }))
         .unwrap();
-        let objects = Instance::read(&object, String::new()).sync_objects();
+        let objects = Instance::read(&object, vec![]).sync_objects();
         assert_eq!(objects[0]["metadata"]["name"], "flux-system");
         assert_eq!(objects[0]["spec"]["secretRef"]["name"], "github-deploy-key");
         assert_eq!(objects[1]["spec"]["path"], "clusters/infra/flux");
