@@ -27,12 +27,16 @@ fn main() -> ExitCode {
     assert!(binary(state.path(), &["tools", "install"]).stdout(Stdio::null()).status().unwrap().success());
     let mut lab = lab(state.path());
     let first = run(state.path());
-    let critical = status(state.path())["critical_path"]["seconds"].as_f64().unwrap();
+    let record = status(state.path());
+    let critical = record["critical_path"]["seconds"].as_f64().unwrap();
+    let waits = waits(&record["record"]);
     let again = run(state.path());
     lab.kill().unwrap();
     lab.wait().unwrap();
     let figures = [
         Figure { name: "R: wall time / critical path", value: first.seconds / critical, unit: "", most: 1.05 },
+        Figure { name: "W: median over gates", value: quantile(&waits, 0.5), unit: "s", most: 0.1 },
+        Figure { name: "W: 99th percentile", value: quantile(&waits, 0.99), unit: "s", most: 0.3 },
         Figure { name: "run again on a finished cluster", value: again.seconds, unit: "s", most: 2.0 },
         Figure { name: "steps applied by that", value: again.applied, unit: "", most: 0.0 },
         Figure { name: "peak resident memory", value: first.peak_mib, unit: "MiB", most: 80.0 },
@@ -68,6 +72,36 @@ fn lab(state: &Path) -> Child {
 fn status(state: &Path) -> Value {
     let output = binary(state, &["-o", "json", "lab", "status", CLUSTER]).output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// For every condition that a gate waits for: from its being true in the lab's world to the next request to the same
+/// place. Requests that nobody waited to send count too, so this is at best what a gate took.
+fn waits(record: &Value) -> Vec<f64> {
+    let requests = record["requests"].as_array().unwrap();
+    let after = |to: &str, at: f64| {
+        let theirs = requests.iter().filter(|request| request["to"] == to);
+        let later = theirs.map(|request| request["at"].as_f64().unwrap() - at).filter(|wait| *wait >= 0.0);
+        later.min_by(f64::total_cmp)
+    };
+    let wait = |fact: &Value| {
+        let (name, at) = (fact["name"].as_str()?, fact["at"].as_f64()?);
+        match name.split('/').collect::<Vec<_>>().as_slice() {
+            ["node", node, "booted"] => after(node, at),
+            ["api", "ready"] | ["release", _, _, "ready"] => after("kubernetes", at),
+            ["flux", "instance-ready" | "repository-ready" | "kustomization-ready"] => after("kubernetes", at),
+            _ => None,
+        }
+    };
+    let mut waits: Vec<f64> = record["facts"].as_array().unwrap().iter().filter_map(wait).collect();
+    waits.sort_by(f64::total_cmp);
+    waits
+}
+
+/// Of sorted values.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an index")]
+    let index = (share * (sorted.len() - 1) as f64).ceil() as usize;
+    sorted[index]
 }
 
 struct Ran {
