@@ -87,8 +87,9 @@ fn waits(record: &Value) -> Vec<f64> {
         let (name, at) = (fact["name"].as_str()?, fact["at"].as_f64()?);
         match name.split('/').collect::<Vec<_>>().as_slice() {
             ["node", node, "booted"] => after(node, at),
-            ["api", "ready"] | ["release", _, _, "ready"] => after("kubernetes", at),
-            ["flux", "instance-ready" | "repository-ready" | "kustomization-ready"] => after("kubernetes", at),
+            ["api", "ready"]
+            | ["release", _, _, "ready"]
+            | ["flux", "instance-ready" | "repository-ready" | "kustomization-ready"] => after("kubernetes", at),
             _ => None,
         }
     };

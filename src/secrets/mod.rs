@@ -2,6 +2,7 @@
 
 pub mod op;
 mod redactor;
+mod shape;
 pub mod sops;
 
 pub use redactor::Redactor;

@@ -1,217 +1,209 @@
-//! 1Password: one `op inject` for all references of a file, fed and read by pipes.
+//! 1Password: a template's references are resolved by `op` itself, all of them by one process, through pipes.
 
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use regex::{Captures, Regex};
+use regex::Regex;
 use secrecy::SecretString;
 
+use super::shape;
 use crate::process::{self, Command};
-use crate::yaml::{Location, Origin, Position};
 
-/// The service takes seconds; a prompt that nobody answers would take for ever.
+/// A fingerprint or a password may be asked for, so this is a person's time and not a machine's.
 const DEADLINE: Duration = Duration::from_mins(2);
+/// Credentials that are another program's.
+const NOT_FOR_OP: [&str; 3] = ["SOPS_AGE_KEY", "SOPS_AGE_KEY_FILE", "SOPS_AGE_KEY_CMD"];
 
-/// The spellings that `op inject` accepts (1Password CLI 2): in braces, quoted, bare; a bare one ends with its line.
-static REFERENCE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(
-        r#"(?x)
-        \{\{ \s* (?P<braced> op://[^}]+?) \s* \}\}
-        | " (?P<double> op://[^"\n]+) "
-        | ' (?P<single> op://[^'\n]+) '
-        | (?P<bare> op://[A-Za-z0-9_.$\-/\ ]*[A-Za-z0-9_\-])
-        "#,
-    )
-    .ok()
-});
-
-/// A reference and where it is written.
+/// A secret reference in a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
-    /// `op://VAULT/ITEM/FIELD`.
-    pub path: String,
-    pub at: Position,
+    /// Without braces: `op://vault/item/[section/]field`.
+    pub text: String,
+    /// The bytes that `op inject` replaces: with braces, when there are any.
+    pub range: std::ops::Range<usize>,
+    /// From 1.
+    pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
 }
 
-/// Why references could not be resolved.
+/// Why a template could not be filled in.
 #[derive(Debug, thiserror::Error)]
 pub enum OpError {
-    #[error("op is not signed in: {words}")]
-    SignedOut { words: String },
-    #[error("1Password does not know `{path}`: {words}")]
-    Unknown { path: String, at: Option<Location>, words: String },
-    #[error("1Password limits requests: {words}")]
-    RateLimited { words: String },
-    #[error("{words}")]
-    Other { words: String },
+    /// Nobody is signed in, or no longer (O01).
+    #[error("op is not signed in: {0}")]
+    NotSignedIn(String),
+    /// 1Password asks for a pause; its limits count for the whole account (O02).
+    #[error("1Password's rate limit is used up: {0}")]
+    RateLimited(String),
+    /// A reference leads to nothing.
+    #[error("{} (line {}, column {}) leads to nothing: {reason}", .reference.text, .reference.line, .reference.column)]
+    Unresolved { reference: Reference, reason: String },
+    #[error("op could not fill in the template: {0}")]
+    Failed(String),
 }
 
 impl OpError {
+    /// Whether it may well work later without anybody doing anything.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::RateLimited { .. })
+        matches!(self, Self::RateLimited(_))
     }
 
-    /// The file, line and column of the reference, where it is known.
-    pub fn place(&self) -> Option<String> {
+    /// What to type next, where that is known.
+    pub fn next(&self) -> Option<&'static str> {
         match self {
-            Self::Unknown { at, .. } => at.as_ref().map(ToString::to_string),
+            Self::NotSignedIn(_) => Some("eval $(op signin), or set OP_SERVICE_ACCOUNT_TOKEN"),
             _ => None,
         }
     }
 
     /// The entry of the failure catalogue.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Option<&'static str> {
         match self {
-            Self::RateLimited { .. } => "O02",
-            _ => "O01",
-        }
-    }
-
-    /// What to do next.
-    pub fn next(&self) -> &'static str {
-        match self {
-            Self::SignedOut { .. } => "sign in with `op signin`, or set OP_SERVICE_ACCOUNT_TOKEN",
-            Self::Unknown { .. } => "correct the reference, or create the item: `op item list` shows what there is",
-            Self::RateLimited { .. } => "wait; `op service-account ratelimit` tells how long",
-            Self::Other { .. } => "try it by hand: `op inject < FILE`",
+            Self::NotSignedIn(_) => Some("O01"),
+            Self::RateLimited(_) => Some("O02"),
+            _ => None,
         }
     }
 }
 
-/// Every reference of a template.
+/// A reference in braces may hold anything; a bare one ends at the first character that no path has. `$VAR` and
+/// `${VAR:-default}` are parts of a path. Source: 1Password CLI 2, "Secrets template syntax".
+static REFERENCE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let enclosed = r"\{\{\s*(op://(?:\$\{[^}\n]*\}|[^}\n])+?)\s*\}\}";
+    let bare = r"op://(?:\$\{[^}\n]*\}|[A-Za-z0-9_\-./?=&$ ])+";
+    Regex::new(&format!("(?i){enclosed}|{bare}")).ok()
+});
+
+/// Every secret reference of a template, in order.
 pub fn references(template: &str) -> Vec<Reference> {
-    let Some(pattern) = REFERENCE.as_ref() else { return Vec::new() };
-    let reference = |captures: Captures<'_>| {
-        let found = named(&captures)?;
-        let before = &template[..found.start()];
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        Some(Reference { path: found.as_str().to_owned(), at: Position { line, column } })
-    };
-    pattern.captures_iter(template).filter_map(reference).collect()
+    let mut found = Vec::new();
+    let mut from = 0;
+    let Some(pattern) = REFERENCE.as_ref() else { return found };
+    while let Some(captures) = pattern.captures_at(template, from) {
+        let Some(whole) = captures.get(0) else { break };
+        let (text, end) = match captures.get(1) {
+            Some(enclosed) => (enclosed.as_str(), whole.end()),
+            None => {
+                let text = bare(whole.as_str());
+                (text, whole.start() + text.len())
+            }
+        };
+        from = end;
+        if captures.get(1).is_none() && is_inside_a_word(template, whole.start()) {
+            continue;
+        }
+        let (line, column) = position(template, whole.start());
+        found.push(Reference { text: text.to_owned(), range: whole.start()..end, line, column });
+    }
+    found
 }
 
-fn named<'t>(captures: &Captures<'t>) -> Option<regex::Match<'t>> {
-    ["braced", "double", "single", "bare"].into_iter().find_map(|name| captures.name(name))
+/// A bare reference without what only happens to follow it.
+fn bare(matched: &str) -> &str {
+    let after_scheme = "op://".len();
+    let next = matched[after_scheme..].find(" op:").map_or(matched.len(), |at| after_scheme + at);
+    matched[..next].trim_end_matches([' ', '.'])
 }
 
-/// The template with every reference resolved by the program `op`.
+/// Such as `shop://`, or an escaped `\op://`.
+fn is_inside_a_word(template: &str, start: usize) -> bool {
+    template[..start].chars().next_back().is_some_and(|c| c.is_alphanumeric() || "+-\\.".contains(c))
+}
+
+fn position(template: &str, offset: usize) -> (usize, usize) {
+    let before = &template[..offset];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// Fills in a template by one `op inject`, which inherits our `OP_*` variables and the variables that paths name.
 ///
 /// # Errors
 ///
-/// By who has to act, with op's own words; a reference that 1Password does not know is told with its place.
-pub async fn inject(op: &Path, origin: &Origin, template: &str) -> Result<SecretString, OpError> {
-    let command = Command::new(op).arg("inject").stdin(template.to_owned().into()).deadline(DEADLINE);
+/// Why there are no secrets; a reference that leads to nothing is named with its place.
+pub async fn inject(op: &Path, template: &str) -> Result<SecretString, OpError> {
+    if !template.to_ascii_lowercase().contains("op://") {
+        return Ok(template.to_owned().into());
+    }
+    let mut command = Command::new(op).arg("inject").stdin(template.to_owned().into()).deadline(DEADLINE);
+    for variable in NOT_FOR_OP {
+        command = command.env_remove(variable);
+    }
     let output = command.run().await.map_err(|error| match error {
-        process::Error::Failed { stderr, .. } => sorted(&stderr, origin, template),
-        other => OpError::Other { words: other.to_string() },
-    })?;
-    String::from_utf8(output.stdout)
-        .map(Into::into)
-        .map_err(|_| OpError::Other { words: "its answer is no text".into() })
-}
-
-/// Sorts op's words (1Password CLI 2.31).
-fn sorted(stderr: &str, origin: &Origin, template: &str) -> OpError {
-    let words = stderr.trim().lines().last().unwrap_or_default().to_owned();
-    let lower = words.to_lowercase();
-    if ["not signed in", "not currently signed in", "session expired", "no accounts configured", "authorization"]
-        .iter()
-        .any(|word| lower.contains(word))
-    {
-        return OpError::SignedOut { words };
-    }
-    if lower.contains("rate limit") || lower.contains("too many requests") {
-        return OpError::RateLimited { words };
-    }
-    let blamed = references(template).into_iter().find(|reference| {
-        let parts = reference.path.trim_start_matches("op://").split('/');
-        words.contains(&reference.path) || parts.clone().skip(1).any(|part| words.contains(&format!("\"{part}\"")))
-    });
-    match blamed {
-        Some(reference) => OpError::Unknown { at: Some(origin.at(reference.at)), path: reference.path, words },
-        None => OpError::Other { words },
-    }
-}
-
-/// The template with a placeholder of the right shape for every reference, for rehearsals.
-pub fn placeholders(template: &str) -> String {
-    let Some(pattern) = REFERENCE.as_ref() else { return template.to_owned() };
-    let mut encoded = false;
-    let mut lines = Vec::new();
-    for line in template.lines() {
-        if let Some(key) = line.trim_start().strip_suffix(':') {
-            encoded = key == "data";
+        process::Error::Failed { stderr, .. } => classify(&summary(&stderr), template),
+        process::Error::Deadline { .. } => {
+            OpError::NotSignedIn(format!("it waited more than {DEADLINE:?}, probably for somebody to unlock 1Password"))
         }
-        lines.push(pattern.replace_all(line, |captures: &Captures<'_>| {
-            let path = named(captures).map_or("", |found| found.as_str());
-            let quote = match (captures.name("double"), captures.name("single")) {
-                (Some(_), _) => "\"",
-                (_, Some(_)) => "'",
-                _ => "",
-            };
-            format!("{quote}{}{quote}", placeholder(path, encoded))
-        }));
-    }
-    lines.join("\n") + "\n"
+        other => OpError::Failed(other.to_string()),
+    })?;
+    String::from_utf8(output.stdout).map(Into::into).map_err(|_| OpError::Failed("its output is no text".to_owned()))
 }
 
-/// `cGxhY2Vob2xkZXI=` is `placeholder` in base64, as values below `data:` have to be.
-fn placeholder(path: &str, encoded: bool) -> &'static str {
-    let field = path.rsplit('/').next().unwrap_or_default().to_lowercase();
-    match field.as_str() {
-        _ if encoded => "cGxhY2Vob2xkZXI=",
-        field if field.contains("age") => "AGE-SECRET-KEY-1PLACEHOLDERPLACEHOLDERPLACEHOLDERPLACEHOLDERPLACEHOLDER",
-        field if field.contains("json") => "{}",
-        _ => "placeholder",
+/// op's message without its prefix, such as `[ERROR] 2026/01/31 12:00:00`.
+fn summary(stderr: &str) -> String {
+    let line = |line: &str| {
+        let line = line.trim();
+        let rest = line.strip_prefix("[ERROR]").map_or(line, str::trim_start);
+        let stamp =
+            rest.splitn(3, ' ').take(2).all(|word| word.chars().all(|c| c.is_ascii_digit() || "/:".contains(c)));
+        if stamp { rest.splitn(3, ' ').nth(2).unwrap_or(rest).to_owned() } else { rest.to_owned() }
+    };
+    stderr.lines().map(line).filter(|line| !line.is_empty()).take(4).collect::<Vec<_>>().join(" ")
+}
+
+fn classify(message: &str, template: &str) -> OpError {
+    let lower = message.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|words| lower.contains(words));
+    if says(&["too many requests", "rate limit", "(429)"]) {
+        return OpError::RateLimited(message.to_owned());
+    }
+    let unauthenticated = [
+        "signed in",
+        "session expired",
+        "sign in",
+        "no accounts configured",
+        "authorization prompt dismissed",
+        "unauthorized",
+        "connecting to desktop app",
+        "service account token",
+    ];
+    if says(&unauthenticated) {
+        return OpError::NotSignedIn(message.to_owned());
+    }
+    match culprit(message, template) {
+        Some(reference) => OpError::Unresolved { reference, reason: message.to_owned() },
+        None => OpError::Failed(message.to_owned()),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use secrecy::ExposeSecret;
-
-    use super::*;
-
-    const TEMPLATE: &str = "stringData:\n  a: op://vault/item/field\n  b: 'op://vault/My Item/age-key'\n  c: |\n    x={{ op://vault/item/c.json }};\ndata:\n  d: \"op://vault/item/d\"\n";
-
-    fn op() -> std::path::PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/op")
+/// The reference that a message is about: the one that it spells out, else the first of which it names most parts.
+fn culprit(message: &str, template: &str) -> Option<Reference> {
+    let found = references(template);
+    if let Some(spelled) =
+        found.iter().filter(|reference| message.contains(&reference.text)).max_by_key(|r| r.text.len())
+    {
+        return Some(spelled.clone());
     }
+    let quoted = |part: &str| ['"', '\''].iter().any(|quote| message.contains(&format!("{quote}{part}{quote}")));
+    let named = |part: &str| quoted(part) || message.contains(&format!(" {part} "));
+    let parts = |reference: &Reference| {
+        reference.text["op://".len()..].split(['/', '?']).filter(|part| !part.is_empty() && named(part)).count()
+    };
+    let most = found.iter().map(parts).max().filter(|most| *most > 0)?;
+    found.into_iter().find(|reference| parts(reference) == most)
+}
 
-    #[test]
-    fn every_spelling_is_found_with_its_place() {
-        let found: Vec<_> = references(TEMPLATE).into_iter().map(|found| (found.path, found.at.line)).collect();
-        let expected = [
-            ("op://vault/item/field", 2),
-            ("op://vault/My Item/age-key", 3),
-            ("op://vault/item/c.json", 5),
-            ("op://vault/item/d", 7),
-        ];
-        assert_eq!(found, expected.map(|(path, line)| (path.to_owned(), line)));
+/// The template with a placeholder of the right shape for each reference, for a rehearsal without secrets.
+pub fn placeholders(template: &str) -> String {
+    let mut filled = String::with_capacity(template.len());
+    let mut from = 0;
+    for reference in references(template) {
+        filled.push_str(&template[from..reference.range.start]);
+        filled.push_str(&shape::placeholder(template, reference.line, &reference.text));
+        from = reference.range.end;
     }
-
-    #[test]
-    fn placeholders_have_the_shape_of_what_they_stand_for() {
-        let text = placeholders(TEMPLATE);
-        assert!(!text.contains("op://"), "{text}");
-        assert!(text.contains("a: placeholder\n") && text.contains("b: 'AGE-SECRET-KEY-1"), "{text}");
-        assert!(text.contains("x={};") && text.contains("d: \"cGxhY2Vob2xkZXI=\""), "{text}");
-    }
-
-    #[tokio::test]
-    async fn one_process_resolves_every_reference() {
-        let template = "a: op://k8s-ops/one/field\nb: 'op://k8s-ops/two/field'\n";
-        let text = inject(&op(), &Origin::new("secrets.yaml.tpl"), template).await.unwrap();
-        assert_eq!(text.expose_secret(), "a: value-of-one-field\nb: 'value-of-two-field'\n");
-    }
-
-    #[tokio::test]
-    async fn an_item_that_is_not_there_is_told_with_its_place() {
-        let template = "x: 1\ny: op://k8s-ops/no-such-item-x/field\n";
-        let error = inject(&op(), &Origin::new("secrets.yaml.tpl"), template).await.unwrap_err();
-        assert_eq!(error.place().as_deref(), Some("secrets.yaml.tpl:2:4"));
-        assert!(!error.is_retryable());
-    }
+    filled.push_str(&template[from..]);
+    filled
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 
 /// Shorter values would hide ordinary words.
 const SHORTEST: usize = 6;
@@ -36,19 +37,25 @@ impl Redactor {
         known.dedup_by(|a, b| a.expose_secret() == b.expose_secret());
     }
 
-    /// Learns every value of a Secret: `data`, decoded, and `stringData`.
-    pub fn learn_manifest(&self, manifest: &serde_json::Value) {
-        let values = |key: &str| manifest.get(key).and_then(serde_json::Value::as_object).into_iter().flatten();
-        for (_, value) in values("data") {
-            let decoded = value.as_str().and_then(|text| STANDARD.decode(text).ok());
-            if let Some(text) = decoded.and_then(|bytes| String::from_utf8(bytes).ok()) {
-                self.learn(&text.into());
-            }
+    /// Learns every value of a Secret, or of the Secrets in a list.
+    pub fn learn_manifest(&self, manifest: &Value) {
+        for item in manifest.get("items").and_then(Value::as_array).into_iter().flatten() {
+            self.learn_manifest(item);
         }
-        for (_, value) in values("stringData") {
-            if let Some(text) = value.as_str() {
-                self.learn(&text.to_owned().into());
-            }
+        if manifest.get("kind").and_then(Value::as_str) != Some("Secret") {
+            return;
+        }
+        let values = |field: &str| {
+            let values = manifest.get(field).and_then(Value::as_object);
+            values.into_iter().flat_map(|values| values.values()).filter_map(Value::as_str)
+        };
+        for text in values("stringData") {
+            self.learn(&text.into());
+        }
+        for encoded in values("data") {
+            // What decodes to no text can only be printed encoded.
+            let decoded = STANDARD.decode(encoded.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            self.learn(&decoded.unwrap_or_else(|| encoded.to_owned()).into());
         }
     }
 

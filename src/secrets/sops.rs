@@ -1,10 +1,13 @@
 //! SOPS: files are opened by `sops` itself, through pipes; nothing of theirs reaches a disk.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use regex::{Captures, Regex};
 use secrecy::SecretString;
 
+use super::shape;
 use crate::process::{self, Command};
 
 /// Keys that live in a cloud take seconds; a prompt that nobody answers would take for ever.
@@ -37,27 +40,39 @@ pub async fn decrypt(sops: &Path, path: &Path) -> Result<SecretString, SopsError
     String::from_utf8(output.stdout).map(Into::into).map_err(|_| failed("its content is no text".to_owned()))
 }
 
-/// An encrypted file with a placeholder for every value and without SOPS's own part, for rehearsals without keys.
-pub fn placeholders(text: &str) -> String {
-    let own = text.lines().take_while(|line| *line != "sops:");
-    own.map(|line| placeholder(line) + "\n").collect()
-}
-
-/// SOPS writes a value as `ENC[AES256_GCM,data:…,type:TYPE]`, on one line (SOPS 3).
-fn placeholder(line: &str) -> String {
-    let Some((head, tail)) = line.split_once("ENC[") else { return line.to_owned() };
-    let Some((inner, rest)) = tail.split_once(']') else { return line.to_owned() };
-    let value = match inner.rsplit("type:").next() {
-        Some("int" | "float") => "0",
-        Some("bool") => "false",
-        _ if head.trim_start().starts_with('#') => "",
-        _ => "cGxhY2Vob2xkZXI=",
-    };
-    format!("{head}{value}{rest}")
-}
-
 /// The lines of sops's message that say something.
 fn summary(stderr: &str) -> String {
     let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).take(6).collect();
     lines.join(" ")
+}
+
+/// An encrypted value as sops writes it, with the quotes that JSON needs.
+static ENCRYPTED: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r#"(?P<quote>"?)ENC\[[^\]\n]*,type:(?P<type>\w+)\]"?"#).ok());
+
+/// An encrypted YAML or JSON file with a placeholder of the right type for each value and without what sops added, for a
+/// rehearsal without keys.
+pub fn placeholders(text: &str) -> String {
+    let Some(pattern) = ENCRYPTED.as_ref() else { return text.to_owned() };
+    let mut filled = String::with_capacity(text.len());
+    let mut of_sops = false;
+    for (index, line) in text.lines().enumerate() {
+        if !line.starts_with([' ', '\t', '}']) && !line.is_empty() {
+            of_sops = line.starts_with("sops:");
+        }
+        if of_sops {
+            continue;
+        }
+        let replaced = pattern.replace_all(line, |found: &Captures<'_>| match &found["type"] {
+            "int" | "float" => "0".to_owned(),
+            "bool" => "false".to_owned(),
+            _ => {
+                let quote = &found["quote"];
+                format!("{quote}{}{quote}", shape::placeholder(text, index + 1, ""))
+            }
+        });
+        filled.push_str(&replaced);
+        filled.push('\n');
+    }
+    filled
 }

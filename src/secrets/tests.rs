@@ -40,3 +40,154 @@ async fn a_file_is_opened_with_its_key() {
     let text = sops::decrypt(&script, &root.join("talos/infra/talsecret.sops.yaml")).await.unwrap();
     assert!(text.expose_secret().contains("bootstraptoken"));
 }
+
+#[test]
+fn a_manifests_secrets_are_learnt_plain_and_encoded() {
+    let redactor = Redactor::default();
+    redactor.learn_manifest(&serde_json::json!({"kind": "List", "items": [
+        {"kind": "Secret", "stringData": {"a": "plain-secret"}, "data": {"b": "ZW5jb2RlZC1zZWNyZXQ=", "c": "/////////w=="}},
+        {"kind": "ConfigMap", "data": {"a": "no-secret"}},
+    ]}));
+    let text = redactor.redact("plain-secret encoded-secret ZW5jb2RlZC1zZWNyZXQ= /////////w== no-secret");
+    assert_eq!(text, "****** ****** ****** ****** no-secret");
+}
+
+/// A wrapper of the `op` stand-in with an environment of its own.
+fn op(folder: &Path, environment: &str) -> std::path::PathBuf {
+    let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/op");
+    let script = folder.join("op");
+    std::fs::write(&script, format!("#!/bin/sh\n{environment} exec {} \"$@\"\n", stand_in.display())).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    script
+}
+
+async fn inject(environment: &str, template: &str) -> Result<String, op::OpError> {
+    let folder = tempfile::tempdir().unwrap();
+    let filled = op::inject(&op(folder.path(), environment), template).await;
+    filled.map(|secret| secret.expose_secret().to_owned())
+}
+
+const SPELLINGS: &str = "\
+kind: Secret
+stringData:
+  bare: op://k8s-ops/cloudflare/api token
+  quoted: 'op://k8s-ops/cloudflare/api token'
+  braces: \"{{ op://k8s-ops/cloudflare/api token }}\"
+  variable: op://$VAULT/app/password # of the vault
+  block: |-
+    key = op://k8s-ops/r2-infra/access key
+    secret = op://k8s-ops/r2-infra/secret key
+  two: op://k8s-ops/r2-a/access key,op://k8s-ops/r2-b/secret key.
+  shop: shop://not/a/reference
+data:
+  encoded: op://k8s-ops/encoded/value
+  age.agekey: op://k8s-ops/sops-age/private key
+";
+
+#[test]
+fn every_spelling_of_a_reference_is_found_with_its_place() {
+    let found: Vec<String> = op::references(SPELLINGS)
+        .into_iter()
+        .map(|reference| format!("{}:{} {}", reference.line, reference.column, reference.text))
+        .collect();
+    insta::assert_snapshot!(found.join("\n"), @"
+    3:9 op://k8s-ops/cloudflare/api token
+    4:12 op://k8s-ops/cloudflare/api token
+    5:12 op://k8s-ops/cloudflare/api token
+    6:13 op://$VAULT/app/password
+    8:11 op://k8s-ops/r2-infra/access key
+    9:14 op://k8s-ops/r2-infra/secret key
+    10:8 op://k8s-ops/r2-a/access key
+    10:37 op://k8s-ops/r2-b/secret key
+    13:12 op://k8s-ops/encoded/value
+    14:15 op://k8s-ops/sops-age/private key
+    ");
+    let variable = op::references("{{ op://${VAULT:-dev}/a b/c?attribute=otp }}");
+    assert_eq!(variable[0].text, "op://${VAULT:-dev}/a b/c?attribute=otp");
+    assert_eq!(op::references("no op:// here"), []);
+}
+
+#[test]
+fn placeholders_have_the_shape_of_what_they_stand_for() {
+    insta::assert_snapshot!(op::placeholders(SPELLINGS), @r#"
+    kind: Secret
+    stringData:
+      bare: placeholder
+      quoted: 'placeholder'
+      braces: "placeholder"
+      variable: placeholder # of the vault
+      block: |-
+        key = placeholder
+        secret = placeholder
+      two: placeholder,placeholder.
+      shop: shop://not/a/reference
+    data:
+      encoded: cGxhY2Vob2xkZXI=
+      age.agekey: QUdFLVNFQ1JFVC1LRVktMVBMQUNFSFhMREVSUExBQ0VIWExERVJQTEFDRUhYTERFUlBMQUNFSFhMREVSUExBQ0VIWExERVJR
+    "#);
+    let template = "kind: Secret\nstringData:\n  1password-credentials.json: op://v/i/credentials\n";
+    assert!(op::placeholders(template).ends_with("credentials.json: {}\n"));
+    assert!(op::placeholders("kind: ConfigMap\ndata:\n  a: op://v/i/f\n").ends_with("a: placeholder\n"));
+}
+
+#[tokio::test]
+async fn one_op_fills_in_every_reference() {
+    let filled = inject("VAULT=infra", SPELLINGS).await.unwrap();
+    assert!(!filled.replace("shop://", "").contains("op://"), "{filled}");
+    assert!(filled.contains("variable: stand-in-of-infra # of the vault\n"), "{filled}");
+    assert!(filled.contains("braces: \"stand-in-cloudflare-token\"\n"), "{filled}");
+    assert!(filled.ends_with("private key\n") || filled.ends_with("SQ\n"), "{filled}");
+    assert_eq!(inject("exit 1;", "nothing: to do\n").await.unwrap(), "nothing: to do\n");
+}
+
+#[tokio::test]
+async fn a_reference_that_leads_to_nothing_is_named_with_its_place() {
+    let template = "a: op://k8s-ops/cloudflare/api token\nb: \"op://k8s-ops/vanished/key\"\n";
+    let error = inject("", template).await.unwrap_err();
+    assert!(!error.is_retryable());
+    insta::assert_snapshot!(error, @r#"op://k8s-ops/vanished/key (line 2, column 5) leads to nothing: could not resolve secret reference: "vanished" isn't an item in the "k8s-ops" vault. Specify the item with its UUID, name, or domain."#);
+}
+
+#[tokio::test]
+async fn who_is_not_signed_in_is_told_what_to_type_and_a_rate_limit_passes() {
+    let error = inject("OP_SERVICE_ACCOUNT_TOKEN=expired", SPELLINGS).await.unwrap_err();
+    assert_eq!((error.code(), error.is_retryable()), (Some("O01"), false));
+    assert!(error.next().unwrap().contains("op signin"));
+    insta::assert_snapshot!(error, @"op is not signed in: You are not currently signed in. Please run `op signin --help` for instructions");
+    let error = inject("OP_SERVICE_ACCOUNT_TOKEN=limited", SPELLINGS).await.unwrap_err();
+    assert_eq!((error.code(), error.is_retryable()), (Some("O02"), true));
+}
+
+#[test]
+fn an_encrypted_file_is_rehearsed_with_placeholders_and_without_sops() {
+    let text = "\
+kind: Secret
+metadata:
+    name: github
+stringData:
+    identity: ENC[AES256_GCM,data:abc=,iv:def=,tag:ghi==,type:str]
+    port: ENC[AES256_GCM,data:abc=,iv:def=,tag:ghi==,type:int]
+    on: ENC[AES256_GCM,data:abc=,iv:def=,tag:ghi==,type:bool]
+data:
+    known_hosts: ENC[AES256_GCM,data:abc=,iv:def=,tag:ghi==,type:str]
+sops:
+    age:
+        - recipient: age1x
+    mac: ENC[AES256_GCM,data:abc=,iv:def=,tag:ghi==,type:str]
+---
+kind: ConfigMap
+";
+    insta::assert_snapshot!(sops::placeholders(text), @"
+    kind: Secret
+    metadata:
+        name: github
+    stringData:
+        identity: placeholder
+        port: 0
+        on: false
+    data:
+        known_hosts: cGxhY2Vob2xkZXI=
+    ---
+    kind: ConfigMap
+    ");
+}

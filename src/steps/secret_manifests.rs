@@ -45,7 +45,7 @@ impl SecretManifests {
             (SecretsFrom::Placeholders, SecretKind::Sops) => sops::placeholders(&source.text).into(),
             (SecretsFrom::Operator { op, .. }, SecretKind::OnePassword) => {
                 let op = op.as_ref().ok_or_else(|| missing("op", "1Password's command line", &name))?;
-                op::inject(op, &Origin::new(&name), &source.text).await.map_err(|error| op_error(&error, &name))?
+                op::inject(op, &source.text).await.map_err(|error| op_error(&error, &name))?
             }
             (SecretsFrom::Operator { sops, .. }, SecretKind::Sops) => {
                 let program = sops.as_ref().ok_or_else(|| missing("sops", "SOPS", &name))?;
@@ -86,7 +86,16 @@ fn op_error(error: &op::OpError, file: &str) -> StepError {
     } else {
         StepError::wrong_world("a reference to 1Password cannot be resolved")
     };
-    base.at(error.place().unwrap_or_else(|| file.to_owned())).because(error).next(error.next()).code(error.code())
+    let place = match error {
+        op::OpError::Unresolved { reference, .. } => format!("{file}:{}:{}", reference.line, reference.column),
+        _ => file.to_owned(),
+    };
+    let next = error.next().unwrap_or("correct the reference, or create the item: `op item list` shows what there is");
+    let base = base.at(place).because(error).next(next);
+    match error.code() {
+        Some(code) => base.code(code),
+        None => base,
+    }
 }
 
 /// `stringData` as the `data` that the API server makes of it, so that wish and world can be compared.

@@ -1,0 +1,106 @@
+//! Placeholders that look like what they stand for, judged by where they stand in a manifest.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+const PLAIN: &str = "placeholder";
+/// As long as an age identity, and none: its checksum is wrong.
+const AGE_IDENTITY: &str = "AGE-SECRET-KEY-1PLACEHXLDERPLACEHXLDERPLACEHXLDERPLACEHXLDERPLACEHXLDERQ";
+
+/// The placeholder for a value on a line (from 1) of a manifest; `hint` is whatever else names the value.
+pub(super) fn placeholder(text: &str, line: usize, hint: &str) -> String {
+    let document = Document::around(text, line.saturating_sub(1));
+    let keys = document.keys();
+    let plain = shape(keys.first().copied().unwrap_or_default(), hint);
+    // The values of a Secret's `data` are base64, whatever they hold.
+    if document.is_secret() && keys.last() == Some(&"data") && keys.len() > 1 {
+        STANDARD.encode(plain)
+    } else {
+        plain.to_owned()
+    }
+}
+
+fn shape(key: &str, hint: &str) -> &'static str {
+    let (key, hint) = (key.to_lowercase(), hint.to_lowercase());
+    let of_age = ["agekey", "age_key", "age-key", "sops-age", "sops_age", "sops_private_key", "age.key"];
+    if key == "keys.txt" || of_age.iter().any(|words| key.contains(words) || hint.contains(words)) {
+        return AGE_IDENTITY;
+    }
+    if key.ends_with("json") || hint.ends_with("json") {
+        return "{}";
+    }
+    PLAIN
+}
+
+/// The lines of one YAML document up to a line of it.
+struct Document<'t> {
+    before: Vec<&'t str>,
+    line: &'t str,
+    all: Vec<&'t str>,
+}
+
+impl<'t> Document<'t> {
+    fn around(text: &'t str, index: usize) -> Self {
+        let lines: Vec<&str> = text.lines().collect();
+        let is_boundary = |line: &&str| line.starts_with("---");
+        let start = lines.iter().take(index).rposition(is_boundary).map_or(0, |at| at + 1);
+        let end = lines.iter().skip(index).position(is_boundary).map_or(lines.len(), |at| index + at);
+        Self {
+            before: lines.get(start..index).unwrap_or_default().to_vec(),
+            line: lines.get(index).copied().unwrap_or_default(),
+            all: lines.get(start..end).unwrap_or_default().to_vec(),
+        }
+    }
+
+    fn is_secret(&self) -> bool {
+        self.all.iter().any(|line| line.strip_prefix("kind:").is_some_and(|kind| kind.trim() == "Secret"))
+    }
+
+    /// The keys that hold the line, from the innermost to the outermost.
+    fn keys(&self) -> Vec<&'t str> {
+        let mut keys = Vec::new();
+        let mut depth = usize::MAX;
+        for line in std::iter::once(&self.line).chain(self.before.iter().rev()) {
+            let content = line.trim_start();
+            let indent = line.len() - content.len();
+            if content.is_empty() || content.starts_with('#') || indent >= depth {
+                continue;
+            }
+            if let Some(key) = key(content) {
+                keys.push(key);
+                depth = indent;
+            } else if keys.is_empty() {
+                // A line of a block scalar: its key is further out.
+                depth = indent;
+            }
+        }
+        keys
+    }
+}
+
+/// The key that a line of a mapping starts with.
+fn key(content: &str) -> Option<&str> {
+    let content = content.trim_start_matches("- ");
+    let end = content.find(": ").or_else(|| content.strip_suffix(':').map(str::len))?;
+    let key = content[..end].trim().trim_matches(['"', '\'']);
+    (!key.is_empty() && !key.contains("op://")).then_some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_placeholder_has_the_length_of_an_identity() {
+        assert_eq!(AGE_IDENTITY.len(), "AGE-SECRET-KEY-1".len() + 58);
+    }
+
+    #[test]
+    fn keys_are_found_through_block_scalars_and_lists() {
+        let text = "kind: Secret\nstringData:\n  # a comment\n  config.yaml: |\n\n    token = x\n    other = y\nmore:\n  - name: z\n";
+        let keys = |line: usize| Document::around(text, line - 1).keys().join(" < ");
+        assert_eq!(keys(7), "config.yaml < stringData");
+        assert_eq!(keys(9), "name < more");
+        assert_eq!(keys(1), "kind");
+    }
+}
