@@ -2,7 +2,7 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::{Common, LabCommand, Output, WorldArgs};
+use super::args::{ChartsArg, Common, LabCommand, Output, WorldArgs};
 use super::exit::{Exit, Refusal};
 use super::output;
 use super::setup;
@@ -49,6 +49,10 @@ pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs)
         api_port: talconfig.endpoint.port,
         talos_version: talconfig.talos_version.clone(),
         folder,
+        charts: match world.charts {
+            ChartsArg::StandIns => lab::ChartsFrom::StandIns,
+            ChartsArg::Real => lab::ChartsFrom::Real,
+        },
     };
     let lab = Lab::start(spec, scenario, &setup::toolbox(common), &|line| output::say(line)).await;
     lab.map_err(|error| Refusal::world(error.to_string()))

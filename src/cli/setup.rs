@@ -142,8 +142,10 @@ fn placeholder_bundle(common: &Common, cluster: &Cluster, place: Place) -> Resul
         return Ok(SecretsBundle::parse(&origin, &text)?);
     }
     let bundle = SecretsBundle::generate(Timestamp::now()).map_err(|error| Refusal::world(error.to_string()))?;
-    std::fs::write(&path, bundle.to_yaml().expose_secret())
-        .map_err(|error| Refusal::world(format!("{} cannot be written: {error}", path.display())))?;
+    std::fs::write(&path, bundle.to_yaml().expose_secret()).map_err(|error| {
+        Refusal::world(format!("{} cannot be written: {error}; nothing was changed", path.display()))
+            .hint("free space there, or name another folder with --state-dir")
+    })?;
     Ok(bundle)
 }
 

@@ -101,6 +101,7 @@ mod tests {
         let found = Settings::parse(&origin, "mirors: {}\nclusters:\n  blue: {talso: x}\n").unwrap_err();
         insta::assert_snapshot!(found, @r"
         k8s-bootstrap.yaml:3:10: cluster `blue` has a key `talso`, which is not known
+          hint: did you mean `talos`?
         k8s-bootstrap.yaml:1:1: k8s-bootstrap.yaml has a key `mirors`, which is not known
           hint: did you mean `mirrors`?
         ");

@@ -124,6 +124,8 @@ impl Kind {
                 "failed to parse",
                 "unable to build kubernetes objects",
                 "template:",
+                "executing \"",
+                "can't evaluate field",
             ],
         ),
     ];

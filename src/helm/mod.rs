@@ -17,3 +17,6 @@ pub use chart::{Charts, PulledChart};
 pub use error::{HelmError, Kind};
 pub use mirrors::Mirrors;
 pub use process::{ApplyMethod, Helm, TemplateOptions, notices};
+
+#[cfg(test)]
+mod tests;

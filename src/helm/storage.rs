@@ -240,15 +240,17 @@ fn version(version: &str) -> &str {
 }
 
 /// The path of the first value that differs; never the value. Numbers are compared as numbers, since helm's JSON has
-/// only one kind of them; a null is a key that is not there.
+/// only one kind of them. A null is not a key that is absent: it takes a chart's default away, and helm records it.
 fn first_difference(one: &Value, other: &Value, path: &mut Vec<String>) -> Option<String> {
     match (one, other) {
         (Value::Object(one), Value::Object(other)) => {
             let keys = one.keys().chain(other.keys().filter(|key| !one.contains_key(*key)));
             for key in keys {
                 path.push(key.clone());
-                let values = (one.get(key).unwrap_or(&Value::Null), other.get(key).unwrap_or(&Value::Null));
-                let found = first_difference(values.0, values.1, path);
+                let found = match (one.get(key), other.get(key)) {
+                    (Some(one), Some(other)) => first_difference(one, other, path),
+                    _ => Some(path.join(".")),
+                };
                 if found.is_some() {
                     return found;
                 }

@@ -101,15 +101,7 @@ pub async fn readyz(client: &kube::Client) -> Result<(), String> {
     match client.request_text(request).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) => Err(unready(&status.message)),
-        Err(error) => {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(cause) = source {
-                text = format!("{text}: {cause}");
-                source = cause.source();
-            }
-            Err(text)
-        }
+        Err(error) => Err(super::error::chain(&error)),
     }
 }
 

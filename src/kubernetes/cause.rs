@@ -1,63 +1,213 @@
-//! Why a workload is not ready: the worst of its pods, in the kubelet's or the scheduler's own words.
+//! Why a workload is not ready: its worst pod, or the last warning about it.
 
+use futures::TryFutureExt;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Event, Pod};
+use kube::Client;
+use kube::api::ListParams;
 use serde_json::Value;
 
-use super::readiness::find_condition;
+use super::error::{ApiError, patiently};
+use super::objects::{ObjectRef, get};
+use super::readiness::condition;
+use super::watch::namespaced;
 
-/// The reason behind a workload's numbers, out of the pods of its namespace; nothing when no pod complains.
-pub(super) fn cause<'p>(workload: &Value, pods: impl Iterator<Item = &'p Value>) -> Option<String> {
-    let selector = selector(workload)?;
-    pods.filter(|pod| selected(pod, selector))
-        .filter_map(complaint)
-        .max_by_key(|(weight, _)| *weight)
-        .map(|(_, text)| text)
+/// Longer messages are cut: one line is told.
+const LONGEST: usize = 400;
+
+/// Looks for the reason why an object is not ready. Nothing when none shows, or the API does not tell.
+pub(super) async fn dig(client: &Client, object: &ObjectRef) -> Option<String> {
+    let found = look(client, object).await;
+    found.inspect_err(|error| tracing::debug!(%object, %error, "no cause could be read")).ok().flatten()
 }
 
-fn selector(workload: &Value) -> Option<&serde_json::Map<String, Value>> {
-    workload
-        .pointer("/spec/selector/matchLabels")
-        .or_else(|| workload.pointer("/spec/template/metadata/labels"))?
-        .as_object()
-}
-
-fn selected(pod: &Value, selector: &serde_json::Map<String, Value>) -> bool {
-    let labels = pod.pointer("/metadata/labels").and_then(Value::as_object);
-    labels.is_some_and(|labels| selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
-}
-
-/// What a pod suffers from; the heavier, the more it needs a person.
-fn complaint(pod: &Value) -> Option<(u8, String)> {
-    let name = pod.pointer("/metadata/name")?.as_str()?;
-    let node = pod.pointer("/spec/nodeName").and_then(Value::as_str);
-    let place = node.map(|node| format!(" on {node}")).unwrap_or_default();
-    if let Some((weight, reason)) = containers(pod).filter_map(waiting).max_by_key(|(weight, _)| *weight) {
-        return Some((weight, format!("pod {name}{place}: {reason}")));
-    }
-    match find_condition(pod, "PodScheduled") {
-        Some(("False", reason, message)) => Some((2, format!("pod {name}: {reason}: {message}"))),
-        _ => None,
-    }
-}
-
-fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
-    ["/status/initContainerStatuses", "/status/containerStatuses"]
-        .into_iter()
-        .filter_map(|pointer| pod.pointer(pointer)?.as_array())
-        .flatten()
-}
-
-fn waiting(container: &Value) -> Option<(u8, String)> {
-    let text = |pointer: &str| container.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let reason = text("/state/waiting/reason");
-    let message = text("/state/waiting/message");
-    let weight = match reason {
-        "" => return None,
-        "ContainerCreating" | "PodInitializing" => 1,
-        _ => 3,
+async fn look(client: &Client, object: &ObjectRef) -> Result<Option<String>, ApiError> {
+    let Some(namespace) = object.namespace.as_deref() else { return Ok(None) };
+    let live = get(client, object);
+    let events = namespaced::<Event>(client, namespace);
+    let warnings = ListParams::default().fields("type=Warning").limit(500);
+    let events = patiently(|| events.list(&warnings)).map_ok(|list| list.items);
+    let (live, events) = futures::try_join!(live, events)?;
+    let Some(live) = live else { return Ok(None) };
+    let pods = match selector(object, &live) {
+        Some(Select::This) => serde_json::from_value(live.clone()).map(|pod| vec![pod]).unwrap_or_default(),
+        Some(Select::Labels(labels)) => {
+            let api = namespaced::<Pod>(client, namespace);
+            let params = ListParams::default().labels(&labels);
+            patiently(|| api.list(&params)).await?.items
+        }
+        None => vec![],
     };
-    let last = text("/lastState/terminated/message");
-    let detail = if message.is_empty() { last } else { message };
-    Some((weight, if detail.is_empty() { reason.to_owned() } else { format!("{reason}: {detail}") }))
+    Ok(cause(object, &live, &pods, &events))
+}
+
+enum Select {
+    This,
+    Labels(String),
+}
+
+/// How to find the pods of a workload.
+fn selector(object: &ObjectRef, live: &Value) -> Option<Select> {
+    if object.kind == "Pod" {
+        return Some(Select::This);
+    }
+    let labels = live.pointer("/spec/selector/matchLabels")?.as_object()?;
+    let terms: Vec<String> =
+        labels.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))).collect();
+    (!terms.is_empty()).then(|| Select::Labels(terms.join(",")))
+}
+
+/// How much a finding about a pod explains; more explains more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    /// It is only on its way.
+    Starting,
+    /// It runs, but its probe fails.
+    Unready,
+    /// It is on its way, with trouble.
+    Troubled,
+    Unschedulable,
+    /// A container ended with an error.
+    Ended,
+    /// A container cannot be started.
+    Refused,
+}
+
+/// The cause out of everything that was read.
+fn cause(object: &ObjectRef, live: &Value, pods: &[Pod], events: &[Event]) -> Option<String> {
+    let worst = pods.iter().filter_map(|pod| trouble(pod, events).map(|(weight, text)| (weight, pod, text)));
+    // The first of the worst, so that the line does not jump between equals.
+    let worst = worst.reduce(|worst, other| if other.0 > worst.0 { other } else { worst });
+    let of_pods = worst.map(|(weight, pod, text)| {
+        let name = pod.metadata.name.as_deref().unwrap_or("?");
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+        let place = node.map(|node| format!(" on {node}")).unwrap_or_default();
+        let text = if object.kind == "Pod" { text } else { format!("pod {name}{place}: {text}") };
+        (weight, text)
+    });
+    match of_pods {
+        Some((weight, text)) if weight > Weight::Starting => Some(text),
+        starting => failure_to_create(object, live, events).or(starting.map(|(_, text)| text)),
+    }
+    .map(|text| one_line(&text))
+}
+
+/// Why there are no pods: the workload's or its ReplicaSet's own words.
+fn failure_to_create(object: &ObjectRef, live: &Value, events: &[Event]) -> Option<String> {
+    if let Some(failure) = condition(live, "ReplicaFailure").filter(super::readiness::Condition::is_true) {
+        return Some(failure.told());
+    }
+    let of_replica_set = format!("{}-", object.name);
+    let about = |event: &&Event| {
+        let (kind, name) = about(event);
+        (kind == object.kind && name == object.name)
+            || (object.kind == "Deployment" && kind == "ReplicaSet" && name.starts_with(&of_replica_set))
+    };
+    events.iter().filter(about).max_by_key(|event| time(event)).map(told)
+}
+
+/// What is wrong with a pod; nothing when it is ready or done.
+fn trouble(pod: &Pod, events: &[Event]) -> Option<(Weight, String)> {
+    let status = pod.status.as_ref()?;
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let condition = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind);
+    let ready = condition("Ready").is_some_and(|ready| ready.status == "True");
+    if ready || status.phase.as_deref() == Some("Succeeded") || pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let mut found: Vec<(Weight, String)> = containers.filter_map(of_container).collect();
+    if let Some(scheduled) = condition("PodScheduled").filter(|scheduled| scheduled.status == "False") {
+        let message = scheduled.message.clone().unwrap_or_else(|| "it is not scheduled".to_owned());
+        found.push((Weight::Unschedulable, format!("unschedulable: {message}")));
+    }
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let warning = events.iter().filter(|event| about(event) == ("Pod", name)).max_by_key(|event| time(event));
+    let (weight, text) = found.into_iter().reduce(|worst, other| if other.0 > worst.0 { other } else { worst })?;
+    Some(match (weight, warning) {
+        (Weight::Starting, Some(warning)) => (Weight::Troubled, told(warning)),
+        (Weight::Unready, Some(warning)) => (weight, format!("{text}: {}", told(warning))),
+        (Weight::Refused, Some(_)) => (weight, with_pull_error(text, name, events)),
+        _ => (weight, text),
+    })
+}
+
+/// Older kubelets say only that they wait before the next pull; why it failed stands in an event.
+fn with_pull_error(text: String, pod: &str, events: &[Event]) -> String {
+    if !text.starts_with("ImagePullBackOff") || text.contains("ErrImagePull") {
+        return text;
+    }
+    let failed = |event: &&Event| {
+        about(event) == ("Pod", pod)
+            && event.reason.as_deref() == Some("Failed")
+            && event.message.as_deref().is_some_and(|message| message.contains("pull"))
+    };
+    match events.iter().filter(failed).max_by_key(|event| time(event)).and_then(|event| event.message.clone()) {
+        Some(message) => format!("ImagePullBackOff: {message}"),
+        None => text,
+    }
+}
+
+fn of_container(container: &ContainerStatus) -> Option<(Weight, String)> {
+    let state = container.state.as_ref()?;
+    let text = |reason: Option<&String>, message: Option<&String>| match (reason, message) {
+        (Some(reason), Some(message)) => format!("{reason}: {message}"),
+        (Some(text), None) | (None, Some(text)) => text.clone(),
+        (None, None) => "no reason is given".to_owned(),
+    };
+    if let Some(waiting) = &state.waiting {
+        let starting = matches!(waiting.reason.as_deref(), None | Some("ContainerCreating" | "PodInitializing"));
+        let weight = if starting { Weight::Starting } else { Weight::Refused };
+        if waiting.reason.as_deref() == Some("CrashLoopBackOff")
+            && let Some(last) = container.last_state.as_ref().and_then(ended)
+        {
+            return Some((weight, format!("container {} ends again and again: {last}", container.name)));
+        }
+        return Some((weight, text(waiting.reason.as_ref(), waiting.message.as_ref())));
+    }
+    if let Some(end) = ended(state) {
+        return Some((Weight::Ended, format!("container {} ended: {end}", container.name)));
+    }
+    let unready = state.running.is_some() && !container.ready && container.started != Some(false);
+    if state.running.is_some() && !container.ready {
+        let what = if unready { "is not ready" } else { "has not started up" };
+        return Some((Weight::Unready, format!("container {} {what}", container.name)));
+    }
+    None
+}
+
+/// How a container ended, when that was with an error.
+fn ended(state: &ContainerState) -> Option<String> {
+    let end = state.terminated.as_ref().filter(|end| end.exit_code != 0)?;
+    let reason = end.reason.as_deref().unwrap_or("Error");
+    let message = end.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
+    Some(format!("{reason} with exit code {}{message}", end.exit_code))
+}
+
+fn about(event: &Event) -> (&str, &str) {
+    let object = &event.involved_object;
+    (object.kind.as_deref().unwrap_or_default(), object.name.as_deref().unwrap_or_default())
+}
+
+/// When an event happened last, in whichever of its fields that is written.
+fn time(event: &Event) -> Option<k8s_openapi::jiff::Timestamp> {
+    let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref()).map(|time| time.0);
+    let last = event.last_timestamp.as_ref().map(|time| time.0);
+    let once = event.event_time.as_ref().map(|time| time.0);
+    let created = event.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    series.max(last).max(once).or(created)
+}
+
+fn told(event: &Event) -> String {
+    let reason = event.reason.as_deref().unwrap_or("Warning");
+    format!("{reason}: {}", event.message.as_deref().unwrap_or_default())
+}
+
+fn one_line(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
 }
 
 #[cfg(test)]
@@ -66,30 +216,94 @@ mod tests {
 
     use super::*;
 
-    fn pod(name: &str, app: &str, status: &Value) -> Value {
-        json!({"metadata": {"name": name, "labels": {"app": app}}, "spec": {"nodeName": "w-1"}, "status": status})
+    fn pod(name: &str, node: &str, status: Value) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": name}, "spec": {"nodeName": node, "containers": []}, "status": status,
+        }))
+        .unwrap()
     }
 
+    fn container(state: Value) -> Value {
+        json!({"containerStatuses": [
+            {"name": "app", "image": "a", "imageID": "", "ready": false, "restartCount": 0, "state": state},
+        ]})
+    }
+
+    fn event(kind: &str, name: &str, reason: &str, message: &str, at: &str) -> Event {
+        serde_json::from_value(json!({
+            "metadata": {}, "involvedObject": {"kind": kind, "name": name}, "type": "Warning",
+            "reason": reason, "message": message, "lastTimestamp": at,
+        }))
+        .unwrap()
+    }
+
+    fn told_of(kind: &str, pods: &[Pod], events: &[Event]) -> String {
+        let object = ObjectRef::new("apps/v1", kind, Some("kube-system"), "cilium");
+        cause(&object, &json!({}), pods, events).unwrap_or_default()
+    }
+
+    const EARLY: &str = "2026-01-01T00:00:00Z";
+    const LATE: &str = "2026-01-01T00:01:00Z";
+
     #[test]
-    fn the_pod_that_needs_a_person_is_told_before_those_that_only_take_time() {
-        let workload = json!({"spec": {"selector": {"matchLabels": {"app": "a"}}}});
-        let state = |reason: &str, message: &str| json!({"containerStatuses": [{"state": {"waiting": {"reason": reason, "message": message}}}]});
-        let pods = [
-            pod("a-1", "a", &state("ContainerCreating", "")),
-            pod("a-2", "a", &state("ImagePullBackOff", "429 Too Many Requests")),
-            pod("b-1", "b", &state("CrashLoopBackOff", "")),
+    fn the_worst_pod_is_named_with_its_node_and_the_pull_error() {
+        let creating = container(json!({"waiting": {"reason": "ContainerCreating"}}));
+        let back_off =
+            container(json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"a\""}}));
+        let pods = [pod("cilium-a", "infra-w-01", creating), pod("cilium-b", "infra-w-02", back_off)];
+        let events = [
+            event("Pod", "cilium-b", "Failed", "Failed to pull image \"a\": 429 Too Many Requests", EARLY),
+            event("Pod", "cilium-b", "Failed", "Error: ImagePullBackOff", LATE),
         ];
-        let told = cause(&workload, pods.iter()).unwrap();
-        assert_eq!(told, "pod a-2 on w-1: ImagePullBackOff: 429 Too Many Requests");
-        assert_eq!(cause(&workload, pods[..1].iter()).unwrap(), "pod a-1 on w-1: ContainerCreating");
+        let told = told_of("DaemonSet", &pods, &events);
+        insta::assert_snapshot!(told, @r#"pod cilium-b on infra-w-02: ImagePullBackOff: Failed to pull image "a": 429 Too Many Requests"#);
     }
 
     #[test]
-    fn a_pod_that_fits_nowhere_is_told_in_the_schedulers_words() {
-        let workload = json!({"spec": {"selector": {"matchLabels": {"app": "a"}}}});
-        let status = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-            "message": "0/6 nodes are available"}]});
-        let told = cause(&workload, [pod("a-1", "a", &status)].iter()).unwrap();
-        assert_eq!(told, "pod a-1: Unschedulable: 0/6 nodes are available");
+    fn a_crash_loop_is_told_by_how_the_container_ended() {
+        let mut status = container(json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}}));
+        status["containerStatuses"][0]["lastState"] =
+            json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "no route to host\n"}});
+        let told = told_of("DaemonSet", &[pod("a", "n", status)], &[]);
+        insta::assert_snapshot!(told, @"pod a on n: container app ends again and again: Error with exit code 1: no route to host");
+    }
+
+    #[test]
+    fn a_pod_without_a_node_is_told_with_the_schedulers_words() {
+        let status = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available: 1 had port conflicts"}]});
+        let mut pending = pod("operator-b", "", status);
+        pending.spec.as_mut().unwrap().node_name = None;
+        let told = told_of("Deployment", &[pending], &[]);
+        insta::assert_snapshot!(told, @"pod operator-b: unschedulable: 0/1 nodes are available: 1 had port conflicts");
+    }
+
+    #[test]
+    fn a_pod_that_runs_unready_is_told_with_its_last_probe() {
+        let running = container(json!({"running": {}}));
+        let events = [
+            event("Pod", "a", "Unhealthy", "Readiness probe failed: 503", LATE),
+            event("Pod", "a", "FailedMount", "no such secret", EARLY),
+        ];
+        let told = told_of("Deployment", &[pod("a", "n", running)], &events);
+        insta::assert_snapshot!(told, @"pod a on n: container app is not ready: Unhealthy: Readiness probe failed: 503");
+    }
+
+    #[test]
+    fn without_pods_the_replica_set_says_why() {
+        let events = [
+            event("ReplicaSet", "cilium-7f9", "FailedCreate", "pods \"x\" is forbidden: violates PodSecurity", LATE),
+            event("ReplicaSet", "other-7f9", "FailedCreate", "of another", LATE),
+        ];
+        insta::assert_snapshot!(told_of("Deployment", &[], &events), @r#"FailedCreate: pods "x" is forbidden: violates PodSecurity"#);
+        assert_eq!(told_of("Deployment", &[], &events[1..]), "");
+    }
+
+    #[test]
+    fn a_starting_pod_is_told_only_when_nothing_else_is_known() {
+        let creating = container(json!({"waiting": {"reason": "ContainerCreating"}}));
+        let pods = [pod("a", "n", creating)];
+        assert_eq!(told_of("DaemonSet", &pods, &[]), "pod a on n: ContainerCreating");
+        let events = [event("Pod", "a", "FailedMount", "secret \"x\" not found", LATE)];
+        assert_eq!(told_of("DaemonSet", &pods, &events), "pod a on n: FailedMount: secret \"x\" not found");
     }
 }

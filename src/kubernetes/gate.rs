@@ -1,278 +1,247 @@
-//! Gates: waiting, by watching, until the world confirms a goal, and saying in one line what is missing and why.
+//! Gates: waiting, by watching, until objects are ready, and saying what is missing and why.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::time::Duration;
 
-use kube::core::{ApiResource, GroupVersionKind};
-use kube::discovery::Scope;
-use serde_json::Value;
+use futures::future::OptionFuture;
+use futures::stream::SelectAll;
+use futures::{FutureExt, Stream, StreamExt};
+use kube::Client;
+use kube::api::DynamicObject;
+use kube::core::TypeMeta;
+use kube::runtime::watcher::{self, Event};
+use tokio::time::Instant;
 
-use super::cause::cause;
-use super::objects::{Kinds, ObjectRef};
-use super::readiness::{Readiness, readiness, takes_time};
-use super::watch::Watches;
-use super::{ApiError, Tell};
+use super::cause::dig;
+use super::discovery::Kinds;
+use super::error::{ApiError, malformed};
+use super::objects::{ObjectRef, value};
+use super::readiness::{Readiness, readiness};
+use super::served::served;
+use super::watch::{Mirror, Tell, Teller, only, watch};
 
-/// Why a gate was not passed.
-#[derive(Debug, Clone, thiserror::Error)]
+/// Between two looks for a cause, when something changed and when nothing did: events come without a change.
+const DIG_AFTER_CHANGE: Duration = Duration::from_millis(500);
+const DIG_ANYWAY: Duration = Duration::from_secs(3);
+/// How long the cause of a final failure is looked for.
+const LAST_DIG: Duration = Duration::from_secs(10);
+/// How many of the objects that are not ready are looked into at a time.
+const DIG_INTO: usize = 4;
+
+/// Why a gate does not open.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GateError {
-    #[error("{object} failed: {reason}")]
-    Failed { object: ObjectRef, reason: String },
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// The object's controller gave up; waiting longer changes nothing.
+    #[error("{object} {reason}")]
+    Failed { object: ObjectRef, reason: String },
 }
 
 impl GateError {
-    /// Whether waiting again may help.
+    /// Whether the same wait may well end otherwise later without anybody changing anything.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Api(error) if error.is_retryable())
     }
 }
 
-/// Waits until every object is ready at the same time.
+/// Waits until all objects exist and are ready at the same time, and tells in one line how many are not, which one, and
+/// why as far as can be found.
 ///
 /// # Errors
 ///
-/// An object that will not become ready by itself; an API that stays away.
-pub async fn wait_ready(client: &kube::Client, objects: &[ObjectRef], tell: &Tell<'_>) -> Result<(), GateError> {
-    let wanted: Vec<&ObjectRef> = objects.iter().filter(|object| takes_time(&object.kind)).collect();
-    if wanted.is_empty() {
+/// An object that has failed for good, with the cause; an API that refuses.
+pub async fn wait_ready(client: &Client, objects: &[ObjectRef], tell: &Tell<'_>) -> Result<(), GateError> {
+    let mut gate = Gate::new(client, objects, tell).await?;
+    if gate.groups.is_empty() {
         return Ok(());
     }
-    let mut kinds = Kinds::new(client);
-    let mut scene = Scene { watches: Watches::new(), places: Vec::new(), pods: BTreeMap::new() };
-    let mut opened: BTreeMap<(String, String, Option<String>), usize> = BTreeMap::new();
-    for object in wanted {
-        let Some((resource, capabilities)) = kinds.find(&object.api_version, &object.kind).await? else {
-            return Err(ApiError::missing_kind(object.to_string(), &object.api_version, &object.kind).into());
-        };
-        let namespace = match capabilities.scope {
-            Scope::Cluster => None,
-            Scope::Namespaced => Some(object.namespace.clone().unwrap_or_else(|| "default".to_owned())),
-        };
-        let key = (object.api_version.clone(), object.kind.clone(), namespace.clone());
-        let watch =
-            *opened.entry(key).or_insert_with(|| scene.watches.add(client, &resource, namespace.as_deref(), None));
-        if let Some(namespace) = &namespace {
-            scene.watch_pods(client, namespace);
-        }
-        scene.places.push(Place { object: object.clone(), namespace, watch });
-    }
+    let mut teller = Teller::new(tell);
+    let mut digging: OptionFuture<_> = None.into();
+    let (mut busy, mut next_dig) = (false, Instant::now());
+    let mut last_dig: Option<Instant> = None;
     loop {
-        if let Err(reason) = scene.watches.changed().await {
-            tell(&format!("the API server is away: {reason}"));
-            continue;
-        }
-        if !scene.watches.complete() {
-            continue;
-        }
-        match scene.judge()? {
-            None => return Ok(()),
-            Some(line) => tell(&line),
+        tokio::select! {
+            Some((group, event)) = gate.events.next() => {
+                if let Some(opened) = gate.take(group, event, &mut teller).await {
+                    return opened;
+                }
+                next_dig = last_dig.map_or_else(Instant::now, |last| next_dig.min(last + DIG_AFTER_CHANGE));
+            }
+            Some(found) = &mut digging, if busy => {
+                busy = false;
+                gate.cause = found;
+                gate.say(&mut teller);
+            }
+            () = tokio::time::sleep_until(next_dig), if !busy && gate.is_synced() => {
+                busy = true;
+                digging = Some(dig_into(client.clone(), gate.worst()).boxed()).into();
+                last_dig = Some(Instant::now());
+                next_dig = Instant::now() + DIG_ANYWAY;
+            }
         }
     }
 }
 
-/// What `wait_ready` looks at.
-struct Scene {
-    watches: Watches,
-    places: Vec<Place>,
-    pods: BTreeMap<String, usize>,
+/// The first object for which there is a cause, and the cause.
+async fn dig_into(client: Client, objects: Vec<ObjectRef>) -> Option<(ObjectRef, String)> {
+    for object in objects {
+        if let Some(cause) = dig(&client, &object).await {
+            return Some((object, cause));
+        }
+    }
+    None
 }
 
-/// A wanted object and where it shows.
-struct Place {
-    object: ObjectRef,
+/// Objects of one kind and namespace, watched together.
+struct Group {
+    api_version: String,
+    kind: String,
     namespace: Option<String>,
-    watch: usize,
+    names: BTreeSet<String>,
+    mirror: Mirror<Option<Readiness>>,
 }
 
-impl Scene {
-    fn watch_pods(&mut self, client: &kube::Client, namespace: &str) {
-        if self.pods.contains_key(namespace) {
+type Events = Pin<Box<dyn Stream<Item = (usize, Result<Event<DynamicObject>, ApiError>)> + Send>>;
+
+struct Gate {
+    client: Client,
+    groups: Vec<Group>,
+    events: SelectAll<Events>,
+    /// The last cause that was found, and whose it is.
+    cause: Option<(ObjectRef, String)>,
+}
+
+impl Gate {
+    async fn new(client: &Client, objects: &[ObjectRef], tell: &Tell<'_>) -> Result<Self, GateError> {
+        let kinds = Kinds::new(client.clone());
+        let mut names: BTreeMap<(&str, &str, Option<&str>), BTreeSet<String>> = BTreeMap::new();
+        for object in objects {
+            let group = (object.api_version.as_str(), object.kind.as_str(), object.namespace.as_deref());
+            names.entry(group).or_default().insert(object.name.clone());
+        }
+        let mut gate = Self { client: client.clone(), groups: Vec::new(), events: SelectAll::new(), cause: None };
+        for ((api_version, kind, namespace), names) in names {
+            let first = names.first().map(String::as_str).unwrap_or_default();
+            let served = served(client, &kinds, &ObjectRef::new(api_version, kind, namespace, first), tell).await?;
+            if served.namespaced && namespace.is_none() {
+                return Err(malformed(format!("{kind} {first} is to be waited for, but no namespace is said")).into());
+            }
+            let namespace = namespace.filter(|_| served.namespaced);
+            let config = if names.len() == 1 { only(first) } else { watcher::Config::default() };
+            let index = gate.groups.len();
+            let events = watch(served.api(client, namespace), config);
+            gate.events.push(Box::pin(events.map(move |event| (index, event))));
+            gate.groups.push(Group {
+                api_version: api_version.to_owned(),
+                kind: kind.to_owned(),
+                namespace: namespace.map(str::to_owned),
+                names,
+                mirror: Mirror::default(),
+            });
+        }
+        Ok(gate)
+    }
+
+    /// Takes in an event; the outcome of the gate when there is one.
+    async fn take(
+        &mut self,
+        group: usize,
+        event: Result<Event<DynamicObject>, ApiError>,
+        teller: &mut Teller<'_>,
+    ) -> Option<Result<(), GateError>> {
+        match event {
+            Ok(event) => self.groups[group].take(event),
+            Err(error) if error.is_retryable() => {
+                teller.say(error.to_string());
+                return None;
+            }
+            Err(error) => return Some(Err(error.into())),
+        }
+        if !self.is_synced() {
+            return None;
+        }
+        let unready = self.unready();
+        if unready.is_empty() {
+            return Some(Ok(()));
+        }
+        if let Some((object, Some(Readiness::Failed(reason)))) = unready.first() {
+            let cause = tokio::time::timeout(LAST_DIG, dig(&self.client, object)).await.ok().flatten();
+            let reason = cause.map_or_else(|| reason.clone(), |cause| format!("{reason}: {cause}"));
+            return Some(Err(GateError::Failed { object: object.clone(), reason }));
+        }
+        self.say(teller);
+        None
+    }
+
+    fn is_synced(&self) -> bool {
+        self.groups.iter().all(|group| group.mirror.all().is_some())
+    }
+
+    /// Every object that is not ready, the most telling first. Without a readiness it does not exist.
+    fn unready(&self) -> Vec<(ObjectRef, Option<Readiness>)> {
+        let mut unready: Vec<_> = self.groups.iter().flat_map(Group::unready).collect();
+        unready.sort_by_key(|(object, readiness)| rank(object, readiness.as_ref()));
+        unready
+    }
+
+    /// The objects to look for a cause of.
+    fn worst(&self) -> Vec<ObjectRef> {
+        let existing = self.unready().into_iter().filter(|(_, readiness)| readiness.is_some());
+        existing.map(|(object, _)| object).take(DIG_INTO).collect()
+    }
+
+    fn say(&self, teller: &mut Teller<'_>) {
+        if !self.is_synced() {
             return;
         }
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod"));
-        let watch = self.watches.add(client, &resource, Some(namespace), None);
-        self.pods.insert(namespace.to_owned(), watch);
-    }
-
-    /// What is missing, in one line; nothing when everything is ready.
-    fn judge(&self) -> Result<Option<String>, GateError> {
-        let mut unready: Vec<String> = Vec::new();
-        for place in &self.places {
-            let Some(live) = self.watches.get(place.watch, place.namespace.as_deref(), &place.object.name) else {
-                unready.push(format!("{}: it is not there yet", place.object));
-                continue;
-            };
-            match readiness(live) {
-                Readiness::Ready => {}
-                Readiness::Progressing(reason) => {
-                    let why = self.why(place, live).map(|why| format!(": {why}")).unwrap_or_default();
-                    unready.push(format!("{}: {reason}{why}", place.object));
-                }
-                Readiness::Failed(reason) => {
-                    let why = self.why(place, live).map(|why| format!(": {why}")).unwrap_or_default();
-                    return Err(GateError::Failed { object: place.object.clone(), reason: format!("{reason}{why}") });
-                }
-            }
-        }
-        let more = unready.len().saturating_sub(1);
-        let rest = if more == 0 { String::new() } else { format!("; {more} more of {}", self.places.len()) };
-        Ok(unready.into_iter().next().map(|first| first + &rest))
-    }
-
-    fn why(&self, place: &Place, live: &Value) -> Option<String> {
-        let pods = *self.pods.get(place.namespace.as_deref()?)?;
-        cause(live, self.watches.all(pods))
-    }
-}
-
-/// Watches the objects of one kind, which may not be served yet, until `enough` is content with them.
-///
-/// # Errors
-///
-/// An API that stays away, and what `enough` fails with.
-pub async fn wait_kind<E: From<ApiError>>(
-    client: &kube::Client,
-    api_version: &str,
-    kind: &str,
-    name: Option<(&str, Option<&str>)>,
-    tell: &Tell<'_>,
-    mut enough: impl FnMut(Vec<&Value>) -> Result<bool, E>,
-) -> Result<(), E> {
-    let resource = wait_served(client, api_version, kind, tell).await?;
-    let mut watches = Watches::new();
-    let watch = match name {
-        Some((name, namespace)) => watches.add(client, &resource, namespace, Some(name)),
-        None => watches.add(client, &resource, None, None),
-    };
-    loop {
-        match watches.changed().await {
-            Err(reason) => tell(&format!("the API server is away: {reason}")),
-            Ok(()) if watches.complete() => {
-                if enough(watches.all(watch).collect())? {
-                    return Ok(());
-                }
-            }
-            Ok(()) => {}
-        }
-    }
-}
-
-/// Waits until a kind is served, by watching the CRDs.
-async fn wait_served(
-    client: &kube::Client,
-    api_version: &str,
-    kind: &str,
-    tell: &Tell<'_>,
-) -> Result<ApiResource, ApiError> {
-    if let Some((resource, _)) = Kinds::new(client).find(api_version, kind).await? {
-        return Ok(resource);
-    }
-    tell(&format!("the API serves no {kind} yet"));
-    let mut watches = Watches::new();
-    watches.add(client, &crd_resource(), None, None);
-    loop {
-        if let Err(reason) = watches.changed().await {
-            tell(&format!("the API server is away: {reason}"));
-            continue;
-        }
-        if let Some((resource, _)) = Kinds::new(client).find(api_version, kind).await? {
-            return Ok(resource);
-        }
-    }
-}
-
-fn crd_resource() -> ApiResource {
-    ApiResource::from_gvk(&GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition"))
-}
-
-/// Waits until one object, which may not exist yet, is ready by its own condition, and returns it.
-///
-/// # Errors
-///
-/// A condition that says that it will never be; an API that stays away.
-pub async fn wait_object(client: &kube::Client, object: &ObjectRef, tell: &Tell<'_>) -> Result<(), GateError> {
-    let name = Some((object.name.as_str(), object.namespace.as_deref()));
-    wait_kind(client, &object.api_version, &object.kind, name, tell, |found: Vec<&Value>| {
-        let Some(live) = found.first() else {
-            tell(&format!("{object} is not there yet"));
-            return Ok(false);
+        let unready = self.unready();
+        let of_cause = self.cause.as_ref().and_then(|(object, _)| unready.iter().find(|(other, _)| other == object));
+        let Some((object, readiness)) = of_cause.or(unready.first()) else { return };
+        let all: usize = self.groups.iter().map(|group| group.names.len()).sum();
+        let reason = match readiness {
+            Some(Readiness::Progressing(reason) | Readiness::Failed(reason)) => reason,
+            _ => "does not exist yet",
         };
-        match readiness(live) {
-            Readiness::Ready if live.pointer("/status/conditions").is_none() => {
-                tell(&format!("{object}: nothing has looked at it yet"));
-                Ok(false)
-            }
-            Readiness::Ready => Ok(true),
-            // A source or a release that failed is tried again by its controller.
-            Readiness::Progressing(reason) | Readiness::Failed(reason) => {
-                tell(&format!("{object}: {reason}"));
-                Ok(false)
-            }
-        }
-    })
-    .await
-}
-
-/// Which of these CRDs are not established.
-///
-/// # Errors
-///
-/// When the API does not answer.
-pub async fn missing_crds(client: &kube::Client, names: &[String]) -> Result<Vec<String>, ApiError> {
-    let found = super::list(client, "apiextensions.k8s.io/v1", "CustomResourceDefinition", None).await?;
-    Ok(unestablished(&found.iter().collect::<Vec<_>>(), names))
-}
-
-fn unestablished(found: &[&Value], names: &[String]) -> Vec<String> {
-    let established: BTreeSet<&str> = found
-        .iter()
-        .filter(|crd| readiness(crd) == Readiness::Ready)
-        .filter_map(|crd| crd.pointer("/metadata/name")?.as_str())
-        .collect();
-    names.iter().filter(|name| !established.contains(name.as_str())).cloned().collect()
-}
-
-/// Waits until these CRDs exist, are established, and are served.
-///
-/// # Errors
-///
-/// An API that stays away.
-pub async fn wait_crds(client: &kube::Client, names: &[String], tell: &Tell<'_>) -> Result<(), GateError> {
-    let mut kinds: BTreeSet<(String, String)> = BTreeSet::new();
-    wait_kind(client, "apiextensions.k8s.io/v1", "CustomResourceDefinition", None, tell, |found: Vec<&Value>| {
-        let missing = unestablished(&found, names);
-        if !missing.is_empty() {
-            tell(&format!(
-                "{} of {} CRDs are there, missing {}",
-                names.len() - missing.len(),
-                names.len(),
-                missing.join(", ")
-            ));
-            return Ok::<bool, GateError>(false);
-        }
-        let mine = |crd: &&&Value| {
-            let name = crd.pointer("/metadata/name").and_then(Value::as_str);
-            name.is_some_and(|name| names.iter().any(|wanted| wanted == name))
+        let cause = match &self.cause {
+            Some((other, cause)) if other == object => format!(": {cause}"),
+            _ => String::new(),
         };
-        kinds = found.iter().filter(mine).flat_map(|crd| served(crd)).collect();
-        Ok(true)
-    })
-    .await?;
-    for (api_version, kind) in kinds {
-        wait_served(client, &api_version, &kind, tell).await?;
+        teller.say(format!("{} of {all} not ready: {object} {reason}{cause}", unready.len()));
     }
-    Ok(())
 }
 
-/// The versions of a CRD that discovery will show.
-fn served(crd: &Value) -> Vec<(String, String)> {
-    let text = |pointer: &str| crd.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let (group, kind) = (text("/spec/group"), text("/spec/names/kind"));
-    let versions = crd.pointer("/spec/versions").and_then(Value::as_array).into_iter().flatten();
-    versions
-        .filter(|version| version.get("served") == Some(&Value::Bool(true)))
-        .filter_map(|version| Some((format!("{group}/{}", version.get("name")?.as_str()?), kind.to_owned())))
-        .collect()
+impl Group {
+    fn take(&mut self, event: Event<DynamicObject>) {
+        let (api_version, kind, names) = (&self.api_version, &self.kind, &self.names);
+        self.mirror.take(event, |mut object| {
+            // A list of many is watched as a whole; the others in it do not matter.
+            names.contains(object.metadata.name.as_deref().unwrap_or_default()).then(|| {
+                object.types.get_or_insert_with(|| TypeMeta { api_version: api_version.clone(), kind: kind.clone() });
+                match value(&object) {
+                    Ok(object) => readiness(&object),
+                    Err(error) => Readiness::Progressing(format!("cannot be read: {error}")),
+                }
+            })
+        });
+    }
+
+    fn unready(&self) -> impl Iterator<Item = (ObjectRef, Option<Readiness>)> {
+        self.names.iter().filter_map(|name| {
+            let seen = self.mirror.all()?.get(&(self.namespace.clone(), name.clone())).cloned().flatten();
+            let reference = ObjectRef::new(&self.api_version, &self.kind, self.namespace.as_deref(), name);
+            (seen != Some(Readiness::Ready)).then_some((reference, seen))
+        })
+    }
+}
+
+/// What an operator wants to hear of first.
+fn rank(object: &ObjectRef, readiness: Option<&Readiness>) -> u8 {
+    match (readiness, object.kind.as_str()) {
+        (Some(Readiness::Failed(_)), _) => 0,
+        (Some(_), "DaemonSet" | "Deployment" | "StatefulSet" | "Job" | "Pod" | "ReplicaSet") => 1,
+        (Some(_), _) => 2,
+        (None, _) => 3,
+    }
 }

@@ -1,28 +1,34 @@
-//! The Kubernetes API: who may dial where, server-side apply, readiness, gates.
+//! The Kubernetes API: who may dial where, server-side apply, readiness, watches, root causes.
 //!
-//! [`readiness`], [`covers`] and the digging for causes decide without I/O; gates watch and never poll where the API
-//! offers a watch.
+//! Every request is sent again for about a minute while the API is away, as it is when static pods are started anew, and
+//! every watch goes on when it is back. What decides is pure (`covers`, `readiness`, the search for a cause) and apart
+//! from the requests.
 
 mod access;
 mod apply;
 mod cause;
+mod condition;
 mod covers;
+mod discovery;
 mod error;
 mod gate;
+mod kind;
+mod manifest;
 mod nodes;
 mod objects;
+mod quantity;
 mod readiness;
-mod retry;
+mod served;
 mod watch;
 
 pub use access::{Access, AccessError, connect, from_kubeconfig, ready_server, readyz};
-pub use apply::{ApplyOptions, apply, differences, dry_run_create, wait_admitted};
-pub use covers::{Difference, covers};
-pub use error::ApiError;
-pub use gate::{GateError, missing_crds, wait_crds, wait_kind, wait_object, wait_ready};
+pub use apply::{ApplyOptions, Deviation, apply, differences, dry_run_create, wait_admitted};
+pub use condition::wait_condition;
+pub use covers::{Difference, How, covers};
+pub use error::{ApiError, ApiErrorKind, Ownership};
+pub use gate::{GateError, wait_ready};
+pub use kind::wait_all;
 pub use nodes::{NodeView, nodes, wait_nodes_ready, wait_registered};
 pub use objects::{ObjectRef, delete, get, list, secrets};
 pub use readiness::{Readiness, readiness};
-
-/// Tells in one line what is being waited for and why.
-pub type Tell<'t> = dyn Fn(&str) + Send + Sync + 't;
+pub use served::wait_crds;

@@ -1,26 +1,25 @@
-//! Objects of any kind, by name.
+//! Objects by name: read, list, delete.
 
-use std::collections::HashMap;
-use std::fmt;
-
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
-use kube::core::{ApiResource, GroupVersion};
-use kube::discovery::{ApiCapabilities, Scope, pinned_group};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{DeleteParams, DynamicObject, ListParams};
 use serde_json::Value;
 
-use super::ApiError;
+use super::discovery::Kinds;
+use super::error::{ApiError, ApiErrorKind, malformed, patiently};
 
-/// An object's identity.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Which object, without what it says.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectRef {
+    /// Group and version, as an object's `apiVersion` says them.
     pub api_version: String,
     pub kind: String,
     pub namespace: Option<String>,
     pub name: String,
 }
 
-impl fmt::Display for ObjectRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl std::fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.namespace {
             Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
             None => write!(f, "{} {}", self.kind, self.name),
@@ -29,166 +28,147 @@ impl fmt::Display for ObjectRef {
 }
 
 impl ObjectRef {
-    /// The identity that a manifest gives.
+    pub fn new(api_version: &str, kind: &str, namespace: Option<&str>, name: &str) -> Self {
+        Self {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            namespace: namespace.map(str::to_owned),
+            name: name.to_owned(),
+        }
+    }
+
+    /// Which object a manifest describes.
     ///
     /// # Errors
     ///
-    /// A manifest without `apiVersion`, `kind` or a name.
+    /// A manifest without `apiVersion`, `kind` or `metadata.name`.
     pub fn of(object: &Value) -> Result<Self, ApiError> {
-        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        let missing = |what: &str| ApiError::refused("a manifest", format!("it has no {what}"));
-        Ok(Self {
-            api_version: text("/apiVersion").ok_or_else(|| missing("apiVersion"))?,
-            kind: text("/kind").ok_or_else(|| missing("kind"))?,
-            namespace: text("/metadata/namespace"),
-            name: text("/metadata/name").ok_or_else(|| missing("metadata.name"))?,
-        })
-    }
-}
-
-/// The API group and version; the core group is empty.
-fn group_version(api_version: &str) -> GroupVersion {
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    GroupVersion { group: group.to_owned(), version: version.to_owned() }
-}
-
-/// Which kinds the API serves, asked once a group and version, and again after a miss.
-pub(super) struct Kinds {
-    client: kube::Client,
-    known: HashMap<String, Vec<(ApiResource, ApiCapabilities)>>,
-}
-
-impl Kinds {
-    pub(super) fn new(client: &kube::Client) -> Self {
-        Self { client: client.clone(), known: HashMap::new() }
-    }
-
-    /// The resource behind a kind; nothing when it is not served.
-    pub(super) async fn find(
-        &mut self,
-        api_version: &str,
-        kind: &str,
-    ) -> Result<Option<(ApiResource, ApiCapabilities)>, ApiError> {
-        if let Some(found) = self.look(api_version, kind) {
-            return Ok(Some(found));
-        }
-        let served = super::retry::patiently(|| async {
-            match pinned_group(&self.client, &group_version(api_version)).await {
-                Ok(group) => Ok(group.versioned_resources(group_version(api_version).version.as_str())),
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
-                Err(kube::Error::Discovery(_)) => Ok(Vec::new()),
-                Err(error) => Err(ApiError::from_kube(format!("the kinds of {api_version}"), &error)),
-            }
-        })
-        .await?;
-        self.known.insert(api_version.to_owned(), served);
-        Ok(self.look(api_version, kind))
-    }
-
-    fn look(&self, api_version: &str, kind: &str) -> Option<(ApiResource, ApiCapabilities)> {
-        self.known.get(api_version)?.iter().find(|(resource, _)| resource.kind == kind).cloned()
-    }
-
-    /// The API for an object, with its namespace where the kind has one.
-    pub(super) async fn api(
-        &mut self,
-        object: &ObjectRef,
-        default_namespace: &str,
-    ) -> Result<Option<Api<DynamicObject>>, ApiError> {
-        let Some((resource, capabilities)) = self.find(&object.api_version, &object.kind).await? else {
-            return Ok(None);
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let needed = |pointer: &str| {
+            text(pointer).ok_or_else(|| {
+                let kind = text("/kind").unwrap_or("object");
+                malformed(format!("{kind} without {}", pointer.trim_start_matches('/').replace('/', ".")))
+            })
         };
-        let namespace = object.namespace.as_deref().unwrap_or(default_namespace);
-        Ok(Some(match capabilities.scope {
-            Scope::Cluster => Api::all_with(self.client.clone(), &resource),
-            Scope::Namespaced => Api::namespaced_with(self.client.clone(), namespace, &resource),
-        }))
+        Ok(Self::new(needed("/apiVersion")?, needed("/kind")?, text("/metadata/namespace"), needed("/metadata/name")?))
+    }
+
+    /// The API group, empty for the core group.
+    pub fn group(&self) -> &str {
+        group(&self.api_version)
     }
 }
 
-pub(super) fn to_value(object: &DynamicObject) -> Value {
-    // Everything in it came out of JSON.
-    serde_json::to_value(object).unwrap_or_default()
+pub(super) fn group(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
-/// An object as the API has it; nothing when it, or its kind, is not there.
+/// The object as the API has it; nothing when there is none, or no such kind.
 ///
 /// # Errors
 ///
-/// When the API does not answer.
+/// When the API does not answer, or refuses.
 pub async fn get(client: &kube::Client, object: &ObjectRef) -> Result<Option<Value>, ApiError> {
-    let Some(api) = Kinds::new(client).api(object, "default").await? else { return Ok(None) };
-    super::retry::patiently(|| async {
-        let found = api.get_opt(&object.name).await;
-        found.map_err(|error| ApiError::from_kube(object.to_string(), &error))
-    })
-    .await
-    .map(|found| found.as_ref().map(to_value))
+    let kinds = Kinds::new(client.clone());
+    let Some(served) = kinds.find(&object.api_version, &object.kind).await? else { return Ok(None) };
+    read(&served.api(client, object.namespace.as_deref()), object).await
 }
 
-/// Every object of a kind; none when the kind is not served.
+pub(super) async fn read(api: &Api<DynamicObject>, object: &ObjectRef) -> Result<Option<Value>, ApiError> {
+    let found = patiently(|| api.get_opt(&object.name)).await.map_err(|error| error.at(object))?;
+    found.map(|found| value(&found)).transpose()
+}
+
+/// Every object of a kind, of one namespace or of all; none when the kind is not served.
 ///
 /// # Errors
 ///
-/// When the API does not answer.
+/// When the API does not answer, or refuses.
 pub async fn list(
     client: &kube::Client,
     api_version: &str,
     kind: &str,
     namespace: Option<&str>,
 ) -> Result<Vec<Value>, ApiError> {
-    let Some((resource, _)) = Kinds::new(client).find(api_version, kind).await? else { return Ok(Vec::new()) };
-    let api: Api<DynamicObject> = match namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
-    };
-    let found = super::retry::patiently(|| async {
-        let found = api.list(&ListParams::default()).await;
-        found.map_err(|error| ApiError::from_kube(format!("the list of {kind}"), &error))
-    })
-    .await?;
-    let named = |mut object: DynamicObject| {
-        // Items of a list do not carry their own type.
-        object
-            .types
-            .get_or_insert_with(|| kube::core::TypeMeta { api_version: api_version.to_owned(), kind: kind.to_owned() });
-        to_value(&object)
-    };
-    Ok(found.items.into_iter().map(named).collect())
-}
-
-/// Deletes an object; one that is gone already is no failure.
-///
-/// # Errors
-///
-/// When the API refuses or does not answer.
-pub async fn delete(client: &kube::Client, object: &ObjectRef) -> Result<(), ApiError> {
-    let Some(api) = Kinds::new(client).api(object, "default").await? else { return Ok(()) };
-    super::retry::patiently(|| async {
-        match api.delete(&object.name, &DeleteParams::default()).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(ApiError::from_kube(object.to_string(), &error)),
+    let Some(served) = Kinds::new(client.clone()).find(api_version, kind).await? else { return Ok(vec![]) };
+    let api = served.api(client, namespace);
+    let params = ListParams::default();
+    match patiently(|| api.list(&params)).await {
+        Ok(found) => {
+            let typed = found.items.into_iter().map(|mut object| {
+                // The API leaves the type out of the items of a list.
+                object.types.get_or_insert_with(|| served.type_meta());
+                value(&object)
+            });
+            typed.collect()
         }
-    })
-    .await
+        Err(error) if error.is_not_found() => Ok(vec![]),
+        Err(error) => Err(error),
+    }
 }
 
-/// Secrets by their labels, such as the records that Helm keeps of a release.
+/// Deletes an object with what depends on it, without waiting for its end. One that is not there is fine.
 ///
 /// # Errors
 ///
-/// When the API does not answer.
-pub async fn secrets(
-    client: &kube::Client,
-    namespace: &str,
-    labels: &str,
-) -> Result<Vec<k8s_openapi::api::core::v1::Secret>, ApiError> {
-    let api: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(client.clone(), namespace);
-    super::retry::patiently(|| async {
-        let found = api.list(&ListParams::default().labels(labels)).await;
-        found.map_err(|error| ApiError::from_kube(format!("Secrets in {namespace}"), &error))
-    })
-    .await
-    .map(|found| found.items)
+/// When the API does not answer, or refuses.
+pub async fn delete(client: &kube::Client, object: &ObjectRef) -> Result<(), ApiError> {
+    let Some(served) = Kinds::new(client.clone()).find(&object.api_version, &object.kind).await? else {
+        return Ok(());
+    };
+    let api = served.api(client, object.namespace.as_deref());
+    let params = DeleteParams::background();
+    match patiently(|| api.delete(&object.name, &params)).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error.at(object)),
+    }
+}
+
+/// The Secrets of a namespace whose labels match `labels`, such as `owner=helm,name=cilium`.
+///
+/// # Errors
+///
+/// When the API does not answer, or refuses.
+pub async fn secrets(client: &kube::Client, namespace: &str, labels: &str) -> Result<Vec<Secret>, ApiError> {
+    let api = Api::<Secret>::namespaced(client.clone(), namespace);
+    let params = ListParams::default().labels(labels);
+    patiently(|| api.list(&params)).await.map(|list| list.items)
+}
+
+/// An object as plain data.
+pub(super) fn value(object: &DynamicObject) -> Result<Value, ApiError> {
+    serde_json::to_value(object).map_err(malformed)
+}
+
+/// Plain data as an object to be sent.
+pub(super) fn dynamic(object: &Value) -> Result<DynamicObject, ApiError> {
+    serde_json::from_value(object.clone()).map_err(malformed)
+}
+
+pub(super) fn not_served(api_version: &str, kind: &str) -> ApiError {
+    ApiError::new(ApiErrorKind::NotServed { api_version: api_version.to_owned(), kind: kind.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_reference_reads_as_kind_namespace_and_name() {
+        let object = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "cilium", "namespace": "kube-system"}});
+        let reference = ObjectRef::of(&object).unwrap();
+        assert_eq!(reference.to_string(), "DaemonSet kube-system/cilium");
+        assert_eq!(reference.group(), "apps");
+        assert_eq!(ObjectRef::new("v1", "Namespace", None, "flux-system").to_string(), "Namespace flux-system");
+    }
+
+    #[test]
+    fn a_manifest_without_a_name_is_told_so() {
+        let error = ObjectRef::of(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {}})).unwrap_err();
+        assert_eq!(error.to_string(), "this is no Kubernetes object: Secret without metadata.name");
+        assert!(!error.is_retryable());
+    }
 }

@@ -1,103 +1,182 @@
-//! Watches of any kinds, kept up over API flaps, seen as one picture that changes.
+//! Watches that outlive an API server's absence, and what they have seen so far.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use futures::stream::{BoxStream, SelectAll, StreamExt};
-use kube::api::{Api, DynamicObject};
-use kube::core::{ApiResource, TypeMeta};
-use kube::runtime::{WatchStreamExt, watcher};
-use serde_json::Value;
+use futures::{Stream, StreamExt, TryStreamExt};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::watcher::{self, Event, ExponentialBackoff};
+use kube::runtime::{WatchStreamExt, watcher as start};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 
-use super::error::chain;
-use super::objects::to_value;
+use super::error::{ApiError, ApiErrorKind, backoff};
 
-type Change = (usize, Result<watcher::Event<DynamicObject>, watcher::Error>);
+/// What the tellers of a gate are: they take one line at a time.
+pub(super) type Tell<'t> = dyn Fn(&str) + Send + Sync + 't;
 
-/// Several watches and what they have shown so far.
-pub(super) struct Watches {
-    streams: SelectAll<BoxStream<'static, Change>>,
-    views: Vec<View>,
-}
-
-/// One kind's objects by namespace and name.
-struct View {
-    types: TypeMeta,
-    objects: HashMap<(Option<String>, String), Value>,
-    complete: bool,
-}
-
-impl Watches {
-    pub(super) fn new() -> Self {
-        Self { streams: SelectAll::new(), views: Vec::new() }
-    }
-
-    /// Adds a watch and says under which number its objects are found.
-    pub(super) fn add(
-        &mut self,
-        client: &kube::Client,
-        resource: &ApiResource,
-        namespace: Option<&str>,
-        name: Option<&str>,
-    ) -> usize {
-        let api: Api<DynamicObject> = match namespace {
-            Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
-            None => Api::all_with(client.clone(), resource),
-        };
-        let config = name.map_or_else(watcher::Config::default, |name| {
-            watcher::Config::default().fields(&format!("metadata.name={name}"))
-        });
-        let index = self.views.len();
-        self.streams.push(watcher(api, config).default_backoff().map(move |event| (index, event)).boxed());
-        let types = TypeMeta { api_version: resource.api_version.clone(), kind: resource.kind.clone() };
-        self.views.push(View { types, objects: HashMap::new(), complete: false });
-        index
-    }
-
-    /// Waits for the picture to change. A watch that broke is being taken up again; the reason is returned to be told.
-    pub(super) async fn changed(&mut self) -> Result<(), String> {
-        let Some((index, event)) = self.streams.next().await else {
-            // Every watch renews itself, so the stream has no end.
-            return std::future::pending().await;
-        };
-        let Some(view) = self.views.get_mut(index) else { return Ok(()) };
-        match event {
-            Ok(watcher::Event::Init) => {
-                view.objects.clear();
-                view.complete = false;
+impl From<watcher::Error> for ApiError {
+    fn from(error: watcher::Error) -> Self {
+        match error {
+            watcher::Error::InitialListFailed(error)
+            | watcher::Error::WatchStartFailed(error)
+            | watcher::Error::WatchFailed(error) => error.into(),
+            // The watcher lists anew when its version has become too old.
+            watcher::Error::WatchError(status) if status.code == 410 => {
+                Self::new(ApiErrorKind::Busy { message: status.message.clone(), retry_after: None })
             }
-            Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => view.keep(object),
-            Ok(watcher::Event::InitDone) => view.complete = true,
-            Ok(watcher::Event::Delete(object)) => {
-                view.objects.remove(&key(&object));
-            }
-            Err(error) => return Err(chain(&error)),
+            watcher::Error::WatchError(status) => kube::Error::Api(status).into(),
+            watcher::Error::NoResourceVersion => super::error::malformed("its kind cannot be watched"),
         }
-        Ok(())
-    }
-
-    /// Whether every watch has listed its objects once.
-    pub(super) fn complete(&self) -> bool {
-        self.views.iter().all(|view| view.complete)
-    }
-
-    pub(super) fn get(&self, watch: usize, namespace: Option<&str>, name: &str) -> Option<&Value> {
-        let key = (namespace.map(str::to_owned), name.to_owned());
-        self.views.get(watch)?.objects.get(&key)
-    }
-
-    pub(super) fn all(&self, watch: usize) -> impl Iterator<Item = &Value> {
-        self.views.get(watch).into_iter().flat_map(|view| view.objects.values())
     }
 }
 
-impl View {
-    fn keep(&mut self, mut object: DynamicObject) {
-        // Items of a list do not carry their own type.
-        object.types.get_or_insert_with(|| self.types.clone());
-        self.objects.insert(key(&object), to_value(&object));
+/// Watches until it is dropped. After an error it goes on, quickly at first, then every second.
+pub(super) fn watch<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = Result<Event<K>, ApiError>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    start(api, config).backoff(ExponentialBackoff::from(backoff().without_max_times())).map_err(ApiError::from)
+}
+
+/// A namespace, when there is one, and a name.
+pub(super) type Key = (Option<String>, String);
+
+/// What a watch has seen of each object, reduced to what matters.
+#[derive(Debug)]
+pub(super) struct Mirror<T> {
+    current: BTreeMap<Key, T>,
+    /// Filled while the watch starts anew.
+    incoming: Option<BTreeMap<Key, T>>,
+    synced: bool,
+}
+
+impl<T> Default for Mirror<T> {
+    fn default() -> Self {
+        Self { current: BTreeMap::new(), incoming: None, synced: false }
     }
 }
 
-fn key(object: &DynamicObject) -> (Option<String>, String) {
-    (object.metadata.namespace.clone(), object.metadata.name.clone().unwrap_or_default())
+impl<T> Mirror<T> {
+    /// Takes in an event.
+    pub(super) fn take<K: Resource>(&mut self, event: Event<K>, reduce: impl Fn(K) -> T) {
+        let key = |object: &K| (object.namespace(), object.name_any());
+        match event {
+            Event::Init => self.incoming = Some(BTreeMap::new()),
+            Event::InitApply(object) => {
+                let key = key(&object);
+                self.incoming.get_or_insert_default().insert(key, reduce(object));
+            }
+            Event::InitDone => {
+                self.current = self.incoming.take().unwrap_or_default();
+                self.synced = true;
+            }
+            Event::Apply(object) => {
+                self.current.insert(key(&object), reduce(object));
+            }
+            Event::Delete(object) => {
+                self.current.remove(&key(&object));
+            }
+        }
+    }
+
+    /// Everything there is; nothing while the watch does not know yet.
+    pub(super) fn all(&self) -> Option<&BTreeMap<Key, T>> {
+        (self.synced && self.incoming.is_none()).then_some(&self.current)
+    }
+}
+
+/// Says a line only when it is another one than before.
+pub(super) struct Teller<'t> {
+    tell: &'t Tell<'t>,
+    last: String,
+}
+
+impl<'t> Teller<'t> {
+    pub(super) fn new(tell: &'t Tell<'t>) -> Self {
+        Self { tell, last: String::new() }
+    }
+
+    pub(super) fn say(&mut self, line: String) {
+        if line != self.last {
+            (self.tell)(&line);
+            self.last = line;
+        }
+    }
+}
+
+/// Watches until `decide` has an answer.
+pub(super) async fn until<K, T, R, E>(
+    api: Api<K>,
+    config: watcher::Config,
+    reduce: impl Fn(K) -> T,
+    teller: &mut Teller<'_>,
+    mut decide: impl FnMut(&BTreeMap<Key, T>, &mut Teller<'_>) -> Option<Result<R, E>>,
+) -> Result<R, E>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+    E: From<ApiError>,
+{
+    let mut mirror = Mirror::default();
+    let mut events = std::pin::pin!(watch(api, config));
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => mirror.take(event, &reduce),
+            Err(error) if error.is_retryable() => teller.say(error.to_string()),
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(decided) = mirror.all().and_then(|seen| decide(seen, teller)) {
+            return decided;
+        }
+    }
+    Err(ApiError::new(ApiErrorKind::Unreachable("the watch ended".to_owned())).into())
+}
+
+/// Selects one object by name.
+pub(super) fn only(name: &str) -> watcher::Config {
+    watcher::Config::default().fields(&format!("metadata.name={name}"))
+}
+
+/// A namespaced, typed API.
+pub(super) fn namespaced<K>(client: &kube::Client, namespace: &str) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    Api::namespaced(client.clone(), namespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+
+    fn named(name: &str) -> ConfigMap {
+        let mut object = ConfigMap::default();
+        object.metadata.name = Some(name.to_owned());
+        object
+    }
+
+    fn names(mirror: &Mirror<()>) -> Option<Vec<&str>> {
+        mirror.all().map(|all| all.keys().map(|(_, name)| name.as_str()).collect())
+    }
+
+    #[test]
+    fn nothing_is_known_while_a_watch_starts_anew_and_what_vanished_meanwhile_is_gone() {
+        let mut mirror = Mirror::default();
+        let drop_all = |_| ();
+        mirror.take(Event::Init, drop_all);
+        mirror.take(Event::InitApply(named("a")), drop_all);
+        assert_eq!(names(&mirror), None);
+        mirror.take(Event::InitDone, drop_all);
+        mirror.take(Event::Apply(named("b")), drop_all);
+        assert_eq!(names(&mirror), Some(vec!["a", "b"]));
+        mirror.take(Event::Init, drop_all);
+        mirror.take(Event::InitApply(named("b")), drop_all);
+        assert_eq!(names(&mirror), None);
+        mirror.take(Event::InitDone, drop_all);
+        assert_eq!(names(&mirror), Some(vec!["b"]));
+        mirror.take(Event::Delete(named("b")), drop_all);
+        assert_eq!(names(&mirror), Some(vec![]));
+    }
 }

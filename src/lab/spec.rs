@@ -1,12 +1,14 @@
 //! What a lab is made from, and what it says of itself.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::dial::AddressMap;
+
+const REGISTRY_PORT: u16 = 5000;
 
 /// A machine that is to be simulated. What it becomes is decided by the config that it is given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +33,16 @@ pub struct ReleaseSpec {
     pub crds_only: bool,
 }
 
+/// Where a rehearsal's charts come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ChartsFrom {
+    /// Small charts of our own with the originals' names and shapes.
+    #[default]
+    StandIns,
+    /// The originals, pulled before the rehearsal is sealed; a stand-in where that fails.
+    Real,
+}
+
 /// The world to simulate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
@@ -44,12 +56,19 @@ pub struct Spec {
     pub talos_version: String,
     /// Private; everything that the lab writes lies in it.
     pub folder: PathBuf,
+    pub charts: ChartsFrom,
 }
 
 impl Spec {
     /// Each declared address with its first octet replaced by 127.
     pub fn address_map(&self) -> AddressMap {
         AddressMap::loopback(self.nodes.iter().map(|node| node.address).chain(self.vip))
+    }
+
+    /// Where charts are served: at the API's own address, or at the first machine's; nothing without machines.
+    pub(super) fn registry_address(&self) -> Option<SocketAddr> {
+        let declared = self.vip.or_else(|| Some(self.nodes.first()?.address))?;
+        Some(SocketAddr::new(self.address_map().dialled(declared), REGISTRY_PORT))
     }
 }
 

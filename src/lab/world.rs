@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use super::control_plane::{ControlPlane, Programs};
 use super::node::{Node, World, resources};
 use super::record::{CriticalPath, Record, Recorder};
+use super::registry::Registry;
 use super::scenario::Scenario;
 use super::spec::{LabFile, Spec};
 use crate::tools::{self, Tool, Toolbox};
@@ -19,6 +20,8 @@ pub enum LabError {
     Tool(#[from] tools::Error),
     #[error("the lab's folder {folder} cannot be used: {source}")]
     Folder { folder: String, source: std::io::Error },
+    #[error("the lab has no charts to serve: {0}")]
+    Charts(String),
 }
 
 /// A machine as `lab status` shows it.
@@ -46,6 +49,7 @@ pub struct Status {
 pub struct Lab {
     inner: Arc<Inner>,
     tasks: JoinSet<()>,
+    registry: Option<Registry>,
 }
 
 #[derive(Debug)]
@@ -73,7 +77,7 @@ impl Lab {
         let operators = super::cluster::Tools {
             helm: helm.path,
             helm_version: helm.version,
-            registry: None,
+            registry: spec.registry_address(),
             folder: spec.folder.clone(),
         };
         let folder_error = |source| LabError::Folder { folder: spec.folder.display().to_string(), source };
@@ -92,26 +96,18 @@ impl Lab {
         let mut tasks = JoinSet::new();
         tasks.spawn(super::cluster::run(world, nodes.clone(), spec.releases.clone().into(), operators));
         tasks.spawn(super::socket::serve(inner.clone()).map_err(folder_error)?);
-        for node in nodes {
-            let mut open = node.state.subscribe();
-            tasks.spawn(async move {
-                if let Err(reason) = Box::pin(node.live()).await {
-                    tracing::error!(%reason, "a machine stopped");
-                }
-            });
-            // The machine holds the sender; when it fails instead, its log says why.
-            let _ =
-                tokio::time::timeout(std::time::Duration::from_secs(5), open.wait_for(|state| state.port_open)).await;
-        }
+        let registry = registry(&spec, toolbox, tell);
+        let (registry, ()) = tokio::join!(registry, machines(&mut tasks, nodes));
+        let registry = registry?;
         let file = LabFile {
             cluster: spec.cluster.clone(),
             pid: std::process::id(),
             addresses: spec.address_map(),
-            mirrors: std::collections::BTreeMap::new(),
-            stand_ins: Vec::new(),
+            mirrors: spec.registry_address().map(|address| ("*".to_owned(), address.to_string())).into_iter().collect(),
+            stand_ins: registry.as_ref().map(|registry| registry.stand_ins.clone()).unwrap_or_default(),
         };
         file.write(&spec.folder).map_err(folder_error)?;
-        Ok(Self { inner, tasks })
+        Ok(Self { inner, tasks, registry })
     }
 
     pub fn status(&self) -> Status {
@@ -126,6 +122,9 @@ impl Lab {
     pub async fn shut_down(mut self) {
         self.tasks.shutdown().await;
         self.inner.control_plane.shut_down().await;
+        if let Some(registry) = self.registry {
+            registry.shut_down().await;
+        }
     }
 }
 
@@ -158,6 +157,35 @@ impl Inner {
             record,
         }
     }
+}
+
+/// Starts every machine and waits until its port is open.
+async fn machines(tasks: &mut JoinSet<()>, nodes: Vec<Arc<Node>>) {
+    for node in nodes {
+        let mut open = node.state.subscribe();
+        tasks.spawn(async move {
+            if let Err(reason) = Box::pin(node.live()).await {
+                tracing::error!(%reason, "a machine stopped");
+            }
+        });
+        // The machine holds the sender; when it fails instead, its log says why.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(5), open.wait_for(|state| state.port_open)).await;
+    }
+}
+
+async fn registry(
+    spec: &Spec,
+    toolbox: &Toolbox,
+    tell: &(dyn Fn(&str) + Send + Sync),
+) -> Result<Option<Registry>, LabError> {
+    let Some(address) = spec.registry_address() else { return Ok(None) };
+    let crane = toolbox.provide(Tool::Crane, tell).await?.path;
+    let helm = toolbox.provide(Tool::Helm, tell).await?.path;
+    let folder = spec.folder.join("registry");
+    Registry::start(&crane, &helm, address, &folder, &spec.releases, spec.charts)
+        .await
+        .map(Some)
+        .map_err(LabError::Charts)
 }
 
 async fn programs(toolbox: &Toolbox, tell: &(dyn Fn(&str) + Send + Sync)) -> Result<Programs, tools::Error> {

@@ -10,7 +10,7 @@ use super::objects::{api_error, gate_error};
 use super::site::Site;
 use crate::engine::{Observation, Step, StepContext, StepError};
 use crate::helm::helmfile::ReleaseId;
-use crate::kubernetes::{self, ApiError, ObjectRef, Readiness};
+use crate::kubernetes::{self, ObjectRef, Readiness};
 
 const HELM_RELEASE: (&str, &str) = ("helm.toolkit.fluxcd.io/v2", "HelmRelease");
 const KUSTOMIZATION: (&str, &str) = ("kustomize.toolkit.fluxcd.io/v1", "Kustomization");
@@ -68,7 +68,7 @@ impl NodesReady {
 impl Step for NodesReady {
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
         let found = kubernetes::nodes(&self.0.kubernetes().await?).await;
-        let found = found.map_err(|error| StepError::retryable("the nodes cannot be listed").because(error))?;
+        let found = found.map_err(|error| api_error(&error))?;
         let ready = |name: &String| found.get(name).is_some_and(|node| node.ready);
         let missing: Vec<String> = self.0.hostnames().into_iter().filter(|name| !ready(name)).collect();
         Ok(if missing.is_empty() {
@@ -120,7 +120,8 @@ impl Step for FluxReady {
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.site.kubernetes().await?;
-        kubernetes::wait_object(&client, &self.object, cx.teller()).await.map_err(|error| {
+        let ready = kubernetes::wait_condition(&client, &self.object, "Ready", cx.teller()).await;
+        ready.map(|_| ()).map_err(|error| {
             gate_error(&error)
                 .at(self.object.to_string())
                 .next("look at `kubectl -n flux-system get gitrepositories,kustomizations`; F02 tells of deploy keys")
@@ -191,16 +192,13 @@ impl Step for Adopted {
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.site.kubernetes().await?;
-        let adopted = |objects: Vec<&Value>| {
-            let found: Vec<HelmRelease> = objects.into_iter().cloned().map(HelmRelease).collect();
+        let missing = |objects: &[Value]| {
+            let found: Vec<HelmRelease> = objects.iter().cloned().map(HelmRelease).collect();
             let missing = self.missing(&found);
-            if !missing.is_empty() {
-                cx.tell(&missing.join("; "));
-            }
-            Ok::<bool, ApiError>(missing.is_empty())
+            (!missing.is_empty()).then(|| missing.join("; "))
         };
-        let waited = kubernetes::wait_kind(&client, HELM_RELEASE.0, HELM_RELEASE.1, None, cx.teller(), adopted);
-        waited.await.map_err(|error| {
+        let adopted = kubernetes::wait_all(&client, HELM_RELEASE.0, HELM_RELEASE.1, cx.teller(), missing).await;
+        adopted.map_err(|error| {
             api_error(&error).next("look at `flux get helmreleases -A`; then run again with --resume").code("F05")
         })?;
         let others = self.others(&client, &helm_releases(&client).await?).await?;

@@ -79,7 +79,7 @@ impl Nodes {
 impl Step for Nodes {
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
         let found = kubernetes::nodes(&self.0.kubernetes().await?).await;
-        let found = found.map_err(|error| StepError::retryable("the nodes cannot be listed").because(error))?;
+        let found = found.map_err(|error| super::objects::api_error(&error))?;
         let missing: Vec<String> = self.0.hostnames().into_iter().filter(|name| !found.contains_key(name)).collect();
         Ok(if missing.is_empty() {
             Observation::Holds("all are registered".to_owned())
@@ -95,6 +95,6 @@ impl Step for Nodes {
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
         kubernetes::wait_registered(&self.0.kubernetes().await?, &self.0.hostnames(), cx.teller())
             .await
-            .map_err(|error| StepError::retryable("the watch on nodes broke").because(error))
+            .map_err(|error| super::objects::gate_error(&error).code("K03"))
     }
 }

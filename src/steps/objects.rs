@@ -6,59 +6,69 @@ use serde_json::Value;
 
 use super::site::Site;
 use crate::engine::{ErrorClass, Observation, StepContext, StepError};
-use crate::kubernetes::{self, ApiError, ApplyOptions, GateError};
+use crate::kubernetes::{self, ApiError, ApiErrorKind, ApplyOptions, GateError};
 
 /// The field manager of what we apply in our own name.
 pub(super) const MANAGER: &str = "k8s-bootstrap";
 
-/// Whether the world already holds everything that these objects say.
+/// Whether the world already holds everything that these objects say. What Flux owns is Flux's to judge (F01).
 pub(super) async fn observe_objects(site: &Arc<Site>, objects: &[Value]) -> Result<Observation, StepError> {
+    observe_objects_in(site, "default", objects).await
+}
+
+/// The same for objects that may name no namespace.
+pub(super) async fn observe_objects_in(
+    site: &Arc<Site>,
+    namespace: &str,
+    objects: &[Value],
+) -> Result<Observation, StepError> {
     let client = site.kubernetes().await?;
-    let differences = kubernetes::differences(&client, objects).await.map_err(|error| api_error(&error))?;
+    let mut differences =
+        kubernetes::differences(&client, objects, namespace).await.map_err(|error| api_error(&error))?;
+    differences.retain(|(_, deviation)| deviation.is_ours_to_apply());
     Ok(match differences.first() {
         None => Observation::Holds(format!("{} objects are as they should be", objects.len())),
-        Some((object, difference)) => {
+        Some((object, deviation)) => {
             let others = differences.len() - 1;
             let more = if others == 0 { String::new() } else { format!(", and {others} more") };
-            Observation::Missing(format!("{object}: {difference}{more}"))
+            Observation::Missing(format!("{object} {deviation}{more}"))
         }
     })
 }
 
 /// Applies objects in our own name; what we wrote before is ours to overwrite.
 pub(super) async fn apply_objects(site: &Arc<Site>, objects: &[Value], cx: &StepContext) -> Result<(), StepError> {
-    let options = ApplyOptions { field_manager: MANAGER.to_owned(), force: true, default_namespace: None };
-    apply_as(site, &options, objects, cx).await
+    apply_as(site, ApplyOptions { force: true, ..ApplyOptions::new(MANAGER) }, objects, cx).await
 }
 
 pub(super) async fn apply_as(
     site: &Arc<Site>,
-    options: &ApplyOptions,
+    options: ApplyOptions<'_>,
     objects: &[Value],
     cx: &StepContext,
 ) -> Result<(), StepError> {
     let client = site.kubernetes().await?;
-    kubernetes::apply(&client, options, objects, cx.teller()).await.map(|_| ()).map_err(|error| gate_error(&error))
+    kubernetes::apply(&client, &options, objects, cx.teller()).await.map(|_| ()).map_err(|error| api_error(&error))
 }
 
 /// A failed request as a step's error.
 pub(super) fn api_error(error: &ApiError) -> StepError {
-    coded(error.is_retryable(), error, error.code(), "the Kubernetes API did not take this")
+    let class = if error.is_retryable() { ErrorClass::Retryable } else { ErrorClass::WrongWorld };
+    let mut base = StepError::new(class, "the Kubernetes API did not take this").because(error);
+    base.retry_after = error.retry_after();
+    match &error.kind {
+        ApiErrorKind::Unreachable(_) | ApiErrorKind::Busy { .. } => base.code("K07"),
+        ApiErrorKind::WebhookUnreachable { .. } => base.code("H05"),
+        ApiErrorKind::Conflict { .. } => base.code("H06"),
+        ApiErrorKind::NotServed { .. } => base.code("H03"),
+        _ => base,
+    }
 }
 
 /// A gate that was not passed as a step's error.
 pub(super) fn gate_error(error: &GateError) -> StepError {
     match error {
         GateError::Api(error) => api_error(error),
-        GateError::Failed { .. } => coded(false, error, None, "what was installed does not become ready"),
-    }
-}
-
-fn coded(retryable: bool, error: &dyn std::fmt::Display, code: Option<&str>, what: &str) -> StepError {
-    let class = if retryable { ErrorClass::Retryable } else { ErrorClass::WrongWorld };
-    let base = StepError::new(class, what).because(error);
-    match code {
-        Some(code) => base.code(code),
-        None => base,
+        GateError::Failed { .. } => StepError::wrong_world("what was installed does not become ready").because(error),
     }
 }

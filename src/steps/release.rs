@@ -199,7 +199,7 @@ impl Step for Installed {
         for probe in webhook::probes(&prepared.objects, &self.release.id.namespace) {
             kubernetes::wait_admitted(&client, &probe, cx.teller())
                 .await
-                .map_err(|error| gate_error(&error).code("H05"))?;
+                .map_err(|error| api_error(&error).code("H05"))?;
         }
         Ok(())
     }

@@ -253,6 +253,10 @@ pub(super) fn helm_error(error: &HelmError, release: &Release) -> StepError {
         Helm::TooOld | Helm::Chart | Helm::Other => None,
     };
     let base = StepError::new(class, format!("release {}", release.id)).at(release.at.to_string()).because(error);
+    let base = match error.hint() {
+        Some(hint) => base.next(hint),
+        None => base,
+    };
     match code {
         Some(code) => base.code(code),
         None => base,

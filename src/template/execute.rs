@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::functions::{self, Call, Failure, Functions};
 use super::parse::{self, Tree};
 use super::{Source, value};
-use crate::yaml::Diagnostic;
+use crate::yaml::{Diagnostic, near};
 
 /// Levels of `tpl`, `include`, `template` and blocks within each other.
 const MAX_DEPTH: usize = 64;
@@ -36,7 +36,7 @@ pub(super) fn include(
 ) -> Result<String, Diagnostic> {
     let mut executor = Executor::new(source, tree, functions, data, depth);
     let Some(body) = tree.defines.get(name) else {
-        let near = value::near(name, tree.defines.keys().map(String::as_str));
+        let near = near(name, tree.defines.keys().map(String::as_str));
         let failure = Failure::new(format!("no template `{name}` is defined here"));
         return Err(failure.did_you_mean(near).at(source.at(0)));
     };
@@ -134,10 +134,8 @@ impl<'e> Executor<'e> {
         self.enter(branch.pos)?;
         let over = self.commands(&branch.pipe, dot)?;
         let items = self.items(branch, over)?;
-        if items.is_empty() {
-            if let Some(body) = &branch.else_body {
-                self.list(body, dot)?;
-            }
+        if let (true, Some(body)) = (items.is_empty(), &branch.else_body) {
+            self.list(body, dot)?;
         }
         for (key, item) in items {
             self.turns += 1;
@@ -218,7 +216,7 @@ impl<'e> Executor<'e> {
     }
 
     fn undeclared(&self, pos: Pos, name: &str) -> Diagnostic {
-        let near = value::near(name, self.variables.iter().map(|(name, _)| name.as_str()));
+        let near = near(name, self.variables.iter().map(|(name, _)| name.as_str()));
         self.fail(pos, Failure::new(format!("the variable `{name}` is not declared")).did_you_mean(near))
     }
 
@@ -355,5 +353,5 @@ fn missing(path: &str, field: &str, parent: &str, map: &Map<String, Value>) -> F
         keys if keys.len() > 8 => format!("which has {} and {} more", keys[..8].join(", "), keys.len() - 8),
         keys => format!("which has {}", keys.join(", ")),
     };
-    Failure::new(format!("`{path}`: there is no `{field}` in {parent}, {has}")).did_you_mean(value::near(field, keys))
+    Failure::new(format!("`{path}`: there is no `{field}` in {parent}, {has}")).did_you_mean(near(field, keys))
 }

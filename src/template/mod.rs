@@ -13,7 +13,7 @@ mod yq;
 
 use serde_json::Value;
 
-pub use functions::Functions;
+pub use functions::{Functions, clean};
 
 use crate::yaml::{Diagnostic, Location, Origin, Position};
 

@@ -77,10 +77,3 @@ pub(super) fn order(left: &Value, right: &Value) -> Option<Ordering> {
         _ => None,
     }
 }
-
-/// The one of `names` that `written` probably means.
-pub(super) fn near<'n>(written: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    let ratio = |name: &str| similar::TextDiff::from_chars(name, written).ratio();
-    let best = names.into_iter().max_by(|a, b| ratio(a).total_cmp(&ratio(b)))?;
-    (best.eq_ignore_ascii_case(written) || ratio(best) > 0.7).then_some(best)
-}

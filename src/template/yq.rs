@@ -108,9 +108,6 @@ fn print(value: &Value) -> Result<String, Diagnostic> {
     match value {
         Value::Null => Ok("null\n".to_owned()),
         Value::String(text) => Ok(format!("{text}\n")),
-        other => {
-            let text = yaml::to_string(other).map_err(|error| Diagnostic::general(error.to_string()))?;
-            Ok(format!("{}\n", text.trim_end()))
-        }
+        other => yaml::to_string(other).map_err(|error| Diagnostic::general(error.to_string())),
     }
 }

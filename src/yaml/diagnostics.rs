@@ -79,11 +79,27 @@ impl Diagnostic {
         Self { location: None, message: message.into(), hint: None }
     }
 
+    /// Hints at what was probably meant, when something is near.
+    #[must_use]
+    pub fn did_you_mean(self, near: Option<&str>) -> Self {
+        match near {
+            Some(near) => self.with_hint(format!("did you mean `{near}`?")),
+            None => self,
+        }
+    }
+
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
+}
+
+/// The one of `names` that `written` probably means.
+pub fn near<'n>(written: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    let ratio = |name: &str| similar::TextDiff::from_chars(name, written).ratio();
+    let best = names.into_iter().max_by(|a, b| ratio(a).total_cmp(&ratio(b)))?;
+    (best.eq_ignore_ascii_case(written) || ratio(best) > 0.7).then_some(best)
 }
 
 /// Every finding of a reading, in the order found.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Diagnostic, Diagnostics, Location, Mapping, Node, Origin, Position, Value};
+use super::{Diagnostic, Diagnostics, Location, Mapping, Node, Origin, Position, Value, near};
 
 /// A mapping being read. Every accessor marks its key as known; [`Fields::finish`] reports the rest.
 ///
@@ -35,6 +35,12 @@ impl<'n> Fields<'n> {
     /// Where the mapping begins.
     pub fn location(&self) -> Location {
         self.origin.at(self.at)
+    }
+
+    /// Where `key` stands, when it does.
+    pub fn key_location(&self, key: &str) -> Option<Location> {
+        let entry = self.mapping?.iter().find(|entry| entry.key == key)?;
+        Some(self.origin.at(entry.key_at))
     }
 
     /// The value of `key`; an explicit null counts as absent.
@@ -114,14 +120,9 @@ impl<'n> Fields<'n> {
     pub fn finish(self, found: &mut Diagnostics) {
         let Some(mapping) = self.mapping else { return };
         for entry in mapping.iter().filter(|entry| !self.known.contains(entry.key.as_str())) {
-            let mut diagnostic = Diagnostic::at(
-                self.origin.at(entry.key_at),
-                format!("{} has a key `{}`, which is not known", self.what, entry.key),
-            );
-            if let Some(near) = self.known.iter().find(|known| alike(known, &entry.key)) {
-                diagnostic = diagnostic.with_hint(format!("did you mean `{near}`?"));
-            }
-            found.push(diagnostic);
+            let message = format!("{} has a key `{}`, which is not known", self.what, entry.key);
+            let near = near(&entry.key, self.known.iter().copied());
+            found.push(Diagnostic::at(self.origin.at(entry.key_at), message).did_you_mean(near));
         }
     }
 
@@ -130,8 +131,4 @@ impl<'n> Fields<'n> {
             .error(self.origin.at(node.at), format!("`{key}` of {} must be {want}, this is {}", self.what, got.kind()));
         None
     }
-}
-
-fn alike(known: &str, written: &str) -> bool {
-    known.eq_ignore_ascii_case(written) || similar::TextDiff::from_chars(known, written).ratio() > 0.8
 }

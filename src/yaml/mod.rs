@@ -11,7 +11,7 @@ mod load;
 mod node;
 mod scalar;
 
-pub use diagnostics::{Diagnostic, Diagnostics, Location, Origin};
+pub use diagnostics::{Diagnostic, Diagnostics, Location, Origin, near};
 pub use fields::Fields;
 pub use load::{LIMITS, Limits, parse, parse_as, parse_one};
 pub use node::{Entry, Mapping, Node, Position, Value};

@@ -74,6 +74,7 @@ fn a_key_that_nobody_asked_for_is_named_with_the_likely_one() {
     talconfig.yaml:2:1: the talconfig has a key `clustername2`, which is not known
       hint: did you mean `clusterName`?
     talconfig.yaml:3:1: the talconfig has a key `nodez`, which is not known
+      hint: did you mean `nodes`?
     ");
 }
 

@@ -23,7 +23,7 @@ impl TestEnvironment {
     /// A copy of the reference inputs whose addresses lie in `network` (such as `10.61.1`), so that labs of several
     /// tests run side by side.
     pub fn copy(network: &str) -> Self {
-        Self::copy_of(&["talos", "bootstrap", "infrastructure"], network)
+        Self::copy_of(&["talos", "bootstrap", "infrastructure", "clusters"], network)
     }
 
     /// The same machines with nothing to install on them.
@@ -85,17 +85,17 @@ impl TestEnvironment {
 
     /// Starts a lab and waits until its machines are up.
     pub fn lab(&self, cluster: &str) -> LabProcess {
-        self.lab_in(cluster, "fast")
+        self.lab_of(cluster, "fast")
     }
 
-    /// Starts a lab in a scenario that the test writes.
-    pub fn lab_with(&self, cluster: &str, scenario: &str) -> LabProcess {
-        let file = self.folder.path().join("scenario.yaml");
-        std::fs::write(&file, scenario).unwrap();
-        self.lab_in(cluster, file.to_str().unwrap())
+    /// Starts a lab in which everything is fast and something goes wrong, as the lines of a scenario say.
+    pub fn lab_with(&self, cluster: &str, trouble: &str) -> LabProcess {
+        let path = self.folder.path().join("scenario.yaml");
+        std::fs::write(&path, format!("base: fast\n{trouble}")).unwrap();
+        self.lab_of(cluster, path.to_str().unwrap())
     }
 
-    fn lab_in(&self, cluster: &str, scenario: &str) -> LabProcess {
+    fn lab_of(&self, cluster: &str, scenario: &str) -> LabProcess {
         let mut child =
             self.command(&["lab", "up", cluster, "--scenario", scenario]).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -105,6 +105,12 @@ impl TestEnvironment {
         // What it says later must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         LabProcess(child)
+    }
+
+    /// Runs to the end; exit code and the events that the run told.
+    pub fn events(&self, arguments: &[&str]) -> (i32, Vec<serde_json::Value>) {
+        let (code, out, _) = self.run(&[&["-o", "json"], arguments].concat());
+        (code, out.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
     }
 
     /// What kubectl prints as JSON, with the kubeconfig that the run wrote.

@@ -3,7 +3,7 @@
 use super::Site;
 use super::model::Chart;
 use super::state::{Repository, Text};
-use crate::yaml::Diagnostic;
+use crate::yaml::{Diagnostic, near};
 
 /// Resolves a chart as a release names it.
 ///
@@ -28,22 +28,18 @@ pub(super) fn resolve(
     }
     let path = site.path(chart);
     if chart.starts_with(['.', '/']) || path.exists() {
-        return match path.exists() {
-            true => Ok(Chart::Local(path)),
-            false => fail(format!("there is no chart at {}", site.origin(&path))),
-        };
+        if path.exists() {
+            return Ok(Chart::Local(path));
+        }
+        return fail(format!("there is no chart at {}", site.origin(&path)));
     }
     let Some((repository, name)) = chart.split_once('/') else {
         return fail(format!("there is no chart `{chart}`: neither a folder nor `repository/name`"));
     };
     let Some(found) = repositories.iter().rev().find(|known| known.name == repository) else {
-        let near = super::inherit::near(repository, repositories.iter().map(|known| &known.name));
+        let near = near(repository, repositories.iter().map(|known| known.name.as_str()));
         let message = format!("the chart `{chart}` names the repository `{repository}`, which `repositories` does not");
-        let diagnostic = Diagnostic::at(at.at.clone(), message);
-        return Err(match near {
-            Some(near) => diagnostic.with_hint(format!("did you mean `{near}`?")),
-            None => diagnostic,
-        });
+        return Err(Diagnostic::at(at.at.clone(), message).did_you_mean(near));
     };
     if found.oci {
         let url = found.url.trim_start_matches("oci://").trim_end_matches('/');

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::model::{Helmfile, Release, ReleaseId};
-use crate::yaml::{Diagnostic, Diagnostics};
+use crate::yaml::{Diagnostic, Diagnostics, near};
 
 /// Checks that every need is a release, that no release stands twice in a file, and that needs end somewhere.
 ///
@@ -54,14 +54,10 @@ impl<'g> Graph<'g> {
 
     fn lost(&self, release: &Release, need: &ReleaseId) -> Diagnostic {
         let message = format!("{} needs {need}, which is no release here", release.id);
-        let diagnostic = Diagnostic::at(release.at.clone(), message);
         let ids: BTreeSet<String> = self.releases.keys().map(|(_, id)| id.to_string()).collect();
         let same_name = self.releases.keys().find(|(_, id)| id.name == need.name).map(|(_, id)| id.to_string());
-        let near = same_name.or_else(|| super::inherit::near(&need.to_string(), &ids).map(str::to_owned));
-        match near {
-            Some(near) => diagnostic.with_hint(format!("did you mean {near}?")),
-            None => diagnostic,
-        }
+        let near = near(&need.to_string(), ids.iter().map(String::as_str));
+        Diagnostic::at(release.at.clone(), message).did_you_mean(same_name.as_deref().or(near))
     }
 
     /// Reports each cycle once, from its first release on.

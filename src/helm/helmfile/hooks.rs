@@ -48,18 +48,18 @@ impl Reader<'_> {
     }
 
     fn events(&mut self, fields: &mut Fields<'_>, what: &str) -> Vec<HookEvent> {
-        let mut events = vec![];
-        for text in self.texts(fields, "events", what) {
-            match EVENTS.iter().find(|(name, _)| *name == text.text) {
+        let (mut events, written) = (vec![], self.texts(fields, "events", what));
+        if written.is_empty() {
+            self.found.error(fields.location(), format!("{what} has no `events`, so it would never run"));
+        }
+        for text in written {
+            match EVENTS.iter().find(|(name, _)| *name == text.raw) {
                 Some((_, event)) => events.push(*event),
                 None => {
                     let known = EVENTS.map(|(name, _)| name).join("`, `");
-                    self.found.error(text.at, format!("{what} has an event `{}`; helmfile knows `{known}`", text.text));
+                    self.found.error(text.at, format!("{what} has an event `{}`; helmfile knows `{known}`", text.raw));
                 }
             }
-        }
-        if events.is_empty() {
-            self.found.error(fields.location(), format!("{what} has no `events`, so it would never run"));
         }
         events
     }
@@ -72,7 +72,7 @@ impl Reader<'_> {
         let kustomization = self.text(&mut fields, "kustomize", what);
         fields.finish(self.found);
         let at = self.at(node);
-        let word = |text: &str| Text { text: text.to_owned(), at: at.clone(), indent: 0 };
+        let word = |text: &str| Text { raw: text.to_owned(), at: at.clone(), indent: 0 };
         match (file, kustomization) {
             (Some(file), None) => Some((word("kubectl"), vec![word("apply"), word("-f"), file])),
             (None, Some(folder)) => Some((word("kubectl"), vec![word("apply"), word("-k"), folder])),

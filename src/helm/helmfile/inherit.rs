@@ -1,7 +1,7 @@
 //! Releases with the templates that they inherit.
 
 use super::state::{Draft, Inherit, State};
-use crate::yaml::{Diagnostic, Diagnostics};
+use crate::yaml::{Diagnostic, Diagnostics, near};
 
 /// Every release over its templates, in file order.
 pub(super) fn resolve(state: &State, notices: &mut Vec<String>, found: &mut Diagnostics) -> Vec<Draft> {
@@ -28,12 +28,8 @@ fn over_templates(
     for inherit in inherits {
         let Some(template) = state.templates.get(&inherit.template) else {
             let message = format!("there is no template `{}`", inherit.template);
-            let diagnostic = Diagnostic::at(inherit.at.clone(), message);
-            let near = near(&inherit.template, state.templates.keys());
-            found.push(match near {
-                Some(near) => diagnostic.with_hint(format!("did you mean `{near}`?")),
-                None => diagnostic,
-            });
+            let near = near(&inherit.template, state.templates.keys().map(String::as_str));
+            found.push(Diagnostic::at(inherit.at.clone(), message).did_you_mean(near));
             continue;
         };
         if path.contains(&inherit.template) {
@@ -56,13 +52,6 @@ fn over_templates(
     }
     result.overlay(draft);
     result
-}
-
-/// The one of `names` that `written` probably means.
-pub(super) fn near<'n>(written: &str, names: impl IntoIterator<Item = &'n String>) -> Option<&'n str> {
-    let ratio = |name: &str| similar::TextDiff::from_chars(name, written).ratio();
-    let best = names.into_iter().max_by(|a, b| ratio(a).total_cmp(&ratio(b)))?;
-    (ratio(best) > 0.7).then_some(best)
 }
 
 /// helmfile 1.7 lets what one release says about a setting of its template leak into the releases after it. It is not

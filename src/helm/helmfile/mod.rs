@@ -1,6 +1,6 @@
 //! Helmfiles: what an operator wrote, as releases with their needs and hooks.
 //!
-//! [`read`] takes one state file with its bases, templates and values files to [`Release`]s that are ready to install;
+//! [`read()`] takes one state file with its bases, templates and values files to [`Release`]s that are ready to install;
 //! [`check`] looks at several as one graph. Every mistake is found at once, before anything is touched. The semantics are
 //! those of helmfile 1.7; a key that it has and this room has not is refused by name. Nothing here runs Helm.
 
@@ -23,7 +23,7 @@ pub use graph::check;
 pub use merge::merge_values;
 pub use model::{Chart, Flags, Helmfile, Hook, HookEvent, OnFailure, Release, ReleaseId, Wait};
 
-use crate::template::Functions;
+use crate::template::{Functions, clean};
 use crate::yaml::{Diagnostics, Origin};
 
 /// Reads the state file at `path` with everything that it pulls in. Messages name files relative to `root`;
@@ -48,6 +48,10 @@ pub fn read(root: &Path, path: &Path, environment: &BTreeMap<String, String>) ->
             helmfile.releases.push(release);
         }
     }
+    let mut sorted: Vec<_> = found.into_iter().collect();
+    sorted.sort_by(|a, b| a.location.cmp(&b.location));
+    let mut found = Diagnostics::default();
+    found.extend(sorted);
     found.into_result(helmfile)
 }
 
@@ -72,21 +76,6 @@ impl Site<'_> {
     fn functions(&self, folder: &Path) -> Functions {
         Functions::new(&self.root, folder, self.environment)
     }
-}
-
-/// A path without `.` and `..`, decided by the text alone.
-fn clean(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::new();
-    for part in path.components() {
-        match part {
-            std::path::Component::CurDir => {}
-            std::path::Component::ParentDir => {
-                clean.pop();
-            }
-            other => clean.push(other),
-        }
-    }
-    clean
 }
 
 #[cfg(test)]

@@ -6,112 +6,19 @@ use super::state::{Draft, Inherit, Repository, Settings, State, Text, Values};
 use crate::yaml::{self, Diagnostic, Diagnostics, Dialect, Fields, Location, Node, Origin, Position, Value};
 
 /// Keys of helmfile that are read nowhere here, by where they stand. Each is refused by name.
-const STATE_UNSUPPORTED: &[&str] = &[
-    "apiVersions",
-    "context",
-    "deleteWait",
-    "environments",
-    "helmBinary",
-    "helmfiles",
-    "hooks",
-    "kubeContext",
-    "kubeVersion",
-    "kustomizeBinary",
-    "lockFilePath",
-    "missingFileHandler",
-    "missingFileHandlerConfig",
-    "namespace",
-    "secrets",
-    "selectors",
-    "values",
-    "version",
-];
-const DEFAULTS_UNSUPPORTED: &[&str] = &[
-    "cascade",
-    "deleteTimeout",
-    "deleteWait",
-    "diffArgs",
-    "insecureSkipTLSVerify",
-    "keyring",
-    "kubeContext",
-    "logFormat",
-    "plainHttp",
-    "resetValues",
-    "reuseValues",
-    "skipCRDs",
-    "skipDeps",
-    "skipRefresh",
-    "suppressDiff",
-    "suppressOutputLineRegex",
-    "syncArgs",
-    "syncReleaseLabels",
-    "templateArgs",
-    "tillerless",
-    "tls",
-    "trackMode",
-    "waitRetries",
-];
-const RELEASE_UNSUPPORTED: &[&str] = &[
-    "adopt",
-    "cascade",
-    "condition",
-    "conditionTemplate",
-    "deleteTimeout",
-    "deleteWait",
-    "dependencies",
-    "diffArgs",
-    "directory",
-    "env",
-    "forceGoGetter",
-    "forceNamespace",
-    "insecureSkipTLSVerify",
-    "installedTemplate",
-    "jsonPatches",
-    "keyring",
-    "kubeContext",
-    "missingFileHandlerConfig",
-    "plainHttp",
-    "postRendererHooks",
-    "resetValues",
-    "reuseValues",
-    "secrets",
-    "set",
-    "setString",
-    "setStringTemplate",
-    "setTemplate",
-    "skipCRDs",
-    "skipDeps",
-    "skipRefresh",
-    "strategicMergePatches",
-    "suppressDiff",
-    "suppressOutputLineRegex",
-    "syncArgs",
-    "syncReleaseLabels",
-    "templateArgs",
-    "tillerNamespace",
-    "tls",
-    "trackMode",
-    "transformers",
-    "unitTests",
-    "verifyTemplate",
-    "waitForJobsTemplate",
-    "waitRetries",
-    "waitTemplate",
-];
-const REPOSITORY_UNSUPPORTED: &[&str] = &[
-    "caFile",
-    "certFile",
-    "keyFile",
-    "keyring",
-    "managed",
-    "passCredentials",
-    "password",
-    "plainHttp",
-    "registryConfig",
-    "skipTLSVerify",
-    "username",
-    "verify",
-];
+const STATE_UNSUPPORTED: &str = "apiVersions context deleteWait environments helmBinary helmfiles hooks kubeContext kubeVersion kustomizeBinary \
+    lockFilePath missingFileHandler missingFileHandlerConfig namespace secrets selectors values version";
+const DEFAULTS_UNSUPPORTED: &str = "cascade deleteTimeout deleteWait diffArgs insecureSkipTLSVerify keyring kubeContext logFormat plainHttp \
+    resetValues reuseValues skipCRDs skipDeps skipRefresh suppressDiff suppressOutputLineRegex syncArgs \
+    syncReleaseLabels templateArgs tillerless tls trackMode waitRetries";
+const RELEASE_UNSUPPORTED: &str = "adopt apiVersions cascade condition conditionTemplate deleteTimeout deleteWait dependencies diffArgs directory \
+    env forceGoGetter forceNamespace insecureSkipTLSVerify installedTemplate jsonPatches keyring kubeContext \
+    kubeVersion missingFileHandlerConfig plainHttp postRendererHooks resetValues reuseValues secrets set setString \
+    setStringTemplate setTemplate skipCRDs skipDeps skipRefresh strategicMergePatches suppressDiff \
+    suppressOutputLineRegex syncArgs syncReleaseLabels templateArgs tillerNamespace tls trackMode transformers \
+    unitTests verifyTemplate waitForJobsTemplate waitRetries waitTemplate";
+const REPOSITORY_UNSUPPORTED: &str = "caFile certFile keyFile keyring managed passCredentials password plainHttp registryConfig skipTLSVerify \
+    username verify";
 /// Switches of Helm that `helmDefaults` and releases share.
 const SWITCHES: [&str; 15] = [
     "atomic",
@@ -170,7 +77,7 @@ fn collect(node: &Node, written: &mut HashMap<Position, String>) {
     }
 }
 
-impl<'r> Reader<'r> {
+impl Reader<'_> {
     fn document(&mut self, node: &Node) -> Document {
         let origin = self.origin;
         let mut fields = Fields::of(origin, node, "the helmfile", self.found);
@@ -266,7 +173,7 @@ impl<'r> Reader<'r> {
             }
         }
         if self.switch(fields, "verify", what) == Some(true) {
-            self.unsupported(fields, &["verify"], what);
+            self.unsupported(fields, "verify", what);
         }
         if let Some(roll_back) = self.switch(fields, "rollbackOnFailure", what) {
             if roll_back && settings.is("atomic") {
@@ -277,7 +184,7 @@ impl<'r> Reader<'r> {
         settings.timeout = fields.integer("timeout", self.found).and_then(|seconds| u64::try_from(seconds).ok());
         settings.history_max = fields.integer("historyMax", self.found);
         settings.description = fields.string("description", self.found);
-        settings.server_side = self.text(fields, "serverSide", what).map(|text| text.text);
+        settings.server_side = self.text(fields, "serverSide", what).map(|text| text.raw);
         self.post_renderer(fields, what);
         settings
     }
@@ -287,7 +194,7 @@ impl<'r> Reader<'r> {
         let arguments = fields.strings("postRendererArgs", self.found);
         let keeps_crds = arguments.iter().any(|argument| argument.contains("CustomResourceDefinition"));
         if !keeps_crds {
-            self.unsupported(fields, &["postRenderer", "postRendererArgs"], what);
+            self.unsupported(fields, "postRenderer postRendererArgs", what);
         }
         fields.get("postRenderer");
     }
@@ -375,7 +282,7 @@ impl<'r> Reader<'r> {
             _ => self.written.get(&node.at)?.clone(),
         };
         let (position, indent) = self.content(node.at);
-        Some(Text { text, at: self.origin.at(position), indent })
+        Some(Text { raw: text, at: self.origin.at(position), indent })
     }
 
     /// Where the text of a scalar begins, behind its quote or below its `|`, and how far it is indented.
@@ -405,13 +312,12 @@ impl<'r> Reader<'r> {
         }
     }
 
-    pub(super) fn unsupported(&mut self, fields: &mut Fields<'_>, keys: &[&'static str], what: &str) {
-        for key in keys {
-            if let Some(node) = fields.get(key) {
-                self.error(
-                    node,
-                    format!("{what} has `{key}`, which helmfile knows but k8s-bootstrap does not support"),
-                );
+    pub(super) fn unsupported(&mut self, fields: &mut Fields<'_>, keys: &'static str, what: &str) {
+        for key in keys.split_whitespace() {
+            if fields.get(key).is_some() {
+                let at = fields.key_location(key).unwrap_or_else(|| fields.location());
+                let message = format!("{what} has `{key}`, which helmfile knows but k8s-bootstrap does not support");
+                self.found.error(at, message);
             }
         }
     }

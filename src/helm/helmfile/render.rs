@@ -14,7 +14,7 @@ use crate::yaml::{Diagnostic, Diagnostics};
 /// Fields may refer to each other; helmfile renders them this often before it gives up.
 const ROUNDS: usize = 6;
 /// helmfile's, when nobody says.
-const TIMEOUT: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_mins(5);
 /// Where a release without a namespace goes: the one of a kubeconfig that names none.
 const NO_NAMESPACE: &str = "default";
 
@@ -102,13 +102,13 @@ impl Rendered {
 
 /// Renders the fields until they no longer change; each round sees what the one before made of them.
 fn fields(site: &Site<'_>, draft: &Draft) -> Result<Rendered, Vec<Diagnostic>> {
-    let written = |text: &Option<Text>| text.as_ref().map(|text| text.text.clone()).unwrap_or_default();
+    let written = |text: &Option<Text>| text.as_ref().map(|text| text.raw.clone()).unwrap_or_default();
     let mut rendered = Rendered {
         name: written(&draft.name),
         namespace: written(&draft.namespace),
         chart: written(&draft.chart),
         version: written(&draft.version),
-        labels: draft.labels.iter().map(|(key, text)| (key.clone(), Value::from(text.text.as_str()))).collect(),
+        labels: draft.labels.iter().map(|(key, text)| (key.clone(), Value::from(text.raw.as_str()))).collect(),
     };
     let functions = site.functions(&site.folder);
     for _ in 0..ROUNDS {
@@ -134,7 +134,7 @@ fn fields(site: &Site<'_>, draft: &Draft) -> Result<Rendered, Vec<Diagnostic>> {
         }
         rendered = next;
     }
-    let name = draft.name.as_ref().map(|name| name.text.clone()).unwrap_or_default();
+    let name = draft.name.as_ref().map(|name| name.raw.clone()).unwrap_or_default();
     Err(vec![Diagnostic::at(draft.at.clone(), format!("the fields of release {name:?} refer to themselves"))])
 }
 
@@ -210,17 +210,18 @@ fn flags(draft: &Draft, settings: &Settings, what: &str, notices: &mut Vec<Strin
     if settings.is("recreatePods") {
         notices.push(format!("{}: `recreatePods` of {what} has no effect: Helm 4 has no such flag", draft.at));
     }
-    let wait = match (settings.is("wait"), settings.is("waitForJobs")) {
-        (_, true) => Wait::WorkloadsAndJobs,
-        (true, false) => Wait::Workloads,
-        (false, false) => Wait::Nothing,
-    };
     let on_failure = if settings.is("atomic") || settings.is("rollbackOnFailure") {
         OnFailure::RollBack
     } else if settings.is("cleanupOnFail") {
         OnFailure::CleanUp
     } else {
         OnFailure::Keep
+    };
+    // Helm waits for jobs only where it waits at all, and always where it would roll back.
+    let wait = match (settings.is("wait") || on_failure == OnFailure::RollBack, settings.is("waitForJobs")) {
+        (true, true) => Wait::WorkloadsAndJobs,
+        (true, false) => Wait::Workloads,
+        (false, _) => Wait::Nothing,
     };
     Flags {
         wait,

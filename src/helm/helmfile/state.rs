@@ -22,7 +22,7 @@ pub(super) struct State {
 /// A text that may be a template, and where its first character stands.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Text {
-    pub(super) text: String,
+    pub(super) raw: String,
     pub(super) at: Location,
     /// Columns before each later line.
     pub(super) indent: usize,
@@ -31,7 +31,7 @@ pub(super) struct Text {
 impl Text {
     pub(super) fn source(&self) -> Source<'_> {
         let start: Position = self.at.position;
-        Source { origin: self.at.origin.clone(), text: &self.text, start, indent: self.indent }
+        Source { origin: self.at.origin.clone(), text: &self.raw, start, indent: self.indent }
     }
 }
 
@@ -162,7 +162,7 @@ impl Draft {
     pub(super) fn overlay(&mut self, over: &Self) {
         self.at = over.at.clone();
         let text = |over: &Option<Text>, own: &Option<Text>| {
-            over.clone().filter(|text| !text.text.is_empty()).or_else(|| own.clone())
+            over.clone().filter(|text| !text.raw.is_empty()).or_else(|| own.clone())
         };
         self.name = text(&over.name, &self.name);
         self.namespace = text(&over.namespace, &self.namespace);

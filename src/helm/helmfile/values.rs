@@ -64,9 +64,8 @@ impl Merging<'_> {
         });
         match rendered {
             Ok(documents) => {
-                documents.iter().filter_map(|node| node.to_json().as_object().cloned()).for_each(|value| {
-                    merge_values(merged, value);
-                })
+                let values = documents.iter().filter_map(|node| node.to_json().as_object().cloned());
+                values.for_each(|value| merge_values(merged, value));
             }
             Err(diagnostic) => self.found.push(diagnostic),
         }
@@ -102,7 +101,7 @@ impl Merging<'_> {
             match template::render(&Source::file(&origin, &text), self.data, &site.functions(folder)) {
                 Ok(text) => text,
                 Err(diagnostic) => {
-                    let message = format!("{} of {}", diagnostic.message, self.what);
+                    let message = format!("values of {}: {}", self.what, diagnostic.message);
                     return self.found.push(Diagnostic { message, ..diagnostic });
                 }
             }

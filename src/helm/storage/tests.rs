@@ -56,8 +56,9 @@ fn a_broken_record_says_which_layer_is_broken() {
 
 #[test]
 fn what_is_recorded_is_judged_against_what_is_wanted() {
-    let values = json!({"cluster": {"id": 1.0, "name": "infra", "gone": null}, "list": [1, 2]});
+    let values = json!({"cluster": {"id": 1.0, "name": "infra"}, "list": [1, 2]});
     let other = json!({"cluster": {"id": 2, "name": "infra"}, "list": [1, 2]});
+    let null = json!({"cluster": {"id": 1, "name": "infra", "default": null}, "list": [1, 2]});
     let longer = json!({"cluster": {"id": 1, "name": "infra"}, "list": [1, 2, 3]});
     let outdated = |reason: &str| ReleaseState::Outdated(reason.to_owned());
     let pending = |status| ReleaseState::Pending { revision: 3, status };
@@ -67,6 +68,7 @@ fn what_is_recorded_is_judged_against_what_is_wanted() {
         (Status::Deployed, "1.18.5+sha.1234", &values, ReleaseState::Deployed),
         (Status::Deployed, "1.18.6", &values, outdated("chart cilium 1.18.5 is installed, cilium 1.18.6 is wanted")),
         (Status::Deployed, "1.18.5", &other, outdated("its values differ, first at `cluster.id`")),
+        (Status::Deployed, "1.18.5", &null, outdated("its values differ, first at `cluster.default`")),
         (Status::Deployed, "1.18.5", &longer, outdated("its values differ, first at `list`")),
         (Status::Superseded, "1.18.5", &values, outdated("its newest revision 3 is superseded")),
         (Status::Unknown, "1.18.5", &values, outdated("its newest revision 3 is unknown")),

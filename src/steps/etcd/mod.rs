@@ -2,7 +2,7 @@
 
 pub mod decision;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -14,21 +14,36 @@ use crate::talos::config::talconfig::Node;
 use decision::{Decision, Etcd, Intent, View, decide};
 
 /// The one call that must never reach two nodes.
-pub(super) struct Bootstrap(Arc<Site>);
+pub(super) struct Bootstrap {
+    site: Arc<Site>,
+    /// What this run has sent itself; the journal knows what earlier ones did.
+    sent: Mutex<Option<Intent>>,
+}
 
 impl Bootstrap {
     pub(super) fn new(site: Arc<Site>) -> Self {
-        Self(site)
+        Self { site, sent: Mutex::default() }
     }
 
-    async fn decide(&self, cx: &StepContext) -> Result<Decision, StepError> {
-        let views =
-            futures::future::join_all(self.0.control_planes().into_iter().map(|node| view(&self.0, node))).await;
-        Ok(decide(&views, intent(cx).as_ref()))
+    async fn views(&self) -> Vec<View> {
+        futures::future::join_all(self.site.control_planes().into_iter().map(|node| view(&self.site, node))).await
+    }
+
+    async fn decide(&self, cx: &StepContext) -> Decision {
+        decide(&self.views().await, self.intent(cx).as_ref())
+    }
+
+    /// The newest intent that is not known to have come to nothing.
+    fn intent(&self, cx: &StepContext) -> Option<Intent> {
+        self.sent().clone().or_else(|| recorded(cx))
+    }
+
+    fn sent(&self) -> std::sync::MutexGuard<'_, Option<Intent>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn node(&self, address: std::net::IpAddr) -> Result<&Node, StepError> {
-        self.0
+        self.site
             .control_planes()
             .into_iter()
             .find(|node| node.address == address)
@@ -37,13 +52,16 @@ impl Bootstrap {
 
     async fn bootstrap(&self, cx: &StepContext, address: std::net::IpAddr) -> Result<(), StepError> {
         let node = self.node(address)?;
-        let client = connect(&self.0, node).await?;
+        let client = connect(&self.site, node).await?;
         let boot = client.boot_id().await.map_err(|error| step_error(&error, node))?;
-        cx.intend(json!(Intent { node: address, boot }))?;
+        let intent = Intent { node: address, boot };
+        cx.intend(json!(intent))?;
+        *self.sent() = Some(intent);
         match client.bootstrap().await {
             Ok(()) => cx.conclude(json!("accepted")),
             Err(error) if error.kind == Kind::AlreadyDone => cx.conclude(json!("accepted earlier")),
             Err(error) if error.kind == Kind::NotYet => {
+                *self.sent() = None;
                 cx.conclude(json!("not accepted"))?;
                 Err(step_error(&error, node))
             }
@@ -53,8 +71,8 @@ impl Bootstrap {
     }
 }
 
-/// The newest intent that is not known to have come to nothing.
-fn intent(cx: &StepContext) -> Option<Intent> {
+/// What the journal knows of earlier runs.
+fn recorded(cx: &StepContext) -> Option<Intent> {
     let last = cx.priors.last()?;
     if last.outcome.as_ref() == Some(&json!("not accepted")) {
         return None;
@@ -97,7 +115,7 @@ async fn look(site: &Site, node: &Node) -> Result<Etcd, StepError> {
 #[async_trait]
 impl Step for Bootstrap {
     async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
-        match self.decide(cx).await? {
+        match self.decide(cx).await {
             Decision::Adopt => Ok(Observation::Holds("etcd runs".to_owned())),
             Decision::Verify(node) => Ok(Observation::Underway(format!("accepted by {node}, not running yet"))),
             Decision::Bootstrap(node) => {
@@ -109,7 +127,7 @@ impl Step for Bootstrap {
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
-        match self.decide(cx).await? {
+        match self.decide(cx).await {
             Decision::Bootstrap(node) => self.bootstrap(cx, node).await,
             Decision::Adopt | Decision::Verify(_) => Ok(()),
             Decision::WaitFor(reason) => Err(StepError::retryable(reason)),
@@ -119,16 +137,33 @@ impl Step for Bootstrap {
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
         loop {
-            let views =
-                futures::future::join_all(self.0.control_planes().into_iter().map(|node| view(&self.0, node))).await;
-            match decide(&views, None) {
+            let views = self.views().await;
+            let intent = self.intent(cx);
+            match decide(&views, intent.as_ref()) {
                 Decision::Adopt => return Ok(()),
                 Decision::Refuse(reason) => return Err(refused(&reason)),
+                Decision::Bootstrap(node) if lost(&views, intent.as_ref()) => {
+                    return Err(StepError::retryable("the accepted bootstrap was lost to a reboot")
+                        .at(node.to_string())
+                        .because("the node has booted again since, and its etcd has no data")
+                        .code("T02"));
+                }
                 _ => cx.tell(&summary(&views)),
             }
             tokio::time::sleep(KNOCK).await;
         }
     }
+}
+
+/// Whether the node that was to bootstrap has booted since: then it has forgotten the call.
+fn lost(views: &[View], intent: Option<&Intent>) -> bool {
+    let booted = |intent: &Intent| {
+        views.iter().any(|view| {
+            view.node == intent.node && matches!(&view.etcd, Etcd::Waiting { boot } if *boot != intent.boot)
+        })
+    };
+    // Nobody waits for a call that nobody has sent.
+    intent.is_none_or(booted)
 }
 
 fn refused(reason: &str) -> StepError {

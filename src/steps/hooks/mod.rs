@@ -9,11 +9,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::objects::{api_error, apply_as, gate_error};
+use super::objects::{api_error, apply_as, gate_error, observe_objects_in};
 use super::site::Site;
 use crate::engine::{Observation, Step, StepContext, StepError};
 use crate::helm::helmfile::Hook;
-use crate::kubernetes::{self, ApplyOptions};
+use crate::kubernetes::{self, ApplyOptions, ObjectRef, Readiness};
 use crate::plan::{Fingerprint, FingerprintBuilder};
 use crate::process::{self, Command, Stream};
 use crate::yaml::{self, Origin};
@@ -27,8 +27,7 @@ pub(super) fn step(site: Arc<Site>, hook: &Hook) -> Arc<dyn Step> {
     match recognise(hook) {
         Action::WaitCrds(names) => Arc::new(WaitCrds { site, names }),
         Action::Apply { files, field_manager, force, namespace } => {
-            let options = ApplyOptions { field_manager, force, default_namespace: namespace };
-            Arc::new(Manifests { site, hook: hook.clone(), files, options })
+            Arc::new(Manifests { site, hook: hook.clone(), files, field_manager, force, namespace })
         }
         Action::Process => Arc::new(Process { site, fingerprint: fingerprint(hook), hook: hook.clone() }),
     }
@@ -61,7 +60,14 @@ struct WaitCrds {
 impl Step for WaitCrds {
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
         let client = self.site.kubernetes().await?;
-        let missing = kubernetes::missing_crds(&client, &self.names).await.map_err(|error| api_error(&error))?;
+        let mut missing = Vec::new();
+        for name in &self.names {
+            let crd = ObjectRef::new("apiextensions.k8s.io/v1", "CustomResourceDefinition", None, name);
+            let live = kubernetes::get(&client, &crd).await.map_err(|error| api_error(&error))?;
+            if live.as_ref().map(kubernetes::readiness) != Some(Readiness::Ready) {
+                missing.push(name.as_str());
+            }
+        }
         Ok(if missing.is_empty() {
             Observation::Holds("served".to_owned())
         } else {
@@ -88,10 +94,18 @@ struct Manifests {
     site: Arc<Site>,
     hook: Hook,
     files: Vec<PathBuf>,
-    options: ApplyOptions,
+    field_manager: String,
+    force: bool,
+    namespace: Option<String>,
 }
 
 impl Manifests {
+    fn options(&self) -> ApplyOptions<'_> {
+        let own = ApplyOptions::new(&self.field_manager);
+        let default_namespace = self.namespace.as_deref().unwrap_or(own.default_namespace);
+        ApplyOptions { force: self.force, default_namespace, ..own }
+    }
+
     fn objects(&self) -> Result<Vec<Value>, StepError> {
         let mut objects = Vec::new();
         for file in self.files.iter().flat_map(|path| manifests(path)) {
@@ -128,11 +142,11 @@ impl Step for Manifests {
     }
 
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
-        super::objects::observe_objects(&self.site, &self.objects()?).await
+        observe_objects_in(&self.site, self.options().default_namespace, &self.objects()?).await
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
-        apply_as(&self.site, &self.options, &self.objects()?, cx).await
+        apply_as(&self.site, self.options(), &self.objects()?, cx).await
     }
 }
 

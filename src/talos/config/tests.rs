@@ -89,6 +89,7 @@ fn every_mistake_of_a_talconfig_is_told_at_once() {
     talconfig.yaml:6:71: cannot read the patch missing.yaml: No such file or directory (os error 2)
     talconfig.yaml:8:28: `` is no IP address
     talconfig.yaml:4:1: the talconfig has a key `nodez`, which is not known
+      hint: did you mean `nodes`?
     talconfig.yaml:7:3: node `b` has the address 10.0.0.1 of node `a` (talconfig.yaml:6:3)
     talconfig.yaml: no node is a control plane
       hint: set `controlPlane: true` on one, three or five nodes

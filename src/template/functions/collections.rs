@@ -17,7 +17,7 @@ pub(super) const TABLE: &[Entry] = &[
     ("deepCopy", 1, 1, |_, a| Ok(a[0].clone())),
     ("deepEqual", 2, 2, |_, a| Ok(Value::from(a[0] == a[1]))),
     ("default", 1, 2, |_, a| Ok(a.get(1).filter(|given| value::truth(given)).unwrap_or(&a[0]).clone())),
-    ("dict", 0, ANY, dict),
+    ("dict", 0, ANY, |_, a| Ok(dict(a))),
     ("empty", 1, 1, |_, a| Ok(Value::from(!value::truth(&a[0])))),
     ("fail", 1, 1, |_, a| Err(Failure::new(string(a, 0)?))),
     ("first", 1, 1, |_, a| Ok(list(a, 0)?.first().cloned().unwrap_or_default())),
@@ -71,12 +71,12 @@ fn concat(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     Ok(Value::from(all))
 }
 
-fn dict(_: &Call<'_>, arguments: &[Value]) -> Outcome {
+fn dict(arguments: &[Value]) -> Value {
     let pairs = arguments.chunks(2).map(|pair| {
         let value = pair.get(1).cloned().unwrap_or_else(|| Value::from(""));
         (value::text(&pair[0]), value)
     });
-    Ok(Value::Object(pairs.collect()))
+    Value::Object(pairs.collect())
 }
 
 fn keys(_: &Call<'_>, arguments: &[Value]) -> Outcome {

@@ -72,5 +72,5 @@ fn from_yaml(call: &Call<'_>, arguments: &[Value]) -> Outcome {
 
 fn to_yaml(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     let text = yaml::to_string(&sorted(&arguments[0])).map_err(|error| error.to_string())?;
-    Ok(Value::from(format!("{}\n", text.trim_end_matches('\n'))))
+    Ok(Value::from(text))
 }

@@ -1,6 +1,6 @@
 //! Programs that a template runs.
 //!
-//! `yq` on a file is answered here when its expression is one that [`yq`](crate::template::yq) knows, so that no `yq` is
+//! `yq` on a file is answered here when its expression is one that [`yq`] knows, so that no `yq` is
 //! needed; everything else really runs, without a shell, for 30 seconds at most.
 
 use std::time::Duration;

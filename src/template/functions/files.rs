@@ -5,8 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::{Call, Entry, Failure, Functions, Outcome, string};
-use crate::template::value;
-use crate::yaml::Origin;
+use crate::yaml::{Origin, near};
 
 /// Files beyond this size are no configuration.
 const MAX_BYTES: u64 = 16 << 20;
@@ -76,7 +75,7 @@ impl Functions {
 }
 
 /// A path without `.` and `..`, decided by the text alone.
-fn clean(path: &Path) -> PathBuf {
+pub fn clean(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for part in path.components() {
         match part {
@@ -173,7 +172,7 @@ fn required_env(call: &Call<'_>, arguments: &[Value]) -> Outcome {
         "" => {
             let failure = Failure::new(format!("the environment variable `{name}` is not set"));
             Err(failure.did_you_mean(
-                value::near(name, call.functions.environment.keys().map(String::as_str)).filter(|near| *near != name),
+                near(name, call.functions.environment.keys().map(String::as_str)).filter(|near| *near != name),
             ))
         }
         value => Ok(Value::from(value)),

@@ -8,6 +8,8 @@ mod numbers;
 mod paths;
 mod strings;
 
+pub use files::clean;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,16 +18,22 @@ use serde_json::Value;
 
 use super::parse::Tree;
 use super::{Source, execute, value};
-use crate::yaml::{Diagnostic, Location, Origin};
+use crate::yaml::{Diagnostic, Location, Origin, near};
 
 /// What functions may reach: files below a folder, the environment, programs.
-#[derive(Debug)]
 pub struct Functions {
     root: PathBuf,
     folder: PathBuf,
     environment: BTreeMap<String, String>,
     /// Texts that were read, with where they came from.
     read: RefCell<Vec<(String, Origin)>>,
+}
+
+impl std::fmt::Debug for Functions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The environment and what was read may hold secrets.
+        f.debug_struct("Functions").field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 impl Functions {
@@ -82,11 +90,7 @@ impl Failure {
     }
 
     pub(super) fn at(self, location: Location) -> Diagnostic {
-        let diagnostic = Diagnostic::at(self.location.unwrap_or(location), self.message);
-        match self.hint {
-            Some(hint) => diagnostic.with_hint(hint),
-            None => diagnostic,
-        }
+        Diagnostic { location: Some(self.location.unwrap_or(location)), message: self.message, hint: self.hint }
     }
 }
 
@@ -148,7 +152,7 @@ pub(super) fn known(name: &str) -> Result<(), Failure> {
         return Err(Failure::new(format!("the function `{name}` is not supported here")));
     }
     let names = TABLES.iter().flat_map(|table| table.iter()).map(|entry| entry.0);
-    Err(Failure::new(format!("there is no function `{name}`")).did_you_mean(value::near(name, names)))
+    Err(Failure::new(format!("there is no function `{name}`")).did_you_mean(near(name, names)))
 }
 
 /// Calls a function with its arguments, the piped one last.

@@ -8,7 +8,7 @@ use super::{ANY, Call, Entry, Failure, Outcome, integer};
 use crate::template::value;
 
 /// The longest list of numbers.
-const MAX_LENGTH: i64 = 10_000;
+const MAX_LENGTH: u64 = 10_000;
 
 pub(super) const TABLE: &[Entry] = &[
     ("add", 0, ANY, |_, a| fold(a, 0, i64::checked_add)),
@@ -127,10 +127,10 @@ fn length(_: &Call<'_>, arguments: &[Value]) -> Outcome {
 
 fn steps(from: i64, to: i64, step: i64) -> Outcome {
     let step = if from > to && step > 0 { -step } else { step };
-    if step == 0 || (to - from).unsigned_abs() / step.unsigned_abs() > MAX_LENGTH.unsigned_abs() {
+    if step == 0 || to.abs_diff(from) / step.unsigned_abs() > MAX_LENGTH {
         return Err(Failure::new(format!("more than {MAX_LENGTH} numbers")));
     }
-    let next = |at: &i64| Some(at + step);
+    let next = |at: &i64| at.checked_add(step);
     let inside = |at: &i64| if step > 0 { *at < to } else { *at > to };
     Ok(std::iter::successors(Some(from), next).take_while(inside).map(Value::from).collect())
 }

@@ -6,7 +6,7 @@ use super::{ANY, Call, Entry, Failure, Outcome, integer, string};
 use crate::template::value;
 
 pub(super) const TABLE: &[Entry] = &[
-    ("dig", 3, ANY, dig),
+    ("dig", 3, ANY, |_, a| Ok(dig(a))),
     ("get", 2, 3, get),
     ("getOrNil", 2, 2, |_, a| Ok(find(&a[1], string(a, 0)?).cloned().unwrap_or_default())),
     ("index", 1, ANY, index),
@@ -38,16 +38,16 @@ fn get(_: &Call<'_>, arguments: &[Value]) -> Outcome {
 }
 
 /// sprig's `dig KEY… DEFAULT MAP`.
-fn dig(_: &Call<'_>, arguments: &[Value]) -> Outcome {
-    let [keys @ .., default, map] = arguments else { return Ok(Value::Null) };
+fn dig(arguments: &[Value]) -> Value {
+    let [keys @ .., default, map] = arguments else { return Value::Null };
     let mut at = map;
     for key in keys {
         match at.get(value::text(key)) {
             Some(value) => at = value,
-            None => return Ok(default.clone()),
+            None => return default.clone(),
         }
     }
-    Ok(at.clone())
+    at.clone()
 }
 
 /// Go's `index`: a key that a map lacks gives nil, an index that a list lacks is an error.

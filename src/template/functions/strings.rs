@@ -37,7 +37,7 @@ pub(super) const TABLE: &[Entry] = &[
     ("regexSplit", 3, 3, regex_split),
     ("repeat", 2, 2, repeat),
     ("replace", 3, 3, |_, a| Ok(Value::from(string(a, 2)?.replace(string(a, 0)?, string(a, 1)?)))),
-    ("sortAlpha", 1, 1, sort_alpha),
+    ("sortAlpha", 1, 1, |_, a| Ok(sort_alpha(&a[0]))),
     ("split", 2, 2, split),
     ("splitList", 2, 2, |_, a| Ok(string(a, 1)?.split(string(a, 0)?).map(Value::from).collect())),
     ("splitn", 3, 3, splitn),
@@ -76,7 +76,7 @@ fn concat(arguments: &[Value]) -> String {
 }
 
 /// The texts of a list, nil left out; one value is a list of one.
-pub(super) fn texts(value: &Value) -> Vec<String> {
+fn texts(value: &Value) -> Vec<String> {
     match value {
         Value::Array(items) => items.iter().filter(|item| !item.is_null()).map(value::text).collect(),
         Value::Null => vec![],
@@ -104,10 +104,10 @@ fn repeat(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     Ok(Value::from(text.repeat(count)))
 }
 
-fn sort_alpha(_: &Call<'_>, arguments: &[Value]) -> Outcome {
-    let mut texts = texts(&arguments[0]);
+fn sort_alpha(list: &Value) -> Value {
+    let mut texts = texts(list);
     texts.sort();
-    Ok(texts.into_iter().map(Value::from).collect())
+    texts.into_iter().map(Value::from).collect()
 }
 
 /// sprig's `split`: a map with the keys `_0`, `_1` …

@@ -1,0 +1,48 @@
+//! Custom kinds: by the conditions that their controllers report.
+
+use serde_json::Value;
+
+use super::{Readiness, condition, failed, group, observed, progressing, text};
+
+/// Groups whose controllers report `Ready` on every object of these kinds; until they do, they have not seen it.
+const REPORT_READY: [(&str, &[&str]); 9] = [
+    ("source.toolkit.fluxcd.io", &["GitRepository", "OCIRepository", "HelmRepository", "HelmChart", "Bucket"]),
+    ("kustomize.toolkit.fluxcd.io", &["Kustomization"]),
+    ("helm.toolkit.fluxcd.io", &["HelmRelease"]),
+    ("notification.toolkit.fluxcd.io", &["Receiver"]),
+    ("image.toolkit.fluxcd.io", &["ImageRepository", "ImagePolicy", "ImageUpdateAutomation"]),
+    ("fluxcd.controlplane.io", &["FluxInstance", "FluxReport", "ResourceSet", "ResourceSetInputProvider"]),
+    ("cert-manager.io", &["Issuer", "ClusterIssuer", "Certificate"]),
+    (
+        "external-secrets.io",
+        &["SecretStore", "ClusterSecretStore", "ExternalSecret", "ClusterExternalSecret", "PushSecret"],
+    ),
+    ("trust.cert-manager.io", &["Bundle"]),
+];
+
+pub(super) fn custom(object: &Value) -> Readiness {
+    if let Some(outdated) = observed(object) {
+        return outdated;
+    }
+    let current = |kind: &str| condition(object, kind).filter(|condition| condition.is_current(object));
+    if let Some(stalled) = current("Stalled").filter(super::Condition::is_true) {
+        return failed(format!("is stalled: {}", stalled.told()));
+    }
+    match (condition(object, "Ready"), current("Ready"), current("Reconciling")) {
+        (Some(_), None, _) => progressing("waits for its controller to see the change"),
+        (_, _, Some(reconciling)) if reconciling.is_true() => progressing(told("is reconciling", &reconciling.told())),
+        (_, Some(ready), _) if ready.is_true() => Readiness::Ready,
+        (_, Some(ready), _) => progressing(told("is not ready", &ready.told())),
+        (None, None, _) if reports_ready(object) => progressing("was not seen by its controller yet"),
+        (None, None, _) => Readiness::Ready,
+    }
+}
+
+fn told(what: &str, why: &str) -> String {
+    if why.is_empty() { what.to_owned() } else { format!("{what}: {why}") }
+}
+
+fn reports_ready(object: &Value) -> bool {
+    let (group, kind) = (group(object), text(object, "/kind"));
+    REPORT_READY.iter().any(|(reporting, kinds)| *reporting == group && kinds.contains(&kind))
+}

@@ -1,0 +1,175 @@
+//! Whether an object has become what its manifest asks for.
+//!
+//! The rules are those of kstatus (`sigs.k8s.io/cli-utils`, `pkg/kstatus/status/{core,generic}.go`), which Flux and
+//! Helm 4 wait by, with these exceptions: a Job is ready when it is complete, not when it is started, since what comes
+//! next needs its work; crash loops and pods that cannot be scheduled are progressing, since at a bootstrap what they
+//! lack may still come; kinds whose controller always reports `Ready` are not ready before it did; and webhooks whose
+//! CA is injected are not ready before it is.
+
+mod custom;
+mod workload;
+
+use serde_json::Value;
+
+/// How far an object is. The texts read on from the object's name, as in `4/6 pods ready`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    Ready,
+    /// Not yet; what is missing.
+    Progressing(String),
+    /// Its controller gave up; why.
+    Failed(String),
+}
+
+/// How far a live object is.
+pub fn readiness(object: &Value) -> Readiness {
+    if object.pointer("/metadata/deletionTimestamp").is_some() {
+        return progressing("is being deleted");
+    }
+    let (group, kind) = (group(object), text(object, "/kind"));
+    match (group, kind) {
+        ("apps", "Deployment") => workload::deployment(object),
+        ("apps", "StatefulSet") => workload::stateful_set(object),
+        ("apps", "DaemonSet") => workload::daemon_set(object),
+        ("apps", "ReplicaSet") => workload::replica_set(object),
+        ("", "Pod") => workload::pod(object),
+        ("batch", "Job") => workload::job(object),
+        ("", "PersistentVolumeClaim") => claim(object),
+        ("", "Service") => service(object),
+        ("", "Namespace") => namespace(object),
+        ("policy", "PodDisruptionBudget") => observed(object).unwrap_or(Readiness::Ready),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => definition(object),
+        ("apiregistration.k8s.io", "APIService") => expect(object, "Available"),
+        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration") => {
+            webhooks(object)
+        }
+        ("", "Node") => expect(object, "Ready"),
+        _ => custom::custom(object),
+    }
+}
+
+fn progressing(reason: impl Into<String>) -> Readiness {
+    Readiness::Progressing(reason.into())
+}
+
+fn failed(reason: impl Into<String>) -> Readiness {
+    Readiness::Failed(reason.into())
+}
+
+fn group(object: &Value) -> &str {
+    super::objects::group(text(object, "/apiVersion"))
+}
+
+fn text<'o>(object: &'o Value, pointer: &str) -> &'o str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(object: &Value, pointer: &str) -> Option<i64> {
+    object.pointer(pointer).and_then(Value::as_i64)
+}
+
+/// A condition of an object's status.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Condition<'o> {
+    pub(super) status: &'o str,
+    pub(super) reason: &'o str,
+    pub(super) message: &'o str,
+    observed_generation: Option<i64>,
+}
+
+impl Condition<'_> {
+    pub(super) fn is_true(&self) -> bool {
+        self.status == "True"
+    }
+
+    /// Whether it speaks of this generation of its object, as far as it says.
+    pub(super) fn is_current(&self, object: &Value) -> bool {
+        self.observed_generation.is_none_or(|observed| observed >= number(object, "/metadata/generation").unwrap_or(0))
+    }
+
+    /// Its message, or its reason when it has none.
+    pub(super) fn told(&self) -> String {
+        match (self.reason, self.message) {
+            (reason, "") => reason.to_owned(),
+            ("", message) => message.to_owned(),
+            (reason, message) => format!("{reason}: {message}"),
+        }
+    }
+}
+
+pub(super) fn condition<'o>(object: &'o Value, kind: &str) -> Option<Condition<'o>> {
+    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+    let found = conditions.into_iter().flatten().find(|condition| text(condition, "/type") == kind)?;
+    Some(Condition {
+        status: text(found, "/status"),
+        reason: text(found, "/reason"),
+        message: text(found, "/message"),
+        observed_generation: number(found, "/observedGeneration"),
+    })
+}
+
+/// What to say when the controller has not seen this generation of the object yet.
+pub(super) fn observed(object: &Value) -> Option<Readiness> {
+    let observed = number(object, "/status/observedGeneration")?;
+    let generation = number(object, "/metadata/generation")?;
+    (observed < generation).then(|| progressing("waits for its controller to see the change"))
+}
+
+/// Ready by one condition alone.
+fn expect(object: &Value, kind: &str) -> Readiness {
+    match condition(object, kind) {
+        Some(condition) if condition.is_true() => Readiness::Ready,
+        Some(condition) => progressing(format!("is not {kind}: {}", condition.told())),
+        None => progressing(format!("is not {kind} yet")),
+    }
+}
+
+fn claim(object: &Value) -> Readiness {
+    match text(object, "/status/phase") {
+        "Bound" => Readiness::Ready,
+        "Lost" => failed("lost its volume"),
+        _ => progressing("is not bound to a volume"),
+    }
+}
+
+fn service(object: &Value) -> Readiness {
+    if text(object, "/spec/type") == "LoadBalancer" && text(object, "/spec/clusterIP").is_empty() {
+        return progressing("has no cluster IP");
+    }
+    Readiness::Ready
+}
+
+fn namespace(object: &Value) -> Readiness {
+    match text(object, "/status/phase") {
+        "Terminating" => progressing("is being deleted"),
+        _ => Readiness::Ready,
+    }
+}
+
+fn definition(object: &Value) -> Readiness {
+    match (condition(object, "NamesAccepted"), condition(object, "Established")) {
+        (Some(names), _) if names.status == "False" => failed(format!("has a name that is taken: {}", names.told())),
+        (_, Some(established)) if established.is_true() => Readiness::Ready,
+        (_, Some(established)) => progressing(format!("is not established: {}", established.told())),
+        _ => progressing("is not established yet"),
+    }
+}
+
+/// A webhook that is called before its CA is known fails every request that it is asked about.
+fn webhooks(object: &Value) -> Readiness {
+    if !super::manifest::is_injected(object) {
+        return Readiness::Ready;
+    }
+    let webhooks = object.get("webhooks").and_then(Value::as_array);
+    let bare = webhooks.into_iter().flatten().find(|webhook| {
+        let client = |field: &str| webhook.pointer(&format!("/clientConfig/{field}"));
+        client("service").is_some() && client("caBundle").and_then(Value::as_str).unwrap_or_default().is_empty()
+    });
+    match bare {
+        Some(webhook) => progressing(format!("waits for the CA of its webhook {}", text(webhook, "/name"))),
+        None => Readiness::Ready,
+    }
+}
+
+#[cfg(test)]
+mod tests;

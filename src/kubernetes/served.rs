@@ -1,0 +1,261 @@
+//! CustomResourceDefinitions: there, established, and served.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use backon::BackoffBuilder;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::ClusterResourceScope;
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource};
+use serde::{Deserialize, Serialize};
+
+use super::discovery::{Kinds, Served};
+use super::error::{ApiError, backoff, patiently};
+use super::gate::GateError;
+use super::objects::{ObjectRef, not_served};
+use super::watch::{Key, Tell, Teller, only, until};
+
+const API_VERSION: &str = "apiextensions.k8s.io/v1";
+const KIND: &str = "CustomResourceDefinition";
+/// Definitions are up to a MiB each: read a few at a time.
+const PAGE: u32 = 20;
+
+/// A CustomResourceDefinition without its schemas, which are the bulk of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Definition {
+    metadata: ObjectMeta,
+    spec: Spec,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Spec {
+    group: String,
+    names: Names,
+    #[serde(default)]
+    versions: Vec<Version>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Names {
+    kind: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Version {
+    name: String,
+    served: bool,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Status {
+    #[serde(default)]
+    conditions: Option<Vec<DefinitionCondition>>,
+}
+
+/// A condition of a definition; unlike those of other kinds it need not have a time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct DefinitionCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    #[serde(default)]
+    message: String,
+}
+
+impl Resource for Definition {
+    type DynamicType = ();
+    type Scope = ClusterResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        KIND.into()
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        "apiextensions.k8s.io".into()
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        "customresourcedefinitions".into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl Definition {
+    fn condition(&self, kind: &str) -> Option<&DefinitionCondition> {
+        self.status.conditions.iter().flatten().find(|condition| condition.kind == kind)
+    }
+
+    fn is_established(&self) -> bool {
+        self.condition("Established").is_some_and(|condition| condition.status == "True")
+    }
+
+    /// Why it will never be established.
+    fn failure(&self) -> Option<&str> {
+        let names = self.condition("NamesAccepted").filter(|condition| condition.status == "False")?;
+        Some(&names.message)
+    }
+
+    fn api_versions(&self) -> impl Iterator<Item = String> {
+        let served = self.spec.versions.iter().filter(|version| version.served);
+        served.map(|version| format!("{}/{}", self.spec.group, version.name))
+    }
+}
+
+fn reference(name: &str) -> ObjectRef {
+    ObjectRef::new(API_VERSION, KIND, None, name)
+}
+
+/// Waits until CustomResourceDefinitions exist, are established, and every version of theirs is served, so that their
+/// objects can be applied (H03). Who registers them, and when, does not matter.
+///
+/// # Errors
+///
+/// A definition whose names are taken by another; an API that refuses.
+pub async fn wait_crds(client: &Client, names: &[String], tell: &Tell<'_>) -> Result<(), GateError> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut teller = Teller::new(tell);
+    let config = match names {
+        [name] => only(name),
+        _ => watcher::Config::default().page_size(PAGE),
+    };
+    let api = Api::<Definition>::all(client.clone());
+    let wanted = names.to_vec();
+    let reduce = move |definition: Definition| {
+        wanted.iter().any(|name| Some(name) == definition.metadata.name.as_ref()).then_some(definition)
+    };
+    let definitions = until(api, config, reduce, &mut teller, |seen, teller| established(names, seen, teller)).await?;
+    let kinds = definitions
+        .iter()
+        .flat_map(|definition| definition.api_versions().map(|version| (version, definition.spec.names.kind.clone())));
+    await_discovery(client, kinds.collect(), &mut teller).await?;
+    Ok(())
+}
+
+/// The definitions, once all of them are established.
+fn established(
+    names: &[String],
+    seen: &BTreeMap<Key, Option<Definition>>,
+    teller: &mut Teller<'_>,
+) -> Option<Result<Vec<Definition>, GateError>> {
+    let mut ready = Vec::with_capacity(names.len());
+    let mut missing = Vec::new();
+    for name in names {
+        match seen.get(&(None, name.clone())).and_then(Option::as_ref) {
+            Some(definition) if definition.is_established() => ready.push(definition.clone()),
+            Some(definition) => match definition.failure() {
+                Some(reason) => {
+                    let reason = format!("its names are not accepted: {reason}");
+                    return Some(Err(GateError::Failed { object: reference(name), reason }));
+                }
+                None => missing.push(format!("{name} is not established yet")),
+            },
+            None => missing.push(format!("{name} does not exist yet")),
+        }
+    }
+    let Some(first) = missing.first() else { return Some(Ok(ready)) };
+    teller.say(format!("{} of {} CustomResourceDefinitions established: {first}", ready.len(), names.len()));
+    None
+}
+
+/// Waits until discovery lists kinds whose definitions are established. That shows only by asking.
+async fn await_discovery(
+    client: &Client,
+    mut missing: Vec<(String, String)>,
+    teller: &mut Teller<'_>,
+) -> Result<(), ApiError> {
+    let mut delays = backoff().without_max_times().build();
+    loop {
+        let kinds = Kinds::new(client.clone());
+        let mut still = Vec::new();
+        for (api_version, kind) in missing {
+            if kinds.find(&api_version, &kind).await?.is_none() {
+                still.push((api_version, kind));
+            }
+        }
+        let Some((api_version, kind)) = still.first() else { return Ok(()) };
+        teller.say(format!("{} kinds are not served yet, such as {kind} of {api_version}", still.len()));
+        missing = still;
+        tokio::time::sleep(delays.next().unwrap_or_default()).await;
+    }
+}
+
+/// The name of the definition of a kind, when there is one.
+pub(super) async fn definition_of(client: &Client, group: &str, kind: &str) -> Result<Option<String>, ApiError> {
+    let api = Api::<Definition>::all(client.clone());
+    let mut params = kube::api::ListParams::default().limit(PAGE);
+    loop {
+        let page = patiently(|| api.list(&params)).await?;
+        let found = page.items.iter().find(|found| found.spec.group == group && found.spec.names.kind == kind);
+        if let Some(found) = found {
+            return Ok(found.metadata.name.clone());
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(None),
+        }
+    }
+}
+
+/// The kind of an object, which must be served, or be about to be since its definition is there (H03).
+pub(super) async fn served(
+    client: &Client,
+    kinds: &Kinds,
+    object: &ObjectRef,
+    tell: &Tell<'_>,
+) -> Result<Served, ApiError> {
+    let (api_version, kind) = (object.api_version.as_str(), object.kind.as_str());
+    if let Some(served) = kinds.find(api_version, kind).await.map_err(|error| error.at(object))? {
+        return Ok(served);
+    }
+    let missing = || not_served(api_version, kind).at(object);
+    let name = definition_of(client, object.group(), kind).await?.ok_or_else(missing)?;
+    match wait_crds(client, &[name], tell).await {
+        Ok(()) => kinds.find(api_version, kind).await?.ok_or_else(missing),
+        Err(GateError::Api(error)) => Err(error),
+        Err(GateError::Failed { .. }) => Err(missing()),
+    }
+}
+
+/// Waits until a kind is served whose definition may not exist yet, such as one that an operator registers (H07).
+pub(super) async fn wait_served(
+    client: &Client,
+    object: &ObjectRef,
+    teller: &mut Teller<'_>,
+) -> Result<Served, ApiError> {
+    let (group, kind) = (object.group().to_owned(), object.kind.clone());
+    let kinds = Kinds::new(client.clone());
+    if let Some(served) = kinds.find(&object.api_version, &kind).await? {
+        return Ok(served);
+    }
+    let api = Api::<Definition>::all(client.clone());
+    let config = watcher::Config::default().page_size(PAGE);
+    let reduce = |definition: Definition| {
+        definition.is_established() && definition.spec.group == group && definition.spec.names.kind == kind
+    };
+    until(api, config, reduce, teller, |seen, teller| {
+        if seen.values().any(|is_it| *is_it) {
+            return Some(Ok::<_, ApiError>(()));
+        }
+        teller.say(format!("{object}: the definition of {kind} in {group} is not registered yet"));
+        None
+    })
+    .await?;
+    await_discovery(client, vec![(object.api_version.clone(), object.kind.clone())], teller).await?;
+    kinds.resolve(&object.api_version, &object.kind).await
+}
