@@ -154,7 +154,7 @@ fn nodes_and_pods_become_ready_when_the_network_plugin_is() {
 #[test]
 fn a_pod_that_cannot_start_says_why() {
     let world = TestEnvironment::machines("10.62.2");
-    let scenario = "base: fast\npodFaults:\n- pod: {name: web}\n  what: image-pull\n  message: 429 Too Many Requests\n";
+    let scenario = "podFaults:\n- pod: {name: web}\n  what: image-pull\n  message: 429 Too Many Requests\n";
     let _lab = world.lab_with("infra", scenario);
     world.bootstrap_machines("infra");
     let kubectl = Kubectl::new(&world, "infra");
@@ -316,18 +316,8 @@ fn calls_that_are_refused_or_slow_are_made_again_or_waited_for() {
     let scenario = "faults:\n\
         - {node: infra-cp-01, call: ApplyConfiguration, what: refused}\n\
         - {node: infra-cp-02, call: ApplyConfiguration, what: {slow: 300}}\n";
-    let _lab = world.lab_with("infra", &format!("base: fast\n{scenario}"));
+    let _lab = world.lab_with("infra", scenario);
     world.bootstrap_machines("infra");
     let calls = world.status("infra")["record"]["calls"].clone();
     assert_eq!(calls["infra-cp-01"]["ApplyConfiguration"], 1, "the refused call reached the node");
-}
-
-#[test]
-fn a_bootstrap_that_a_reboot_swallowed_is_made_again_on_the_same_node() {
-    let world = TestEnvironment::machines("10.62.6");
-    let _lab = world.lab_with("infra", "base: fast\nfaults: [{node: infra-cp-01, call: Bootstrap, what: reboot}]\n");
-    world.bootstrap_machines("infra");
-    let record = world.status("infra")["record"].clone();
-    assert_eq!(record["calls"]["infra-cp-01"]["Bootstrap"], 2);
-    assert_eq!(record["bootstrap_accepted"], 2);
 }

@@ -20,6 +20,7 @@ use super::status::{Place, status};
 use super::{MANAGER, events, mirror, now};
 use crate::lab::cluster::Inside;
 use crate::lab::node::Node as Machine;
+use crate::lab::view::is_ready;
 
 /// Between two tries of a write that the API refused.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -36,6 +37,8 @@ struct Memory {
     restarts: u32,
     /// The stage that the API was told last.
     told: Option<Stage>,
+    /// The pod's version that came of it.
+    version: u64,
     /// A write is under way, or may be tried again only then.
     busy: bool,
     not_before: Option<Instant>,
@@ -44,8 +47,16 @@ struct Memory {
 /// A write that came to its end.
 #[derive(Debug)]
 enum Written {
-    Pod { uid: String, stage: Stage, ok: bool },
-    Node { name: String, ok: bool },
+    /// The pod's version after it; nothing when the API did not take it.
+    Pod {
+        uid: String,
+        stage: Stage,
+        version: Option<u64>,
+    },
+    Node {
+        name: String,
+        ok: bool,
+    },
     Event,
 }
 
@@ -201,7 +212,7 @@ impl Kubelets {
         if memory.busy {
             return None;
         }
-        if memory.told.as_ref() == Some(&next.stage) {
+        if memory.told.as_ref() == Some(&next.stage) && !memory.is_contradicted(pod) {
             return next.wake;
         }
         if let Some(not_before) = memory.not_before.filter(|not_before| *not_before > now) {
@@ -246,8 +257,8 @@ impl Kubelets {
         }
         let (client, pod, uid) = (self.inside.view.client.clone(), pod.clone(), uid.to_owned());
         self.writes.spawn(async move {
-            let ok = tell(&client, &pod, &stage, place).await.is_ok();
-            Written::Pod { uid, stage, ok }
+            let version = tell(&client, &pod, &stage, place).await.ok();
+            Written::Pod { uid, stage, version }
         });
     }
 
@@ -260,12 +271,13 @@ impl Kubelets {
                     self.node_ready(&name);
                 }
             }
-            Written::Pod { uid, stage, ok } => {
+            Written::Pod { uid, stage, version } => {
                 let Some(memory) = self.pods.get_mut(&uid) else { return };
                 memory.busy = false;
-                memory.not_before = (!ok).then(|| Instant::now() + PAUSE);
-                if ok {
-                    memory.told = Some(stage.clone());
+                memory.not_before = version.is_none().then(|| Instant::now() + PAUSE);
+                let Some(version) = version else { return };
+                memory.version = version;
+                if memory.told.replace(stage.clone()).as_ref() != Some(&stage) {
                     self.note(&uid, &stage);
                 }
             }
@@ -319,9 +331,17 @@ impl Memory {
             address: None,
             restarts: 0,
             told: None,
+            version: 0,
             busy: false,
             not_before: None,
         }
+    }
+
+    /// Whether another has written since that the pod is not what it is: the node controller does so to the pods of
+    /// nodes that are not Ready.
+    fn is_contradicted(&self, pod: &Pod) -> bool {
+        let Some(Stage::Running { ready }) = self.told else { return false };
+        version(pod) > self.version && ready != is_ready(pod) && pod.metadata.deletion_timestamp.is_none()
     }
 
     /// Takes note of where the pod runs; it starts anew when its machine has booted.
@@ -340,23 +360,28 @@ impl Memory {
     }
 }
 
-/// Writes a pod's stage: its status, or its end.
-async fn tell(client: &kube::Client, pod: &Pod, stage: &Stage, place: Place) -> kube::Result<()> {
+/// The version of a pod; they grow (Kubernetes 1.35), so that later ones can be told from earlier ones.
+fn version(pod: &Pod) -> u64 {
+    pod.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+/// Writes a pod's stage: its status, or its end. The pod's version after it.
+async fn tell(client: &kube::Client, pod: &Pod, stage: &Stage, place: Place) -> kube::Result<u64> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let name = pod.name_any();
     if *stage == Stage::Ended {
         let preconditions = Preconditions { uid: pod.uid(), resource_version: None };
         let params = DeleteParams::default().grace_period(0).preconditions(preconditions);
         return match pods.delete(&name, &params).await {
-            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-            other => other.map(|_| ()),
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(0),
+            other => other.map(|_| 0),
         };
     }
     let body = json!({"metadata": {"uid": pod.uid()}, "status": status(pod, stage, place, &now())});
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     match pods.patch_status(&name, &params, &Patch::Strategic(&body)).await {
         // It has gone meanwhile, and another of its name may be there.
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        other => other.map(|_| ()),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(0),
+        written => written.map(|pod| version(&pod)),
     }
 }
