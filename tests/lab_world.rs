@@ -321,3 +321,14 @@ fn calls_that_are_refused_or_slow_are_made_again_or_waited_for() {
     let calls = world.status("infra")["record"]["calls"].clone();
     assert_eq!(calls["infra-cp-01"]["ApplyConfiguration"], 1, "the refused call reached the node");
 }
+
+#[test]
+fn a_lab_whose_addresses_are_taken_says_so_and_does_not_come_up() {
+    let world = TestEnvironment::machines("10.62.7");
+    let _lab = world.lab("infra");
+    let other = world.state().with_file_name("other-state");
+    let output = world.command_with_state(&other, &["lab", "up", "infra", "--scenario", "fast"]).output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{err}");
+    assert!(err.contains("infra-cp-01") && err.contains("Address already in use"), "{err}");
+}

@@ -18,6 +18,8 @@ use crate::tools::{self, Tool, Toolbox};
 pub enum LabError {
     #[error("a tool of the lab is missing: {0}")]
     Tool(#[from] tools::Error),
+    #[error("a machine cannot be simulated: {0}")]
+    Machine(String),
     #[error("the lab's folder {folder} cannot be used: {source}")]
     Folder { folder: String, source: std::io::Error },
     #[error("the lab has no charts to serve: {0}")]
@@ -97,7 +99,8 @@ impl Lab {
         tasks.spawn(super::cluster::run(world, nodes.clone(), spec.releases.clone().into(), operators));
         tasks.spawn(super::socket::serve(inner.clone()).map_err(folder_error)?);
         let registry = registry(&spec, toolbox, tell);
-        let (registry, ()) = tokio::join!(registry, machines(&mut tasks, nodes));
+        let (registry, started) = tokio::join!(registry, machines(&mut tasks, nodes));
+        started?;
         let registry = registry?;
         let file = LabFile {
             cluster: spec.cluster.clone(),
@@ -160,17 +163,24 @@ impl Inner {
 }
 
 /// Starts every machine and waits until its port is open.
-async fn machines(tasks: &mut JoinSet<()>, nodes: Vec<Arc<Node>>) {
+async fn machines(tasks: &mut JoinSet<()>, nodes: Vec<Arc<Node>>) -> Result<(), LabError> {
     for node in nodes {
         let mut open = node.state.subscribe();
+        let (stopped, mut early) = tokio::sync::oneshot::channel();
         tasks.spawn(async move {
-            if let Err(reason) = Box::pin(node.live()).await {
+            if let Err(reason) = Box::pin(node.live()).await
+                && let Err(reason) = stopped.send(reason)
+            {
                 tracing::error!(%reason, "a machine stopped");
             }
         });
-        // The machine holds the sender; when it fails instead, its log says why.
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(5), open.wait_for(|state| state.port_open)).await;
+        tokio::select! {
+            // The machine holds the sender, so an error here means that it has stopped, which the other arm tells.
+            Ok(_) = open.wait_for(|state| state.port_open) => {}
+            Ok(reason) = &mut early => return Err(LabError::Machine(reason)),
+        }
     }
+    Ok(())
 }
 
 async fn registry(

@@ -37,8 +37,8 @@ impl Node {
             down.cancel();
             config
         };
-        let (served, config) = tokio::join!(server, configured);
-        served.map_err(|error| format!("{}: cannot serve in maintenance mode: {error}", self.name()))?;
+        let served = async { server.await.map_err(|error| format!("{}: cannot serve: {error}", self.name())) };
+        let ((), config) = tokio::try_join!(served, async { Ok(configured.await) })?;
         config.ok_or_else(|| format!("{}: no config", self.name()))
     }
 
@@ -82,8 +82,12 @@ impl Node {
             }
             down.cancel();
         };
-        let (served, ()) = tokio::join!(server, work);
-        served.map_err(|error| format!("{}: cannot serve: {error}", self.name()))
+        let served = async { server.await.map_err(|error| format!("{}: cannot serve: {error}", self.name())) };
+        tokio::try_join!(served, async {
+            work.await;
+            Ok(())
+        })?;
+        Ok(())
     }
 
     /// What a machine does besides answering; never ends by itself.
