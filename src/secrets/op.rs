@@ -72,7 +72,7 @@ impl OpError {
 /// `${VAR:-default}` are parts of a path. Source: 1Password CLI 2, "Secrets template syntax".
 static REFERENCE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let enclosed = r"\{\{\s*(op://(?:\$\{[^}\n]*\}|[^}\n])+?)\s*\}\}";
-    let bare = r"op://(?:\$\{[^}\n]*\}|[A-Za-z0-9_\-./?=&$ ])+";
+    let bare = r"op://(?:\$\{[^}\n]*\}|[A-Za-z0-9_\-.$])(?:\$\{[^}\n]*\}|[A-Za-z0-9_\-./?=&$ ])*";
     Regex::new(&format!("(?i){enclosed}|{bare}")).ok()
 });
 

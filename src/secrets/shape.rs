@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 const PLAIN: &str = "placeholder";
 /// As long as an age identity, and none: its checksum is wrong.
-const AGE_IDENTITY: &str = "AGE-SECRET-KEY-1PLACEHXLDERPLACEHXLDERPLACEHXLDERPLACEHXLDERPLACEHXLDERQ";
+const AGE_IDENTITY: &str = "AGE-SECRET-KEY-1PLACEHXLDERPLACEHXLDERPLACEHXLDERPLACEHXLDERPLACEHXLDERQQQ";
 
 /// The placeholder for a value on a line (from 1) of a manifest; `hint` is whatever else names the value.
 pub(super) fn placeholder(text: &str, line: usize, hint: &str) -> String {

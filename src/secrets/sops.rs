@@ -46,11 +46,10 @@ fn summary(stderr: &str) -> String {
     lines.join(" ")
 }
 
-/// An encrypted value as sops writes it, with the quotes that JSON needs.
-static ENCRYPTED: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r#"(?P<quote>"?)ENC\[[^\]\n]*,type:(?P<type>\w+)\]"?"#).ok());
+/// An encrypted value as sops writes it.
+static ENCRYPTED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"ENC\[[^\]\n]*,type:(?P<type>\w+)\]").ok());
 
-/// An encrypted YAML or JSON file with a placeholder of the right type for each value and without what sops added, for a
+/// An encrypted YAML file with a placeholder of the right type for each value and without what sops added, for a
 /// rehearsal without keys.
 pub fn placeholders(text: &str) -> String {
     let Some(pattern) = ENCRYPTED.as_ref() else { return text.to_owned() };
@@ -66,10 +65,7 @@ pub fn placeholders(text: &str) -> String {
         let replaced = pattern.replace_all(line, |found: &Captures<'_>| match &found["type"] {
             "int" | "float" => "0".to_owned(),
             "bool" => "false".to_owned(),
-            _ => {
-                let quote = &found["quote"];
-                format!("{quote}{}{quote}", shape::placeholder(text, index + 1, ""))
-            }
+            _ => shape::placeholder(text, index + 1, ""),
         });
         filled.push_str(&replaced);
         filled.push('\n');

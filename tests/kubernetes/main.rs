@@ -325,8 +325,7 @@ async fn an_apply_outlives_an_api_that_goes_away() {
     let client = server.client_by(bridge.address);
     let object = [config_map("default", "patient", "1")];
     let mend = async {
-        // The first try meets the cut; nothing tells when it has.
-        tokio::task::yield_now().await;
+        bridge.refused().await;
         bridge.mend();
     };
     let (outcome, ()) = tokio::join!(apply(&client, &US, &object, &quiet), mend);

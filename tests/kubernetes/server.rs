@@ -111,6 +111,7 @@ async fn start() -> Server {
 pub(crate) struct Bridge {
     pub(crate) address: SocketAddr,
     cut: &'static AtomicBool,
+    refused: &'static tokio::sync::Notify,
     changed: tokio::sync::watch::Sender<()>,
 }
 
@@ -119,6 +120,7 @@ impl Bridge {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let cut: &'static AtomicBool = Box::leak(Box::default());
+        let refused: &'static tokio::sync::Notify = Box::leak(Box::default());
         let changed = tokio::sync::watch::Sender::new(());
         let cuts = changed.clone();
         tokio::spawn(async move {
@@ -126,7 +128,8 @@ impl Bridge {
                 let mut cuts = cuts.subscribe();
                 tokio::spawn(async move {
                     if cut.load(Ordering::SeqCst) {
-                        return;
+                        drop(near);
+                        return refused.notify_one();
                     }
                     let mut far = tokio::net::TcpStream::connect(server).await.unwrap();
                     tokio::select! {
@@ -136,13 +139,18 @@ impl Bridge {
                 });
             }
         });
-        Self { address, cut, changed }
+        Self { address, cut, refused, changed }
     }
 
     /// Closes every connection, and each new one at once.
     pub(crate) fn cut(&self) {
         self.cut.store(true, Ordering::SeqCst);
         self.changed.send_replace(());
+    }
+
+    /// Waits until somebody has met the cut.
+    pub(crate) async fn refused(&self) {
+        self.refused.notified().await;
     }
 
     pub(crate) fn mend(&self) {

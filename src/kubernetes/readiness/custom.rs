@@ -4,9 +4,10 @@ use serde_json::Value;
 
 use super::{Readiness, condition, failed, group, observed, progressing, text};
 
-/// Groups whose controllers report `Ready` on every object of these kinds; until they do, they have not seen it.
-const REPORT_READY: [(&str, &[&str]); 9] = [
-    ("source.toolkit.fluxcd.io", &["GitRepository", "OCIRepository", "HelmRepository", "HelmChart", "Bucket"]),
+/// Groups whose controllers report `Ready` on every object of these kinds; until they do, they have not seen it. A
+/// HelmRepository is not among them: one of the type `oci` never gets a status.
+const REPORT_READY: [(&str, &[&str]); 8] = [
+    ("source.toolkit.fluxcd.io", &["GitRepository", "OCIRepository", "HelmChart", "Bucket"]),
     ("kustomize.toolkit.fluxcd.io", &["Kustomization"]),
     ("helm.toolkit.fluxcd.io", &["HelmRelease"]),
     ("notification.toolkit.fluxcd.io", &["Receiver"]),
@@ -17,7 +18,6 @@ const REPORT_READY: [(&str, &[&str]); 9] = [
         "external-secrets.io",
         &["SecretStore", "ClusterSecretStore", "ExternalSecret", "ClusterExternalSecret", "PushSecret"],
     ),
-    ("trust.cert-manager.io", &["Bundle"]),
 ];
 
 pub(super) fn custom(object: &Value) -> Readiness {
@@ -44,5 +44,7 @@ fn told(what: &str, why: &str) -> String {
 
 fn reports_ready(object: &Value) -> bool {
     let (group, kind) = (group(object), text(object, "/kind"));
-    REPORT_READY.iter().any(|(reporting, kinds)| *reporting == group && kinds.contains(&kind))
+    // A suspended object may never get a status.
+    object.pointer("/spec/suspend") != Some(&Value::Bool(true))
+        && REPORT_READY.iter().any(|(reporting, kinds)| *reporting == group && kinds.contains(&kind))
 }

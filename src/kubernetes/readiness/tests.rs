@@ -244,5 +244,11 @@ fn custom_kinds_by_their_conditions() {
             ),
         ],
     );
-    table("source.toolkit.fluxcd.io/v1", "GitRepository", &[(json!({}), "was not seen by its controller yet")]);
+    let suspended = json!({"spec": {"suspend": true}});
+    table(
+        "source.toolkit.fluxcd.io/v1",
+        "GitRepository",
+        &[(json!({}), "was not seen by its controller yet"), (suspended, "ready")],
+    );
+    table("source.toolkit.fluxcd.io/v1", "HelmRepository", &[(json!({"spec": {"type": "oci"}}), "ready")]);
 }
