@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 const PLAIN: &str = "placeholder";
+const OBJECT: &str = "{}";
 /// As long as an age identity, and none: its checksum is wrong.
 const AGE_IDENTITY: &str = "AGE-SECRET-KEY-1PLACEHXLDERPLACEHXLDERPLACEHXLDERPLACEHXLDERPLACEHXLDERQQQ";
 
@@ -15,6 +16,9 @@ pub(super) fn placeholder(text: &str, line: usize, hint: &str) -> String {
     // The values of a Secret's `data` are base64, whatever they hold.
     if document.is_secret() && keys.last() == Some(&"data") && keys.len() > 1 {
         STANDARD.encode(plain)
+    } else if plain == OBJECT && document.is_bare() {
+        // Without quotes it would be a mapping, where a Secret holds strings.
+        format!("'{plain}'")
     } else {
         plain.to_owned()
     }
@@ -27,7 +31,7 @@ fn shape(key: &str, hint: &str) -> &'static str {
         return AGE_IDENTITY;
     }
     if key.ends_with("json") || hint.ends_with("json") {
-        return "{}";
+        return OBJECT;
     }
     PLAIN
 }
@@ -50,6 +54,11 @@ impl<'t> Document<'t> {
             line: lines.get(index).copied().unwrap_or_default(),
             all: lines.get(start..end).unwrap_or_default().to_vec(),
         }
+    }
+
+    /// Whether the line gives its key a reference without quotes.
+    fn is_bare(&self) -> bool {
+        self.line.split_once(": ").is_some_and(|(_, value)| value.trim_start().starts_with("op://"))
     }
 
     fn is_secret(&self) -> bool {
@@ -102,5 +111,12 @@ mod tests {
         assert_eq!(keys(7), "config.yaml < stringData");
         assert_eq!(keys(9), "name < more");
         assert_eq!(keys(1), "kind");
+    }
+
+    #[test]
+    fn an_object_without_quotes_stays_a_string() {
+        let text = "kind: Secret\nstringData:\n  a.json: op://v/i/f\n  b.json: 'op://v/i/f'\n";
+        assert_eq!(placeholder(text, 3, "op://v/i/f"), "'{}'");
+        assert_eq!(placeholder(text, 4, "op://v/i/f"), "{}");
     }
 }

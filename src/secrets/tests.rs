@@ -126,7 +126,7 @@ fn placeholders_have_the_shape_of_what_they_stand_for() {
       age.agekey: QUdFLVNFQ1JFVC1LRVktMVBMQUNFSFhMREVSUExBQ0VIWExERVJQTEFDRUhYTERFUlBMQUNFSFhMREVSUExBQ0VIWExERVJRUVE=
     "#);
     let template = "kind: Secret\nstringData:\n  1password-credentials.json: op://v/i/credentials\n";
-    assert!(op::placeholders(template).ends_with("credentials.json: {}\n"));
+    assert!(op::placeholders(template).ends_with("credentials.json: '{}'\n"));
     assert!(op::placeholders("kind: ConfigMap\ndata:\n  a: op://v/i/f\n").ends_with("a: placeholder\n"));
 }
 
