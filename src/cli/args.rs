@@ -124,6 +124,15 @@ pub(super) struct WorldArgs {
     /// Serve stand-ins written for the lab, or pull the original charts first.
     #[arg(long, value_name = "WHICH", default_value = "stand-ins")]
     pub(super) charts: ChartsArg,
+    /// Run an API server on the first control plane that is up, or on all of them (about 260 MB each).
+    #[arg(long, value_name = "WHICH", default_value = "one")]
+    pub(super) control_planes: ControlPlanesArg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ControlPlanesArg {
+    One,
+    All,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

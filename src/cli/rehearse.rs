@@ -16,8 +16,8 @@ pub(super) async fn rehearse(common: &Common, args: RehearseArgs) -> Result<Exit
     if let Ok(ended) = result.as_ref()
         && ended.exit == Exit::Done
     {
-        output::say(&run::summary(ended, Some(lab.status().record.critical_path().seconds)));
-        output::say(&honesty(&lab, args.secrets));
+        output::say(&run::summary(ended, Some(lab.status().await.record.critical_path().seconds)));
+        output::say(&honesty(&lab, args.secrets).await);
         if args.world.keep {
             lab::stay(&lab, "use it with kubectl and talosctl, by the files above").await?;
         }
@@ -27,8 +27,8 @@ pub(super) async fn rehearse(common: &Common, args: RehearseArgs) -> Result<Exit
 }
 
 /// What of the rehearsal was not the real thing.
-fn honesty(lab: &Lab, secrets: SecretsArg) -> String {
-    let record = lab.status().record;
+async fn honesty(lab: &Lab, secrets: SecretsArg) -> String {
+    let record = lab.status().await.record;
     let mut lines = vec![format!(
         "rehearsed: {} simulated Talos nodes over real etcd and Kubernetes; Bootstrap calls accepted: {}",
         lab.spec().nodes.len(),
