@@ -4,7 +4,7 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use common::{TestEnvironment, processes};
 use serde_json::Value;
@@ -18,6 +18,34 @@ fn a_rehearsal_ends_with_a_cluster_that_flux_manages() {
     assert!(err.contains("Bootstrap calls accepted: 1"), "{err}");
     assert!(err.contains("charts that stood in for the originals: ") && err.contains("cilium"), "{err}");
     assert!(!world.state().join("labs/apps").exists(), "the lab's folder is left behind");
+}
+
+/// A hook sees what every program of the rehearsal sees.
+#[test]
+fn the_programs_of_a_rehearsal_see_no_network_but_loopback() {
+    let world = TestEnvironment::copy("10.61.8");
+    let seen = world.repository.join("seen");
+    let helmfile = world.repository.join("bootstrap/infra/helmfile.d/01-apps.yaml");
+    let text = std::fs::read_to_string(&helmfile).unwrap();
+    let hook = format!(
+        "- events: [postsync]\n        showlogs: true\n        command: cp\n        args: [/proc/net/route, {}]\n      ",
+        seen.display()
+    );
+    assert!(text.contains("- events:"));
+    std::fs::write(&helmfile, text.replacen("- events:", &format!("{hook}- events:"), 1)).unwrap();
+    let (code, _, err) = world.run(&["rehearse", "infra", "--scenario", "fast"]);
+    assert_eq!(code, 0, "{err}");
+    let routes = std::fs::read_to_string(&seen).unwrap();
+    if Command::new("unshare")
+        .args(["-Urn", "--", "ip", "link", "set", "lo", "up"])
+        .status()
+        .is_ok_and(|it| it.success())
+    {
+        assert!(err.contains("\nsealed: nothing in it"), "{err}");
+        assert_eq!(routes.lines().count(), 1, "{routes}");
+    } else {
+        assert!(err.contains("\nnot sealed, since no network namespace is to be had here"), "{err}");
+    }
 }
 
 #[test]

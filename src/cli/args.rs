@@ -150,6 +150,9 @@ pub(super) struct RehearseArgs {
     /// Use the operator's own secrets, or placeholders.
     #[arg(long, value_name = "WHICH", default_value = "placeholder")]
     pub(super) secrets: SecretsArg,
+    /// Not for people: this process was started in a network namespace of its own.
+    #[arg(long, hide = true)]
+    pub(super) sealed: bool,
 }
 
 #[derive(Debug, Clone, Args)]
