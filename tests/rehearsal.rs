@@ -52,8 +52,15 @@ fn the_programs_of_a_rehearsal_see_no_network_but_loopback() {
 fn a_finished_cluster_is_verified_and_nothing_is_done() {
     let world = TestEnvironment::copy("10.61.1");
     let _lab = world.lab("infra");
+    let ask = ["plan", "infra", "--lab", "--detailed-exitcode"];
+    let (code, out, err) = world.run(&ask);
+    assert_eq!(code, 5, "{out}{err}");
+    assert!(out.contains("to be applied: ") && out.contains("not to be seen before "), "{out}");
     let (code, _, err) = world.run(&["infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
+    let (code, out, err) = world.run(&ask);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("39 hold, 0 would be worked on"), "{out}");
     let calls = accepted(&world.status("infra"));
     let objects = workloads(&world);
     for arguments in [&["infra", "--lab"][..], &["infra", "--lab", "--resume"]] {

@@ -76,7 +76,7 @@ pub(super) enum Command {
     /// The world of a rehearsal by itself.
     Lab(LabArgs),
     /// Print what a run would do; change nothing.
-    Plan(ClusterArgs),
+    Plan(PlanArgs),
     /// Print where the last run stands and what the cluster says now.
     Status(StatusArgs),
     /// Print the machine configs as they would be applied, secrets masked.
@@ -90,9 +90,15 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, Clone, Args)]
-pub(super) struct ClusterArgs {
+pub(super) struct PlanArgs {
     /// The cluster, by its name in the repository.
     pub(super) cluster: String,
+    /// Ask the world how each step stands: exit code 0 when all hold, 5 when a run would find something to do.
+    #[arg(long)]
+    pub(super) detailed_exitcode: bool,
+    /// Ask the lab of this cluster.
+    #[arg(long)]
+    pub(super) lab: bool,
 }
 
 #[derive(Debug, Clone, Args)]
