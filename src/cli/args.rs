@@ -76,7 +76,7 @@ pub(super) enum Command {
     /// The world of a rehearsal by itself.
     Lab(LabArgs),
     /// Print what a run would do; change nothing.
-    Plan(ClusterArgs),
+    Plan(PlanArgs),
     /// Print where the last run stands and what the cluster says now.
     Status(StatusArgs),
     /// Print the machine configs as they would be applied, secrets masked.
@@ -90,9 +90,15 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, Clone, Args)]
-pub(super) struct ClusterArgs {
+pub(super) struct PlanArgs {
     /// The cluster, by its name in the repository.
     pub(super) cluster: String,
+    /// Ask the world how each step stands: exit code 0 when all hold, 5 when a run would find something to do.
+    #[arg(long)]
+    pub(super) detailed_exitcode: bool,
+    /// Ask the lab of this cluster.
+    #[arg(long)]
+    pub(super) lab: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -124,6 +130,15 @@ pub(super) struct WorldArgs {
     /// Serve stand-ins written for the lab, or pull the original charts first.
     #[arg(long, value_name = "WHICH", default_value = "stand-ins")]
     pub(super) charts: ChartsArg,
+    /// Run an API server on the first control plane that is up, or on all of them (about 260 MB each).
+    #[arg(long, value_name = "WHICH", default_value = "one")]
+    pub(super) control_planes: ControlPlanesArg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ControlPlanesArg {
+    One,
+    All,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -141,6 +156,9 @@ pub(super) struct RehearseArgs {
     /// Use the operator's own secrets, or placeholders.
     #[arg(long, value_name = "WHICH", default_value = "placeholder")]
     pub(super) secrets: SecretsArg,
+    /// Not for people: this process was started in a network namespace of its own.
+    #[arg(long, hide = true)]
+    pub(super) sealed: bool,
 }
 
 #[derive(Debug, Clone, Args)]
