@@ -1,6 +1,5 @@
 use jiff::Timestamp;
-use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 use x509_parser::prelude::FromDer;
 
 use super::*;
@@ -94,38 +93,4 @@ fn every_mistake_of_a_talconfig_is_told_at_once() {
     talconfig.yaml: no node is a control plane
       hint: set `controlPlane: true` on one, three or five nodes
     "#);
-}
-
-#[test]
-fn a_patch_that_deletes_nothing_is_refused() {
-    let config = parse_documents(&Origin::new("config"), "machine: {a: 1}\n").unwrap();
-    let patch = parse_documents(&Origin::new("patch"), "machine: {b: {$patch: delete}}\n").unwrap();
-    assert_eq!(merge(&config, &patch).unwrap_err(), MergeError::NothingToDelete("machine.b".into()));
-    let patch = parse_documents(&Origin::new("patch"), "machine: {a: {$patch: replace}}\n").unwrap();
-    assert_eq!(merge(&config, &patch).unwrap_err(), MergeError::UnknownDirective("replace".into()));
-}
-
-fn config() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![any::<bool>().prop_map(|value| json!(value)), "[a-z]{1,4}".prop_map(|value| json!(value))];
-    let value = leaf.prop_recursive(3, 16, 3, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 1..3).prop_map(|items| json!(items)),
-            prop::collection::btree_map("[a-d]", inner, 1..4).prop_map(|map| json!(map)),
-        ]
-    });
-    prop::collection::btree_map("[a-d]", value, 1..4).prop_map(|map| json!({"machine": map}))
-}
-
-proptest! {
-    #[test]
-    fn merging_an_empty_document_changes_nothing(config in config()) {
-        let config = Documents(vec![config]);
-        prop_assert_eq!(merge(&config, &Documents(vec![json!({})])).unwrap(), config);
-    }
-
-    #[test]
-    fn a_merge_into_nothing_is_the_patch(config in config()) {
-        let merged = merge(&Documents(vec![json!({})]), &Documents(vec![config.clone()])).unwrap();
-        prop_assert_eq!(merged, Documents(vec![config]));
-    }
 }
