@@ -3,17 +3,23 @@
 //! A config is a list of documents, and documents are opaque: what this room does not know passes through unchanged.
 
 mod bundle;
+mod container;
 mod document;
 mod generate;
 mod merge;
+mod patch;
 mod pki;
+mod schema;
 pub mod talconfig;
+mod typed;
 
 pub use bundle::{BundleError, CertificateAndKey, SecretsBundle};
-pub use document::{Documents, parse_documents};
-pub use generate::{Contract, Generate, Role, generate};
-pub use merge::{MergeError, merge};
+pub use document::{Documents, parse_documents, parse_strictly};
+pub use generate::{Contract, Generate, Options, Role, UnknownContract, generate, generate_with};
+pub use patch::{MergeError, Patch, merge};
 pub use pki::{AdminIdentity, KubernetesAdmin, PkiError, ca_fingerprint, kubeconfig, talosconfig};
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

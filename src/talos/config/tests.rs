@@ -1,6 +1,5 @@
 use jiff::Timestamp;
-use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 use x509_parser::prelude::FromDer;
 
 use super::*;
@@ -85,7 +84,7 @@ fn every_mistake_of_a_talconfig_is_told_at_once() {
       hint: define it in talenv.yaml beside the talconfig, or in the environment
     talconfig.yaml:2:11: the endpoint `https://10.0.0.10` is not of the form https://HOST:PORT
       hint: the Kubernetes API usually listens on port 6443
-    talconfig.yaml:3:15: Talos v1.7.0 is not supported; configs are written for 1.11, 1.12 and 1.13
+    talconfig.yaml:3:15: Talos v1.7.0 is not supported; configs are written for 1.11, 1.12, 1.13 and 1.14
     talconfig.yaml:6:71: cannot read the patch missing.yaml: No such file or directory (os error 2)
     talconfig.yaml:8:28: `` is no IP address
     talconfig.yaml:4:1: the talconfig has a key `nodez`, which is not known
@@ -94,38 +93,4 @@ fn every_mistake_of_a_talconfig_is_told_at_once() {
     talconfig.yaml: no node is a control plane
       hint: set `controlPlane: true` on one, three or five nodes
     "#);
-}
-
-#[test]
-fn a_patch_that_deletes_nothing_is_refused() {
-    let config = parse_documents(&Origin::new("config"), "machine: {a: 1}\n").unwrap();
-    let patch = parse_documents(&Origin::new("patch"), "machine: {b: {$patch: delete}}\n").unwrap();
-    assert_eq!(merge(&config, &patch).unwrap_err(), MergeError::NothingToDelete("machine.b".into()));
-    let patch = parse_documents(&Origin::new("patch"), "machine: {a: {$patch: replace}}\n").unwrap();
-    assert_eq!(merge(&config, &patch).unwrap_err(), MergeError::UnknownDirective("replace".into()));
-}
-
-fn config() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![any::<bool>().prop_map(|value| json!(value)), "[a-z]{1,4}".prop_map(|value| json!(value))];
-    let value = leaf.prop_recursive(3, 16, 3, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 1..3).prop_map(|items| json!(items)),
-            prop::collection::btree_map("[a-d]", inner, 1..4).prop_map(|map| json!(map)),
-        ]
-    });
-    prop::collection::btree_map("[a-d]", value, 1..4).prop_map(|map| json!({"machine": map}))
-}
-
-proptest! {
-    #[test]
-    fn merging_an_empty_document_changes_nothing(config in config()) {
-        let config = Documents(vec![config]);
-        prop_assert_eq!(merge(&config, &Documents(vec![json!({})])).unwrap(), config);
-    }
-
-    #[test]
-    fn a_merge_into_nothing_is_the_patch(config in config()) {
-        let merged = merge(&Documents(vec![json!({})]), &Documents(vec![config.clone()])).unwrap();
-        prop_assert_eq!(merged, Documents(vec![config]));
-    }
 }
