@@ -323,6 +323,29 @@ fn calls_that_are_refused_or_slow_are_made_again_or_waited_for() {
 }
 
 #[test]
+fn every_control_plane_can_run_an_api_server_of_its_own() {
+    let world = TestEnvironment::machines("10.62.8");
+    let _lab = world.lab_as("infra", &["--control-planes", "all"]);
+    world.bootstrap_machines("infra");
+    let kubectl = Kubectl::new(&world, "infra");
+    // Each API server enters itself here, with the address that it advertises.
+    let entered = || {
+        let slice = kubectl.get(&["endpointslice", "kubernetes"]);
+        slice["endpoints"].as_array().unwrap().iter().flat_map(|it| it["addresses"].as_array().unwrap().clone()).count()
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    while entered() < 3 && std::time::Instant::now() < deadline {}
+    assert_eq!(entered(), 3);
+    let members = world.status("infra")["members"].as_array().unwrap().clone();
+    let voters = members.iter().filter(|member| member["learner"] == false).count();
+    assert_eq!((members.len(), voters), (3, 3), "{members:?}");
+    let (code, out, err) = world.run(&["lab", "status", "infra"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("etcd member infra-cp-03") && out.contains("voter"), "{out}");
+    assert!(out.contains("ApplyConfiguration 6"), "{out}");
+}
+
+#[test]
 fn a_lab_whose_addresses_are_taken_says_so_and_does_not_come_up() {
     let world = TestEnvironment::machines("10.62.7");
     let _lab = world.lab("infra");

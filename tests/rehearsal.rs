@@ -4,7 +4,7 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use common::{TestEnvironment, processes};
 use serde_json::Value;
@@ -20,12 +20,47 @@ fn a_rehearsal_ends_with_a_cluster_that_flux_manages() {
     assert!(!world.state().join("labs/apps").exists(), "the lab's folder is left behind");
 }
 
+/// A hook sees what every program of the rehearsal sees.
+#[test]
+fn the_programs_of_a_rehearsal_see_no_network_but_loopback() {
+    let world = TestEnvironment::copy("10.61.8");
+    let seen = world.repository.join("seen");
+    let helmfile = world.repository.join("bootstrap/infra/helmfile.d/01-apps.yaml");
+    let text = std::fs::read_to_string(&helmfile).unwrap();
+    let hook = format!(
+        "- events: [postsync]\n        showlogs: true\n        command: cp\n        args: [/proc/net/route, {}]\n      ",
+        seen.display()
+    );
+    assert!(text.contains("- events:"));
+    std::fs::write(&helmfile, text.replacen("- events:", &format!("{hook}- events:"), 1)).unwrap();
+    let (code, _, err) = world.run(&["rehearse", "infra", "--scenario", "fast"]);
+    assert_eq!(code, 0, "{err}");
+    let routes = std::fs::read_to_string(&seen).unwrap();
+    if Command::new("unshare")
+        .args(["-Urn", "--", "ip", "link", "set", "lo", "up"])
+        .status()
+        .is_ok_and(|it| it.success())
+    {
+        assert!(err.contains("\nsealed: nothing in it"), "{err}");
+        assert_eq!(routes.lines().count(), 1, "{routes}");
+    } else {
+        assert!(err.contains("\nnot sealed, since no network namespace is to be had here"), "{err}");
+    }
+}
+
 #[test]
 fn a_finished_cluster_is_verified_and_nothing_is_done() {
     let world = TestEnvironment::copy("10.61.1");
     let _lab = world.lab("infra");
+    let ask = ["plan", "infra", "--lab", "--detailed-exitcode"];
+    let (code, out, err) = world.run(&ask);
+    assert_eq!(code, 5, "{out}{err}");
+    assert!(out.contains("to be applied: ") && out.contains("not to be seen before "), "{out}");
     let (code, _, err) = world.run(&["infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
+    let (code, out, err) = world.run(&ask);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("39 hold, 0 would be worked on"), "{out}");
     let calls = accepted(&world.status("infra"));
     let objects = workloads(&world);
     for arguments in [&["infra", "--lab"][..], &["infra", "--lab", "--resume"]] {

@@ -58,6 +58,9 @@ pub(super) struct RunArgs {
     /// Use the operator's own secrets, or placeholders (the default with --lab).
     #[arg(long, value_name = "WHICH")]
     pub(super) secrets: Option<SecretsArg>,
+    /// Take every chart from this file (`k8s-bootstrap bundle create`), and ask no registry.
+    #[arg(long, value_name = "FILE")]
+    pub(super) bundle: Option<PathBuf>,
     /// Add the cluster to the operator's own kubeconfig when the run is complete.
     #[arg(long)]
     pub(super) merge_kubeconfig: bool,
@@ -76,13 +79,15 @@ pub(super) enum Command {
     /// The world of a rehearsal by itself.
     Lab(LabArgs),
     /// Print what a run would do; change nothing.
-    Plan(ClusterArgs),
+    Plan(PlanArgs),
     /// Print where the last run stands and what the cluster says now.
     Status(StatusArgs),
     /// Print the machine configs as they would be applied, secrets masked.
     Render(RenderArgs),
     /// The outside programs that a run or a rehearsal needs.
     Tools(ToolsArgs),
+    /// All charts of a cluster in one file, for a site that reaches no registry.
+    Bundle(BundleArgs),
     /// The secrets bundle of a cluster.
     Secrets(SecretsArgs),
     #[command(name = "__child", hide = true)]
@@ -90,9 +95,18 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, Clone, Args)]
-pub(super) struct ClusterArgs {
+pub(super) struct PlanArgs {
     /// The cluster, by its name in the repository.
     pub(super) cluster: String,
+    /// Ask the world how each step stands: exit code 0 when all hold, 5 when a run would find something to do.
+    #[arg(long)]
+    pub(super) detailed_exitcode: bool,
+    /// Ask the lab of this cluster.
+    #[arg(long)]
+    pub(super) lab: bool,
+    /// Take every chart from this file (`k8s-bootstrap bundle create`), and ask no registry.
+    #[arg(long, value_name = "FILE")]
+    pub(super) bundle: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -124,6 +138,15 @@ pub(super) struct WorldArgs {
     /// Serve stand-ins written for the lab, or pull the original charts first.
     #[arg(long, value_name = "WHICH", default_value = "stand-ins")]
     pub(super) charts: ChartsArg,
+    /// Run an API server on the first control plane that is up, or on all of them (about 260 MB each).
+    #[arg(long, value_name = "WHICH", default_value = "one")]
+    pub(super) control_planes: ControlPlanesArg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ControlPlanesArg {
+    One,
+    All,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -141,6 +164,9 @@ pub(super) struct RehearseArgs {
     /// Use the operator's own secrets, or placeholders.
     #[arg(long, value_name = "WHICH", default_value = "placeholder")]
     pub(super) secrets: SecretsArg,
+    /// Not for people: this process was started in a network namespace of its own.
+    #[arg(long, hide = true)]
+    pub(super) sealed: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -161,6 +187,24 @@ pub(super) enum LabCommand {
     Down { cluster: String },
     /// Print the lab's nodes, members, calls and faults.
     Status { cluster: String },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct BundleArgs {
+    #[command(subcommand)]
+    pub(super) command: BundleCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum BundleCommand {
+    /// Pull every chart that a run needs, and list the images that the releases run.
+    Create {
+        /// The cluster, by its name in the repository.
+        cluster: String,
+        /// The file to write: a tar of an OCI image layout.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
 }
 
 #[derive(Debug, Clone, Args)]

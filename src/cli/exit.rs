@@ -18,6 +18,8 @@ pub(super) enum Exit {
     WrongWorld = 3,
     /// Another run holds the lock.
     Locked = 4,
+    /// `plan` found something to do.
+    Changes = 5,
     /// Asked to stop by a signal; resumable.
     Stopped = 130,
 }

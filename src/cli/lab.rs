@@ -2,7 +2,9 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::{ChartsArg, Common, LabCommand, Output, WorldArgs};
+use std::collections::BTreeMap;
+
+use super::args::{ChartsArg, Common, ControlPlanesArg, LabCommand, Output, WorldArgs};
 use super::exit::{Exit, Refusal};
 use super::output;
 use super::setup;
@@ -52,6 +54,10 @@ pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs)
         charts: match world.charts {
             ChartsArg::StandIns => lab::ChartsFrom::StandIns,
             ChartsArg::Real => lab::ChartsFrom::Real,
+        },
+        api_servers: match world.control_planes {
+            ControlPlanesArg::One => lab::ApiServers::One,
+            ControlPlanesArg::All => lab::ApiServers::All,
         },
     };
     let lab = Lab::start(spec, scenario, &setup::toolbox(common), &|line| output::say(line)).await;
@@ -144,7 +150,20 @@ fn table(status: &Status) -> String {
         let port = if node.port_open { "open" } else { "closed" };
         lines.push(format!("{:<20} {:<16} {:<14} {:<12} {port}", node.name, node.address, node.role, node.stage));
     }
+    let role = |learner: bool| if learner { "learner" } else { "voter" };
+    lines.extend(
+        status
+            .members
+            .iter()
+            .map(|member| format!("etcd member {:<16} {:<17} {}", member.name, member.id, role(member.learner))),
+    );
     lines.push(format!("API ready: {}", status.api_ready));
+    let mut calls: BTreeMap<&str, u64> = BTreeMap::new();
+    for (method, count) in status.record.calls.values().flatten() {
+        *calls.entry(method).or_default() += count;
+    }
+    let calls: Vec<String> = calls.iter().map(|(method, count)| format!("{method} {count}")).collect();
+    lines.push(format!("calls: {}", calls.join(", ")));
     lines.push(format!("Bootstrap calls accepted: {}", status.record.bootstrap_accepted));
     lines.join("\n")
 }

@@ -1,46 +1,95 @@
 //! `k8s-bootstrap plan CLUSTER`: what a run would do.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
-use super::args::{ClusterArgs, Common, Output};
+use super::args::{Common, Output, PlanArgs};
 use super::exit::{Exit, Refusal};
 use super::output;
 use super::setup::{self, Place, Wanted};
-use crate::plan::Plan;
+use crate::engine::{Finding, survey};
+use crate::journal::FileStore;
+use crate::plan::{Plan, StepId};
 use crate::secrets::Redactor;
 use crate::steps;
 
-pub(super) async fn plan(common: &Common, args: ClusterArgs) -> Result<Exit, Refusal> {
+/// How each step stands; nothing when the world was not asked.
+type Findings = BTreeMap<StepId, Finding>;
+
+pub(super) async fn plan(common: &Common, args: PlanArgs) -> Result<Exit, Refusal> {
     let redactor = Redactor::default();
-    let wanted = Wanted { cluster: &args.cluster, place: Place::Field, secrets: None, resumed: false };
+    let place = if args.lab { Place::Lab } else { Place::Field };
+    let wanted =
+        Wanted { cluster: &args.cluster, place, secrets: None, resumed: false, bundle: args.bundle.as_deref() };
     let site = setup::site(common, wanted, false, &redactor).await?;
-    let (plan, _) = steps::plan(&site).map_err(|error| Refusal::input(error.to_string()))?;
-    output::data(&match common.output {
-        Output::Json => as_json(&plan),
-        Output::Text => as_text(&plan),
-    });
-    Ok(Exit::Done)
+    let (plan, steps) = steps::plan(&site).map_err(|error| Refusal::input(error.to_string()))?;
+    let findings = if args.detailed_exitcode {
+        let history = FileStore::read(&site.folder.join("journal.jsonl"));
+        survey(&plan, &steps, &history.map_err(|error| Refusal::world(error.to_string()))?).await
+    } else {
+        Findings::new()
+    };
+    output::data(&redactor.redact(&match common.output {
+        Output::Json => as_json(&plan, &findings),
+        Output::Text => as_text(&plan, &findings),
+    }));
+    Ok(verdict(&findings))
 }
 
-fn as_text(plan: &Plan) -> String {
+fn verdict(findings: &Findings) -> Exit {
+    let mut exit = Exit::Done;
+    for finding in findings.values() {
+        match finding {
+            Finding::Failed(_) => return Exit::WrongWorld,
+            Finding::Holds(_) => {}
+            Finding::Missing(_) | Finding::Underway(_) | Finding::Waits(_) => exit = Exit::Changes,
+        }
+    }
+    exit
+}
+
+fn as_text(plan: &Plan, findings: &Findings) -> String {
     let mut lines = Vec::new();
     for phase in plan.phases() {
         lines.push(phase.to_string());
         for step in plan.of_phase(phase) {
             lines.push(format!("  {:<32} {}  {}", step.id, step.fingerprint.short(), step.title));
+            lines.extend(findings.get(&step.id).map(|finding| format!("      {}", sentence(finding))));
         }
     }
     lines.push(format!("{} steps, plan {}", plan.steps().len(), plan.fingerprint().short()));
+    if !findings.is_empty() {
+        let open = findings.values().filter(|finding| !matches!(finding, Finding::Holds(_))).count();
+        lines.push(format!("{} hold, {open} would be worked on", findings.len() - open));
+    }
     lines.join("\n")
 }
 
-fn as_json(plan: &Plan) -> String {
+fn sentence(finding: &Finding) -> String {
+    match finding {
+        Finding::Holds(reason) => format!("holds: {reason}"),
+        Finding::Missing(reason) => format!("to be applied: {reason}"),
+        Finding::Underway(reason) => format!("to be waited for: {reason}"),
+        Finding::Waits(need) => format!("not to be seen before {need} is done"),
+        Finding::Failed(error) => {
+            let next = error.next.as_ref().map(|next| format!("; next: {next}")).unwrap_or_default();
+            format!("cannot be seen: {error}{next}")
+        }
+    }
+}
+
+fn as_json(plan: &Plan, findings: &Findings) -> String {
     let steps: Vec<_> = plan
         .steps()
         .iter()
         .map(|step| {
-            json!({"id": step.id, "phase": step.phase, "title": step.title, "needs": step.needs,
-                   "fingerprint": step.fingerprint})
+            let mut object = json!({"id": step.id, "phase": step.phase, "title": step.title, "needs": step.needs,
+                                    "fingerprint": step.fingerprint});
+            if let Some(finding) = findings.get(&step.id) {
+                object["finding"] = json!(finding);
+            }
+            object
         })
         .collect();
     json!({"format": 1, "phases": plan.phases(), "steps": steps, "fingerprint": plan.fingerprint()}).to_string()

@@ -284,3 +284,17 @@ fn a_late_answer_about_a_cancelled_step_changes_nothing() {
     assert_eq!(run.state(&step), Some(&StepState::Cancelled));
     assert!(commands.is_empty());
 }
+
+#[tokio::test]
+async fn a_survey_sees_up_to_the_first_goal_that_does_not_hold_and_applies_nothing() {
+    let scripted = |holds: bool| Arc::new(Scripted { holds, ..Scripted::missing() });
+    let [first, second, third] = [scripted(true), scripted(false), scripted(true)];
+    let steps: [(StepId, Arc<dyn Step>); 3] =
+        [("a", first), ("b", second.clone()), ("c", third)].map(|(id, step)| (StepId::new(id), step as Arc<dyn Step>));
+    let found = survey(&plan(&[("a", &[]), ("b", &["a"]), ("c", &["b"])]), &steps.into(), &History::default()).await;
+    let found: Vec<_> = found.into_values().collect();
+    let expected =
+        [Finding::Holds("seen".to_owned()), Finding::Missing("gone".to_owned()), Finding::Waits(StepId::new("b"))];
+    assert_eq!(found, expected);
+    assert_eq!(second.applied.load(Ordering::SeqCst), 0);
+}

@@ -44,7 +44,7 @@ async fn answer(lab: &Inner, mut stream: UnixStream) -> io::Result<()> {
     let mut line = String::new();
     BufReader::new(&mut stream).read_line(&mut line).await?;
     match line.trim() {
-        "status" => stream.write_all(serde_json::to_string(&lab.status())?.as_bytes()).await,
+        "status" => stream.write_all(serde_json::to_string(&lab.status().await)?.as_bytes()).await,
         "down" => {
             stream.write_all(b"{}").await?;
             // The process that holds the lab ends it in order when it is asked to, as by Ctrl-C.

@@ -43,6 +43,16 @@ pub enum ChartsFrom {
     Real,
 }
 
+/// Which control planes run an API server of their own. Controller manager and scheduler run once either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ApiServers {
+    /// The first that is up; the others forward to it.
+    #[default]
+    One,
+    /// Each: about 260 MB and a few seconds apiece.
+    All,
+}
+
 /// The world to simulate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
@@ -57,6 +67,7 @@ pub struct Spec {
     /// Private; everything that the lab writes lies in it.
     pub folder: PathBuf,
     pub charts: ChartsFrom,
+    pub api_servers: ApiServers,
 }
 
 impl Spec {

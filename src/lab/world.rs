@@ -36,11 +36,25 @@ pub struct NodeStatus {
     pub port_open: bool,
 }
 
+/// A member of etcd as `lab status` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    pub name: String,
+    /// In hexadecimal, as etcd's own tools print it.
+    pub id: String,
+    /// It follows, and has no vote yet.
+    pub learner: bool,
+    /// Declared addresses.
+    pub client_urls: Vec<String>,
+}
+
 /// A lab as `lab status` shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     pub cluster: String,
     pub nodes: Vec<NodeStatus>,
+    /// None before etcd is bootstrapped.
+    pub members: Vec<MemberStatus>,
     pub api_ready: bool,
     pub record: Record,
     pub critical_path: CriticalPath,
@@ -116,8 +130,8 @@ impl Lab {
         Ok(Self { inner, tasks, registry })
     }
 
-    pub fn status(&self) -> Status {
-        self.inner.status()
+    pub async fn status(&self) -> Status {
+        self.inner.status().await
     }
 
     pub fn spec(&self) -> &Spec {
@@ -139,7 +153,8 @@ impl Inner {
         &self.spec.folder
     }
 
-    pub(super) fn status(&self) -> Status {
+    pub(super) async fn status(&self) -> Status {
+        let members = self.control_plane.all_members().await;
         let nodes = self
             .nodes
             .iter()
@@ -158,6 +173,15 @@ impl Inner {
         Status {
             cluster: self.spec.cluster.clone(),
             nodes,
+            members: members
+                .into_iter()
+                .map(|member| MemberStatus {
+                    name: member.hostname,
+                    id: format!("{:x}", member.id),
+                    learner: member.is_learner,
+                    client_urls: member.client_urls,
+                })
+                .collect(),
             api_ready: self.control_plane.client.borrow().is_some(),
             critical_path: record.critical_path(),
             record,

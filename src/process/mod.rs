@@ -6,6 +6,7 @@
 mod command;
 mod daemon;
 pub mod guard;
+pub mod seal;
 mod secret_file;
 mod spawner;
 

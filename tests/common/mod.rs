@@ -85,19 +85,24 @@ impl TestEnvironment {
 
     /// Starts a lab and waits until its machines are up.
     pub fn lab(&self, cluster: &str) -> LabProcess {
-        self.lab_of(cluster, "fast")
+        self.lab_of(&[cluster, "--scenario", "fast"])
+    }
+
+    /// The same, with further arguments of `lab up`.
+    pub fn lab_as(&self, cluster: &str, arguments: &[&str]) -> LabProcess {
+        self.lab_of(&[&[cluster, "--scenario", "fast"], arguments].concat())
     }
 
     /// Starts a lab of a scenario of its own.
     pub fn lab_with(&self, cluster: &str, scenario: &str) -> LabProcess {
         let path = self.folder.path().join("scenario.yaml");
         std::fs::write(&path, scenario).unwrap();
-        self.lab_of(cluster, path.to_str().unwrap())
+        self.lab_of(&[cluster, "--scenario", path.to_str().unwrap()])
     }
 
-    fn lab_of(&self, cluster: &str, scenario: &str) -> LabProcess {
-        let mut child =
-            self.command(&["lab", "up", cluster, "--scenario", scenario]).stderr(Stdio::piped()).spawn().unwrap();
+    fn lab_of(&self, arguments: &[&str]) -> LabProcess {
+        let arguments = [&["lab", "up"], arguments].concat();
+        let mut child = self.command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let mut lines = stderr.lines().map(Result::unwrap);
         let up = lines.by_ref().find(|line| line.contains("is up"));

@@ -219,6 +219,17 @@ impl ControlPlane {
         Ok(members_of(&list).into_iter().map(|member| self.declared(member)).collect())
     }
 
+    /// The members as any running one lists them; none while etcd does not answer.
+    pub(in crate::lab) async fn all_members(&self) -> Vec<EtcdMember> {
+        let gates: Vec<Gate> = self.etcd.lock().await.values().map(|member| member.gate.clone()).collect();
+        for gate in gates {
+            if let Ok(list) = self.etcdctl(&gate, &["member", "list"]).await {
+                return members_of(&list).into_iter().map(|member| self.declared(member)).collect();
+            }
+        }
+        vec![]
+    }
+
     /// The member with the addresses that its operator declared.
     fn declared(&self, mut member: EtcdMember) -> EtcdMember {
         for url in member.peer_urls.iter_mut().chain(&mut member.client_urls) {

@@ -1,5 +1,6 @@
 //! Kubernetes: the real API server, controller manager and scheduler, started as Talos 1.12 starts them.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,12 +12,13 @@ use serde_json::json;
 
 use super::certificates::{Files, client, server};
 use super::forward::Forward;
-use super::{ControlPlane, hostname_or, problem};
+use super::{ControlPlane, hostname_or, problem, stop_all};
 use crate::lab::machine::MachineConfig;
 use crate::lab::network;
 use crate::lab::node::Node;
 use crate::lab::pki::{Authority, Leaf};
 use crate::lab::record::requests;
+use crate::lab::spec::ApiServers;
 use crate::process::{Command, Daemon};
 use crate::yaml;
 
@@ -28,16 +30,25 @@ const OWN_USER: &str = "lab";
 /// The lab's own way in, in its folder: for the programs that it runs, and for tests.
 pub(in crate::lab) const KUBECONFIG: &str = "lab.kubeconfig";
 
-/// The one set of control-plane programs of a lab.
-#[derive(Debug)]
+/// The Kubernetes programs of a lab.
+#[derive(Debug, Default)]
 pub(super) struct Kubernetes {
-    /// The machine that it runs on.
-    pub(super) on: IpAddr,
-    pub(super) daemons: Vec<Daemon>,
+    /// By the machine that each runs on.
+    api_servers: BTreeMap<IpAddr, Daemon>,
+    /// The machine that was up first, with its controller manager and scheduler.
+    leader: Option<(IpAddr, Vec<Daemon>)>,
+    /// The machine that the shared address leads to.
+    shared: Option<(IpAddr, Forward)>,
+}
+
+impl Kubernetes {
+    pub(super) fn into_daemons(self) -> Vec<Daemon> {
+        self.api_servers.into_values().chain(self.leader.into_iter().flat_map(|(_, managers)| managers)).collect()
+    }
 }
 
 impl ControlPlane {
-    /// Starts Kubernetes on this machine, or forwards its API port to the machine that runs it.
+    /// Starts Kubernetes on this machine; where another was first, an API server alone, or a way to that other's.
     pub(in crate::lab) async fn start_kubernetes(
         &self,
         node: &Node,
@@ -45,31 +56,61 @@ impl ControlPlane {
     ) -> Result<(), String> {
         let mut kubernetes = self.kubernetes.lock().await;
         let own = self.mapped(node.address(), self.api_port);
-        if let Some(running) = &*kubernetes {
-            let forward = Forward::start(own, self.mapped(running.on, self.api_port)).await;
+        let leader = kubernetes.leader.as_ref().map(|(leader, _)| *leader);
+        if let Some(leader) = leader.filter(|_| self.wanted == ApiServers::One) {
+            let forward = Forward::start(own, self.mapped(leader, self.api_port)).await;
             let forward = forward.map_err(|error| problem(node, "the API port", error))?;
             self.forwards.lock().await.insert(node.address(), forward);
             return Ok(());
         }
         let began = Instant::now();
         let setup = Setup::write(self, node, config).await?;
-        let api_server = setup.api_server(self, node, config).await?;
-        if let Some(vip) = self.vip {
-            let forward = Forward::start(self.mapped(vip.ip(), vip.port()), own).await;
-            let forward = forward.map_err(|error| problem(node, "the shared address", error))?;
-            self.forwards.lock().await.insert(node.address(), forward);
+        kubernetes.api_servers.insert(node.address(), setup.api_server(self, node, config).await?);
+        if leader.is_some() {
+            return Ok(());
         }
-        *kubernetes = Some(Kubernetes { on: node.address(), daemons: vec![api_server] });
+        kubernetes.leader = Some((node.address(), vec![]));
+        self.share(&mut kubernetes, node.address())
+            .await
+            .map_err(|error| problem(node, "the shared address", error))?;
         drop(kubernetes);
+        setup.write_own_access(self, node)?;
         let client = ready(own, node, &setup).await?;
         self.recorder.fact("api/ready", began, [format!("etcd/{}/healthy", node.name())]);
         // They end when the API refuses them, and a kubelet would start them again until it no longer does.
         let others = [setup.controller_manager(self, node, config).await?, setup.scheduler(self, node).await?];
-        if let Some(running) = &mut *self.kubernetes.lock().await {
-            running.daemons.extend(others);
+        if let Some((_, managers)) = &mut self.kubernetes.lock().await.leader {
+            managers.extend(others);
         }
         self.client.send_replace(Some(client));
         Ok(())
+    }
+
+    /// Leads the shared address to a machine, unless it leads to one already.
+    async fn share(&self, kubernetes: &mut Kubernetes, to: IpAddr) -> std::io::Result<()> {
+        if let Some(vip) = self.vip.filter(|_| kubernetes.shared.is_none()) {
+            let forward = Forward::start(self.mapped(vip.ip(), vip.port()), self.mapped(to, self.api_port)).await?;
+            kubernetes.shared = Some((to, forward));
+        }
+        Ok(())
+    }
+
+    /// Ends what runs on a machine; another with an API server takes the shared address over.
+    pub(super) async fn stop_kubernetes(&self, node: &Node) {
+        let mut kubernetes = self.kubernetes.lock().await;
+        let mut ended: Vec<Daemon> = kubernetes.api_servers.remove(&node.address()).into_iter().collect();
+        if let Some((_, managers)) = kubernetes.leader.take_if(|(leader, _)| *leader == node.address()) {
+            self.client.send_replace(None);
+            ended.extend(managers);
+        }
+        let moved = kubernetes.shared.take_if(|(to, _)| *to == node.address()).is_some();
+        stop_all(ended).await;
+        let heir = kubernetes.api_servers.keys().next().copied();
+        if let Some(heir) = heir.filter(|_| moved)
+            && let Err(error) = self.share(&mut kubernetes, heir).await
+        {
+            tracing::error!(%error, "no control plane takes the shared address over");
+        }
     }
 }
 
@@ -122,8 +163,6 @@ impl Setup {
         let own = authority.issue(&client(OWN_USER, masters))?;
         let server = format!("https://{}", control_plane.mapped(node.address(), control_plane.api_port));
         let setup = Self { files, etcd, etcd_files, authority: authority.certificate.clone(), own, server };
-        let kubeconfig = setup.kubeconfig(&setup.own, &node.address().to_string())?;
-        Files::new(control_plane.folder.clone())?.write(KUBECONFIG, &kubeconfig)?;
         for name in ["kube-controller-manager", "kube-scheduler"] {
             let leaf = authority.issue(&client(&format!("system:{name}"), None))?;
             setup.files.write(&format!("{name}.kubeconfig"), &setup.kubeconfig(&leaf, &node.address().to_string())?)?;
@@ -137,6 +176,11 @@ impl Setup {
 
     fn kubeconfig(&self, leaf: &Leaf, tls_server_name: &str) -> Result<String, String> {
         kubeconfig("lab", &self.server, Some(tls_server_name), &self.authority, leaf)
+    }
+
+    fn write_own_access(&self, control_plane: &ControlPlane, node: &Node) -> Result<(), String> {
+        let kubeconfig = self.kubeconfig(&self.own, &node.address().to_string())?;
+        Files::new(control_plane.folder.clone())?.write(KUBECONFIG, &kubeconfig).map(|_| ())
     }
 
     /// Secrets are encrypted at rest with the config's key, as on Talos.

@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, watch};
 use super::machine::{MachineConfig, Pair};
 use super::node::Node;
 use super::record::Recorder;
-use super::spec::Spec;
+use super::spec::{ApiServers, Spec};
 use crate::dial::AddressMap;
 use crate::process::Daemon;
 
@@ -48,7 +48,9 @@ pub(super) struct ControlPlane {
     cluster: watch::Sender<Option<etcd::Gate>>,
     /// The turn to join, with the fact of the one who had it last.
     joining: Mutex<Option<String>>,
-    kubernetes: Mutex<Option<kubernetes::Kubernetes>>,
+    wanted: ApiServers,
+    kubernetes: Mutex<kubernetes::Kubernetes>,
+    /// By the control planes that have no API server of their own.
     forwards: Mutex<BTreeMap<IpAddr, forward::Forward>>,
     /// The lab's own way into the API, once it is ready.
     pub(super) client: watch::Sender<Option<kube::Client>>,
@@ -73,6 +75,7 @@ impl ControlPlane {
             etcd: Mutex::default(),
             cluster: watch::Sender::default(),
             joining: Mutex::default(),
+            wanted: spec.api_servers,
             kubernetes: Mutex::default(),
             forwards: Mutex::default(),
             client: watch::Sender::default(),
@@ -104,14 +107,7 @@ impl ControlPlane {
     /// Ends what ran on a machine that goes down; its data stay.
     pub(super) async fn stop(&self, node: &Node) {
         self.forwards.lock().await.remove(&node.address());
-        let mut kubernetes = self.kubernetes.lock().await;
-        if kubernetes.as_ref().is_some_and(|running| running.on == node.address()) {
-            self.client.send_replace(None);
-            if let Some(running) = kubernetes.take() {
-                stop_all(running.daemons).await;
-            }
-        }
-        drop(kubernetes);
+        self.stop_kubernetes(node).await;
         self.stop_etcd(node).await;
     }
 
@@ -131,9 +127,8 @@ impl ControlPlane {
     /// Ends everything.
     pub(super) async fn shut_down(&self) {
         self.forwards.lock().await.clear();
-        if let Some(running) = self.kubernetes.lock().await.take() {
-            stop_all(running.daemons).await;
-        }
+        let kubernetes = std::mem::take(&mut *self.kubernetes.lock().await);
+        stop_all(kubernetes.into_daemons()).await;
         let members = std::mem::take(&mut *self.etcd.lock().await);
         stop_all(members.into_values().map(|member| member.daemon).collect()).await;
     }

@@ -56,8 +56,8 @@ fn lower(legacy: &mut Value, document: &Value) {
         }
         "KubeEtcdEncryptionConfig" => {
             let providers = get("/config/resources/0/providers");
-            let secret = providers.iter().filter_map(Value::as_array).flatten();
-            let secret = secret.filter_map(|provider| provider.pointer("/secretbox/keys/0/secret")).next();
+            let mut secret = providers.iter().filter_map(Value::as_array).flatten();
+            let secret = secret.find_map(|provider| provider.pointer("/secretbox/keys/0/secret"));
             if let Some(secret) = secret {
                 put(legacy, "/cluster/secretboxEncryptionSecret", secret.clone());
             }

@@ -58,9 +58,9 @@ impl Node {
         };
         self.change(|state| state.config = Some(config.clone()));
         if self.state.borrow().disk.installed.is_none() {
-            return self.install(&config).await;
+            return Box::pin(self.install(&config)).await;
         }
-        self.configured(&config, switched_on).await
+        Box::pin(self.configured(&config, switched_on)).await
     }
 
     async fn boot(&self) {
@@ -90,7 +90,9 @@ impl Node {
         self.events.tell("", &task_event("runningMaintenance", task_event::Action::Start));
         self.stage(Stage::Maintenance);
         if self.talos().one_server() {
-            ["machined", "syslogd", "udevd", "containerd", "apid"].map(|id| self.start_service(id));
+            for id in ["machined", "syslogd", "udevd", "containerd", "apid"] {
+                self.start_service(id);
+            }
         }
         let mut state = self.state.subscribe();
         let left = async {
@@ -148,8 +150,11 @@ impl Node {
                 self.carry_out(&order, None).await
             }
         };
-        let after =
-            if talos.one_server() { self.clone().work_behind_port(config, installed).await? } else { installed.await };
+        let after = if talos.one_server() {
+            Box::pin(self.clone().work_behind_port(config, installed)).await?
+        } else {
+            installed.await
+        };
         self.world.recorder.fact(format!("node/{}/installed", self.name()), began, []);
         Ok(after)
     }
@@ -206,7 +211,7 @@ impl Node {
             tokio::time::sleep(LAST_WORDS).await;
             after
         };
-        self.serve_while(tls::configured(&self, config, &signer)?, Mode::Configured, work).await
+        Box::pin(self.serve_while(tls::configured(&self, config, &signer)?, Mode::Configured, work)).await
     }
 
     /// What a machine does besides answering; never ends by itself.

@@ -16,8 +16,8 @@ use api::lifecycle_service_server::LifecycleService;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-fn progress(response: Progress) -> Option<api::LifecycleServiceInstallProgress> {
-    Some(api::LifecycleServiceInstallProgress { response: Some(response) })
+fn progress(response: Progress) -> api::LifecycleServiceInstallProgress {
+    api::LifecycleServiceInstallProgress { response: Some(response) }
 }
 
 impl Api {
@@ -74,7 +74,7 @@ impl LifecycleService for Api {
         let image = wanted.source.unwrap_or_default().image_name;
         let said = self.run_installer(wanted.containerd, &image, "installation", trouble.as_ref())?;
         let answers =
-            said.into_iter().map(|said| Ok(api::LifecycleServiceInstallResponse { progress: progress(said) }));
+            said.into_iter().map(|said| Ok(api::LifecycleServiceInstallResponse { progress: Some(progress(said)) }));
         Ok(Response::new(Box::pin(futures::stream::iter(answers.collect::<Vec<_>>()))))
     }
 
@@ -90,7 +90,7 @@ impl LifecycleService for Api {
         let image = wanted.source.unwrap_or_default().image_name;
         let said = self.run_installer(wanted.containerd, &image, "upgrade", trouble.as_ref())?;
         let answers =
-            said.into_iter().map(|said| Ok(api::LifecycleServiceUpgradeResponse { progress: progress(said) }));
+            said.into_iter().map(|said| Ok(api::LifecycleServiceUpgradeResponse { progress: Some(progress(said)) }));
         Ok(Response::new(Box::pin(futures::stream::iter(answers.collect::<Vec<_>>()))))
     }
 }

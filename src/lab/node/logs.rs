@@ -67,7 +67,7 @@ impl Logs {
     }
 
     /// The kernel's log, a message a line.
-    pub(super) fn kernel(&self, request: &api::DmesgRequest) -> Datas {
+    pub(super) fn kernel(&self, request: api::DmesgRequest) -> Datas {
         let tail = request.tail.then_some(0);
         lines(&self.kernel, tail, request.follow).map(|line| Ok(data(line.into_bytes()))).boxed()
     }

@@ -17,13 +17,13 @@ fn failed(what: &str) -> impl Fn(String) -> Status {
 
 impl Api {
     pub(super) fn begin_etcd(&self, request: &Request<api::BootstrapRequest>) -> Result<api::Bootstrap, Status> {
+        if self.node.state.borrow().disk.installed.is_none() {
+            return Err(Status::failed_precondition("bootstrap is not available yet"));
+        }
         if self.node.talos().names_control_plane_methods() {
             self.control_plane_only("bootstrap")?;
         } else if self.control_plane_only("").is_err() {
             return Err(Status::failed_precondition("bootstrap can only be performed on a control plane node"));
-        }
-        if self.node.state.borrow().disk.installed.is_none() {
-            return Err(Status::failed_precondition("bootstrap is not available yet"));
         }
         if self.node.world.control_plane.has_data(&self.node) {
             return Err(Status::already_exists("etcd data directory is not empty"));

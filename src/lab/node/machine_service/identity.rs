@@ -15,6 +15,11 @@ use crate::yaml;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
+pub(super) fn memory_info() -> api::Memory {
+    let meminfo = api::MemInfo { memtotal: 32 << 20, memfree: 24 << 20, memavailable: 28 << 20 };
+    api::Memory { metadata: None, meminfo: Some(meminfo) }
+}
+
 impl Api {
     pub(super) fn version_info(&self) -> api::Version {
         let version = api::VersionInfo {
@@ -31,11 +36,6 @@ impl Api {
             platform: Some(api::PlatformInfo { name: "metal".to_owned(), mode: "metal".to_owned() }),
             features: self.node.config().map(|_| api::FeaturesInfo { rbac: true }),
         }
-    }
-
-    pub(super) fn memory_info(&self) -> api::Memory {
-        let meminfo = api::MemInfo { memtotal: 32 << 20, memfree: 24 << 20, memavailable: 28 << 20 };
-        api::Memory { metadata: None, meminfo: Some(meminfo) }
     }
 
     pub(super) fn boot_time(&self) -> api::SystemStat {

@@ -79,7 +79,7 @@ impl MachineService for Api {
     }
 
     async fn dmesg(&self, request: Request<api::DmesgRequest>) -> Result<Response<Datas>, Status> {
-        Ok(Response::new(self.node.logs.kernel(request.get_ref())))
+        Ok(Response::new(self.node.logs.kernel(*request.get_ref())))
     }
 
     async fn events(&self, request: Request<api::EventsRequest>) -> Result<Response<Events>, Status> {
@@ -176,7 +176,7 @@ impl MachineService for Api {
     }
 
     async fn memory(&self, _: Request<()>) -> Result<Response<api::MemoryResponse>, Status> {
-        answer!(MemoryResponse, self.memory_info())
+        answer!(MemoryResponse, identity::memory_info())
     }
 
     async fn meta_delete(
@@ -198,7 +198,7 @@ impl MachineService for Api {
     }
 
     async fn reboot(&self, request: Request<api::RebootRequest>) -> Result<Response<api::RebootResponse>, Status> {
-        answer!(RebootResponse, self.order_reboot(request.get_ref()))
+        answer!(RebootResponse, self.order_reboot(*request.get_ref()))
     }
 
     async fn reset(&self, request: Request<api::ResetRequest>) -> Result<Response<api::ResetResponse>, Status> {
@@ -238,7 +238,7 @@ impl MachineService for Api {
         &self,
         request: Request<api::ShutdownRequest>,
     ) -> Result<Response<api::ShutdownResponse>, Status> {
-        answer!(ShutdownResponse, self.order_shutdown(request.get_ref()))
+        answer!(ShutdownResponse, self.order_shutdown(*request.get_ref()))
     }
 
     async fn system_stat(&self, _: Request<()>) -> Result<Response<api::SystemStatResponse>, Status> {

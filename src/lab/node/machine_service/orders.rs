@@ -12,14 +12,14 @@ use crate::proto::machine as api;
 use api::reset_request::WipeMode;
 
 impl Api {
-    pub(super) fn order_reboot(&self, request: &api::RebootRequest) -> api::Reboot {
+    pub(super) fn order_reboot(&self, request: api::RebootRequest) -> api::Reboot {
         let actor_id = random_id();
         let force = request.mode() == api::reboot_request::Mode::Force;
         self.node.order(Sequence::Reboot { force }, &actor_id);
         api::Reboot { metadata: None, actor_id }
     }
 
-    pub(super) fn order_shutdown(&self, request: &api::ShutdownRequest) -> api::Shutdown {
+    pub(super) fn order_shutdown(&self, request: api::ShutdownRequest) -> api::Shutdown {
         let actor_id = random_id();
         self.node.order(Sequence::Shutdown { force: request.force }, &actor_id);
         api::Shutdown { metadata: None, actor_id }

@@ -223,6 +223,7 @@ pub(super) struct NodeAddress {
 }
 
 #[derive(Clone, PartialEq, Message)]
+#[allow(clippy::struct_excessive_bools, reason = "the message is like this")]
 pub(super) struct NetworkStatus {
     #[prost(bool, tag = "1")]
     pub(super) address_ready: bool,
