@@ -15,7 +15,7 @@ mod typed;
 
 pub use bundle::{BundleError, CertificateAndKey, SecretsBundle};
 pub use document::{Documents, parse_documents, parse_strictly};
-pub use generate::{Contract, Generate, Role, generate};
+pub use generate::{Contract, Generate, Options, Role, UnknownContract, generate, generate_with};
 pub use patch::{MergeError, Patch, merge};
 pub use pki::{AdminIdentity, KubernetesAdmin, PkiError, ca_fingerprint, kubeconfig, talosconfig};
 

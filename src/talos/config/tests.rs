@@ -84,7 +84,7 @@ fn every_mistake_of_a_talconfig_is_told_at_once() {
       hint: define it in talenv.yaml beside the talconfig, or in the environment
     talconfig.yaml:2:11: the endpoint `https://10.0.0.10` is not of the form https://HOST:PORT
       hint: the Kubernetes API usually listens on port 6443
-    talconfig.yaml:3:15: Talos v1.7.0 is not supported; configs are written for 1.11, 1.12 and 1.13
+    talconfig.yaml:3:15: Talos v1.7.0 is not supported; configs are written for 1.11, 1.12, 1.13 and 1.14
     talconfig.yaml:6:71: cannot read the patch missing.yaml: No such file or directory (os error 2)
     talconfig.yaml:8:28: `` is no IP address
     talconfig.yaml:4:1: the talconfig has a key `nodez`, which is not known

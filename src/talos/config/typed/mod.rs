@@ -16,6 +16,7 @@ use super::schema::{Kind, Scalar, Struct, Type, schema};
 use crate::yaml::{Diagnostic, Diagnostics, Location, near};
 
 pub(super) use encode::{encode, is_zero};
+pub(super) use url::Url;
 pub(super) use written::{Content, Entry, Written};
 
 /// What to do with a document of a kind that the schema does not know.
