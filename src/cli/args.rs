@@ -58,6 +58,9 @@ pub(super) struct RunArgs {
     /// Use the operator's own secrets, or placeholders (the default with --lab).
     #[arg(long, value_name = "WHICH")]
     pub(super) secrets: Option<SecretsArg>,
+    /// Take every chart from this file (`k8s-bootstrap bundle create`), and ask no registry.
+    #[arg(long, value_name = "FILE")]
+    pub(super) bundle: Option<PathBuf>,
     /// Add the cluster to the operator's own kubeconfig when the run is complete.
     #[arg(long)]
     pub(super) merge_kubeconfig: bool,
@@ -83,6 +86,8 @@ pub(super) enum Command {
     Render(RenderArgs),
     /// The outside programs that a run or a rehearsal needs.
     Tools(ToolsArgs),
+    /// All charts of a cluster in one file, for a site that reaches no registry.
+    Bundle(BundleArgs),
     /// The secrets bundle of a cluster.
     Secrets(SecretsArgs),
     #[command(name = "__child", hide = true)]
@@ -99,6 +104,9 @@ pub(super) struct PlanArgs {
     /// Ask the lab of this cluster.
     #[arg(long)]
     pub(super) lab: bool,
+    /// Take every chart from this file (`k8s-bootstrap bundle create`), and ask no registry.
+    #[arg(long, value_name = "FILE")]
+    pub(super) bundle: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -179,6 +187,24 @@ pub(super) enum LabCommand {
     Down { cluster: String },
     /// Print the lab's nodes, members, calls and faults.
     Status { cluster: String },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct BundleArgs {
+    #[command(subcommand)]
+    pub(super) command: BundleCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum BundleCommand {
+    /// Pull every chart that a run needs, and list the images that the releases run.
+    Create {
+        /// The cluster, by its name in the repository.
+        cluster: String,
+        /// The file to write: a tar of an OCI image layout.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
 }
 
 #[derive(Debug, Clone, Args)]

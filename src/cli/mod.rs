@@ -1,6 +1,7 @@
 //! The command line: arguments in, exit code out, one file a command, no logic.
 
 mod args;
+mod bundle;
 mod exit;
 mod kubeconfig;
 mod lab;
@@ -57,6 +58,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Refusal> {
         Some(Command::Status(args)) => status::status(common, args).await,
         Some(Command::Render(args)) => render::render(common, args).await,
         Some(Command::Tools(args)) => tools::tools(common, args.command).await,
+        Some(Command::Bundle(args)) => bundle::bundle(common, args.command).await,
         Some(Command::Secrets(args)) => secrets::secrets(&args.command),
         Some(Command::Child(_)) => Ok(Exit::WrongInput),
         None => match cli.run.cluster.clone() {
