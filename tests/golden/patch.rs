@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use k8s_bootstrap::talos::config::{Documents, Patch, parse_strictly};
-use k8s_bootstrap::yaml::Origin;
+use k8s_bootstrap::talos::config::Documents;
+use k8s_bootstrap::yaml::{self, Origin};
 
 use crate::compare::differences;
-use crate::{Kind, name, read};
+use crate::{Kind, command, ended, name, read};
 
 pub(crate) const KIND: Kind = Kind { name: "patch", run, not_yet: &[] };
 
@@ -35,13 +35,12 @@ fn patched(case: &Path) -> Result<Documents, String> {
     let entries = std::fs::read_dir(case).unwrap().map(|entry| entry.unwrap().path());
     let mut patches: Vec<_> = entries.filter(|path| name(path).starts_with("patch")).collect();
     patches.sort();
-    let read_text = |path: &Path| (Origin::of_path(path), std::fs::read_to_string(path).unwrap());
-    let (origin, text) = read_text(&case.join("base.yaml"));
-    let mut config = parse_strictly(&origin, &text).map_err(|error| error.to_string())?;
+    let mut command = command();
+    command.args(["-C".as_ref(), case.as_os_str()]).args(["machineconfig", "patch", "base.yaml"]);
     for patch in &patches {
-        let (origin, text) = read_text(patch);
-        let patch = Patch::parse(&origin, &text).map_err(|error| error.to_string())?;
-        config = patch.apply(&config).map_err(|error| error.to_string())?;
+        command.arg("--patch").arg(format!("@{}", name(patch)));
     }
-    Ok(config)
+    let text = ended(command)?;
+    let documents = yaml::parse(&Origin::new("stdout"), &text).map_err(|error| error.to_string())?;
+    Ok(Documents(documents.iter().map(yaml::Node::to_json).collect()))
 }

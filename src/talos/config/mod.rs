@@ -12,12 +12,14 @@ mod pki;
 mod schema;
 pub mod talconfig;
 mod typed;
+mod validate;
 
 pub use bundle::{BundleError, CertificateAndKey, SecretsBundle};
 pub use document::{Documents, parse_documents, parse_strictly};
 pub use generate::{Contract, Generate, Options, Role, UnknownContract, generate, generate_with};
 pub use patch::{MergeError, Patch, merge};
 pub use pki::{AdminIdentity, KubernetesAdmin, PkiError, ca_fingerprint, kubeconfig, talosconfig};
+pub use validate::{Findings, Mode, validate_text};
 
 #[cfg(test)]
 mod properties;

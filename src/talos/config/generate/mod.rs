@@ -51,13 +51,21 @@ pub struct Options {
     pub additional_sans: Vec<String>,
     pub cluster_discovery: bool,
     pub kubespan: bool,
+    /// Whether the node keeps its config over reboots, which Talos has been demanding for long.
+    pub persist: bool,
     /// URLs to pull from instead, by registry.
     pub registry_mirrors: BTreeMap<String, Vec<String>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { additional_sans: vec![], cluster_discovery: true, kubespan: false, registry_mirrors: BTreeMap::new() }
+        Self {
+            additional_sans: vec![],
+            cluster_discovery: true,
+            kubespan: false,
+            persist: true,
+            registry_mirrors: BTreeMap::new(),
+        }
     }
 }
 

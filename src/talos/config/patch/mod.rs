@@ -89,6 +89,12 @@ impl Patch {
         Ok(Self { origin: origin.clone(), content })
     }
 
+    /// The file that an argument names, as talosctl takes arguments: `@FILE`, or a name that can be no patch.
+    pub fn file(argument: &str) -> Option<&str> {
+        let inline = argument.contains(['\n', ' ']) || argument.starts_with(['[', '{']);
+        argument.strip_prefix('@').or((!inline).then_some(argument))
+    }
+
     /// A patch that changes nothing, since it holds no document.
     pub fn is_empty(&self) -> bool {
         self.content == Content::Empty
