@@ -9,6 +9,7 @@ mod access;
 mod cluster;
 mod disk;
 mod events;
+mod files;
 mod images;
 mod life;
 mod lifecycle;

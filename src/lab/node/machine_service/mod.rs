@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 use super::Node;
 use super::access::Mode;
 use super::events::Events;
+use super::files::{self, Files};
 use super::images::OldImages;
 use super::logs::Datas;
 use super::port::Caller;
@@ -61,6 +62,7 @@ impl MachineService for Api {
     type EventsStream = Events;
     type ImageListStream = OldImages;
     type KubeconfigStream = Datas;
+    type ListStream = Files;
     type LogsStream = Datas;
     type ReadStream = Datas;
 
@@ -165,6 +167,11 @@ impl MachineService for Api {
 
     async fn kubeconfig(&self, _: Request<()>) -> Result<Response<Datas>, Status> {
         self.kubeconfig_archive().map(Response::new)
+    }
+
+    async fn list(&self, request: Request<api::ListRequest>) -> Result<Response<Files>, Status> {
+        let has_data = self.node.world.control_plane.has_data(&self.node);
+        files::list(&request.get_ref().root, has_data).map(Response::new)
     }
 
     async fn logs(&self, request: Request<api::LogsRequest>) -> Result<Response<Datas>, Status> {

@@ -32,11 +32,7 @@ fn legacy(facts: &Generate<'_>, options: &Options, role: Role) -> Value {
     let mut config = json!({
         "version": "v1alpha1",
         "debug": false,
-<<<<<<< HEAD
-        "persist": true,
-=======
         "persist": options.persist,
->>>>>>> h-config
         "machine": {
             "type": if control_plane { "controlplane" } else { "worker" },
             "token": bundle.trustd_token.expose_secret(),

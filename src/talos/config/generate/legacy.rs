@@ -14,11 +14,7 @@ pub(super) fn config(facts: &Generate<'_>, options: &Options, role: Role) -> Val
     json!({
         "version": "v1alpha1",
         "debug": false,
-<<<<<<< HEAD
-        "persist": true,
-=======
         "persist": options.persist,
->>>>>>> h-config
         "machine": machine(facts, options, role),
         "cluster": cluster(facts, options, role),
     })
