@@ -2,6 +2,7 @@
 
 mod args;
 mod exit;
+mod inputs;
 mod kubeconfig;
 mod lab;
 mod output;

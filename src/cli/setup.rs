@@ -1,6 +1,5 @@
 //! From arguments to what commands work with: the cluster, its state folder, its secrets, the way to it.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,11 +9,12 @@ use secrecy::ExposeSecret;
 
 use super::args::{Common, SecretsArg};
 use super::exit::Refusal;
+use super::inputs;
 use crate::cluster::Cluster;
 use crate::dial::Dialer;
 use crate::helm::{Charts, Helm, Mirrors};
 use crate::lab::{LabFile, lab_folder};
-use crate::secrets::{Redactor, sops};
+use crate::secrets::Redactor;
 use crate::steps::{Parts, SecretsFrom, Site};
 use crate::talos::config::SecretsBundle;
 use crate::tools::{Options, Tool, Toolbox};
@@ -66,15 +66,6 @@ pub(super) fn toolbox(common: &Common) -> Toolbox {
     Toolbox::new(Options::from_environment(common.tools_dir.clone()))
 }
 
-/// Reads the cluster's files.
-pub(super) fn cluster(common: &Common, name: &str) -> Result<Cluster, Refusal> {
-    let root = common.directory.canonicalize().map_err(|error| {
-        Refusal::input(format!("the repository {} cannot be opened: {error}", common.directory.display()))
-    })?;
-    let environment: BTreeMap<String, String> = std::env::vars().collect();
-    Ok(Cluster::read(&root, name, &environment)?)
-}
-
 /// The dialer for a place, and the lab's folder when it is one.
 pub(super) fn dialer(common: &Common, cluster: &str, place: Place) -> Result<Dialer, Refusal> {
     if place == Place::Field {
@@ -111,15 +102,12 @@ pub(super) async fn bundle(
 }
 
 async fn real_bundle(common: &Common, cluster: &Cluster) -> Result<SecretsBundle, Refusal> {
+    if let Some(bundle) = cluster.inputs.bundle() {
+        return Ok(bundle.clone());
+    }
     let (path, encrypted) = cluster.secrets_bundle().map_err(crate::yaml::Diagnostics::from)?;
     let text = if encrypted {
-        let tool = toolbox(common).find(Tool::Sops).await.map_err(|error| {
-            Refusal::world(error.to_string()).hint("install sops, or name its folder with --tools-dir")
-        })?;
-        sops::decrypt(&tool.path, &path).await.map_err(|error| {
-            Refusal::world(error.to_string())
-                .hint("make the key available as sops wants it, such as SOPS_AGE_KEY_FILE=~/.config/sops/age/keys.txt")
-        })?
+        inputs::open(common, &path).await?
     } else {
         std::fs::read_to_string(&path)
             .map_err(|error| Refusal::world(format!("{} cannot be read: {error}", path.display())))?
@@ -213,11 +201,12 @@ pub(super) async fn site(
     writes: bool,
     redactor: &Redactor,
 ) -> Result<Arc<Site>, Refusal> {
-    let cluster = cluster(common, wanted.cluster)?;
     let secrets = wanted.secrets.unwrap_or(match wanted.place {
         Place::Field => SecretsArg::Real,
         Place::Lab => SecretsArg::Placeholder,
     });
+    let cluster = inputs::cluster(common, wanted.cluster, secrets, redactor).await?;
+    inputs::warn(&cluster, redactor);
     let dialer = dialer(common, wanted.cluster, wanted.place)?;
     let folder = if writes {
         run_folder(common, wanted.cluster, wanted.place)?

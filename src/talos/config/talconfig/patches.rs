@@ -1,0 +1,87 @@
+//! Applying a talconfig's patches: templates, then variables, then the merge.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::model::{Patch, Talconfig};
+use super::substitute::substitute;
+use super::types;
+use crate::talos::config::{Documents, Rendered, Written, merge, parse_documents};
+use crate::template::{self, Functions, Source};
+use crate::yaml::{self, Diagnostic, Diagnostics, Node, Position};
+
+impl Talconfig {
+    /// Applies a list of patches. The templates of all of them see the config as it is before the first.
+    pub(super) fn apply(&self, rendered: &mut Rendered, patches: &[Patch]) -> Result<(), Diagnostics> {
+        let texts: Vec<String> = self.texts(rendered, patches)?;
+        for (patch, text) in patches.iter().zip(&texts) {
+            let nodes = nodes(patch, text)?;
+            let documents = parse_documents(&patch.origin, text).map_err(|diagnostic| moved(patch, diagnostic))?;
+            let merged = merge(&rendered.documents, &documents)
+                .map_err(|error| Diagnostic::at(patch.at.clone(), format!("the patch does not apply: {error}")))?;
+            let written = Written { origin: &patch.origin, documents: &nodes };
+            rendered.patch("patch", &patch.at, written, merged);
+        }
+        Ok(())
+    }
+
+    /// Adds the documents of extra manifests, as they are.
+    pub(super) fn add(rendered: &mut Rendered, extra: &[Patch]) -> Result<(), Diagnostics> {
+        let view = template_data(&rendered.documents);
+        for manifest in extra {
+            let text = expand(manifest, &view)?;
+            let nodes = nodes(manifest, &text)?;
+            let more = parse_documents(&manifest.origin, &text).map_err(|diagnostic| moved(manifest, diagnostic))?;
+            let documents = Documents([rendered.documents.0.clone(), more.0].concat());
+            let written = Written { origin: &manifest.origin, documents: &nodes };
+            rendered.patch("extra manifest", &manifest.at, written, documents);
+        }
+        Ok(())
+    }
+
+    fn texts(&self, rendered: &Rendered, patches: &[Patch]) -> Result<Vec<String>, Diagnostics> {
+        let view = template_data(&rendered.documents);
+        let mut found = Diagnostics::default();
+        let lookup = |name: &str| self.variables.get(name).cloned();
+        let mut texts = Vec::new();
+        for patch in patches {
+            match expand(patch, &view) {
+                Ok(text) if patch.is_file() => texts.push(substitute(&patch.origin, &text, &lookup, &mut found)),
+                Ok(text) => texts.push(text),
+                Err(diagnostic) => found.push(diagnostic),
+            }
+        }
+        found.into_result(texts)
+    }
+}
+
+fn template_data(documents: &Documents) -> Value {
+    types::view(documents.legacy().unwrap_or(&Value::Null))
+}
+
+fn expand(patch: &Patch, view: &Value) -> Result<String, Diagnostic> {
+    if !patch.text.contains("{{") {
+        return Ok(patch.text.clone());
+    }
+    let source = Source { origin: patch.origin.clone(), text: &patch.text, start: patch.start, indent: patch.indent };
+    let functions = Functions::new(Path::new("."), Path::new("."), &BTreeMap::new());
+    template::render(&source, view, &functions)
+}
+
+/// The patch's documents with their places in its file.
+fn nodes(patch: &Patch, text: &str) -> Result<Vec<Node>, Diagnostic> {
+    let mut nodes = yaml::parse(&patch.origin, text).map_err(|diagnostic| moved(patch, diagnostic))?;
+    for node in &mut nodes {
+        node.relocate(&|at: Position| patch.place(at));
+    }
+    Ok(nodes)
+}
+
+fn moved(patch: &Patch, mut diagnostic: Diagnostic) -> Diagnostic {
+    if let Some(location) = &mut diagnostic.location {
+        location.position = patch.place(location.position);
+    }
+    diagnostic
+}
