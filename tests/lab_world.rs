@@ -342,6 +342,7 @@ fn every_control_plane_can_run_an_api_server_of_its_own() {
     let (code, out, err) = world.run(&["lab", "status", "infra"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("etcd member infra-cp-03") && out.contains("voter"), "{out}");
+    assert!(out.contains("ApplyConfiguration 6"), "{out}");
 }
 
 #[test]

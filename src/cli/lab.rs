@@ -1,5 +1,7 @@
 //! `k8s-bootstrap lab up|down|status`: the world of a rehearsal by itself.
 
+use std::collections::BTreeMap;
+
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{ChartsArg, Common, ControlPlanesArg, LabCommand, Output, SecretsArg, WorldArgs};
@@ -157,6 +159,12 @@ fn table(status: &Status) -> String {
             .map(|member| format!("etcd member {:<16} {:<17} {}", member.name, member.id, role(member.learner))),
     );
     lines.push(format!("API ready: {}", status.api_ready));
+    let mut calls: BTreeMap<&str, u64> = BTreeMap::new();
+    for (method, count) in status.record.calls.values().flatten() {
+        *calls.entry(method).or_default() += count;
+    }
+    let calls: Vec<String> = calls.iter().map(|(method, count)| format!("{method} {count}")).collect();
+    lines.push(format!("calls: {}", calls.join(", ")));
     lines.push(format!("Bootstrap calls accepted: {}", status.record.bootstrap_accepted));
     lines.join("\n")
 }

@@ -1,7 +1,7 @@
 //! Carries out a plan: order, parallelism, retry, cancellation. Knows no Talos and no Helm.
 //!
 //! [`machine`] decides, as a pure function `(state, event) -> (state, commands)`; the runner does what it is told and
-//! feeds back what happened. [`survey`] observes a whole plan and does nothing. [`event`] is what the readers of a run (terminal, JSON lines, `status`) see.
+//! feeds back what happened. [`survey()`] observes a whole plan and does nothing. [`event`] is what the readers of a run (terminal, JSON lines, `status`) see.
 
 pub mod event;
 pub mod machine;
