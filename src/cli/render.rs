@@ -23,7 +23,7 @@ pub(super) async fn render(common: &Common, args: RenderArgs) -> Result<Exit, Re
         );
     }
     for node in nodes {
-        let config = cluster.inputs.render(&bundle, node)?.documents;
+        let config = cluster.inputs.config(&bundle, node)?.documents;
         output::data(&format!("# {}\n---\n{}", node.hostname, redactor.redact(&config.to_yaml())));
     }
     Ok(Exit::Done)

@@ -16,7 +16,8 @@ use crate::helm::{Charts, Helm, Mirrors};
 use crate::lab::{LabFile, lab_folder};
 use crate::secrets::Redactor;
 use crate::steps::{Parts, SecretsFrom, Site};
-use crate::talos::config::SecretsBundle;
+use crate::talos::config::adapters::Secrets;
+use crate::talos::config::{SecretsBundle, is_sealed};
 use crate::tools::{Options, Tool, Toolbox};
 use crate::yaml::Origin;
 
@@ -102,17 +103,18 @@ pub(super) async fn bundle(
 }
 
 async fn real_bundle(common: &Common, cluster: &Cluster) -> Result<SecretsBundle, Refusal> {
-    if let Some(bundle) = cluster.inputs.bundle() {
-        return Ok(bundle.clone());
-    }
-    let (path, encrypted) = cluster.secrets_bundle().map_err(crate::yaml::Diagnostics::from)?;
-    let text = if encrypted {
-        inputs::open(common, &path).await?
-    } else {
-        std::fs::read_to_string(&path)
-            .map_err(|error| Refusal::world(format!("{} cannot be read: {error}", path.display())))?
-            .into()
+    let path = match cluster.inputs.secrets() {
+        Secrets::Within(bundle) => return Ok(bundle.clone()),
+        Secrets::Nowhere(found) => return Err(found.into()),
+        Secrets::Beside(path) => path,
     };
+    let shown = cluster.relative(&path).display();
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Refusal::input(format!("the secrets bundle {shown} cannot be read: {error}")).hint(
+            "expected is talsecret.sops.yaml, talsecret.yaml or secrets.yaml; `k8s-bootstrap secrets gen` makes one",
+        )
+    })?;
+    let text = if is_sealed(&text) { inputs::open(common, &path).await? } else { text.into() };
     let origin = Origin::of_path(cluster.relative(&path));
     Ok(SecretsBundle::parse(&origin, text.expose_secret())?)
 }

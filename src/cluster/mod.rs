@@ -22,8 +22,6 @@ pub use settings::{Paths, Settings};
 pub struct Cluster {
     pub name: String,
     pub root: PathBuf,
-    /// The folder with the Talos inputs.
-    pub talos: PathBuf,
     /// The machines.
     pub inventory: Inventory,
     /// What renders the machines' configs.
@@ -66,7 +64,7 @@ impl Cluster {
             return Err(unknown(root, name, &talos).into());
         }
         let phases = keep(read_phases(root), &mut found);
-        let place = adapters::Place { root, folder: &talos, environment, sources };
+        let place = adapters::Place { root, folder: &talos, environment, sources, settings: &paths.inputs };
         let inputs = keep(adapters::read(&place), &mut found);
         let folder = root.join("bootstrap").join(name);
         let bootstrap = keep(Bootstrap::read(root, &folder, &paths, environment), &mut found);
@@ -74,7 +72,6 @@ impl Cluster {
             (Some(phases), Some(inputs), Some(bootstrap)) => found.into_result(Self {
                 name: name.to_owned(),
                 root: root.to_owned(),
-                talos,
                 inventory: inputs.inventory().clone(),
                 inputs,
                 bootstrap,
@@ -84,28 +81,6 @@ impl Cluster {
             }),
             _ => Err(found),
         }
-    }
-
-    /// The secrets bundle of the Talos inputs: its path, and whether SOPS has to open it.
-    ///
-    /// # Errors
-    ///
-    /// When there is none.
-    pub fn secrets_bundle(&self) -> Result<(PathBuf, bool), Diagnostic> {
-        let candidates = [
-            ("talsecret.sops.yaml", true),
-            ("talsecret.sops.yml", true),
-            ("talsecret.yaml", false),
-            ("talsecret.yml", false),
-            ("secrets.sops.yaml", true),
-            ("secrets.yaml", false),
-        ];
-        let found =
-            candidates.iter().map(|(name, sops)| (self.talos.join(name), *sops)).find(|(path, _)| path.is_file());
-        found.ok_or_else(|| {
-            Diagnostic::general(format!("{} holds no secrets bundle", self.relative(&self.talos).display()))
-                .with_hint("expected is talsecret.sops.yaml, talsecret.yaml or secrets.yaml")
-        })
     }
 
     /// Cilium's `cluster.id`, when a release's values give one.

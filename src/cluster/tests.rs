@@ -1,4 +1,5 @@
 use super::*;
+use crate::talos::config::adapters::Secrets;
 
 #[test]
 fn the_reference_clusters_are_read() {
@@ -7,7 +8,8 @@ fn the_reference_clusters_are_read() {
         let cluster = Cluster::read(root, name, &BTreeMap::new()).unwrap();
         assert_eq!(cluster.inventory.nodes.len(), nodes);
         assert_eq!(cluster.inventory.control_planes().len(), 3);
-        assert!(cluster.secrets_bundle().unwrap().1, "the bundle is encrypted");
+        let Secrets::Beside(bundle) = cluster.inputs.secrets() else { panic!("no bundle") };
+        assert!(bundle.ends_with(format!("talos/{name}/talsecret.sops.yaml")), "{}", bundle.display());
     }
 }
 

@@ -94,7 +94,7 @@ impl Site {
         let Parts { cluster, bundle, dialer, folder, resumed, charts, secrets, redactor } = parts;
         let mut found = Diagnostics::default();
         for node in &cluster.inventory.nodes {
-            if let Err(more) = cluster.inputs.render(&bundle, node) {
+            if let Err(more) = cluster.inputs.config(&bundle, node) {
                 found.extend(more);
             }
         }

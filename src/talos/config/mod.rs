@@ -7,6 +7,7 @@ mod bundle;
 mod document;
 mod generate;
 mod inventory;
+mod lines;
 mod merge;
 mod pki;
 mod provenance;
@@ -20,7 +21,7 @@ pub use inventory::{Endpoint, Inventory, Node};
 pub use merge::{MergeError, merge};
 pub use pki::{AdminIdentity, KubernetesAdmin, PkiError, ca_fingerprint, kubeconfig, talosconfig};
 pub use provenance::{Explained, Rendered, Setter, Written};
-pub use sources::{Sources, Wanted};
+pub use sources::{Sources, Wanted, is_sealed};
 
 #[cfg(test)]
 mod tests;

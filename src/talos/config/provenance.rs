@@ -119,16 +119,12 @@ impl Rendered {
     /// Who set a field, or the nearest that holds it; `document` as in [`Explained`].
     pub fn setter(&self, document: &str, path: &str) -> Option<&Setter> {
         let index = self.documents.0.iter().position(|known| label(known) == document)?;
-        let mut trace = self.traces.get(index)?;
-        for step in steps(path) {
-            let next = match step.parse::<usize>() {
-                Ok(item) if !trace.items.is_empty() => trace.items.get(item),
-                _ => trace.fields.get(step),
-            };
-            let Some(next) = next else { break };
-            trace = next;
-        }
-        Some(&trace.setter)
+        Some(nearest(self.traces.get(index)?, path))
+    }
+
+    /// Who made a document.
+    pub(super) fn maker(&self, document: usize) -> String {
+        self.traces.get(document).map(|trace| trace.setter.to_string()).unwrap_or_default()
     }
 
     /// Every field with its setter, in the config's order.
@@ -141,9 +137,20 @@ impl Rendered {
     }
 }
 
-/// A path's steps: `a.b[0]` is `a`, `b`, `0`.
-fn steps(path: &str) -> impl Iterator<Item = &str> {
-    path.split(['.', '[', ']']).filter(|step| !step.is_empty())
+/// Follows a path such as `a.b[0]` as far as it goes; keys may hold dots.
+fn nearest<'t>(trace: &'t Trace, path: &str) -> &'t Setter {
+    let path = path.strip_prefix('.').unwrap_or(path);
+    if let Some((index, rest)) = path.strip_prefix('[').and_then(|path| path.split_once(']')) {
+        let item = index.parse().ok().and_then(|index: usize| trace.items.get(index));
+        return item.map_or(&trace.setter, |item| nearest(item, rest));
+    }
+    let below = |key: &&String| {
+        path.strip_prefix(key.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    match trace.fields.keys().filter(below).max_by_key(|key| key.len()) {
+        Some(key) if !path.is_empty() => nearest(&trace.fields[key], &path[key.len()..]),
+        _ => &trace.setter,
+    }
 }
 
 /// A document as messages name it.

@@ -68,7 +68,7 @@ impl Sources {
 }
 
 /// Whether a file was encrypted by SOPS: it says so at its top level, whatever its name is.
-fn is_sealed(text: &str) -> bool {
+pub fn is_sealed(text: &str) -> bool {
     let says = text.lines().any(|line| line.starts_with("sops:") || line.trim_start().starts_with("\"sops\":"));
     says && text.contains("ENC[")
 }

@@ -20,12 +20,12 @@ pub(super) fn installer(factory: &Section, node: &Section, version: &str) -> Res
     if let Some(url) = node.text("talosImageURL") {
         return Ok(format!("{url}:{version}"));
     }
-    let schematic = node.object("schematic").cloned().unwrap_or_default();
+    let schematic = node.value("schematic").unwrap_or(&Value::Null);
     let spec = node.object("machineSpec").cloned().unwrap_or_default();
     let text = |key: &str| spec.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     let data = json!({
         "RegistryURL": factory.text("registryURL").unwrap_or(REGISTRY),
-        "ID": schematic_id(&schematic),
+        "ID": schematic_id(schematic),
         "Version": version,
         "Mode": text("mode").unwrap_or("metal"),
         "Secureboot": spec.get("secureboot") == Some(&json!(true)),
@@ -49,8 +49,9 @@ pub(super) fn expand(origin: &Origin, at: Option<&Location>, text: &str, data: &
 
 /// The factory's id of a schematic: SHA-256 of its YAML as the factory itself writes it (image-factory 1.4,
 /// `pkg/schematic`).
-fn schematic_id(schematic: &Map<String, Value>) -> String {
-    let mut canonical = types::encode("Schematic", schematic);
+pub(in crate::talos::config) fn schematic_id(schematic: &Value) -> String {
+    let nothing = Map::new();
+    let mut canonical = types::encode("Schematic", schematic.as_object().unwrap_or(&nothing));
     if let Some(options) = canonical.pointer_mut("/overlay/options") {
         options.sort_all_objects();
     }
@@ -65,6 +66,6 @@ mod tests {
     #[test]
     fn the_schematic_that_customises_nothing_has_the_factorys_own_id() {
         let plain = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba";
-        assert_eq!(schematic_id(&Map::new()), plain);
+        assert_eq!(schematic_id(&json!({})), plain);
     }
 }

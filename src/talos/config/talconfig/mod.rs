@@ -17,6 +17,7 @@ mod render;
 mod substitute;
 mod types;
 
+pub(in crate::talos::config) use image::schematic_id;
 pub use model::{Machine, Talconfig};
 pub(in crate::talos::config) use read::FILE;
 pub use read::read;

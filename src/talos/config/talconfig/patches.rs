@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::model::{Patch, Talconfig};
 use super::substitute::substitute;
 use super::types;
+use crate::talos::config::lines::Lines;
 use crate::talos::config::{Documents, Rendered, Written, merge, parse_documents};
 use crate::template::{self, Functions, Source};
 use crate::yaml::{self, Diagnostic, Diagnostics, Node, Position};
@@ -72,9 +73,10 @@ fn expand(patch: &Patch, view: &Value) -> Result<String, Diagnostic> {
 
 /// The patch's documents with their places in its file.
 fn nodes(patch: &Patch, text: &str) -> Result<Vec<Node>, Diagnostic> {
+    let lines = Lines::new(&patch.text, text);
     let mut nodes = yaml::parse(&patch.origin, text).map_err(|diagnostic| moved(patch, diagnostic))?;
     for node in &mut nodes {
-        node.relocate(&|at: Position| patch.place(at));
+        node.relocate(&|at: Position| patch.place(Position { line: lines.source(at.line), ..at }));
     }
     Ok(nodes)
 }
