@@ -58,6 +58,9 @@ pub(super) struct RunArgs {
     /// Use the operator's own secrets, or placeholders (the default with --lab).
     #[arg(long, value_name = "WHICH")]
     pub(super) secrets: Option<SecretsArg>,
+    /// Take every chart from this file (`k8s-bootstrap bundle create`), and ask no registry.
+    #[arg(long, value_name = "FILE")]
+    pub(super) bundle: Option<PathBuf>,
     /// Add the cluster to the operator's own kubeconfig when the run is complete.
     #[arg(long)]
     pub(super) merge_kubeconfig: bool,
@@ -83,8 +86,12 @@ pub(super) enum Command {
     Render(RenderArgs),
     /// The outside programs that a run or a rehearsal needs.
     Tools(ToolsArgs),
+    /// All charts of a cluster in one file, for a site that reaches no registry.
+    Bundle(BundleArgs),
     /// The secrets bundle of a cluster.
     Secrets(SecretsArgs),
+    /// Machine configs without a repository, with talosctl's flags.
+    Machineconfig(super::machineconfig::MachineconfigArgs),
     #[command(name = "__child", hide = true)]
     Child(ChildArgs),
 }
@@ -99,6 +106,9 @@ pub(super) struct PlanArgs {
     /// Ask the lab of this cluster.
     #[arg(long)]
     pub(super) lab: bool,
+    /// Take every chart from this file (`k8s-bootstrap bundle create`), and ask no registry.
+    #[arg(long, value_name = "FILE")]
+    pub(super) bundle: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -182,6 +192,24 @@ pub(super) enum LabCommand {
 }
 
 #[derive(Debug, Clone, Args)]
+pub(super) struct BundleArgs {
+    #[command(subcommand)]
+    pub(super) command: BundleCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum BundleCommand {
+    /// Pull every chart that a run needs, and list the images that the releases run.
+    Create {
+        /// The cluster, by its name in the repository.
+        cluster: String,
+        /// The file to write: a tar of an OCI image layout.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
 pub(super) struct ToolsArgs {
     #[command(subcommand)]
     pub(super) command: ToolsCommand,
@@ -204,7 +232,11 @@ pub(super) struct SecretsArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub(super) enum SecretsCommand {
     /// Print a fresh secrets bundle, to be encrypted with SOPS at once: `… secrets gen | sops encrypt …`.
-    Gen,
+    Gen {
+        /// The Talos version that the cluster starts with.
+        #[arg(long, value_name = "VERSION")]
+        talos_version: Option<String>,
+    },
 }
 
 /// Not for people: becomes another program that dies with the process that started it.

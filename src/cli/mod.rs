@@ -1,10 +1,12 @@
 //! The command line: arguments in, exit code out, one file a command, no logic.
 
 mod args;
+mod bundle;
 mod exit;
 mod inputs;
 mod kubeconfig;
 mod lab;
+mod machineconfig;
 mod output;
 mod plan;
 mod rehearse;
@@ -58,7 +60,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Refusal> {
         Some(Command::Status(args)) => status::status(common, args).await,
         Some(Command::Render(args)) => render::render(common, args).await,
         Some(Command::Tools(args)) => tools::tools(common, args.command).await,
+        Some(Command::Bundle(args)) => bundle::bundle(common, args.command).await,
         Some(Command::Secrets(args)) => secrets::secrets(&args.command),
+        Some(Command::Machineconfig(args)) => machineconfig::machineconfig(common, &args.command),
         Some(Command::Child(_)) => Ok(Exit::WrongInput),
         None => match cli.run.cluster.clone() {
             Some(cluster) => run::run(common, &cluster, &cli.run).await,

@@ -1,5 +1,6 @@
 //! `k8s-bootstrap CLUSTER [--resume]`: the bootstrap itself.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -22,11 +23,12 @@ pub(super) struct Wish<'w> {
     pub(super) place: Place,
     pub(super) resume: bool,
     pub(super) secrets: Option<SecretsArg>,
+    pub(super) bundle: Option<&'w Path>,
 }
 
 pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Result<Exit, Refusal> {
     let place = if args.lab { Place::Lab } else { Place::Field };
-    let wish = Wish { cluster, place, resume: args.resume, secrets: args.secrets };
+    let wish = Wish { cluster, place, resume: args.resume, secrets: args.secrets, bundle: args.bundle.as_deref() };
     let ended = bootstrap(common, wish, &StopSignal::default()).await?;
     if ended.exit == Exit::Done {
         output::say(&summary(&ended, None));
@@ -47,7 +49,13 @@ pub(super) struct Ended {
 /// Carries a run out.
 pub(super) async fn bootstrap(common: &Common, wish: Wish<'_>, stop: &StopSignal) -> Result<Ended, Refusal> {
     let redactor = Redactor::default();
-    let wanted = Wanted { cluster: wish.cluster, place: wish.place, secrets: wish.secrets, resumed: wish.resume };
+    let wanted = Wanted {
+        cluster: wish.cluster,
+        place: wish.place,
+        secrets: wish.secrets,
+        resumed: wish.resume,
+        bundle: wish.bundle,
+    };
     let site = setup::site(common, wanted, true, &redactor).await?;
     let (plan, steps) = steps::plan(&site).map_err(|error| Refusal::input(error.to_string()))?;
     let command = format!("{}{}", wish.cluster, if wish.resume { " --resume" } else { "" });

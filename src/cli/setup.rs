@@ -12,7 +12,7 @@ use super::exit::Refusal;
 use super::inputs;
 use crate::cluster::Cluster;
 use crate::dial::Dialer;
-use crate::helm::{Charts, Helm, Mirrors};
+use crate::helm::{Bundle, Charts, Helm, Mirrors};
 use crate::lab::{LabFile, lab_folder};
 use crate::secrets::Redactor;
 use crate::steps::{Parts, SecretsFrom, Site};
@@ -148,7 +148,12 @@ fn mirrors(common: &Common, cluster: &Cluster, place: Place) -> Result<Mirrors, 
 }
 
 /// Helm, and the charts that it can reach.
-async fn charts(common: &Common, cluster: &Cluster, place: Place) -> Result<Charts, Refusal> {
+pub(super) async fn charts(
+    common: &Common,
+    cluster: &Cluster,
+    place: Place,
+    bundle: Option<&Path>,
+) -> Result<Charts, Refusal> {
     let toolbox = toolbox(common);
     let found = match place {
         Place::Field => toolbox.find(Tool::Helm).await,
@@ -164,7 +169,18 @@ async fn charts(common: &Common, cluster: &Cluster, place: Place) -> Result<Char
         Place::Lab => lab_folder(&state_folder(common)?, &cluster.name).join("charts"),
     };
     let helm = Helm { program: found.path, version: found.version };
-    Ok(Charts { helm, cache, mirrors: mirrors(common, cluster, place)? })
+    let open = |path: &Path| {
+        Bundle::open(path).map(Arc::new).map_err(|error| {
+            Refusal::world(format!("the bundle {} cannot be used: {error}; nothing was changed", path.display())).hint(
+                format!(
+                    "make one where registries are reachable: k8s-bootstrap bundle create {} --out FILE",
+                    cluster.name
+                ),
+            )
+        })
+    };
+    let bundle = bundle.map(open).transpose()?;
+    Ok(Charts { helm, cache, mirrors: mirrors(common, cluster, place)?, bundle })
 }
 
 fn cache_folder() -> Result<PathBuf, Refusal> {
@@ -194,6 +210,8 @@ pub(super) struct Wanted<'w> {
     pub(super) place: Place,
     pub(super) secrets: Option<SecretsArg>,
     pub(super) resumed: bool,
+    /// Where charts come from instead of their registries.
+    pub(super) bundle: Option<&'w Path>,
 }
 
 /// Everything that the steps of a run share. Without `writes` the state folder is only named, not made.
@@ -217,7 +235,7 @@ pub(super) async fn site(
     };
     let bundle = bundle(common, &cluster, wanted.place, secrets, redactor).await?;
     let site = Site::new(Parts {
-        charts: charts(common, &cluster, wanted.place).await?,
+        charts: charts(common, &cluster, wanted.place, wanted.bundle).await?,
         secrets: secrets_from(common, secrets).await,
         redactor: redactor.clone(),
         resumed: wanted.resumed,

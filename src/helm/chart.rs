@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
@@ -10,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::helmfile::Chart;
 use super::package::{self, Metadata, hex};
-use super::{Helm, HelmError, Kind, Mirrors};
+use super::{Bundle, Helm, HelmError, Kind, Mirrors};
 use crate::process::Command;
 
 /// A chart's package is some MiB at most.
@@ -24,6 +25,8 @@ pub struct Charts {
     /// The folder that pulled charts are kept in. A rehearsal's is its own: what it pulls are stand-ins.
     pub cache: PathBuf,
     pub mirrors: Mirrors,
+    /// Where every chart comes from when there is one; no registry is asked then.
+    pub bundle: Option<Arc<Bundle>>,
 }
 
 /// A chart on this machine.
@@ -66,6 +69,9 @@ impl Charts {
     /// Helm's, with the operator's registry login and, where that is refused, without any;
     /// [`Kind::Changed`] when the kept package was damaged and its registry now has another one.
     pub async fn pull(&self, chart: &Chart) -> Result<PulledChart, HelmError> {
+        if let (Some(bundle), Some(subject)) = (&self.bundle, asked_for(chart)) {
+            return bundle.chart(&subject);
+        }
         let request = match chart {
             Chart::Local(path) => return local(path),
             Chart::Oci { reference, version } => self.oci(reference, version.as_deref()),
@@ -111,17 +117,17 @@ impl Charts {
     }
 
     fn repository(&self, url: &str, name: &str, version: Option<&str>) -> Request {
-        let place = url.split_once("://").map_or(url, |(_, place)| place).trim_end_matches('/');
-        let host = place.split('/').next().unwrap_or(place);
+        let place = place(url, name);
+        let host = place.split('/').next().unwrap_or(&place);
         // What stands in for a repository is a registry: index files would name the original's addresses.
         if self.mirrors.covers(host) {
-            return self.oci(&format!("{place}/{name}"), version);
+            return self.oci(&place, version);
         }
         Request {
             arguments: with_version(vec![name.to_owned(), "--repo".to_owned(), url.to_owned()], version),
             exact: version.is_some_and(is_exact),
             anonymous: false,
-            subject: subject(&format!("{place}/{name}"), version),
+            subject: subject(&place, version),
         }
     }
 
@@ -195,7 +201,7 @@ fn local(path: &Path) -> Result<PulledChart, HelmError> {
     pulled(&subject, path.to_owned())
 }
 
-fn pulled(subject: &str, path: PathBuf) -> Result<PulledChart, HelmError> {
+pub(super) fn pulled(subject: &str, path: PathBuf) -> Result<PulledChart, HelmError> {
     let file_error = |error: io::Error| HelmError::file(subject, &error);
     let Metadata { name, version } = package::metadata(&path).map_err(file_error)?;
     let digest = package::digest(&path).map_err(file_error)?;
@@ -209,6 +215,22 @@ fn with_version(mut arguments: Vec<String>, version: Option<&str>) -> Vec<String
     arguments
 }
 
+/// A chart of an HTTP repository as `HOST/PATH/NAME`.
+fn place(url: &str, name: &str) -> String {
+    let place = url.split_once("://").map_or(url, |(_, place)| place).trim_end_matches('/');
+    format!("{place}/{name}")
+}
+
+/// Reference and version of a chart that comes from elsewhere, before any mirror.
+pub(super) fn asked_for(chart: &Chart) -> Option<String> {
+    match chart {
+        Chart::Local(_) => None,
+        Chart::Oci { reference, version } => Some(subject(reference, version.as_deref())),
+        Chart::Repository { url, name, version } => Some(subject(&place(url, name), version.as_deref())),
+    }
+}
+
+/// Reference and version as a person reads them.
 fn subject(reference: &str, version: Option<&str>) -> String {
     version.map_or_else(|| reference.to_owned(), |version| format!("{reference} {version}"))
 }

@@ -4,6 +4,7 @@
 //! what helm recorded in a cluster is read and judged here ([`storage`]). Waiting for workloads is not: gates are the
 //! run's own. Nothing here talks to Kubernetes; helm does, with the kubeconfig that it is given and no other.
 
+pub mod bundle;
 mod chart;
 mod error;
 pub mod helmfile;
@@ -13,6 +14,7 @@ mod package;
 mod process;
 pub mod storage;
 
+pub use bundle::Bundle;
 pub use chart::{Charts, PulledChart};
 pub use error::{HelmError, Kind};
 pub use mirrors::Mirrors;

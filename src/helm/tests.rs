@@ -119,7 +119,12 @@ impl Cluster {
     }
 
     fn charts(&self) -> Charts {
-        Charts { helm: self.helm.clone(), cache: self.folder.path().join("cache"), mirrors: Mirrors::default() }
+        Charts {
+            helm: self.helm.clone(),
+            cache: self.folder.path().join("cache"),
+            mirrors: Mirrors::default(),
+            bundle: None,
+        }
     }
 }
 
@@ -200,7 +205,8 @@ async fn an_installation_that_was_killed_is_recovered_without_losing_anything() 
 #[tokio::test]
 async fn an_api_that_does_not_answer_is_unreachable_and_may_be_tried_again() {
     let folder = tempfile::tempdir().unwrap();
-    let charts = Charts { helm: helm().await, cache: folder.path().join("cache"), mirrors: Mirrors::default() };
+    let charts =
+        Charts { helm: helm().await, cache: folder.path().join("cache"), mirrors: Mirrors::default(), bundle: None };
     let release = release(chart(folder.path()), json!({}));
     let chart = charts.pull(&release.chart).await.unwrap();
     let nowhere = kubeconfig(&free_address());

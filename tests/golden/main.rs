@@ -6,15 +6,17 @@
 #![allow(clippy::unwrap_used)]
 
 mod compare;
+mod gen_config;
 mod patch;
+mod secrets;
 mod talconfig;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use k8s_bootstrap::talos::config::{Documents, parse_documents};
-use k8s_bootstrap::yaml::Origin;
+use k8s_bootstrap::talos::config::Documents;
+use k8s_bootstrap::yaml::{self, Origin};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// One sort of cases.
@@ -26,7 +28,7 @@ struct Kind {
     not_yet: &'static [(&'static str, &'static str)],
 }
 
-const KINDS: [Kind; 2] = [patch::KIND, talconfig::KIND];
+const KINDS: [Kind; 4] = [secrets::KIND, gen_config::KIND, patch::KIND, talconfig::KIND];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -72,6 +74,23 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap().to_string_lossy().into_owned()
 }
 
+/// The program itself.
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_k8s-bootstrap"));
+    command.env_clear();
+    command
+}
+
+/// What a program printed; what it complained about when it failed.
+fn ended(mut command: Command) -> Result<String, String> {
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// The documents of a file as plain YAML, whatever our own reading of configs would make of them.
 fn read(path: &Path) -> Documents {
-    parse_documents(&Origin::of_path(path), &std::fs::read_to_string(path).unwrap()).unwrap()
+    let text = std::fs::read_to_string(path).unwrap();
+    let documents = yaml::parse(&Origin::of_path(path), &text).unwrap();
+    Documents(documents.iter().filter(|node| !node.is_null()).map(yaml::Node::to_json).collect())
 }

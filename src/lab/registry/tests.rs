@@ -1,12 +1,15 @@
 //! The registry with the real `crane` and `helm`, and the real charts' values.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::*;
+use crate::helm::bundle::{self, Contents};
 use crate::helm::helmfile::{Chart, Flags, OnFailure, Release, ReleaseId, Wait};
-use crate::helm::{Charts, Helm, Kind, Mirrors, PulledChart, TemplateOptions, manifest};
+use crate::helm::{Bundle, Charts, Helm, Kind, Mirrors, PulledChart, TemplateOptions, manifest};
+use crate::process::Command;
 use crate::tools::{Options, Tool, Toolbox};
 use crate::yaml::Origin;
 
@@ -29,7 +32,7 @@ impl World {
             Registry::start(&crane, &helm.path, address, &place, releases, ChartsFrom::StandIns).await.unwrap();
         let mirrors = Mirrors([("*".to_owned(), address.to_string())].into());
         let helm = Helm { program: helm.path, version: helm.version };
-        let charts = Charts { helm, cache: folder.path().join("cache"), mirrors };
+        let charts = Charts { helm, cache: folder.path().join("cache"), mirrors, bundle: None };
         Self { registry, charts, folder }
     }
 
@@ -252,4 +255,51 @@ async fn a_chart_that_refuses_its_values_says_so_in_helms_words() {
     assert_eq!((error.kind, error.subject.as_str()), (Kind::Chart, "kube-system/cilium"), "{error}");
     assert!(error.words.contains("replicas"), "{error}");
     world.registry.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_bundle_serves_every_chart_when_no_registry_answers() {
+    let mut releases = reference("infra", "00-crds.yaml");
+    releases.append(&mut reference("infra", "01-apps.yaml"));
+    let newest = Chart::Repository { url: "https://charts.acme.io/".into(), name: "newest".into(), version: None };
+    releases.push(Release { chart: newest, ..release("ns", "mine", "", "", Value::Null) });
+    let served = specs(&releases[..11]).into_iter().chain([spec("charts.acme.io/newest", None)]);
+    let World { registry, charts, folder } = World::with(5005, &served.collect::<Vec<_>>()).await;
+    let options = TemplateOptions { kube_version: Some("v1.35.0".into()), hooks: true, ..TemplateOptions::default() };
+    let contents = Contents::gather(&charts, &releases, &options).await.unwrap();
+    assert_eq!(contents.charts(), 12);
+    assert!(contents.images.contains("quay.io/cilium/cilium:v1.18.5"), "{:?}", contents.images);
+    let path = folder.path().join("infra.oci.tar");
+    bundle::write(&contents, &mut std::fs::File::create(&path).unwrap()).unwrap();
+
+    // What other tools of registries make of it: a layout that can be copied on, and pulled from by helm.
+    let layout = folder.path().join("layout");
+    tar::Archive::new(std::fs::File::open(&path).unwrap()).unpack(&layout).unwrap();
+    let crane = Toolbox::new(Options::from_environment(None)).provide(Tool::Crane, &|_| ()).await.unwrap().path;
+    let copied = "127.77.1.1:5005/copied/all:1";
+    let layout = layout.display().to_string();
+    Command::new(&crane).args(["push", "--index", "--insecure", &layout, copied]).run().await.unwrap();
+
+    let mut direct = Vec::new();
+    for release in &releases {
+        direct.push(charts.pull(&release.chart).await.unwrap().digest);
+    }
+    registry.shut_down().await;
+    let open = Some(Arc::new(Bundle::open(&path).unwrap()));
+    let offline =
+        Charts { cache: folder.path().join("other"), mirrors: Mirrors::default(), bundle: open, ..charts.clone() };
+    for (release, digest) in releases.iter().zip(direct) {
+        assert_eq!(offline.pull(&release.chart).await.unwrap().digest, digest, "{}", release.chart);
+    }
+    assert_eq!(kind_of(&offline, "quay.io/acme/app", "1.0.0").await, Kind::NotFound);
+
+    let mut bytes = std::fs::read(&path).unwrap();
+    // Within the first blob, behind its header of 512 bytes.
+    bytes[600] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = Bundle::open(&path).unwrap_err().to_string();
+    assert!(error.contains("is damaged"), "{error}");
+    std::fs::write(&path, []).unwrap();
+    let error = Bundle::open(&path).unwrap_err().to_string();
+    assert!(error.contains("it is no bundle"), "{error}");
 }

@@ -9,7 +9,6 @@ use std::fmt;
 use serde_json::Value;
 
 use super::Documents;
-use super::document::identity;
 use crate::yaml::{Location, Node, Origin, Position};
 
 /// What set a field: the layer's name, and where it says so.
@@ -107,7 +106,10 @@ impl Rendered {
             let index = self.documents.0.iter().position(|known| identity(known) == identity(document));
             let before = index.and_then(|index| Some((&self.documents.0[index], self.traces.get(index)?)));
             let node = written.and_then(|written| {
-                let same = |node: &&Node| identity(&node.to_json()) == identity(document);
+                let same = |node: &&Node| {
+                    let text = |key: &str| node.find(&[key]).and_then(Node::as_str).unwrap_or_default();
+                    ["apiVersion", "kind", "name"].map(text) == identity(document)
+                };
                 written.documents.iter().find(same).map(|node| (written.origin, node))
             });
             trace(&by, before, document, node)
@@ -151,6 +153,11 @@ fn nearest<'t>(trace: &'t Trace, path: &str) -> &'t Setter {
         Some(key) if !path.is_empty() => nearest(&trace.fields[key], &path[key.len()..]),
         _ => &trace.setter,
     }
+}
+
+/// What tells documents apart.
+fn identity(document: &Value) -> [&str; 3] {
+    ["apiVersion", "kind", "name"].map(|key| document.get(key).and_then(Value::as_str).unwrap_or_default())
 }
 
 /// A document as messages name it.

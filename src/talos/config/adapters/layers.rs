@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::talos::config::lines::Lines;
-use crate::talos::config::{Rendered, Written, merge, parse_documents};
+use crate::talos::config::{Patch, Rendered, Written, parse_documents};
 use crate::yaml::{self, Diagnostic, Diagnostics, Location, Node, Origin, Position};
 
 /// The text of a layer, and the file that it came from.
@@ -61,15 +61,28 @@ impl Layer {
     /// Text that is no YAML; a layer in which nothing is said; a patch that does not apply.
     pub(super) fn over(&self, rendered: &mut Rendered) -> Result<(), Diagnostics> {
         let nodes = self.nodes()?;
-        let documents = parse_documents(&self.origin, &self.text)?;
-        if documents.0.is_empty() {
+        let patch = Patch::parse(&self.origin, &self.text).map_err(|found| self.told(found))?;
+        if patch.is_empty() {
             return Err(self.empty().into());
         }
-        let merged = merge(&rendered.documents, &documents)
-            .map_err(|error| Diagnostic::at(self.start(), format!("the patch does not apply: {error}")))?;
+        let merged = patch.apply(&rendered.documents).map_err(|error| self.told(error.0))?;
         let written = Written { origin: &self.origin, documents: &nodes };
         rendered.patch(self.origin.as_str(), &self.start(), written, merged);
         Ok(())
+    }
+
+    /// Findings at the lines of the layer's file.
+    fn told(&self, found: Diagnostics) -> Diagnostics {
+        let mut all = Diagnostics::default();
+        for mut diagnostic in found {
+            let mut location = diagnostic.location.unwrap_or_else(|| self.start());
+            if location.origin == self.origin {
+                location.position.line = self.lines.source(location.position.line);
+            }
+            diagnostic.location = Some(location);
+            all.push(diagnostic);
+        }
+        all
     }
 
     fn empty(&self) -> Diagnostic {

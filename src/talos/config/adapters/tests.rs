@@ -244,6 +244,7 @@ fn mistakes_in_templates_are_told_with_their_places() {
     talos/blue/controlplane/b.yaml.j2:1:1: this layer is empty: nothing is said in it
       hint: remove the file when nothing is meant; a template may have left everything out
     talos/blue/worker/c.yaml.j2:1:7: the template cannot be rendered: unexpected end of block in `%}`
+    talos/blue/worker/d.yaml.j2:3:5: there is no `machine.env.A` in the config to delete
     ");
 }
 
@@ -306,7 +307,7 @@ fn mistakes_of_topf_are_told_at_once() {
     talos/blue/all/v.yaml:2:1: a reference of vals, which is not run here
       hint: seal the file with SOPS, or let an `exec` print the config
     talos/blue/node/bb/x.yaml: there is no node `bb`, so this patch is for nothing
-    talos/blue/topf.yaml:8:3: Talos v1.9.0 is not supported; configs are written for 1.11, 1.12 and 1.13
+    talos/blue/topf.yaml:8:3: Talos v1.9.0 is not supported; configs are written for 1.11, 1.12, 1.13 and 1.14
     ");
 }
 

@@ -81,6 +81,7 @@ fn kubernetes_versions(contract: Contract) -> std::ops::RangeInclusive<u64> {
         Contract::V1_11 => 29..=34,
         Contract::V1_12 => 30..=35,
         Contract::V1_13 => 31..=36,
+        Contract::V1_14 => 32..=37,
     }
 }
 
@@ -96,7 +97,9 @@ fn kubernetes_version(talconfig: &Talconfig, at: Location, found: &mut Found) {
         );
         return;
     };
-    let known = kubernetes_versions(talconfig.contract);
+    // Of a line that is newer than what is known, nothing is known.
+    let Ok(line) = talconfig.talos_version.parse() else { return };
+    let known = kubernetes_versions(line);
     if !(parsed.major == 1 && known.contains(&parsed.minor)) {
         let (low, high) = (known.start(), known.end());
         found.errors.error(

@@ -1,7 +1,7 @@
 //! A node's interfaces as documents of their own, for contracts from 1.12 on (talhelper 3.1, `pkg/talos/networkconfig.go`).
 //!
-//! What talhelper loses on the way and a document can say (a bond's `primary`, `dummy`, `duidv6`, `vlanFiltering: false`,
-//! a VLAN's `cidr`, a cloud's shared address) is kept here; what no document can say is told by the checks.
+//! What talhelper loses on the way and a document can say (`dummy`, `duidv6`, `vlanFiltering: false`, a VLAN's `cidr`, a
+//! cloud's shared address) is kept here; what no document can say is refused by the checks.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,8 +13,6 @@ use serde_json::{Value, json};
 pub(super) fn documents(interfaces: &[Value]) -> Vec<Value> {
     let names = names(interfaces);
     let named: Vec<(&str, &Value)> = names.iter().map(String::as_str).zip(interfaces).collect();
-    // An interface that is to be left alone gets no document.
-    let named: Vec<_> = named.into_iter().filter(|(_, of)| of.get("ignore") != Some(&json!(true))).collect();
     let each = |of: &dyn Fn(&str, &Value) -> Vec<Value>| -> Vec<Value> {
         named.iter().flat_map(|(name, interface)| of(name, interface)).collect()
     };
@@ -110,7 +108,7 @@ fn members<'v>(name: &str, interface: &'v Value) -> Vec<(String, &'v Value)> {
 }
 
 /// Fields of a bond by their names in the legacy config and in the document.
-const BOND: [(&str, &str); 26] = [
+const BOND: [(&str, &str); 24] = [
     ("mode", "bondMode"),
     ("miimon", "miimon"),
     ("updelay", "updelay"),
@@ -126,7 +124,6 @@ const BOND: [(&str, &str); 26] = [
     ("adSelect", "adSelect"),
     ("adActorSysPrio", "adActorSysPrio"),
     ("adUserPortKey", "adUserPortKey"),
-    ("primary", "primary"),
     ("primaryReselect", "primaryReselect"),
     ("resendIgmp", "resendIGMP"),
     ("minLinks", "minLinks"),
@@ -136,7 +133,6 @@ const BOND: [(&str, &str); 26] = [
     ("tlbDynamicLb", "tlbLogicalLb"),
     ("allSlavesActive", "allSlavesActive"),
     ("peerNotifyDelay", "peerNotifDelay"),
-    ("adActorSystem", "adActorSystem"),
 ];
 
 fn bond(name: &str, interface: &Value, bond: &Value) -> Value {

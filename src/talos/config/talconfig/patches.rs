@@ -9,7 +9,7 @@ use super::model::{Patch, Talconfig};
 use super::substitute::substitute;
 use super::types;
 use crate::talos::config::lines::Lines;
-use crate::talos::config::{Documents, Rendered, Written, merge, parse_documents};
+use crate::talos::config::{self, Documents, MergeError, Rendered, Written, parse_documents};
 use crate::template::{self, Functions, Source};
 use crate::yaml::{self, Diagnostic, Diagnostics, Node, Position};
 
@@ -19,9 +19,15 @@ impl Talconfig {
         let texts: Vec<String> = self.texts(rendered, patches)?;
         for (patch, text) in patches.iter().zip(&texts) {
             let nodes = nodes(patch, text)?;
-            let documents = parse_documents(&patch.origin, text).map_err(|diagnostic| moved(patch, diagnostic))?;
-            let merged = merge(&rendered.documents, &documents)
-                .map_err(|error| Diagnostic::at(patch.at.clone(), format!("the patch does not apply: {error}")))?;
+            let read = config::Patch::parse(&patch.origin, text).map_err(|found| moved_all(patch, found))?;
+            if read.is_empty() && rendered.documents.0.len() > 1 {
+                return Err(Diagnostic::at(patch.at.clone(), "nothing is said in this patch")
+                    .with_hint(
+                        "talhelper takes it for a JSON patch, which no config of several documents takes; remove it",
+                    )
+                    .into());
+            }
+            let merged = read.apply(&rendered.documents).map_err(|error| does_not_apply(patch, error))?;
             let written = Written { origin: &patch.origin, documents: &nodes };
             rendered.patch("patch", &patch.at, written, merged);
         }
@@ -86,4 +92,22 @@ fn moved(patch: &Patch, mut diagnostic: Diagnostic) -> Diagnostic {
         location.position = patch.place(location.position);
     }
     diagnostic
+}
+
+fn moved_all(patch: &Patch, found: Diagnostics) -> Diagnostics {
+    let mut all = Diagnostics::default();
+    all.extend(found.into_iter().map(|diagnostic| moved(patch, diagnostic)));
+    all
+}
+
+/// Reasons without a place get the one where the talconfig names the patch.
+fn does_not_apply(patch: &Patch, error: MergeError) -> Diagnostics {
+    let mut all = Diagnostics::default();
+    for diagnostic in error.0 {
+        let diagnostic = moved(patch, diagnostic);
+        let location = diagnostic.location.or_else(|| Some(patch.at.clone()));
+        let message = format!("the patch does not apply: {}", diagnostic.message);
+        all.push(Diagnostic { location, message, hint: diagnostic.hint });
+    }
+    all
 }

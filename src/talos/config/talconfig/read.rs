@@ -163,12 +163,22 @@ impl Reader<'_> {
     fn versions(&mut self, section: &Section) -> (String, Contract) {
         let version = section.text("talosVersion").unwrap_or(TALOS_VERSION);
         let version = format!("v{}", version.trim_start_matches('v'));
-        let contract = version.parse().unwrap_or_else(|error| {
-            let at = section.at("talosVersion").cloned().unwrap_or_else(|| self.origin.at(FIRST));
-            self.found.errors.error(at, format!("{error}"));
-            Contract::V1_12
-        });
-        (version, contract)
+        let at = section.at("talosVersion").cloned().unwrap_or_else(|| self.origin.at(FIRST));
+        match version.parse::<Contract>() {
+            // Nodes of 1.14 take complete configs of the older form, and operators' patches are written for it.
+            Ok(contract) => (version, contract.min(Contract::V1_13)),
+            Err(_) if is_newer(&version) => {
+                self.found.warnings.push(
+                    Diagnostic::at(at, format!("Talos {version} is newer than what is known here"))
+                        .with_hint("the config is written as for 1.13, which the next lines have taken so far"),
+                );
+                (version, Contract::V1_13)
+            }
+            Err(error) => {
+                self.found.errors.error(at, format!("{error}"));
+                (version, Contract::V1_12)
+            }
+        }
     }
 
     fn endpoint(&mut self, section: &Section) -> Endpoint {
@@ -317,6 +327,12 @@ impl Reader<'_> {
         };
         Patch { origin: at.origin.clone(), at, start, indent, text }
     }
+}
+
+/// Whether a version is of a line after those that are known.
+fn is_newer(version: &str) -> bool {
+    let mut numbers = version.trim_start_matches('v').split('.').map(str::parse::<u32>);
+    matches!((numbers.next(), numbers.next()), (Some(Ok(1)), Some(Ok(minor))) if minor > 14)
 }
 
 const FIRST: Position = Position { line: 1, column: 1 };

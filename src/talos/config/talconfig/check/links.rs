@@ -29,9 +29,9 @@ pub(super) fn check(contract: Contract, section: &Section, holder: &Location, fo
         }
         if contract >= Contract::V1_12 {
             for reason in lost(link) {
-                found.warnings.push(
+                found.errors.push(
                     Diagnostic::at(place.clone(), format!("interface {}: {reason}", name(link)))
-                        .with_hint("Talos 1.12 and later keep interfaces in documents, which cannot say this"),
+                        .with_hint("talhelper loses it without a word; take it out to go on without it"),
                 );
             }
         }
@@ -224,13 +224,11 @@ fn lost(link: &Value) -> Vec<&'static str> {
     let by_name =
         |peer: &Value| text(peer, "endpoint").is_some_and(|endpoint| endpoint.parse::<std::net::SocketAddr>().is_err());
     [
-        (link.get("ignore") == Some(&Value::Bool(true)), "`ignore: true` becomes nothing, and nothing is configured"),
-        (link.get("bridgePort").is_some(), "`bridgePort` is lost; name the interface in the bridge's `interfaces`"),
-        (link.pointer("/vip/equinixMetal").is_some(), "`vip.equinixMetal` is lost"),
-        (
-            peers.is_some_and(|peers| peers.iter().any(by_name)),
-            "a peer's endpoint that is a name is lost; write its address",
-        ),
+        (link.get("ignore") == Some(&Value::Bool(true)), "from Talos 1.12 on nothing says `ignore: true`"),
+        (link.pointer("/bond/primary").is_some(), "from Talos 1.12 on nothing says a bond's `primary`"),
+        (link.get("bridgePort").is_some(), "from Talos 1.12 on an interface is named in its bridge's `interfaces`"),
+        (link.pointer("/vip/equinixMetal").is_some(), "from Talos 1.12 on nothing says `vip.equinixMetal`"),
+        (peers.is_some_and(|peers| peers.iter().any(by_name)), "from Talos 1.12 on a peer's endpoint is an address"),
     ]
     .into_iter()
     .filter_map(|(is_lost, what)| is_lost.then_some(what))

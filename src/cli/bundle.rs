@@ -1,0 +1,54 @@
+//! `k8s-bootstrap bundle create CLUSTER --out FILE`: all charts of a cluster in one file.
+
+use std::path::Path;
+
+use super::args::{BundleCommand, Common, SecretsArg};
+use super::exit::{Exit, Refusal};
+use super::setup::{self, Place};
+use super::{inputs, output};
+use crate::helm::bundle::{self, Contents};
+use crate::helm::{HelmError, TemplateOptions};
+use crate::secrets::Redactor;
+
+pub(super) async fn bundle(common: &Common, command: BundleCommand) -> Result<Exit, Refusal> {
+    let BundleCommand::Create { cluster, out } = command;
+    create(common, &cluster, &out).await
+}
+
+async fn create(common: &Common, name: &str, out: &Path) -> Result<Exit, Refusal> {
+    let cluster = inputs::cluster(common, name, SecretsArg::Placeholder, &Redactor::default()).await?;
+    let charts = setup::charts(common, &cluster, Place::Field, None).await?;
+    let kube_version = Some(cluster.inventory.kubernetes_version.clone());
+    let options = TemplateOptions { kube_version, include_crds: true, hooks: true, ..TemplateOptions::default() };
+    let releases = cluster.bootstrap.crds.releases.iter().chain(&cluster.bootstrap.releases.releases);
+    let contents = Contents::gather(&charts, releases, &options).await.map_err(|error| refusal(&error))?;
+    write(&contents, out).map_err(|error| {
+        Refusal::world(format!("the bundle {} cannot be written: {error}", out.display()))
+            .hint("free space there, or name another file with --out")
+    })?;
+    let unpinned = contents.images.iter().filter(|image| !image.contains("@sha256:")).count();
+    output::say(&format!(
+        "{}: {} charts; images.txt in it names {} images, {unpinned} of them by tag alone\nnext: k8s-bootstrap {name} --bundle {}",
+        out.display(),
+        contents.charts(),
+        contents.images.len(),
+        out.display()
+    ));
+    Ok(Exit::Done)
+}
+
+/// A bundle is whole or not there at all.
+fn write(contents: &Contents, out: &Path) -> std::io::Result<()> {
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    bundle::write(contents, &mut file)?;
+    file.persist(out).map(|_| ()).map_err(|error| error.error)
+}
+
+fn refusal(error: &HelmError) -> Refusal {
+    let refusal = Refusal::world(error.to_string());
+    match error.hint() {
+        Some(hint) => refusal.hint(hint),
+        None => refusal,
+    }
+}
