@@ -3,6 +3,7 @@
 mod args;
 mod bundle;
 mod exit;
+mod inputs;
 mod kubeconfig;
 mod lab;
 mod machineconfig;
