@@ -19,7 +19,7 @@ pub use document::{Documents, parse_documents, parse_strictly};
 pub use generate::{Contract, Generate, Options, Role, UnknownContract, generate, generate_with};
 pub use patch::{MergeError, Patch, merge};
 pub use pki::{AdminIdentity, KubernetesAdmin, PkiError, ca_fingerprint, kubeconfig, talosconfig};
-pub use validate::{Findings, Mode, validate_text};
+pub use validate::{Findings, Mode, validate, validate_text};
 
 #[cfg(test)]
 mod properties;
