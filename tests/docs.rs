@@ -105,28 +105,35 @@ fn every_decision_is_listed() {
     }
 }
 
-/// The subcommands that `--help` lists.
-fn commands() -> BTreeSet<String> {
-    let help = Command::new(env!("CARGO_BIN_EXE_k8s-bootstrap")).arg("--help").output().unwrap();
-    let help = String::from_utf8(help.stdout).unwrap();
-    let listed = help.split("Commands:").nth(1).unwrap().split("\n\n").next().unwrap();
+fn help(command: &[String]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_k8s-bootstrap")).args(command).arg("--help").output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The subcommands that a help lists.
+fn commands(help: &str) -> BTreeSet<String> {
+    let listed = help.split("Commands:").nth(1).unwrap_or_default().split("\n\n").next().unwrap();
     all(r"(?m)^  ([a-z][a-z-]*)", listed)
+}
+
+/// The help of a command and of all below it.
+fn whole_help(command: &[String]) -> String {
+    let mut text = help(command);
+    for name in commands(&text) {
+        text += &whole_help(&[command, &[name]].concat());
+    }
+    text
 }
 
 #[test]
 fn every_command_and_option_that_the_documents_name_exists() {
-    let commands = commands();
+    let commands = commands(&help(&[]));
     assert!(commands.contains("rehearse"), "{commands:?}");
     let clusters = ["infra", "apps", "blue"];
     let mut pages = files(&root().join("docs"), ".md");
     pages.push(root().join("README.md"));
     pages.push(root().join("CONTRIBUTING.md"));
-    let help = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_k8s-bootstrap")).args(arguments).arg("--help").output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let everything = help(&[]) + &help(&["rehearse"]) + &help(&["lab", "up"]) + &help(&["tools", "list"]);
-    let options = all(r"(--[a-z][a-z-]*)", &everything);
+    let options = all(r"(--[a-z][a-z-]*)", &whole_help(&[]));
     for page in pages {
         let text = read(&page);
         for word in all(r"(?:k8s-bootstrap|cargo run --release --) ([a-z][a-z-]*)", &commands_only(&text)) {

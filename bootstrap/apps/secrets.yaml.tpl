@@ -17,7 +17,9 @@ metadata:
   name: onepassword-connect
   namespace: external-secrets
 stringData:
-  1password-credentials.json: op://k8s-ops/1password-connect-apps/credentials
+  # A JSON document is text only where YAML does not read it.
+  1password-credentials.json: |
+    op://k8s-ops/1password-connect-apps/credentials
   token: "op://k8s-ops/1password-connect-apps/token"
 ---
 # Opens the SOPS files that Flux applies.

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Child;
 
-use super::{guard, spawner};
+use super::{Credentials, guard, spawner};
 
 /// How much of a child's error output is kept for a message.
 const TAIL: usize = 4096;
@@ -34,6 +34,7 @@ pub struct Command {
     program: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, Option<OsString>)>,
+    credentials: Credentials,
     folder: Option<PathBuf>,
     input: Option<SecretString>,
     deadline: Option<Duration>,
@@ -76,6 +77,7 @@ impl Command {
             program: program.into(),
             arguments: vec![],
             environment: vec![],
+            credentials: Credentials::None,
             folder: None,
             input: None,
             deadline: None,
@@ -104,6 +106,13 @@ impl Command {
     #[must_use]
     pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), None));
+        self
+    }
+
+    /// Lets the child inherit credentials of the operator; without this it gets none.
+    #[must_use]
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = credentials;
         self
     }
 
@@ -149,6 +158,9 @@ impl Command {
             None => tokio::process::Command::new(&self.program),
         };
         command.args(&self.arguments).process_group(0).kill_on_drop(true);
+        for name in self.credentials.withheld(std::env::vars_os().map(|(name, _)| name)) {
+            command.env_remove(name);
+        }
         for (name, value) in &self.environment {
             match value {
                 Some(value) => command.env(name, value),

@@ -4,6 +4,7 @@
 //! through a small re-exec of ourselves ([`guard`]) that asks the kernel for that and then becomes the program.
 
 mod command;
+mod credentials;
 mod daemon;
 pub mod guard;
 pub mod seal;
@@ -11,6 +12,7 @@ mod secret_file;
 mod spawner;
 
 pub use command::{Command, Error, Output, Stream};
+pub use credentials::Credentials;
 pub use daemon::Daemon;
 pub use secret_file::SecretFile;
 

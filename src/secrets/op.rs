@@ -8,12 +8,10 @@ use regex::Regex;
 use secrecy::SecretString;
 
 use super::shape;
-use crate::process::{self, Command};
+use crate::process::{self, Command, Credentials};
 
 /// A fingerprint or a password may be asked for, so this is a person's time and not a machine's.
 const DEADLINE: Duration = Duration::from_mins(2);
-/// Credentials that are another program's.
-const NOT_FOR_OP: [&str; 3] = ["SOPS_AGE_KEY", "SOPS_AGE_KEY_FILE", "SOPS_AGE_KEY_CMD"];
 
 /// A secret reference in a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,11 +125,8 @@ pub async fn inject(op: &Path, template: &str) -> Result<SecretString, OpError> 
     if !template.to_ascii_lowercase().contains("op://") {
         return Ok(template.to_owned().into());
     }
-    let mut command = Command::new(op).arg("inject").stdin(template.to_owned().into()).deadline(DEADLINE);
-    for variable in NOT_FOR_OP {
-        command = command.env_remove(variable);
-    }
-    let output = command.run().await.map_err(|error| match error {
+    let command = Command::new(op).arg("inject").stdin(template.to_owned().into());
+    let output = command.credentials(Credentials::Op).deadline(DEADLINE).run().await.map_err(|error| match error {
         process::Error::Failed { stderr, .. } => classify(&summary(&stderr), template),
         process::Error::Deadline { .. } => {
             OpError::NotSignedIn(format!("it waited more than {DEADLINE:?}, probably for somebody to unlock 1Password"))

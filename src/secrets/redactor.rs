@@ -47,7 +47,9 @@ impl Redactor {
         }
         let values = |field: &str| {
             let values = manifest.get(field).and_then(Value::as_object);
-            values.into_iter().flat_map(|values| values.values()).filter_map(Value::as_str)
+            let mut found = Vec::new();
+            values.into_iter().flat_map(|values| values.values()).for_each(|value| leaves(value, &mut found));
+            found
         };
         for text in values("stringData") {
             self.learn(&text.into());
@@ -55,7 +57,7 @@ impl Redactor {
         for encoded in values("data") {
             // What decodes to no text can only be printed encoded.
             let decoded = STANDARD.decode(encoded.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-            self.learn(&decoded.unwrap_or_else(|| encoded.to_owned()).into());
+            self.learn(&decoded.unwrap_or(encoded).into());
         }
     }
 
@@ -66,5 +68,16 @@ impl Redactor {
             .iter()
             .map(ExposeSecret::expose_secret)
             .fold(text.to_owned(), |text, value| if text.contains(value) { text.replace(value, MASK) } else { text })
+    }
+}
+
+/// Every scalar of a value, as text: a secret that is no text yet, since its quotes are missing, is a secret all the same.
+fn leaves(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) => found.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|item| leaves(item, found)),
+        Value::Object(map) => map.values().for_each(|value| leaves(value, found)),
+        Value::Number(number) => found.push(number.to_string()),
+        Value::Bool(_) | Value::Null => {}
     }
 }

@@ -8,7 +8,7 @@ use regex::{Captures, Regex};
 use secrecy::SecretString;
 
 use super::shape;
-use crate::process::{self, Command};
+use crate::process::{self, Command, Credentials};
 
 /// Keys that live in a cloud take seconds; a prompt that nobody answers would take for ever.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -27,7 +27,11 @@ pub enum SopsError {
 /// With sops's own words; most often the key that opens the file is not there.
 pub async fn decrypt(sops: &Path, path: &Path) -> Result<SecretString, SopsError> {
     let failed = |reason: String| SopsError::Decrypt { path: path.to_owned(), reason };
+    // The command that prints the key may well be `op read`.
+    let by_command = std::env::var_os("SOPS_AGE_KEY_CMD").is_some();
+    let credentials = if by_command { Credentials::Operator } else { Credentials::Sops };
     let output = Command::new(sops)
+        .credentials(credentials)
         .args(["--disable-version-check", "--decrypt"])
         .arg(path)
         .deadline(DEADLINE)

@@ -67,8 +67,26 @@ impl SecretManifests {
         for object in &objects {
             self.site.redactor.learn_manifest(object);
         }
-        Ok(objects)
+        match documents.iter().find_map(no_text) {
+            Some((key, node)) => Err(StepError::wrong_input(format!("the value of `{key}` in a Secret is no text"))
+                .at(format!("{name}:{}:{}", node.at.line, node.at.column))
+                .because(format!("once filled in, it is {}; the API server takes text alone", node.value.kind()))
+                .next("quote the reference, or write it into a block scalar (`|`)")),
+            None => Ok(objects),
+        }
     }
+}
+
+/// The first value of a Secret that YAML does not take for text, as a number or a JSON document without quotes, with
+/// its key.
+fn no_text(document: &yaml::Node) -> Option<(&str, &yaml::Node)> {
+    if document.find(&["kind"]).and_then(yaml::Node::as_str) != Some("Secret") {
+        return None;
+    }
+    let fields = ["stringData", "data"].into_iter().filter_map(|field| document.find(&[field])?.as_mapping());
+    let mut values = fields.flat_map(|mapping| mapping.iter());
+    let found = values.find(|entry| !entry.value.is_null() && entry.value.as_str().is_none())?;
+    Some((found.key.as_str(), &found.value))
 }
 
 fn missing(program: &str, what: &str, file: &str) -> StepError {

@@ -15,7 +15,7 @@ use crate::engine::{Observation, Step, StepContext, StepError};
 use crate::helm::helmfile::Hook;
 use crate::kubernetes::{self, ApplyOptions, ObjectRef, Readiness};
 use crate::plan::{Fingerprint, FingerprintBuilder};
-use crate::process::{self, Command, Stream};
+use crate::process::{self, Command, Credentials, Stream};
 use crate::yaml::{self, Origin};
 use idiom::{Action, recognise};
 
@@ -181,6 +181,7 @@ impl Step for Process {
         let teller = cx.clone();
         let ran = Command::new(&self.hook.command)
             .args(&self.hook.args)
+            .credentials(Credentials::Operator)
             .env("KUBECONFIG", kubeconfig.path())
             .current_dir(&self.hook.folder)
             .deadline(DEADLINE)
