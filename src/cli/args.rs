@@ -126,6 +126,26 @@ pub(super) struct RenderArgs {
     pub(super) cluster: String,
     /// One node, by its hostname or address; every node when absent.
     pub(super) node: Option<String>,
+    #[command(flatten)]
+    pub(super) view: ViewArgs,
+    /// Render for the lab that is up, with its placeholder secrets.
+    #[arg(long)]
+    pub(super) lab: bool,
+    /// Print secret values too, after asking.
+    #[arg(long)]
+    pub(super) show_secrets: bool,
+}
+
+/// What is shown of a config, when not the config itself.
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+pub(super) struct ViewArgs {
+    /// Print every field with the layer that set it: file, line and column.
+    #[arg(long)]
+    pub(super) explain: bool,
+    /// Print what would change on the running nodes; exit code 5 when anything would.
+    #[arg(long)]
+    pub(super) diff: bool,
 }
 
 /// What a rehearsal's world is made of.

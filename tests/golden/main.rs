@@ -10,6 +10,7 @@ mod gen_config;
 mod patch;
 mod secrets;
 mod talconfig;
+mod validate;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ struct Kind {
     not_yet: &'static [(&'static str, &'static str)],
 }
 
-const KINDS: [Kind; 4] = [secrets::KIND, gen_config::KIND, patch::KIND, talconfig::KIND];
+const KINDS: [Kind; 5] = [secrets::KIND, gen_config::KIND, patch::KIND, validate::KIND, talconfig::KIND];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();

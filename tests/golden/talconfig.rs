@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use k8s_bootstrap::talos::config::{SecretsBundle, Sources, Wanted, talconfig};
+use k8s_bootstrap::talos::config::{Mode, SecretsBundle, Sources, Wanted, talconfig, validate};
 use k8s_bootstrap::tools::{Options, Tool, Toolbox};
 use k8s_bootstrap::yaml::{Diagnostics, Origin};
 
@@ -37,6 +37,8 @@ fn all(case: &Path, sources: &mut Sources) -> Result<String, Diagnostics> {
     let mut different = String::new();
     for machine in &config.machines {
         let ours = config.render(&bundle, machine)?.documents;
+        // talhelper validates what it made.
+        validate(&ours, Mode::Metal).errors.into_result(())?;
         let expected = case.join("expected").join(&machine.file_name);
         if case.join("expected-error.txt").exists() {
             continue;

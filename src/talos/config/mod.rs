@@ -27,7 +27,7 @@ pub use patch::{MergeError, Patch, merge};
 pub use pki::{AdminIdentity, KubernetesAdmin, PkiError, ca_fingerprint, kubeconfig, talosconfig};
 pub use provenance::{Explained, Rendered, Setter, Written};
 pub use sources::{Sources, Wanted, is_sealed};
-pub use validate::{Findings, Mode, validate_text};
+pub use validate::{Findings, Mode, validate, validate_text};
 
 #[cfg(test)]
 mod properties;

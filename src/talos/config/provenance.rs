@@ -124,6 +124,11 @@ impl Rendered {
         Some(nearest(self.traces.get(index)?, path))
     }
 
+    /// Where a field of a document, by its place in the config, was set.
+    pub(super) fn place(&self, document: usize, path: &str) -> Option<Location> {
+        nearest(self.traces.get(document)?, path).at.clone()
+    }
+
     /// Who made a document.
     pub(super) fn maker(&self, document: usize) -> String {
         self.traces.get(document).map(|trace| trace.setter.to_string()).unwrap_or_default()

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use crate::talos::config::validate::{Mode, validate_at};
 use crate::talos::config::{Node, Rendered};
 use crate::yaml::{Diagnostic, Diagnostics};
 
-/// What gRPC takes in one message unless told otherwise, and so the most that Talos receives.
+/// What gRPC takes in one message unless told otherwise, and so the most that a node in maintenance mode receives.
 const LARGEST: usize = 4 << 20;
 
 pub(super) fn verify(rendered: &Rendered, node: &Node) -> Result<(), Diagnostics> {
@@ -31,6 +32,12 @@ pub(super) fn verify(rendered: &Rendered, node: &Node) -> Result<(), Diagnostics
                 .with_hint("remove one of them, or make it a patch of the other"),
             );
         }
+    }
+    let place = |document: usize, path: &str| rendered.place(document, path);
+    let findings = validate_at(&rendered.documents, Mode::Metal, &place);
+    for diagnostic in findings.errors {
+        let message = format!("node `{}`: {}", node.hostname, diagnostic.message);
+        found.push(Diagnostic { message, ..diagnostic });
     }
     let bytes = rendered.documents.to_yaml().len();
     if bytes > LARGEST {

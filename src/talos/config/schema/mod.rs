@@ -21,6 +21,7 @@ pub(super) struct Kind {
     pub(super) name: &'static str,
     /// Documents of this kind are told apart by their `name`.
     pub(super) named: bool,
+    pub(super) control_plane_only: bool,
     pub(super) body: Struct,
 }
 

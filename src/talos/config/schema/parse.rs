@@ -26,7 +26,12 @@ pub(super) fn parse(text: &'static str) -> Result<Schema, String> {
             [] | ["#" | "enum", ..] => {}
             ["kind", name, flags @ ..] if !line.starts_with(' ') => {
                 in_kind = Some(true);
-                schema.kinds.push(Kind { name, named: flags.contains(&"named"), body: Struct::default() });
+                schema.kinds.push(Kind {
+                    name,
+                    named: flags.contains(&"named"),
+                    control_plane_only: flags.contains(&"control-plane"),
+                    body: Struct::default(),
+                });
             }
             ["type", _] if !line.starts_with(' ') => {
                 in_kind = Some(false);

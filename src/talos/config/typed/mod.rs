@@ -4,7 +4,7 @@
 //! fields that were set to null left out. Whatever does not fit is reported with its place and kept as it is, so that
 //! a caller that must not lose data can pass it on.
 
-mod duration;
+pub(super) mod duration;
 mod encode;
 mod scalar;
 mod url;
@@ -16,6 +16,7 @@ use super::schema::{Kind, Scalar, Struct, Type, schema};
 use crate::yaml::{Diagnostic, Diagnostics, Location, near};
 
 pub(super) use encode::{encode, is_zero};
+pub(super) use scalar::size;
 pub(super) use url::Url;
 pub(super) use written::{Content, Entry, Written};
 

@@ -156,7 +156,7 @@ fn signed_size(text: &str) -> bool {
 }
 
 /// Bytes, as go-humanize reads them: `10GiB`, `1.5 TB`, `4096`.
-pub(super) fn size(text: &str) -> Option<f64> {
+pub(in crate::talos::config) fn size(text: &str) -> Option<f64> {
     let text = text.trim_start();
     let end = text.find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | ',')).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
