@@ -40,6 +40,17 @@ fn authority(organization: &str, algorithm: &'static SignatureAlgorithm) -> Pair
     Pair { certificate: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
 }
 
+/// A P-256 key in the older form, the only one in which the API server reads a public key out of a private one.
+fn sec1(key: &KeyPair) -> String {
+    const BEGIN: [u8; 5] = [0x02, 0x01, 0x01, 0x04, 0x20];
+    const CURVE: [u8; 12] = [0xa0, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+    let der = key.serialize_der();
+    let begin = der.windows(BEGIN.len()).position(|bytes| bytes == BEGIN).unwrap();
+    let inner = [&der[begin..begin + BEGIN.len() + 32], &CURVE[..]].concat();
+    let length = u8::try_from(inner.len()).unwrap();
+    pem::encode(&pem::Pem::new("EC PRIVATE KEY", [&[0x30, length][..], &inner].concat()))
+}
+
 fn encoded(text: &str) -> String {
     STANDARD.encode(text)
 }
@@ -57,7 +68,7 @@ impl Pair {
 impl Cluster {
     /// A cluster whose Kubernetes API is at the address.
     pub fn new(address: &str) -> Self {
-        let service_account = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap().serialize_pem();
+        let service_account = sec1(&KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap());
         Self {
             machine: authority("talos", &PKCS_ED25519),
             kubernetes: authority("kubernetes", &PKCS_ECDSA_P256_SHA256),

@@ -4,6 +4,8 @@
 
 mod call;
 mod cluster;
+mod session;
+mod talosctl;
 mod transcript;
 mod world;
 
@@ -41,4 +43,26 @@ transcripts! {
     upgrades = 9;
     unattended_install = 10;
     logs_and_events = 11;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_talosctl_takes_a_machine_for_talos() {
+    let tools = talosctl::tools();
+    if tools.is_empty() {
+        eprintln!("skipped: there is no talosctl on PATH or in K8S_BOOTSTRAP_TALOSCTL");
+    }
+    for (index, tool) in tools.into_iter().enumerate() {
+        let world = world::World::start(&format!("10.65.{}", 1 + index), &tool.tag, "").await;
+        let kubectl = world.kubectl().await;
+        let (world, held) = tokio::task::spawn_blocking(move || {
+            let held = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| session::hold(&world, tool, &kubectl)));
+            (world, held)
+        })
+        .await
+        .unwrap();
+        world.lab.shut_down().await;
+        if let Err(reason) = held {
+            std::panic::resume_unwind(reason);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use k8s_bootstrap::lab::{ApiServers, ChartsFrom, Lab, NodeSpec, Scenario, Spec};
-use k8s_bootstrap::tools::{Options, Toolbox};
+use k8s_bootstrap::tools::{Options, Tool, Toolbox};
 
 use crate::cluster::Cluster;
 
@@ -42,6 +42,10 @@ impl World {
         let toolbox = Toolbox::new(Options::from_environment(None));
         let lab = Lab::start(spec, scenario, &toolbox, &|_| {}).await.unwrap();
         Self { lab, cluster: Cluster::new(&format!("{network}.11")), network: network.to_owned(), _folder: folder }
+    }
+
+    pub async fn kubectl(&self) -> PathBuf {
+        Toolbox::new(Options::from_environment(None)).provide(Tool::Kubectl, &|_| {}).await.unwrap().path
     }
 
     /// The declared address of a machine.
