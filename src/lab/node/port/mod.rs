@@ -13,9 +13,10 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -41,6 +42,8 @@ use crate::proto::time::time_service_server::TimeServiceServer;
 
 /// Talos 1.12 `pkg/machinery/constants`.
 const MAX_MESSAGE: usize = 32 << 20;
+
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Who calls.
 #[derive(Debug, Clone, Default)]
@@ -115,9 +118,12 @@ async fn accept(
             // A peer without a certificate is turned away by the handshake itself; it is told there.
             let accepted = tokio::select! {
                 () = down.cancelled() => return,
-                accepted = acceptor.accept(stream) => accepted,
+                accepted = acceptor.accept(stream).into_fallible() => accepted,
             };
-            let Ok(stream) = accepted else { return };
+            let stream = match accepted {
+                Ok(stream) => stream,
+                Err((_, stream)) => return linger(stream).await,
+            };
             let presented = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first().cloned());
             let Ok(roles) = presented.map_or(Ok(vec![]), |certificate| tls::roles(&certificate)) else { return };
             let connection = Connection { stream, roles, down: Box::pin(down.cancelled_owned()), is_down: false };
@@ -125,6 +131,14 @@ async fn accept(
             let _ = connections.send(Ok(connection)).await;
         });
     }
+}
+
+/// Lets a caller that was turned away read why: a connection that is closed with bytes unread is reset.
+async fn linger(mut stream: TcpStream) {
+    let mut rest = [0; 1024];
+    let drain = async { while stream.read(&mut rest).await.is_ok_and(|count| count > 0) {} };
+    // One that goes on writing has had its chance.
+    let _ = tokio::time::timeout(LINGER, drain).await;
 }
 
 /// A connection that breaks when the machine goes down.

@@ -149,6 +149,10 @@ async fn ask(open: Open, request: http::Request<Body>) -> http::Response<Body> {
         () = down.cancelled() => return gone().into_http(),
         answer = open.gate.ask(request) => answer,
     };
+    // A refusal has its status in the headers, and nothing may follow them.
+    if answer.headers().contains_key(Status::GRPC_STATUS) {
+        return answer;
+    }
     answer.map(|body| {
         let broken = down.clone();
         let end = async move { broken.is_cancelled().then(|| Ok(Frame::trailers(trailers(&gone())))) };

@@ -128,11 +128,15 @@ fn unattended(state: &State, phase: Unattended) -> Item {
     Item::new("unattended-install", &message, shown)
 }
 
-/// The config as Talos gives it: a YAML string that holds YAML.
+/// The config as Talos gives it: a YAML string that holds YAML; in 1.11 the YAML itself.
 fn machine_configs(state: &State) -> Vec<Item> {
     let item = |id: &str, config: &str| {
         let message = api::MachineConfig { yaml_marshalled: config.as_bytes().to_vec() };
-        Item::new(id, &message, json!(config))
+        if state.talos.minor() < 12 {
+            Item::written(id, &message, config)
+        } else {
+            Item::new(id, &message, json!(config))
+        }
     };
     let active = state.config.as_ref().map(|config| config.text.as_str()).or(state.partial.as_deref());
     let persistent = state.disk.config.as_ref().map(|config| config.text.as_str());

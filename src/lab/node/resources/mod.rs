@@ -33,12 +33,23 @@ type Items<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 struct Item {
     id: String,
     proto: Vec<u8>,
-    text: Value,
+    text: Text,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Text {
+    Data(Value),
+    /// YAML as it is, whatever is in it.
+    Written(String),
 }
 
 impl Item {
     fn new(id: &str, message: &impl prost::Message, text: Value) -> Self {
-        Self { id: id.to_owned(), proto: message.encode_to_vec(), text }
+        Self { id: id.to_owned(), proto: message.encode_to_vec(), text: Text::Data(text) }
+    }
+
+    fn written(id: &str, message: &impl prost::Message, text: &str) -> Self {
+        Self { id: id.to_owned(), proto: message.encode_to_vec(), text: Text::Written(text.to_owned()) }
     }
 }
 
@@ -46,8 +57,12 @@ impl Node {
     fn with_metadata(&self, kind: &Kind, item: Item) -> Resource {
         let name = kind.full_name();
         let seen = self.versions.lock().unwrap_or_else(PoisonError::into_inner).of(&name, &item);
+        // The mark by which talosctl knows that the YAML is a string that holds YAML.
+        let quoted = name.starts_with("MachineConfigs.") && matches!(item.text, Text::Data(_));
+        let annotated = quoted.then(|| ("talos.dev/yaml-spec".to_owned(), "1".to_owned()));
         let metadata = Metadata {
             namespace: kind.namespace.to_owned(),
+            annotations: annotated.into_iter().collect(),
             r#type: name,
             id: item.id,
             version: seen.version.to_string(),
@@ -56,7 +71,10 @@ impl Node {
             updated: Some(stamp(seen.updated)),
             ..Default::default()
         };
-        let yaml_spec = yaml::to_string(&item.text).unwrap_or_default();
+        let yaml_spec = match item.text {
+            Text::Data(data) => yaml::to_string(&data).unwrap_or_default(),
+            Text::Written(text) => text,
+        };
         Resource { metadata: Some(metadata), spec: Some(Spec { proto_spec: item.proto, yaml_spec }) }
     }
 

@@ -1,0 +1,68 @@
+//! The lab's machines against what Talos does: transcripts of requests and answers, and a real talosctl where there is
+//! one.
+#![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub, dead_code)]
+
+mod call;
+mod cluster;
+mod session;
+mod talosctl;
+mod transcript;
+mod world;
+
+use std::path::Path;
+
+use transcript::Transcript;
+
+/// One network for each version of each transcript.
+async fn play(name: &str, place: u8) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node/transcripts").join(format!("{name}.yaml"));
+    let transcript = Transcript::read(&path);
+    for (index, talos) in transcript.talos.iter().enumerate() {
+        transcript.play(&format!("10.64.{}", usize::from(place) * 4 + index), talos).await;
+    }
+}
+
+macro_rules! transcripts {
+    ($($name:ident = $place:literal;)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            play(&stringify!($name).replace('_', "-"), $place).await;
+        }
+    )*};
+}
+
+transcripts! {
+    maintenance_of_old = 1;
+    maintenance_of_new = 2;
+    a_config_is_applied = 3;
+    resources = 4;
+    routing = 5;
+    roles = 6;
+    etcd = 7;
+    goes_down_and_comes_back = 8;
+    upgrades = 9;
+    unattended_install = 10;
+    logs_and_events = 11;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_talosctl_takes_a_machine_for_talos() {
+    let tools = talosctl::tools();
+    if tools.is_empty() {
+        eprintln!("skipped: there is no talosctl on PATH or in K8S_BOOTSTRAP_TALOSCTL");
+    }
+    for (index, tool) in tools.into_iter().enumerate() {
+        let world = world::World::start(&format!("10.65.{}", 1 + index), &tool.tag, "").await;
+        let kubectl = world.kubectl().await;
+        let (world, held) = tokio::task::spawn_blocking(move || {
+            let held = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| session::hold(&world, tool, &kubectl)));
+            (world, held)
+        })
+        .await
+        .unwrap();
+        world.lab.shut_down().await;
+        if let Err(reason) = held {
+            std::panic::resume_unwind(reason);
+        }
+    }
+}

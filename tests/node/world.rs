@@ -1,0 +1,75 @@
+//! A lab in this process, on a network of its own.
+
+use std::path::PathBuf;
+
+use k8s_bootstrap::lab::{ApiServers, ChartsFrom, Lab, NodeSpec, Scenario, Spec};
+use k8s_bootstrap::tools::{Options, Tool, Toolbox};
+
+use crate::cluster::Cluster;
+
+/// One control plane more than one: the names and places of the machines.
+pub const NAMES: [&str; 3] = ["cp-1", "cp-2", "worker-1"];
+
+pub struct World {
+    pub lab: Lab,
+    pub cluster: Cluster,
+    network: String,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    /// Machines of a version in `network`, such as `10.64.1`.
+    pub async fn start(network: &str, talos: &str, more: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let scenario = folder.path().join("scenario.yaml");
+        std::fs::write(&scenario, format!("base: fast\ntalos: {talos}\n{more}")).unwrap();
+        let scenario = Scenario::load(scenario.to_str().unwrap()).unwrap();
+        let nodes = NAMES.iter().enumerate().map(|(index, name)| NodeSpec {
+            name: (*name).to_owned(),
+            address: format!("{network}.{}", 11 + index).parse().unwrap(),
+        });
+        let spec = Spec {
+            cluster: "lab".to_owned(),
+            nodes: nodes.collect(),
+            releases: vec![],
+            vip: None,
+            api_port: 6443,
+            talos_version: talos.to_owned(),
+            folder: private(&folder),
+            charts: ChartsFrom::StandIns,
+            api_servers: ApiServers::One,
+        };
+        let toolbox = Toolbox::new(Options::from_environment(None));
+        let lab = Lab::start(spec, scenario, &toolbox, &|_| {}).await.unwrap();
+        Self { lab, cluster: Cluster::new(&format!("{network}.11")), network: network.to_owned(), _folder: folder }
+    }
+
+    pub async fn kubectl(&self) -> PathBuf {
+        Toolbox::new(Options::from_environment(None)).provide(Tool::Kubectl, &|_| {}).await.unwrap().path
+    }
+
+    /// The declared address of a machine.
+    pub fn address(&self, name: &str) -> String {
+        format!("{}.{}", self.network, 11 + place(name))
+    }
+
+    /// Where a machine really listens.
+    pub fn dialled(&self, name: &str) -> String {
+        let (_, tail) = self.network.split_once('.').unwrap();
+        format!("127.{tail}.{}", 11 + place(name))
+    }
+
+    pub fn config(&self, name: &str) -> String {
+        if name.starts_with("worker") { self.cluster.worker(name) } else { self.cluster.control_plane(name) }
+    }
+}
+
+fn place(name: &str) -> usize {
+    NAMES.iter().position(|known| *known == name).unwrap()
+}
+
+fn private(folder: &tempfile::TempDir) -> PathBuf {
+    let path = folder.path().join("lab");
+    std::fs::create_dir(&path).unwrap();
+    path
+}
