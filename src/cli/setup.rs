@@ -1,6 +1,7 @@
 //! From arguments to what commands work with: the cluster, its state folder, its secrets, the way to it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -213,6 +214,17 @@ async fn secrets_from(common: &Common, secrets: SecretsArg) -> SecretsFrom {
     }
 }
 
+/// The control plane that is called so.
+fn control_plane(cluster: &Cluster, name: &str) -> Result<IpAddr, Refusal> {
+    let control_planes = cluster.talconfig.control_planes();
+    let named = control_planes.iter().find(|node| node.hostname == name || node.address.to_string() == name);
+    named.map(|node| node.address).ok_or_else(|| {
+        let names: Vec<&str> = control_planes.iter().map(|node| node.hostname.as_str()).collect();
+        Refusal::input(format!("`{name}` is no control plane of `{}`", cluster.name))
+            .hint(format!("its control planes are {}", names.join(", ")))
+    })
+}
+
 /// What a command wants a site for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'w> {
@@ -222,6 +234,8 @@ pub(super) struct Wanted<'w> {
     pub(super) resumed: bool,
     /// Where charts come from instead of their registries.
     pub(super) bundle: Option<&'w Path>,
+    /// The control plane that the operator forces, by hostname or address.
+    pub(super) forced: Option<&'w str>,
 }
 
 /// Everything that the steps of a run share. Without `writes` the state folder is only named, not made.
@@ -232,6 +246,7 @@ pub(super) async fn site(
     redactor: &Redactor,
 ) -> Result<Arc<Site>, Refusal> {
     let cluster = cluster(common, wanted.cluster)?;
+    let forced = wanted.forced.map(|name| control_plane(&cluster, name)).transpose()?;
     let secrets = wanted.secrets.unwrap_or(match wanted.place {
         Place::Field => SecretsArg::Real,
         Place::Lab => SecretsArg::Placeholder,
@@ -248,6 +263,7 @@ pub(super) async fn site(
         secrets: secrets_from(common, secrets).await,
         redactor: redactor.clone(),
         resumed: wanted.resumed,
+        forced,
         cluster,
         bundle,
         dialer,
