@@ -174,7 +174,7 @@ impl ControlPlane {
     }
 
     /// Repeats a command until etcd is ready for it.
-    async fn persist(&self, node: &Node, through: &Gate, arguments: &[&str]) -> Result<Value, String> {
+    pub(super) async fn persist(&self, node: &Node, through: &Gate, arguments: &[&str]) -> Result<Value, String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.etcdctl(through, arguments).await {

@@ -50,7 +50,8 @@ impl ControlPlane {
         let own = self.etcd_number(node).await?;
         let others = self.members(node).await?.into_iter().filter(|member| member.id != own).count();
         if others > 0 {
-            self.ask(node, &["member", "remove", &format!("{own:x}")]).await?;
+            let gate = self.gate(node).await?;
+            self.persist(node, &gate, &["member", "remove", &format!("{own:x}")]).await?;
         }
         self.stop_etcd(node).await;
         Ok(())
@@ -78,7 +79,7 @@ impl ControlPlane {
 
     async fn ask(&self, node: &Node, arguments: &[&str]) -> Result<Value, String> {
         let gate = self.gate(node).await?;
-        self.etcdctl(&gate, arguments).await
+        self.etcdctl(&gate, arguments).await.map_err(|said| errors_of(&said))
     }
 
     async fn etcd_number(&self, node: &Node) -> Result<u64, String> {
@@ -113,6 +114,12 @@ impl ControlPlane {
     pub(in crate::lab) async fn defragment(&self, node: &Node) -> Result<(), String> {
         self.ask(node, &["defrag"]).await.map(|_| ())
     }
+}
+
+/// What etcd answered, without what the tool says around it.
+fn errors_of(said: &str) -> String {
+    let errors: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("Error: ")).collect();
+    if errors.is_empty() { said.to_owned() } else { errors.join("; ") }
 }
 
 fn alarms_of(answer: &Value) -> Vec<EtcdMemberAlarm> {

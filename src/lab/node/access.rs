@@ -167,31 +167,43 @@ pub(super) fn unknown(talos: &Talos, method: Method<'_>) -> Status {
 
 /// Whether the call may reach its handler.
 pub(super) fn admit(talos: &Talos, mode: Mode, caller: &[String], method: Method<'_>) -> Result<(), Status> {
+    let allowed = roles(talos, method);
     if mode == Mode::Maintenance && !talos.one_server() {
-        return admit_to_maintenance_server(talos, method);
+        admit_to_maintenance_server(talos, method, allowed.is_some())?;
+        return refuse_to_write(method);
     }
-    let allowed = roles(talos, method).ok_or_else(|| unknown(talos, method))?;
+    let allowed = allowed.ok_or_else(|| unknown(talos, method))?;
     let has = |role: &&str| match mode {
         Mode::Maintenance => **role == *READER,
         Mode::Configured => caller.iter().any(|own| own == role),
     };
-    if allowed.iter().any(has) { Ok(()) } else { Err(Status::permission_denied("not authorized")) }
+    if !allowed.iter().any(has) {
+        return Err(Status::permission_denied("not authorized"));
+    }
+    refuse_to_write(method)
+}
+
+/// Resources are the machine's own.
+fn refuse_to_write(method: Method<'_>) -> Result<(), Status> {
+    if method.service == STATE && !matches!(method.name, "Get" | "List" | "Watch") {
+        return Err(Status::permission_denied("write access is not allowed"));
+    }
+    Ok(())
 }
 
 /// The small server of 1.11 and 1.12, which knows no roles.
-fn admit_to_maintenance_server(talos: &Talos, method: Method<'_>) -> Result<(), Status> {
+fn admit_to_maintenance_server(talos: &Talos, method: Method<'_>, exists: bool) -> Result<(), Status> {
     match (method.service, method.name) {
-        (MACHINE, "ApplyConfiguration") | (STORAGE, "Disks" | "BlockDeviceWipe") | (STATE, _) => Ok(()),
+        (MACHINE, "ApplyConfiguration") => Ok(()),
+        (STORAGE | STATE, _) if exists => Ok(()),
         (MACHINE, "Version" | "Upgrade" | "Reset" | "MetaWrite" | "MetaDelete") => {
             Err(Status::unimplemented("API is not implemented in maintenance mode"))
         }
         (MACHINE, "GenerateClientConfiguration") => {
             Err(Status::unimplemented("client configuration (talosconfig) can't be generated in the maintenance mode"))
         }
-        (MACHINE, name) if machine_roles(talos, name).is_some() => {
-            Err(Status::unimplemented(format!("method {name} not implemented")))
-        }
-        (MACHINE, _) => Err(unknown(talos, method)),
+        (MACHINE, name) if exists => Err(Status::unimplemented(format!("method {name} not implemented"))),
+        (MACHINE | STORAGE | STATE, _) => Err(unknown(talos, method)),
         (service, _) => Err(Status::unimplemented(format!("unknown service {service}"))),
     }
 }
