@@ -6,9 +6,11 @@ mod settings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::plan::{Phases, read_phases};
-use crate::talos::config::talconfig::{self, Talconfig};
+use crate::talos::config::adapters::{self, Inputs};
+use crate::talos::config::{Inventory, Sources};
 use crate::yaml::{Diagnostic, Diagnostics};
 
 pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
@@ -20,9 +22,10 @@ pub use settings::{Paths, Settings};
 pub struct Cluster {
     pub name: String,
     pub root: PathBuf,
-    /// The folder with the Talos inputs.
-    pub talos: PathBuf,
-    pub talconfig: Talconfig,
+    /// The machines.
+    pub inventory: Inventory,
+    /// What renders the machines' configs.
+    pub inputs: Arc<dyn Inputs>,
     /// What goes onto the cluster before Flux.
     pub bootstrap: Bootstrap,
     /// What Flux will own later.
@@ -38,6 +41,21 @@ impl Cluster {
     ///
     /// Everything that is wrong in the files, all at once, each finding with its place.
     pub fn read(root: &Path, name: &str, environment: &BTreeMap<String, String>) -> Result<Self, Diagnostics> {
+        Self::read_with(root, name, environment, &Sources::default())
+    }
+
+    /// As [`Cluster::read`], with what has been fetched for inputs that need secrets or programs; what they still need
+    /// is in `sources` afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::read`].
+    pub fn read_with(
+        root: &Path,
+        name: &str,
+        environment: &BTreeMap<String, String>,
+        sources: &Sources,
+    ) -> Result<Self, Diagnostics> {
         let mut found = Diagnostics::default();
         let settings = keep(Settings::read(root), &mut found).unwrap_or_default();
         let paths = settings.clusters.get(name).cloned().unwrap_or_default();
@@ -46,16 +64,16 @@ impl Cluster {
             return Err(unknown(root, name, &talos).into());
         }
         let phases = keep(read_phases(root), &mut found);
-        let lookup = |variable: &str| environment.get(variable).cloned();
-        let talconfig = keep(talconfig::read(root, &talos, &lookup), &mut found);
+        let place = adapters::Place { root, folder: &talos, environment, sources, settings: &paths.inputs };
+        let inputs = keep(adapters::read(&place), &mut found);
         let folder = root.join("bootstrap").join(name);
         let bootstrap = keep(Bootstrap::read(root, &folder, &paths, environment), &mut found);
-        match (phases, talconfig, bootstrap) {
-            (Some(phases), Some(talconfig), Some(bootstrap)) => found.into_result(Self {
+        match (phases, inputs, bootstrap) {
+            (Some(phases), Some(inputs), Some(bootstrap)) => found.into_result(Self {
                 name: name.to_owned(),
                 root: root.to_owned(),
-                talos,
-                talconfig,
+                inventory: inputs.inventory().clone(),
+                inputs,
                 bootstrap,
                 helm_releases: flux::helm_releases(root),
                 phases,
@@ -63,21 +81,6 @@ impl Cluster {
             }),
             _ => Err(found),
         }
-    }
-
-    /// The secrets bundle of the Talos inputs: its path, and whether SOPS has to open it.
-    ///
-    /// # Errors
-    ///
-    /// When there is none.
-    pub fn secrets_bundle(&self) -> Result<(PathBuf, bool), Diagnostic> {
-        let candidates = [("talsecret.sops.yaml", true), ("talsecret.yaml", false), ("secrets.yaml", false)];
-        let found =
-            candidates.iter().map(|(name, sops)| (self.talos.join(name), *sops)).find(|(path, _)| path.is_file());
-        found.ok_or_else(|| {
-            Diagnostic::general(format!("{} holds no secrets bundle", self.relative(&self.talos).display()))
-                .with_hint("expected is talsecret.sops.yaml, talsecret.yaml or secrets.yaml")
-        })
     }
 
     /// Cilium's `cluster.id`, when a release's values give one.

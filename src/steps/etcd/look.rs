@@ -7,7 +7,7 @@ use futures::future::join_all;
 use super::super::site::Site;
 use super::decision::{Etcd, Facts, State, View};
 use crate::talos::client::{Client, ClientError, Kind, Maintenance, Probe, Service, Stage, probe};
-use crate::talos::config::talconfig::Node;
+use crate::talos::config::Node;
 
 /// Where Talos keeps etcd's data (1.11 to 1.14).
 const DATA: &str = "/var/lib/etcd";

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::site::{KNOCK, Site, step_error};
 use crate::engine::{ErrorClass, Observation, Step, StepContext, StepError};
 use crate::talos::client::{Client, Kind};
-use crate::talos::config::talconfig::Node;
+use crate::talos::config::Node;
 use decision::{Context, Decision, Intent, Reason, View, agreed, decide};
 use look::look;
 pub(super) use members::Members;
