@@ -61,6 +61,9 @@ pub(super) struct RunArgs {
     /// Take every chart from this file (`k8s-bootstrap bundle create`), and ask no registry.
     #[arg(long, value_name = "FILE")]
     pub(super) bundle: Option<PathBuf>,
+    /// Start etcd on this control plane although others do not answer: those are gone for good and hold no etcd.
+    #[arg(long, value_name = "NODE")]
+    pub(super) force_bootstrap_node: Option<String>,
     /// Add the cluster to the operator's own kubeconfig when the run is complete.
     #[arg(long)]
     pub(super) merge_kubeconfig: bool,

@@ -20,8 +20,14 @@ type Findings = BTreeMap<StepId, Finding>;
 pub(super) async fn plan(common: &Common, args: PlanArgs) -> Result<Exit, Refusal> {
     let redactor = Redactor::default();
     let place = if args.lab { Place::Lab } else { Place::Field };
-    let wanted =
-        Wanted { cluster: &args.cluster, place, secrets: None, resumed: false, bundle: args.bundle.as_deref() };
+    let wanted = Wanted {
+        cluster: &args.cluster,
+        place,
+        secrets: None,
+        resumed: false,
+        bundle: args.bundle.as_deref(),
+        forced: None,
+    };
     let site = setup::site(common, wanted, false, &redactor).await?;
     let (plan, steps) = steps::plan(&site).map_err(|error| Refusal::input(error.to_string()))?;
     let findings = if args.detailed_exitcode {

@@ -15,8 +15,14 @@ pub(super) async fn rehearse(common: &Common, args: RehearseArgs) -> Result<Exit
     let cluster = inputs::cluster(common, &args.cluster, args.secrets, &Redactor::default()).await?;
     let seal = close(common, &args).await?;
     let lab = lab::start(common, &cluster, &args.world).await?;
-    let wish =
-        Wish { cluster: &args.cluster, place: Place::Lab, resume: false, secrets: Some(args.secrets), bundle: None };
+    let wish = Wish {
+        cluster: &args.cluster,
+        place: Place::Lab,
+        resume: false,
+        secrets: Some(args.secrets),
+        bundle: None,
+        forced: None,
+    };
     let result = run::bootstrap(common, wish, &StopSignal::default()).await;
     if let Ok(ended) = result.as_ref()
         && ended.exit == Exit::Done

@@ -24,11 +24,20 @@ pub(super) struct Wish<'w> {
     pub(super) resume: bool,
     pub(super) secrets: Option<SecretsArg>,
     pub(super) bundle: Option<&'w Path>,
+    /// The control plane that the operator forces, by hostname or address.
+    pub(super) forced: Option<&'w str>,
 }
 
 pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Result<Exit, Refusal> {
     let place = if args.lab { Place::Lab } else { Place::Field };
-    let wish = Wish { cluster, place, resume: args.resume, secrets: args.secrets, bundle: args.bundle.as_deref() };
+    let wish = Wish {
+        cluster,
+        place,
+        resume: args.resume,
+        secrets: args.secrets,
+        bundle: args.bundle.as_deref(),
+        forced: args.force_bootstrap_node.as_deref(),
+    };
     let ended = bootstrap(common, wish, &StopSignal::default()).await?;
     if ended.exit == Exit::Done {
         output::say(&summary(&ended, None));
@@ -55,6 +64,7 @@ pub(super) async fn bootstrap(common: &Common, wish: Wish<'_>, stop: &StopSignal
         secrets: wish.secrets,
         resumed: wish.resume,
         bundle: wish.bundle,
+        forced: wish.forced,
     };
     let site = setup::site(common, wanted, true, &redactor).await?;
     let (plan, steps) = steps::plan(&site).map_err(|error| Refusal::input(error.to_string()))?;

@@ -1,5 +1,6 @@
 //! From arguments to what commands work with: the cluster, its state folder, its secrets, the way to it.
 
+use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -203,6 +204,17 @@ async fn secrets_from(common: &Common, secrets: SecretsArg) -> SecretsFrom {
     }
 }
 
+/// The control plane that is called so.
+fn control_plane(cluster: &Cluster, name: &str) -> Result<IpAddr, Refusal> {
+    let control_planes = cluster.inventory.control_planes();
+    let named = control_planes.iter().find(|node| node.hostname == name || node.address.to_string() == name);
+    named.map(|node| node.address).ok_or_else(|| {
+        let names: Vec<&str> = control_planes.iter().map(|node| node.hostname.as_str()).collect();
+        Refusal::input(format!("`{name}` is no control plane of `{}`", cluster.name))
+            .hint(format!("its control planes are {}", names.join(", ")))
+    })
+}
+
 /// What a command wants a site for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'w> {
@@ -212,6 +224,8 @@ pub(super) struct Wanted<'w> {
     pub(super) resumed: bool,
     /// Where charts come from instead of their registries.
     pub(super) bundle: Option<&'w Path>,
+    /// The control plane that the operator forces, by hostname or address.
+    pub(super) forced: Option<&'w str>,
 }
 
 /// Everything that the steps of a run share. Without `writes` the state folder is only named, not made.
@@ -227,6 +241,7 @@ pub(super) async fn site(
     });
     let cluster = inputs::cluster(common, wanted.cluster, secrets, redactor).await?;
     inputs::warn(&cluster, redactor);
+    let forced = wanted.forced.map(|name| control_plane(&cluster, name)).transpose()?;
     let dialer = dialer(common, wanted.cluster, wanted.place)?;
     let folder = if writes {
         run_folder(common, wanted.cluster, wanted.place)?
@@ -239,6 +254,7 @@ pub(super) async fn site(
         secrets: secrets_from(common, secrets).await,
         redactor: redactor.clone(),
         resumed: wanted.resumed,
+        forced,
         cluster,
         bundle,
         dialer,

@@ -1,7 +1,7 @@
 //! Where a run works: the cluster, the keys to it, and the way there.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub struct Site {
     pub dialer: Dialer,
     /// An earlier run is continued, so a node that is silent may be rebooting.
     pub resumed: bool,
+    /// The control plane that may bootstrap etcd although others are silent; the operator says so.
+    pub forced: Option<IpAddr>,
     /// Where this cluster's journal, kubeconfig and talosconfig are kept.
     pub folder: PathBuf,
     pub(super) charts: Charts,
@@ -69,6 +71,7 @@ pub struct Parts {
     pub dialer: Dialer,
     pub folder: PathBuf,
     pub resumed: bool,
+    pub forced: Option<IpAddr>,
     pub charts: Charts,
     pub secrets: SecretsFrom,
     pub redactor: Redactor,
@@ -91,7 +94,7 @@ impl Site {
     /// A bundle whose authorities cannot be used; a node whose config cannot be rendered.
     pub fn new(parts: Parts) -> Result<Self, SiteError> {
         let now = Timestamp::now();
-        let Parts { cluster, bundle, dialer, folder, resumed, charts, secrets, redactor } = parts;
+        let Parts { cluster, bundle, dialer, folder, resumed, forced, charts, secrets, redactor } = parts;
         let mut found = Diagnostics::default();
         for node in &cluster.inventory.nodes {
             if let Err(more) = cluster.inputs.config(&bundle, node) {
@@ -102,7 +105,20 @@ impl Site {
         let talos = AdminIdentity::issue(&bundle, now)?;
         let kubernetes = KubernetesAdmin::issue(&bundle, now)?;
         let client = Mutex::default();
-        Ok(Self { cluster, dialer, resumed, folder, charts, secrets, redactor, bundle, talos, kubernetes, client })
+        Ok(Self {
+            cluster,
+            dialer,
+            resumed,
+            forced,
+            folder,
+            charts,
+            secrets,
+            redactor,
+            bundle,
+            talos,
+            kubernetes,
+            client,
+        })
     }
 
     /// SHA-256 of the Talos CA: what tells this cluster from one of the same name.

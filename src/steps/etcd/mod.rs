@@ -1,17 +1,29 @@
 //! etcd: started on exactly one control plane, then joined by the others.
+//!
+//! `decision` decides without I/O, `look` asks the nodes, [`Bootstrap`] acts, `members` waits for the others.
 
 pub mod decision;
+mod look;
+mod members;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use super::site::{KNOCK, Site, step_error, wait_configured};
+use super::site::{KNOCK, Site, step_error};
 use crate::engine::{ErrorClass, Observation, Step, StepContext, StepError};
 use crate::talos::client::{Client, Kind};
 use crate::talos::config::Node;
-use decision::{Decision, Etcd, Intent, View, decide};
+use decision::{Context, Decision, Intent, Reason, View, agreed, decide};
+use look::look;
+pub(super) use members::Members;
+
+/// A call whose answer was lost may still be at work on the node: so long nothing of it need be seen.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// The one call that must never reach two nodes.
 pub(super) struct Bootstrap {
@@ -25,12 +37,8 @@ impl Bootstrap {
         Self { site, sent: Mutex::default() }
     }
 
-    async fn views(&self) -> Vec<View> {
-        futures::future::join_all(self.site.control_planes().into_iter().map(|node| view(&self.site, node))).await
-    }
-
-    async fn decide(&self, cx: &StepContext) -> Decision {
-        decide(&self.views().await, self.intent(cx).as_ref())
+    fn decide(&self, cx: &StepContext, views: &[View]) -> Decision {
+        decide(views, Context { intent: self.intent(cx).as_ref(), forced: self.site.forced })
     }
 
     /// The newest intent that is not known to have come to nothing.
@@ -42,7 +50,7 @@ impl Bootstrap {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn node(&self, address: std::net::IpAddr) -> Result<&Node, StepError> {
+    fn node(&self, address: IpAddr) -> Result<&Node, StepError> {
         self.site
             .control_planes()
             .into_iter()
@@ -50,195 +58,130 @@ impl Bootstrap {
             .ok_or_else(|| StepError::wrong_world(format!("{address} is no control plane of this cluster")))
     }
 
-    async fn bootstrap(&self, cx: &StepContext, address: std::net::IpAddr) -> Result<(), StepError> {
+    /// Sends the call over a connection to the very boot that was decided about.
+    async fn bootstrap(&self, cx: &StepContext, address: IpAddr, boot: String) -> Result<(), StepError> {
         let node = self.node(address)?;
         let client = connect(&self.site, node).await?;
-        let boot = client.boot_id().await.map_err(|error| step_error(&error, node))?;
-        let intent = Intent { node: address, boot };
+        if client.boot_id().await.map_err(|error| step_error(&error, node))? != boot {
+            return Err(StepError::retryable("the node has booted again while it was looked at").at(place(node)));
+        }
+        let intent = Intent { node: address, boot, accepted: false };
         cx.intend(json!(intent))?;
-        *self.sent() = Some(intent);
+        *self.sent() = Some(intent.clone());
         match client.bootstrap().await {
-            Ok(()) => cx.conclude(json!("accepted")),
-            Err(error) if error.kind == Kind::AlreadyDone => cx.conclude(json!("accepted earlier")),
-            Err(error) if error.kind == Kind::NotYet => {
+            Ok(()) => self.accepted(cx, intent, ACCEPTED),
+            Err(error) if error.kind == Kind::AlreadyDone => self.accepted(cx, intent, ACCEPTED_EARLIER),
+            Err(error) if matches!(error.kind, Kind::NotYet | Kind::Refused | Kind::Unsupported) => {
                 *self.sent() = None;
-                cx.conclude(json!("not accepted"))?;
+                cx.conclude(json!(NOT_ACCEPTED))?;
                 Err(step_error(&error, node))
             }
             // The answer may be lost and the call not: the next observation asks the nodes.
             Err(error) => Err(step_error(&error, node)),
         }
     }
+
+    fn accepted(&self, cx: &StepContext, intent: Intent, outcome: &str) -> Result<(), StepError> {
+        *self.sent() = Some(Intent { accepted: true, ..intent });
+        cx.conclude(json!(outcome))
+    }
 }
 
-/// What the journal knows of earlier runs.
+const ACCEPTED: &str = "accepted";
+const ACCEPTED_EARLIER: &str = "accepted earlier";
+const NOT_ACCEPTED: &str = "not accepted";
+
+/// What the journal knows of earlier runs: the newest call that may have been accepted.
 fn recorded(cx: &StepContext) -> Option<Intent> {
-    let last = cx.priors.last()?;
-    if last.outcome.as_ref() == Some(&json!("not accepted")) {
-        return None;
-    }
-    serde_json::from_value(last.intent.clone()).ok()
+    let prior =
+        cx.priors.iter().rev().find(|prior| prior.outcome.as_ref().and_then(Value::as_str) != Some(NOT_ACCEPTED))?;
+    let intent: Intent = serde_json::from_value(prior.intent.clone()).ok()?;
+    Some(Intent { accepted: prior.outcome.is_some(), ..intent })
 }
 
 async fn connect(site: &Site, node: &Node) -> Result<Client, StepError> {
     Client::connect(&site.dialer, node.address, &site.talos).await.map_err(|error| step_error(&error, node))
 }
 
-/// What one control plane says of its etcd.
-async fn view(site: &Site, node: &Node) -> View {
-    let etcd = match look(site, node).await {
-        Ok(etcd) => etcd,
-        Err(error) => Etcd::Unknown { reason: error.to_string() },
-    };
-    View { node: node.address, etcd }
-}
-
-async fn look(site: &Site, node: &Node) -> Result<Etcd, StepError> {
-    let failed = |error| step_error(&error, node);
-    let client = connect(site, node).await?;
-    let boot = client.boot_id().await.map_err(failed)?;
-    let Some(service) = client.service("etcd").await.map_err(failed)? else {
-        return Ok(Etcd::Unknown { reason: "the node does not list etcd yet".to_owned() });
-    };
-    let requested = service.events.iter().any(|event| event.contains("Bootstrap requested"));
-    match service.state.as_str() {
-        "Running" => {
-            let members = client.etcd_members().await.map_err(failed)?;
-            Ok(Etcd::Running { members: members.into_iter().map(|member| member.id).collect() })
-        }
-        "Failed" => Ok(Etcd::Failed { reason: service.last_message }),
-        _ if requested => Ok(Etcd::Requested { boot }),
-        _ => Ok(Etcd::Waiting { boot }),
-    }
-}
-
 #[async_trait]
 impl Step for Bootstrap {
     async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
-        match self.decide(cx).await {
+        match self.decide(cx, &look(&self.site).await) {
             Decision::Adopt => Ok(Observation::Holds("etcd runs".to_owned())),
             Decision::Verify(node) => Ok(Observation::Underway(format!("accepted by {node}, not running yet"))),
-            Decision::Bootstrap(node) => {
+            Decision::Bootstrap { node, .. } => {
                 Ok(Observation::Missing(format!("no etcd anywhere, {node} will be the first")))
             }
-            Decision::WaitFor(reason) => Err(StepError::retryable(reason)),
+            Decision::WaitFor(reason) => Err(wait(&reason)),
             Decision::Refuse(reason) => Err(refused(&reason)),
         }
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
-        match self.decide(cx).await {
-            Decision::Bootstrap(node) => self.bootstrap(cx, node).await,
+        let first = self.decide(cx, &look(&self.site).await);
+        match agreed(&first, self.decide(cx, &look(&self.site).await)) {
+            Decision::Bootstrap { node, boot } => self.bootstrap(cx, node, boot).await,
             Decision::Adopt | Decision::Verify(_) => Ok(()),
-            Decision::WaitFor(reason) => Err(StepError::retryable(reason)),
+            Decision::WaitFor(reason) => Err(wait(&reason)),
             Decision::Refuse(reason) => Err(refused(&reason)),
         }
     }
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+        let began = Instant::now();
         loop {
-            let views = self.views().await;
-            let intent = self.intent(cx);
-            match decide(&views, intent.as_ref()) {
+            let views = look(&self.site).await;
+            match self.decide(cx, &views) {
                 Decision::Adopt => return Ok(()),
                 Decision::Refuse(reason) => return Err(refused(&reason)),
-                Decision::Bootstrap(node) if lost(&views, intent.as_ref()) => {
-                    return Err(StepError::retryable("the accepted bootstrap was lost to a reboot")
-                        .at(node.to_string())
-                        .because("the node has booted again since, and its etcd has no data")
-                        .code("T02"));
-                }
-                _ => cx.tell(&summary(&views)),
+                Decision::Bootstrap { node, boot } => match self.intent(cx) {
+                    Some(intent) if intent.boot == boot && began.elapsed() < GRACE => cx.tell(&summary(&views)),
+                    Some(intent) => return Err(lost(node, intent.boot == boot)),
+                    None => return Err(StepError::retryable("no bootstrap has been sent").at(node.to_string())),
+                },
+                Decision::WaitFor(_) | Decision::Verify(_) => cx.tell(&summary(&views)),
             }
             tokio::time::sleep(KNOCK).await;
         }
     }
 }
 
-/// Whether the node that was to bootstrap has booted since: then it has forgotten the call.
-fn lost(views: &[View], intent: Option<&Intent>) -> bool {
-    let booted = |intent: &Intent| {
-        views.iter().any(|view| {
-            view.node == intent.node && matches!(&view.etcd, Etcd::Waiting { boot } if *boot != intent.boot)
-        })
-    };
-    // Nobody waits for a call that nobody has sent.
-    intent.is_none_or(booted)
+fn place(node: &Node) -> String {
+    format!("node {} ({})", node.hostname, node.address)
 }
 
-fn refused(reason: &str) -> StepError {
+/// The call came to nothing: it never arrived in this boot, or a later boot has forgotten it.
+fn lost(node: IpAddr, same_boot: bool) -> StepError {
+    let error = if same_boot {
+        StepError::retryable("the bootstrap never arrived")
+            .because("the node is in the same boot, and its log has no bootstrap in it")
+            .code("T01")
+    } else {
+        StepError::retryable("the accepted bootstrap was lost to a reboot")
+            .because("the node has booted again since, and its etcd has no data")
+            .code("T02")
+    };
+    error.at(node.to_string())
+}
+
+fn wait(reason: &Reason) -> StepError {
+    let error = StepError::retryable(&reason.text);
+    match reason.code {
+        Some(code) => error.code(code),
+        None => error.next(
+            "bring that control plane up; if it is gone for good, say so: --resume --force-bootstrap-node <another one>",
+        ),
+    }
+}
+
+fn refused(reason: &Reason) -> StepError {
     StepError::new(ErrorClass::NeverAgain, "etcd is in a state that needs a person")
-        .because(reason)
+        .because(&reason.text)
         .next("compare `talosctl etcd members` of every control plane before anything else is done")
-        .code("T03")
+        .code(reason.code.unwrap_or("T03"))
 }
 
 fn summary(views: &[View]) -> String {
-    let texts: Vec<String> = views.iter().map(|view| format!("{}: {}", view.node, view.etcd)).collect();
+    let texts: Vec<String> = views.iter().map(|view| format!("{}: {}", view.node, view.state)).collect();
     texts.join("; ")
-}
-
-/// Every control plane is a voting member.
-pub(super) struct Members(Arc<Site>);
-
-impl Members {
-    pub(super) fn new(site: Arc<Site>) -> Self {
-        Self(site)
-    }
-
-    /// What is missing, nothing when every control plane votes.
-    async fn missing(&self) -> Result<Option<String>, StepError> {
-        let control_planes = self.0.control_planes();
-        let mut last = None;
-        for node in &control_planes {
-            let client = match connect(&self.0, node).await {
-                Ok(client) => client,
-                Err(error) => {
-                    last = Some(error);
-                    continue;
-                }
-            };
-            let members = match client.etcd_members().await {
-                Ok(members) => members,
-                Err(error) => {
-                    last = Some(step_error(&error, node));
-                    continue;
-                }
-            };
-            let learners = members.iter().filter(|member| member.is_learner).count();
-            let voting = members.len() - learners;
-            let complete = voting == control_planes.len();
-            return Ok((!complete)
-                .then(|| format!("{voting} of {} control planes vote, {learners} learn", control_planes.len())));
-        }
-        Err(last.unwrap_or_else(|| StepError::wrong_input("there is no control plane")))
-    }
-}
-
-#[async_trait]
-impl Step for Members {
-    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
-        Ok(match self.missing().await? {
-            None => Observation::Holds("every control plane votes".to_owned()),
-            Some(reason) => Observation::Underway(reason),
-        })
-    }
-
-    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
-        Ok(())
-    }
-
-    async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
-        for node in self.0.control_planes() {
-            wait_configured(&self.0, node, cx.teller()).await?;
-        }
-        loop {
-            match self.missing().await {
-                Ok(None) => return Ok(()),
-                Ok(Some(reason)) => cx.tell(&reason),
-                Err(error) => cx.tell(&error.to_string()),
-            }
-            tokio::time::sleep(KNOCK).await;
-        }
-    }
 }

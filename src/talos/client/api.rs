@@ -4,21 +4,22 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 
 use super::connect::{self, Fingerprint};
 use super::error::{ClientError, Kind};
 use super::status::MachineStatus;
 use crate::dial::Dialer;
-use crate::proto::common;
+use crate::proto::common::{self, Data};
 use crate::proto::cosi::resource::state_client::StateClient;
 use crate::proto::cosi::resource::{GetRequest, WatchRequest};
 use crate::proto::machine::apply_configuration_request::Mode;
 use crate::proto::machine::machine_service_client::MachineServiceClient;
 use crate::proto::machine::{
-    ApplyConfigurationRequest, BootstrapRequest, EtcdMemberListRequest, ReadRequest, RebootRequest,
+    ApplyConfigurationRequest, BootstrapRequest, EtcdMemberListRequest, ListRequest, LogsRequest, ReadRequest,
+    RebootRequest,
 };
 use crate::talos::config::AdminIdentity;
 
@@ -292,16 +293,16 @@ impl Client {
             .collect())
     }
 
-    /// One service by id, if the node has it.
+    /// Every service that the node runs or waits to run.
     ///
     /// # Errors
     ///
     /// As every call.
-    pub async fn service(&self, id: &str) -> Result<Option<Service>, ClientError> {
+    pub async fn services(&self) -> Result<Vec<Service>, ClientError> {
         let call = "service list";
         let answer = within(self.node, call, self.machine().service_list(())).await?.into_inner();
         let message = element(self.node, call, answer.messages, |message| message.metadata.as_ref())?;
-        Ok(message.services.into_iter().find(|service| service.id == id).map(|service| {
+        let services = message.services.into_iter().map(|service| {
             let health = service.health.unwrap_or_default();
             Service {
                 id: service.id,
@@ -310,7 +311,54 @@ impl Client {
                 last_message: health.last_message,
                 events: service.events.unwrap_or_default().events.into_iter().map(|event| event.msg).collect(),
             }
-        }))
+        });
+        Ok(services.collect())
+    }
+
+    /// What a service of the node has written since it booted, as far as the node still has it.
+    ///
+    /// # Errors
+    ///
+    /// As every call.
+    pub async fn log(&self, service: &str) -> Result<String, ClientError> {
+        let request = LogsRequest {
+            namespace: "system".into(),
+            id: service.to_owned(),
+            driver: 0,
+            follow: false,
+            // Everything; zero would be nothing.
+            tail_lines: -1,
+        };
+        let stream = within(self.node, "logs", self.machine().logs(request)).await?.into_inner();
+        self.collect("logs", stream).await
+    }
+
+    /// The names of what lies in a folder of the node; none when there is no such folder.
+    ///
+    /// # Errors
+    ///
+    /// As every call.
+    pub async fn folder(&self, path: &str) -> Result<Vec<String>, ClientError> {
+        let call = "list files";
+        // Without recursion the folder itself comes first, then what lies in it.
+        let request = ListRequest { root: path.to_owned(), ..ListRequest::default() };
+        let entries = async { self.machine().list(request).await?.into_inner().try_collect::<Vec<_>>().await };
+        let entries = match within(self.node, call, entries).await {
+            Err(error) if error.reason.contains("no such file or directory") => return Ok(vec![]),
+            entries => entries?,
+        };
+        if let Some(entry) = entries.iter().find(|entry| !entry.error.is_empty()) {
+            return Err(ClientError::new(self.node, call, Kind::Other, &entry.error));
+        }
+        Ok(entries.into_iter().skip(1).map(|entry| entry.relative_name).collect())
+    }
+
+    async fn collect(&self, call: &'static str, mut stream: Streaming<Data>) -> Result<String, ClientError> {
+        let mut text = Vec::new();
+        while let Some(data) = stream.next().await {
+            text.extend(data.map_err(|status| ClientError::from_status(self.node, call, &status))?.bytes);
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// Differs from one boot to the next.
@@ -321,12 +369,8 @@ impl Client {
     pub async fn boot_id(&self) -> Result<String, ClientError> {
         let call = "read boot id";
         let request = Request::new(ReadRequest { path: "/proc/sys/kernel/random/boot_id".into() });
-        let mut stream = within(self.node, call, self.machine().read(request)).await?.into_inner();
-        let mut text = Vec::new();
-        while let Some(data) = stream.next().await {
-            text.extend(data.map_err(|status| ClientError::from_status(self.node, call, &status))?.bytes);
-        }
-        Ok(String::from_utf8_lossy(&text).trim().to_owned())
+        let stream = within(self.node, call, self.machine().read(request)).await?.into_inner();
+        Ok(self.collect(call, stream).await?.trim().to_owned())
     }
 
     /// # Errors

@@ -1,0 +1,105 @@
+//! What a control plane says, and what the journal remembers.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// One control plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    pub node: IpAddr,
+    pub state: State,
+}
+
+impl View {
+    /// What it says of etcd, when all of it could be asked.
+    pub fn facts(&self) -> Option<&Facts> {
+        match &self.state {
+            State::Known(facts) => Some(facts),
+            _ => None,
+        }
+    }
+}
+
+/// What a control plane is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It does not answer, or not everything, so it may be anything.
+    Unknown {
+        reason: String,
+    },
+    /// It has no config, and perhaps data of an earlier life on its disk.
+    Unconfigured {
+        stage: String,
+    },
+    /// It proves to be another cluster's.
+    Foreign {
+        evidence: String,
+    },
+    Known(Facts),
+}
+
+/// What a configured control plane says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Differs from one boot to the next.
+    pub boot: String,
+    pub etcd: Etcd,
+    /// It accepted a bootstrap in this boot.
+    pub requested: bool,
+    /// etcd's data directory is not empty.
+    pub data: bool,
+    /// Why it would refuse a bootstrap now.
+    pub blocked: Option<String>,
+}
+
+/// etcd's service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Etcd {
+    /// It waits for a bootstrap or for a cluster to join, or is on its way up.
+    Waiting {
+        message: String,
+    },
+    /// It runs, and sees these members; none when the list could not be had.
+    Running {
+        members: BTreeSet<u64>,
+    },
+    Failed {
+        reason: String,
+    },
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown { reason } => write!(f, "unknown ({reason})"),
+            Self::Unconfigured { stage } => write!(f, "without a config ({stage})"),
+            Self::Foreign { evidence } => write!(f, "another cluster's ({evidence})"),
+            Self::Known(facts) => write!(f, "{facts}"),
+        }
+    }
+}
+
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.etcd {
+            Etcd::Waiting { message } if self.requested || self.data => write!(f, "starting ({message})"),
+            Etcd::Waiting { message } => write!(f, "waiting ({message})"),
+            Etcd::Running { members } => write!(f, "running, {} members", members.len()),
+            Etcd::Failed { reason } => write!(f, "failed ({reason})"),
+        }
+    }
+}
+
+/// A bootstrap that was about to be sent, as the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    pub node: IpAddr,
+    /// The node's boot id at that moment.
+    pub boot: String,
+    /// The node said that it took it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accepted: bool,
+}
