@@ -192,7 +192,7 @@ impl Session<'_> {
         operator.expect(
             &["image", "list"],
             0,
-            &[r"^NODE +IMAGE +DIGEST +SIZE +CREATED", "ghcr.io/acme/app:v1 +sha256:[0-9a-f]{64} +\\d+ MB"],
+            &[r"^NODE +IMAGE +DIGEST +SIZE +(LABELS +)?CREATED", "ghcr.io/acme/app:v1 +sha256:[0-9a-f]{64} +\\d+ MB"],
         );
         assert_ne!(operator.run(&["image", "pull", "Not An Image"]).code, 0);
     }
