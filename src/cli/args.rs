@@ -90,6 +90,8 @@ pub(super) enum Command {
     Bundle(BundleArgs),
     /// The secrets bundle of a cluster.
     Secrets(SecretsArgs),
+    /// Machine configs without a repository, with talosctl's flags.
+    Machineconfig(super::machineconfig::MachineconfigArgs),
     #[command(name = "__child", hide = true)]
     Child(ChildArgs),
 }
@@ -230,7 +232,11 @@ pub(super) struct SecretsArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub(super) enum SecretsCommand {
     /// Print a fresh secrets bundle, to be encrypted with SOPS at once: `… secrets gen | sops encrypt …`.
-    Gen,
+    Gen {
+        /// The Talos version that the cluster starts with.
+        #[arg(long, value_name = "VERSION")]
+        talos_version: Option<String>,
+    },
 }
 
 /// Not for people: becomes another program that dies with the process that started it.

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use super::args::{BundleCommand, Common};
+use super::args::{BundleCommand, Common, SecretsArg};
 use super::exit::{Exit, Refusal};
-use super::output;
 use super::setup::{self, Place};
+use super::{inputs, output};
 use crate::helm::bundle::{self, Contents};
 use crate::helm::{HelmError, TemplateOptions};
+use crate::secrets::Redactor;
 
 pub(super) async fn bundle(common: &Common, command: BundleCommand) -> Result<Exit, Refusal> {
     let BundleCommand::Create { cluster, out } = command;
@@ -15,9 +16,9 @@ pub(super) async fn bundle(common: &Common, command: BundleCommand) -> Result<Ex
 }
 
 async fn create(common: &Common, name: &str, out: &Path) -> Result<Exit, Refusal> {
-    let cluster = setup::cluster(common, name)?;
+    let cluster = inputs::cluster(common, name, SecretsArg::Placeholder, &Redactor::default()).await?;
     let charts = setup::charts(common, &cluster, Place::Field, None).await?;
-    let kube_version = Some(cluster.talconfig.kubernetes_version.clone());
+    let kube_version = Some(cluster.inventory.kubernetes_version.clone());
     let options = TemplateOptions { kube_version, include_crds: true, hooks: true, ..TemplateOptions::default() };
     let releases = cluster.bootstrap.crds.releases.iter().chain(&cluster.bootstrap.releases.releases);
     let contents = Contents::gather(&charts, releases, &options).await.map_err(|error| refusal(&error))?;

@@ -1,16 +1,16 @@
 //! `k8s-bootstrap lab up|down|status`: the world of a rehearsal by itself.
 
-use tokio::signal::unix::{SignalKind, signal};
-
 use std::collections::BTreeMap;
 
-use super::args::{ChartsArg, Common, ControlPlanesArg, LabCommand, Output, WorldArgs};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::args::{ChartsArg, Common, ControlPlanesArg, LabCommand, Output, SecretsArg, WorldArgs};
 use super::exit::{Exit, Refusal};
-use super::output;
-use super::setup;
+use super::{inputs, output, setup};
 use crate::cluster::Cluster;
 use crate::helm::helmfile::{Chart, Release};
 use crate::lab::{self, Lab, NodeSpec, ReleaseSpec, Scenario, Spec, Status, lab_folder};
+use crate::secrets::Redactor;
 
 pub(super) async fn lab(common: &Common, command: LabCommand) -> Result<Exit, Refusal> {
     match command {
@@ -37,19 +37,19 @@ pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs)
             .map_err(|error| Refusal::world(format!("{} cannot be cleared: {error}", folder.display())))?;
     }
     setup::make_private(&folder)?;
-    let talconfig = &cluster.talconfig;
-    let own = |address: &std::net::IpAddr| talconfig.nodes.iter().any(|node| node.address == *address);
+    let inventory = &cluster.inventory;
+    let own = |address: &std::net::IpAddr| inventory.nodes.iter().any(|node| node.address == *address);
     let spec = Spec {
         cluster: cluster.name.clone(),
-        nodes: talconfig
+        nodes: inventory
             .nodes
             .iter()
             .map(|node| NodeSpec { name: node.hostname.clone(), address: node.address })
             .collect(),
         releases: releases(cluster),
-        vip: talconfig.endpoint.address().filter(|address| !own(address)),
-        api_port: talconfig.endpoint.port,
-        talos_version: talconfig.talos_version.clone(),
+        vip: inventory.endpoint.address().filter(|address| !own(address)),
+        api_port: inventory.endpoint.port,
+        talos_version: inventory.talos_version.clone(),
         folder,
         charts: match world.charts {
             ChartsArg::StandIns => lab::ChartsFrom::StandIns,
@@ -121,7 +121,8 @@ pub(super) async fn stay(lab: &Lab, what: &str) -> Result<(), Refusal> {
 }
 
 async fn up(common: &Common, cluster: &str, world: &WorldArgs) -> Result<Exit, Refusal> {
-    let cluster = setup::cluster(common, cluster)?;
+    let cluster = inputs::cluster(common, cluster, SecretsArg::Placeholder, &Redactor::default()).await?;
+    inputs::warn(&cluster, &Redactor::default());
     let lab = start(common, &cluster, world).await?;
     stay(&lab, &format!("run against it: k8s-bootstrap {} --lab", cluster.name)).await?;
     end(lab, world.keep).await?;

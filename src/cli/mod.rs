@@ -3,8 +3,10 @@
 mod args;
 mod bundle;
 mod exit;
+mod inputs;
 mod kubeconfig;
 mod lab;
+mod machineconfig;
 mod output;
 mod plan;
 mod rehearse;
@@ -60,6 +62,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Refusal> {
         Some(Command::Tools(args)) => tools::tools(common, args.command).await,
         Some(Command::Bundle(args)) => bundle::bundle(common, args.command).await,
         Some(Command::Secrets(args)) => secrets::secrets(&args.command),
+        Some(Command::Machineconfig(args)) => machineconfig::machineconfig(common, &args.command),
         Some(Command::Child(_)) => Ok(Exit::WrongInput),
         None => match cli.run.cluster.clone() {
             Some(cluster) => run::run(common, &cluster, &cli.run).await,

@@ -1,6 +1,7 @@
 //! Where text leaves: data to standard output, everything else to standard error.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::args::Output;
@@ -12,6 +13,18 @@ use crate::secrets::Redactor;
 /// Prints what a command was asked for. A reader that went away is no failure.
 pub(super) fn data(text: &str) {
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+}
+
+/// Writes what holds secrets: for nobody else's eyes, whole or not at all.
+pub(super) fn private_file(path: &Path, text: &str) -> Result<(), Refusal> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        std::fs::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.persist(path).map_err(|error| error.error)
+    };
+    write().map(drop).map_err(|error| Refusal::world(format!("{} cannot be written: {error}", path.display())))
 }
 
 /// Says something to the operator.

@@ -4,14 +4,15 @@ use super::args::{ChartsArg, Common, RehearseArgs, SecretsArg};
 use super::exit::{Exit, Refusal};
 use super::run::{self, Wish};
 use super::setup::Place;
-use super::{lab, output, setup};
+use super::{inputs, lab, output, setup};
 use crate::engine::StopSignal;
 use crate::lab::{Lab, LabFile};
 use crate::process::seal;
+use crate::secrets::Redactor;
 use crate::tools::Tool;
 
 pub(super) async fn rehearse(common: &Common, args: RehearseArgs) -> Result<Exit, Refusal> {
-    let cluster = setup::cluster(common, &args.cluster)?;
+    let cluster = inputs::cluster(common, &args.cluster, args.secrets, &Redactor::default()).await?;
     let seal = close(common, &args).await?;
     let lab = lab::start(common, &cluster, &args.world).await?;
     let wish =

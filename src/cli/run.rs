@@ -135,7 +135,7 @@ pub(super) fn summary(ended: &Ended, critical_path: Option<f64>) -> String {
         lines.push(format!(
             "{} is bootstrapped: {} nodes Ready, {} releases{flux}.   {}{}",
             site.cluster.name,
-            site.cluster.talconfig.nodes.len(),
+            site.cluster.inventory.nodes.len(),
             site.cluster.bootstrap.releases.releases.len(),
             duration(report.seconds),
             pace.unwrap_or_default()

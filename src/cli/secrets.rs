@@ -6,13 +6,19 @@ use secrecy::ExposeSecret;
 use super::args::SecretsCommand;
 use super::exit::{Exit, Refusal};
 use super::output;
-use crate::talos::config::SecretsBundle;
+use crate::talos::config::{Contract, SecretsBundle};
 
 pub(super) fn secrets(command: &SecretsCommand) -> Result<Exit, Refusal> {
     match command {
-        SecretsCommand::Gen => {
-            let bundle =
-                SecretsBundle::generate(Timestamp::now()).map_err(|error| Refusal::world(error.to_string()))?;
+        SecretsCommand::Gen { talos_version } => {
+            let contract = match talos_version {
+                Some(version) => {
+                    version.parse().map_err(|error| Refusal::input(format!("--talos-version: {error}")))?
+                }
+                None => Contract::DEFAULT,
+            };
+            let bundle = SecretsBundle::generate_for(contract, Timestamp::now())
+                .map_err(|error| Refusal::world(error.to_string()))?;
             output::data(bundle.to_yaml().expose_secret());
             Ok(Exit::Done)
         }

@@ -1,6 +1,5 @@
 //! From arguments to what commands work with: the cluster, its state folder, its secrets, the way to it.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,13 +9,15 @@ use secrecy::ExposeSecret;
 
 use super::args::{Common, SecretsArg};
 use super::exit::Refusal;
+use super::inputs;
 use crate::cluster::Cluster;
 use crate::dial::Dialer;
 use crate::helm::{Bundle, Charts, Helm, Mirrors};
 use crate::lab::{LabFile, lab_folder};
-use crate::secrets::{Redactor, sops};
+use crate::secrets::Redactor;
 use crate::steps::{Parts, SecretsFrom, Site};
-use crate::talos::config::SecretsBundle;
+use crate::talos::config::adapters::Secrets;
+use crate::talos::config::{SecretsBundle, is_sealed};
 use crate::tools::{Options, Tool, Toolbox};
 use crate::yaml::Origin;
 
@@ -66,15 +67,6 @@ pub(super) fn toolbox(common: &Common) -> Toolbox {
     Toolbox::new(Options::from_environment(common.tools_dir.clone()))
 }
 
-/// Reads the cluster's files.
-pub(super) fn cluster(common: &Common, name: &str) -> Result<Cluster, Refusal> {
-    let root = common.directory.canonicalize().map_err(|error| {
-        Refusal::input(format!("the repository {} cannot be opened: {error}", common.directory.display()))
-    })?;
-    let environment: BTreeMap<String, String> = std::env::vars().collect();
-    Ok(Cluster::read(&root, name, &environment)?)
-}
-
 /// The dialer for a place, and the lab's folder when it is one.
 pub(super) fn dialer(common: &Common, cluster: &str, place: Place) -> Result<Dialer, Refusal> {
     if place == Place::Field {
@@ -111,20 +103,18 @@ pub(super) async fn bundle(
 }
 
 async fn real_bundle(common: &Common, cluster: &Cluster) -> Result<SecretsBundle, Refusal> {
-    let (path, encrypted) = cluster.secrets_bundle().map_err(crate::yaml::Diagnostics::from)?;
-    let text = if encrypted {
-        let tool = toolbox(common).find(Tool::Sops).await.map_err(|error| {
-            Refusal::world(error.to_string()).hint("install sops, or name its folder with --tools-dir")
-        })?;
-        sops::decrypt(&tool.path, &path).await.map_err(|error| {
-            Refusal::world(error.to_string())
-                .hint("make the key available as sops wants it, such as SOPS_AGE_KEY_FILE=~/.config/sops/age/keys.txt")
-        })?
-    } else {
-        std::fs::read_to_string(&path)
-            .map_err(|error| Refusal::world(format!("{} cannot be read: {error}", path.display())))?
-            .into()
+    let path = match cluster.inputs.secrets() {
+        Secrets::Within(bundle) => return Ok(bundle.clone()),
+        Secrets::Nowhere(found) => return Err(found.into()),
+        Secrets::Beside(path) => path,
     };
+    let shown = cluster.relative(&path).display();
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Refusal::input(format!("the secrets bundle {shown} cannot be read: {error}")).hint(
+            "expected is talsecret.sops.yaml, talsecret.yaml or secrets.yaml; `k8s-bootstrap secrets gen` makes one",
+        )
+    })?;
+    let text = if is_sealed(&text) { inputs::open(common, &path).await? } else { text.into() };
     let origin = Origin::of_path(cluster.relative(&path));
     Ok(SecretsBundle::parse(&origin, text.expose_secret())?)
 }
@@ -231,11 +221,12 @@ pub(super) async fn site(
     writes: bool,
     redactor: &Redactor,
 ) -> Result<Arc<Site>, Refusal> {
-    let cluster = cluster(common, wanted.cluster)?;
     let secrets = wanted.secrets.unwrap_or(match wanted.place {
         Place::Field => SecretsArg::Real,
         Place::Lab => SecretsArg::Placeholder,
     });
+    let cluster = inputs::cluster(common, wanted.cluster, secrets, redactor).await?;
+    inputs::warn(&cluster, redactor);
     let dialer = dialer(common, wanted.cluster, wanted.place)?;
     let folder = if writes {
         run_folder(common, wanted.cluster, wanted.place)?

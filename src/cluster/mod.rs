@@ -2,14 +2,19 @@
 
 mod bootstrap;
 mod flux;
+mod layout;
 mod settings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::plan::{Phases, read_phases};
-use crate::talos::config::talconfig::{self, Talconfig};
-use crate::yaml::{Diagnostic, Diagnostics};
+use crate::talos::config::adapters::{self, Inputs};
+use crate::talos::config::{Inventory, Sources};
+use crate::yaml::Diagnostics;
+
+use layout::Layout;
 
 pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
 pub use flux::HelmReleases;
@@ -20,9 +25,10 @@ pub use settings::{Paths, Settings};
 pub struct Cluster {
     pub name: String,
     pub root: PathBuf,
-    /// The folder with the Talos inputs.
-    pub talos: PathBuf,
-    pub talconfig: Talconfig,
+    /// The machines.
+    pub inventory: Inventory,
+    /// What renders the machines' configs.
+    pub inputs: Arc<dyn Inputs>,
     /// What goes onto the cluster before Flux.
     pub bootstrap: Bootstrap,
     /// What Flux will own later.
@@ -38,24 +44,35 @@ impl Cluster {
     ///
     /// Everything that is wrong in the files, all at once, each finding with its place.
     pub fn read(root: &Path, name: &str, environment: &BTreeMap<String, String>) -> Result<Self, Diagnostics> {
+        Self::read_with(root, name, environment, &Sources::default())
+    }
+
+    /// As [`Cluster::read`], with what has been fetched for inputs that need secrets or programs; what they still need
+    /// is in `sources` afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::read`].
+    pub fn read_with(
+        root: &Path,
+        name: &str,
+        environment: &BTreeMap<String, String>,
+        sources: &Sources,
+    ) -> Result<Self, Diagnostics> {
         let mut found = Diagnostics::default();
         let settings = keep(Settings::read(root), &mut found).unwrap_or_default();
         let paths = settings.clusters.get(name).cloned().unwrap_or_default();
-        let talos = root.join(paths.talos.clone().unwrap_or_else(|| Path::new("talos").join(name)));
-        if !talos.is_dir() {
-            return Err(unknown(root, name, &talos).into());
-        }
+        let layout = Layout::find(root, name, &paths)?;
         let phases = keep(read_phases(root), &mut found);
-        let lookup = |variable: &str| environment.get(variable).cloned();
-        let talconfig = keep(talconfig::read(root, &talos, &lookup), &mut found);
-        let folder = root.join("bootstrap").join(name);
-        let bootstrap = keep(Bootstrap::read(root, &folder, &paths, environment), &mut found);
-        match (phases, talconfig, bootstrap) {
-            (Some(phases), Some(talconfig), Some(bootstrap)) => found.into_result(Self {
+        let place = adapters::Place { root, folder: &layout.talos, environment, sources, settings: &paths.inputs };
+        let inputs = keep(adapters::read(&place), &mut found);
+        let bootstrap = keep(Bootstrap::read(root, name, &layout, environment), &mut found);
+        match (phases, inputs, bootstrap) {
+            (Some(phases), Some(inputs), Some(bootstrap)) => found.into_result(Self {
                 name: name.to_owned(),
                 root: root.to_owned(),
-                talos,
-                talconfig,
+                inventory: inputs.inventory().clone(),
+                inputs,
                 bootstrap,
                 helm_releases: flux::helm_releases(root),
                 phases,
@@ -63,21 +80,6 @@ impl Cluster {
             }),
             _ => Err(found),
         }
-    }
-
-    /// The secrets bundle of the Talos inputs: its path, and whether SOPS has to open it.
-    ///
-    /// # Errors
-    ///
-    /// When there is none.
-    pub fn secrets_bundle(&self) -> Result<(PathBuf, bool), Diagnostic> {
-        let candidates = [("talsecret.sops.yaml", true), ("talsecret.yaml", false), ("secrets.yaml", false)];
-        let found =
-            candidates.iter().map(|(name, sops)| (self.talos.join(name), *sops)).find(|(path, _)| path.is_file());
-        found.ok_or_else(|| {
-            Diagnostic::general(format!("{} holds no secrets bundle", self.relative(&self.talos).display()))
-                .with_hint("expected is talsecret.sops.yaml, talsecret.yaml or secrets.yaml")
-        })
     }
 
     /// Cilium's `cluster.id`, when a release's values give one.
@@ -100,23 +102,6 @@ fn keep<T>(result: Result<T, Diagnostics>, found: &mut Diagnostics) -> Option<T>
             None
         }
     }
-}
-
-fn unknown(root: &Path, name: &str, talos: &Path) -> Diagnostic {
-    let looked = talos.strip_prefix(root).unwrap_or(talos).display().to_string();
-    let mut known: Vec<String> = std::fs::read_dir(root.join("talos"))
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok().filter(|entry| entry.path().is_dir()))
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    known.sort();
-    let hint = if known.is_empty() {
-        "run from the root of the repository that describes your clusters, or name it with -C".to_owned()
-    } else {
-        format!("this repository describes: {}", known.join(", "))
-    };
-    Diagnostic::general(format!("there is no cluster `{name}` here: {looked} is no folder")).with_hint(hint)
 }
 
 #[cfg(test)]

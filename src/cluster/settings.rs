@@ -1,9 +1,12 @@
 //! `k8s-bootstrap.yaml`: where a repository's files lie when they do not lie where they usually do.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use crate::yaml::{self, Diagnostic, Diagnostics, Fields, Node, Origin};
+use crate::talos::config::Role;
+use crate::talos::config::adapters;
+use crate::yaml::{self, Diagnostic, Diagnostics, Entry, Fields, Mapping, Node, Origin};
 
 /// What `k8s-bootstrap.yaml` says; everything is optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,9 +16,10 @@ pub struct Settings {
     pub clusters: BTreeMap<String, Paths>,
 }
 
-/// The paths of one cluster, relative to the repository.
+/// The paths of one cluster, relative to the repository, and what its Talos inputs do not say themselves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Paths {
+    pub inputs: adapters::Settings,
     pub talos: Option<PathBuf>,
     pub crds: Option<PathBuf>,
     pub releases: Option<PathBuf>,
@@ -76,6 +80,7 @@ fn clusters(origin: &Origin, node: &Node, found: &mut Diagnostics) -> BTreeMap<S
     for entry in mapping.iter() {
         let mut fields = Fields::of(origin, &entry.value, format!("cluster `{}`", entry.key), found);
         let paths = Paths {
+            inputs: inputs(origin, &mut fields, found),
             talos: fields.string("talos", found).map(PathBuf::from),
             crds: fields.string("crds", found).map(PathBuf::from),
             releases: fields.string("releases", found).map(PathBuf::from),
@@ -85,6 +90,54 @@ fn clusters(origin: &Origin, node: &Node, found: &mut Diagnostics) -> BTreeMap<S
         clusters.insert(entry.key.clone(), paths);
     }
     clusters
+}
+
+fn inputs(origin: &Origin, fields: &mut Fields<'_>, found: &mut Diagnostics) -> adapters::Settings {
+    let mut settings = adapters::Settings { exec: fields.strings("exec", found), ..adapters::Settings::default() };
+    for entry in entries(origin, fields, "nodes", found) {
+        let mut fields = Fields::of(origin, &entry.value, format!("node `{}`", entry.key), found);
+        let declared =
+            adapters::Declared { address: address(origin, &mut fields, found), role: role(origin, &mut fields, found) };
+        fields.finish(found);
+        settings.nodes.insert(entry.key.clone(), declared);
+    }
+    for entry in entries(origin, fields, "variables", found) {
+        settings.variables.insert(entry.key.clone(), entry.value.to_json());
+    }
+    settings
+}
+
+fn entries<'n>(
+    origin: &Origin,
+    fields: &mut Fields<'n>,
+    key: &'static str,
+    found: &mut Diagnostics,
+) -> impl Iterator<Item = &'n Entry> + use<'n> {
+    let node = fields.get(key);
+    let mapping = node.and_then(Node::as_mapping);
+    if let (Some(node), None) = (node, mapping) {
+        found.error(origin.at(node.at), format!("`{key}` maps names to what they stand for"));
+    }
+    mapping.into_iter().flat_map(Mapping::iter)
+}
+
+fn address(origin: &Origin, fields: &mut Fields<'_>, found: &mut Diagnostics) -> Option<IpAddr> {
+    let text = fields.string("address", found)?;
+    let at = fields.get("address").map(|node| origin.at(node.at))?;
+    text.parse().map_err(|_| found.error(at, format!("`{text}` is no IP address"))).ok()
+}
+
+fn role(origin: &Origin, fields: &mut Fields<'_>, found: &mut Diagnostics) -> Option<Role> {
+    let text = fields.string("role", found)?;
+    let at = fields.get("role").map(|node| origin.at(node.at))?;
+    match text.as_str() {
+        "controlplane" | "control-plane" => Some(Role::ControlPlane),
+        "worker" => Some(Role::Worker),
+        other => {
+            found.error(at, format!("the role `{other}` is not controlplane or worker"));
+            None
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 use super::*;
+use crate::talos::config::adapters::Secrets;
 
 #[test]
 fn the_reference_clusters_are_read() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for (name, nodes) in [("infra", 6), ("apps", 6)] {
         let cluster = Cluster::read(root, name, &BTreeMap::new()).unwrap();
-        assert_eq!(cluster.talconfig.nodes.len(), nodes);
-        assert_eq!(cluster.talconfig.control_planes().len(), 3);
-        assert!(cluster.secrets_bundle().unwrap().1, "the bundle is encrypted");
+        assert_eq!(cluster.inventory.nodes.len(), nodes);
+        assert_eq!(cluster.inventory.control_planes().len(), 3);
+        let Secrets::Beside(bundle) = cluster.inputs.secrets() else { panic!("no bundle") };
+        assert!(bundle.ends_with(format!("talos/{name}/talsecret.sops.yaml")), "{}", bundle.display());
     }
 }
 

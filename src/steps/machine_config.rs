@@ -9,8 +9,8 @@ use super::preflight::belongs_elsewhere;
 use super::site::{Site, step_error, wait_configured};
 use crate::engine::{Observation, Step, StepContext, StepError};
 use crate::talos::client::{Client, Probe, probe};
+use crate::talos::config::Node;
 use crate::talos::config::parse_documents;
-use crate::talos::config::talconfig::Node;
 use crate::yaml::Origin;
 
 /// The node runs the config that the repository says.

@@ -23,8 +23,8 @@ use std::sync::Arc;
 
 use crate::engine::{Step, StepSet};
 use crate::plan::{Draft, Fingerprint, PhaseName, Plan, PlanError, Policy, StepId};
+use crate::talos::config::Node;
 use crate::talos::config::Role;
-use crate::talos::config::talconfig::Node;
 
 use chain::Ground;
 use secret_manifests::SecretManifests;
@@ -39,7 +39,7 @@ pub use site::{Parts, SecretsFrom, Site, SiteError};
 /// A graph that is no plan.
 pub fn plan(site: &Arc<Site>) -> Result<(Plan, StepSet), PlanError> {
     let mut steps = Steps { drafts: Vec::new(), code: StepSet::new() };
-    let nodes = &site.cluster.talconfig.nodes;
+    let nodes = &site.cluster.inventory.nodes;
     let secrets = Arc::new(SecretManifests::new(site.clone()));
     let mut checked: Vec<StepId> = nodes.iter().map(|node| steps.preflight(site, node)).collect();
     if !site.cluster.bootstrap.secrets.is_empty() {

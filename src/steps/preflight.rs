@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::site::{KNOCK, Site, step_error};
 use crate::engine::{Observation, Step, StepContext, StepError};
 use crate::talos::client::{ClientError, Probe, probe};
-use crate::talos::config::talconfig::Node;
+use crate::talos::config::Node;
 
 /// A first run finds its nodes powered on; a switch port may need a moment.
 const FIRST_RUN: Duration = Duration::from_secs(15);

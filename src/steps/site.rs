@@ -21,10 +21,10 @@ use crate::plan::Fingerprint;
 use crate::process::SecretFile;
 use crate::secrets::Redactor;
 use crate::talos::client::{ClientError, Kind};
-use crate::talos::config::talconfig::{Node, RenderError};
 use crate::talos::config::{
-    AdminIdentity, Documents, KubernetesAdmin, PkiError, SecretsBundle, ca_fingerprint, kubeconfig, talosconfig,
+    AdminIdentity, Documents, KubernetesAdmin, Node, PkiError, SecretsBundle, ca_fingerprint, kubeconfig, talosconfig,
 };
+use crate::yaml::Diagnostics;
 
 /// A closed port that is due to open is tried this often.
 pub(super) const KNOCK: Duration = Duration::from_millis(125);
@@ -80,7 +80,7 @@ pub enum SiteError {
     #[error("the administrator's certificates cannot be made: {0}")]
     Certificates(#[from] PkiError),
     #[error(transparent)]
-    Render(#[from] RenderError),
+    Render(#[from] Diagnostics),
 }
 
 impl Site {
@@ -92,9 +92,13 @@ impl Site {
     pub fn new(parts: Parts) -> Result<Self, SiteError> {
         let now = Timestamp::now();
         let Parts { cluster, bundle, dialer, folder, resumed, charts, secrets, redactor } = parts;
-        for node in &cluster.talconfig.nodes {
-            cluster.talconfig.render(&bundle, node)?;
+        let mut found = Diagnostics::default();
+        for node in &cluster.inventory.nodes {
+            if let Err(more) = cluster.inputs.config(&bundle, node) {
+                found.extend(more);
+            }
         }
+        found.into_result(())?;
         let talos = AdminIdentity::issue(&bundle, now)?;
         let kubernetes = KubernetesAdmin::issue(&bundle, now)?;
         let client = Mutex::default();
@@ -113,7 +117,7 @@ impl Site {
     /// The config of a node. It holds secrets.
     pub(super) fn config(&self, node: &Node) -> Documents {
         // Rendering was tried when the site was made, and nothing in it has changed since.
-        self.cluster.talconfig.render(&self.bundle, node).unwrap_or_default()
+        self.cluster.inputs.render(&self.bundle, node).map(|rendered| rendered.documents).unwrap_or_default()
     }
 
     pub(super) fn config_text(&self, node: &Node) -> SecretString {
@@ -135,21 +139,21 @@ impl Site {
 
     /// What charts may ask about the cluster that they will be installed on.
     pub(super) fn template_options(&self) -> TemplateOptions {
-        let version = self.cluster.talconfig.kubernetes_version.clone();
+        let version = self.cluster.inventory.kubernetes_version.clone();
         TemplateOptions { kube_version: Some(version), ..TemplateOptions::default() }
     }
 
     pub(super) fn control_planes(&self) -> Vec<&Node> {
-        self.cluster.talconfig.control_planes()
+        self.cluster.inventory.control_planes()
     }
 
     pub(super) fn hostnames(&self) -> BTreeSet<String> {
-        self.cluster.talconfig.nodes.iter().map(|node| node.hostname.clone()).collect()
+        self.cluster.inventory.nodes.iter().map(|node| node.hostname.clone()).collect()
     }
 
     /// The way into the Kubernetes API, by the control planes' own addresses.
     pub fn access(&self) -> Access {
-        let endpoint = &self.cluster.talconfig.endpoint;
+        let endpoint = &self.cluster.inventory.endpoint;
         Access {
             servers: self
                 .control_planes()
@@ -187,7 +191,7 @@ impl Site {
         let unreachable =
             |error: AccessError| StepError::retryable("the Kubernetes API does not answer").because(error);
         let server = kubernetes::ready_server(&self.access(), &self.dialer).await.map_err(unreachable)?;
-        let host = &self.cluster.talconfig.endpoint.host;
+        let host = &self.cluster.inventory.endpoint.host;
         let content = kubeconfig(&self.kubernetes, &self.cluster.name, &format!("https://{server}"), Some(host));
         SecretFile::new(&content)
             .map_err(|error| StepError::wrong_world("a kubeconfig cannot be kept in memory").because(error))
@@ -195,7 +199,7 @@ impl Site {
 
     /// The kubeconfig to keep: in a rehearsal it dials where the lab is, under the declared name.
     pub(super) fn kubeconfig(&self) -> SecretString {
-        let endpoint = &self.cluster.talconfig.endpoint;
+        let endpoint = &self.cluster.inventory.endpoint;
         let declared = endpoint.address().map(|address| SocketAddr::new(address, endpoint.port));
         let dialled = declared.and_then(|address| self.dialer.target(address).ok());
         match dialled {
@@ -208,7 +212,7 @@ impl Site {
 
     pub(super) fn talosconfig(&self) -> SecretString {
         let texts = |nodes: Vec<&Node>| nodes.into_iter().map(|node| node.address.to_string()).collect::<Vec<_>>();
-        let nodes = texts(self.cluster.talconfig.nodes.iter().collect());
+        let nodes = texts(self.cluster.inventory.nodes.iter().collect());
         talosconfig(&self.talos, &self.cluster.name, &texts(self.control_planes()), &nodes)
     }
 

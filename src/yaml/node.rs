@@ -98,6 +98,21 @@ impl Node {
         path.iter().try_fold(self, |node, key| node.as_mapping()?.get(key))
     }
 
+    /// Moves every position in it, for a text that is a part of another.
+    pub fn relocate(&mut self, place: &dyn Fn(Position) -> Position) {
+        self.at = place(self.at);
+        match &mut self.value {
+            Value::Sequence(items) => items.iter_mut().for_each(|item| item.relocate(place)),
+            Value::Mapping(Mapping(entries)) => {
+                for entry in entries {
+                    entry.key_at = place(entry.key_at);
+                    entry.value.relocate(place);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// The same data without positions. `.inf` and `.nan`, which JSON lacks, become null.
     pub fn to_json(&self) -> Json {
         match &self.value {

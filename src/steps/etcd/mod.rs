@@ -10,7 +10,7 @@ use serde_json::json;
 use super::site::{KNOCK, Site, step_error, wait_configured};
 use crate::engine::{ErrorClass, Observation, Step, StepContext, StepError};
 use crate::talos::client::{Client, Kind};
-use crate::talos::config::talconfig::Node;
+use crate::talos::config::Node;
 use decision::{Decision, Etcd, Intent, View, decide};
 
 /// The one call that must never reach two nodes.

@@ -1,13 +1,14 @@
 //! The secrets of a cluster: `secrets.yaml` of talosctl, `talsecret.yaml` of talhelper.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use jiff::Timestamp;
 use rand::Rng;
 use rand::distr::slice::Choose;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
+use super::Contract;
 use super::pki::{self, KeyKind, PkiError};
 use crate::yaml::{self, Diagnostics, Fields, Node, Origin};
 
@@ -60,6 +61,10 @@ impl SecretsBundle {
         let bootstrap_token = reader.required(&mut fields, "bootstraptoken");
         let secretbox_key = fields.string("secretboxencryptionsecret", &mut reader.found).map(SecretString::from);
         let aescbc_key = fields.string("aescbcencryptionsecret", &mut reader.found).map(SecretString::from);
+        if secretbox_key.is_some() == aescbc_key.is_some() {
+            let message = "the secrets bundle needs one of `secretboxencryptionsecret` and `aescbcencryptionsecret`";
+            reader.found.error(fields.location(), message);
+        }
         let trustd_token = {
             let mut fields = reader.section(&mut top, "trustdinfo");
             reader.required(&mut fields, "token")
@@ -88,15 +93,24 @@ impl SecretsBundle {
         })
     }
 
-    /// Makes a fresh bundle whose certificates begin an hour before `now`, so that a node's slow clock accepts them.
+    /// Makes a fresh bundle for the default Talos line.
     ///
     /// # Errors
     ///
     /// When keys cannot be made.
     pub fn generate(now: Timestamp) -> Result<Self, BundleError> {
+        Self::generate_for(Contract::DEFAULT, now)
+    }
+
+    /// Makes a fresh bundle whose certificates begin an hour before `now`, so that a node's slow clock accepts them.
+    ///
+    /// # Errors
+    ///
+    /// When keys cannot be made.
+    pub fn generate_for(contract: Contract, now: Timestamp) -> Result<Self, BundleError> {
         let authority = |organization, kind| pki::authority(organization, kind, now);
         Ok(Self {
-            cluster_id: random_base64(),
+            cluster_id: cluster_id(contract),
             cluster_secret: random_base64().into(),
             bootstrap_token: random_token().into(),
             secretbox_key: Some(random_base64().into()),
@@ -193,6 +207,12 @@ impl<'o> Reader<'o> {
         let certificate = self.pem(&mut fields, "crt");
         CertificateAndKey { certificate, key: self.pem(&mut fields, "key").into() }
     }
+}
+
+/// Talos writes the id in the alphabet for URLs up to 1.13 and in the standard one from 1.14 on; no node decodes it.
+fn cluster_id(contract: Contract) -> String {
+    let alphabet = if contract < Contract::V1_14 { &URL_SAFE } else { &STANDARD };
+    alphabet.encode(rand::random::<[u8; 32]>())
 }
 
 fn random_base64() -> String {

@@ -2,19 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::yaml::{self, Diagnostic, Origin};
+use super::container::conflict;
+use super::typed::{self, Content, UnknownKinds, Written};
+use crate::yaml::{self, Diagnostic, Diagnostics, Origin};
 
 /// The documents of a machine config, the legacy one (`version: v1alpha1`) first.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Documents(pub Vec<Value>);
-
-/// What tells documents apart; the legacy document has neither kind nor API version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Identity {
-    api_version: String,
-    kind: String,
-    name: String,
-}
 
 impl Documents {
     /// The document that `version: v1alpha1` begins, if there is one.
@@ -39,33 +33,46 @@ impl Documents {
 
 /// Reads a machine config or a patch; empty documents are dropped.
 ///
+/// Nothing is refused for its content: what Talos would not take, and what nobody here knows, stays as it is.
+///
 /// # Errors
 ///
 /// Text that is no YAML, or a document that is no mapping.
 pub fn parse_documents(origin: &Origin, text: &str) -> Result<Documents, Diagnostic> {
     let mut documents = Vec::new();
-    for node in yaml::parse(origin, text)? {
-        if node.is_null() {
-            continue;
+    for written in Written::parse(origin, text)? {
+        if !matches!(written.content, Content::Map(_)) {
+            let message = format!("a machine config document is a mapping, this is {}", written.describe());
+            return Err(written.at.map_or_else(|| Diagnostic::general(&message), |at| Diagnostic::at(at, &message)));
         }
-        if node.as_mapping().is_none() {
-            return Err(Diagnostic::at(
-                origin.at(node.at),
-                format!("a machine config document is a mapping, this is {}", node.value.kind()),
-            ));
-        }
-        documents.push(node.to_json());
+        documents.push(typed::document(&written, UnknownKinds::Pass, &mut Diagnostics::default()));
     }
     Ok(Documents(documents))
 }
 
-pub(in crate::talos::config) fn is_legacy(document: &Value) -> bool {
-    document.get("kind").is_none() && document.get("apiVersion").is_none()
+/// Reads a machine config as strictly as Talos does.
+///
+/// # Errors
+///
+/// Everything that Talos would refuse: unknown fields and kinds, wrong types, documents that exclude each other.
+pub fn parse_strictly(origin: &Origin, text: &str) -> Result<Documents, Diagnostics> {
+    let mut found = Diagnostics::default();
+    let written = Written::parse(origin, text)?;
+    let documents: Vec<Value> =
+        written.iter().map(|written| typed::document(written, UnknownKinds::Refuse, &mut found)).collect();
+    if documents.is_empty() {
+        found.push(Diagnostic::general(format!("{origin}: there is no document in it")));
+    }
+    if found.is_empty()
+        && let Some(conflict) = conflict(&documents)
+    {
+        found.push(Diagnostic::general(format!("{origin}: {conflict}")));
+    }
+    found.into_result(Documents(documents))
 }
 
-pub(in crate::talos::config) fn identity(document: &Value) -> Identity {
-    let text = |key: &str| document.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    Identity { api_version: text("apiVersion"), kind: text("kind"), name: text("name") }
+pub(in crate::talos::config) fn is_legacy(document: &Value) -> bool {
+    document.get("kind").is_none() && document.get("apiVersion").is_none()
 }
 
 /// Puts a value below a path, making the mappings on the way.

@@ -1,202 +1,222 @@
-//! Talos's strategic merge (Talos 1.12, `pkg/machinery/config/merge` and `configpatcher`).
+//! Talos's strategic merge of one document into another (`pkg/machinery/config/merge`), driven by the schema.
 //!
-//! Scalars are replaced unless the patch's value is zero, maps merge, lists append, a few lists are replaced and a few
-//! merge by a key. `$patch: delete` takes a document, a key or a list element away.
+//! Both sides were read by their types. Zero values of the patch change nothing, except that `false` does and that
+//! fields which may be unset count as soon as they are set; maps merge by key, lists append unless the schema says
+//! otherwise.
 
 use serde_json::{Map, Value};
 
-use super::Documents;
-use super::document::{identity, is_legacy};
+use super::schema::{Field, ListRule, Struct, Type, schema};
+use super::typed::is_zero;
 
-/// Why a patch does not apply.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MergeError {
-    #[error("the patch deletes `{0}`, which the config does not have")]
-    NothingToDelete(String),
-    #[error("`$patch: {0}` is not known to Talos; it knows `$patch: delete`")]
-    UnknownDirective(String),
-    #[error("the legacy document cannot be deleted")]
-    LegacyDeleted,
+/// Where two values of a free-form part have types that Talos does not merge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Clash {
+    /// From the inside out while the merge unwinds.
+    path: Vec<String>,
+    old: &'static str,
+    new: &'static str,
 }
 
-/// Lists that a patch replaces as a whole.
-const REPLACED: [&str; 2] = ["cluster.network.podSubnets", "cluster.network.serviceSubnets"];
-/// Subtrees that a patch replaces as a whole.
-const REPLACED_TREES: [&str; 1] = ["cluster.apiServer.auditPolicy"];
-/// Lists whose elements are matched by keys, any one of which may identify an element.
-const KEYED: [(&str, &[&str]); 4] = [
-    ("machine.network.interfaces", &["interface", "deviceSelector"]),
-    ("machine.network.interfaces[].vlans", &["vlanId"]),
-    ("cluster.apiServer.admissionControl", &["name"]),
-    ("configFiles", &["mountPath"]),
-];
-
-const DIRECTIVE: &str = "$patch";
-
-/// Merges `patch` into `config`, document by document. Documents that match nothing are appended.
-///
-/// # Errors
-///
-/// A deletion of what is not there, or an unknown directive.
-pub fn merge(config: &Documents, patch: &Documents) -> Result<Documents, MergeError> {
-    let mut merged = config.clone();
-    for document in patch.0.iter().filter(|document| deletes(document)) {
-        delete_document(&mut merged, document)?;
+impl Clash {
+    pub(super) fn path(&self) -> Vec<&str> {
+        self.path.iter().rev().map(String::as_str).collect()
     }
-    for document in patch.0.iter().filter(|document| !deletes(document)) {
-        let target = merged.0.iter().position(|known| {
-            (is_legacy(known) && is_legacy(document)) || (!is_legacy(document) && identity(known) == identity(document))
-        });
-        match target {
-            Some(index) => merge_value(&mut merged.0[index], document, &mut Vec::new())?,
-            None => merged.0.push(strip_directives(document.clone())),
-        }
+
+    pub(super) fn message(&self) -> String {
+        format!("is {} and cannot become {}", self.old, self.new)
     }
-    Ok(merged)
-}
 
-fn deletes(value: &Value) -> bool {
-    value.get(DIRECTIVE).and_then(Value::as_str) == Some("delete")
-}
-
-fn deletes_within(value: &Value) -> bool {
-    value.as_array().is_some_and(|items| items.iter().any(deletes))
-}
-
-fn delete_document(merged: &mut Documents, document: &Value) -> Result<(), MergeError> {
-    if is_legacy(document) {
-        return Err(MergeError::LegacyDeleted);
-    }
-    let before = merged.0.len();
-    merged.0.retain(|known| is_legacy(known) || identity(known) != identity(document));
-    if merged.0.len() == before {
-        let kind = document.get("kind").and_then(Value::as_str).unwrap_or_default();
-        return Err(MergeError::NothingToDelete(kind.to_owned()));
-    }
-    Ok(())
-}
-
-fn merge_value(target: &mut Value, patch: &Value, path: &mut Vec<String>) -> Result<(), MergeError> {
-    match (target, patch) {
-        (Value::Object(target), Value::Object(patch)) => merge_map(target, patch, path),
-        (Value::Array(target), Value::Array(patch)) => merge_list(target, patch, path),
-        (target, patch) => {
-            if !is_zero(patch) {
-                *target = patch.clone();
-            }
-            Ok(())
-        }
+    fn within(mut self, key: &str) -> Self {
+        self.path.push(key.to_owned());
+        self
     }
 }
 
-fn merge_map(
-    target: &mut Map<String, Value>,
-    patch: &Map<String, Value>,
-    path: &mut Vec<String>,
-) -> Result<(), MergeError> {
-    for (key, value) in patch {
-        if let Some(directive) = value.get(DIRECTIVE).and_then(Value::as_str) {
-            if directive != "delete" {
-                return Err(MergeError::UnknownDirective(directive.to_owned()));
-            }
-            if target.shift_remove(key).is_none() {
-                return Err(MergeError::NothingToDelete(join(path, key)));
-            }
+/// Merges `patch` into `target`, two documents of one kind.
+pub(super) fn merge_document(target: &mut Value, patch: &Value) -> Result<(), Clash> {
+    let kind = schema().kind(patch.get("kind").and_then(Value::as_str));
+    match (kind, target, patch) {
+        (Some(kind), Value::Object(target), Value::Object(patch)) => fields(&kind.body, target, patch),
+        // A kind that nobody here knows is data like any free-form value.
+        (None, target, patch) => free(target, patch),
+        _ => Ok(()),
+    }
+}
+
+fn fields(body: &Struct, target: &mut Map<String, Value>, patch: &Map<String, Value>) -> Result<(), Clash> {
+    for (key, new) in patch {
+        let Some(field) = body.field(key) else {
+            // The document's own kind and version, which are the same on both sides.
+            target.entry(key.clone()).or_insert_with(|| new.clone());
             continue;
-        }
-        path.push(key.clone());
-        let place = path.join(".");
+        };
         match target.get_mut(key) {
-            Some(existing) if REPLACED_TREES.contains(&place.as_str()) => *existing = value.clone(),
-            Some(existing) if existing.is_null() => *existing = strip_directives(value.clone()),
-            Some(existing) => {
-                merge_value(existing, value, path)?;
-                if deletes_within(value) && is_zero(existing) {
-                    target.shift_remove(key);
+            Some(old) => merge_field(field, old, new).map_err(|clash| clash.within(key))?,
+            None => {
+                if let Some(value) = fresh(field, new).map_err(|clash| clash.within(key))? {
+                    target.insert(key.clone(), value);
                 }
             }
-            None => {
-                target.insert(key.clone(), strip_directives(value.clone()));
-            }
-        }
-        path.pop();
-    }
-    Ok(())
-}
-
-fn merge_list(target: &mut Vec<Value>, patch: &[Value], path: &mut Vec<String>) -> Result<(), MergeError> {
-    let place = place(path);
-    if REPLACED.contains(&place.as_str()) {
-        patch.clone_into(target);
-        return Ok(());
-    }
-    let keys =
-        KEYED.iter().find(|(list, _)| place == *list || place.ends_with(&format!(".{list}"))).map(|(_, keys)| *keys);
-    for element in patch {
-        if deletes(element) {
-            delete_element(target, element, &place)?;
-            continue;
-        }
-        let same = |known: &Value| {
-            keys.is_some_and(|keys| {
-                keys.iter().any(|key| element.get(key).is_some() && known.get(key) == element.get(key))
-            })
-        };
-        match target.iter().position(same) {
-            Some(index) => {
-                path.push("[]".to_owned());
-                merge_value(&mut target[index], element, path)?;
-                path.pop();
-            }
-            None => target.push(strip_directives(element.clone())),
         }
     }
     Ok(())
 }
 
-/// The first key of the element other than the directive selects what goes, first hit only.
-fn delete_element(target: &mut Vec<Value>, element: &Value, place: &str) -> Result<(), MergeError> {
-    let selector = element.as_object().and_then(|map| map.iter().find(|(key, _)| *key != DIRECTIVE));
-    let index = selector.and_then(|(key, value)| target.iter().position(|known| known.get(key) == Some(value)));
-    match index {
-        Some(index) => {
-            target.remove(index);
+fn merge_field(field: &Field, old: &mut Value, new: &Value) -> Result<(), Clash> {
+    if !field.replace {
+        return merge_value(&field.of, old, new);
+    }
+    let empty_list = matches!((&field.of, new), (Type::List(..), Value::Array(_)));
+    if empty_list || !is_zero(&field.of, new) {
+        *old = new.clone();
+    }
+    Ok(())
+}
+
+/// A field that the target does not have. What may be unset is taken as it stands; the rest is merged into its zero
+/// value, which is where elements of one list that share their key become one.
+fn fresh(field: &Field, new: &Value) -> Result<Option<Value>, Clash> {
+    let mut value = match (&field.of, new) {
+        (Type::List(..), Value::Array(_)) if !field.replace => Value::Array(vec![]),
+        (Type::Struct(_), Value::Object(_)) if !field.replace => Value::Object(Map::new()),
+        _ => return Ok(Some(new.clone())),
+    };
+    merge_value(&field.of, &mut value, new)?;
+    Ok(Some(value))
+}
+
+fn merge_value(of: &Type, old: &mut Value, new: &Value) -> Result<(), Clash> {
+    match (of, old, new) {
+        (_, _, Value::Null) => Ok(()),
+        (Type::Optional(of), old, new) => match (&**of, &old) {
+            (_, Value::Null) | (Type::Scalar(_) | Type::Enum(_), _) => {
+                *old = new.clone();
+                Ok(())
+            }
+            (of, _) => merge_value(of, old, new),
+        },
+        (Type::Struct(index), Value::Object(old), Value::Object(new)) => fields(schema().of(*index), old, new),
+        (Type::List(of, rule), Value::Array(old), Value::Array(new)) => list(of, rule, old, new),
+        (Type::Map(of), Value::Object(old), Value::Object(new)) => {
+            for (key, new) in new {
+                match old.get_mut(key) {
+                    Some(old) => merge_value(of, old, new).map_err(|clash| clash.within(key))?,
+                    None => {
+                        old.insert(key.clone(), new.clone());
+                    }
+                }
+            }
             Ok(())
         }
-        None => Err(MergeError::NothingToDelete(place.to_owned())),
-    }
-}
-
-/// Zero values in a patch change nothing; `false` does.
-fn is_zero(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::Array(items) => items.is_empty(),
-        Value::Bool(_) | Value::Object(_) => false,
-    }
-}
-
-fn strip_directives(value: Value) -> Value {
-    match value {
-        Value::Object(map) => Value::Object(
-            map.into_iter()
-                .filter(|(_, value)| !deletes(value))
-                .map(|(key, value)| (key, strip_directives(value)))
-                .collect(),
-        ),
-        Value::Array(items) => {
-            Value::Array(items.into_iter().filter(|item| !deletes(item)).map(strip_directives).collect())
+        (Type::Arguments, Value::Object(old), Value::Object(new)) => {
+            old.extend(new.iter().map(|(key, value)| (key.clone(), value.clone())));
+            Ok(())
         }
-        other => other,
+        (Type::Free, old, new) => free(old, new),
+        (of, old, new) => {
+            if new.is_boolean() || !is_zero(of, new) {
+                *old = new.clone();
+            }
+            Ok(())
+        }
     }
 }
 
-fn place(path: &[String]) -> String {
-    path.join(".").replace(".[]", "[]")
+fn list(of: &Type, rule: &ListRule, old: &mut Vec<Value>, new: &[Value]) -> Result<(), Clash> {
+    // Replacing looks only at what was there before: an element named twice in one patch is appended twice.
+    let before = old.len();
+    for element in new {
+        let known = match rule {
+            ListRule::Append => None,
+            ListRule::MergeBy(keys) => twin(of, old, element, keys),
+            ListRule::ReplaceBy(key) => old[..before].iter().rposition(|known| text(known, key) == text(element, key)),
+        };
+        match (known, rule) {
+            (Some(index), ListRule::ReplaceBy(_)) => old[index] = element.clone(),
+            (Some(index), _) => {
+                merge_value(of, &mut old[index], element).map_err(|clash| clash.within(&format!("[{index}]")))?;
+            }
+            (None, _) => old.push(element.clone()),
+        }
+    }
+    Ok(())
 }
 
-fn join(path: &[String], key: &str) -> String {
-    path.iter().map(String::as_str).chain([key]).collect::<Vec<_>>().join(".")
+/// The element that is equal in the first of `keys` that the new one has.
+pub(super) fn twin(of: &Type, old: &[Value], element: &Value, keys: &[&str]) -> Option<usize> {
+    let present = |key: &&&str| element.get(**key).is_some_and(|value| value.as_str() != Some(""));
+    let key = match keys {
+        [only] => only,
+        several => several.iter().find(present)?,
+    };
+    if unlike_itself(of, key, element) {
+        return None;
+    }
+    old.iter().position(|known| same(known.get(*key), element.get(*key)))
+}
+
+/// Go compares what may be unset by where it lies, so that a selector with `physical: true` is like no other.
+fn unlike_itself(of: &Type, key: &str, element: &Value) -> bool {
+    let key_type = match of {
+        Type::Struct(index) => schema().of(*index).field(key).map(|field| &field.of),
+        _ => None,
+    };
+    let Some((Type::Optional(of), Value::Object(map))) = key_type.zip(element.get(key)) else { return false };
+    let Type::Struct(index) = &**of else { return false };
+    let optional =
+        |key: &str| schema().of(*index).field(key).is_some_and(|field| matches!(field.of, Type::Optional(_)));
+    map.keys().any(|key| optional(key))
+}
+
+/// Equal, the order of keys aside; an absent key is the zero value.
+fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
+    let zero =
+        |value: Option<&Value>| value.is_none_or(|value| value.as_str() == Some("") || value.as_u64() == Some(0));
+    a == b || (zero(a) && zero(b))
+}
+
+fn text<'v>(element: &'v Value, key: &str) -> &'v str {
+    element.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Values without a schema: only what has the same type merges, and zero values change nothing.
+fn free(old: &mut Value, new: &Value) -> Result<(), Clash> {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            for (key, new) in new {
+                match old.get_mut(key) {
+                    Some(old) if !old.is_null() => free(old, new).map_err(|clash| clash.within(key))?,
+                    _ => {
+                        old.insert(key.clone(), new.clone());
+                    }
+                }
+            }
+            Ok(())
+        }
+        (Value::Array(old), Value::Array(new)) => {
+            old.extend_from_slice(new);
+            Ok(())
+        }
+        (old, new) if sort(old) == sort(new) => {
+            let zero = matches!(new, Value::String(text) if text.is_empty()) || new.as_f64() == Some(0.0);
+            if !zero {
+                *old = new.clone();
+            }
+            Ok(())
+        }
+        (old, new) => Err(Clash { path: vec![], old: sort(old), new: sort(new) }),
+    }
+}
+
+fn sort(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(number) if number.is_f64() => "a fraction",
+        Value::Number(_) => "a whole number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a mapping",
+    }
 }

@@ -13,6 +13,7 @@ use rcgen::{
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use x509_parser::der_parser::der::parse_der;
 
 use super::{CertificateAndKey, SecretsBundle};
 use crate::yaml;
@@ -74,7 +75,8 @@ pub(super) fn rsa_private_key() -> Result<SecretString, PkiError> {
     use aws_lc_rs::encoding::AsDer;
     let key = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa4096).map_err(|_| PkiError::Rsa)?;
     let der: aws_lc_rs::encoding::Pkcs8V1Der<'_> = key.as_der().map_err(|_| PkiError::Rsa)?;
-    Ok(pem::encode_config(&pem::Pem::new("PRIVATE KEY", der.as_ref()), lf()).into())
+    let inner = pkcs8_content(der.as_ref()).ok_or(PkiError::Rsa)?;
+    Ok(pem::encode_config(&pem::Pem::new("RSA PRIVATE KEY", inner), lf()).into())
 }
 
 /// SHA-256 over the DER of the first certificate in `pem`, in hexadecimal digits.
@@ -167,13 +169,35 @@ fn new_key(kind: KeyKind) -> Result<KeyPair, PkiError> {
     })?)
 }
 
-/// Talos labels Ed25519 keys its own way; every other reader knows PKCS#8.
+/// Keys in the forms and under the labels that Talos writes and every release of it reads.
 fn key_pem(key: &KeyPair, kind: KeyKind) -> SecretString {
-    let label = match kind {
-        KeyKind::Ed25519 => "ED25519 PRIVATE KEY",
-        KeyKind::EcdsaP256 => "PRIVATE KEY",
+    let pkcs8 = key.serialize_der();
+    let (label, der) = match kind {
+        KeyKind::Ed25519 => ("ED25519 PRIVATE KEY", pkcs8),
+        KeyKind::EcdsaP256 => match sec1(&pkcs8, key.public_key_raw()) {
+            Some(der) => ("EC PRIVATE KEY", der),
+            None => ("PRIVATE KEY", pkcs8),
+        },
     };
-    pem::encode_config(&pem::Pem::new(label, key.serialize_der()), lf()).into()
+    pem::encode_config(&pem::Pem::new(label, der), lf()).into()
+}
+
+/// The key inside of PKCS#8, in the form of its own algorithm.
+fn pkcs8_content(pkcs8: &[u8]) -> Option<Vec<u8>> {
+    let (_, outer) = parse_der(pkcs8).ok()?;
+    outer.as_sequence().ok()?.get(2)?.as_slice().ok().map(<[u8]>::to_vec)
+}
+
+/// A P-256 key as RFC 5915 writes it, with its curve, which PKCS#8 leaves out.
+fn sec1(pkcs8: &[u8], public: &[u8]) -> Option<Vec<u8>> {
+    const BEFORE_SECRET: [u8; 7] = [0x30, 0x77, 0x02, 0x01, 0x01, 0x04, 0x20];
+    const CURVE: [u8; 12] = [0xa0, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+    const BEFORE_PUBLIC: [u8; 5] = [0xa1, 0x44, 0x03, 0x42, 0x00];
+    let content = pkcs8_content(pkcs8)?;
+    let (_, key) = parse_der(&content).ok()?;
+    let secret = key.as_sequence().ok()?.get(1)?.as_slice().ok()?;
+    (secret.len() == 32 && public.len() == 65)
+        .then(|| [&BEFORE_SECRET, secret, &CURVE, &BEFORE_PUBLIC, public].concat())
 }
 
 fn lf() -> pem::EncodeConfig {

@@ -1,6 +1,5 @@
 use jiff::Timestamp;
-use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 use x509_parser::prelude::FromDer;
 
 use super::*;
@@ -66,7 +65,7 @@ fn a_worker_gets_no_private_key_of_an_authority() {
 
 fn talconfig_in(folder: &std::path::Path, text: &str) -> Result<talconfig::Talconfig, crate::yaml::Diagnostics> {
     std::fs::write(folder.join("talconfig.yaml"), text).unwrap();
-    talconfig::read(folder, folder, &|_| None)
+    talconfig::read(folder, folder, &|_| None, &Sources::default())
 }
 
 #[test]
@@ -74,58 +73,59 @@ fn every_mistake_of_a_talconfig_is_told_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let found = talconfig_in(
         folder.path(),
-        "clusterName: blue\nendpoint: https://10.0.0.10\ntalosVersion: v1.7.0\nnodez: 1\nnodes:\n\
+        "clusterName: blue\nendpoint: https://10.0.0.10\ntalosVersion: v1.7.0\nnodes:\n\
          - {hostname: a, ipAddress: 10.0.0.1, installDisk: /dev/sda, patches: ['@missing.yaml']}\n\
-         - {hostname: b, ipAddress: 10.0.0.1, installDisk: /dev/sda}\n\
-         - {hostname: c, ipAddress: '${ADDRESS}', installDisk: /dev/sda}\n",
+         - {hostname: b, ipAddress: 10.0.0.1, installDisk: [/dev/sda], nodeLabels: {bad label: x}}\n\
+         - {hostname: a, ipAddress: 10.0.0.999, controlPlane: false, talosImageURL: 'ghcr.io/x/y:v1'}\n",
     )
     .unwrap_err();
-    insta::assert_snapshot!(found, @r#"
-    talconfig.yaml:8:29: the variable `ADDRESS` is not defined
-      hint: define it in talenv.yaml beside the talconfig, or in the environment
+    insta::assert_snapshot!(found, @"
+    talconfig.yaml:6:51: `nodes[1].installDisk` must be a string, this is a list
+    talconfig.yaml:3:15: Talos v1.7.0 is not supported; configs are written for 1.11, 1.12, 1.13 and 1.14
+    talconfig.yaml:5:71: cannot read the patch missing.yaml: No such file or directory (os error 2)
     talconfig.yaml:2:11: the endpoint `https://10.0.0.10` is not of the form https://HOST:PORT
       hint: the Kubernetes API usually listens on port 6443
-    talconfig.yaml:3:15: Talos v1.7.0 is not supported; configs are written for 1.11, 1.12 and 1.13
-    talconfig.yaml:6:71: cannot read the patch missing.yaml: No such file or directory (os error 2)
-    talconfig.yaml:8:28: `` is no IP address
-    talconfig.yaml:4:1: the talconfig has a key `nodez`, which is not known
-      hint: did you mean `nodes`?
-    talconfig.yaml:7:3: node `b` has the address 10.0.0.1 of node `a` (talconfig.yaml:6:3)
+    talconfig.yaml:1:1: the talconfig has no `kubernetesVersion`
+    talconfig.yaml:6:38: the node has neither `installDisk` nor `installDiskSelector`
+    talconfig.yaml:6:63: `nodeLabels.bad label`: `bad label` is no name: up to 63 letters, digits, `-`, `_` and `.`, the first and the last a letter or a digit
+    talconfig.yaml:7:28: `10.0.0.999` is no IP address
+    talconfig.yaml:7:3: the node has neither `installDisk` nor `installDiskSelector`
+    talconfig.yaml:7:76: `ghcr.io/x/y:v1` is no image with its registry and without tag or digest
+    talconfig.yaml:6:28: node `b` has the address 10.0.0.1 of node `a` (talconfig.yaml:5:28)
+    talconfig.yaml:7:14: a second node `a`, the first is at talconfig.yaml:5:14
     talconfig.yaml: no node is a control plane
       hint: set `controlPlane: true` on one, three or five nodes
-    "#);
+    ");
 }
 
 #[test]
-fn a_patch_that_deletes_nothing_is_refused() {
-    let config = parse_documents(&Origin::new("config"), "machine: {a: 1}\n").unwrap();
-    let patch = parse_documents(&Origin::new("patch"), "machine: {b: {$patch: delete}}\n").unwrap();
-    assert_eq!(merge(&config, &patch).unwrap_err(), MergeError::NothingToDelete("machine.b".into()));
-    let patch = parse_documents(&Origin::new("patch"), "machine: {a: {$patch: replace}}\n").unwrap();
-    assert_eq!(merge(&config, &patch).unwrap_err(), MergeError::UnknownDirective("replace".into()));
+fn an_undefined_variable_of_a_talconfig_is_told_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = talconfig_in(folder.path(), "# ${COMMENT}\nclusterName: ${NAME}\n").unwrap_err();
+    insta::assert_snapshot!(found, @"
+    talconfig.yaml:2:14: the variable `NAME` is not defined
+      hint: define it in talenv.yaml beside the talconfig, or in the environment
+    ");
 }
 
-fn config() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![any::<bool>().prop_map(|value| json!(value)), "[a-z]{1,4}".prop_map(|value| json!(value))];
-    let value = leaf.prop_recursive(3, 16, 3, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 1..3).prop_map(|items| json!(items)),
-            prop::collection::btree_map("[a-d]", inner, 1..4).prop_map(|map| json!(map)),
-        ]
-    });
-    prop::collection::btree_map("[a-d]", value, 1..4).prop_map(|map| json!({"machine": map}))
-}
-
-proptest! {
-    #[test]
-    fn merging_an_empty_document_changes_nothing(config in config()) {
-        let config = Documents(vec![config]);
-        prop_assert_eq!(merge(&config, &Documents(vec![json!({})])).unwrap(), config);
-    }
-
-    #[test]
-    fn a_merge_into_nothing_is_the_patch(config in config()) {
-        let merged = merge(&Documents(vec![json!({})]), &Documents(vec![config.clone()])).unwrap();
-        prop_assert_eq!(merged, Documents(vec![config]));
-    }
+#[test]
+fn what_talhelper_passes_over_is_a_warning_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("empty.yaml"), " \n").unwrap();
+    let talconfig = talconfig_in(
+        folder.path(),
+        "clusterName: blue\nendpoint: https://10.0.0.10:6443\nkubernetesVersion: 1.35.0\ncniConfgi: {name: none}\n\
+         x-anchors: {a: 1}\nnodes:\n\
+         - hostname: a\n  ipAddress: 10.0.0.1\n  controlPlane: true\n  installDisk: /dev/sda\n  patches: ['@empty.yaml']\n\
+         \x20 networkInterfaces:\n  - {interface: eth0, mut: 1500}\n",
+    );
+    insta::assert_snapshot!(talconfig.unwrap().warnings, @"
+    talconfig.yaml:4:1: `cniConfgi` is not known to talhelper, which passes over it; so nothing comes of it
+      hint: did you mean `cniConfig`?
+    talconfig.yaml:13:23: `nodes[0].networkInterfaces[0].mut` is not known to talhelper, which passes over it; so nothing comes of it
+    talconfig.yaml:11:13: the patch empty.yaml is empty, so nothing comes of it
+      hint: take it out of the list, or fill it
+    talconfig.yaml:1:1: the talconfig has no `talosVersion`; v1.13.9 is taken, as talhelper does
+      hint: name the version, so that the next talhelper does not change it
+    ");
 }

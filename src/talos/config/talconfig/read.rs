@@ -1,21 +1,29 @@
 //! Reading `talconfig.yaml`: every mistake at once, each with its place.
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::LazyLock;
 
-use serde_json::Value;
+use regex::Regex;
+use serde_json::{Value, json};
 
-use super::model::{Endpoint, Group, Node, Patch, Settings, Talconfig};
-use super::substitute::substitute;
-use crate::talos::config::{Contract, Role, parse_documents};
-use crate::yaml::{self, Diagnostic, Diagnostics, Fields, Node as YamlNode, Origin};
+use super::model::{Machine, Patch, Section, Talconfig};
+use super::substitute::{Lookup, substitute, substitute_content};
+use super::types::{Found, conform};
+use super::{check, environment, image};
+use crate::talos::config::{Contract, Endpoint, Role, Sources};
+use crate::template::clean;
+use crate::yaml::{self, Diagnostic, Diagnostics, Dialect, Location, Node as YamlNode, Origin, Position};
 
 /// The file that describes the cluster.
-pub(super) const FILE: &str = "talconfig.yaml";
+pub(in crate::talos::config) const FILE: &str = "talconfig.yaml";
+/// The files of variables, the later over the earlier.
+const ENVIRONMENTS: [&str; 4] = ["talenv.yaml", "talenv.sops.yaml", "talenv.yml", "talenv.sops.yml"];
+/// What talhelper takes when the talconfig names no version.
+const TALOS_VERSION: &str = "v1.13.9";
 
-/// Reads the talconfig in `folder`. Files are named relative to `root` in messages; `environment` answers `${VAR}`
-/// after `talenv.yaml` has been asked.
+/// Reads the talconfig in `folder`. Files are named relative to `root` in messages; `environment` answers the variables
+/// that no `talenv.yaml` answers.
 ///
 /// # Errors
 ///
@@ -24,258 +32,309 @@ pub fn read(
     root: &Path,
     folder: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
+    sources: &Sources,
 ) -> Result<Talconfig, Diagnostics> {
-    let mut found = Diagnostics::default();
+    let mut found = Found::default();
     let path = folder.join(FILE);
     let origin = Origin::of_path(path.strip_prefix(root).unwrap_or(&path));
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| Diagnostic::general(format!("cannot read {origin}: {error}")))?;
-    let variables = read_talenv(root, folder, &mut found);
+    let text = sources.read(&path).map_err(|error| Diagnostic::general(format!("cannot read {origin}: {error}")))?;
+    let variables = talenv(root, folder, environment, sources, &mut found);
     let lookup = |name: &str| variables.get(name).cloned().or_else(|| environment(name));
-    let text = substitute(&origin, &text, &lookup, &mut found);
-    let node = yaml::parse_one(&origin, &text)?;
-    let mut reader = Reader { root, folder, origin: &origin, lookup: &lookup, found };
+    // The text must be YAML before its variables are replaced, and after.
+    yaml::parse(&origin, &text)?;
+    let text = substitute(&origin, &text, &lookup, &mut found.errors);
+    if !found.errors.is_empty() {
+        return Err(found.errors);
+    }
+    // talhelper reads the file once without types, so that a date or `007` is no longer what was written.
+    let node = yaml::parse_as(&origin, &text, Dialect::Untyped)?;
+    let node =
+        node.into_iter().next().unwrap_or(YamlNode { at: Position { line: 1, column: 1 }, value: yaml::Value::Null });
+    let mut reader = Reader {
+        root,
+        folder,
+        origin: &origin,
+        text: &text,
+        lookup: &lookup,
+        sources,
+        variables: BTreeMap::new(),
+        found,
+    };
     let talconfig = reader.talconfig(&node);
-    check(&origin, &talconfig, &mut reader.found);
-    reader.found.into_result(talconfig)
+    let mut errors = reader.found.errors;
+    if !errors.is_empty() {
+        // What is passed over may well be what the mistakes come from.
+        errors.extend(talconfig.warnings.iter().cloned());
+    }
+    errors.into_result(talconfig)
 }
 
-fn read_talenv(root: &Path, folder: &Path, found: &mut Diagnostics) -> BTreeMap<String, String> {
-    let path = folder.join("talenv.yaml");
-    let Ok(text) = std::fs::read_to_string(&path) else { return BTreeMap::new() };
-    let origin = Origin::of_path(path.strip_prefix(root).unwrap_or(&path));
-    let node = match yaml::parse_one(&origin, &text) {
-        Ok(node) => node,
-        Err(diagnostic) => {
-            found.push(diagnostic);
-            return BTreeMap::new();
+fn talenv(
+    root: &Path,
+    folder: &Path,
+    environment: Lookup<'_>,
+    sources: &Sources,
+    found: &mut Found,
+) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::new();
+    for path in ENVIRONMENTS.map(|name| folder.join(name)) {
+        let Ok(text) = sources.read(&path) else { continue };
+        let origin = Origin::of_path(path.strip_prefix(root).unwrap_or(&path));
+        if let Err(diagnostic) = yaml::parse(&origin, &text) {
+            found.errors.push(diagnostic);
         }
-    };
-    let entries = node.as_mapping().map(|mapping| mapping.iter().collect::<Vec<_>>()).unwrap_or_default();
-    entries
-        .into_iter()
-        .map(|entry| {
-            let value = match entry.value.to_json() {
-                Value::String(text) => text,
-                other => other.to_string(),
-            };
-            (entry.key.clone(), value)
-        })
-        .collect()
+        match environment::parse(&text, environment) {
+            Some(more) => variables.extend(more),
+            None => found.warnings.push(
+                Diagnostic::general(format!("{origin} is passed over as a whole"))
+                    .with_hint("it may hold lines `NAME: value` only"),
+            ),
+        }
+    }
+    variables
 }
 
 struct Reader<'r> {
     root: &'r Path,
     folder: &'r Path,
     origin: &'r Origin,
-    lookup: &'r dyn Fn(&str) -> Option<String>,
-    found: Diagnostics,
+    /// The talconfig with its variables replaced.
+    text: &'r str,
+    lookup: Lookup<'r>,
+    sources: &'r Sources,
+    variables: BTreeMap<String, String>,
+    found: Found,
 }
 
 impl Reader<'_> {
     fn talconfig(&mut self, node: &YamlNode) -> Talconfig {
-        let origin = self.origin.clone();
-        let mut fields = Fields::of(&origin, node, "the talconfig", &mut self.found);
-        let cluster_name = fields.required_string("clusterName", &mut self.found);
-        let endpoint = fields.required_string("endpoint", &mut self.found);
-        let endpoint = endpoint.and_then(|text| self.endpoint(&mut fields, &text));
-        let talos_version = fields.text("talosVersion", &mut self.found).unwrap_or_else(|| "v1.12.0".to_owned());
-        let talos_version = format!("v{}", talos_version.trim_start_matches('v'));
-        let contract = self.contract(&mut fields, &talos_version);
+        let section = self.section(node, "Talconfig", "");
+        let sub = |key: &str| node.find(&[key]).cloned();
+        let mut role = |key: &str| sub(key).map(|node| self.section(&node, "NodeConfigs", key)).unwrap_or_default();
+        let (control_plane, worker) = (role("controlPlane"), role("worker"));
+        let factory = sub("imageFactory").map(|node| self.section(&node, "ImageFactory", "imageFactory"));
+        let (talos_version, contract) = self.versions(&section);
         let kubernetes_version =
-            fields.text("kubernetesVersion", &mut self.found).unwrap_or_else(|| "1.35.0".to_owned());
-        let domain = fields.string("domain", &mut self.found).unwrap_or_else(|| "cluster.local".to_owned());
-        let pod_subnets = or_default(fields.strings("clusterPodNets", &mut self.found), "10.244.0.0/16");
-        let service_subnets = or_default(fields.strings("clusterSvcNets", &mut self.found), "10.96.0.0/12");
+            section.text("kubernetesVersion").unwrap_or_default().trim_start_matches('v').to_owned();
+        let nodes = sub("nodes");
+        let nodes = nodes.as_ref().and_then(YamlNode::as_sequence).unwrap_or_default();
+        let cluster_name = section.text("clusterName").unwrap_or_default().to_owned();
+        let mut machines = Vec::new();
+        for (index, node) in nodes.iter().enumerate() {
+            let own = self.section(node, "Node", &format!("nodes[{index}]"));
+            let group = if own.flag("controlPlane") { &control_plane } else { &worker };
+            machines.push(self.machine(&cluster_name, self.origin.at(node.at), own, group));
+        }
+        let inline_manifests = self.contents(&section, "inlineManifests", "contents", "ClusterInlineManifest");
+        let patches = self.patches(&section, "patches");
         let talconfig = Talconfig {
-            cluster_name: cluster_name.unwrap_or_default(),
-            endpoint: endpoint.unwrap_or(Endpoint { host: String::new(), port: 0 }),
-            contract: contract.unwrap_or(Contract::V1_12),
+            endpoint: self.endpoint(&section),
+            cluster_name,
+            contract,
             talos_version,
-            kubernetes_version: kubernetes_version.trim_start_matches('v').to_owned(),
-            nodes: fields.list("nodes", &mut self.found).iter().filter_map(|node| self.node(&origin, node)).collect(),
-            pod_subnets,
-            service_subnets,
-            dns_domain: domain,
-            cni: fields.get("cniConfig").map(YamlNode::to_json),
-            api_server_sans: fields.strings("additionalApiServerCertSans", &mut self.found),
-            machine_sans: fields.strings("additionalMachineCertSans", &mut self.found),
-            schedule_on_control_planes: self.schedulable(&mut fields),
-            patches: self.patches(&mut fields, &origin),
-            control_plane: fields.get("controlPlane").map(|node| self.group(&origin, node)).unwrap_or_default(),
-            worker: fields.get("worker").map(|node| self.group(&origin, node)).unwrap_or_default(),
+            kubernetes_version,
+            machines,
+            inline_manifests,
+            patches,
+            factory: factory.unwrap_or_default(),
+            variables: std::mem::take(&mut self.variables),
+            warnings: Diagnostics::default(),
+            section,
         };
-        fields.finish(&mut self.found);
-        talconfig
+        check::check(self.origin, &talconfig, &mut self.found);
+        Talconfig { warnings: std::mem::take(&mut self.found.warnings), ..talconfig }
     }
 
-    fn schedulable(&mut self, fields: &mut Fields<'_>) -> bool {
-        let new = fields.bool("allowSchedulingOnControlPlanes", &mut self.found);
-        let old = fields.bool("allowSchedulingOnMasters", &mut self.found);
-        new.or(old).unwrap_or(false)
-    }
-
-    fn contract(&mut self, fields: &mut Fields<'_>, version: &str) -> Option<Contract> {
-        match version.parse() {
-            Ok(contract) => Some(contract),
-            Err(error) => {
-                let at = fields.get("talosVersion").map_or(fields.location(), |node| self.origin.at(node.at));
-                self.found.error(at, format!("{error}"));
-                None
+    fn section(&mut self, node: &YamlNode, of: &str, path: &str) -> Section {
+        let values = conform(self.origin, node, of, path, &mut self.found);
+        let mut places = BTreeMap::new();
+        let mut items = BTreeMap::new();
+        for entry in node.as_mapping().into_iter().flat_map(yaml::Mapping::iter) {
+            let is_scalar = entry.value.as_mapping().is_none() && entry.value.as_sequence().is_none();
+            let at = if is_scalar { entry.value.at } else { entry.key_at };
+            places.insert(entry.key.clone(), self.origin.at(at));
+            if let Some(nodes) = entry.value.as_sequence() {
+                items.insert(entry.key.clone(), nodes.iter().map(|node| self.origin.at(node.at)).collect());
             }
         }
+        Section::new(values, places, items)
     }
 
-    fn endpoint(&mut self, fields: &mut Fields<'_>, text: &str) -> Option<Endpoint> {
-        let at = fields.get("endpoint").map_or(fields.location(), |node| self.origin.at(node.at));
-        let rest = text.strip_prefix("https://").map(|rest| rest.trim_end_matches('/'));
-        let parts = rest.and_then(|rest| rest.rsplit_once(':'));
-        match parts.map(|(host, port)| (host.trim_matches(['[', ']']), port.parse::<u16>())) {
-            Some((host, Ok(port))) if !host.is_empty() => Some(Endpoint { host: host.to_owned(), port }),
-            _ => {
-                self.found.push(
-                    Diagnostic::at(at, format!("the endpoint `{text}` is not of the form https://HOST:PORT"))
-                        .with_hint("the Kubernetes API usually listens on port 6443"),
+    fn versions(&mut self, section: &Section) -> (String, Contract) {
+        let version = section.text("talosVersion").unwrap_or(TALOS_VERSION);
+        let version = format!("v{}", version.trim_start_matches('v'));
+        let at = section.at("talosVersion").cloned().unwrap_or_else(|| self.origin.at(FIRST));
+        match version.parse::<Contract>() {
+            // Nodes of 1.14 take complete configs of the older form, and operators' patches are written for it.
+            Ok(contract) => (version, contract.min(Contract::V1_13)),
+            Err(_) if is_newer(&version) => {
+                self.found.warnings.push(
+                    Diagnostic::at(at, format!("Talos {version} is newer than what is known here"))
+                        .with_hint("the config is written as for 1.13, which the next lines have taken so far"),
                 );
+                (version, Contract::V1_13)
+            }
+            Err(error) => {
+                self.found.errors.error(at, format!("{error}"));
+                (version, Contract::V1_12)
+            }
+        }
+    }
+
+    fn endpoint(&mut self, section: &Section) -> Endpoint {
+        let text = section.text("endpoint").unwrap_or_default();
+        if let Some(endpoint) = Endpoint::parse(text) {
+            return endpoint;
+        }
+        if let Some(at) = section.at("endpoint").filter(|_| !text.is_empty()) {
+            self.found.errors.push(
+                Diagnostic::at(at.clone(), format!("the endpoint `{text}` is not of the form https://HOST:PORT"))
+                    .with_hint("the Kubernetes API usually listens on port 6443"),
+            );
+        }
+        Endpoint { host: String::new(), port: 0 }
+    }
+
+    fn machine(&mut self, cluster: &str, at: Location, own: Section, group: &Section) -> Machine {
+        let joined: Vec<(&str, bool)> = [
+            ("patches", "overridePatches", true),
+            ("extraManifests", "overrideExtraManifests", false),
+            ("certSANs", "overrideMachineCertSANs", false),
+        ]
+        .into_iter()
+        .filter(|(_, unless, _)| !own.flag(unless))
+        .map(|(key, _, role_first)| (key, role_first))
+        .collect();
+        let section = own.over(group, &joined);
+        let role = if section.flag("controlPlane") { Role::ControlPlane } else { Role::Worker };
+        let addresses = section.text("ipAddress").unwrap_or_default();
+        let file_name = self.file_name(cluster, &section, role);
+        Machine {
+            hostname: section.text("hostname").unwrap_or_default().to_owned(),
+            addresses: addresses
+                .split(',')
+                .map(|part| part.trim().to_owned())
+                .filter(|part| !part.is_empty())
+                .collect(),
+            role,
+            at,
+            file_name,
+            patches: self.patches(&section, "patches"),
+            extra_manifests: self.patches(&section, "extraManifests"),
+            files: self.contents(&section, "machineFiles", "content", "MachineFile"),
+            section,
+        }
+    }
+
+    fn file_name(&mut self, cluster: &str, section: &Section, role: Role) -> String {
+        let template = section.text("filenameTmpl").unwrap_or("{{ .ClusterName }}-{{ .Hostname }}.yaml");
+        let data = json!({
+            "ClusterName": cluster,
+            "Hostname": section.text("hostname").unwrap_or_default(),
+            "IPAddress": section.text("ipAddress").unwrap_or_default(),
+            "Role": match role { Role::ControlPlane => "controlplane", Role::Worker => "worker" },
+        });
+        image::expand(self.origin, section.at("filenameTmpl"), template, &data).unwrap_or_else(|diagnostic| {
+            self.found.errors.push(diagnostic);
+            String::new()
+        })
+    }
+
+    /// The elements of a list whose field `content` may be the path of a file, written as the type `of`.
+    fn contents(&mut self, section: &Section, key: &str, content: &str, of: &str) -> Vec<Value> {
+        let mut elements = Vec::new();
+        for (index, element) in section.list(key).iter().enumerate() {
+            let Some(mut element) = element.as_object().cloned() else { continue };
+            let path = element.get(content).and_then(Value::as_str).and_then(|text| text.strip_prefix('@'));
+            if let (Some(path), Some(at)) =
+                (path.map(str::trim).filter(|path| !path.is_empty()), section.item_at(key, index))
+            {
+                let untouched = element.get("skipEnvsubst") == Some(&json!(true));
+                if let Some((origin, text)) = self.file(at, path, "file") {
+                    let text = if untouched {
+                        text
+                    } else {
+                        substitute_content(&origin, &text, self.lookup, &mut self.found.errors)
+                    };
+                    element.insert(content.to_owned(), json!(text));
+                }
+            }
+            elements.push(super::types::encode(of, &element));
+        }
+        elements
+    }
+
+    fn file(&mut self, at: &Location, path: &str, what: &str) -> Option<(Origin, String)> {
+        let path = clean(&self.folder.join(path));
+        let origin = Origin::of_path(path.strip_prefix(self.root).unwrap_or(&path));
+        match self.sources.read(&path) {
+            Ok(text) => Some((origin, text)),
+            Err(error) => {
+                self.found.errors.error(at.clone(), format!("cannot read the {what} {origin}: {error}"));
                 None
             }
         }
     }
 
-    fn group(&mut self, origin: &Origin, node: &YamlNode) -> Group {
-        let mut fields = Fields::of(origin, node, "the role's settings", &mut self.found);
-        let settings = self.settings(&mut fields);
-        let patches = self.patches(&mut fields, origin);
-        fields.finish(&mut self.found);
-        Group { settings, patches }
-    }
-
-    fn settings(&mut self, fields: &mut Fields<'_>) -> Settings {
-        let json = |nodes: &[YamlNode]| nodes.iter().map(YamlNode::to_json).collect();
-        Settings {
-            nameservers: fields.strings("nameservers", &mut self.found),
-            node_labels: fields.get("nodeLabels").map(YamlNode::to_json),
-            node_annotations: fields.get("nodeAnnotations").map(YamlNode::to_json),
-            node_taints: fields.get("nodeTaints").map(YamlNode::to_json),
-            schematic: fields.get("schematic").map(YamlNode::to_json),
-            image_url: fields.string("talosImageURL", &mut self.found),
-            interfaces: json(fields.list("networkInterfaces", &mut self.found)),
-            files: json(fields.list("machineFiles", &mut self.found)),
-            kernel_modules: json(fields.list("kernelModules", &mut self.found)),
-        }
-    }
-
-    fn node(&mut self, origin: &Origin, node: &YamlNode) -> Option<Node> {
-        let mut fields = Fields::of(origin, node, "the node", &mut self.found);
-        let hostname = fields.required_string("hostname", &mut self.found);
-        let addresses = fields.required_string("ipAddress", &mut self.found);
-        let addresses = addresses.map(|text| self.addresses(&mut fields, &text));
-        let control_plane = fields.bool("controlPlane", &mut self.found).unwrap_or(false);
-        let result = Node {
-            hostname: hostname.clone().unwrap_or_default(),
-            address: addresses.as_ref().and_then(|list| list.first().copied()).unwrap_or(IpAddr::from([0, 0, 0, 0])),
-            role: if control_plane { Role::ControlPlane } else { Role::Worker },
-            at: fields.location(),
-            addresses: addresses.clone().unwrap_or_default(),
-            ignore_hostname: fields.bool("ignoreHostname", &mut self.found).unwrap_or(false),
-            install_disk: fields.string("installDisk", &mut self.found),
-            install_disk_selector: fields.get("installDiskSelector").map(YamlNode::to_json),
-            settings: self.settings(&mut fields),
-            patches: self.patches(&mut fields, origin),
-        };
-        if result.install_disk.is_none() && result.install_disk_selector.is_none() {
-            self.found.error(fields.location(), "the node has neither `installDisk` nor `installDiskSelector`");
-        }
-        fields.finish(&mut self.found);
-        (hostname.is_some() && !result.addresses.is_empty()).then_some(result)
-    }
-
-    fn addresses(&mut self, fields: &mut Fields<'_>, text: &str) -> Vec<IpAddr> {
-        let at = fields.get("ipAddress").map_or(fields.location(), |node| self.origin.at(node.at));
-        let mut addresses = Vec::new();
-        for part in text.split(',').map(str::trim) {
-            match part.parse() {
-                Ok(address) => addresses.push(address),
-                Err(_) => self.found.error(at.clone(), format!("`{part}` is no IP address")),
-            }
-        }
-        addresses
-    }
-
-    /// Patches inline or as `@file`; a file's variables are substituted as the talconfig's are.
-    fn patches(&mut self, fields: &mut Fields<'_>, origin: &Origin) -> Vec<Patch> {
+    /// Patches inline or as `@file`; extra manifests are always files.
+    fn patches(&mut self, section: &Section, key: &str) -> Vec<Patch> {
+        let always_files = key == "extraManifests";
         let mut patches = Vec::new();
-        for item in fields.list("patches", &mut self.found) {
-            let at = origin.at(item.at);
-            let Some(text) = item.as_str() else {
-                self.found.error(at, "a patch is a text: YAML, or @ and a file's path");
+        for (index, text) in section.strings(key).into_iter().enumerate() {
+            let Some(at) = section.item_at(key, index).cloned() else { continue };
+            let path = text.strip_prefix('@').or(always_files.then_some(text.as_str()));
+            let Some(path) = path.map(|path| path.trim().to_owned()) else {
+                patches.push(self.inline(at, text));
                 continue;
             };
-            let (source, text) = match text.strip_prefix('@') {
-                None => (Origin::new(format!("{at} (inline patch)")), text.to_owned()),
-                Some(path) => {
-                    let path = self.folder.join(path.trim());
-                    match self.patch_file(&path) {
-                        Ok(found) => found,
-                        Err(reason) => {
-                            self.found.error(at, reason);
-                            continue;
-                        }
-                    }
-                }
-            };
-            let text = if source.as_str().ends_with("(inline patch)") {
-                text
-            } else {
-                substitute(&source, &text, self.lookup, &mut self.found)
-            };
-            match parse_documents(&source, &text) {
-                Ok(documents) if documents.0.is_empty() => {
-                    self.found.error(at, format!("the patch {source} is empty"));
-                }
-                Ok(documents) => patches.push(Patch { at, documents }),
-                Err(diagnostic) => self.found.push(diagnostic),
+            let what = if always_files { "extra manifest" } else { "patch" };
+            let Some((origin, text)) = self.file(&at, &path, what) else { continue };
+            if text.trim().is_empty() {
+                self.found.warnings.push(
+                    Diagnostic::at(at, format!("the {what} {origin} is empty, so nothing comes of it"))
+                        .with_hint("take it out of the list, or fill it"),
+                );
+                continue;
             }
+            self.remember(&text);
+            patches.push(Patch { at, origin, start: FIRST, indent: 0, text });
         }
         patches
     }
 
-    fn patch_file(&self, path: &Path) -> Result<(Origin, String), String> {
-        let normal: PathBuf = path.components().collect();
-        let origin = Origin::of_path(normal.strip_prefix(self.root).unwrap_or(&normal));
-        let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read the patch {origin}: {error}"))?;
-        Ok((origin, text))
-    }
-}
-
-fn or_default(list: Vec<String>, default: &str) -> Vec<String> {
-    if list.is_empty() { vec![default.to_owned()] } else { list }
-}
-
-/// What is wrong although every field by itself is right.
-fn check(origin: &Origin, talconfig: &Talconfig, found: &mut Diagnostics) {
-    let mut addresses: HashMap<IpAddr, &Node> = HashMap::new();
-    let mut names: HashMap<&str, &Node> = HashMap::new();
-    for node in &talconfig.nodes {
-        for address in &node.addresses {
-            if let Some(first) = addresses.insert(*address, node) {
-                found.error(
-                    node.at.clone(),
-                    format!(
-                        "node `{}` has the address {address} of node `{}` ({})",
-                        node.hostname, first.hostname, first.at
-                    ),
-                );
+    /// Keeps what the variables of a patch file stand for: they are replaced when the patch is applied.
+    fn remember(&mut self, text: &str) {
+        let Some(pattern) = VARIABLE.as_ref() else { return };
+        for captures in pattern.captures_iter(text) {
+            if let Some(value) = (self.lookup)(&captures[1]) {
+                self.variables.insert(captures[1].to_owned(), value);
             }
         }
-        if let Some(first) = names.insert(node.hostname.as_str(), node) {
-            found.error(node.at.clone(), format!("a second node `{}`, the first is at {}", node.hostname, first.at));
-        }
     }
-    if talconfig.control_planes().is_empty() {
-        found.push(
-            Diagnostic::general(format!("{origin}: no node is a control plane"))
-                .with_hint("set `controlPlane: true` on one, three or five nodes"),
-        );
+
+    fn inline(&mut self, at: Location, text: String) -> Patch {
+        let lines: Vec<&str> = self.text.lines().collect();
+        let line = lines.get(at.position.line - 1).copied().unwrap_or_default();
+        let is_block =
+            line.chars().skip(at.position.column - 1).collect::<String>().trim_start().starts_with(['|', '>'])
+                || line.trim_end().trim_end_matches(['-', '+']).ends_with(['|', '>']);
+        let (start, indent) = if is_block {
+            let below = lines.iter().skip(at.position.line).find(|line| !line.trim().is_empty());
+            let indent = below.map_or(0, |line| line.len() - line.trim_start().len());
+            (Position { line: at.position.line + 1, column: indent + 1 }, indent)
+        } else {
+            (at.position, at.position.column)
+        };
+        Patch { origin: at.origin.clone(), at, start, indent, text }
     }
 }
+
+/// Whether a version is of a line after those that are known.
+fn is_newer(version: &str) -> bool {
+    let mut numbers = version.trim_start_matches('v').split('.').map(str::parse::<u32>);
+    matches!((numbers.next(), numbers.next()), (Some(Ok(1)), Some(Ok(minor))) if minor > 14)
+}
+
+const FIRST: Position = Position { line: 1, column: 1 };
+
+static VARIABLE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\$\{?(\w+)").ok());

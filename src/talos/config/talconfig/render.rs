@@ -1,128 +1,247 @@
 //! From a talconfig and a secrets bundle to the machine config of a node.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
-use super::model::{Node, Patch, Talconfig};
-use super::network;
+use super::model::{Machine, Section, Talconfig};
+use super::{documents, image, types};
 use crate::talos::config::document::put;
-use crate::talos::config::{Contract, Documents, Generate, MergeError, Role, SecretsBundle, generate, merge};
-use crate::yaml::{self, Location};
+use crate::talos::config::{Contract, Documents, Generate, Rendered, Role, SecretsBundle, generate, merge};
+use crate::template::{self, Functions, Source};
+use crate::yaml::{Diagnostic, Diagnostics, Location};
 
-/// Why a node's config could not be rendered.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RenderError {
-    #[error("the patch at {at} does not apply to node `{node}`: {source}")]
-    Patch { node: String, at: Location, source: MergeError },
-}
+const POD_SUBNETS: &str = "10.244.0.0/16";
+const SERVICE_SUBNETS: &str = "10.96.0.0/12";
 
-/// The schematic of the image factory that customises nothing.
-const PLAIN_SCHEMATIC: &str = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba";
+/// The YAML path of a field of the legacy document.
+type Steps = &'static [&'static str];
 
 impl Talconfig {
-    /// The machine config of `node`, every document of it.
+    /// The machine config of a node, every document of it.
     ///
     /// # Errors
     ///
-    /// A patch that does not apply, with the place at which it is named.
-    pub fn render(&self, bundle: &SecretsBundle, node: &Node) -> Result<Documents, RenderError> {
-        let image = self.install_image(node);
-        let endpoint = self.endpoint.url();
+    /// A patch or a template that does not apply, each with its place.
+    pub fn render(&self, bundle: &SecretsBundle, machine: &Machine) -> Result<Rendered, Diagnostics> {
+        let image = image::installer(&self.factory, &machine.section, &self.talos_version)?;
+        let mut rendered = self.generated(bundle, machine, &image);
+        self.cluster_fields(&mut rendered, bundle, machine);
+        self.node_fields(&mut rendered, machine);
+        templates(&mut rendered, &machine.section)?;
+        self.documents(&mut rendered, machine)?;
+        self.apply(&mut rendered, &machine.patches)?;
+        self.apply(&mut rendered, &self.patches)?;
+        Self::add(&mut rendered, &machine.extra_manifests)?;
+        Ok(rendered)
+    }
+
+    /// Whether the contract keeps the network in documents.
+    fn networks(&self) -> bool {
+        self.contract >= Contract::V1_12
+    }
+
+    fn generated(&self, bundle: &SecretsBundle, machine: &Machine, image: &str) -> Rendered {
+        let subnets = |key: &str, default: &str| {
+            let given = self.section.strings(key);
+            if given.is_empty() { vec![default.to_owned()] } else { given }
+        };
+        let (pods, services) = (subnets("clusterPodNets", POD_SUBNETS), subnets("clusterSvcNets", SERVICE_SUBNETS));
         let facts = Generate {
             contract: self.contract,
             cluster_name: &self.cluster_name,
-            endpoint: &endpoint,
+            endpoint: self.section.text("endpoint").unwrap_or_default(),
             kubernetes_version: &self.kubernetes_version,
-            install_image: &image,
-            install_disk: node.install_disk.as_deref().unwrap_or_default(),
-            dns_domain: &self.dns_domain,
-            pod_subnets: &self.pod_subnets,
-            service_subnets: &self.service_subnets,
+            install_image: image,
+            install_disk: machine.section.text("installDisk").unwrap_or_default(),
+            dns_domain: self.section.text("domain").unwrap_or("cluster.local"),
+            pod_subnets: &pods,
+            service_subnets: &services,
             bundle,
         };
-        let mut documents = generate(&facts, node.role);
-        self.cluster_settings(documents.legacy_mut(), node.role);
-        self.node_settings(&mut documents, node);
-        let group = self.group(node.role);
-        for patch in group.patches.iter().chain(&node.patches).chain(&self.patches) {
-            documents = apply(&documents, patch, node)?;
+        let mut documents = generate(&facts, machine.role);
+        // talhelper's library is newer than Talos 1.11 and leaves an empty section out.
+        if documents.legacy().and_then(|config| config.pointer("/machine/registries")) == Some(&json!({})) {
+            remove(documents.legacy_mut(), &["machine"], "registries");
         }
-        Ok(documents)
-    }
-
-    fn cluster_settings(&self, config: &mut Value, role: Role) {
-        if !self.machine_sans.is_empty() {
-            put(config, &["machine", "certSANs"], json!(self.machine_sans));
-        }
-        if let Some(cni) = &self.cni {
-            put(config, &["cluster", "network", "cni"], cni.clone());
-        }
-        if role == Role::ControlPlane {
-            if !self.api_server_sans.is_empty() {
-                put(config, &["cluster", "apiServer", "certSANs"], json!(self.api_server_sans));
-            }
-            if self.schedule_on_control_planes {
-                put(config, &["cluster", "allowSchedulingOnControlPlanes"], json!(true));
-            }
-        }
-    }
-
-    fn node_settings(&self, documents: &mut Documents, node: &Node) {
-        let group = &self.group(node.role).settings;
-        let own = &node.settings;
-        let config = documents.legacy_mut();
-        if let Some(selector) = &node.install_disk_selector {
-            put(config, &["machine", "install", "diskSelector"], selector.clone());
-            if node.install_disk.is_none() {
-                remove(config, &["machine", "install"], "disk");
-            }
-        }
-        if let Some(labels) = own.node_labels.as_ref().or(group.node_labels.as_ref()) {
-            put(config, &["machine", "nodeLabels"], labels.clone());
-        }
-        for (key, own, group) in [
-            ("nodeAnnotations", &own.node_annotations, &group.node_annotations),
-            ("nodeTaints", &own.node_taints, &group.node_taints),
+        let mut rendered = Rendered::new(&format!("generated for Talos {}", self.contract), None, documents);
+        for (key, path) in [
+            ("clusterName", &["cluster", "clusterName"][..]),
+            ("endpoint", &["cluster", "controlPlane", "endpoint"]),
+            ("domain", &["cluster", "network", "dnsDomain"]),
+            ("clusterPodNets", &["cluster", "network", "podSubnets"]),
+            ("clusterSvcNets", &["cluster", "network", "serviceSubnets"]),
         ] {
-            if let Some(value) = own.as_ref().or(group.as_ref()) {
-                put(config, &["machine", key], value.clone());
-            }
+            rendered.attribute(path, self.section.at(key));
         }
-        let files: Vec<Value> = if own.files.is_empty() { group.files.clone() } else { own.files.clone() };
-        if !files.is_empty() {
-            put(config, &["machine", "files"], Value::Array(files));
+        rendered.attribute(&["machine", "install", "disk"], machine.section.at("installDisk"));
+        let schematic = ["talosImageURL", "schematic"].into_iter().find_map(|key| machine.section.at(key));
+        rendered.attribute(&["machine", "install", "image"], schematic.or_else(|| self.section.at("talosVersion")));
+        rendered
+    }
+
+    fn cluster_fields(&self, rendered: &mut Rendered, bundle: &SecretsBundle, machine: &Machine) {
+        if let Some(key) = &bundle.aescbc_key {
+            set(rendered, None, &["cluster", "aescbcEncryptionSecret"], json!(key.expose_secret()));
         }
-        let modules =
-            if own.kernel_modules.is_empty() { group.kernel_modules.clone() } else { own.kernel_modules.clone() };
-        if !modules.is_empty() {
-            put(config, &["machine", "kernel", "modules"], Value::Array(modules));
+        let sans = |key: &str| self.section.strings(key);
+        let machine_sans = [sans("additionalMachineCertSans"), machine.section.strings("certSANs")].concat();
+        if !machine_sans.is_empty() {
+            let at = machine.section.at("certSANs").or_else(|| self.section.at("additionalMachineCertSans"));
+            set(rendered, at, &["machine", "certSANs"], json!(machine_sans));
         }
-        let interfaces = if own.interfaces.is_empty() { &group.interfaces } else { &own.interfaces };
-        let nameservers = if own.nameservers.is_empty() { &group.nameservers } else { &own.nameservers };
-        if self.contract >= Contract::V1_12 {
-            network::documents(documents, node, nameservers, interfaces);
-        } else {
-            network::legacy(documents.legacy_mut(), node, nameservers, interfaces);
+        if let Some(cni) = self.section.object("cniConfig") {
+            set(
+                rendered,
+                self.section.at("cniConfig"),
+                &["cluster", "network", "cni"],
+                types::encode("CNIConfig", cni),
+            );
+        }
+        if !self.inline_manifests.is_empty() {
+            let at = self.section.at("inlineManifests");
+            set(rendered, at, &["cluster", "inlineManifests"], json!(self.inline_manifests));
+        }
+        if machine.role == Role::Worker {
+            return;
+        }
+        let api_sans = sans("additionalApiServerCertSans");
+        if !api_sans.is_empty() {
+            let before = rendered.documents.legacy().and_then(|config| config.pointer("/cluster/apiServer/certSANs"));
+            let mut all = before.and_then(Value::as_array).cloned().unwrap_or_default();
+            all.extend(api_sans.into_iter().map(Value::from));
+            let at = self.section.at("additionalApiServerCertSans");
+            set(rendered, at, &["cluster", "apiServer", "certSANs"], json!(all));
+        }
+        let schedulable = ["allowSchedulingOnControlPlanes", "allowSchedulingOnMasters"];
+        if let Some(key) = schedulable.into_iter().find(|key| self.section.flag(key)) {
+            set(rendered, self.section.at(key), &["cluster", "allowSchedulingOnControlPlanes"], json!(true));
         }
     }
 
-    fn install_image(&self, node: &Node) -> String {
-        let group = &self.group(node.role).settings;
-        if let Some(url) = node.settings.image_url.as_ref().or(group.image_url.as_ref()) {
-            return format!("{url}:{}", self.talos_version);
+    fn node_fields(&self, rendered: &mut Rendered, machine: &Machine) {
+        let section = &machine.section;
+        if !self.networks() {
+            legacy_network(rendered, machine);
         }
-        let schematic = node.settings.schematic.as_ref().or(group.schematic.as_ref());
-        let id = schematic.map_or_else(|| PLAIN_SCHEMATIC.to_owned(), schematic_id);
-        format!("factory.talos.dev/metal-installer/{id}:{}", self.talos_version)
+        if let Some(selector) = section.object("installDiskSelector") {
+            let path: Steps = &["machine", "install", "diskSelector"];
+            set(rendered, section.at("installDiskSelector"), path, types::encode("InstallDiskSelector", selector));
+            if section.text("installDisk").is_none() {
+                rendered.set("installDiskSelector", section.at("installDiskSelector"), |documents| {
+                    remove(documents.legacy_mut(), &["machine", "install"], "disk");
+                });
+            }
+        }
+        if !section.list("machineDisks").is_empty() {
+            set(
+                rendered,
+                section.at("machineDisks"),
+                &["machine", "disks"],
+                encoded(section, "machineDisks", "MachineDisk"),
+            );
+        }
+        if !section.list("kernelModules").is_empty() {
+            let modules = encoded(section, "kernelModules", "KernelModuleConfig");
+            set(rendered, section.at("kernelModules"), &["machine", "kernel", "modules"], modules);
+        }
+        for key in ["nodeAnnotations", "nodeLabels", "nodeTaints"] {
+            node_map(rendered, section, key);
+        }
+        if !machine.files.is_empty() {
+            set(rendered, section.at("machineFiles"), &["machine", "files"], json!(machine.files));
+        }
+        let arguments = section.object("schematic").and_then(|schematic| schematic.get("customization"));
+        let arguments = arguments.and_then(|customization| customization.get("extraKernelArgs"));
+        let uki = section.object("machineSpec").is_some_and(|spec| spec.get("useUKI") == Some(&json!(true)));
+        if let Some(arguments) = arguments.filter(|list| !uki && !self.networks() && **list != json!([])) {
+            set(rendered, section.at("schematic"), &["machine", "install", "extraKernelArgs"], arguments.clone());
+        }
+    }
+
+    /// The documents beside the legacy one, merged into those that are generated.
+    fn documents(&self, rendered: &mut Rendered, machine: &Machine) -> Result<(), Diagnostics> {
+        for (key, document) in documents::of(machine, self.networks()) {
+            let at = machine.section.at(key).unwrap_or(&machine.at).clone();
+            let merged = merge(&rendered.documents, &Documents(vec![document]))
+                .map_err(|error| Diagnostic::at(at.clone(), format!("`{key}` does not fit: {error}")))?;
+            rendered.set(key, Some(&at), |documents| *documents = merged);
+        }
+        Ok(())
     }
 }
 
-fn apply(documents: &Documents, patch: &Patch, node: &Node) -> Result<Documents, RenderError> {
-    merge(documents, &patch.documents).map_err(|source| RenderError::Patch {
-        node: node.hostname.clone(),
-        at: patch.at.clone(),
-        source,
-    })
+/// Labels and the like: what a node gives replaces what is generated. Values that are templates come later.
+fn node_map(rendered: &mut Rendered, section: &Section, key: &'static str) {
+    let Some(map) = section.object(key) else { return };
+    let plain = map.iter().filter(|(_, value)| key == "nodeTaints" || !is_template(value));
+    let plain: Map<String, Value> = plain.map(|(key, value)| (key.clone(), value.clone())).collect();
+    rendered.set(key, section.at(key), |documents| {
+        let config = documents.legacy_mut();
+        if plain.is_empty() {
+            remove(config, &["machine"], key);
+        } else {
+            put(config, &["machine", key], Value::Object(plain));
+        }
+    });
+}
+
+fn encoded(section: &Section, key: &str, of: &str) -> Value {
+    section.list(key).iter().filter_map(Value::as_object).map(|map| types::encode(of, map)).collect()
+}
+
+fn set(rendered: &mut Rendered, at: Option<&Location>, path: Steps, value: Value) {
+    rendered.set("talconfig", at, |documents| put(documents.legacy_mut(), path, value));
+}
+
+/// The network as fields of the legacy document (contracts before 1.12).
+fn legacy_network(rendered: &mut Rendered, machine: &Machine) {
+    let section = &machine.section;
+    if !section.flag("ignoreHostname") {
+        set(rendered, section.at("hostname"), &["machine", "network", "hostname"], json!(machine.hostname));
+    }
+    let nameservers = section.strings("nameservers");
+    if !nameservers.is_empty() {
+        set(rendered, section.at("nameservers"), &["machine", "network", "nameservers"], json!(nameservers));
+    }
+    if section.flag("disableSearchDomain") {
+        let at = section.at("disableSearchDomain");
+        set(rendered, at, &["machine", "network", "disableSearchDomain"], json!(true));
+    }
+    if !section.list("networkInterfaces").is_empty() {
+        let interfaces = encoded(section, "networkInterfaces", "Device");
+        set(rendered, section.at("networkInterfaces"), &["machine", "network", "interfaces"], interfaces);
+    }
+}
+
+fn is_template(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.contains("{{") || text.contains("}}"))
+}
+
+/// Labels and annotations that are templates. All of them see the config as it is before the first.
+fn templates(rendered: &mut Rendered, section: &Section) -> Result<(), Diagnostics> {
+    let view = types::view(rendered.documents.legacy().unwrap_or(&Value::Null));
+    let functions = Functions::new(Path::new("."), Path::new("."), &BTreeMap::new());
+    let mut found = Diagnostics::default();
+    for key in ["nodeLabels", "nodeAnnotations"] {
+        let Some(at) = section.at(key) else { continue };
+        for (name, value) in section.object(key).into_iter().flatten().filter(|(_, value)| is_template(value)) {
+            let mut source = Source::file(&at.origin, value.as_str().unwrap_or_default());
+            source.start = at.position;
+            match template::render(&source, &view, &functions) {
+                Ok(text) => rendered.set(key, Some(at), |documents| {
+                    put(documents.legacy_mut(), &["machine", key, name], json!(text));
+                }),
+                Err(mut diagnostic) => {
+                    diagnostic.message = format!("`{key}.{name}`: {}", diagnostic.message);
+                    found.push(diagnostic);
+                }
+            }
+        }
+    }
+    found.into_result(())
 }
 
 fn remove(config: &mut Value, path: &[&str], key: &str) {
@@ -132,76 +251,5 @@ fn remove(config: &mut Value, path: &[&str], key: &str) {
     }
     if let Some(map) = current.as_object_mut() {
         map.shift_remove(key);
-    }
-}
-
-/// The image factory's id of a schematic: SHA-256 over its YAML in the factory's own field order and layout
-/// (siderolabs/image-factory, `pkg/schematic`).
-fn schematic_id(schematic: &Value) -> String {
-    let mut text = String::new();
-    write_block(&mut text, &ordered(schematic, &SCHEMATIC), 0);
-    Sha256::digest(text.as_bytes()).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
-}
-
-/// Field order of the factory's types, outermost first.
-const SCHEMATIC: [&str; 11] = [
-    "overlay",
-    "image",
-    "name",
-    "options",
-    "customization",
-    "extraKernelArgs",
-    "meta",
-    "systemExtensions",
-    "officialExtensions",
-    "secureboot",
-    "includeWellKnownCertificates",
-];
-
-/// Block style with four spaces a level, lists indented below their key: the layout that the id is computed over.
-fn write_block(text: &mut String, value: &Value, level: usize) {
-    let indent = "    ".repeat(level);
-    match value {
-        Value::Object(map) => {
-            for (key, value) in map {
-                text.push_str(&format!("{indent}{key}:"));
-                write_nested(text, value, level);
-            }
-        }
-        Value::Array(items) => {
-            for item in items {
-                text.push_str(&format!("{indent}-"));
-                write_nested(text, item, level);
-            }
-        }
-        scalar => text.push_str(&scalar_text(scalar)),
-    }
-}
-
-fn write_nested(text: &mut String, value: &Value, level: usize) {
-    if value.is_object() || value.is_array() {
-        text.push('\n');
-        write_block(text, value, level + 1);
-    } else {
-        text.push(' ');
-        text.push_str(&scalar_text(value));
-    }
-}
-
-fn scalar_text(value: &Value) -> String {
-    yaml::to_string(value).unwrap_or_default()
-}
-
-fn ordered(value: &Value, order: &[&str]) -> Value {
-    match value {
-        Value::Object(map) => {
-            let mut keys: Vec<&String> = map.keys().collect();
-            keys.sort_by_key(|key| order.iter().position(|known| known == key).unwrap_or(order.len()));
-            let sorted: Map<String, Value> =
-                keys.into_iter().map(|key| (key.clone(), ordered(&map[key], order))).collect();
-            Value::Object(sorted)
-        }
-        Value::Array(items) => Value::Array(items.iter().map(|item| ordered(item, order)).collect()),
-        other => other.clone(),
     }
 }

@@ -1,0 +1,146 @@
+//! A cluster's files, read together with what they need from SOPS, 1Password and commands.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use super::args::{Common, SecretsArg};
+use super::exit::Refusal;
+use super::{output, setup};
+use crate::cluster::Cluster;
+use crate::process::Command;
+use crate::secrets::{Redactor, op, sops};
+use crate::talos::config::{Sources, Wanted};
+use crate::tools::Tool;
+use crate::yaml::{self, Origin};
+
+/// How long a command may take to print a node's config.
+const COMMAND: Duration = Duration::from_mins(2);
+
+/// Reads the cluster's files, and fetches what they name.
+pub(super) async fn cluster(
+    common: &Common,
+    name: &str,
+    secrets: SecretsArg,
+    redactor: &Redactor,
+) -> Result<Cluster, Refusal> {
+    let root = common.directory.canonicalize().map_err(|error| {
+        Refusal::input(format!("the repository {} cannot be opened: {error}", common.directory.display()))
+    })?;
+    let environment: BTreeMap<String, String> = std::env::vars().collect();
+    let mut sources = Sources::default();
+    loop {
+        let result = Cluster::read_with(&root, name, &environment, &sources);
+        let missing = sources.missing();
+        if missing.is_empty() {
+            return Ok(result?);
+        }
+        for wanted in missing {
+            let text = fetch(common, &root, &wanted, secrets, redactor).await?;
+            sources.provide(wanted, text);
+        }
+    }
+}
+
+/// Says what in the inputs is no mistake and may still not be meant.
+pub(super) fn warn(cluster: &Cluster, redactor: &Redactor) {
+    for warning in cluster.inputs.warnings().iter() {
+        output::say(&redactor.redact(&format!("warning: {warning}")));
+    }
+}
+
+async fn fetch(
+    common: &Common,
+    root: &Path,
+    wanted: &Wanted,
+    secrets: SecretsArg,
+    redactor: &Redactor,
+) -> Result<SecretString, Refusal> {
+    match wanted {
+        Wanted::Sealed(path) => {
+            let sealed = std::fs::read_to_string(path)
+                .map_err(|error| Refusal::world(format!("{} cannot be read: {error}", path.display())))?;
+            let text = match secrets {
+                SecretsArg::Placeholder => sops::placeholders(&sealed).into(),
+                SecretsArg::Real => open(common, path).await?,
+            };
+            learn(redactor, &sealed, text.expose_secret());
+            Ok(text)
+        }
+        Wanted::References { origin, text } => {
+            let filled = match secrets {
+                SecretsArg::Placeholder => op::placeholders(text).into(),
+                SecretsArg::Real => fill(common, origin, text).await?,
+            };
+            learn(redactor, text, filled.expose_secret());
+            Ok(filled)
+        }
+        Wanted::Output(command) => run(root, command).await,
+    }
+}
+
+/// Opens a file that SOPS sealed.
+pub(super) async fn open(common: &Common, path: &Path) -> Result<SecretString, Refusal> {
+    let tool = setup::toolbox(common).find(Tool::Sops).await;
+    let tool = tool
+        .map_err(|error| Refusal::world(error.to_string()).hint("install sops, or name its folder with --tools-dir"))?;
+    sops::decrypt(&tool.path, path).await.map_err(|error| {
+        Refusal::world(error.to_string())
+            .hint("make the key available as sops wants it, such as SOPS_AGE_KEY_FILE=~/.config/sops/age/keys.txt")
+    })
+}
+
+async fn fill(common: &Common, origin: &str, text: &str) -> Result<SecretString, Refusal> {
+    let tool = setup::toolbox(common).find(Tool::Op).await;
+    let tool = tool.map_err(|error| {
+        Refusal::world(format!("{origin} refers to 1Password: {error}"))
+            .hint("install op, or name its folder with --tools-dir")
+    })?;
+    op::inject(&tool.path, text).await.map_err(|error| {
+        let next =
+            error.next().unwrap_or("correct the reference, or create the item: `op item list` shows what there is");
+        Refusal::world(format!("{origin}: {error}")).hint(next)
+    })
+}
+
+async fn run(root: &Path, command: &[String]) -> Result<SecretString, Refusal> {
+    let shown = command.join(" ");
+    let Some((program, arguments)) = command.split_first() else {
+        return Err(Refusal::input("an empty command cannot print a config"));
+    };
+    let output = Command::new(program).args(arguments).current_dir(root).deadline(COMMAND).run().await;
+    let output = output.map_err(|error| {
+        Refusal::world(format!("the command for a node's config failed: `{shown}`: {error}"))
+            .hint("run it by hand in the repository's root; clusters.<name>.exec in k8s-bootstrap.yaml names it")
+    })?;
+    String::from_utf8(output.stdout).map(Into::into).map_err(|_| Refusal::input(format!("`{shown}` printed no text")))
+}
+
+/// Teaches the redactor every value that was sealed or a reference.
+fn learn(redactor: &Redactor, sealed: &str, opened: &str) {
+    let origin = Origin::new("<opened>");
+    let read = |text: &str| yaml::parse(&origin, text).unwrap_or_default();
+    for (sealed, opened) in read(sealed).iter().zip(&read(opened)) {
+        learn_value(redactor, &sealed.to_json(), &opened.to_json());
+    }
+}
+
+fn learn_value(redactor: &Redactor, sealed: &Value, opened: &Value) {
+    match (sealed, opened) {
+        (Value::Object(sealed), Value::Object(opened)) => {
+            for (key, opened) in opened {
+                learn_value(redactor, sealed.get(key).unwrap_or(&Value::Null), opened);
+            }
+        }
+        (Value::Array(sealed), Value::Array(opened)) => {
+            sealed.iter().zip(opened).for_each(|(sealed, opened)| learn_value(redactor, sealed, opened));
+        }
+        (Value::String(sealed), Value::String(opened)) if sealed.contains("ENC[") || sealed.contains("op://") => {
+            redactor.learn(&opened.as_str().into());
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,57 @@
+//! `k8s-bootstrap machineconfig gen|patch|validate`: machine configs without a repository, with talosctl's flags.
+
+mod args;
+mod generate;
+mod patch;
+mod validate;
+
+use std::path::{Path, PathBuf};
+
+pub(super) use args::{MachineconfigArgs, MachineconfigCommand};
+
+use super::args::Common;
+use super::exit::{Exit, Refusal};
+use super::output;
+use crate::talos::config::Patch;
+use crate::yaml::{Diagnostics, Origin};
+
+pub(super) fn machineconfig(common: &Common, command: &MachineconfigCommand) -> Result<Exit, Refusal> {
+    match command {
+        MachineconfigCommand::Gen(args) => generate::generate(common, args),
+        MachineconfigCommand::Patch(args) => patch::patch(common, args),
+        MachineconfigCommand::Validate(args) => validate::validate(common, args),
+    }
+}
+
+/// Paths are the operator's: relative to where the command runs, or to `-C`.
+fn at(common: &Common, path: &Path) -> PathBuf {
+    if common.directory == Path::new(".") { path.to_owned() } else { common.directory.join(path) }
+}
+
+fn read(common: &Common, path: &Path) -> Result<(Origin, String), Refusal> {
+    let text = std::fs::read_to_string(at(common, path))
+        .map_err(|error| Refusal::input(format!("{} cannot be read: {error}", path.display())))?;
+    Ok((Origin::of_path(path), text))
+}
+
+/// Reads patches as they are named on the command line, with every mistake in them.
+fn patches(common: &Common, flag: &str, arguments: &[String]) -> Result<Vec<Patch>, Refusal> {
+    let mut found = Diagnostics::default();
+    let mut patches = Vec::new();
+    for (index, argument) in arguments.iter().enumerate() {
+        let (origin, text) = match Patch::file(argument) {
+            Some(file) => read(common, Path::new(file))?,
+            None => (Origin::new(format!("<{flag} {}>", index + 1)), argument.clone()),
+        };
+        match Patch::parse(&origin, &text) {
+            Ok(patch) => {
+                if patch.is_empty() {
+                    output::say(&format!("warning: the patch {origin} is empty"));
+                }
+                patches.push(patch);
+            }
+            Err(more) => found.extend(more),
+        }
+    }
+    Ok(found.into_result(patches)?)
+}

@@ -1,0 +1,60 @@
+//! Finished configs: a file for each node in `clusterconfig/`, plain or sealed as a whole.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::layers::{self, Layer};
+use super::{Inputs, Place, complete};
+use crate::talos::config::Wanted;
+use crate::yaml::{Diagnostic, Diagnostics, Position};
+
+const FOLDER: &str = "clusterconfig";
+const ENDINGS: [&str; 2] = [".yaml", ".yml"];
+
+fn files(place: &Place<'_>) -> Vec<PathBuf> {
+    layers::files(&place.folder.join(FOLDER), &ENDINGS)
+}
+
+/// talhelper writes its results to the same folder; what describes them comes first.
+pub(super) fn is(place: &Place<'_>) -> bool {
+    !files(place).is_empty()
+}
+
+pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+    let mut found = Diagnostics::default();
+    let mut configs = Vec::new();
+    for path in files(place) {
+        let origin = layers::origin(place.root, &path);
+        let text = match place.sources.read(&path) {
+            Ok(text) => text,
+            Err(error) => {
+                found.push(Diagnostic::general(format!("cannot read {origin}: {error}")));
+                continue;
+            }
+        };
+        let text = if text.to_ascii_lowercase().contains("op://") {
+            let wanted = Wanted::References { origin: origin.to_string(), text: text.clone() };
+            place.sources.get(wanted).unwrap_or(text)
+        } else {
+            text
+        };
+        let layer = Layer::plain(origin, text);
+        match layer.first() {
+            Ok(rendered) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let name = name.split(".yaml").next().unwrap_or(&name).trim_end_matches(".sops").to_owned();
+                let declared = place.settings.nodes.get(&name).cloned().unwrap_or_default();
+                configs.push(complete::Config {
+                    address: declared.address.or_else(|| name.parse().ok()),
+                    role: declared.role,
+                    at: layer.origin.at(Position { line: 1, column: 1 }),
+                    name,
+                    rendered,
+                });
+            }
+            Err(more) => found.extend(more),
+        }
+    }
+    found.into_result(())?;
+    Ok(Arc::from(complete::inputs(place, configs)?))
+}

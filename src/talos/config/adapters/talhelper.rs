@@ -1,0 +1,55 @@
+//! talhelper: `talconfig.yaml` with patches beside it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Inputs, Place, Secrets};
+use crate::talos::config::talconfig::{self, Machine, Talconfig};
+use crate::talos::config::{Inventory, Node, Rendered, SecretsBundle};
+use crate::yaml::{Diagnostic, Diagnostics};
+
+#[derive(Debug)]
+struct Talhelper {
+    talconfig: Talconfig,
+    inventory: Inventory,
+    bundle: PathBuf,
+}
+
+pub(super) fn is(place: &Place<'_>) -> bool {
+    place.folder.join(talconfig::FILE).is_file()
+}
+
+pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+    let lookup = |name: &str| place.environment.get(name).cloned();
+    let talconfig = talconfig::read(place.root, place.folder, &lookup, place.sources)?;
+    let inventory = talconfig.inventory()?;
+    // Without one, the name that talhelper asks for first is the one to be missed.
+    let bundle = super::bundles(place.folder).unwrap_or_else(|| place.folder.join("talsecret.sops.yaml"));
+    Ok(Arc::new(Talhelper { talconfig, inventory, bundle }))
+}
+
+impl Talhelper {
+    fn machine(&self, node: &Node) -> Result<&Machine, Diagnostic> {
+        let same = |machine: &&Machine| machine.hostname == node.hostname;
+        let found = self.talconfig.machines.iter().find(same);
+        found.ok_or_else(|| super::no_node(&node.hostname))
+    }
+}
+
+impl Inputs for Talhelper {
+    fn inventory(&self) -> &Inventory {
+        &self.inventory
+    }
+
+    fn warnings(&self) -> &Diagnostics {
+        &self.talconfig.warnings
+    }
+
+    fn secrets(&self) -> Secrets<'_> {
+        Secrets::Beside(self.bundle.clone())
+    }
+
+    fn render(&self, bundle: &SecretsBundle, node: &Node) -> Result<Rendered, Diagnostics> {
+        self.talconfig.render(bundle, self.machine(node)?)
+    }
+}

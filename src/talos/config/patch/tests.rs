@@ -1,0 +1,125 @@
+use serde_json::json;
+
+use super::super::parse_documents;
+use super::*;
+
+fn config(text: &str) -> Documents {
+    parse_documents(&Origin::new("base.yaml"), text).unwrap()
+}
+
+fn patch(text: &str) -> Result<Patch, Diagnostics> {
+    Patch::parse(&Origin::new("patch.yaml"), text)
+}
+
+fn refused(base: &str, text: &str) -> String {
+    match patch(text) {
+        Err(found) => found.to_string(),
+        Ok(patch) => patch.apply(&config(base)).unwrap_err().to_string(),
+    }
+}
+
+#[test]
+fn every_mistake_of_a_patch_is_told_with_its_place() {
+    let text = "machine:\n  network: {hostName: x}\n  install: {wipe: maybe}\n  sysctls: {a: [1]}\n---\n\
+                apiVersion: v1alpha1\nkind: HostNameConfig\n---\nkind: BondConfig\n---\nfoo: 1\n";
+    insta::assert_snapshot!(patch(text).unwrap_err());
+}
+
+#[test]
+fn what_is_deleted_must_be_there() {
+    let base = "machine: {type: worker, sysctls: {a: '1'}, network: {interfaces: [{interface: eth0}]}}\n";
+    for (text, named) in [
+        ("machine: {sysctls: {b: {$patch: delete}}}", "`machine.sysctls.b`"),
+        ("machine: {network: {interfaces: [{interface: eth1, $patch: delete}]}}", "interfaces[interface: eth1]"),
+        ("cluster: {network: {cni: {$patch: delete}}}", "`cluster.network.cni`"),
+        ("machine: {network: {interfaces: [{interface: eth0, vip: {$patch: delete}}]}}", "deletes nothing"),
+        ("$patch: delete\nmachine: {}", "the legacy document cannot be deleted"),
+    ] {
+        let error = refused(base, text);
+        assert!(error.contains(named), "{text}: {error}");
+        assert!(error.starts_with("patch.yaml:1:"), "{error}");
+    }
+    let deleted = patch("machine: {sysctls: {a: {$patch: delete}}, time: {$patch: delete}}").unwrap();
+    assert_eq!(deleted.apply(&config(base)).unwrap().0[0].pointer("/machine/sysctls"), None);
+}
+
+#[test]
+fn an_element_of_a_list_in_a_keyed_list_is_deleted_by_number() {
+    let base = "machine: {network: {interfaces: [{interface: eth0, vlans: [{vlanId: 100}, {vlanId: 200}]}]}}\n";
+    let text = "machine: {network: {interfaces: [{interface: eth0, vlans: [{vlanId: 100, $patch: delete}]}]}}";
+    let patched = patch(text).unwrap().apply(&config(base)).unwrap();
+    let vlans = patched.0[0].pointer("/machine/network/interfaces/0/vlans").unwrap();
+    assert_eq!(vlans, &json!([{"routes": [], "vlanId": 200}]));
+}
+
+#[test]
+fn replace_is_no_directive() {
+    for text in ["machine: {network: {$patch: replace}}", "machine: {sysctls: {$patch: replace}}"] {
+        let error = refused("machine: {}", text);
+        assert!(error.contains("`$patch: delete` is the only directive") && error.contains(":1:"), "{error}");
+    }
+}
+
+#[test]
+fn values_of_different_types_do_not_merge_where_there_is_no_schema() {
+    let base = "machine: {kubelet: {extraConfig: {maxPods: 5, z: null}}}\n";
+    for value in ["'5'", "null", "[5]", "5.5"] {
+        let error = refused(base, &format!("machine: {{kubelet: {{extraConfig: {{maxPods: {value}}}}}}}"));
+        assert!(error.contains("`machine.kubelet.extraConfig.maxPods` is a whole number"), "{error}");
+    }
+    let patched = patch("machine: {kubelet: {extraConfig: {z: 1}}}").unwrap().apply(&config(base)).unwrap();
+    assert_eq!(patched.0[0].pointer("/machine/kubelet/extraConfig/z"), Some(&json!(1)));
+}
+
+#[test]
+fn documents_that_exclude_each_other_are_refused() {
+    let base = "apiVersion: v1alpha1\nkind: LinkConfig\nname: eth0\n";
+    for kind in ["BondConfig", "DummyLinkConfig"] {
+        let error = refused(base, &format!("apiVersion: v1alpha1\nkind: {kind}\nname: eth0\n"));
+        assert_eq!(error, format!("the documents LinkConfig eth0 and {kind} eth0 exclude each other"));
+    }
+    let twice = "machine: {type: worker}\n---\nmachine: {token: x}\n";
+    assert_eq!(
+        refused(base, twice),
+        "patch.yaml:3:1: the patch has the legacy document a second time, first at patch.yaml:1:1"
+    );
+}
+
+#[test]
+fn json_patches_follow_the_library_that_talos_uses() {
+    let base = "machine: {certSANs: [a, b], type: worker}\n";
+    let applied = |text: &str| patch(text).unwrap().apply(&config(base)).map(|config| config.0[0]["machine"].clone());
+    assert_eq!(
+        applied("[{op: replace, path: /machine/token, value: x}, {op: add, path: /machine/certSANs/-1, value: c}]")
+            .unwrap(),
+        json!({"certSANs": ["a", "b", "c"], "type": "worker", "token": "x"})
+    );
+    for (text, why) in [
+        ("[{op: test, path: /machine/type, value: x}]", "operation 1 (`test` `/machine/type`) does not apply"),
+        ("[{op: remove, path: /machine/certSANs/2}]", "the list has no place `2`"),
+        ("[{op: add, path: /cluster/x/y, value: 1}]", "the config has no such place"),
+        ("[{path: /machine}]", "there is no operation `unknown`"),
+        ("[{op: add, path: /machine/noSuchField, value: 1}]", "Talos knows no field `machine.noSuchField`"),
+    ] {
+        let error = applied(text).unwrap_err().to_string();
+        assert!(error.contains(why) && error.contains("patch.yaml"), "{error}");
+    }
+    let several = config("machine: {}\n---\napiVersion: v1alpha1\nkind: HostnameConfig\n");
+    let error = patch("[{op: remove, path: /machine}]").unwrap().apply(&several).unwrap_err().to_string();
+    assert!(error.contains("only applies to a config of one document"), "{error}");
+}
+
+#[test]
+fn a_patch_without_a_document_is_empty_and_changes_nothing() {
+    let empty = patch("# nothing here\n---\n# nor here\n").unwrap();
+    assert!(empty.is_empty());
+    let base = config("machine: {}\n---\napiVersion: v1alpha1\nkind: HostnameConfig\n");
+    assert_eq!(empty.apply(&base).unwrap(), base);
+}
+
+#[test]
+fn kinds_that_nobody_knows_merge_as_data_when_they_are_rendered() {
+    let text = "apiVersion: v2\nkind: FutureConfig\nname: x\n";
+    let merged = merge(&config(&format!("{text}a: {{b: 1}}\n")), &config(&format!("{text}a: {{c: 2}}\n"))).unwrap();
+    assert_eq!(merged.0[0]["a"], json!({"b": 1, "c": 2}));
+}

@@ -1,0 +1,152 @@
+//! What Talos's machine configs are made of, as data.
+//!
+//! [`schema`] is the table of `types.txt`: every document kind with its fields and their types, and the rules by which
+//! a patch merges into them. Whatever is generic about configs (reading, merging, deleting, writing) walks this table,
+//! so that a new Talos version is new lines there and no new code. No rule here knows a field by name.
+
+mod parse;
+
+use std::sync::LazyLock;
+
+/// Every kind and type of machine config documents.
+#[derive(Debug, Default)]
+pub(super) struct Schema {
+    kinds: Vec<Kind>,
+    types: Vec<Struct>,
+}
+
+/// A document kind. The legacy document, which has none, is the one named `-`.
+#[derive(Debug)]
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    /// Documents of this kind are told apart by their `name`.
+    pub(super) named: bool,
+    pub(super) body: Struct,
+}
+
+/// Named fields, in the order in which Talos writes them.
+#[derive(Debug, Default)]
+pub(super) struct Struct {
+    pub(super) fields: Vec<Field>,
+}
+
+#[derive(Debug)]
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    pub(super) of: Type,
+    /// Talos writes the field even when it is empty.
+    pub(super) always: bool,
+    /// A patch replaces the whole value.
+    pub(super) replace: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Type {
+    Scalar(Scalar),
+    /// The values a text may have; the first is the zero value.
+    Enum(Vec<&'static str>),
+    /// Set or not: zero values of it are values.
+    Optional(Box<Type>),
+    List(Box<Type>, ListRule),
+    Map(Box<Type>),
+    /// An index into the schema's types, see [`Schema::of`].
+    Struct(usize),
+    /// Arguments by name, each a string or a list of strings; a patch replaces an argument.
+    Arguments,
+    /// A mapping that holds whatever YAML can.
+    Free,
+}
+
+/// What a list does with the elements of a patch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ListRule {
+    Append,
+    /// Elements equal in the first of these keys that the patch's element has are merged, the rest is appended.
+    MergeBy(Vec<&'static str>),
+    /// Elements equal in this key are replaced, the rest is appended.
+    ReplaceBy(&'static str),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scalar {
+    String,
+    /// A text whose leading blank lines do not count.
+    Manifest,
+    Bool,
+    /// A whole number between these, both included.
+    Integer(i64, u64),
+    Duration,
+    Url,
+    Address,
+    AddressPort,
+    Prefix,
+    /// A hardware address, colons or not.
+    Mac,
+    Base64,
+    /// A number of bytes with or without a unit.
+    Size,
+    SizeOrPercent,
+    /// A size in bytes that is a number: what Talos writes is the number.
+    DiskSize,
+    /// A size with a comparison in front: `>= 100GB`.
+    SizeCondition,
+    /// A file mode.
+    Mode,
+    /// A port or a range `LOW-HIGH`.
+    Ports,
+    /// A routing table, by number or name.
+    Table,
+    /// An expression of the Common Expression Language.
+    Expression,
+}
+
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| parse::parse(include_str!("types.txt")).unwrap_or_default());
+
+/// The schema of Talos 1.14, which is a superset of its three predecessors.
+pub(super) fn schema() -> &'static Schema {
+    &SCHEMA
+}
+
+impl Schema {
+    /// The kind of a document; the legacy document's is `None`.
+    pub(super) fn kind(&self, name: Option<&str>) -> Option<&Kind> {
+        let name = name.unwrap_or(parse::LEGACY);
+        self.kinds.iter().find(|kind| kind.name == name)
+    }
+
+    /// The names of all kinds, without the legacy document.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = &'static str> {
+        self.kinds.iter().map(|kind| kind.name).filter(|name| *name != parse::LEGACY)
+    }
+
+    pub(super) fn of(&self, index: usize) -> &Struct {
+        &self.types[index]
+    }
+}
+
+impl Struct {
+    pub(super) fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_well_formed_and_knows_all_kinds_of_talos_1_14() {
+        let schema = parse::parse(include_str!("types.txt")).unwrap();
+        assert_eq!(schema.kinds().count(), 89);
+        assert!(schema.kind(None).unwrap().body.field("machine").is_some());
+        assert!(schema.kind(Some("BondConfig")).unwrap().named);
+        assert!(schema.kind(Some("NoSuchKind")).is_none());
+    }
+
+    #[test]
+    fn a_broken_table_is_told_with_the_line() {
+        for (table, line) in [("kind A\n  x nonsense\n", 2), ("type A\n  x\n", 2), ("  x string\n", 1)] {
+            assert!(parse::parse(table).unwrap_err().starts_with(&format!("line {line}:")));
+        }
+    }
+}
