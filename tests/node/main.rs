@@ -4,6 +4,7 @@
 
 mod call;
 mod cluster;
+mod recovery;
 mod session;
 mod talosctl;
 mod transcript;
@@ -43,6 +44,17 @@ transcripts! {
     upgrades = 9;
     unattended_install = 10;
     logs_and_events = 11;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_is_recovered_from_a_snapshot_of_its_etcd() {
+    let world = world::World::start("10.65.11", "v1.12.4", "").await;
+    let told = std::panic::AssertUnwindSafe(recovery::recover(&world));
+    let held = futures::FutureExt::catch_unwind(told).await;
+    world.lab.shut_down().await;
+    if let Err(reason) = held {
+        std::panic::resume_unwind(reason);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,6 +24,7 @@ pub fn hold(world: &World, tool: Tool, kubectl: &Path) {
     session.images();
     session.etcd();
     session.health();
+    session.recovery();
     session.going_down();
 }
 
@@ -93,8 +94,8 @@ impl Session<'_> {
         let kubeconfig = operator.file("kubeconfig");
         let until = std::time::Instant::now() + std::time::Duration::from_secs(90);
         loop {
-            let insecure = ["--insecure-skip-tls-verify", "apply", "-f", "-"];
-            let ran = kubectl(self.kubectl, &kubeconfig, &server, &insecure, &cni());
+            let insecure = ["--server", &server, "--insecure-skip-tls-verify", "apply", "-f", "-"];
+            let ran = kubectl(self.kubectl, &kubeconfig, &insecure, &cni());
             if ran.code == 0 {
                 break;
             }
@@ -192,7 +193,7 @@ impl Session<'_> {
         operator.expect(
             &["image", "list"],
             0,
-            &[r"^NODE +IMAGE +DIGEST +SIZE +CREATED", "ghcr.io/acme/app:v1 +sha256:[0-9a-f]{64} +\\d+ MB"],
+            &[r"^NODE +IMAGE +DIGEST +SIZE +(LABELS +)?CREATED", "ghcr.io/acme/app:v1 +sha256:[0-9a-f]{64} +\\d+ MB"],
         );
         assert_ne!(operator.run(&["image", "pull", "Not An Image"]).code, 0);
     }
@@ -220,6 +221,24 @@ impl Session<'_> {
             1,
             &["code = Unimplemented desc = member list is only available on control plane nodes"],
         );
+    }
+
+    fn recovery(&self) {
+        let (operator, node) = (&self.operator, self.world.dialled("cp-1"));
+        let reset =
+            ["reset", "--graceful=false", "--reboot", "--timeout", "90s", "--system-labels-to-wipe", "EPHEMERAL"];
+        operator.expect(&[&reset[..], &["-n", &node]].concat(), 0, &[]);
+        let waiting = || operator.run(&["etcd", "members"]).err.contains("error building etcd client TLS config");
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(90);
+        while !waiting() {
+            assert!(std::time::Instant::now() < until, "the machine does not come back");
+        }
+        operator.until(
+            &["bootstrap", "--recover-from", "etcd.db"],
+            &["recovering from snapshot \"etcd.db\": hash [0-9a-f]+"],
+        );
+        operator.until(&["etcd", "members"], &["[0-9a-f]{16} +cp-1 "]);
+        operator.until(&["get", "machinestatus"], &["machine +\\d+ +running +true"]);
     }
 
     fn health(&self) {

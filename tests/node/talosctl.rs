@@ -156,13 +156,11 @@ pub fn cni() -> String {
     .to_string()
 }
 
-/// kubectl as an operator with the kubeconfig that talosctl wrote.
-pub fn kubectl(kubectl: &Path, kubeconfig: &Path, server: &str, arguments: &[&str], input: &str) -> Ran {
+pub fn kubectl(kubectl: &Path, kubeconfig: &Path, arguments: &[&str], input: &str) -> Ran {
     use std::io::Write;
     let mut child = Command::new(kubectl)
         .arg("--kubeconfig")
         .arg(kubeconfig)
-        .args(["--server", server])
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -20,6 +20,8 @@ pub struct World {
 impl World {
     /// Machines of a version in `network`, such as `10.64.1`.
     pub async fn start(network: &str, talos: &str, more: &str) -> Self {
+        // What a machine of the lab dies of is to be seen.
+        let _ = tracing_subscriber::fmt().with_env_filter("k8s_bootstrap=error").with_test_writer().try_init();
         let folder = tempfile::tempdir().unwrap();
         let scenario = folder.path().join("scenario.yaml");
         std::fs::write(&scenario, format!("base: fast\ntalos: {talos}\n{more}")).unwrap();

@@ -1,7 +1,7 @@
 //! A machine's life, from power-on to power-off, and on to the next power-on.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::FutureExt;
 use jiff::Timestamp;
@@ -14,9 +14,6 @@ use super::{Node, Recovery, Stage, Unattended, random_id, tls};
 use crate::lab::kubelet;
 use crate::lab::machine::{MachineConfig, Pair, Role};
 use crate::proto::machine::{sequence_event, task_event};
-
-/// Between the last thing that a machine does and the closing of its port: answers and events still get out.
-const LAST_WORDS: Duration = Duration::from_millis(30);
 
 /// What ends maintenance mode.
 enum Left {
@@ -96,13 +93,11 @@ impl Node {
         }
         let mut state = self.state.subscribe();
         let left = async {
-            let left = tokio::select! {
+            tokio::select! {
                 // The sender lives in this very node, so the wait cannot fail.
                 Ok(state) = state.wait_for(|state| state.config.is_some()) => state.config.clone().map(Left::Configured),
                 order = self.next_order() => Some(Left::Ordered(order)),
-            };
-            tokio::time::sleep(LAST_WORDS).await;
-            left
+            }
         };
         let left = self.serve_while(tls::maintenance(&self)?, Mode::Maintenance, left).await?;
         self.events.tell("", &task_event("runningMaintenance", task_event::Action::Stop));
@@ -205,11 +200,7 @@ impl Node {
                 order = self.next_order() => order,
                 order = self.work(config) => order,
             };
-            // The caller is to hear that its call was accepted, whatever goes down next.
-            tokio::time::sleep(LAST_WORDS).await;
-            let after = self.carry_out(&order, Some(config)).await;
-            tokio::time::sleep(LAST_WORDS).await;
-            after
+            self.carry_out(&order, Some(config)).await
         };
         Box::pin(self.serve_while(tls::configured(&self, config, &signer)?, Mode::Configured, work)).await
     }

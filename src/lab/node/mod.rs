@@ -30,7 +30,7 @@ mod tls;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
@@ -114,6 +114,8 @@ pub(super) struct Node {
     pub(super) bootstrap: Notify,
     /// How the accepted Bootstrap call wants etcd to begin.
     pub(super) recovery: Mutex<Option<Recovery>>,
+    /// Set once the machine has ever listened.
+    had_port: OnceLock<()>,
     /// The way in for neighbours, while the API is open to them.
     open: watch::Sender<Option<port::Open>>,
     /// What ends the machine's present life.
@@ -157,6 +159,7 @@ impl Node {
             state: watch::Sender::new(state),
             bootstrap: Notify::new(),
             recovery: Mutex::default(),
+            had_port: OnceLock::new(),
             open: watch::Sender::default(),
             ordered: watch::Sender::default(),
             events: events::EventLog::default(),

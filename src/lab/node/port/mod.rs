@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -51,6 +51,11 @@ pub(super) struct Caller {
     pub(super) roles: Vec<String>,
 }
 
+/// Between the closing of a port and the breaking of its connections: answers and events still get out.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How long the address may still be held by a program that is just being started, which closes it a moment later.
+const HELD: Duration = Duration::from_secs(5);
+
 /// Serves the machine's API until `down` is cancelled. Nothing answers on the port afterwards.
 pub(super) async fn serve(
     node: Arc<Node>,
@@ -58,12 +63,27 @@ pub(super) async fn serve(
     mode: Mode,
     down: CancellationToken,
 ) -> io::Result<()> {
-    let listener = TcpListener::bind(SocketAddr::new(node.mapped(), PORT)).await?;
+    let listener = listen(&node).await?;
     let (connections, incoming) = tokio::sync::mpsc::channel(16);
-    let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), connections, down.clone()));
+    let broken = CancellationToken::new();
+    let doors = Doors {
+        acceptor: TlsAcceptor::from(Arc::new(config)),
+        connections,
+        down: down.clone(),
+        broken: broken.clone(),
+    };
+    let accepting = tokio::spawn(accept(listener, doors));
+    let breaking = tokio::spawn({
+        let (down, broken) = (down.clone(), broken.clone());
+        async move {
+            down.cancelled().await;
+            tokio::time::sleep(LAST_WORDS).await;
+            broken.cancel();
+        }
+    });
     let gate = Gate { node: node.clone(), talos: node.talos(), mode, inner: services(&node, mode) };
     if mode == Mode::Configured {
-        node.open.send_replace(Some(Open { gate: gate.clone(), down: down.clone() }));
+        node.open.send_replace(Some(Open { gate: gate.clone(), down: broken.clone() }));
     }
     node.change(|state| state.port_open = true);
     let way = Way { node: node.clone(), inner: Router(gate) };
@@ -76,6 +96,7 @@ pub(super) async fn serve(
     node.open.send_replace(None);
     // The listener is closed when its task has ended.
     let _ = accepting.await;
+    breaking.abort();
     node.change(|state| state.port_open = false);
     served.map_err(io::Error::other)
 }
@@ -99,37 +120,68 @@ fn services(node: &Arc<Node>, mode: Mode) -> Routes {
     routes
 }
 
-async fn accept(
-    listener: TcpListener,
+/// Takes the machine's port, again if it had it before.
+async fn listen(node: &Node) -> io::Result<TcpListener> {
+    let address = SocketAddr::new(node.mapped(), PORT);
+    let until = Instant::now() + HELD;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                let _ = node.had_port.set(());
+                return Ok(listener);
+            }
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && node.had_port.get().is_some()
+                    && Instant::now() < until =>
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What a caller goes through.
+#[derive(Clone)]
+struct Doors {
     acceptor: TlsAcceptor,
     connections: tokio::sync::mpsc::Sender<io::Result<Connection>>,
+    /// Nobody is let in any more.
     down: CancellationToken,
-) {
+    /// Nobody is in any more.
+    broken: CancellationToken,
+}
+
+async fn accept(listener: TcpListener, doors: Doors) {
     loop {
         let stream = tokio::select! {
-            () = down.cancelled() => return,
+            () = doors.down.cancelled() => return,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(_) => continue,
             },
         };
-        let (acceptor, connections, down) = (acceptor.clone(), connections.clone(), down.clone());
-        tokio::spawn(async move {
-            // A peer without a certificate is turned away by the handshake itself; it is told there.
-            let accepted = tokio::select! {
-                () = down.cancelled() => return,
-                accepted = acceptor.accept(stream).into_fallible() => accepted,
-            };
-            let stream = match accepted {
-                Ok(stream) => stream,
-                Err((_, stream)) => return linger(stream).await,
-            };
-            let presented = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first().cloned());
-            let Ok(roles) = presented.map_or(Ok(vec![]), |certificate| tls::roles(&certificate)) else { return };
-            let connection = Connection { stream, roles, down: Box::pin(down.cancelled_owned()), is_down: false };
-            // The server is gone when nobody takes the connection; so is the machine.
-            let _ = connections.send(Ok(connection)).await;
-        });
+        tokio::spawn(doors.clone().let_in(stream));
+    }
+}
+
+impl Doors {
+    async fn let_in(self, stream: TcpStream) {
+        // A peer without a certificate is turned away by the handshake itself; it is told there.
+        let accepted = tokio::select! {
+            () = self.down.cancelled() => return,
+            accepted = self.acceptor.accept(stream).into_fallible() => accepted,
+        };
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err((_, stream)) => return linger(stream).await,
+        };
+        let presented = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first().cloned());
+        let Ok(roles) = presented.map_or(Ok(vec![]), |certificate| tls::roles(&certificate)) else { return };
+        let connection = Connection { stream, roles, down: Box::pin(self.broken.cancelled_owned()), is_down: false };
+        // The server is gone when nobody takes the connection; so is the machine.
+        let _ = self.connections.send(Ok(connection)).await;
     }
 }
 
