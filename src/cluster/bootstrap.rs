@@ -8,7 +8,7 @@ use crate::helm::helmfile::{self, Helmfile};
 use crate::yaml::{Diagnostic, Diagnostics};
 
 /// The helmfiles and secret manifests of one cluster.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Bootstrap {
     /// Charts whose CRDs go in first; nothing else of them is applied.
     pub crds: Helmfile,
@@ -40,6 +40,8 @@ pub enum SecretKind {
 const CRDS: &str = "helmfile.d/00-crds.yaml";
 const RELEASES: &str = "helmfile.d/01-apps.yaml";
 const TEMPLATE: &str = "secrets.yaml.tpl";
+/// The variable by which helmfile itself is told its environment.
+const ENVIRONMENT: &str = "HELMFILE_ENVIRONMENT";
 
 impl Bootstrap {
     /// Reads everything below `folder`, or where `paths` says.
@@ -53,6 +55,8 @@ impl Bootstrap {
         let place = |named: &Option<PathBuf>, usual: &str| {
             named.as_ref().map_or_else(|| folder.join(usual), |named| root.join(named))
         };
+        let named = paths.environment.clone().or_else(|| environment.get(ENVIRONMENT).cloned());
+        let options = helmfile::Options { environment: named, ..helmfile::Options::default() };
         let mut read = |named: &Option<PathBuf>, usual: &str, needed: bool| {
             let path = place(named, usual);
             if !needed && named.is_none() && !path.exists() {
@@ -62,7 +66,7 @@ impl Bootstrap {
                 found.push(missing(root, &path));
                 return Helmfile::default();
             }
-            super::keep(helmfile::read(root, &path, environment), &mut found).unwrap_or_default()
+            super::keep(helmfile::read(root, &path, environment, &options), &mut found).unwrap_or_default()
         };
         let crds = read(&paths.crds, CRDS, false);
         let releases = read(&paths.releases, RELEASES, true);
