@@ -8,7 +8,7 @@ use crate::helm::helmfile::{self, Helmfile};
 use crate::yaml::{Diagnostic, Diagnostics};
 
 /// The helmfiles and secret manifests of one cluster.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Bootstrap {
     /// Charts whose CRDs go in first; nothing else of them is applied.
     pub crds: Helmfile,
@@ -36,6 +36,9 @@ pub enum SecretKind {
     Sops,
 }
 
+/// The variable by which helmfile itself is told its environment.
+const ENVIRONMENT: &str = "HELMFILE_ENVIRONMENT";
+
 impl Bootstrap {
     /// Reads what the layout of the cluster `name` says.
     pub(super) fn read(
@@ -48,8 +51,10 @@ impl Bootstrap {
         if layout.releases.is_empty() {
             found.push(missing(name));
         }
+        let named = layout.environment.clone().or_else(|| environment.get(ENVIRONMENT).cloned());
+        let options = helmfile::Options { environment: named, ..helmfile::Options::default() };
         let mut read = |paths: &[PathBuf]| -> Vec<Helmfile> {
-            let read = |path: &PathBuf| super::keep(helmfile::read(root, path, environment), &mut found);
+            let read = |path: &PathBuf| super::keep(helmfile::read(root, path, environment, &options), &mut found);
             paths.iter().filter_map(read).collect()
         };
         let (crds, releases) = (read(&layout.crds), read(&layout.releases));

@@ -50,6 +50,8 @@ pub(super) struct Layout {
     /// The state files of the chain, in the order of their names.
     pub(super) releases: Vec<PathBuf>,
     pub(super) secrets: Vec<PathBuf>,
+    /// The environment of the helmfiles that `k8s-bootstrap.yaml` chooses.
+    pub(super) environment: Option<String>,
 }
 
 /// Everything in a repository that may be an input of some cluster.
@@ -101,7 +103,8 @@ impl Layout {
         } else {
             paths.secrets.iter().map(|path| root.join(path)).collect()
         };
-        Ok(Self { talos, crds: named(&paths.crds, chosen(true)), releases, secrets })
+        let (crds, environment) = (named(&paths.crds, chosen(true)), paths.environment.clone());
+        Ok(Self { talos, crds, releases, secrets, environment })
     }
 }
 

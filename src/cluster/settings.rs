@@ -23,6 +23,8 @@ pub struct Paths {
     pub talos: Option<PathBuf>,
     pub crds: Option<PathBuf>,
     pub releases: Option<PathBuf>,
+    /// The environment that the helmfiles are read in.
+    pub environment: Option<String>,
     pub secrets: Vec<PathBuf>,
 }
 
@@ -84,6 +86,7 @@ fn clusters(origin: &Origin, node: &Node, found: &mut Diagnostics) -> BTreeMap<S
             talos: fields.string("talos", found).map(PathBuf::from),
             crds: fields.string("crds", found).map(PathBuf::from),
             releases: fields.string("releases", found).map(PathBuf::from),
+            environment: fields.string("environment", found),
             secrets: fields.strings("secrets", found).into_iter().map(PathBuf::from).collect(),
         };
         fields.finish(found);

@@ -12,6 +12,7 @@ pub mod manifest;
 mod mirrors;
 mod package;
 mod process;
+mod set;
 pub mod storage;
 
 pub use bundle::Bundle;

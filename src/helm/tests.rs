@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::helmfile::{Chart, Flags, OnFailure, Release, ReleaseId, Wait};
+use super::helmfile::{Chart, Fetch, Flags, OnFailure, Release, ReleaseId, Wait};
 use super::storage::{Recovery, ReleaseState, Status, StoredRelease, Wanted, decide, newest, recovery};
 use super::*;
 use crate::process::{Command, Daemon, SecretFile};
@@ -145,9 +145,16 @@ fn release(chart: PathBuf, values: Value) -> Release {
     Release {
         id: ReleaseId { namespace: "shop".into(), name: "app".into() },
         chart: Chart::Local(chart),
+        fetch: Fetch::default(),
         values,
+        written_values: Value::Null,
         needs: vec![],
+        after: vec![],
         hooks: vec![],
+        kube_version: None,
+        api_versions: vec![],
+        patches: vec![],
+        file: PathBuf::new(),
         flags: Flags {
             wait: Wait::WorkloadsAndJobs,
             timeout: Duration::from_mins(5),

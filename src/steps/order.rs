@@ -7,24 +7,31 @@ use crate::plan::{PhaseName, Phases};
 
 /// Everything that must be done before each release.
 ///
-/// A release's own `needs:` decide. One that declares none comes after the releases of the phases that its phase
-/// comes after, unless one of those needs it.
+/// A release's own `needs:` decide. Sub-helmfiles go one after the other, and before their parent. A release of which
+/// neither says anything comes after the releases of the phases that its phase comes after. What the weaker rule says
+/// is dropped where the stronger one says the opposite.
 pub(super) fn order(releases: &[Release], phases: &Phases) -> BTreeMap<ReleaseId, BTreeSet<ReleaseId>> {
-    let declared: BTreeMap<&ReleaseId, &[ReleaseId]> =
-        releases.iter().map(|release| (&release.id, release.needs.as_slice())).collect();
-    let known = |need: &&ReleaseId| declared.contains_key(*need);
-    releases
-        .iter()
-        .map(|release| {
-            let needs = if release.needs.is_empty() {
-                let before = before(&phases.of_release(&release.id.name), releases, phases);
-                before.into_iter().filter(|other| !reaches(&declared, other, &release.id)).collect()
-            } else {
-                release.needs.iter().filter(known).cloned().collect()
-            };
-            (release.id.clone(), needs)
-        })
-        .collect()
+    let known: BTreeSet<&ReleaseId> = releases.iter().map(|release| &release.id).collect();
+    let declared = |release: &Release| release.needs.iter().filter(|need| known.contains(need)).cloned().collect();
+    let mut order: BTreeMap<ReleaseId, BTreeSet<ReleaseId>> =
+        releases.iter().map(|release| (release.id.clone(), declared(release))).collect();
+    for release in releases {
+        let earlier = release.after.iter().filter(|other| known.contains(other)).cloned().collect();
+        add(&mut order, &release.id, earlier);
+    }
+    for release in releases.iter().filter(|release| release.needs.is_empty() && release.after.is_empty()) {
+        let earlier = before(&phases.of_release(&release.id.name), releases, phases);
+        add(&mut order, &release.id, earlier);
+    }
+    order
+}
+
+/// Puts `earlier` before `id`, but none that waits for it.
+fn add(order: &mut BTreeMap<ReleaseId, BTreeSet<ReleaseId>>, id: &ReleaseId, earlier: BTreeSet<ReleaseId>) {
+    let earlier: Vec<ReleaseId> = earlier.into_iter().filter(|other| !reaches(order, other, id)).collect();
+    if let Some(before) = order.get_mut(id) {
+        before.extend(earlier);
+    }
 }
 
 /// The releases of the nearest phases before `phase` that claim any.
@@ -43,7 +50,7 @@ fn before(phase: &PhaseName, releases: &[Release], phases: &Phases) -> BTreeSet<
 }
 
 /// Whether `from` needs `to`, directly or through others.
-fn reaches(declared: &BTreeMap<&ReleaseId, &[ReleaseId]>, from: &ReleaseId, to: &ReleaseId) -> bool {
+fn reaches(order: &BTreeMap<ReleaseId, BTreeSet<ReleaseId>>, from: &ReleaseId, to: &ReleaseId) -> bool {
     let mut seen = BTreeSet::new();
     let mut open = vec![from];
     while let Some(current) = open.pop() {
@@ -51,7 +58,7 @@ fn reaches(declared: &BTreeMap<&ReleaseId, &[ReleaseId]>, from: &ReleaseId, to: 
             return true;
         }
         if seen.insert(current) {
-            open.extend(declared.get(current).into_iter().flat_map(|needs| needs.iter()));
+            open.extend(order.get(current).into_iter().flat_map(|needs| needs.iter()));
         }
     }
     false
@@ -63,7 +70,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::helm::helmfile::{Chart, Flags, OnFailure, Wait};
+    use crate::helm::helmfile::{Chart, Fetch, Flags, OnFailure, Wait};
     use crate::plan::builtin_phases;
     use crate::yaml::{Origin, Position};
 
@@ -75,9 +82,16 @@ mod tests {
         Release {
             id: id(name),
             chart: Chart::Local(PathBuf::from("/chart")),
+            fetch: Fetch::default(),
             values: serde_json::json!({}),
+            written_values: serde_json::json!({}),
             needs: needs.iter().map(|need| id(need)).collect(),
+            after: vec![],
             hooks: vec![],
+            kube_version: None,
+            api_versions: vec![],
+            patches: vec![],
+            file: PathBuf::from("01-apps.yaml"),
             flags: Flags {
                 wait: Wait::Workloads,
                 timeout: Duration::from_mins(5),
@@ -110,5 +124,15 @@ mod tests {
         assert_eq!(needs(&releases, "cilium"), ["coredns"]);
         assert_eq!(needs(&releases, "coredns"), Vec::<String>::new());
         assert_eq!(needs(&releases, "grafana"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn files_order_what_does_not_need_each_other() {
+        let mut crds = release("crds", &[]);
+        let mut apps = release("apps", &[]);
+        apps.after = vec![id("crds")];
+        assert_eq!(needs(&[crds.clone(), apps.clone()], "apps"), ["crds"]);
+        crds.needs = vec![id("apps")];
+        assert_eq!(needs(&[crds, apps], "apps"), Vec::<String>::new());
     }
 }

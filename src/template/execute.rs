@@ -19,7 +19,7 @@ pub(super) fn render(
     functions: &Functions,
     depth: usize,
 ) -> Result<String, Diagnostic> {
-    let tree = parse::parse(source)?;
+    let tree = parse::parse(source, functions)?;
     let mut executor = Executor::new(source, &tree, functions, data, depth);
     executor.list(&tree.body, data)?;
     Ok(executor.out)
@@ -34,13 +34,14 @@ pub(super) fn include(
     data: &Value,
     depth: usize,
 ) -> Result<String, Diagnostic> {
-    let mut executor = Executor::new(source, tree, functions, data, depth);
-    let Some(body) = tree.defines.get(name) else {
+    let Some(define) = tree.defines.get(name) else {
         let near = near(name, tree.defines.keys().map(String::as_str));
         let failure = Failure::new(format!("no template `{name}` is defined here"));
         return Err(failure.did_you_mean(near).at(source.at(0)));
     };
-    executor.list(body, data)?;
+    let helper = define.helper.as_deref().map(|(origin, text)| Source::file(origin, text));
+    let mut executor = Executor::new(helper.as_ref().unwrap_or(source), tree, functions, data, depth);
+    executor.list(&define.body, data)?;
     Ok(executor.out)
 }
 
@@ -90,8 +91,11 @@ impl<'e> Executor<'e> {
             Node::Action(node) => {
                 let result = self.pipe(&node.pipe, dot)?;
                 if node.pipe.decl.is_empty() {
-                    let text = if result.is_null() { "<no value>".to_owned() } else { value::text(&result) };
-                    self.out.push_str(&text);
+                    match &result {
+                        Value::Null if is_typed_nil(&node.pipe) => self.out.push_str("<nil>"),
+                        Value::Null => self.out.push_str("<no value>"),
+                        result => self.out.push_str(&value::text(result)),
+                    }
                 }
             }
             Node::If(branch) => return self.block(branch, dot, false),
@@ -342,6 +346,16 @@ impl<'e> Executor<'e> {
                     .hint("put the map into a variable first"),
             )),
         }
+    }
+}
+
+/// `.Event.Error` is the one field of helmfile's data whose nil has a type, which Go prints otherwise.
+fn is_typed_nil(pipe: &PipeNode) -> bool {
+    match pipe.commands.as_slice() {
+        [CommandNode { args, .. }] => {
+            matches!(args.as_slice(), [Expr::Field(_, fields)] if fields.iter().eq(["Event", "Error"].iter()))
+        }
+        _ => false,
     }
 }
 

@@ -1,25 +1,48 @@
 //! From text to a tree in which every block is closed and every function is known.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use gotmpl::TemplateError;
 use gotmpl::parse::{BranchNode, DefineNode, Expr, ListNode, Node, Parser, PipeNode, Pos};
 
-use super::{Source, functions};
-use crate::yaml::{Diagnostic, Position};
+use super::{Functions, Source, functions};
+use crate::yaml::{Diagnostic, Origin, Position};
 
 /// Marks the end of the text: the parser takes a block that is never closed, and a stray `end`, without a word, but then
 /// the mark is not the last thing at the top.
 const END: &str = "\u{0}end of template\u{0}";
 
-/// A template and the templates that it defines.
+/// A template and the templates that it can call.
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) body: ListNode,
-    pub(super) defines: BTreeMap<String, ListNode>,
+    pub(super) defines: BTreeMap<String, Define>,
 }
 
-pub(super) fn parse(source: &Source<'_>) -> Result<Tree, Diagnostic> {
+/// A template with a name.
+#[derive(Debug)]
+pub(super) struct Define {
+    pub(super) body: ListNode,
+    /// The helper file that it stands in, and that file's text.
+    pub(super) helper: Option<Arc<(Origin, String)>>,
+}
+
+/// Parses a template, and the helper files in its folder (`_*.tpl`) when it may call one.
+pub(super) fn parse(source: &Source<'_>, functions: &Functions) -> Result<Tree, Diagnostic> {
+    let mut tree = parse_one(source)?;
+    if source.text.contains("include") || source.text.contains("template") {
+        for helper in functions.helpers()?.into_iter().rev().map(Arc::new) {
+            let more = parse_one(&Source::file(&helper.0, &helper.1))?;
+            for (name, define) in more.defines {
+                tree.defines.entry(name).or_insert(Define { helper: Some(helper.clone()), ..define });
+            }
+        }
+    }
+    Ok(tree)
+}
+
+fn parse_one(source: &Source<'_>) -> Result<Tree, Diagnostic> {
     let marked = format!("{}{END}", source.text);
     let parsed = Parser::new(&marked, "{{", "}}").and_then(Parser::parse);
     let (body, defines) = parsed.map_err(|error| syntax(source, error))?;
@@ -34,7 +57,8 @@ pub(super) fn parse(source: &Source<'_>) -> Result<Tree, Diagnostic> {
     for (pos, name) in seen {
         functions::known(&name).map_err(|failure| failure.at(source.at(pos.offset)))?;
     }
-    Ok(Tree { body, defines: defines.into_iter().map(|define| (define.name.to_string(), define.body)).collect() })
+    let named = |define: DefineNode| (define.name.to_string(), Define { body: define.body, helper: None });
+    Ok(Tree { body, defines: defines.into_iter().map(named).collect() })
 }
 
 /// A text node without the mark.

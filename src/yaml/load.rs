@@ -33,7 +33,7 @@ pub fn parse(origin: &Origin, text: &str) -> Result<Vec<Node>, Diagnostic> {
 ///
 /// # Errors
 ///
-/// The first place at which the text is no YAML, repeats a key, names an unknown alias or exceeds [`LIMITS`].
+/// The first place at which the text is no YAML, repeats a key (Helm and Kubernetes take the last), names an unknown alias or exceeds [`LIMITS`].
 pub fn parse_as(origin: &Origin, text: &str, dialect: Dialect) -> Result<Vec<Node>, Diagnostic> {
     if text.len() > LIMITS.bytes {
         return Err(Diagnostic::general(format!(
@@ -180,6 +180,11 @@ impl Loader<'_> {
                 continue;
             }
             if let Some(first) = seen.insert(key.clone(), key_at) {
+                if self.dialect == Dialect::Kubernetes {
+                    own.retain(|entry: &Entry| entry.key != key);
+                    own.push(Entry { key, key_at, value });
+                    continue;
+                }
                 return Err(self
                     .fail(key_at, format!("the key `{key}` stands here a second time, first in line {}", first.line)));
             }

@@ -1,8 +1,9 @@
-//! Where a chart comes from.
+//! Where a chart comes from, and how it is fetched.
 
 use super::Site;
-use super::model::Chart;
-use super::state::{Repository, Text};
+use super::model::{Chart, Credentials, Fetch};
+use super::settings::Settings;
+use super::state::{Repository, State, Text};
 use crate::yaml::{Diagnostic, near};
 
 /// Resolves a chart as a release names it.
@@ -12,14 +13,21 @@ use crate::yaml::{Diagnostic, near};
 /// A repository that is not declared, a folder that is not there, a version that OCI has not.
 pub(super) fn resolve(
     site: &Site<'_>,
-    repositories: &[Repository],
+    state: &State,
+    settings: &Settings,
     chart: &str,
     version: Option<&str>,
     at: &Text,
-) -> Result<Chart, Diagnostic> {
+) -> Result<(Chart, Fetch), Diagnostic> {
     let fail = |message: String| Err(Diagnostic::at(at.at.clone(), message));
+    let mut fetch = Fetch {
+        skip_tls_verify: settings.is("insecureSkipTLSVerify"),
+        plain_http: settings.is("plainHttp"),
+        devel: settings.is("devel"),
+        ..Fetch::default()
+    };
     if let Some(reference) = chart.strip_prefix("oci://") {
-        return oci(reference, version).or_else(fail);
+        return oci(reference, version).map(|chart| (chart, fetch)).or_else(fail);
     }
     if chart.contains("://") {
         return fail(format!(
@@ -28,24 +36,50 @@ pub(super) fn resolve(
     }
     let path = site.path(chart);
     if chart.starts_with(['.', '/']) || path.exists() {
-        if path.exists() {
-            return Ok(Chart::Local(path));
+        if !path.exists() {
+            return fail(format!("there is no chart at {}", site.origin(&path)));
         }
-        return fail(format!("there is no chart at {}", site.origin(&path)));
+        if path.is_dir() && !path.join("Chart.yaml").exists() {
+            let origin = site.origin(&path);
+            return fail(format!(
+                "{origin} is no chart: it has no Chart.yaml, and manifests or a kustomization in its place are not supported"
+            ));
+        }
+        return Ok((Chart::Local(path), fetch));
     }
     let Some((repository, name)) = chart.split_once('/') else {
         return fail(format!("there is no chart `{chart}`: neither a folder nor `repository/name`"));
     };
-    let Some(found) = repositories.iter().rev().find(|known| known.name == repository) else {
-        let near = near(repository, repositories.iter().map(|known| known.name.as_str()));
+    let Some(found) = state.repositories.iter().rev().find(|known| known.name == repository) else {
+        let near = near(repository, state.repositories.iter().map(|known| known.name.as_str()));
         let message = format!("the chart `{chart}` names the repository `{repository}`, which `repositories` does not");
         return Err(Diagnostic::at(at.at.clone(), message).did_you_mean(near));
     };
-    if found.oci {
+    access(site, found, &mut fetch);
+    if found.is("oci") {
         let url = found.url.trim_start_matches("oci://").trim_end_matches('/');
-        return oci(&format!("{url}/{name}"), version).or_else(fail);
+        return oci(&format!("{url}/{name}"), version).map(|chart| (chart, fetch)).or_else(fail);
     }
-    Ok(Chart::Repository { url: found.url.clone(), name: name.to_owned(), version: version.map(str::to_owned) })
+    let version = version.map(str::to_owned);
+    Ok((Chart::Repository { url: found.url.clone(), name: name.to_owned(), version }, fetch))
+}
+
+/// What a repository says of itself; a login that it does not hold may be in the environment, as `NAME_USERNAME` and
+/// `NAME_PASSWORD`.
+fn access(site: &Site<'_>, repository: &Repository, fetch: &mut Fetch) {
+    let prefix = repository.name.replace('-', "_").to_uppercase();
+    let variable = |suffix: &str| site.variables.get(&format!("{prefix}_{suffix}")).filter(|value| !value.is_empty());
+    let username = repository.username.clone().or_else(|| variable("USERNAME").cloned());
+    let password = repository.password.clone().or_else(|| variable("PASSWORD").map(|value| value.as_str().into()));
+    if let (Some(username), Some(password)) = (username, password) {
+        fetch.credentials = Some(Credentials { username, password, pass_on: repository.is("passCredentials") });
+    }
+    let path = |key: &str| repository.files.get(key).map(|file| site.path(&file.raw));
+    fetch.ca_file = path("caFile");
+    fetch.cert_file = path("certFile");
+    fetch.key_file = path("keyFile");
+    fetch.skip_tls_verify |= repository.is("skipTLSVerify");
+    fetch.plain_http |= repository.is("plainHttp");
 }
 
 /// A tag may stand in the reference, and a digest in the version.

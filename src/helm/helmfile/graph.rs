@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::model::{Helmfile, Release, ReleaseId};
 use crate::yaml::{Diagnostic, Diagnostics, near};
 
-/// Checks that every need is a release, that no release stands twice in a file, and that needs end somewhere.
+/// Checks that every need is a release, one that is switched off or not selected too, and that needs end somewhere.
 ///
 /// A release may stand in several files (its CRDs in one, itself in another), so a need is looked for in its own file
 /// first and then in all.
@@ -17,18 +17,14 @@ pub fn check(files: &[&Helmfile]) -> Result<(), Diagnostics> {
     let mut found = Diagnostics::default();
     let mut graph = Graph::default();
     for (file, helmfile) in files.iter().enumerate() {
-        for release in &helmfile.releases {
-            if let Some(first) = graph.releases.insert((file, &release.id), release) {
-                let message = format!("the release {} stands here a second time, first at {}", release.id, first.at);
-                found.error(release.at.clone(), message);
-                graph.releases.insert((file, &release.id), first);
-            }
-        }
+        graph.releases.extend(helmfile.releases.iter().map(|release| ((file, &release.id), release)));
+        graph.known.extend(helmfile.files.iter().flat_map(|file| &file.known));
     }
     for (node, release) in &graph.releases {
         for need in &release.needs {
             match graph.find(node.0, need) {
                 Some(target) => graph.edges.entry(*node).or_insert_with(Vec::new).push(target),
+                None if graph.known.contains(need) => {}
                 None => found.push(graph.lost(release, need)),
             }
         }
@@ -43,6 +39,8 @@ type Node<'g> = (usize, &'g ReleaseId);
 #[derive(Default)]
 struct Graph<'g> {
     releases: BTreeMap<Node<'g>, &'g Release>,
+    /// Also those that are not to be installed.
+    known: BTreeSet<&'g ReleaseId>,
     edges: HashMap<Node<'g>, Vec<Node<'g>>>,
 }
 

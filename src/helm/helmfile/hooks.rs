@@ -1,85 +1,80 @@
-//! Hooks as they are written.
+//! Hooks, rendered for each of their events.
 
-use super::model::HookEvent;
-use super::read::Reader;
+use serde_json::{Value, json};
+
+use super::fields::{Resolved, Scope};
+use super::model::{Hook, Listed};
 use super::state::{HookDraft, Text};
-use crate::yaml::{Fields, Node};
+use super::{Findings, reader};
+use crate::template;
 
-const EVENTS: [(&str, HookEvent); 7] = [
-    ("prepare", HookEvent::Prepare),
-    ("preapply", HookEvent::Preapply),
-    ("presync", HookEvent::Presync),
-    ("preuninstall", HookEvent::Preuninstall),
-    ("postuninstall", HookEvent::Postuninstall),
-    ("postsync", HookEvent::Postsync),
-    ("cleanup", HookEvent::Cleanup),
-];
+/// The command of helmfile that a run stands for.
+const COMMAND: &str = "sync";
 
-/// helmfile's name of an event, which templates see as `.Event.Name`.
-pub(super) fn name(event: HookEvent) -> &'static str {
-    EVENTS.iter().find(|(_, known)| *known == event).map_or("", |(name, _)| name)
+/// The hooks of a release.
+pub(super) fn of_release(scope: &Scope<'_>, resolved: &Resolved, values: &Value, findings: &mut Findings) -> Vec<Hook> {
+    if resolved.draft.hooks.is_empty() {
+        return vec![];
+    }
+    let mut data = common(scope);
+    data["Values"] = Value::Object(scope.values.clone());
+    data["Release"] = release(&resolved.listed, &resolved.data, values);
+    resolved.draft.hooks.iter().flat_map(|hook| render(scope, hook, &data, findings)).collect()
 }
 
-impl Reader<'_> {
-    pub(super) fn hook(&mut self, node: &Node, release: &str) -> Option<HookDraft> {
-        let (origin, what) = (self.origin, format!("a hook of {release}"));
-        let mut fields = Fields::of(origin, node, what.clone(), self.found);
-        fields.string("name", self.found);
-        let events = self.events(&mut fields, &what);
-        let command = self.text(&mut fields, "command", &what);
-        let args = self.texts(&mut fields, "args", &what);
-        let show_logs = self.switch(&mut fields, "showlogs", &what).unwrap_or(false);
-        let apply = fields.get("kubectlApply");
-        fields.finish(self.found);
-        let at = self.at(node);
-        let (command, args) = match (command, apply) {
-            (Some(command), None) => (command, args),
-            (None, Some(apply)) => self.kubectl_apply(apply, &what)?,
-            (Some(_), Some(_)) => {
-                self.found.error(at, format!("{what} has both `command` and `kubectlApply`"));
-                return None;
-            }
-            (None, None) => {
-                self.found.error(at, format!("{what} has no `command`"));
-                return None;
-            }
-        };
-        Some(HookDraft { at, events, command, args, show_logs })
-    }
+/// The hooks of a whole file, which see no release and no `.Values`.
+pub(super) fn of_file(scope: &Scope<'_>, findings: &mut Findings) -> Vec<Hook> {
+    let data = common(scope);
+    scope.state.hooks.iter().flat_map(|hook| render(scope, hook, &data, findings)).collect()
+}
 
-    fn events(&mut self, fields: &mut Fields<'_>, what: &str) -> Vec<HookEvent> {
-        let (mut events, written) = (vec![], self.texts(fields, "events", what));
-        if written.is_empty() {
-            self.found.error(fields.location(), format!("{what} has no `events`, so it would never run"));
-        }
-        for text in written {
-            match EVENTS.iter().find(|(name, _)| *name == text.raw) {
-                Some((_, event)) => events.push(*event),
-                None => {
-                    let known = EVENTS.map(|(name, _)| name).join("`, `");
-                    self.found.error(text.at, format!("{what} has an event `{}`; helmfile knows `{known}`", text.raw));
-                }
-            }
-        }
-        events
-    }
+fn common(scope: &Scope<'_>) -> Value {
+    json!({
+        "Environment": scope.environment.template(),
+        "Namespace": scope.state.namespace.clone().unwrap_or_default(),
+        "HelmfileCommand": COMMAND,
+    })
+}
 
-    /// `kubectlApply: {filename: …}` or `{kustomize: …}`, as the command that helmfile makes of it.
-    fn kubectl_apply(&mut self, node: &Node, what: &str) -> Option<(Text, Vec<Text>)> {
-        let origin = self.origin;
-        let mut fields = Fields::of(origin, node, format!("`kubectlApply` of {what}"), self.found);
-        let file = self.text(&mut fields, "filename", what);
-        let kustomization = self.text(&mut fields, "kustomize", what);
-        fields.finish(self.found);
-        let at = self.at(node);
-        let word = |text: &str| Text { raw: text.to_owned(), at: at.clone(), indent: 0 };
-        match (file, kustomization) {
-            (Some(file), None) => Some((word("kubectl"), vec![word("apply"), word("-f"), file])),
-            (None, Some(folder)) => Some((word("kubectl"), vec![word("apply"), word("-k"), folder])),
-            _ => {
-                self.found.error(at, format!("`kubectlApply` of {what} needs either `filename` or `kustomize`"));
+/// A hook sees the release as the state file has it, not the few fields that values see.
+fn release(listed: &Listed, data: &Value, values: &Value) -> Value {
+    json!({
+        "Name": listed.name, "Namespace": listed.namespace, "Chart": listed.chart, "Version": listed.version,
+        "Labels": listed.labels, "KubeContext": data["Release"]["KubeContext"], "Values": values,
+        "Needs": listed.needs.iter().map(ToString::to_string).collect::<Vec<_>>(), "Installed": listed.installed,
+        "KubeVersion": listed.kube_version.clone().unwrap_or_default(), "ApiVersions": listed.api_versions,
+    })
+}
+
+/// A hook whose text depends on its event becomes one hook an event.
+fn render(scope: &Scope<'_>, draft: &HookDraft, data: &Value, findings: &mut Findings) -> Vec<Hook> {
+    let functions = scope.site.functions(&scope.site.folder);
+    let mut rendered: Vec<Hook> = vec![];
+    for event in &draft.events {
+        let mut data = data.clone();
+        // A hook runs only where nothing failed before it.
+        data["Event"] = json!({"Name": reader::event_name(*event), "Error": null});
+        let mut render = |text: &Text| match template::render(&text.source(), &data, &functions) {
+            Ok(text) => Some(text),
+            Err(diagnostic) => {
+                findings.found.push(diagnostic);
                 None
             }
+        };
+        let command = render(&draft.command);
+        let args: Vec<_> = draft.args.iter().map(render).collect();
+        let (Some(command), Some(args)) = (command, args.into_iter().collect::<Option<Vec<_>>>()) else { continue };
+        match rendered.last_mut() {
+            Some(last) if last.command == command && last.args == args => last.events.push(*event),
+            _ => rendered.push(Hook {
+                events: vec![*event],
+                command,
+                args,
+                show_logs: draft.show_logs,
+                folder: scope.site.folder.clone(),
+                at: draft.at.clone(),
+            }),
         }
     }
+    rendered
 }

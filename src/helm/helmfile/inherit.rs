@@ -1,13 +1,14 @@
 //! Releases with the templates that they inherit.
 
+use super::Findings;
 use super::state::{Draft, Inherit, State};
-use crate::yaml::{Diagnostic, Diagnostics, near};
+use crate::yaml::{Diagnostic, near};
 
 /// Every release over its templates, in file order.
-pub(super) fn resolve(state: &State, notices: &mut Vec<String>, found: &mut Diagnostics) -> Vec<Draft> {
-    leaks(state, notices);
+pub(super) fn resolve(state: &State, findings: &mut Findings) -> Vec<Draft> {
+    leaks(state, &mut findings.notices);
     let releases = state.releases.iter();
-    releases.map(|release| over_templates(state, release, &chain(state, release), &mut vec![], found)).collect()
+    releases.map(|release| over_templates(state, release, &chain(state, release), &mut vec![], findings)).collect()
 }
 
 /// The templates of a release: the default ones come first, unless the release names them itself.
@@ -22,29 +23,32 @@ fn over_templates(
     draft: &Draft,
     inherits: &[Inherit],
     path: &mut Vec<String>,
-    found: &mut Diagnostics,
+    findings: &mut Findings,
 ) -> Draft {
     let mut result = Draft::empty(draft.at.clone());
     for inherit in inherits {
         let Some(template) = state.templates.get(&inherit.template) else {
             let message = format!("there is no template `{}`", inherit.template);
             let near = near(&inherit.template, state.templates.keys().map(String::as_str));
-            found.push(Diagnostic::at(inherit.at.clone(), message).did_you_mean(near));
+            findings.found.push(Diagnostic::at(inherit.at.clone(), message).did_you_mean(near));
             continue;
         };
         if path.contains(&inherit.template) {
             let cycle = [path.join(" -> "), inherit.template.clone()].join(" -> ");
-            found.error(inherit.at.clone(), format!("the templates inherit each other: {cycle}"));
+            findings.error(&inherit.at, format!("the templates inherit each other: {cycle}"));
             continue;
         }
         path.push(inherit.template.clone());
-        let mut inherited = over_templates(state, template, &template.inherit, path, found);
+        let mut inherited = over_templates(state, template, &template.inherit, path, findings);
         path.pop();
         for key in &inherit.except {
             match key.as_str() {
                 "values" => inherited.values.clear(),
                 "valuesTemplate" => inherited.values_template.clear(),
                 "labels" => inherited.labels.clear(),
+                "set" | "setString" | "setTemplate" => {
+                    inherited.sets.remove(key.as_str());
+                }
                 _ => {}
             }
         }

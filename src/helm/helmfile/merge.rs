@@ -1,9 +1,10 @@
-//! Helm's merge of values.
+//! Two merges of values: Helm's, of values files, and helmfile's, of layers of `.Values`.
 
 use serde_json::{Map, Value};
 
 /// Merges `over` into `into` as Helm merges one values file into the next (Helm 4, `pkg/cli/values`): maps merge, whatever
-/// else is replaced, also by null, which takes a chart's default away.
+/// else is replaced, also by null, which takes a chart's default away. helmfile merges the items of one list of values
+/// the same way.
 pub fn merge_values(into: &mut Map<String, Value>, over: Map<String, Value>) {
     for (key, value) in over {
         match (into.get_mut(&key), value) {
@@ -11,6 +12,44 @@ pub fn merge_values(into: &mut Map<String, Value>, over: Map<String, Value>) {
             (_, value) => {
                 into.insert(key, value);
             }
+        }
+    }
+}
+
+/// What becomes of a list that both layers have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lists {
+    /// The later one replaces it, unless it has null elements: those keep the earlier layer's.
+    Replace,
+    /// The later one's elements go over the earlier one's, one by one.
+    Elements,
+}
+
+/// Puts one layer of `.Values` over another (helmfile 1.7, `MergeMaps`): as [`merge_values`], but null never replaces.
+pub(super) fn merge_layer(into: &mut Map<String, Value>, over: &Map<String, Value>, lists: Lists) {
+    for (key, value) in over {
+        match (into.get_mut(key), value) {
+            (Some(_), Value::Null) => {}
+            (Some(Value::Object(into)), Value::Object(over)) => merge_layer(into, over, lists),
+            (Some(Value::Array(into)), Value::Array(over))
+                if lists == Lists::Elements || over.contains(&Value::Null) =>
+            {
+                merge_elements(into, over, lists);
+            }
+            (_, value) => {
+                into.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+fn merge_elements(into: &mut Vec<Value>, over: &[Value], lists: Lists) {
+    into.resize(into.len().max(over.len()), Value::Null);
+    for (own, value) in into.iter_mut().zip(over) {
+        match (own, value) {
+            (_, Value::Null) => {}
+            (Value::Object(own), Value::Object(over)) => merge_layer(own, over, lists),
+            (own, value) => *own = value.clone(),
         }
     }
 }

@@ -1,53 +1,61 @@
 //! Helmfiles: what an operator wrote, as releases with their needs and hooks.
 //!
-//! [`read()`] takes one state file with its bases, templates and values files to [`Release`]s that are ready to install;
-//! [`check`] looks at several as one graph. Every mistake is found at once, before anything is touched. The semantics are
-//! those of helmfile 1.7; a key that it has and this room has not is refused by name. Nothing here runs Helm.
+//! [`read()`] takes a state file, or a folder of them, with bases, environments, templates, values files and
+//! sub-helmfiles to [`Release`]s that are ready to install; [`check`] looks at several as one graph. Every mistake is
+//! found at once, before anything is touched. The semantics are those of helmfile 1.7; a key that it has and this room
+//! has not is refused by name. Nothing here runs Helm.
 
 mod chart;
+mod entries;
+mod environment;
+mod fields;
 mod graph;
 mod hooks;
 mod inherit;
 mod layers;
 mod merge;
 mod model;
-mod read;
+mod options;
+mod patches;
+mod reader;
 mod render;
+mod selector;
+mod sets;
+mod settings;
 mod state;
 mod values;
+mod visit;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use environment::DEFAULT as DEFAULT_ENVIRONMENT;
 pub use graph::check;
 pub use merge::merge_values;
-pub use model::{Chart, Flags, Helmfile, Hook, HookEvent, OnFailure, Release, ReleaseId, Wait};
+pub use model::{
+    Chart, Credentials, Fetch, Flags, Helmfile, Hook, HookEvent, Listed, OnFailure, Patch, Release, ReleaseId,
+    StateFile, Target, Wait,
+};
+pub use options::{Depth, Options, StateValue};
+pub use selector::Selector;
 
 use crate::template::{Functions, clean};
-use crate::yaml::{Diagnostics, Origin};
+use crate::yaml::{Diagnostics, Location, Origin};
 
-/// Reads the state file at `path` with everything that it pulls in. Messages name files relative to `root`;
-/// `environment` is what `env` and `requiredEnv` see.
+/// Reads the state file at `path`, or every one in the folder there, with everything that it pulls in. Messages name
+/// files relative to `root`; `variables` is what `env` and `requiredEnv` see.
 ///
 /// # Errors
 ///
 /// Everything that is wrong, all at once.
-pub fn read(root: &Path, path: &Path, environment: &BTreeMap<String, String>) -> Result<Helmfile, Diagnostics> {
-    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let (root, path) = (clean(&absolute(root)), clean(&absolute(path)));
-    let folder = path.parent().map_or_else(|| root.clone(), Path::to_owned);
-    let site = Site { root, folder, environment };
-    let mut found = Diagnostics::default();
-    let state = layers::load(&site, &path, &mut found);
-    let mut helmfile = Helmfile { path, ..Helmfile::default() };
-    for draft in inherit::resolve(&state, &mut helmfile.notices, &mut found) {
-        if draft.installed == Some(false) {
-            continue;
-        }
-        if let Some(release) = render::release(&site, &state, &draft, &mut helmfile.notices, &mut found) {
-            helmfile.releases.push(release);
-        }
-    }
+pub fn read(
+    root: &Path,
+    path: &Path,
+    variables: &BTreeMap<String, String>,
+    options: &Options,
+) -> Result<Helmfile, Diagnostics> {
+    let absolute = |path: &Path| clean(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+    let (helmfile, found) = visit::visit(&absolute(root), &absolute(path), variables, options);
     let mut sorted: Vec<_> = found.into_iter().collect();
     sorted.sort_by(|a, b| a.location.cmp(&b.location));
     let mut found = Diagnostics::default();
@@ -55,17 +63,50 @@ pub fn read(root: &Path, path: &Path, environment: &BTreeMap<String, String>) ->
     found.into_result(helmfile)
 }
 
+/// What a reading has to say.
+#[derive(Debug, Default)]
+struct Findings {
+    found: Diagnostics,
+    notices: Vec<String>,
+}
+
+impl Findings {
+    fn error(&mut self, at: &Location, message: impl Into<String>) {
+        self.found.error(at.clone(), message);
+    }
+}
+
 /// Where a state file lives and what its templates see.
 struct Site<'s> {
     root: PathBuf,
     /// The state file's; what it names relatively is meant from here, and so is what its bases name.
     folder: PathBuf,
-    environment: &'s BTreeMap<String, String>,
+    variables: &'s BTreeMap<String, String>,
 }
 
 impl Site<'_> {
     fn path(&self, written: &str) -> PathBuf {
         clean(&self.folder.join(written))
+    }
+
+    /// The files and folders that a path or a pattern means, sorted by name.
+    fn expand(&self, written: &str) -> Vec<PathBuf> {
+        let path = self.path(written);
+        if !written.contains(['*', '?', '[']) {
+            return if path.exists() { vec![path] } else { vec![] };
+        }
+        let pattern = match path.strip_prefix(&self.folder) {
+            Ok(rest) => {
+                let folder = glob::Pattern::escape(&self.folder.to_string_lossy());
+                format!("{folder}/{}", rest.to_string_lossy())
+            }
+            Err(_) => path.to_string_lossy().into_owned(),
+        };
+        // In Go's patterns two stars are no more than one.
+        let found = glob::glob(&pattern.replace("**", "*"));
+        let mut paths: Vec<_> = found.into_iter().flatten().filter_map(Result::ok).collect();
+        paths.sort();
+        paths
     }
 
     fn origin(&self, path: &Path) -> Origin {
@@ -74,7 +115,7 @@ impl Site<'_> {
 
     /// The functions of templates that read relative to `folder`.
     fn functions(&self, folder: &Path) -> Functions {
-        Functions::new(&self.root, folder, self.environment)
+        Functions::new(&self.root, folder, self.variables)
     }
 }
 

@@ -1,214 +1,201 @@
-//! From a draft to a release: its fields rendered, its chart found, its values merged.
+//! From drafts to releases: listed, selected, their charts found, their values merged.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use super::model::{Flags, Hook, OnFailure, Release, ReleaseId, Wait};
-use super::state::{Draft, HookDraft, Settings, State, Text};
+use super::fields::{Resolved, Scope};
+use super::layers::Loaded;
+use super::model::{Flags, OnFailure, Release, ReleaseId, StateFile, Wait};
+use super::selector::{Selector, any_takes};
+use super::settings::Settings;
+use super::state::Draft;
 use super::values::Merging;
-use super::{Site, chart, hooks};
-use crate::template;
-use crate::yaml::{Diagnostic, Diagnostics};
+use super::{Depth, Findings, Options, Site, chart, hooks, inherit, patches, sets};
 
-/// Fields may refer to each other; helmfile renders them this often before it gives up.
-const ROUNDS: usize = 6;
 /// helmfile's, when nobody says.
 const TIMEOUT: Duration = Duration::from_mins(5);
-/// Where a release without a namespace goes: the one of a kubeconfig that names none.
-const NO_NAMESPACE: &str = "default";
+/// Labels that Helm gives a release's record itself.
+const HELMS_LABELS: [&str; 6] = ["createdAt", "modifiedAt", "name", "owner", "status", "version"];
 
-/// The fields that templates refer to, rendered.
-#[derive(Debug, Clone, PartialEq, Default)]
-struct Rendered {
-    name: String,
-    namespace: String,
-    chart: String,
-    version: String,
-    labels: Map<String, Value>,
+/// What is asked of a state file.
+pub(super) struct Asked<'a> {
+    pub(super) selectors: &'a [Selector],
+    pub(super) options: &'a Options,
+    /// Releases that go before the file's own.
+    pub(super) after: &'a [ReleaseId],
 }
 
-/// Renders one release; `None` when something is wrong with it, which `found` then says.
-pub(super) fn release(
+/// The releases of a state file: all that are selected, and those of them that are to be installed.
+pub(super) fn file(
     site: &Site<'_>,
-    state: &State,
-    draft: &Draft,
-    notices: &mut Vec<String>,
-    found: &mut Diagnostics,
-) -> Option<Release> {
-    let mut draft = draft.clone();
-    draft.labels.extend(state.labels.clone());
-    let rendered = match fields(site, &draft) {
-        Ok(rendered) => rendered,
-        Err(wrong) => {
-            found.extend(wrong);
-            return None;
-        }
+    path: &Path,
+    loaded: &Loaded,
+    asked: &Asked<'_>,
+    findings: &mut Findings,
+) -> (StateFile, Vec<Release>) {
+    let Loaded { state, environment, .. } = loaded;
+    let values = environment.merged();
+    let scope = Scope { site, state, environment, values: &values };
+    contexts(&scope, path, findings);
+    let drafts = inherit::resolve(state, findings);
+    let all: Vec<Resolved> = drafts.iter().filter_map(|draft| scope.resolve(draft, findings)).collect();
+    switched_off(&all, findings);
+    let known = all.iter().map(|one| one.listed.id()).collect();
+    let selected = selected(all, asked);
+    twice(&selected, findings);
+    let mut file = StateFile {
+        path: path.to_owned(),
+        environment: environment.name.clone(),
+        values: values.clone(),
+        releases: selected.iter().map(|one| one.listed.clone()).collect(),
+        known,
+        hooks: vec![],
     };
-    let (data, before) = (rendered.data(), found.len());
-    let what = format!("release {:?}", rendered.name);
-    if rendered.name.is_empty() {
-        found.error(draft.at.clone(), "a release has no `name`");
+    if asked.options.depth == Depth::Fields {
+        return (file, vec![]);
     }
-    let functions = site.functions(&site.folder);
-    let mut needs = vec![];
-    for need in &draft.needs {
-        match template::render(&need.source(), &data, &functions).and_then(|text| parse_need(&text, &rendered, need)) {
-            Ok(need) if needs.contains(&need) => {
-                notices.push(format!("{}: {what} needs {need} twice", draft.at));
-            }
-            Ok(id) => needs.push(id),
-            Err(diagnostic) => found.push(diagnostic),
-        }
-    }
-    let hooks: Vec<Hook> = draft.hooks.iter().flat_map(|hook| render_hook(site, hook, &data, found)).collect();
-    let flags = flags(&draft, &draft.settings.or_defaults(&state.defaults), &what, notices, found);
-    let merging = Merging { site, what: what.clone(), data: &data, notices, found };
-    let values = merging.run(&draft);
-    let version = Some(rendered.version.as_str()).filter(|version| !version.is_empty());
-    let chart = match &draft.chart {
-        Some(written) if !rendered.chart.is_empty() => {
-            chart::resolve(site, &state.repositories, &rendered.chart, version, written)
-                .map_err(|diagnostic| found.push(diagnostic))
-                .ok()
-        }
-        _ => {
-            found.error(draft.at.clone(), format!("{what} has no `chart`"));
-            None
-        }
-    };
-    let id = ReleaseId { namespace: rendered.namespace_or_default(), name: rendered.name };
-    let release = Release { id, chart: chart?, values, needs, hooks, flags, at: draft.at };
-    (found.len() == before).then_some(release)
+    file.hooks = hooks::of_file(&scope, findings);
+    let wanted = selected.iter().filter(|one| one.listed.enabled && one.listed.installed);
+    let releases = wanted.filter_map(|one| release(&scope, path, one, asked.after, findings)).collect();
+    (file, releases)
 }
 
-impl Rendered {
-    /// What the templates of this release see.
-    fn data(&self) -> Value {
-        json!({
-            "Release": {
-                "Name": self.name, "Namespace": self.namespace, "Chart": self.chart, "Version": self.version,
-                "Labels": self.labels, "KubeContext": "",
-            },
-            "Environment": {"Name": "default", "KubeContext": ""},
-            "Namespace": "", "KubeContext": "", "Values": {}, "StateValues": {}, "HelmfileCommand": "sync",
+/// Those that the selectors take and, when asked for, what they need.
+fn selected(all: Vec<Resolved>, asked: &Asked<'_>) -> Vec<Resolved> {
+    let taken = all.iter().filter(|one| any_takes(asked.selectors, &one.listed.labels));
+    let mut wanted: BTreeSet<ReleaseId> = taken.map(|one| one.listed.id()).collect();
+    let mut open: Vec<ReleaseId> = if asked.options.include_needs { wanted.iter().cloned().collect() } else { vec![] };
+    while let Some(id) = open.pop() {
+        for need in all.iter().filter(|one| one.listed.id() == id).flat_map(|one| &one.listed.needs) {
+            if wanted.insert(need.clone()) {
+                open.push(need.clone());
+            }
+        }
+    }
+    let is_wanted =
+        |one: &Resolved| any_takes(asked.selectors, &one.listed.labels) || wanted.contains(&one.listed.id());
+    if asked.options.include_needs {
+        return all.into_iter().filter(is_wanted).collect();
+    }
+    all.into_iter().filter(|one| any_takes(asked.selectors, &one.listed.labels)).collect()
+}
+
+/// Which cluster is meant is not for a helmfile to say.
+fn contexts(scope: &Scope<'_>, path: &Path, findings: &mut Findings) {
+    let state = scope.state;
+    let releases = state.releases.iter().map(|draft| &draft.settings.kube_context);
+    let own = [&state.kube_context, &state.defaults.kube_context];
+    let environment = Some(scope.environment.kube_context.clone()).filter(|context| !context.is_empty());
+    let contexts: Vec<&String> = own.into_iter().chain(releases).chain([&environment]).flatten().collect();
+    if let Some(context) = contexts.first() {
+        let origin = scope.site.origin(path);
+        findings.notices.push(format!("{origin}: `kubeContext` ({context}) is left out: the run decides where to"));
+    }
+}
+
+/// A need that is switched off is no mistake, but worth knowing.
+fn switched_off(all: &[Resolved], findings: &mut Findings) {
+    let off: BTreeMap<ReleaseId, &str> = all
+        .iter()
+        .filter_map(|one| match (one.listed.installed, one.listed.enabled) {
+            (false, _) => Some((one.listed.id(), "`installed: false`")),
+            (_, false) => Some((one.listed.id(), "its condition")),
+            _ => None,
         })
-    }
-
-    fn namespace_or_default(&self) -> String {
-        if self.namespace.is_empty() { NO_NAMESPACE.to_owned() } else { self.namespace.clone() }
-    }
-}
-
-/// Renders the fields until they no longer change; each round sees what the one before made of them.
-fn fields(site: &Site<'_>, draft: &Draft) -> Result<Rendered, Vec<Diagnostic>> {
-    let written = |text: &Option<Text>| text.as_ref().map(|text| text.raw.clone()).unwrap_or_default();
-    let mut rendered = Rendered {
-        name: written(&draft.name),
-        namespace: written(&draft.namespace),
-        chart: written(&draft.chart),
-        version: written(&draft.version),
-        labels: draft.labels.iter().map(|(key, text)| (key.clone(), Value::from(text.raw.as_str()))).collect(),
-    };
-    let functions = site.functions(&site.folder);
-    for _ in 0..ROUNDS {
-        let (data, mut wrong) = (rendered.data(), vec![]);
-        let mut render = |text: &Text| {
-            template::render(&text.source(), &data, &functions).map_err(|diagnostic| wrong.push(diagnostic)).ok()
-        };
-        let mut field = |text: &Option<Text>| text.as_ref().and_then(&mut render).unwrap_or_default();
-        let mut next = Rendered {
-            name: field(&draft.name),
-            namespace: field(&draft.namespace),
-            chart: field(&draft.chart),
-            version: field(&draft.version),
-            labels: Map::new(),
-        };
-        next.labels =
-            draft.labels.iter().filter_map(|(key, text)| Some((key.clone(), Value::from(render(text)?)))).collect();
-        if !wrong.is_empty() {
-            return Err(wrong);
-        }
-        if next == rendered {
-            return Ok(rendered);
-        }
-        rendered = next;
-    }
-    let name = draft.name.as_ref().map(|name| name.raw.clone()).unwrap_or_default();
-    Err(vec![Diagnostic::at(draft.at.clone(), format!("the fields of release {name:?} refer to themselves"))])
-}
-
-/// `[NAMESPACE/]NAME`; without a namespace the release's own is meant.
-fn parse_need(text: &str, rendered: &Rendered, written: &Text) -> Result<ReleaseId, Diagnostic> {
-    match text.split('/').collect::<Vec<_>>()[..] {
-        [name] if !name.is_empty() => {
-            Ok(ReleaseId { namespace: rendered.namespace_or_default(), name: name.to_owned() })
-        }
-        [namespace, name] => Ok(ReleaseId { namespace: namespace.to_owned(), name: name.to_owned() }),
-        [_, _, _] => Err(Diagnostic::at(
-            written.at.clone(),
-            format!("the need `{text}` names a kube context, which is not supported"),
-        )),
-        _ => Err(Diagnostic::at(written.at.clone(), format!("the need `{text}` is not `namespace/name`"))),
-    }
-}
-
-/// A hook whose text depends on its event becomes one hook an event.
-fn render_hook(site: &Site<'_>, draft: &HookDraft, data: &Value, found: &mut Diagnostics) -> Vec<Hook> {
-    let functions = site.functions(&site.folder);
-    let mut rendered: Vec<Hook> = vec![];
-    for event in &draft.events {
-        let mut data = data.clone();
-        data["Event"] = json!({"Name": hooks::name(*event)});
-        let mut render = |text: &Text| match template::render(&text.source(), &data, &functions) {
-            Ok(text) => Some(text),
-            Err(diagnostic) => {
-                found.push(event_error(diagnostic));
-                None
+        .collect();
+    for one in all.iter().filter(|one| one.listed.installed && one.listed.enabled) {
+        for need in &one.listed.needs {
+            if let Some(why) = off.get(need) {
+                let (at, id) = (&one.listed.at, one.listed.id());
+                findings.notices.push(format!("{at}: {id} needs {need}, which is not installed because of {why}"));
             }
-        };
-        let command = render(&draft.command);
-        let args: Vec<_> = draft.args.iter().map(render).collect();
-        let (Some(command), Some(args)) = (command, args.into_iter().collect::<Option<Vec<_>>>()) else { continue };
-        match rendered.last_mut() {
-            Some(last) if last.command == command && last.args == args => last.events.push(*event),
-            _ => rendered.push(Hook {
-                events: vec![*event],
-                command,
-                args,
-                show_logs: draft.show_logs,
-                folder: site.folder.clone(),
-                at: draft.at.clone(),
-            }),
         }
     }
-    rendered
 }
 
-/// Hooks are rendered before anything runs.
-fn event_error(diagnostic: Diagnostic) -> Diagnostic {
-    if diagnostic.message.starts_with("`.Event.Error`") {
-        let message = "`.Event.Error` is known only when the hook runs, which is not supported".to_owned();
-        return Diagnostic { message, hint: None, ..diagnostic };
+fn twice(selected: &[Resolved], findings: &mut Findings) {
+    let mut seen = BTreeMap::new();
+    for one in selected {
+        if let Some(first) = seen.insert(one.listed.id(), &one.listed.at) {
+            let message = format!("the release {} stands here a second time, first at {first}", one.listed.id());
+            findings.error(&one.listed.at, message);
+            seen.insert(one.listed.id(), first);
+        }
     }
-    diagnostic
 }
 
-fn flags(draft: &Draft, settings: &Settings, what: &str, notices: &mut Vec<String>, found: &mut Diagnostics) -> Flags {
+/// Takes one release to its end; `None` when something is wrong with it, which `findings` then say.
+fn release(
+    scope: &Scope<'_>,
+    path: &Path,
+    resolved: &Resolved,
+    after: &[ReleaseId],
+    findings: &mut Findings,
+) -> Option<Release> {
+    let Resolved { draft, listed, data, wait } = resolved;
+    let (site, state, before) = (scope.site, scope.state, findings.found.len());
+    let what = format!("release {:?}", listed.name);
+    let mut settings = draft.settings.or_defaults(&state.defaults);
+    if let Some(wait) = wait {
+        settings.switches.insert("wait", *wait);
+    }
+    let flags = flags(draft, &settings, &listed.labels, &what, findings);
+    let merging = Merging { site, what: what.clone(), data, missing: state.missing, findings };
+    let written = merging.run(draft);
+    let mut values = written.clone();
+    sets::apply(scope, draft, data, &what, &mut values, findings);
+    let patches = patches::read(scope, draft, data, &written, &what, findings);
+    let written_values = Value::Object(written);
+    let hooks = hooks::of_release(scope, resolved, &written_values, findings);
+    let version = Some(listed.version.as_str()).filter(|version| !version.is_empty());
+    let chart = chart::resolve(site, state, &settings, &listed.chart, version, draft.text("chart")?)
+        .map_err(|diagnostic| findings.found.push(diagnostic))
+        .ok();
+    let (chart, fetch) = chart?;
+    if fetch.skip_tls_verify {
+        findings.notices.push(format!("{}: the chart of {what} is fetched without checking who sends it", draft.at));
+    }
+    let release = Release {
+        id: listed.id(),
+        chart,
+        fetch,
+        values: Value::Object(values),
+        written_values,
+        needs: listed.needs.clone(),
+        after: after.to_vec(),
+        hooks,
+        flags,
+        kube_version: listed.kube_version.clone(),
+        api_versions: listed.api_versions.clone(),
+        patches,
+        file: path.to_owned(),
+        at: draft.at.clone(),
+    };
+    (findings.found.len() == before).then_some(release)
+}
+
+fn flags(
+    draft: &Draft,
+    settings: &Settings,
+    labels: &BTreeMap<String, String>,
+    what: &str,
+    findings: &mut Findings,
+) -> Flags {
     if settings.is("force") && settings.is("forceConflicts") {
-        found.error(
-            draft.at.clone(),
-            format!("{what} has both `force` and `forceConflicts`, by itself or by `helmDefaults`"),
-        );
+        findings
+            .error(&draft.at, format!("{what} has both `force` and `forceConflicts`, by itself or by `helmDefaults`"));
     }
     if settings.is("atomic") && settings.is("rollbackOnFailure") {
-        found.error(
-            draft.at.clone(),
+        findings.error(
+            &draft.at,
             format!("{what} has both `atomic` and `rollbackOnFailure`, by itself or by `helmDefaults`"),
         );
     }
     if settings.is("recreatePods") {
-        notices.push(format!("{}: `recreatePods` of {what} has no effect: Helm 4 has no such flag", draft.at));
+        findings.notices.push(format!("{}: `recreatePods` of {what} has no effect: Helm 4 has no such flag", draft.at));
     }
     let on_failure = if settings.is("atomic") || settings.is("rollbackOnFailure") {
         OnFailure::RollBack
@@ -229,24 +216,30 @@ fn flags(draft: &Draft, settings: &Settings, what: &str, notices: &mut Vec<Strin
         create_namespace: settings.switches.get("createNamespace").copied().unwrap_or(true),
         force_conflicts: settings.is("forceConflicts"),
         on_failure,
-        args: arguments(settings),
+        args: arguments(settings, labels),
     }
 }
 
 /// What [`Flags`] has no field for, as Helm's own flags.
-fn arguments(settings: &Settings) -> Vec<String> {
+fn arguments(settings: &Settings, labels: &BTreeMap<String, String>) -> Vec<String> {
     const FLAGS: [(&str, &str); 6] = [
-        ("devel", "--devel"),
         ("disableOpenAPIValidation", "--disable-openapi-validation"),
         ("enableDNS", "--enable-dns"),
         ("force", "--force-replace"),
+        ("skipCRDs", "--skip-crds"),
         ("skipSchemaValidation", "--skip-schema-validation"),
         ("takeOwnership", "--take-ownership"),
     ];
-    let mut arguments = settings.args.clone();
+    let mut arguments = [settings.args.clone(), settings.sync_args.clone()].concat();
     arguments.extend(FLAGS.iter().filter(|(key, _)| settings.is(key)).map(|(_, flag)| (*flag).to_owned()));
     arguments.extend(settings.history_max.map(|max| format!("--history-max={max}")));
     arguments.extend(settings.server_side.as_ref().map(|side| format!("--server-side={side}")));
     arguments.extend(settings.description.as_ref().map(|text| format!("--description={text}")));
+    let labels: Vec<String> = labels
+        .iter()
+        .filter(|(key, _)| settings.is("syncReleaseLabels") && !HELMS_LABELS.contains(&key.as_str()))
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    arguments.extend((!labels.is_empty()).then(|| format!("--labels={}", labels.join(","))));
     arguments
 }

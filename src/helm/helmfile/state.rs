@@ -1,10 +1,14 @@
 //! A state file as it is written: keys and their values with their places, nothing rendered yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
+use secrecy::SecretString;
 use serde_json::Value;
 
 use super::model::HookEvent;
+use super::selector::Selector;
+use super::settings::Settings;
 use crate::template::Source;
 use crate::yaml::{Location, Position};
 
@@ -17,6 +21,18 @@ pub(super) struct State {
     pub(super) templates: BTreeMap<String, Draft>,
     pub(super) default_inherit: Vec<Inherit>,
     pub(super) releases: Vec<Draft>,
+    /// Defaults of `.Values`.
+    pub(super) values: Vec<Values>,
+    pub(super) environments: BTreeMap<String, EnvironmentSpec>,
+    pub(super) helmfiles: Vec<Nested>,
+    /// Of the whole file.
+    pub(super) hooks: Vec<HookDraft>,
+    /// Takes the place of every release's own.
+    pub(super) namespace: Option<String>,
+    pub(super) kube_context: Option<String>,
+    pub(super) kube_version: Option<String>,
+    pub(super) api_versions: Vec<String>,
+    pub(super) missing: Option<Missing>,
 }
 
 /// A text that may be a template, and where its first character stands.
@@ -35,21 +51,77 @@ impl Text {
     }
 }
 
+/// `missingFileHandler`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// `Error`, and whatever helmfile does not know.
+    Fails,
+    /// `Warn`, `Info` and `Debug`.
+    Tolerated,
+}
+
+impl Missing {
+    pub(super) fn read(written: &str) -> Self {
+        if ["Warn", "Info", "Debug"].contains(&written) { Self::Tolerated } else { Self::Fails }
+    }
+}
+
+/// One of `environments`.
+#[derive(Debug, Clone)]
+pub(super) struct EnvironmentSpec {
+    pub(super) values: Vec<Values>,
+    pub(super) kube_context: Option<String>,
+    pub(super) missing: Option<Missing>,
+    pub(super) strategy: Option<Strategy>,
+}
+
+/// Which of an environment's values win.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Strategy {
+    /// The later ones.
+    #[default]
+    Override,
+    /// The earlier ones; later ones only fill gaps.
+    Fallback,
+}
+
+/// One of `helmfiles`.
+#[derive(Debug, Clone)]
+pub(super) struct Nested {
+    pub(super) path: Text,
+    /// The files and folders that the path means.
+    pub(super) matches: Vec<PathBuf>,
+    /// `None`: the parent's.
+    pub(super) selectors: Option<Vec<Selector>>,
+    /// Keys of the parent that it takes over.
+    pub(super) inherits: Vec<String>,
+    pub(super) values: Vec<Values>,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Repository {
     pub(super) name: String,
     pub(super) url: String,
-    pub(super) oci: bool,
+    pub(super) username: Option<String>,
+    pub(super) password: Option<SecretString>,
+    /// By helmfile's key: `caFile`, `certFile`, `keyFile`.
+    pub(super) files: BTreeMap<&'static str, Text>,
+    /// Keys that are on: `oci`, `passCredentials`, `plainHttp`, `skipTLSVerify`.
+    pub(super) switches: BTreeSet<&'static str>,
+}
+
+impl Repository {
+    pub(super) fn is(&self, key: &str) -> bool {
+        self.switches.contains(key)
+    }
 }
 
 /// A release, or a template of releases.
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
     pub(super) at: Location,
-    pub(super) name: Option<Text>,
-    pub(super) namespace: Option<Text>,
-    pub(super) chart: Option<Text>,
-    pub(super) version: Option<Text>,
+    /// By helmfile's key: name, namespace, chart, version, condition, kubeVersion and what decides by template.
+    pub(super) texts: BTreeMap<&'static str, Text>,
     pub(super) installed: Option<bool>,
     pub(super) labels: BTreeMap<String, Text>,
     pub(super) needs: Vec<Text>,
@@ -57,8 +129,12 @@ pub(super) struct Draft {
     pub(super) values_template: Vec<Values>,
     pub(super) values: Vec<Values>,
     pub(super) values_path_prefix: Option<String>,
-    /// `missingFileHandler` other than `Error`.
-    pub(super) tolerates_missing: bool,
+    /// By helmfile's key: `set`, `setString`, `setTemplate`, `env`.
+    pub(super) sets: BTreeMap<&'static str, Vec<SetDraft>>,
+    pub(super) json_patches: Vec<Values>,
+    pub(super) merge_patches: Vec<Values>,
+    pub(super) api_versions: Vec<String>,
+    pub(super) missing: Option<Missing>,
     pub(super) hooks: Vec<HookDraft>,
     pub(super) inherit: Vec<Inherit>,
     pub(super) settings: Settings,
@@ -69,6 +145,40 @@ pub(super) struct Draft {
 pub(super) enum Values {
     Path(Text),
     Inline(Value, Location),
+    /// Neither, but something of this kind: a mistake, once anybody wants the values.
+    Other(&'static str, Location),
+}
+
+impl Values {
+    /// What is wrong with an item that is neither a path nor a mapping.
+    pub(super) fn wrong(kind: &str) -> String {
+        format!("`values` holds paths and mappings, this is {kind}")
+    }
+}
+
+/// An item of `set` and its kin.
+#[derive(Debug, Clone)]
+pub(super) struct SetDraft {
+    pub(super) at: Location,
+    pub(super) name: Text,
+    pub(super) given: Given,
+}
+
+/// What a `set` sets.
+#[derive(Debug, Clone)]
+pub(super) enum Given {
+    /// An empty one sets nothing.
+    Value(Text),
+    File(Text),
+    Values(Vec<Element>),
+}
+
+/// An element of a list that a `set` sets.
+#[derive(Debug, Clone)]
+pub(super) enum Element {
+    Text(Text),
+    /// Written as JSON.
+    Data(Value),
 }
 
 #[derive(Debug, Clone)]
@@ -87,94 +197,60 @@ pub(super) struct HookDraft {
     pub(super) show_logs: bool,
 }
 
-/// How to install: what `helmDefaults`, a template and a release may all say.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Settings {
-    /// By helmfile's key.
-    pub(super) switches: BTreeMap<&'static str, bool>,
-    /// Seconds.
-    pub(super) timeout: Option<u64>,
-    pub(super) history_max: Option<i64>,
-    pub(super) description: Option<String>,
-    pub(super) server_side: Option<String>,
-    pub(super) args: Vec<String>,
-}
-
-impl Settings {
-    /// What `over` says on top of this. As in helmfile (a merge by mergo), zero never wins: `wait: false` loses to an
-    /// earlier `wait: true`. Lists append.
-    pub(super) fn overlay(&mut self, over: &Self) {
-        for (key, value) in &over.switches {
-            let slot = self.switches.entry(key).or_default();
-            *slot |= value;
-        }
-        self.timeout = over.timeout.filter(|timeout| *timeout > 0).or(self.timeout).or(over.timeout);
-        self.history_max = over.history_max.filter(|max| *max > 0).or(self.history_max).or(over.history_max);
-        let text = |over: &Option<String>, own: &Option<String>| {
-            over.clone().filter(|text| !text.is_empty()).or_else(|| own.clone())
-        };
-        self.description = text(&over.description, &self.description);
-        self.server_side = text(&over.server_side, &self.server_side);
-        self.args.extend_from_slice(&over.args);
-    }
-
-    /// What a release says against `defaults`: whatever it says wins, false too.
-    pub(super) fn or_defaults(&self, defaults: &Self) -> Self {
-        let mut switches = defaults.switches.clone();
-        switches.extend(&self.switches);
-        Self {
-            switches,
-            timeout: self.timeout.or(defaults.timeout),
-            history_max: self.history_max.or(defaults.history_max),
-            description: self.description.clone(),
-            server_side: self.server_side.clone().or_else(|| defaults.server_side.clone()),
-            args: [defaults.args.clone(), self.args.clone()].concat(),
-        }
-    }
-
-    pub(super) fn is(&self, key: &str) -> bool {
-        self.switches.get(key).copied().unwrap_or(false)
-    }
-}
-
 impl Draft {
     pub(super) fn empty(at: Location) -> Self {
         Self {
             at,
-            name: None,
-            namespace: None,
-            chart: None,
-            version: None,
+            texts: BTreeMap::new(),
             installed: None,
             labels: BTreeMap::new(),
             needs: vec![],
             values_template: vec![],
             values: vec![],
             values_path_prefix: None,
-            tolerates_missing: false,
+            sets: BTreeMap::new(),
+            json_patches: vec![],
+            merge_patches: vec![],
+            api_versions: vec![],
+            missing: None,
             hooks: vec![],
             inherit: vec![],
             settings: Settings::default(),
         }
     }
 
+    pub(super) fn text(&self, key: &str) -> Option<&Text> {
+        self.texts.get(key)
+    }
+
+    pub(super) fn set(&self, key: &str) -> &[SetDraft] {
+        self.sets.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// The name for messages, as it is written.
+    pub(super) fn name(&self) -> &str {
+        self.text("name").map_or("", |name| &name.raw)
+    }
+
     /// What `over` says on top of this: scalars that are not empty win, lists append, labels merge.
     pub(super) fn overlay(&mut self, over: &Self) {
         self.at = over.at.clone();
-        let text = |over: &Option<Text>, own: &Option<Text>| {
-            over.clone().filter(|text| !text.raw.is_empty()).or_else(|| own.clone())
-        };
-        self.name = text(&over.name, &self.name);
-        self.namespace = text(&over.namespace, &self.namespace);
-        self.chart = text(&over.chart, &self.chart);
-        self.version = text(&over.version, &self.version);
-        self.installed = over.installed.or(self.installed);
+        let texts = over.texts.iter().filter(|(key, text)| !text.raw.is_empty() || !self.texts.contains_key(*key));
+        let texts: Vec<_> = texts.map(|(key, text)| (*key, text.clone())).collect();
+        self.texts.extend(texts);
+        self.installed = self.installed.map_or(over.installed, |own| Some(own || over.installed.unwrap_or(false)));
         self.labels.extend(over.labels.clone());
         self.needs.extend_from_slice(&over.needs);
         self.values_template.extend_from_slice(&over.values_template);
         self.values.extend_from_slice(&over.values);
         self.values_path_prefix = over.values_path_prefix.clone().or_else(|| self.values_path_prefix.clone());
-        self.tolerates_missing |= over.tolerates_missing;
+        for (key, sets) in &over.sets {
+            self.sets.entry(key).or_default().extend_from_slice(sets);
+        }
+        self.json_patches.extend_from_slice(&over.json_patches);
+        self.merge_patches.extend_from_slice(&over.merge_patches);
+        self.api_versions.extend_from_slice(&over.api_versions);
+        self.missing = over.missing.or(self.missing);
         self.hooks.extend_from_slice(&over.hooks);
         self.settings.overlay(&over.settings);
     }
@@ -189,22 +265,52 @@ impl State {
         self.templates.extend(over.templates);
         self.default_inherit.extend(over.default_inherit);
         self.releases.extend(over.releases);
+        self.values.extend(over.values);
+        self.environments.extend(over.environments);
+        self.helmfiles.extend(over.helmfiles);
+        self.hooks.extend(over.hooks);
+        self.namespace = over.namespace.or(self.namespace.take());
+        self.kube_context = over.kube_context.or(self.kube_context.take());
+        self.kube_version = over.kube_version.or(self.kube_version.take());
+        self.api_versions.extend(over.api_versions);
+        self.missing = over.missing.or(self.missing);
+    }
+
+    /// As [`append`](Self::append), but an environment of the same name gets the values of both layers, the later ones
+    /// stronger.
+    pub(super) fn append_layer(&mut self, mut over: Self) {
+        for (name, mut spec) in std::mem::take(&mut over.environments) {
+            if let Some(own) = self.environments.remove(&name) {
+                spec.strategy = spec.strategy.or(own.strategy);
+                let (first, second) = match spec.strategy.unwrap_or_default() {
+                    Strategy::Override => (own.values, spec.values),
+                    Strategy::Fallback => (spec.values, own.values),
+                };
+                spec.values = [first, second].concat();
+                spec.kube_context = spec.kube_context.or(own.kube_context);
+                spec.missing = spec.missing.or(own.missing);
+            }
+            self.environments.insert(name, spec);
+        }
+        self.append(over);
     }
 
     /// A part of a file, and the next part after `---`: as [`append`](Self::append), but a list replaces the earlier one.
     pub(super) fn replace(&mut self, over: Self) {
-        if !over.defaults.args.is_empty() {
-            self.defaults.args.clear();
-        }
-        if !over.repositories.is_empty() {
-            self.repositories.clear();
-        }
-        if !over.default_inherit.is_empty() {
-            self.default_inherit.clear();
-        }
-        if !over.releases.is_empty() {
-            self.releases.clear();
-        }
+        self.defaults.make_room(&over.defaults);
+        make_room(&mut self.repositories, &over.repositories);
+        make_room(&mut self.default_inherit, &over.default_inherit);
+        make_room(&mut self.releases, &over.releases);
+        make_room(&mut self.values, &over.values);
+        make_room(&mut self.helmfiles, &over.helmfiles);
+        make_room(&mut self.hooks, &over.hooks);
+        make_room(&mut self.api_versions, &over.api_versions);
         self.append(over);
+    }
+}
+
+fn make_room<T>(own: &mut Vec<T>, over: &[T]) {
+    if !over.is_empty() {
+        own.clear();
     }
 }

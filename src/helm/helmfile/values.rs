@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::Site;
 use super::merge::merge_values;
-use super::state::{Draft, Text, Values};
+use super::state::{Draft, Missing, Text, Values};
+use super::{Findings, Site};
 use crate::template::{self, Source};
-use crate::yaml::{self, Diagnostic, Diagnostics, Dialect, Node, Value};
+use crate::yaml::{self, Diagnostic, Dialect, Location, Node, Value};
 
 pub(super) const NOT_FINITE: &str = "values cannot hold this number: JSON, and so Helm, has no infinity and no NaN";
 
@@ -24,111 +24,171 @@ pub(super) fn finite(node: &Node) -> Result<(), &Node> {
     }
 }
 
+/// A reference to a secret store, which only helmfile's `vals` resolves.
+fn reference(value: &Json) -> Option<&str> {
+    match value {
+        Json::String(text) => {
+            let (_, rest) = text.split_once("ref+")?;
+            let scheme = rest.split_once("://")?.0;
+            (!scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || c == '+')).then_some(text)
+        }
+        Json::Array(items) => items.iter().find_map(reference),
+        Json::Object(map) => map.values().find_map(reference),
+        _ => None,
+    }
+}
+
+/// Refuses secret references by name; where they would be resolved, a chart would get the reference itself.
+pub(super) fn without_references(value: &Json, at: &Location, findings: &mut Findings) {
+    if let Some(text) = reference(value) {
+        let scheme = text.split_once("://").map_or(text, |(scheme, _)| scheme);
+        let message = format!("`{scheme}://…` is a secret reference of vals, which is not supported in values");
+        findings.error(at, message);
+    }
+}
+
 /// The values of a release being put together.
 pub(super) struct Merging<'m> {
     pub(super) site: &'m Site<'m>,
     pub(super) what: String,
     /// What its templates see.
     pub(super) data: &'m Json,
-    pub(super) notices: &'m mut Vec<String>,
-    pub(super) found: &'m mut Diagnostics,
+    /// The state file's, for releases that have none of their own.
+    pub(super) missing: Option<Missing>,
+    pub(super) findings: &'m mut Findings,
 }
 
 impl Merging<'_> {
     /// `valuesTemplate` first, then `values`, each in order.
-    pub(super) fn run(mut self, draft: &Draft) -> Json {
+    pub(super) fn run(mut self, draft: &Draft) -> Map<String, Json> {
         let mut merged = Map::new();
         for item in &draft.values_template {
             match item {
                 Values::Path(path) => self.file(draft, path, &mut merged),
                 Values::Inline(value, at) => self.inline_template(value, at, &mut merged),
+                Values::Other(kind, at) => self.findings.error(at, Values::wrong(kind)),
             }
         }
         for item in &draft.values {
             match item {
                 Values::Path(path) => self.file(draft, path, &mut merged),
-                Values::Inline(Json::Object(value), _) => merge_values(&mut merged, value.clone()),
-                Values::Inline(..) => {}
+                Values::Inline(value, at) => self.inline(value, at, &mut merged),
+                Values::Other(kind, at) => self.findings.error(at, Values::wrong(kind)),
             }
         }
-        Json::Object(merged)
+        merged
     }
 
-    fn inline_template(&mut self, value: &Json, at: &yaml::Location, merged: &mut Map<String, Json>) {
-        let functions = self.site.functions(&self.site.folder);
-        let rendered = yaml::to_string(value).map_err(|error| Diagnostic::at(at.clone(), error.to_string()));
-        let rendered = rendered.and_then(|text| {
-            let source = Source { origin: at.origin.clone(), text: &text, start: at.position, indent: 0 };
-            let text = template::render(&source, self.data, &functions)?;
-            yaml::parse_as(&at.origin, &text, Dialect::Untyped)
-        });
-        match rendered {
-            Ok(documents) => {
-                let values = documents.iter().filter_map(|node| node.to_json().as_object().cloned());
-                values.for_each(|value| merge_values(merged, value));
-            }
-            Err(diagnostic) => self.found.push(diagnostic),
+    fn inline(&mut self, value: &Json, at: &Location, merged: &mut Map<String, Json>) {
+        without_references(value, at, self.findings);
+        if let Json::Object(value) = value {
+            merge_values(merged, value.clone());
+        }
+    }
+
+    fn inline_template(&mut self, value: &Json, at: &Location, merged: &mut Map<String, Json>) {
+        match rendered_inline(self.site, value, at, self.data) {
+            Ok(values) => values.iter().for_each(|value| self.inline(value, at, merged)),
+            Err(diagnostic) => self.findings.found.push(diagnostic),
         }
     }
 
     fn file(&mut self, draft: &Draft, written: &Text, merged: &mut Map<String, Json>) {
-        let site = self.site;
-        let name = match template::render(&written.source(), self.data, &site.functions(&site.folder)) {
-            Ok(name) => name,
-            Err(diagnostic) => return self.found.push(diagnostic),
-        };
         let prefix = draft.values_path_prefix.as_deref().unwrap_or_default();
-        let path = site.path(&format!("{prefix}{name}"));
-        let origin = site.origin(&path);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && draft.tolerates_missing => {
-                self.notices.push(format!("{}: {} does without {origin}, which is not there", written.at, self.what));
-                return;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return self.found.error(written.at.clone(), format!("there is no values file {origin}"));
-            }
-            Err(error) => {
-                return self
-                    .found
-                    .error(written.at.clone(), format!("the values file {origin} cannot be read: {error}"));
-            }
-        };
-        let is_template = path.extension().is_some_and(|extension| extension == "gotmpl");
-        let text = if is_template {
-            let folder = path.parent().unwrap_or(&site.folder);
-            match template::render(&Source::file(&origin, &text), self.data, &site.functions(folder)) {
-                Ok(text) => text,
-                Err(diagnostic) => {
-                    let message = format!("values of {}: {}", self.what, diagnostic.message);
-                    return self.found.push(Diagnostic { message, ..diagnostic });
-                }
-            }
-        } else {
-            text
-        };
-        let shown = if is_template { yaml::Origin::new(format!("<{origin} for {}>", self.what)) } else { origin };
-        match yaml::parse_as(&shown, &text, Dialect::Kubernetes) {
-            Ok(documents) => documents.iter().for_each(|node| self.document(&shown, node, merged)),
-            Err(diagnostic) => self.found.push(diagnostic),
+        let missing = draft.missing.or(self.missing);
+        let file = ValuesFile { site: self.site, what: &self.what, noun: "values file", data: self.data, missing };
+        let Some((origin, text)) = file.read(prefix, written, self.findings) else { return };
+        match yaml::parse_as(&origin, &text, Dialect::Kubernetes) {
+            Ok(documents) => documents.iter().for_each(|node| self.document(&origin, node, merged)),
+            Err(diagnostic) => self.findings.found.push(diagnostic),
         }
     }
 
     fn document(&mut self, origin: &yaml::Origin, node: &Node, merged: &mut Map<String, Json>) {
         if let Err(bad) = finite(node) {
-            return self.found.error(origin.at(bad.at), NOT_FINITE);
+            return self.findings.error(&origin.at(bad.at), NOT_FINITE);
         }
-        match node.to_json() {
+        let values = node.to_json();
+        without_references(&values, &origin.at(node.at), self.findings);
+        match values {
             Json::Object(values) => merge_values(merged, values),
-            Json::Null => self.notices.push(format!(
+            Json::Null => self.findings.notices.push(format!(
                 "{origin} gives {} no values at all (null): the chart's defaults are installed",
                 self.what
             )),
-            _ => self.found.error(
-                origin.at(node.at),
+            _ => self.findings.error(
+                &origin.at(node.at),
                 format!("values of {} must be a mapping, this is {}", self.what, node.value.kind()),
             ),
+        }
+    }
+}
+
+/// A mapping that is a template: written as YAML, rendered, and read again.
+fn rendered_inline(site: &Site<'_>, value: &Json, at: &Location, data: &Json) -> Result<Vec<Json>, Diagnostic> {
+    let text = yaml::to_string(value).map_err(|error| Diagnostic::at(at.clone(), error.to_string()))?;
+    let source = Source { origin: at.origin.clone(), text: &text, start: at.position, indent: 0 };
+    let text = template::render(&source, data, &site.functions(&site.folder))?;
+    let documents = yaml::parse_as(&at.origin, &text, Dialect::Untyped)?;
+    Ok(documents.iter().map(Node::to_json).collect())
+}
+
+/// A file that a release names: of values, or of a patch.
+pub(super) struct ValuesFile<'f> {
+    pub(super) site: &'f Site<'f>,
+    pub(super) what: &'f str,
+    /// What it is called in messages.
+    pub(super) noun: &'f str,
+    pub(super) data: &'f Json,
+    pub(super) missing: Option<Missing>,
+}
+
+impl ValuesFile<'_> {
+    /// The file's text, rendered when it is a template, and what to call it.
+    pub(super) fn read(&self, prefix: &str, written: &Text, findings: &mut Findings) -> Option<(yaml::Origin, String)> {
+        let name = match template::render(&written.source(), self.data, &self.site.functions(&self.site.folder)) {
+            Ok(name) => name,
+            Err(diagnostic) => {
+                findings.found.push(diagnostic);
+                return None;
+            }
+        };
+        let name = format!("{prefix}{name}");
+        let origin = self.site.origin(&self.site.path(&name));
+        let paths = self.site.expand(&name);
+        let [path] = paths.as_slice() else {
+            let message = match (paths.len(), self.missing) {
+                (0, Some(Missing::Tolerated)) => {
+                    let notice = format!("{}: {} does without {origin}, which is not there", written.at, self.what);
+                    findings.notices.push(notice);
+                    return None;
+                }
+                (0, _) => format!("there is no {} {origin}", self.noun),
+                (count, _) => format!("{origin} means {count} files where one {} is expected", self.noun),
+            };
+            findings.error(&written.at, message);
+            return None;
+        };
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                findings.error(&written.at, format!("the {} {origin} cannot be read: {error}", self.noun));
+                return None;
+            }
+        };
+        if path.extension().is_none_or(|extension| extension != "gotmpl") {
+            return Some((self.site.origin(path), text));
+        }
+        let folder = path.parent().unwrap_or(&self.site.folder);
+        let origin = self.site.origin(path);
+        match template::render(&Source::file(&origin, &text), self.data, &self.site.functions(folder)) {
+            Ok(text) => Some((yaml::Origin::new(format!("<{origin} for {}>", self.what)), text)),
+            Err(diagnostic) => {
+                let noun = if self.noun == "values file" { "values" } else { self.noun };
+                let message = format!("{noun} of {}: {}", self.what, diagnostic.message);
+                findings.found.push(Diagnostic { message, ..diagnostic });
+                None
+            }
         }
     }
 }

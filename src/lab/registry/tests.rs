@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::helm::bundle::{self, Contents};
-use crate::helm::helmfile::{Chart, Flags, OnFailure, Release, ReleaseId, Wait};
+use crate::helm::helmfile::{Chart, Fetch, Flags, OnFailure, Release, ReleaseId, Wait};
 use crate::helm::{Bundle, Charts, Helm, Kind, Mirrors, PulledChart, TemplateOptions, manifest};
 use crate::process::Command;
 use crate::tools::{Options, Tool, Toolbox};
@@ -63,9 +63,16 @@ fn release(namespace: &str, name: &str, chart: &str, version: &str, values: Valu
     Release {
         id: ReleaseId { namespace: namespace.into(), name: name.into() },
         chart: Chart::Oci { reference: chart.into(), version: Some(version.into()) },
+        fetch: Fetch::default(),
         values,
+        written_values: Value::Null,
         needs: vec![],
+        after: vec![],
         hooks: vec![],
+        kube_version: None,
+        api_versions: vec![],
+        patches: vec![],
+        file: std::path::PathBuf::new(),
         flags: Flags {
             wait: Wait::Nothing,
             timeout: Duration::from_mins(5),

@@ -62,12 +62,7 @@ fn from_yaml(call: &Call<'_>, arguments: &[Value]) -> Outcome {
         let location = diagnostic.location.filter(|_| origin.is_some());
         Failure { message: diagnostic.message, hint: diagnostic.hint, location }
     })?;
-    let Some(first) = documents.first() else { return Ok(Value::Object(serde_json::Map::new())) };
-    match first.to_json() {
-        Value::Null => Ok(Value::Object(serde_json::Map::new())),
-        map @ Value::Object(_) => Ok(map),
-        _ => Err(Failure::new(format!("{} where a map is expected", first.value.kind()))),
-    }
+    Ok(documents.first().map(yaml::Node::to_json).unwrap_or_default())
 }
 
 fn to_yaml(_: &Call<'_>, arguments: &[Value]) -> Outcome {

@@ -47,6 +47,25 @@ impl Functions {
         }
     }
 
+    /// Files with templates that every template of this folder can call, and their texts, sorted by name.
+    pub(super) fn helpers(&self) -> Result<Vec<(Origin, String)>, Diagnostic> {
+        let is_helper = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with('_') && name.ends_with(".tpl")
+        };
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_helper).collect();
+        paths.sort();
+        let read = |path: PathBuf| {
+            let shown = self.shown(&path);
+            match std::fs::read_to_string(&path) {
+                Ok(text) => Ok((Origin::new(shown), text)),
+                Err(error) => Err(Diagnostic::general(format!("{shown} cannot be read: {error}"))),
+            }
+        };
+        paths.into_iter().map(read).collect()
+    }
+
     /// The file that was read last.
     pub(super) fn last_read(&self) -> Option<Origin> {
         self.read.borrow().last().map(|(_, origin)| origin.clone())

@@ -1,6 +1,6 @@
 //! Looking values up, and putting them in, by a path of keys.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{ANY, Call, Entry, Failure, Outcome, integer, string};
 use crate::template::value;
@@ -16,7 +16,7 @@ pub(super) const TABLE: &[Entry] = &[
 
 /// The value below a path of keys and list indices, with dots between them.
 fn find<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
-    path.split('.').try_fold(value, |value, key| match value {
+    path.split('.').filter(|_| !path.is_empty()).try_fold(value, |value, key| match value {
         Value::Object(map) => map.get(key),
         Value::Array(items) => items.get(key.parse::<usize>().ok()?),
         _ => None,
@@ -90,16 +90,23 @@ fn slice(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     }
 }
 
-/// helmfile's `setValueAtPath PATH VALUE MAP`.
+/// helmfile's `setValueAtPath PATH VALUE MAP`: every map on the way must be there.
 fn set_value_at_path(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     let (path, mut changed) = (string(arguments, 0)?, arguments[2].clone());
+    let (way, key) = path.rsplit_once('.').map_or((None, path), |(way, key)| (Some(way), key));
     let mut at = &mut changed;
-    for key in path.split('.') {
-        let Value::Object(map) = at else {
-            return Err(Failure::new(format!("`{path}` leads through {}", value::kind(at))));
+    for step in way.into_iter().flat_map(|way| way.split('.')) {
+        at = match at {
+            Value::Object(map) => match map.get_mut(step) {
+                Some(value) => value,
+                None => return Err(Failure::new(format!("there is nothing at `{step}` of `{path}`"))),
+            },
+            other => return Err(Failure::new(format!("`{path}` leads through {}", value::kind(other)))),
         };
-        at = map.entry(key).or_insert_with(|| Value::Object(Map::new()));
     }
-    *at = arguments[1].clone();
+    match at {
+        Value::Object(map) => map.insert(key.to_owned(), arguments[1].clone()),
+        other => return Err(Failure::new(format!("`{path}` leads through {}", value::kind(other)))),
+    };
     Ok(changed)
 }

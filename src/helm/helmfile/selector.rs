@@ -1,0 +1,71 @@
+//! Selectors: which releases of a file are meant.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// Labels that a release must have, and labels that it must not: `tier=net,name!=cilium`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selector(Vec<Term>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Term {
+    label: String,
+    wanted: bool,
+    value: String,
+}
+
+impl FromStr for Selector {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_word = |word: &str| {
+            let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '+' | '-');
+            !word.is_empty() && word.chars().all(known)
+        };
+        let term = |term: &str| {
+            let split = term.split_once("!=").map(|(label, value)| (label, false, value));
+            let split = split.or_else(|| term.split_once('=').map(|(label, value)| (label, true, value)));
+            match split {
+                Some((label, wanted, value)) if is_word(label) && is_word(value) => {
+                    Ok(Term { label: label.to_owned(), wanted, value: value.to_owned() })
+                }
+                _ => Err(format!("the selector `{term}` is neither `label=value` nor `label!=value`")),
+            }
+        };
+        text.split(',').map(term).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let terms = self.0.iter().map(|term| {
+            let sign = if term.wanted { "=" } else { "!=" };
+            format!("{}{sign}{}", term.label, term.value)
+        });
+        f.write_str(&terms.collect::<Vec<_>>().join(","))
+    }
+}
+
+impl Selector {
+    fn takes(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.0.iter().all(|term| (labels.get(&term.label) == Some(&term.value)) == term.wanted)
+    }
+
+    /// Whether no release can be meant by both.
+    fn excludes(&self, other: &Self) -> bool {
+        let wanted = |selector: &Self| selector.0.iter().filter(|term| term.wanted).cloned().collect::<Vec<_>>();
+        let others = wanted(other);
+        wanted(self).iter().any(|a| others.iter().any(|b| a.label == b.label && a.value != b.value))
+    }
+}
+
+/// Whether one of several selectors takes a release with these labels; none take every release.
+pub(super) fn any_takes(selectors: &[Selector], labels: &BTreeMap<String, String>) -> bool {
+    selectors.is_empty() || selectors.iter().any(|selector| selector.takes(labels))
+}
+
+/// Whether two sets of selectors cannot mean the same release.
+pub(super) fn exclude_each_other(some: &[Selector], others: &[Selector]) -> bool {
+    !some.is_empty() && !others.is_empty() && some.iter().all(|one| others.iter().all(|other| one.excludes(other)))
+}

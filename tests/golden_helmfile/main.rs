@@ -1,0 +1,112 @@
+//! Helmfiles against the results of the real helmfile, one test per case.
+//!
+//! A run of helmfile that failed must fail here too, before anything is touched. Of the others everything is compared
+//! that a result shows: what is listed, the built state, the values of each release, the manifests that the real helm
+//! renders, and the calls of Helm and of hooks in their order, which are really made, of a stand-in.
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod calls;
+mod case;
+mod compare;
+#[path = "../common/golden.rs"]
+mod golden;
+mod template;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use case::{Case, Run};
+use k8s_bootstrap::helm::helmfile::{self, Depth, Helmfile};
+use libtest_mimic::Arguments;
+
+/// Decided otherwise than helmfile on purpose. A run that agrees must leave the list.
+const DIFFERENT: &[(&str, &str)] = &[
+    ("05-needs-errors/dag-repeated.txt", "the same need twice makes helmfile panic; here it is a notice"),
+    ("05-needs-errors/template-repeated.yaml", "the same need twice makes helmfile panic; here it is a notice"),
+    ("09-template-leak/calls.jsonl", "a mistake of helmfile, not repeated but noticed"),
+    ("13-exec-yq/values", "helm merges all documents, write-values takes the first; `template` is the truth"),
+    ("15-repositories/calls-unknown.jsonl", "a repository that nobody declares is found before helm is asked"),
+    ("19-functions/values", "helm reads YAML 1.1, write-values does not; `template` is the truth"),
+    ("25-patches/template.yaml", "patches are read, not yet applied"),
+    ("31-yaml-forms/values-duplicate-key", "helm takes the last of a repeated key; `template` is the truth"),
+    ("31-yaml-forms/values-flow", "helm reads YAML 1.1, write-values does not; `template` is the truth"),
+    ("32-yaml-scalars/values", "helm reads YAML 1.1, write-values does not; `template` is the truth"),
+    ("32-yaml-scalars/build-colons.yaml", "our parser takes `[::1]`"),
+    ("33-helmfile-d/calls-across.jsonl", "needs cross files here: all releases are one graph"),
+    ("37-state-errors/build-no-name.yaml", "a release without a name cannot be installed"),
+];
+
+/// Flags of helmfile's command line that have no counterpart, as they only pass something on to helm.
+const WITHOUT_COUNTERPART: &[&str] = &["--set"];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    libtest_mimic::run(&arguments, golden::trials("helmfile", "helmfile", case)).exit_code()
+}
+
+fn case(folder: &Path) -> Result<(), String> {
+    let case = Case::read(folder);
+    let mut wrong = vec![];
+    for run in case.runs.iter().filter(|run| comparable(run)) {
+        let name = format!("{}/{}", case.name, run.result);
+        let known = DIFFERENT.iter().any(|(known, _)| *known == name);
+        match (compare(&case, run), known) {
+            (Ok(()), false) | (Err(_), true) => {}
+            (Ok(()), true) => {
+                wrong.push(format!("--- {name}\nit agrees now: take it off the list of those that do not"));
+            }
+            (Err(difference), false) => wrong.push(format!("--- {name}\n{difference}")),
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+}
+
+fn comparable(run: &Run) -> bool {
+    !run.other.iter().any(|word| WITHOUT_COUNTERPART.contains(&word.as_str()))
+}
+
+fn compare(case: &Case, run: &Run) -> Result<(), String> {
+    assert!(run.other.is_empty(), "{}: what do {:?} mean?", case.name, run.other);
+    let ours = read(case, run);
+    if let Some(error) = case.failed.get(&run.result) {
+        // Whatever a command says when it runs is not in the files.
+        let is_of_a_command = ["exited with non-zero status", "fork/exec"].iter().any(|words| error.contains(words));
+        return match ours {
+            Ok(_) if !is_of_a_command => Err(format!("helmfile fails, this does not: {error}")),
+            _ => Ok(()),
+        };
+    }
+    let ours = ours?;
+    let result = case.folder.join(&run.result);
+    match run.verb.as_str() {
+        _ if result.extension().is_some_and(|extension| extension == "jsonl") => {
+            calls::compare(case, run, &ours, &result)
+        }
+        "list" => compare::list(&ours, &result),
+        "build" => compare::build(&ours, &result),
+        "write-values" => compare::values(&ours, &result),
+        "template" => template::compare(case, run, &ours, &result),
+        "show-dag" => compare::dag(&ours, &result),
+        verb => panic!("what does {verb} do?"),
+    }
+}
+
+/// What `k8s-bootstrap releases` reads for the same command line.
+fn read(case: &Case, run: &Run) -> Result<Helmfile, String> {
+    let path = case.state_file(run)?;
+    let helmfile = helmfile::read(&case.input(), &path, &case.variables, &case.options(run));
+    let helmfile = helmfile.map_err(|found| found.to_string())?;
+    let ordered = ["template", "sync", "show-dag"].contains(&run.verb.as_str());
+    if ordered {
+        helmfile::check(&[&helmfile]).map_err(|found| found.to_string())?;
+    }
+    if !run.may_be_none && helmfile.files.iter().all(|file| file.releases.is_empty()) {
+        return Err("no release is selected".to_owned());
+    }
+    Ok(helmfile)
+}
+
+/// How far a command of helmfile reads.
+fn depth(verb: &str) -> Depth {
+    if ["list", "build"].contains(&verb) { Depth::Fields } else { Depth::Everything }
+}
