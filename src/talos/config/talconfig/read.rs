@@ -112,6 +112,7 @@ impl Reader<'_> {
         let sub = |key: &str| node.find(&[key]).cloned();
         let mut role = |key: &str| sub(key).map(|node| self.section(&node, "NodeConfigs", key)).unwrap_or_default();
         let (control_plane, worker) = (role("controlPlane"), role("worker"));
+        let idle = |role: Role, machines: &[Machine]| machines.iter().all(|machine| machine.role != role);
         let factory = sub("imageFactory").map(|node| self.section(&node, "ImageFactory", "imageFactory"));
         let (talos_version, contract) = self.versions(&section);
         let kubernetes_version =
@@ -124,6 +125,12 @@ impl Reader<'_> {
             let own = self.section(node, "Node", &format!("nodes[{index}]"));
             let group = if own.flag("controlPlane") { &control_plane } else { &worker };
             machines.push(self.machine(&cluster_name, self.origin.at(node.at), own, group));
+        }
+        for (key, role) in [("controlPlane", Role::ControlPlane), ("worker", Role::Worker)] {
+            if let Some(at) = section.at(key).filter(|_| idle(role, &machines)) {
+                let message = format!("`{key}` is for nothing: no node has that role");
+                self.found.warnings.push(Diagnostic::at(at.clone(), message));
+            }
         }
         let inline_manifests = self.contents(&section, "inlineManifests", "contents", "ClusterInlineManifest");
         let patches = self.patches(&section, "patches");
