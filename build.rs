@@ -2,7 +2,16 @@
 
 use std::error::Error;
 
-const FILES: [&str; 5] = ["common.proto", "machine.proto", "storage.proto", "time.proto", "cosi.proto"];
+const FILES: [&str; 8] = [
+    "common.proto",
+    "machine.proto",
+    "lifecycle.proto",
+    "image.proto",
+    "cluster.proto",
+    "storage.proto",
+    "time.proto",
+    "cosi.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

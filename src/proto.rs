@@ -6,9 +6,14 @@ pub mod common {
     tonic::include_proto!("common");
 }
 
-/// The machine service.
+/// The machine service, and since 1.13 the services for installing and for images.
 pub mod machine {
     tonic::include_proto!("machine");
+}
+
+/// The cluster service.
+pub mod cluster {
+    tonic::include_proto!("cluster");
 }
 
 /// The storage service.

@@ -93,8 +93,8 @@ fn command(world: &TestEnvironment, temporary: &Path, arguments: &[&str]) -> Com
 /// Looks at every process below `parent`, again and again until it ends: at its arguments, and at its environment.
 fn watch(parent: &mut Child, temporary: &Path, canaries: &Canaries) -> Vec<String> {
     let mut found = Vec::new();
-    let own = std::fs::read(format!("/proc/{}/cmdline", parent.id())).unwrap_or_default();
     while parent.try_wait().unwrap().is_none() {
+        let own = std::fs::read(format!("/proc/{}/cmdline", parent.id())).unwrap_or_default();
         for pid in below(parent.id()) {
             let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
             let line = read("cmdline");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::settings::Paths;
+use super::layout::Layout;
 use crate::helm::helmfile::{self, Helmfile};
 use crate::yaml::{Diagnostic, Diagnostics};
 
@@ -36,55 +36,51 @@ pub enum SecretKind {
     Sops,
 }
 
-/// File names below the cluster's bootstrap folder when `k8s-bootstrap.yaml` names no others.
-const CRDS: &str = "helmfile.d/00-crds.yaml";
-const RELEASES: &str = "helmfile.d/01-apps.yaml";
-const TEMPLATE: &str = "secrets.yaml.tpl";
-
 impl Bootstrap {
-    /// Reads everything below `folder`, or where `paths` says.
+    /// Reads what the layout of the cluster `name` says.
     pub(super) fn read(
         root: &Path,
-        folder: &Path,
-        paths: &Paths,
+        name: &str,
+        layout: &Layout,
         environment: &BTreeMap<String, String>,
     ) -> Result<Self, Diagnostics> {
         let mut found = Diagnostics::default();
-        let place = |named: &Option<PathBuf>, usual: &str| {
-            named.as_ref().map_or_else(|| folder.join(usual), |named| root.join(named))
+        if layout.releases.is_empty() {
+            found.push(missing(name));
+        }
+        let mut read = |paths: &[PathBuf]| -> Vec<Helmfile> {
+            let read = |path: &PathBuf| super::keep(helmfile::read(root, path, environment), &mut found);
+            paths.iter().filter_map(read).collect()
         };
-        let mut read = |named: &Option<PathBuf>, usual: &str, needed: bool| {
-            let path = place(named, usual);
-            if !needed && named.is_none() && !path.exists() {
-                return Helmfile::default();
-            }
-            if !path.exists() {
-                found.push(missing(root, &path));
-                return Helmfile::default();
-            }
-            super::keep(helmfile::read(root, &path, environment), &mut found).unwrap_or_default()
-        };
-        let crds = read(&paths.crds, CRDS, false);
-        let releases = read(&paths.releases, RELEASES, true);
-        if let Err(more) = helmfile::check(&[&crds, &releases]) {
+        let (crds, releases) = (read(&layout.crds), read(&layout.releases));
+        let all: Vec<&Helmfile> = crds.iter().chain(&releases).collect();
+        if let Err(more) = helmfile::check(&all) {
             found.extend(more);
         }
-        let secrets = super::keep(secrets(root, folder, paths), &mut found).unwrap_or_default();
-        found.into_result(Self { crds, releases, secrets })
+        let secrets = super::keep(secrets(root, &layout.secrets), &mut found).unwrap_or_default();
+        found.into_result(Self { crds: joined(crds), releases: joined(releases), secrets })
     }
 }
 
-fn missing(root: &Path, path: &Path) -> Diagnostic {
-    let looked = path.strip_prefix(root).unwrap_or(path).display();
-    Diagnostic::general(format!("there is no helmfile {looked}"))
-        .with_hint("k8s-bootstrap.yaml can name another one: clusters.<name>.releases")
+/// Several state files as one, under the first one's name.
+fn joined(files: Vec<Helmfile>) -> Helmfile {
+    let join = |mut all: Helmfile, next: Helmfile| {
+        all.releases.extend(next.releases);
+        all.notices.extend(next.notices);
+        all
+    };
+    files.into_iter().reduce(join).unwrap_or_default()
 }
 
-fn secrets(root: &Path, folder: &Path, paths: &Paths) -> Result<Vec<SecretSource>, Diagnostics> {
+fn missing(name: &str) -> Diagnostic {
+    Diagnostic::general(format!("no helmfile of `{name}` was found: no state file below bootstrap/ has `releases:`"))
+        .with_hint(format!("k8s-bootstrap.yaml can name one: clusters.{name}.releases"))
+}
+
+fn secrets(root: &Path, files: &[PathBuf]) -> Result<Vec<SecretSource>, Diagnostics> {
     let mut found = Diagnostics::default();
-    let files = if paths.secrets.is_empty() { usual_secrets(folder) } else { named_secrets(root, &paths.secrets) };
     let mut sources = Vec::new();
-    for path in files {
+    for path in files.iter().cloned() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let kind = if name.contains(".sops.") { SecretKind::Sops } else { SecretKind::OnePassword };
         match std::fs::read_to_string(&path) {
@@ -96,21 +92,4 @@ fn secrets(root: &Path, folder: &Path, paths: &Paths) -> Result<Vec<SecretSource
         }
     }
     found.into_result(sources)
-}
-
-fn named_secrets(root: &Path, named: &[PathBuf]) -> Vec<PathBuf> {
-    named.iter().map(|path| root.join(path)).collect()
-}
-
-fn usual_secrets(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| entry.path())
-        .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name == TEMPLATE || name.ends_with(".sops.yaml") || name.ends_with(".sops.yml")
-        })
-        .collect();
-    files.sort();
-    files
 }

@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod flux;
+mod layout;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,9 @@ use std::sync::Arc;
 use crate::plan::{Phases, read_phases};
 use crate::talos::config::adapters::{self, Inputs};
 use crate::talos::config::{Inventory, Sources};
-use crate::yaml::{Diagnostic, Diagnostics};
+use crate::yaml::Diagnostics;
+
+use layout::Layout;
 
 pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
 pub use flux::HelmReleases;
@@ -59,15 +62,11 @@ impl Cluster {
         let mut found = Diagnostics::default();
         let settings = keep(Settings::read(root), &mut found).unwrap_or_default();
         let paths = settings.clusters.get(name).cloned().unwrap_or_default();
-        let talos = root.join(paths.talos.clone().unwrap_or_else(|| Path::new("talos").join(name)));
-        if !talos.is_dir() {
-            return Err(unknown(root, name, &talos).into());
-        }
+        let layout = Layout::find(root, name, &paths)?;
         let phases = keep(read_phases(root), &mut found);
-        let place = adapters::Place { root, folder: &talos, environment, sources, settings: &paths.inputs };
+        let place = adapters::Place { root, folder: &layout.talos, environment, sources, settings: &paths.inputs };
         let inputs = keep(adapters::read(&place), &mut found);
-        let folder = root.join("bootstrap").join(name);
-        let bootstrap = keep(Bootstrap::read(root, &folder, &paths, environment), &mut found);
+        let bootstrap = keep(Bootstrap::read(root, name, &layout, environment), &mut found);
         match (phases, inputs, bootstrap) {
             (Some(phases), Some(inputs), Some(bootstrap)) => found.into_result(Self {
                 name: name.to_owned(),
@@ -103,23 +102,6 @@ fn keep<T>(result: Result<T, Diagnostics>, found: &mut Diagnostics) -> Option<T>
             None
         }
     }
-}
-
-fn unknown(root: &Path, name: &str, talos: &Path) -> Diagnostic {
-    let looked = talos.strip_prefix(root).unwrap_or(talos).display().to_string();
-    let mut known: Vec<String> = std::fs::read_dir(root.join("talos"))
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok().filter(|entry| entry.path().is_dir()))
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    known.sort();
-    let hint = if known.is_empty() {
-        "run from the root of the repository that describes your clusters, or name it with -C".to_owned()
-    } else {
-        format!("this repository describes: {}", known.join(", "))
-    };
-    Diagnostic::general(format!("there is no cluster `{name}` here: {looked} is no folder")).with_hint(hint)
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ pub(super) enum Key {
 #[derive(Debug, Clone)]
 pub(super) struct Subject<'s> {
     pub(super) name: &'s str,
-    pub(super) organization: Option<&'s str>,
+    pub(super) organizations: Vec<&'s str>,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) names: Vec<String>,
     pub(super) purpose: Use,
@@ -86,20 +86,27 @@ impl Authority {
 
     /// Issues a certificate with a key of its own, valid for a year from an hour ago.
     pub(super) fn issue(&self, subject: &Subject<'_>) -> Result<Leaf, String> {
-        self.try_issue(subject).map_err(|error| format!("no certificate for {}: {error}", subject.name))
+        self.issue_for(subject, YEAR)
     }
 
-    fn try_issue(&self, subject: &Subject<'_>) -> Result<Leaf, rcgen::Error> {
+    /// The same, valid for another time from now.
+    pub(super) fn issue_for(&self, subject: &Subject<'_>, validity: Duration) -> Result<Leaf, String> {
+        self.try_issue(subject, validity).map_err(|error| format!("no certificate for {}: {error}", subject.name))
+    }
+
+    fn try_issue(&self, subject: &Subject<'_>, validity: Duration) -> Result<Leaf, rcgen::Error> {
         let key = KeyPair::generate_for(match subject.key {
             Key::Ed25519 => &PKCS_ED25519,
             Key::Ecdsa => &PKCS_ECDSA_P256_SHA256,
         })?;
         let mut params = CertificateParams::default();
         let mut name = DistinguishedName::new();
-        if let Some(organization) = subject.organization {
-            name.push(DnType::OrganizationName, organization);
+        for organization in &subject.organizations {
+            name.push(DnType::OrganizationName, *organization);
         }
-        name.push(DnType::CommonName, subject.name);
+        if !subject.name.is_empty() {
+            name.push(DnType::CommonName, subject.name);
+        }
         params.distinguished_name = name;
         params.subject_alt_names = subject.addresses.iter().map(|address| SanType::IpAddress(*address)).collect();
         for name in &subject.names {
@@ -114,7 +121,7 @@ impl Authority {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch = rcgen::date_time_ymd(1970, 1, 1);
         params.not_before = epoch + now.saturating_sub(HOUR);
-        params.not_after = epoch + now + YEAR;
+        params.not_after = epoch + now + validity;
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
         Ok(Leaf { certificate, key: key.serialize_pem() })

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::control_plane::{ControlPlane, Programs};
-use super::node::{Node, World, resources};
+use super::node::{Neighbours, Node, Talos, World, resources};
 use super::record::{CriticalPath, Record, Recorder};
 use super::registry::Registry;
 use super::scenario::Scenario;
@@ -98,16 +98,19 @@ impl Lab {
         };
         let folder_error = |source| LabError::Folder { folder: spec.folder.display().to_string(), source };
         let recorder = Recorder::default();
+        let talos = Talos::parse(scenario.talos.as_ref().unwrap_or(&spec.talos_version)).map_err(LabError::Machine)?;
         let control_plane = Arc::new(ControlPlane::new(programs, &spec, recorder.clone()));
         let world = World {
             addresses: spec.address_map(),
             scenario: Arc::new(scenario),
             recorder: recorder.clone(),
             control_plane: control_plane.clone(),
-            talos_version: spec.talos_version.clone(),
+            talos,
+            neighbours: Neighbours::default(),
         };
         let nodes: Vec<Arc<Node>> =
             spec.nodes.iter().map(|node| Arc::new(Node::new(node.clone(), world.clone()))).collect();
+        world.neighbours.settle(&nodes);
         let inner = Arc::new(Inner { spec: spec.clone(), nodes: nodes.clone(), control_plane, recorder });
         let mut tasks = JoinSet::new();
         tasks.spawn(super::cluster::run(world, nodes.clone(), spec.releases.clone().into(), operators));
@@ -226,6 +229,7 @@ async fn programs(toolbox: &Toolbox, tell: &(dyn Fn(&str) + Send + Sync)) -> Res
     Ok(Programs {
         etcd: toolbox.provide(Tool::Etcd, tell).await?.path,
         etcdctl: toolbox.provide(Tool::Etcdctl, tell).await?.path,
+        etcdutl: toolbox.provide(Tool::Etcdutl, tell).await?.path,
         apiserver: toolbox.provide(Tool::KubeApiserver, tell).await?.path,
         controller_manager: toolbox.provide(Tool::KubeControllerManager, tell).await?.path,
         scheduler: toolbox.provide(Tool::KubeScheduler, tell).await?.path,

@@ -53,9 +53,16 @@ impl Files {
 }
 
 pub(super) fn server(name: &str, addresses: Vec<IpAddr>, names: Vec<String>) -> Subject<'_> {
-    Subject { name, organization: None, addresses, names, purpose: Use::Both, key: Key::Ecdsa }
+    Subject { name, organizations: vec![], addresses, names, purpose: Use::Both, key: Key::Ecdsa }
 }
 
 pub(super) fn client<'s>(name: &'s str, organization: Option<&'s str>) -> Subject<'s> {
-    Subject { name, organization, addresses: vec![], names: vec![], purpose: Use::Client, key: Key::Ecdsa }
+    Subject {
+        name,
+        organizations: organization.into_iter().collect(),
+        addresses: vec![],
+        names: vec![],
+        purpose: Use::Client,
+        key: Key::Ecdsa,
+    }
 }

@@ -27,6 +27,14 @@ const PATIENCE: Duration = Duration::from_mins(2);
 pub(super) struct Member {
     pub(super) daemon: Daemon,
     gate: Gate,
+    /// Others may join through it.
+    pub(super) is_healthy: bool,
+}
+
+impl Member {
+    pub(super) fn gate(&self) -> Gate {
+        self.gate.clone()
+    }
 }
 
 /// How to reach a member as its client.
@@ -41,7 +49,7 @@ impl ControlPlane {
         Files::new(self.folder.join("etcd").join(node.address().to_string()))
     }
 
-    fn data_folder(&self, node: &Node) -> PathBuf {
+    pub(super) fn data_folder(&self, node: &Node) -> PathBuf {
         self.folder.join("etcd").join(node.address().to_string()).join("data")
     }
 
@@ -71,7 +79,11 @@ impl ControlPlane {
                 biased;
                 () = node.bootstrap.notified() => {
                     began = Instant::now();
-                    let first = format!("{}=https://{}", hostname_or(config, node), self.mapped(node.address(), PEER));
+                    let peer = format!("https://{}", self.mapped(node.address(), PEER));
+                    if let Some(recovery) = node.take_recovery() {
+                        self.restore(node, config, &peer, recovery).await?;
+                    }
+                    let first = format!("{}={peer}", hostname_or(config, node));
                     self.start_member(node, config, &gate, Some(("new", first))).await?;
                 }
                 through = existing => return self.join(node, config, &gate, &through).await,
@@ -130,7 +142,7 @@ impl ControlPlane {
             .spawn_daemon(&files.folder().join("etcd.log"))
             .await
             .map_err(|error| problem(node, "etcd", error))?;
-        self.etcd.lock().await.insert(node.address(), Member { daemon, gate: gate.clone() });
+        self.etcd.lock().await.insert(node.address(), Member { daemon, gate: gate.clone(), is_healthy: false });
         Ok(())
     }
 
@@ -174,10 +186,14 @@ impl ControlPlane {
     }
 
     async fn healthy(&self, node: &Node, gate: &Gate) -> Result<(), String> {
-        self.persist(node, gate, &["endpoint", "health"]).await.map(|_| ())
+        self.persist(node, gate, &["endpoint", "health"]).await?;
+        if let Some(member) = self.etcd.lock().await.get_mut(&node.address()) {
+            member.is_healthy = true;
+        }
+        Ok(())
     }
 
-    async fn etcdctl(&self, gate: &Gate, arguments: &[&str]) -> Result<Value, String> {
+    pub(super) async fn etcdctl(&self, gate: &Gate, arguments: &[&str]) -> Result<Value, String> {
         let files = &gate.files;
         let output = Command::new(&self.programs.etcdctl)
             .args(["--endpoints", &gate.endpoint, "--command-timeout", "3s", "--write-out", "json"])
@@ -190,7 +206,7 @@ impl ControlPlane {
         Ok(serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
     }
 
-    async fn gate(&self, node: &Node) -> Result<Gate, String> {
+    pub(super) async fn gate(&self, node: &Node) -> Result<Gate, String> {
         let members = self.etcd.lock().await;
         let member = members.get(&node.address()).ok_or("etcd is not running on this machine")?;
         Ok(member.gate.clone())

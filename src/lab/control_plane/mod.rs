@@ -2,6 +2,7 @@
 
 mod certificates;
 mod etcd;
+mod etcd_admin;
 mod forward;
 mod kubernetes;
 
@@ -25,6 +26,7 @@ pub(super) use kubernetes::{KUBECONFIG, kubeconfig_archive};
 pub(super) struct Programs {
     pub(super) etcd: PathBuf,
     pub(super) etcdctl: PathBuf,
+    pub(super) etcdutl: PathBuf,
     pub(super) apiserver: PathBuf,
     pub(super) controller_manager: PathBuf,
     pub(super) scheduler: PathBuf,
@@ -106,8 +108,18 @@ impl ControlPlane {
     pub(super) async fn stop(&self, node: &Node) {
         self.forwards.lock().await.remove(&node.address());
         self.stop_kubernetes(node).await;
-        let member = self.etcd.lock().await.remove(&node.address());
+        self.stop_etcd(node).await;
+    }
+
+    /// Ends the machine's member; those that join later find another.
+    async fn stop_etcd(&self, node: &Node) {
+        let (member, other) = {
+            let mut members = self.etcd.lock().await;
+            let member = members.remove(&node.address());
+            (member, members.values().find(|member| member.is_healthy).map(etcd::Member::gate))
+        };
         if let Some(member) = member {
+            self.cluster.send_replace(other);
             member.daemon.stop().await;
         }
     }

@@ -292,7 +292,7 @@ impl Kubelets {
             let causes = [format!("node/{name}/registered"), plugin.clone()];
             self.inside.world.recorder.fact(format!("node/{name}/ready"), *seen, causes);
         }
-        machine.state.send_modify(|state| state.node_ready = true);
+        machine.change(|state| state.node_ready = true);
     }
 
     /// Records that a pod became ready or completed.

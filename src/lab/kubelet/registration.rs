@@ -39,7 +39,7 @@ pub(in crate::lab) async fn run(node: &Node, config: &Arc<MachineConfig>) {
             if registered {
                 let causes = [format!("node/{}/booted", node.name()), "api/ready".to_owned()];
                 node.world.recorder.fact(format!("node/{}/registered", node.name()), began, causes);
-                node.state.send_modify(|state| state.registered = true);
+                node.change(|state| state.registered = true);
             }
         }
         let beating = registered && heartbeat(&client, &node.hostname()).await.is_ok();
@@ -103,7 +103,7 @@ fn status(node: &Node, config: &MachineConfig) -> serde_json::Value {
         "allocatable": {"cpu": "8", "memory": "31Gi", "pods": "110", "ephemeral-storage": "380Gi"},
         "nodeInfo": {
             "architecture": "amd64", "operatingSystem": "linux", "kubeletVersion": kubelet,
-            "osImage": format!("Talos ({})", node.world.talos_version), "kernelVersion": "6.18.0-talos",
+            "osImage": format!("Talos ({})", node.talos().tag()), "kernelVersion": "6.18.0-talos",
             "containerRuntimeVersion": "containerd://2.1.6", "kubeProxyVersion": "",
             "bootID": node.state.borrow().boot_id, "machineID": node.name(), "systemUUID": node.name(),
         },

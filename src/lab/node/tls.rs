@@ -1,4 +1,4 @@
-//! The two TLS set-ups of a machine's port (Talos 1.12).
+//! The two TLS set-ups of a machine's port (Talos 1.11 to 1.14).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::lab::pki::{Authority, Key, Leaf, Subject, Use};
 pub(super) fn maintenance(node: &Node) -> Result<ServerConfig, String> {
     let leaf = Authority::throwaway()?.issue(&Subject {
         name: "maintenance-service.talos.dev",
-        organization: None,
-        addresses: vec![node.address(), Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        organizations: vec![],
+        addresses: vec![node.address(), node.mapped(), Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
         names: vec![node.name().to_owned()],
         purpose: Use::Server,
         key: Key::Ed25519,
@@ -30,7 +30,8 @@ pub(super) fn maintenance(node: &Node) -> Result<ServerConfig, String> {
 
 /// Mutual TLS: the machine CA signs both sides. A worker's certificate is signed by a control plane, whose key it is.
 pub(super) fn configured(node: &Node, config: &MachineConfig, signer: &Pair) -> Result<ServerConfig, String> {
-    let (mut addresses, mut names) = (vec![node.address(), IpAddr::from(Ipv4Addr::LOCALHOST)], vec![node.hostname()]);
+    let (mut addresses, mut names) =
+        (vec![node.address(), node.mapped(), IpAddr::from(Ipv4Addr::LOCALHOST)], vec![node.hostname()]);
     for san in &config.cert_sans {
         match san.parse() {
             Ok(address) => addresses.push(address),
@@ -40,7 +41,7 @@ pub(super) fn configured(node: &Node, config: &MachineConfig, signer: &Pair) -> 
     let hostname = node.hostname();
     let leaf = Authority::new(&signer.certificate, &signer.key)?.issue(&Subject {
         name: &hostname,
-        organization: None,
+        organizations: vec![],
         addresses,
         names,
         purpose: Use::Server,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 use serde_json::Value;
+use tonic::{Code, Status};
 
 use crate::yaml::{self, Origin};
 
@@ -25,6 +26,9 @@ const ROOT: &str = "default";
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Scenario {
+    /// The Talos that machines run, with a leading `v`, in place of the cluster's own.
+    #[serde(default)]
+    pub talos: Option<String>,
     /// From an accepted config to the reboot.
     pub install: Millis,
     /// From the reboot to an open port.
@@ -93,7 +97,7 @@ fn once() -> u32 {
 }
 
 /// What goes wrong with a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trouble {
     /// The call has its effect and its answer is lost.
@@ -106,13 +110,31 @@ pub enum Trouble {
     Slow(Millis),
     /// The node takes the call, answers, and reboots before the call has its effect.
     Reboot,
+    /// The node refuses the call with this gRPC code, such as `Unavailable`.
+    Status { code: String, message: String },
+    /// The installer that the call runs ends with this exit code.
+    ExitCode(i32),
 }
 
 impl Trouble {
     /// Whether it happens between the caller and the node.
-    pub(super) fn is_on_the_way(self) -> bool {
+    pub(super) fn is_on_the_way(&self) -> bool {
         matches!(self, Self::Refused | Self::Slow(_))
     }
+
+    /// The answer of a node that refuses the call.
+    pub(super) fn refusal(&self) -> Option<Status> {
+        match self {
+            Self::NotYet => Some(Status::failed_precondition("bootstrap is not available yet")),
+            Self::Status { code, message } => Some(Status::new(code_named(code), message)),
+            _ => None,
+        }
+    }
+}
+
+/// A gRPC code by its name; one that there is not is Unknown.
+fn code_named(name: &str) -> Code {
+    (0..=16).map(Code::from).find(|code| format!("{code:?}") == name).unwrap_or(Code::Unknown)
 }
 
 /// Why a scenario cannot be used.

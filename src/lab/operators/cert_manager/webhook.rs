@@ -54,7 +54,7 @@ fn acceptor(authority: &Authority, namespace: &str) -> Result<TlsAcceptor, Strin
     let names = vec![WEBHOOK.to_owned(), base.clone(), format!("{base}.svc")];
     let Leaf { certificate, key } = authority.issue(&Subject {
         name: WEBHOOK,
-        organization: None,
+        organizations: vec![],
         addresses: vec![],
         names,
         purpose: Use::Server,

@@ -1,5 +1,8 @@
 //! What the lab's machines read out of the config that was applied to them, and how they judge it.
 
+mod documents;
+mod kinds;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -30,12 +33,20 @@ impl std::fmt::Debug for Pair {
 #[derive(Clone)]
 pub(super) struct MachineConfig {
     pub(super) text: String,
+    /// The settings as one document, for what changes when another config is applied.
+    settings: Value,
     pub(super) role: Role,
     pub(super) hostname: Option<String>,
     pub(super) ca: Pair,
     pub(super) cert_sans: Vec<String>,
     pub(super) node_labels: Vec<(String, String)>,
+    pub(super) cluster_id: String,
     pub(super) cluster_name: String,
+    /// Empty when Talos is to choose.
+    pub(super) cni: String,
+    pub(super) install_image: String,
+    /// The installation is asked for by a document of its own (1.14).
+    pub(super) unattended_install: bool,
     pub(super) endpoint: String,
     pub(super) pod_subnets: Vec<String>,
     pub(super) service_subnets: Vec<String>,
@@ -64,32 +75,119 @@ impl std::fmt::Debug for MachineConfig {
 pub(super) enum Rejection {
     Parse(String),
     Invalid(Vec<String>),
+    /// There is nothing wrong with these documents, but they are no whole config.
+    Incomplete,
 }
 
 impl MachineConfig {
-    /// Reads and validates a config as Talos 1.12 does in metal mode.
-    pub(super) fn parse(text: &str) -> Result<Self, Rejection> {
-        let documents: Vec<Value> = yaml::parse(&Origin::new("<machine config>"), text)
-            .map_err(|error| Rejection::Parse(error.message))?
-            .iter()
-            .map(yaml::Node::to_json)
-            .filter(|document| !document.is_null())
-            .collect();
-        let legacy = documents.iter().find(|document| document.get("kind").is_none());
-        let Some(legacy) = legacy.filter(|document| document.get("version") == Some(&Value::from("v1alpha1"))) else {
-            return Err(Rejection::Parse("no v1alpha1 document in the configuration".to_owned()));
-        };
-        let mut read = Read { document: legacy, problems: Vec::new() };
+    /// Reads and validates a config as the machine's Talos does in metal mode.
+    pub(super) fn parse(text: &str, reader: Reader) -> Result<Self, Rejection> {
+        let documents = documents_of(text)?;
+        if let Some(kind) = documents.iter().find_map(|document| reader.unknown_kind(document)) {
+            let reason = format!("error decoding document v1alpha1/{kind}/: {kind:?} \"v1alpha1\": not registered");
+            return Err(Rejection::Parse(reason));
+        }
+        let Some(settings) = documents::lowered(&documents) else { return Err(Rejection::Incomplete) };
+        if settings.get("version") != Some(&Value::from("v1alpha1")) {
+            return Err(Rejection::Parse("unknown version in the configuration".to_owned()));
+        }
+        let mut read = Read { document: &settings, reader, problems: Vec::new() };
         let config = read.config(text, &documents);
         match (config, read.problems.is_empty()) {
             (Some(config), true) => Ok(config),
             _ => Err(Rejection::Invalid(read.problems)),
         }
     }
+
+    /// Whether the machine can go over to another config as it runs (Talos 1.11 to 1.13).
+    pub(super) fn can_become(&self, other: &Self) -> bool {
+        let fixed = |config: &Self| {
+            let mut settings = config.settings.clone();
+            for key in ["debug", "cluster"] {
+                remove(&mut settings, "", key);
+            }
+            for key in HOT {
+                remove(&mut settings, "/machine", key);
+            }
+            for key in HOT_FEATURES {
+                remove(&mut settings, "/machine/features", key);
+            }
+            settings
+        };
+        fixed(self) == fixed(other)
+    }
+}
+
+/// Keys of `machine` that take effect without a reboot.
+const HOT: [&str; 18] = [
+    "ca",
+    "acceptedCAs",
+    "time",
+    "certSANs",
+    "install",
+    "network",
+    "sysfs",
+    "sysctls",
+    "logging",
+    "controlPlane",
+    "kubelet",
+    "kernel",
+    "registries",
+    "pods",
+    "seccompProfiles",
+    "nodeAnnotations",
+    "nodeLabels",
+    "nodeTaints",
+];
+/// The same of `machine.features`.
+const HOT_FEATURES: [&str; 5] =
+    ["kubernetesTalosAPIAccess", "kubePrism", "hostDNS", "imageCache", "nodeAddressSortAlgorithm"];
+
+fn remove(settings: &mut Value, parent: &str, key: &str) {
+    if let Some(Value::Object(mapping)) = settings.pointer_mut(parent) {
+        mapping.shift_remove(key);
+    }
+}
+
+fn documents_of(text: &str) -> Result<Vec<Value>, Rejection> {
+    let documents = yaml::parse(&Origin::new("<machine config>"), text);
+    let documents = documents.map_err(|error| Rejection::Parse(error.message))?;
+    Ok(documents.iter().map(yaml::Node::to_json).filter(|document| !document.is_null()).collect())
+}
+
+/// Documents of a config that is not whole yet, and more of them.
+pub(super) fn joined(before: Option<&str>, later: &str) -> Result<String, Rejection> {
+    let before = before.map(documents_of).transpose()?.unwrap_or_default();
+    let documents = documents::joined(before, documents_of(later)?);
+    let texts: Vec<String> = documents.iter().filter_map(|document| yaml::to_string(document).ok()).collect();
+    Ok(texts.join("---\n"))
+}
+
+/// The config as Talos writes it, which is what two of them are compared by.
+pub(super) fn canonical(config: &MachineConfig) -> String {
+    joined(None, &config.text).unwrap_or_default()
+}
+
+/// The machine that reads a config.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reader {
+    /// The minor version of its Talos.
+    pub(super) minor: u64,
+    /// An installed machine does not ask where to install.
+    pub(super) installed: bool,
+}
+
+impl Reader {
+    fn unknown_kind(self, document: &Value) -> Option<String> {
+        let kind = document.get("kind")?.as_str()?;
+        let known = kinds::since(kind).is_some_and(|since| since <= self.minor);
+        (!known).then(|| kind.to_owned())
+    }
 }
 
 struct Read<'d> {
     document: &'d Value,
+    reader: Reader,
     problems: Vec<String>,
 }
 
@@ -151,13 +249,11 @@ impl Read<'_> {
         let install = self.document.pointer("/machine/install");
         let disk =
             install.is_some_and(|install| install.get("disk").is_some() || install.get("diskSelector").is_some());
-        self.require(disk, "an install disk or diskSelector must be specified");
+        let asked = !self.reader.installed && self.reader.minor < 14;
+        self.require(disk || !asked, "an install disk or diskSelector must be specified");
         let control_plane = role == Role::ControlPlane;
-        let hostname = documents
-            .iter()
-            .filter(|document| document.get("kind") == Some(&Value::from("HostnameConfig")))
-            .find_map(|document| document.get("hostname")?.as_str().map(str::to_owned))
-            .or_else(|| Some(self.text("/machine/network/hostname")).filter(|name| !name.is_empty()));
+        let hostname = Some(self.text("/machine/network/hostname")).filter(|name| !name.is_empty());
+        let unattended = Some(&Value::from("UnattendedInstallConfig"));
         let labels = self.document.pointer("/machine/nodeLabels").and_then(Value::as_object);
         let node_labels = labels
             .into_iter()
@@ -167,12 +263,17 @@ impl Read<'_> {
         let schedulable = self.document.pointer("/cluster/allowSchedulingOnControlPlanes");
         Some(MachineConfig {
             text: text.to_owned(),
+            settings: self.document.clone(),
             role,
             hostname,
             ca,
             cert_sans: self.list("/machine/certSANs"),
             node_labels,
+            cluster_id: self.text("/cluster/id"),
             cluster_name: self.text("/cluster/clusterName"),
+            cni: self.text("/cluster/network/cni/name"),
+            install_image: self.text("/machine/install/image"),
+            unattended_install: documents.iter().any(|document| document.get("kind") == unattended),
             endpoint,
             pod_subnets: self.list("/cluster/network/podSubnets"),
             service_subnets: self.list("/cluster/network/serviceSubnets"),

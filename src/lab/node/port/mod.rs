@@ -1,4 +1,12 @@
 //! A machine's port: open with one TLS set-up, and really closed, connections and all, when the machine goes down.
+//!
+//! A call goes through [`way`] (what may happen to it before it arrives), [`router`] (whose it is), [`gate`] (whether it
+//! may) to its method.
+
+mod frames;
+mod gate;
+mod router;
+mod way;
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,12 +21,20 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::service::Routes;
 use tonic::transport::server::Connected;
 
+use self::gate::Gate;
+pub(super) use self::router::Open;
+use self::router::Router;
+use self::way::Way;
+use super::access::Mode;
 use super::machine_service::Api;
 use super::{Node, PORT, tls};
-use crate::lab::scenario::Trouble;
+use crate::proto::cluster::cluster_service_server::ClusterServiceServer;
 use crate::proto::cosi::resource::state_server::StateServer;
+use crate::proto::machine::image_service_server::ImageServiceServer;
+use crate::proto::machine::lifecycle_service_server::LifecycleServiceServer;
 use crate::proto::machine::machine_service_server::MachineServiceServer;
 use crate::proto::storage::storage_service_server::StorageServiceServer;
 use crate::proto::time::time_service_server::TimeServiceServer;
@@ -27,36 +43,57 @@ use crate::proto::time::time_service_server::TimeServiceServer;
 const MAX_MESSAGE: usize = 32 << 20;
 
 /// Who calls.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Caller {
     pub(super) roles: Vec<String>,
 }
 
 /// Serves the machine's API until `down` is cancelled. Nothing answers on the port afterwards.
-pub(super) async fn serve(node: Arc<Node>, config: ServerConfig, down: CancellationToken) -> io::Result<()> {
-    let mapped = SocketAddr::new(node.world.addresses.dialled(node.address()), PORT);
-    let listener = TcpListener::bind(mapped).await?;
-    node.state.send_modify(|state| state.port_open = true);
+pub(super) async fn serve(
+    node: Arc<Node>,
+    config: ServerConfig,
+    mode: Mode,
+    down: CancellationToken,
+) -> io::Result<()> {
+    let listener = TcpListener::bind(SocketAddr::new(node.mapped(), PORT)).await?;
     let (connections, incoming) = tokio::sync::mpsc::channel(16);
     let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), connections, down.clone()));
-    let (api, on_the_way) = (Api::new(node.clone()), node.clone());
+    let gate = Gate { node: node.clone(), talos: node.talos(), mode, inner: services(&node, mode) };
+    if mode == Mode::Configured {
+        node.open.send_replace(Some(Open { gate: gate.clone(), down: down.clone() }));
+    }
+    node.change(|state| state.port_open = true);
+    let way = Way { node: node.clone(), inner: Router(gate) };
     let served = tonic::transport::Server::builder()
-        .layer(tower::layer::layer_fn(move |inner| Way { node: on_the_way.clone(), inner }))
-        .add_service(
-            MachineServiceServer::new(api.clone())
-                .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(MAX_MESSAGE),
-        )
-        .add_service(StateServer::new(api.clone()).max_encoding_message_size(MAX_MESSAGE))
-        .add_service(StorageServiceServer::new(api.clone()))
-        .add_service(TimeServiceServer::new(api))
+        .layer(tower::layer::layer_fn(move |_: Routes| way.clone()))
+        .add_routes(Routes::default())
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), down.clone().cancelled_owned())
         .await;
     down.cancel();
+    node.open.send_replace(None);
     // The listener is closed when its task has ended.
     let _ = accepting.await;
-    node.state.send_modify(|state| state.port_open = false);
+    node.change(|state| state.port_open = false);
     served.map_err(io::Error::other)
+}
+
+/// What this version of Talos has in this mode.
+fn services(node: &Arc<Node>, mode: Mode) -> Routes {
+    let api = Api { node: node.clone(), mode };
+    let machine = MachineServiceServer::new(api.clone())
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let state = StateServer::new(api.clone()).max_encoding_message_size(MAX_MESSAGE);
+    let mut routes = Routes::new(machine).add_service(state).add_service(StorageServiceServer::new(api.clone()));
+    let one_server = node.talos().one_server();
+    if one_server || mode == Mode::Configured {
+        routes =
+            routes.add_service(TimeServiceServer::new(api.clone())).add_service(ClusterServiceServer::new(api.clone()));
+    }
+    if one_server {
+        routes = routes.add_service(LifecycleServiceServer::new(api.clone())).add_service(ImageServiceServer::new(api));
+    }
+    routes
 }
 
 async fn accept(
@@ -137,46 +174,5 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-/// What may happen to a call before it reaches the machine.
-#[derive(Debug, Clone)]
-struct Way<S> {
-    node: Arc<Node>,
-    inner: S,
-}
-
-impl<S, B> tower::Service<http::Request<B>> for Way<S>
-where
-    S: tower::Service<http::Request<B>, Response = http::Response<tonic::body::Body>>,
-    S: Clone + Send + 'static,
-    S::Future: Send,
-    B: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let call = request.uri().path().rsplit('/').next().unwrap_or_default();
-        let trouble = self.node.trouble(call, Trouble::is_on_the_way);
-        // The clone may not be ready; the one that was asked is.
-        let spare = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, spare);
-        Box::pin(async move {
-            match trouble {
-                Some(Trouble::Refused) => {
-                    return Ok(tonic::Status::unavailable("connection refused").into_http());
-                }
-                Some(Trouble::Slow(delay)) => tokio::time::sleep(delay.duration()).await,
-                _ => {}
-            }
-            inner.call(request).await
-        })
     }
 }

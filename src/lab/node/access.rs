@@ -1,0 +1,256 @@
+//! Who may call which method, in a machine's two modes.
+//!
+//! Nothing here knows a machine: a version, a mode and roles are turned into an answer.
+
+use tonic::Status;
+
+use super::talos::Talos;
+
+pub(super) const ADMIN: &str = "os:admin";
+pub(super) const OPERATOR: &str = "os:operator";
+pub(super) const READER: &str = "os:reader";
+const ETCD_BACKUP: &str = "os:etcd:backup";
+const META_WRITER: &str = "os:meta:writer";
+const IMAGE_VERIFIER: &str = "os:image:verifier";
+
+const ADMINS: &[&str] = &[ADMIN];
+const OPERATORS: &[&str] = &[ADMIN, OPERATOR];
+const READERS: &[&str] = &[ADMIN, OPERATOR, READER];
+const ETCD_READERS: &[&str] = &[ADMIN, OPERATOR, READER, ETCD_BACKUP];
+const ETCD_BACKUPS: &[&str] = &[ADMIN, OPERATOR, ETCD_BACKUP];
+const META_WRITERS: &[&str] = &[ADMIN, META_WRITER];
+const VERIFIERS: &[&str] = &[ADMIN, OPERATOR, READER, IMAGE_VERIFIER];
+
+const MACHINE: &str = "machine.MachineService";
+const STORAGE: &str = "storage.StorageService";
+const STATE: &str = "cosi.resource.State";
+
+/// What runs on a port: the API before a config, and after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Maintenance,
+    Configured,
+}
+
+/// A service and its method, out of a request's path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Method<'p> {
+    pub(super) service: &'p str,
+    pub(super) name: &'p str,
+}
+
+impl<'p> Method<'p> {
+    pub(super) fn of(path: &'p str) -> Self {
+        let (service, name) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+        Self { service, name }
+    }
+
+    /// Whether the answer is a stream, as Talos's proxy knows it.
+    pub(super) fn is_streamed(self) -> bool {
+        const STREAMED: &[&str] = &[
+            "Copy",
+            "DiskUsage",
+            "Dmesg",
+            "EtcdSnapshot",
+            "Events",
+            "ImageList",
+            "Kubeconfig",
+            "List",
+            "Logs",
+            "PacketCapture",
+            "Read",
+        ];
+        match self.service {
+            MACHINE => STREAMED.contains(&self.name),
+            "cluster.ClusterService" => self.name == "HealthCheck",
+            "machine.LifecycleService" => true,
+            "machine.ImageService" => matches!(self.name, "List" | "Pull"),
+            STATE => matches!(self.name, "List" | "Watch"),
+            _ => false,
+        }
+    }
+}
+
+/// Roles that may call a method in configured mode; nothing when this version has no such method.
+fn roles(talos: &Talos, method: Method<'_>) -> Option<&'static [&'static str]> {
+    let new = talos.minor() >= 13;
+    let allowed = match (method.service, method.name) {
+        (MACHINE, name) => return machine_roles(talos, name),
+        ("cluster.ClusterService", "HealthCheck")
+        | ("time.TimeService", "Time" | "TimeCheck")
+        | ("inspect.InspectService", "ControllerRuntimeDependencies")
+        | (STORAGE, "Disks")
+        | (STATE, "Get" | "List" | "Watch") => READERS,
+        (STATE, "Create" | "Destroy" | "Update") => ADMINS,
+        (STATE, "Teardown" | "TeardownAndDestroy") if talos.minor() >= 14 => ADMINS,
+        // The new server asks whether it is in maintenance mode by itself.
+        (STORAGE, "BlockDeviceWipe") => {
+            if new {
+                READERS
+            } else {
+                ADMINS
+            }
+        }
+        ("machine.ImageService", "List") if new => READERS,
+        ("machine.ImageService", "Verify") if new => VERIFIERS,
+        ("machine.ImageService", "Pull") if new => OPERATORS,
+        ("machine.ImageService", "Import" | "Remove")
+        | ("machine.LifecycleService", "Install" | "Upgrade")
+        | ("machine.DebugService", "ContainerRun")
+            if new =>
+        {
+            ADMINS
+        }
+        _ => return None,
+    };
+    Some(allowed)
+}
+
+fn machine_roles(talos: &Talos, name: &str) -> Option<&'static [&'static str]> {
+    let new = talos.minor() >= 13;
+    let allowed = match name {
+        "ApplyConfiguration" => {
+            if new {
+                READERS
+            } else {
+                ADMINS
+            }
+        }
+        "GenerateConfiguration" => return (!new).then_some(ADMINS),
+        "MetaWrite" | "MetaDelete" => {
+            if new {
+                META_WRITERS
+            } else {
+                ADMINS
+            }
+        }
+        "Bootstrap"
+        | "Copy"
+        | "EtcdDowngradeCancel"
+        | "EtcdDowngradeEnable"
+        | "EtcdDowngradeValidate"
+        | "EtcdForfeitLeadership"
+        | "EtcdLeaveCluster"
+        | "EtcdRecover"
+        | "EtcdRemoveMemberByID"
+        | "GenerateClientConfiguration"
+        | "Kubeconfig"
+        | "Read"
+        | "Reset"
+        | "Rollback"
+        | "Upgrade" => ADMINS,
+        "EtcdAlarmDisarm" | "EtcdDefragment" | "ImagePull" | "PacketCapture" | "Reboot" | "Restart"
+        | "ServiceRestart" | "ServiceStart" | "ServiceStop" | "Shutdown" => OPERATORS,
+        "EtcdAlarmList" | "EtcdMemberList" | "EtcdStatus" => ETCD_READERS,
+        "EtcdSnapshot" => ETCD_BACKUPS,
+        "CPUFreqStats" | "CPUInfo" | "Containers" | "DiskStats" | "DiskUsage" | "Dmesg" | "Events" | "Hostname"
+        | "ImageList" | "List" | "LoadAvg" | "Logs" | "LogsContainers" | "Memory" | "Mounts" | "NetworkDeviceStats"
+        | "Netstat" | "Processes" | "ServiceList" | "Stats" | "SystemStat" | "Version" => READERS,
+        _ => return None,
+    };
+    Some(allowed)
+}
+
+/// What gRPC says of a method that its server does not have.
+pub(super) fn unknown(talos: &Talos, method: Method<'_>) -> Status {
+    let known = matches!(
+        method.service,
+        MACHINE | STORAGE | STATE | "cluster.ClusterService" | "time.TimeService" | "inspect.InspectService"
+    ) || talos.minor() >= 13
+        && matches!(method.service, "machine.ImageService" | "machine.LifecycleService" | "machine.DebugService");
+    if known {
+        Status::unimplemented(format!("unknown method {} for service {}", method.name, method.service))
+    } else {
+        Status::unimplemented(format!("unknown service {}", method.service))
+    }
+}
+
+/// Whether the call may reach its handler.
+pub(super) fn admit(talos: &Talos, mode: Mode, caller: &[String], method: Method<'_>) -> Result<(), Status> {
+    if mode == Mode::Maintenance && !talos.one_server() {
+        return admit_to_maintenance_server(talos, method);
+    }
+    let allowed = roles(talos, method).ok_or_else(|| unknown(talos, method))?;
+    let has = |role: &&str| match mode {
+        Mode::Maintenance => **role == *READER,
+        Mode::Configured => caller.iter().any(|own| own == role),
+    };
+    if allowed.iter().any(has) { Ok(()) } else { Err(Status::permission_denied("not authorized")) }
+}
+
+/// The small server of 1.11 and 1.12, which knows no roles.
+fn admit_to_maintenance_server(talos: &Talos, method: Method<'_>) -> Result<(), Status> {
+    match (method.service, method.name) {
+        (MACHINE, "ApplyConfiguration") | (STORAGE, "Disks" | "BlockDeviceWipe") | (STATE, _) => Ok(()),
+        (MACHINE, "Version" | "Upgrade" | "Reset" | "MetaWrite" | "MetaDelete") => {
+            Err(Status::unimplemented("API is not implemented in maintenance mode"))
+        }
+        (MACHINE, "GenerateClientConfiguration") => {
+            Err(Status::unimplemented("client configuration (talosconfig) can't be generated in the maintenance mode"))
+        }
+        (MACHINE, name) if machine_roles(talos, name).is_some() => {
+            Err(Status::unimplemented(format!("method {name} not implemented")))
+        }
+        (MACHINE, _) => Err(unknown(talos, method)),
+        (service, _) => Err(Status::unimplemented(format!("unknown service {service}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    fn ask(tag: &str, mode: Mode, roles: &[&str], path: &str) -> (Code, String) {
+        let roles: Vec<String> = roles.iter().map(|&role| role.to_owned()).collect();
+        let answer = admit(&Talos::parse(tag).unwrap(), mode, &roles, Method::of(path));
+        answer.map_or_else(|status| (status.code(), status.message().to_owned()), |()| (Code::Ok, String::new()))
+    }
+
+    #[test]
+    fn roles_decide_in_configured_mode() {
+        let configured = |roles: &[&str], method: &str| ask("v1.12.4", Mode::Configured, roles, method).0;
+        let path = |name: &str| format!("/machine.MachineService/{name}");
+        assert_eq!(configured(&[READER], &path("Version")), Code::Ok);
+        assert_eq!(configured(&[READER], &path("Reboot")), Code::PermissionDenied);
+        assert_eq!(configured(&[OPERATOR], &path("Reboot")), Code::Ok);
+        assert_eq!(configured(&[OPERATOR], &path("Bootstrap")), Code::PermissionDenied);
+        assert_eq!(configured(&[ETCD_BACKUP], &path("EtcdSnapshot")), Code::Ok);
+        assert_eq!(configured(&[ETCD_BACKUP], &path("Version")), Code::PermissionDenied);
+        assert_eq!(configured(&[READER], &path("ApplyConfiguration")), Code::PermissionDenied);
+        assert_eq!(configured(&[], &path("Version")), Code::PermissionDenied);
+    }
+
+    #[test]
+    fn the_old_maintenance_server_knows_little() {
+        let old = |path: &str| ask("v1.12.4", Mode::Maintenance, &[], path);
+        assert_eq!(old("/machine.MachineService/ApplyConfiguration").0, Code::Ok);
+        assert_eq!(old("/cosi.resource.State/Get").0, Code::Ok);
+        let unimplemented = |text: &str| (Code::Unimplemented, text.to_owned());
+        let version = old("/machine.MachineService/Version");
+        assert_eq!(version, unimplemented("API is not implemented in maintenance mode"));
+        let reboot = old("/machine.MachineService/Reboot");
+        assert_eq!(reboot, unimplemented("method Reboot not implemented"));
+        assert_eq!(old("/time.TimeService/Time"), unimplemented("unknown service time.TimeService"));
+    }
+
+    #[test]
+    fn the_new_server_takes_everybody_for_a_reader_in_maintenance_mode() {
+        let new = |path: &str| ask("v1.13.0", Mode::Maintenance, &[], path).0;
+        assert_eq!(new("/machine.MachineService/Version"), Code::Ok);
+        assert_eq!(new("/machine.MachineService/ApplyConfiguration"), Code::Ok);
+        assert_eq!(new("/machine.MachineService/Reboot"), Code::PermissionDenied);
+        assert_eq!(new("/machine.LifecycleService/Upgrade"), Code::PermissionDenied);
+    }
+
+    #[test]
+    fn methods_come_and_go_with_versions() {
+        let admin = |tag: &str, path: &str| ask(tag, Mode::Configured, &[ADMIN], path);
+        assert_eq!(admin("v1.13.0", "/machine.LifecycleService/Upgrade").0, Code::Ok);
+        let (code, text) = admin("v1.12.4", "/machine.LifecycleService/Upgrade");
+        assert_eq!((code, text.as_str()), (Code::Unimplemented, "unknown service machine.LifecycleService"));
+        let (_, text) = admin("v1.13.0", "/machine.MachineService/GenerateConfiguration");
+        assert_eq!(text, "unknown method GenerateConfiguration for service machine.MachineService");
+    }
+}
