@@ -27,8 +27,9 @@ lint:
     cargo clippy --all-targets -- -D warnings
     cargo deny check bans licenses sources
 
-# Measure a rehearsal against its own critical path.
+# Measure a rehearsal against its own critical path, and how fast machine configs are made.
 bench:
+    cargo bench --bench render
     cargo bench --bench rehearsal
 
 # Build the API documentation, private items too, and refuse broken links.

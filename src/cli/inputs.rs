@@ -13,7 +13,7 @@ use super::{output, setup};
 use crate::cluster::Cluster;
 use crate::process::Command;
 use crate::secrets::{Redactor, op, sops};
-use crate::talos::config::{Sources, Wanted};
+use crate::talos::config::{Rendered, SecretsBundle, Sources, Wanted};
 use crate::tools::Tool;
 use crate::yaml::{self, Origin};
 
@@ -48,6 +48,17 @@ pub(super) async fn cluster(
 /// Says what in the inputs is no mistake and may still not be meant.
 pub(super) fn warn(cluster: &Cluster, redactor: &Redactor) {
     for warning in cluster.inputs.warnings().iter() {
+        output::say(&redactor.redact(&format!("warning: {warning}")));
+    }
+}
+
+/// Says which patches come to nothing on every node. A config that cannot be rendered is told by whoever needs it.
+pub(super) fn warn_idle(cluster: &Cluster, bundle: &SecretsBundle, redactor: &Redactor) {
+    let nodes = cluster.inventory.nodes.iter();
+    let Ok(all) = nodes.map(|node| cluster.inputs.render(bundle, node)).collect::<Result<Vec<Rendered>, _>>() else {
+        return;
+    };
+    for warning in Rendered::idle(&all).iter() {
         output::say(&redactor.redact(&format!("warning: {warning}")));
     }
 }

@@ -26,6 +26,7 @@ pub(super) async fn render(common: &Common, args: RenderArgs) -> Result<Exit, Re
     let cluster = inputs::cluster(common, &args.cluster, secrets, &redactor).await?;
     inputs::warn(&cluster, &redactor);
     let bundle = setup::bundle(common, &cluster, place, secrets, &redactor).await?;
+    inputs::warn_idle(&cluster, &bundle, &redactor);
     let mask = |text: &str| if args.show_secrets { text.to_owned() } else { redactor.redact(text) };
     let mut shown = Vec::new();
     for node in nodes(&cluster, args.node.as_deref())? {

@@ -249,6 +249,7 @@ pub(super) async fn site(
         run_folder_path(common, wanted.cluster, wanted.place)?
     };
     let bundle = bundle(common, &cluster, wanted.place, secrets, redactor).await?;
+    inputs::warn_idle(&cluster, &bundle, redactor);
     let site = Site::new(Parts {
         charts: charts(common, &cluster, wanted.place, wanted.bundle).await?,
         secrets: secrets_from(common, secrets).await,

@@ -46,7 +46,11 @@ impl Step for Reachable {
                     let print = fingerprint.map(|print| print.to_string()).unwrap_or_default();
                     return Ok(Observation::Holds(format!("in maintenance mode, certificate fingerprint {print}")));
                 }
-                Probe::Configured { status, .. } => {
+                Probe::Configured { status, client } => {
+                    let version = client.version().await.unwrap_or_default();
+                    if let Some(note) = self.site.cluster.inventory.disagreement(&version) {
+                        cx.tell(&note);
+                    }
                     return Ok(Observation::Holds(format!("configured by this cluster, {:?}", status.stage)));
                 }
                 Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),

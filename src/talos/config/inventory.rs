@@ -65,4 +65,61 @@ impl Inventory {
         nodes.sort_by_key(|node| node.address);
         nodes
     }
+
+    /// What to say when a node runs another line of Talos than its config is written for, or one that is not known here.
+    pub fn disagreement(&self, running: &str) -> Option<String> {
+        let (runs, wants) = (minor(running)?, minor(&self.talos_version)?);
+        let wanted = &self.talos_version;
+        if runs < OLDEST {
+            return Some(format!(
+                "it runs Talos {running}; 1.{OLDEST} is the oldest that is known here, and what it lacks is done without"
+            ));
+        }
+        if runs > NEWEST {
+            return Some(format!(
+                "it runs Talos {running}; 1.{NEWEST} is the newest that is known here, and it is spoken to as that"
+            ));
+        }
+        if wants > runs {
+            return Some(format!(
+                "it runs Talos {running}, its config is written for {wanted}: fields that came since would be refused"
+            ));
+        }
+        (wants < runs).then(|| format!("it runs Talos {running}, its config is written for {wanted}, which it takes"))
+    }
+}
+
+/// The lines of Talos that are known, 1.x.
+const OLDEST: u32 = 11;
+const NEWEST: u32 = 14;
+
+/// The line of a version of Talos 1.
+fn minor(version: &str) -> Option<u32> {
+    version.trim_start_matches('v').strip_prefix("1.")?.split(['.', '-']).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_that_disagree_are_told_and_the_same_line_is_not() {
+        let inventory = Inventory {
+            cluster_name: "blue".into(),
+            endpoint: Endpoint { host: "10.0.0.10".into(), port: 6443 },
+            talos_version: "v1.12.4".into(),
+            kubernetes_version: "1.35.0".into(),
+            nodes: vec![],
+        };
+        let told = |running: &str| inventory.disagreement(running).unwrap_or_else(|| "nothing".to_owned());
+        let all: Vec<String> =
+            ["v1.10.7", "v1.11.5", "v1.12.0", "v1.13.0-alpha.1", "v1.15.0"].into_iter().map(told).collect();
+        insta::assert_snapshot!(all.join("\n"), @"
+        it runs Talos v1.10.7; 1.11 is the oldest that is known here, and what it lacks is done without
+        it runs Talos v1.11.5, its config is written for v1.12.4: fields that came since would be refused
+        nothing
+        it runs Talos v1.13.0-alpha.1, its config is written for v1.12.4, which it takes
+        it runs Talos v1.15.0; 1.14 is the newest that is known here, and it is spoken to as that
+        ");
+    }
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::Documents;
-use crate::yaml::{Location, Node, Origin, Position};
+use crate::yaml::{Diagnostic, Diagnostics, Location, Node, Origin, Position};
 
 /// What set a field: the layer's name, and where it says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,12 @@ struct Trace {
 }
 
 impl Trace {
+    /// Where the value was set, or a part of it that was written by somebody.
+    fn place(&self) -> Option<Location> {
+        let below = || self.fields.values().chain(&self.items).find_map(Self::place);
+        self.setter.at.clone().or_else(below)
+    }
+
     fn settle(&mut self, at: &Location) {
         self.setter.at = Some(at.clone());
         self.items.iter_mut().chain(self.fields.values_mut()).for_each(|trace| trace.settle(at));
@@ -47,6 +53,8 @@ impl Trace {
 pub struct Rendered {
     pub documents: Documents,
     traces: Vec<Trace>,
+    /// Every patch that was applied, and whether it changed anything.
+    patches: Vec<(Location, bool)>,
 }
 
 /// A field of a config: document, path, value and who set it.
@@ -97,6 +105,7 @@ impl Rendered {
 
     /// Takes a patched config; whatever differs was set by the patch, at the line that says so.
     pub fn patch(&mut self, layer: &str, at: &Location, written: Written<'_>, documents: Documents) {
+        self.patches.push((at.clone(), documents != self.documents));
         self.replace(layer, Some(at), Some(written), documents);
     }
 
@@ -121,12 +130,28 @@ impl Rendered {
     /// Who set a field, or the nearest that holds it; `document` as in [`Explained`].
     pub fn setter(&self, document: &str, path: &str) -> Option<&Setter> {
         let index = self.documents.0.iter().position(|known| label(known) == document)?;
-        Some(nearest(self.traces.get(index)?, path))
+        Some(&nearest(self.traces.get(index)?, path).setter)
     }
 
     /// Where a field of a document, by its place in the config, was set.
     pub(super) fn place(&self, document: usize, path: &str) -> Option<Location> {
-        nearest(self.traces.get(document)?, path).at.clone()
+        nearest(self.traces.get(document)?, path).place()
+    }
+
+    /// The patches that change nothing in any of these configs: what they name is not there, or says so already.
+    pub fn idle<'r>(all: impl IntoIterator<Item = &'r Self>) -> Diagnostics {
+        let mut changed: BTreeMap<&Location, bool> = BTreeMap::new();
+        for (at, changes) in all.into_iter().flat_map(|rendered| &rendered.patches) {
+            *changed.entry(at).or_default() |= changes;
+        }
+        let mut found = Diagnostics::default();
+        for (at, _) in changed.into_iter().filter(|(_, changes)| !changes) {
+            found.push(
+                Diagnostic::at(at.clone(), "this patch changes nothing on any node")
+                    .with_hint("what it deletes or names is not there, or is as it says already"),
+            );
+        }
+        found
     }
 
     /// Who made a document.
@@ -145,18 +170,18 @@ impl Rendered {
 }
 
 /// Follows a path such as `a.b[0]` as far as it goes; keys may hold dots.
-fn nearest<'t>(trace: &'t Trace, path: &str) -> &'t Setter {
+fn nearest<'t>(trace: &'t Trace, path: &str) -> &'t Trace {
     let path = path.strip_prefix('.').unwrap_or(path);
     if let Some((index, rest)) = path.strip_prefix('[').and_then(|path| path.split_once(']')) {
         let item = index.parse().ok().and_then(|index: usize| trace.items.get(index));
-        return item.map_or(&trace.setter, |item| nearest(item, rest));
+        return item.map_or(trace, |item| nearest(item, rest));
     }
     let below = |key: &&String| {
         path.strip_prefix(key.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
     match trace.fields.keys().filter(below).max_by_key(|key| key.len()) {
         Some(key) if !path.is_empty() => nearest(&trace.fields[key], &path[key.len()..]),
-        _ => &trace.setter,
+        _ => trace,
     }
 }
 

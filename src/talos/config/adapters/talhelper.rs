@@ -16,7 +16,7 @@ struct Talhelper {
 }
 
 pub(super) fn is(place: &Place<'_>) -> bool {
-    place.folder.join(talconfig::FILE).is_file()
+    talconfig::file(place.folder).is_some()
 }
 
 pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {

@@ -362,3 +362,31 @@ fn a_node_in_two_roles_is_refused() {
     folder.settings.nodes.insert("w-1".into(), Declared { address: None, role: Some(Role::Worker) });
     insta::assert_snapshot!(folder.mistakes(), @"talos/blue/clusterconfig/w-1.yaml:1:1: node `w-1` is in two roles: worker by its place, control plane by `machine.type`");
 }
+
+#[test]
+fn a_patch_that_changes_nothing_anywhere_is_named() {
+    let talconfig = "clusterName: blue\ntalosVersion: v1.12.4\nkubernetesVersion: 1.35.0\nendpoint: https://10.0.0.10:6443\n\
+        patches:\n- |-\n  apiVersion: v1alpha1\n  kind: TimeSyncConfig\n  $$patch: delete\n- 'machine: {sysctls: {a: b}}'\n\
+        worker: {patches: ['machine: {}']}\n\
+        nodes:\n- {hostname: a, ipAddress: 10.0.0.11, controlPlane: true, installDisk: /dev/sda}\n";
+    let inputs = Folder::new(&[("talconfig.yaml", talconfig)]).read().unwrap();
+    insta::assert_snapshot!(inputs.warnings(), @"talos/blue/talconfig.yaml:11:1: `worker` is for nothing: no node has that role");
+    let rendered = inputs.config(&bundle(), &inputs.inventory().nodes[0]).unwrap();
+    insta::assert_snapshot!(Rendered::idle([&rendered]), @"
+    talos/blue/talconfig.yaml:7:3: this patch changes nothing on any node
+      hint: what it deletes or names is not there, or is as it says already
+    ");
+}
+
+#[test]
+fn what_a_node_would_refuse_is_told_at_the_line_that_says_it() {
+    let talconfig = "clusterName: blue\ntalosVersion: v1.12.4\nkubernetesVersion: 1.35.0\nendpoint: https://10.0.0.10:6443\n\
+        nodes:\n- hostname: a\n  ipAddress: 10.0.0.11\n  controlPlane: true\n  installDisk: /dev/sda\n  patches:\n  - |-\n    machine:\n      nodeLabels:\n        'bad label': x\n  - '@net.yaml'\n";
+    let net = "{{ if true }}\n{{ end -}}\ncluster:\n  network:\n    dnsDomain: '-bad-'\n";
+    let inputs = Folder::new(&[("talconfig.yaml", talconfig), ("net.yaml", net)]).read().unwrap();
+    let found = inputs.config(&bundle(), &inputs.inventory().nodes[0]).unwrap_err();
+    insta::assert_snapshot!(found, @r#"
+    talos/blue/net.yaml:5:5: node `a`: `cluster.network.dnsDomain` "-bad-" is not a valid DNS name
+    talos/blue/talconfig.yaml:14:10: node `a`: `machine.nodeLabels` the name "bad label" is invalid
+    "#);
+}

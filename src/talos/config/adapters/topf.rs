@@ -20,12 +20,17 @@ use crate::template::{self, Functions, Source, clean};
 use crate::yaml::{self, Diagnostic, Diagnostics, Fields, Node as YamlNode, Origin, Position};
 
 const FILE: &str = "topf.yaml";
+const FILES: [&str; 2] = [FILE, "topf.yml"];
 const ENDINGS: [&str; 4] = [".yaml", ".yml", ".yaml.tpl", ".yml.tpl"];
 /// What is taken when nothing names a version.
 const TALOS_VERSION: &str = "1.13.9";
 
+fn file(folder: &Path) -> Option<PathBuf> {
+    FILES.iter().map(|name| folder.join(name)).find(|path| path.is_file())
+}
+
 pub(super) fn is(place: &Place<'_>) -> bool {
-    place.folder.join(FILE).is_file()
+    file(place.folder).is_some()
 }
 
 /// Where an installer image comes from; a node's own fields before the cluster's.
@@ -63,7 +68,7 @@ struct Topf {
 }
 
 pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
-    let path = place.folder.join(FILE);
+    let path = file(place.folder).unwrap_or_else(|| place.folder.join(FILE));
     let origin = layers::origin(place.root, &path);
     let text =
         place.sources.read(&path).map_err(|error| Diagnostic::general(format!("cannot read {origin}: {error}")))?;

@@ -19,5 +19,5 @@ mod types;
 
 pub(in crate::talos::config) use image::schematic_id;
 pub use model::{Machine, Talconfig};
-pub(in crate::talos::config) use read::FILE;
+pub(in crate::talos::config) use read::file;
 pub use read::read;

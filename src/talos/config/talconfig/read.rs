@@ -1,7 +1,7 @@
 //! Reading `talconfig.yaml`: every mistake at once, each with its place.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -15,8 +15,13 @@ use crate::talos::config::{Contract, Endpoint, Role, Sources};
 use crate::template::clean;
 use crate::yaml::{self, Diagnostic, Diagnostics, Dialect, Location, Node as YamlNode, Origin, Position};
 
-/// The file that describes the cluster.
-pub(in crate::talos::config) const FILE: &str = "talconfig.yaml";
+/// The file that describes the cluster, by any of its names.
+const FILES: [&str; 2] = ["talconfig.yaml", "talconfig.yml"];
+
+/// The talconfig of a folder, when it has one.
+pub(in crate::talos::config) fn file(folder: &Path) -> Option<PathBuf> {
+    FILES.iter().map(|name| folder.join(name)).find(|path| path.is_file())
+}
 /// The files of variables, the later over the earlier.
 const ENVIRONMENTS: [&str; 4] = ["talenv.yaml", "talenv.sops.yaml", "talenv.yml", "talenv.sops.yml"];
 /// What talhelper takes when the talconfig names no version.
@@ -35,7 +40,7 @@ pub fn read(
     sources: &Sources,
 ) -> Result<Talconfig, Diagnostics> {
     let mut found = Found::default();
-    let path = folder.join(FILE);
+    let path = file(folder).unwrap_or_else(|| folder.join(FILES[0]));
     let origin = Origin::of_path(path.strip_prefix(root).unwrap_or(&path));
     let text = sources.read(&path).map_err(|error| Diagnostic::general(format!("cannot read {origin}: {error}")))?;
     let variables = talenv(root, folder, environment, sources, &mut found);
@@ -112,6 +117,7 @@ impl Reader<'_> {
         let sub = |key: &str| node.find(&[key]).cloned();
         let mut role = |key: &str| sub(key).map(|node| self.section(&node, "NodeConfigs", key)).unwrap_or_default();
         let (control_plane, worker) = (role("controlPlane"), role("worker"));
+        let idle = |role: Role, machines: &[Machine]| machines.iter().all(|machine| machine.role != role);
         let factory = sub("imageFactory").map(|node| self.section(&node, "ImageFactory", "imageFactory"));
         let (talos_version, contract) = self.versions(&section);
         let kubernetes_version =
@@ -124,6 +130,12 @@ impl Reader<'_> {
             let own = self.section(node, "Node", &format!("nodes[{index}]"));
             let group = if own.flag("controlPlane") { &control_plane } else { &worker };
             machines.push(self.machine(&cluster_name, self.origin.at(node.at), own, group));
+        }
+        for (key, role) in [("controlPlane", Role::ControlPlane), ("worker", Role::Worker)] {
+            if let Some(at) = section.at(key).filter(|_| idle(role, &machines)) {
+                let message = format!("`{key}` is for nothing: no node has that role");
+                self.found.warnings.push(Diagnostic::at(at.clone(), message));
+            }
         }
         let inline_manifests = self.contents(&section, "inlineManifests", "contents", "ClusterInlineManifest");
         let patches = self.patches(&section, "patches");
