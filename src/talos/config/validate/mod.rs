@@ -24,6 +24,7 @@ use serde_json::Value;
 
 use self::document::{Document, Finding};
 use super::document::{Documents, parse_strictly};
+use super::layers::{Layer, set_by};
 use super::typed::{Content, Written, title};
 use crate::yaml::{Diagnostic, Diagnostics, Location, Origin};
 
@@ -86,13 +87,19 @@ pub fn validate_text(origin: &Origin, text: &str, mode: Mode) -> Result<Findings
 
 /// Checks the documents of a config, whatever text they came from.
 pub fn validate(documents: &Documents, mode: Mode) -> Findings {
+    validate_layers(documents, mode, &[])
+}
+
+/// Checks the documents of a config that was put together from `layers`, whose places the findings name.
+pub fn validate_layers(documents: &Documents, mode: Mode, layers: &[Layer]) -> Findings {
     let mut findings = Findings::default();
     for finding in check(documents, mode) {
         let value = finding.document.and_then(|index| documents.0.get(index));
         findings.strict |= finding.warning && value.is_some_and(|value| value.get("kind").is_none());
-        let written = value.map(Written::from);
+        let mut diagnostic = diagnostic(value.map(Written::from).as_ref(), &finding);
+        diagnostic.location = value.and_then(|value| set_by(layers, value, &finding.path));
         let sink = if finding.warning { &mut findings.warnings } else { &mut findings.errors };
-        sink.push(diagnostic(written.as_ref(), &finding));
+        sink.push(diagnostic);
     }
     findings
 }

@@ -93,3 +93,22 @@ fn only_warnings_about_the_legacy_document_are_strict() {
     let legacy = check(&WORKER.replace("type: worker,", "type: worker, install: {disk: a, extensions: [{image: b}]},"));
     assert_eq!((legacy.warnings.len(), legacy.strict), (1, true));
 }
+
+#[test]
+fn a_finding_in_a_config_of_layers_names_the_layer() {
+    let origin = |name: &str| Origin::new(name);
+    let base = "machine: {type: worker, ca: {crt: YQ==}, network: {interfaces: [{interface: lo}, {interface: eth0, dhcp: true}]}}\ncluster: {}\n";
+    let patch =
+        "machine:\n  network:\n    interfaces:\n      - interface: eth0\n        vip:\n          ip: 10.0.0.9\n";
+    let layers =
+        [Layer::parse(&origin("base.yaml"), base).unwrap(), Layer::parse(&origin("patches/vip.yaml"), patch).unwrap()];
+    let merged = super::super::Patch::parse(&origin("patches/vip.yaml"), patch)
+        .and_then(|patch| Ok(patch.apply(&parse_strictly(&origin("base.yaml"), base)?).unwrap()))
+        .unwrap();
+    let found: Vec<String> =
+        validate_layers(&merged, Mode::Metal, &layers).errors.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        found,
+        ["patches/vip.yaml:5:9: `machine.network.interfaces[1].vip` a virtual (shared) IP is not allowed on workers"]
+    );
+}
