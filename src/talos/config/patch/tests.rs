@@ -63,7 +63,11 @@ fn an_element_of_a_list_in_a_keyed_list_is_deleted_by_number() {
 
 #[test]
 fn replace_is_no_directive() {
-    for text in ["machine: {network: {$patch: replace}}", "machine: {sysctls: {$patch: replace}}"] {
+    for text in [
+        "machine: {network: {$patch: replace}}",
+        "machine: {sysctls: {$patch: replace}}",
+        "machine: {kubelet: {extraConfig: {evictionHard: {$patch: replace}}}}",
+    ] {
         let error = refused("machine: {}", text);
         assert!(error.contains("`$patch: delete` is the only directive") && error.contains(":1:"), "{error}");
     }
