@@ -36,6 +36,10 @@ bench:
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
 
+# Fuzz whatever reads what others wrote, each target for so many seconds. Needs nightly Rust and cargo-fuzz.
+fuzz seconds='60':
+    fuzz/run {{ seconds }}
+
 # Provide the tools that a rehearsal needs, ahead of time.
 tools:
     cargo run --release -- tools install

@@ -86,6 +86,12 @@ pub(in crate::cli) struct GenArgs {
     /// Where to write: a folder, for a single type a file, `-` for standard output.
     #[arg(long, value_name = "PATH", default_value = ".")]
     pub(super) out: PathBuf,
+    /// Taken for talosctl's sake: configs are written without comments.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    pub(super) with_docs: Option<bool>,
+    /// As `--with-docs`.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    pub(super) with_examples: Option<bool>,
     /// Overwrite what is there.
     #[arg(long)]
     pub(super) force: bool,

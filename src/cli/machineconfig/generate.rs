@@ -25,6 +25,9 @@ pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, Refusal>
         None => Contract::DEFAULT,
     };
     check_endpoint(&args.endpoint)?;
+    if args.with_docs == Some(true) || args.with_examples == Some(true) {
+        output::say("configs are written without comments: --with-docs and --with-examples change nothing");
+    }
     let options = options(args)?;
     let every = patches(common, "--config-patch", &args.config_patch)?;
     let control_plane = patches(common, "--config-patch-control-plane", &args.config_patch_control_plane)?;

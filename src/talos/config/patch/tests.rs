@@ -22,7 +22,16 @@ fn refused(base: &str, text: &str) -> String {
 fn every_mistake_of_a_patch_is_told_with_its_place() {
     let text = "machine:\n  network: {hostName: x}\n  install: {wipe: maybe}\n  sysctls: {a: [1]}\n---\n\
                 apiVersion: v1alpha1\nkind: HostNameConfig\n---\nkind: BondConfig\n---\nfoo: 1\n";
-    insta::assert_snapshot!(patch(text).unwrap_err());
+    insta::assert_snapshot!(patch(text).unwrap_err(), @r"
+    patch.yaml:2:13: Talos knows no field `machine.network.hostName`
+      hint: did you mean `hostname`?
+    patch.yaml:3:19: `machine.install.wipe` must be true or false, this is the text `maybe`
+    patch.yaml:4:16: `machine.sysctls.a` must be a text, this is a list
+    patch.yaml:7:7: Talos knows no documents of the kind `HostNameConfig` in `v1alpha1`
+      hint: did you mean `HostnameConfig`?
+    patch.yaml:9:1: the document of the kind BondConfig has no `apiVersion`
+    patch.yaml:11:1: this document has no `kind`, and no `machine` or `cluster` either
+    ");
 }
 
 #[test]
@@ -54,7 +63,11 @@ fn an_element_of_a_list_in_a_keyed_list_is_deleted_by_number() {
 
 #[test]
 fn replace_is_no_directive() {
-    for text in ["machine: {network: {$patch: replace}}", "machine: {sysctls: {$patch: replace}}"] {
+    for text in [
+        "machine: {network: {$patch: replace}}",
+        "machine: {sysctls: {$patch: replace}}",
+        "machine: {kubelet: {extraConfig: {evictionHard: {$patch: replace}}}}",
+    ] {
         let error = refused("machine: {}", text);
         assert!(error.contains("`$patch: delete` is the only directive") && error.contains(":1:"), "{error}");
     }

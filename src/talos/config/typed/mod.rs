@@ -154,8 +154,8 @@ impl Typing<'_> {
                 Value::Object(values.collect())
             }
             (Type::Struct(index), Content::Map(entries)) => Value::Object(self.fields(schema().of(*index), entries)),
-            (Type::Free, Content::Map(entries)) => {
-                self.refuse_directive(entries);
+            (Type::Free, Content::Map(_)) => {
+                self.refuse_directives(written);
                 written.to_json()
             }
             (Type::Arguments, Content::Map(entries)) => {
@@ -212,6 +212,22 @@ impl Typing<'_> {
                 diagnostic(entry.at.as_ref(), message)
                     .with_hint("`$patch: delete` is the only directive that Talos knows"),
             );
+        }
+    }
+
+    /// The same at every depth of a value without a schema.
+    fn refuse_directives(&mut self, written: &Written) {
+        match &written.content {
+            Content::Map(entries) => {
+                self.refuse_directive(entries);
+                for entry in entries {
+                    self.path.push(entry.key.clone());
+                    self.refuse_directives(&entry.value);
+                    self.path.pop();
+                }
+            }
+            Content::List(items) => items.iter().for_each(|item| self.refuse_directives(item)),
+            Content::Null | Content::Scalar { .. } => {}
         }
     }
 

@@ -1,0 +1,17 @@
+//! The config loader: whatever it takes, it writes so that it takes the same again.
+#![no_main]
+
+use k8s_bootstrap::talos::config::{Mode, parse_documents, parse_strictly, validate_text};
+use k8s_bootstrap::yaml::Origin;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let origin = Origin::new("fuzz");
+    let Ok(documents) = parse_documents(&origin, text) else { return };
+    let again = parse_documents(&origin, &documents.to_yaml()).expect("our own output is read");
+    assert_eq!(again, documents);
+    if let Ok(strict) = parse_strictly(&origin, text) {
+        assert_eq!(strict, documents);
+        let _ = validate_text(&origin, text, Mode::Metal);
+    }
+});
