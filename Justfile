@@ -27,8 +27,9 @@ lint:
     cargo clippy --all-targets -- -D warnings
     cargo deny check bans licenses sources
 
-# Measure a rehearsal against its own critical path.
+# Measure what simulated machines cost, and a rehearsal against its own critical path.
 bench:
+    cargo bench --bench nodes
     cargo bench --bench rehearsal
 
 # Build the API documentation, private items too, and refuse broken links.
