@@ -27,9 +27,10 @@ lint:
     cargo clippy --all-targets -- -D warnings
     cargo deny check bans licenses sources
 
-# Measure a rehearsal against its own critical path, and how fast machine configs are made.
+# Measure a rehearsal against its own critical path, what simulated machines cost, and how fast configs are made.
 bench:
     cargo bench --bench render
+    cargo bench --bench nodes
     cargo bench --bench rehearsal
 
 # Build the API documentation, private items too, and refuse broken links.

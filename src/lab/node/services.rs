@@ -63,6 +63,10 @@ impl Node {
         self.events.tell("", &ServiceStateEvent { service, action, message, health });
     }
 
+    pub(super) fn runs(&self, id: &str) -> bool {
+        self.state.borrow().services.get(id).is_some_and(|service| service.state == "Running")
+    }
+
     /// Starts what a machine runs besides etcd.
     pub(super) fn start_services(&self, role: Role) {
         let minor = self.talos().minor();

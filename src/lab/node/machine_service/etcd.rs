@@ -17,7 +17,8 @@ fn failed(what: &str) -> impl Fn(String) -> Status {
 
 impl Api {
     pub(super) fn begin_etcd(&self, request: &Request<api::BootstrapRequest>) -> Result<api::Bootstrap, Status> {
-        if self.node.state.borrow().disk.installed.is_none() {
+        // Not before the installed system has booted.
+        if !self.node.runs("cri") {
             return Err(Status::failed_precondition("bootstrap is not available yet"));
         }
         if self.node.talos().names_control_plane_methods() {
@@ -78,7 +79,7 @@ impl Api {
         &self,
         mut pieces: impl Stream<Item = Result<Data, Status>> + Unpin,
     ) -> Result<api::EtcdRecover, Status> {
-        if self.node.state.borrow().disk.installed.is_none() {
+        if !self.node.runs("cri") {
             return Err(Status::failed_precondition("etcd service is not ready for recovery yet"));
         }
         self.control_plane_only("etcd recover")?;
