@@ -8,6 +8,7 @@ mod lab;
 mod output;
 mod plan;
 mod rehearse;
+mod releases;
 mod render;
 mod run;
 mod secrets;
@@ -58,6 +59,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Refusal> {
         Some(Command::Status(args)) => status::status(common, args).await,
         Some(Command::Render(args)) => render::render(common, args).await,
         Some(Command::Tools(args)) => tools::tools(common, args.command).await,
+        Some(Command::Releases(args)) => releases::releases(common, args.command).await,
         Some(Command::Bundle(args)) => bundle::bundle(common, args.command).await,
         Some(Command::Secrets(args)) => secrets::secrets(&args.command),
         Some(Command::Child(_)) => Ok(Exit::WrongInput),
