@@ -89,6 +89,8 @@ pub(super) enum Command {
     Render(RenderArgs),
     /// The outside programs that a run or a rehearsal needs.
     Tools(ToolsArgs),
+    /// What helmfiles say: the releases, their values, their manifests.
+    Releases(ReleasesArgs),
     /// All charts of a cluster in one file, for a site that reaches no registry.
     Bundle(BundleArgs),
     /// The secrets bundle of a cluster.
@@ -260,6 +262,62 @@ pub(super) enum SecretsCommand {
         #[arg(long, value_name = "VERSION")]
         talos_version: Option<String>,
     },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct ReleasesArgs {
+    #[command(subcommand)]
+    pub(super) command: ReleasesCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum ReleasesCommand {
+    /// Print every release, also those that are switched off (as `helmfile list`).
+    List(HelmfileArgs),
+    /// Print each state file as it was read: `.Values`, and the releases with their fields rendered (as `helmfile build`).
+    Build(HelmfileArgs),
+    /// Print the values that Helm is given for each release (as `helmfile write-values`, and what is `set`).
+    Values(HelmfileArgs),
+    /// Print the manifests of each release, patches applied (as `helmfile template`).
+    Template {
+        #[command(flatten)]
+        helmfile: HelmfileArgs,
+        /// Render what lies in the charts' `crds` folders too.
+        #[arg(long)]
+        include_crds: bool,
+        /// Leave the charts' hooks out.
+        #[arg(long)]
+        no_hooks: bool,
+        /// The Kubernetes version to render for; else the release's own, else helm's.
+        #[arg(long, value_name = "VERSION")]
+        kube_version: Option<String>,
+    },
+}
+
+/// Which helmfile is read, and how.
+#[derive(Debug, Clone, Args)]
+pub(super) struct HelmfileArgs {
+    /// A state file, or a folder of them, from the repository's root.
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// The environment of the helmfile.
+    #[arg(short, long, value_name = "NAME", env = "HELMFILE_ENVIRONMENT")]
+    pub(super) environment: Option<String>,
+    /// Only releases with these labels, such as `tier=net,name!=cilium`; may be repeated.
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    pub(super) selector: Vec<String>,
+    /// What a selected release needs as well.
+    #[arg(long)]
+    pub(super) include_needs: bool,
+    /// A value for `.Values`, such as `a.b=1,list[0]=x`; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(super) state_values_set: Vec<String>,
+    /// The same, always text.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(super) state_values_set_string: Vec<String>,
+    /// A file of values for `.Values`; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub(super) state_values_file: Vec<PathBuf>,
 }
 
 /// Not for people: becomes another program that dies with the process that started it.

@@ -6,8 +6,8 @@ use super::args::{BundleCommand, Common, SecretsArg};
 use super::exit::{Exit, Refusal};
 use super::setup::{self, Place};
 use super::{inputs, output};
+use crate::helm::TemplateOptions;
 use crate::helm::bundle::{self, Contents};
-use crate::helm::{HelmError, TemplateOptions};
 use crate::secrets::Redactor;
 
 pub(super) async fn bundle(common: &Common, command: BundleCommand) -> Result<Exit, Refusal> {
@@ -21,7 +21,7 @@ async fn create(common: &Common, name: &str, out: &Path) -> Result<Exit, Refusal
     let kube_version = Some(cluster.inventory.kubernetes_version.clone());
     let options = TemplateOptions { kube_version, include_crds: true, hooks: true, ..TemplateOptions::default() };
     let releases = cluster.bootstrap.crds.releases.iter().chain(&cluster.bootstrap.releases.releases);
-    let contents = Contents::gather(&charts, releases, &options).await.map_err(|error| refusal(&error))?;
+    let contents = Contents::gather(&charts, releases, &options).await?;
     write(&contents, out).map_err(|error| {
         Refusal::world(format!("the bundle {} cannot be written: {error}", out.display()))
             .hint("free space there, or name another file with --out")
@@ -43,12 +43,4 @@ fn write(contents: &Contents, out: &Path) -> std::io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     bundle::write(contents, &mut file)?;
     file.persist(out).map(|_| ()).map_err(|error| error.error)
-}
-
-fn refusal(error: &HelmError) -> Refusal {
-    let refusal = Refusal::world(error.to_string());
-    match error.hint() {
-        Some(hint) => refusal.hint(hint),
-        None => refusal,
-    }
 }

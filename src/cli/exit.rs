@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::engine::RunOutcome;
+use crate::helm::HelmError;
 use crate::yaml::Diagnostics;
 
 /// How a command ended.
@@ -60,6 +61,16 @@ impl Refusal {
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+impl From<HelmError> for Refusal {
+    fn from(error: HelmError) -> Self {
+        let refusal = Self::world(error.to_string());
+        match error.hint() {
+            Some(hint) => refusal.hint(hint),
+            None => refusal,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod machineconfig;
 mod output;
 mod plan;
 mod rehearse;
+mod releases;
 mod render;
 mod run;
 mod secrets;
@@ -60,6 +61,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Refusal> {
         Some(Command::Status(args)) => status::status(common, args).await,
         Some(Command::Render(args)) => render::render(common, args).await,
         Some(Command::Tools(args)) => tools::tools(common, args.command).await,
+        Some(Command::Releases(args)) => releases::releases(common, args.command).await,
         Some(Command::Bundle(args)) => bundle::bundle(common, args.command).await,
         Some(Command::Secrets(args)) => secrets::secrets(&args.command),
         Some(Command::Machineconfig(args)) => machineconfig::machineconfig(common, &args.command),

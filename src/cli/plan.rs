@@ -1,6 +1,6 @@
 //! `k8s-bootstrap plan CLUSTER`: what a run would do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
@@ -8,7 +8,9 @@ use super::args::{Common, Output, PlanArgs};
 use super::exit::{Exit, Refusal};
 use super::output;
 use super::setup::{self, Place, Wanted};
+use crate::cluster::Cluster;
 use crate::engine::{Finding, survey};
+use crate::helm;
 use crate::journal::FileStore;
 use crate::plan::{Plan, StepId};
 use crate::secrets::Redactor;
@@ -36,11 +38,22 @@ pub(super) async fn plan(common: &Common, args: PlanArgs) -> Result<Exit, Refusa
     } else {
         Findings::new()
     };
+    let notices = notices(&site.cluster);
     output::data(&redactor.redact(&match common.output {
-        Output::Json => as_json(&plan, &findings),
-        Output::Text => as_text(&plan, &findings),
+        Output::Json => as_json(&plan, &findings, &notices),
+        Output::Text => as_text(&plan, &findings, &notices),
     }));
     Ok(verdict(&findings))
+}
+
+/// What the operator should know of the helmfiles although nothing is wrong.
+fn notices(cluster: &Cluster) -> Vec<String> {
+    let bootstrap = &cluster.bootstrap;
+    let read = bootstrap.crds.notices.iter().chain(&bootstrap.releases.notices).cloned();
+    let mut notices: Vec<String> = read.chain(bootstrap.releases.releases.iter().flat_map(helm::notices)).collect();
+    let mut seen = BTreeSet::new();
+    notices.retain(|notice| seen.insert(notice.clone()));
+    notices
 }
 
 fn verdict(findings: &Findings) -> Exit {
@@ -55,7 +68,7 @@ fn verdict(findings: &Findings) -> Exit {
     exit
 }
 
-fn as_text(plan: &Plan, findings: &Findings) -> String {
+fn as_text(plan: &Plan, findings: &Findings, notices: &[String]) -> String {
     let mut lines = Vec::new();
     for phase in plan.phases() {
         lines.push(phase.to_string());
@@ -64,6 +77,7 @@ fn as_text(plan: &Plan, findings: &Findings) -> String {
             lines.extend(findings.get(&step.id).map(|finding| format!("      {}", sentence(finding))));
         }
     }
+    lines.extend(notices.iter().map(|notice| format!("notice: {notice}")));
     lines.push(format!("{} steps, plan {}", plan.steps().len(), plan.fingerprint().short()));
     if !findings.is_empty() {
         let open = findings.values().filter(|finding| !matches!(finding, Finding::Holds(_))).count();
@@ -85,7 +99,7 @@ fn sentence(finding: &Finding) -> String {
     }
 }
 
-fn as_json(plan: &Plan, findings: &Findings) -> String {
+fn as_json(plan: &Plan, findings: &Findings, notices: &[String]) -> String {
     let steps: Vec<_> = plan
         .steps()
         .iter()
@@ -98,5 +112,6 @@ fn as_json(plan: &Plan, findings: &Findings) -> String {
             object
         })
         .collect();
-    json!({"format": 1, "phases": plan.phases(), "steps": steps, "fingerprint": plan.fingerprint()}).to_string()
+    json!({"format": 1, "phases": plan.phases(), "steps": steps, "notices": notices, "fingerprint": plan.fingerprint()})
+        .to_string()
 }

@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use super::args::{Common, SecretsArg};
 use super::exit::Refusal;
 use super::inputs;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Settings};
 use crate::dial::Dialer;
 use crate::helm::{Bundle, Charts, Helm, Mirrors};
 use crate::lab::{LabFile, lab_folder};
@@ -155,21 +155,12 @@ pub(super) async fn charts(
     place: Place,
     bundle: Option<&Path>,
 ) -> Result<Charts, Refusal> {
-    let toolbox = toolbox(common);
-    let found = match place {
-        Place::Field => toolbox.find(Tool::Helm).await,
-        Place::Lab => toolbox.provide(Tool::Helm, &|progress| super::output::say(progress)).await,
-    };
-    let found = found.map_err(|error| {
-        Refusal::world(format!("{error}; nothing was changed"))
-            .hint("install helm 4, provide it with `k8s-bootstrap tools install`, or name its folder with --tools-dir")
-    })?;
+    let helm = helm(common, place).await?;
     let cache = match place {
         Place::Field => cache_folder()?.join("charts"),
         // What a lab serves is not what the registries serve, so it never mixes with their charts.
         Place::Lab => lab_folder(&state_folder(common)?, &cluster.name).join("charts"),
     };
-    let helm = Helm { program: found.path, version: found.version };
     let open = |path: &Path| {
         Bundle::open(path).map(Arc::new).map_err(|error| {
             Refusal::world(format!("the bundle {} cannot be used: {error}; nothing was changed", path.display())).hint(
@@ -182,6 +173,30 @@ pub(super) async fn charts(
     };
     let bundle = bundle.map(open).transpose()?;
     Ok(Charts { helm, cache, mirrors: mirrors(common, cluster, place)?, bundle })
+}
+
+async fn helm(common: &Common, place: Place) -> Result<Helm, Refusal> {
+    let toolbox = toolbox(common);
+    let found = match place {
+        Place::Field => toolbox.find(Tool::Helm).await,
+        Place::Lab => toolbox.provide(Tool::Helm, &|progress| super::output::say(progress)).await,
+    };
+    let found = found.map_err(|error| {
+        Refusal::world(format!("{error}; nothing was changed"))
+            .hint("install helm 4, provide it with `k8s-bootstrap tools install`, or name its folder with --tools-dir")
+    })?;
+    Ok(Helm { program: found.path, version: found.version })
+}
+
+/// The charts of a repository's helmfiles, whichever cluster they are for.
+pub(super) async fn charts_of(common: &Common, root: &Path) -> Result<Charts, Refusal> {
+    let settings = Settings::read(root)?;
+    Ok(Charts {
+        helm: helm(common, Place::Field).await?,
+        cache: cache_folder()?.join("charts"),
+        mirrors: Mirrors(settings.mirrors),
+        bundle: None,
+    })
 }
 
 fn cache_folder() -> Result<PathBuf, Refusal> {

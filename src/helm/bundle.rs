@@ -86,8 +86,9 @@ impl Contents {
         options: &TemplateOptions,
     ) -> Result<Self, HelmError> {
         let one = |release: &'r Release| async move {
-            let pulled = charts.pull(&release.chart).await?;
-            let objects = charts.helm.template(release, &pulled, options).await?;
+            let pulled = charts.fetch(&release.chart, &release.fetch).await?;
+            let ready = charts.patched(release, pulled.clone(), options).await?;
+            let objects = charts.helm.template(release, &ready.chart, options).await?;
             Ok::<_, HelmError>(((release.chart.clone(), pulled), manifest::images(&objects)))
         };
         let gathered: Vec<_> = stream::iter(releases).map(one).buffered(AT_ONCE).try_collect().await?;

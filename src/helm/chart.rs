@@ -2,17 +2,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::helmfile::Chart;
+use super::helmfile::{Chart, Fetch, Release};
 use super::package::{self, Metadata, hex};
-use super::{Bundle, Helm, HelmError, Kind, Mirrors};
-use crate::process::Command;
+use super::request::{Login, Request, Source};
+use super::{Bundle, Helm, HelmError, Kind, Mirrors, TemplateOptions, patch};
+use crate::process::{self, Command, SecretFile, Stream};
 
 /// A chart's package is some MiB at most.
 const DEADLINE: Duration = Duration::from_mins(2);
@@ -42,16 +43,12 @@ pub struct PulledChart {
     pub version: String,
 }
 
-/// How helm is asked for a chart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Request {
-    /// Reference and version, as a person reads them.
-    subject: String,
-    arguments: Vec<String>,
-    /// The same request gets the same package: it names a digest or one version.
-    exact: bool,
-    /// Credentials are of no use, and none of this site's business.
-    anonymous: bool,
+/// A chart that is ready to be rendered and installed.
+#[derive(Debug)]
+pub struct Ready {
+    pub chart: PulledChart,
+    /// The package, when it is one that was made for a release's patches: it ends with this.
+    _package: Option<SecretFile>,
 }
 
 /// What is kept beside a package.
@@ -69,13 +66,66 @@ impl Charts {
     /// Helm's, with the operator's registry login and, where that is refused, without any;
     /// [`Kind::Changed`] when the kept package was damaged and its registry now has another one.
     pub async fn pull(&self, chart: &Chart) -> Result<PulledChart, HelmError> {
+        self.fetch(chart, &Fetch::default()).await
+    }
+
+    /// Gets a release's chart, with the release's patches in it.
+    ///
+    /// # Errors
+    ///
+    /// As [`pull`](Self::pull), and as [`patched`](Self::patched).
+    pub async fn prepare(&self, release: &Release, options: &TemplateOptions) -> Result<Ready, HelmError> {
+        let chart = self.fetch(&release.chart, &release.fetch).await?;
+        self.patched(release, chart, options).await
+    }
+
+    /// Puts a release's patches into its chart: it is rendered, patched and packed anew, in memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Chart`] when it cannot be rendered or a patch does not fit.
+    pub async fn patched(
+        &self,
+        release: &Release,
+        chart: PulledChart,
+        options: &TemplateOptions,
+    ) -> Result<Ready, HelmError> {
+        if release.patches.is_empty() {
+            return Ok(Ready { chart, _package: None });
+        }
+        let options = TemplateOptions {
+            kube_version: release.kube_version.clone().or_else(|| options.kube_version.clone()),
+            include_crds: false,
+            hooks: true,
+            api_versions: [release.api_versions.clone(), options.api_versions.clone()].concat(),
+        };
+        let templates = self.helm.template(release, &chart, &options).await?;
+        let with_crds = TemplateOptions { include_crds: true, ..options };
+        let all = self.helm.template(release, &chart, &with_crds).await?;
+        let crds: Vec<_> = all.into_iter().filter(|object| !templates.contains(object)).collect();
+        let patched = patch::apply([crds.clone(), templates].concat(), &release.patches);
+        let patched = patched.map_err(|words| HelmError::new(Kind::Chart, release.id.to_string(), words))?;
+        let (objects, crds) = patch::split(patched, &crds);
+        let file_error = |error: io::Error| HelmError::file(&release.id.to_string(), &error);
+        let package = patch::wrap(&chart, &objects, &crds).map_err(file_error)?;
+        let digest = hex(&Sha256::digest(&package));
+        let file = SecretFile::of_bytes(&package).map_err(file_error)?;
+        Ok(Ready { chart: PulledChart { path: file.path().into(), digest, ..chart }, _package: Some(file) })
+    }
+
+    /// Gets a chart with what its repository and its release say about that.
+    ///
+    /// # Errors
+    ///
+    /// As [`pull`](Self::pull).
+    pub async fn fetch(&self, chart: &Chart, fetch: &Fetch) -> Result<PulledChart, HelmError> {
         if let (Some(bundle), Some(subject)) = (&self.bundle, asked_for(chart)) {
             return bundle.chart(&subject);
         }
         let request = match chart {
             Chart::Local(path) => return local(path),
-            Chart::Oci { reference, version } => self.oci(reference, version.as_deref()),
-            Chart::Repository { url, name, version } => self.repository(url, name, version.as_deref()),
+            Chart::Oci { reference, version } => self.oci(reference, version.as_deref(), fetch),
+            Chart::Repository { url, name, version } => self.repository(url, name, version.as_deref(), fetch),
         };
         let folder = self.cache.join("charts").join(&hex(&Sha256::digest(&request.subject))[..32]);
         let recorded = if request.exact { Note::read(&folder) } else { None };
@@ -101,33 +151,37 @@ impl Charts {
         Ok(PulledChart { path: package, ..chart })
     }
 
-    fn oci(&self, reference: &str, version: Option<&str>) -> Request {
+    fn oci(&self, reference: &str, version: Option<&str>, fetch: &Fetch) -> Request {
         let resolved = self.mirrors.resolve(reference);
-        let mut arguments = vec![format!("oci://{}", resolved.reference)];
-        if resolved.plain_http {
-            arguments.push("--plain-http".to_owned());
-        }
         let digest = reference.contains('@');
+        // What stands in for a registry knows nothing of the original's login and certificates.
+        let is_mirror = resolved.reference != reference;
+        let mut fetch = if is_mirror { Fetch { devel: fetch.devel, ..Fetch::default() } } else { fetch.clone() };
+        fetch.plain_http |= resolved.plain_http;
         Request {
-            arguments: with_version(arguments, version),
             exact: digest || version.is_some_and(is_exact),
             anonymous: resolved.plain_http,
             subject: subject(&resolved.reference, version),
+            source: Source::Registry { reference: resolved.reference },
+            version: version.map(str::to_owned),
+            fetch,
         }
     }
 
-    fn repository(&self, url: &str, name: &str, version: Option<&str>) -> Request {
+    fn repository(&self, url: &str, name: &str, version: Option<&str>, fetch: &Fetch) -> Request {
         let place = place(url, name);
         let host = place.split('/').next().unwrap_or(&place);
         // What stands in for a repository is a registry: index files would name the original's addresses.
         if self.mirrors.covers(host) {
-            return self.oci(&place, version);
+            return self.oci(&place, version, fetch);
         }
         Request {
-            arguments: with_version(vec![name.to_owned(), "--repo".to_owned(), url.to_owned()], version),
             exact: version.is_some_and(is_exact),
             anonymous: false,
             subject: subject(&place, version),
+            source: Source::Repository { url: url.to_owned(), name: name.to_owned() },
+            version: version.map(str::to_owned),
+            fetch: fetch.clone(),
         }
     }
 
@@ -137,7 +191,8 @@ impl Charts {
         std::fs::create_dir_all(&self.cache).map_err(file_error)?;
         let folder = tempfile::Builder::new().prefix(".pull-").tempdir_in(&self.cache).map_err(file_error)?;
         let mut done = self.helm_pull(request, folder.path(), request.anonymous).await;
-        if !request.anonymous && done.as_ref().is_err_and(|error| error.kind == Kind::Denied) {
+        let is_ours = request.fetch.credentials.is_none() && !request.anonymous;
+        if is_ours && done.as_ref().is_err_and(|error| error.kind == Kind::Denied) {
             // A stale login is refused where nobody at all would be let in.
             done = self.helm_pull(request, folder.path(), true).await.or(done);
         }
@@ -151,12 +206,36 @@ impl Charts {
     }
 
     async fn helm_pull(&self, request: &Request, folder: &Path, anonymous: bool) -> Result<(), HelmError> {
-        let mut command = self.helm.command().arg("pull").args(&request.arguments);
-        command = command.arg("--destination").arg(folder).deadline(DEADLINE);
+        let login = Login::of(request).map_err(|error| HelmError::file(&request.subject, &error))?;
+        let cache = folder.join("index");
+        if let Some(arguments) = request.update(login.as_ref(), &cache) {
+            self.helm_update(request, arguments).await?;
+        }
+        let arguments = request.pull(login.as_ref(), &cache, folder);
+        let mut command = self.helm.command().args(arguments).deadline(DEADLINE);
         if anonymous {
             command = self.without_credentials(command);
         }
         command.run().await.map(drop).map_err(|error| HelmError::from_process(&request.subject, error))
+    }
+
+    /// Gets the index of a repository. Why that fails, helm says on its standard output.
+    async fn helm_update(&self, request: &Request, arguments: Vec<String>) -> Result<(), HelmError> {
+        let told = Arc::new(Mutex::new(String::new()));
+        let hear = told.clone();
+        let listen = move |stream, line: &str| match hear.lock() {
+            Ok(mut told) if stream == Stream::Out => told.push_str(&format!("{line}\n")),
+            _ => {}
+        };
+        let updated = self.helm.command().args(arguments).deadline(DEADLINE).on_line(listen).run().await;
+        updated.map(drop).map_err(|error| match error {
+            process::Error::Failed { program, status, .. } => {
+                let stderr = told.lock().map(|told| told.clone()).unwrap_or_default();
+                let error = process::Error::Failed { program, status, stderr };
+                HelmError::from_process(&request.subject, error)
+            }
+            other => HelmError::from_process(&request.subject, other),
+        })
     }
 
     /// Points helm at an empty home; Docker's logins are helm's too.
@@ -206,13 +285,6 @@ pub(super) fn pulled(subject: &str, path: PathBuf) -> Result<PulledChart, HelmEr
     let Metadata { name, version } = package::metadata(&path).map_err(file_error)?;
     let digest = package::digest(&path).map_err(file_error)?;
     Ok(PulledChart { path, digest, name, version })
-}
-
-fn with_version(mut arguments: Vec<String>, version: Option<&str>) -> Vec<String> {
-    if let Some(version) = version {
-        arguments.extend(["--version".to_owned(), version.to_owned()]);
-    }
-    arguments
 }
 
 /// A chart of an HTTP repository as `HOST/PATH/NAME`.

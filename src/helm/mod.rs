@@ -11,12 +11,14 @@ pub mod helmfile;
 pub mod manifest;
 mod mirrors;
 mod package;
+pub mod patch;
 mod process;
+mod request;
 mod set;
 pub mod storage;
 
 pub use bundle::Bundle;
-pub use chart::{Charts, PulledChart};
+pub use chart::{Charts, PulledChart, Ready};
 pub use error::{HelmError, Kind};
 pub use mirrors::Mirrors;
 pub use process::{ApplyMethod, Helm, TemplateOptions, notices};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::helmfile::{Chart, Fetch, Flags, OnFailure, Release, ReleaseId, Wait};
+use super::helmfile::{Chart, Fetch, Flags, OnFailure, Patch, Release, ReleaseId, Target, Wait};
 use super::storage::{Recovery, ReleaseState, Status, StoredRelease, Wanted, decide, newest, recovery};
 use super::*;
 use crate::process::{Command, Daemon, SecretFile};
@@ -114,8 +114,8 @@ impl Cluster {
     }
 
     async fn upgrade(&self, release: &Release, method: ApplyMethod) -> Result<(), HelmError> {
-        let chart = self.charts().pull(&release.chart).await?;
-        self.helm.upgrade(release, &chart, &self.kubeconfig.path(), method, |_, _| ()).await
+        let ready = self.charts().prepare(release, &TemplateOptions::default()).await?;
+        self.helm.upgrade(release, &ready.chart, &self.kubeconfig.path(), method, |_, _| ()).await
     }
 
     fn charts(&self) -> Charts {
@@ -204,6 +204,16 @@ async fn an_installation_that_was_killed_is_recovered_without_losing_anything() 
     assert_eq!((stored.revision, stored.apply_method.as_deref()), (2, Some("ssa")));
     let color = cluster.kubectl(&["get", "configmap", "app", "-n", "shop", "-o", "jsonpath={.data.color}"]).await;
     assert_eq!(color, "blue");
+
+    let patch = json!([{"op": "replace", "path": "/data/color", "value": "navy"}]);
+    let target = Target { kind: "ConfigMap".into(), ..Target::default() };
+    let patches = vec![Patch::Json { target, operations: patch, at: blue.at.clone() }];
+    let navy = Release { patches, ..blue.clone() };
+    cluster.upgrade(&navy, ApplyMethod::ServerSide).await.unwrap();
+    let stored = cluster.newest().await.unwrap();
+    assert_eq!(decide(Some(&stored), &wanted(&navy.values)), ReleaseState::Deployed);
+    let color = cluster.kubectl(&["get", "configmap", "app", "-n", "shop", "-o", "jsonpath={.data.color}"]).await;
+    assert_eq!(color, "navy");
 
     cluster.helm.uninstall(&blue, &cluster.kubeconfig.path()).await.unwrap();
     assert_eq!(cluster.newest().await, None);

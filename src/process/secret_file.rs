@@ -18,12 +18,21 @@ impl SecretFile {
     ///
     /// # Errors
     ///
+    /// When there is no room for it.
+    pub fn new(content: &SecretString) -> io::Result<Self> {
+        Self::of_bytes(content.expose_secret().as_bytes())
+    }
+
+    /// As [`new`](Self::new), for what is no text.
+    ///
+    /// # Errors
+    ///
     /// When the kernel has no room for it.
     #[cfg(target_os = "linux")]
-    pub fn new(content: &SecretString) -> io::Result<Self> {
+    pub fn of_bytes(content: &[u8]) -> io::Result<Self> {
         use rustix::fs::{MemfdFlags, memfd_create};
         let mut file = std::fs::File::from(memfd_create("credential", MemfdFlags::CLOEXEC)?);
-        file.write_all(content.expose_secret().as_bytes())?;
+        file.write_all(content)?;
         Ok(Self { file })
     }
 
@@ -33,9 +42,9 @@ impl SecretFile {
     ///
     /// When the file cannot be written.
     #[cfg(not(target_os = "linux"))]
-    pub fn new(content: &SecretString) -> io::Result<Self> {
+    pub fn of_bytes(content: &[u8]) -> io::Result<Self> {
         let mut file = tempfile::NamedTempFile::new()?;
-        file.write_all(content.expose_secret().as_bytes())?;
+        file.write_all(content)?;
         Ok(Self { file })
     }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::secret_manifests::SecretManifests;
 use super::{Site, Steps, base, crds, handoff, hooks, order, release};
 use crate::helm::ApplyMethod;
-use crate::helm::helmfile::{HookEvent, Release, ReleaseId};
+use crate::helm::helmfile::{Release, ReleaseId, Side, StateFile};
 use crate::kubernetes::ObjectRef;
 use crate::plan::{Fingerprint, FingerprintBuilder, StepId};
 
@@ -77,25 +77,52 @@ impl Steps {
         )
     }
 
-    /// Adds every release with its hooks; returns all of those steps.
+    /// Adds every release with its hooks, and the hooks of whole files around them; returns all of those steps.
     fn releases(&mut self, site: &Arc<Site>, before: &[StepId]) -> Vec<StepId> {
-        let releases = &site.cluster.bootstrap.releases.releases;
+        let helmfile = &site.cluster.bootstrap.releases;
+        let releases = &helmfile.releases;
         let order = order::order(releases, &site.cluster.phases);
         let names = Names::of(releases);
         let mut all = Vec::new();
-        for release in releases {
-            let needs = order.get(&release.id).into_iter().flatten();
-            let needs: Vec<StepId> = needs.flat_map(|need| names.ends(need)).chain(before.iter().cloned()).collect();
-            all.extend(self.release(site, release, &names, needs));
+        for (number, file) in helmfile.files.iter().enumerate() {
+            let mut own = self.file_hooks(site, number, file, Side::Before, before);
+            let prepared: Vec<StepId> = own.last().cloned().into_iter().collect();
+            for release in releases.iter().filter(|release| release.file == file.path) {
+                let needs = order.get(&release.id).into_iter().flatten().flat_map(|need| names.ends(need));
+                let needs = needs.chain(before.iter().cloned()).chain(prepared.iter().cloned()).collect();
+                own.extend(self.release(site, release, &names, needs));
+            }
+            let done = self.file_hooks(site, number, file, Side::After, &own);
+            all.extend(own.into_iter().chain(done));
         }
         all
+    }
+
+    /// The hooks of a whole file on one side of its releases, one after the other.
+    fn file_hooks(
+        &mut self,
+        site: &Arc<Site>,
+        number: usize,
+        file: &StateFile,
+        side: Side,
+        needs: &[StepId],
+    ) -> Vec<StepId> {
+        let phase = site.cluster.phases.of_release("");
+        let mut added: Vec<StepId> = Vec::new();
+        for (index, hook) in file.hooks.iter().enumerate().filter(|(_, hook)| hook.is_on(side)) {
+            let id = format!("hook/file-{}/{}", number + 1, index + 1);
+            let needs: Vec<StepId> = needs.iter().chain(added.last()).cloned().collect();
+            let code = hooks::step(site.clone(), hook);
+            added.push(self.add(phase.as_str(), &id, &hooks::title(hook), needs, hooks::fingerprint(hook), code));
+        }
+        added
     }
 
     fn release(&mut self, site: &Arc<Site>, release: &Release, names: &Names, needs: Vec<StepId>) -> Vec<StepId> {
         let phase = site.cluster.phases.of_release(&release.id.name);
         let mut added = Vec::new();
         let mut last = needs;
-        for (id, index) in names.hooks(release, &BEFORE) {
+        for (id, index) in names.hooks(release, Side::Before) {
             last = vec![self.hook(site, phase.as_str(), &id, release, index, last)];
             added.extend(last.iter().cloned());
         }
@@ -109,7 +136,7 @@ impl Steps {
         );
         added.push(installed.clone());
         let mut last = vec![installed];
-        for (id, index) in names.hooks(release, &AFTER) {
+        for (id, index) in names.hooks(release, Side::After) {
             last = vec![self.hook(site, phase.as_str(), &id, release, index, last)];
             added.extend(last.iter().cloned());
         }
@@ -174,9 +201,6 @@ impl Steps {
     }
 }
 
-const BEFORE: [HookEvent; 3] = [HookEvent::Prepare, HookEvent::Preapply, HookEvent::Presync];
-const AFTER: [HookEvent; 2] = [HookEvent::Postsync, HookEvent::Cleanup];
-
 /// How Flux's sync is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flux {
@@ -216,12 +240,12 @@ impl Site {
 
 /// Everything that a release is made of. No value in a helmfile is a secret; those come by Secrets.
 fn fingerprint(release: &Release) -> Fingerprint {
-    Fingerprint::builder()
+    let own = Fingerprint::builder()
         .part(release.id.to_string())
         .part(format!("{:?}", release.chart))
         .part(release.values.to_string())
-        .part(format!("{:?}", release.flags))
-        .finish()
+        .part(format!("{:?}", release.flags));
+    release.patches.iter().fold(own, |all, patch| all.part(format!("{patch:?}"))).finish()
 }
 
 /// The ids of steps around releases. Two releases of one name tell themselves apart by their namespaces.
@@ -245,7 +269,7 @@ impl Names {
             ends: BTreeMap::new(),
         };
         let ends = releases.iter().map(|release| {
-            let last = names.hooks(release, &AFTER).pop().map(|(id, _)| id);
+            let last = names.hooks(release, Side::After).pop().map(|(id, _)| id);
             (release.id.clone(), vec![last.unwrap_or_else(|| names.step(&release.id))])
         });
         names.ends = ends.collect();
@@ -265,9 +289,9 @@ impl Names {
         self.ends.get(id).cloned().unwrap_or_default()
     }
 
-    /// The hooks of a release that run at these events: step id and index.
-    fn hooks(&self, release: &Release, events: &[HookEvent]) -> Vec<(StepId, usize)> {
-        let runs = |index: &usize| release.hooks[*index].events.iter().any(|event| events.contains(event));
+    /// The hooks of a release on one side of its installation: step id and index.
+    fn hooks(&self, release: &Release, side: Side) -> Vec<(StepId, usize)> {
+        let runs = |index: &usize| release.hooks[*index].is_on(side);
         let id = |index: usize| StepId::new(format!("hook/{}/{}", self.name(&release.id), index + 1));
         (0..release.hooks.len()).filter(runs).map(|index| (id(index), index)).collect()
     }

@@ -29,9 +29,15 @@ impl Crds {
         self.objects
             .get_or_try_init(|| async {
                 let failed = |error| helm_error(&error, &self.release);
-                let chart = self.site.charts.pull(&self.release.chart).await.map_err(failed)?;
-                let options = TemplateOptions { include_crds: true, hooks: false, ..self.site.template_options() };
-                let rendered = self.site.charts.helm.template(&self.release, &chart, &options).await;
+                let site = self.site.template_options();
+                let options = TemplateOptions {
+                    kube_version: self.release.kube_version.clone().or(site.kube_version),
+                    include_crds: true,
+                    hooks: false,
+                    api_versions: self.release.api_versions.clone(),
+                };
+                let ready = self.site.charts.prepare(&self.release, &options).await.map_err(failed)?;
+                let rendered = self.site.charts.helm.template(&self.release, &ready.chart, &options).await;
                 Ok(manifest::crds(rendered.map_err(failed)?))
             })
             .await

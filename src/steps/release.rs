@@ -12,12 +12,12 @@ use super::webhook;
 use crate::engine::{Observation, Step, StepContext, StepError};
 use crate::helm::helmfile::{Release, Wait};
 use crate::helm::storage::{self, Recovery, ReleaseState, StoredRelease, Wanted};
-use crate::helm::{PulledChart, TemplateOptions};
+use crate::helm::{PulledChart, Ready, TemplateOptions};
 use crate::kubernetes::{self, ObjectRef, Readiness};
 
-/// A chart that was pulled, and what it renders to.
+/// A chart that is ready, and what it renders to.
 struct Prepared {
-    chart: PulledChart,
+    ready: Ready,
     /// What stays in the cluster; its readiness is the gate.
     objects: Vec<Value>,
     /// What Helm itself runs and waits for.
@@ -40,13 +40,13 @@ impl Installed {
         self.prepared
             .get_or_try_init(|| async {
                 let failed = |error| helm_error(&error, &self.release);
-                let chart = self.site.charts.pull(&self.release.chart).await.map_err(failed)?;
                 let options = TemplateOptions { include_crds: false, hooks: true, ..self.site.template_options() };
-                let rendered = self.site.charts.helm.template(&self.release, &chart, &options).await;
+                let ready = self.site.charts.prepare(&self.release, &options).await.map_err(failed)?;
+                let rendered = self.site.charts.helm.template(&self.release, &ready.chart, &options).await;
                 let (hooks, objects): (Vec<Value>, Vec<Value>) =
                     rendered.map_err(failed)?.into_iter().map(|object| self.placed(object)).partition(is_hook);
                 let hooks = hooks.iter().filter_map(|object| ObjectRef::of(object).ok()).collect();
-                Ok(Prepared { chart, objects, hooks })
+                Ok(Prepared { ready, objects, hooks })
             })
             .await
     }
@@ -144,7 +144,7 @@ impl Step for Installed {
         }
         let prepared = self.prepared().await?;
         let stored = self.stored(&client).await?;
-        Ok(match storage::decide(stored.as_ref(), &self.wanted(&prepared.chart)) {
+        Ok(match storage::decide(stored.as_ref(), &self.wanted(&prepared.ready.chart)) {
             ReleaseState::Absent => Observation::Missing("not installed".to_owned()),
             ReleaseState::Outdated(reason) => Observation::Missing(reason),
             ReleaseState::Failed(reason) => Observation::Missing(format!("the last attempt failed: {reason}")),
@@ -167,8 +167,13 @@ impl Step for Installed {
         self.clear_pending(&client, cx).await?;
         let kubeconfig = self.site.child_kubeconfig().await?;
         let path = kubeconfig.path();
-        let helm =
-            self.site.charts.helm.upgrade(&self.release, &prepared.chart, &path, self.site.apply_method(), |_, _| {});
+        let helm = self.site.charts.helm.upgrade(
+            &self.release,
+            &prepared.ready.chart,
+            &path,
+            self.site.apply_method(),
+            |_, _| {},
+        );
         let explained = async {
             // Helm waits for its hooks in silence; their pods tell why.
             if prepared.hooks.is_empty() {

@@ -27,7 +27,6 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("13-exec-yq/values", "helm merges all documents, write-values takes the first; `template` is the truth"),
     ("15-repositories/calls-unknown.jsonl", "a repository that nobody declares is found before helm is asked"),
     ("19-functions/values", "helm reads YAML 1.1, write-values does not; `template` is the truth"),
-    ("25-patches/template.yaml", "patches are read, not yet applied"),
     ("31-yaml-forms/values-duplicate-key", "helm takes the last of a repeated key; `template` is the truth"),
     ("31-yaml-forms/values-flow", "helm reads YAML 1.1, write-values does not; `template` is the truth"),
     ("32-yaml-scalars/values", "helm reads YAML 1.1, write-values does not; `template` is the truth"),

@@ -54,8 +54,8 @@ fn render(run: &Run, release: &Release) -> Result<Vec<Value>, String> {
     };
     let charts = charts();
     runtime().block_on(async {
-        let chart = charts.pull(&release.chart).await.map_err(|error| error.to_string())?;
-        charts.helm.template(release, &chart, &options).await.map_err(|error| error.to_string())
+        let ready = charts.prepare(release, &options).await.map_err(|error| error.to_string())?;
+        charts.helm.template(release, &ready.chart, &options).await.map_err(|error| error.to_string())
     })
 }
 

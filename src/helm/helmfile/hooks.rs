@@ -46,7 +46,7 @@ fn release(listed: &Listed, data: &Value, values: &Value) -> Value {
     })
 }
 
-/// A hook whose text depends on its event becomes one hook an event.
+/// A hook becomes one before and one after its release; one whose text depends on its event becomes one an event.
 fn render(scope: &Scope<'_>, draft: &HookDraft, data: &Value, findings: &mut Findings) -> Vec<Hook> {
     let functions = scope.site.functions(&scope.site.folder);
     let mut rendered: Vec<Hook> = vec![];
@@ -65,7 +65,9 @@ fn render(scope: &Scope<'_>, draft: &HookDraft, data: &Value, findings: &mut Fin
         let args: Vec<_> = draft.args.iter().map(render).collect();
         let (Some(command), Some(args)) = (command, args.into_iter().collect::<Option<Vec<_>>>()) else { continue };
         match rendered.last_mut() {
-            Some(last) if last.command == command && last.args == args => last.events.push(*event),
+            Some(last) if last.command == command && last.args == args && last.events[0].side() == event.side() => {
+                last.events.push(*event);
+            }
             _ => rendered.push(Hook {
                 events: vec![*event],
                 command,

@@ -33,7 +33,7 @@ pub use environment::DEFAULT as DEFAULT_ENVIRONMENT;
 pub use graph::check;
 pub use merge::merge_values;
 pub use model::{
-    Chart, Credentials, Fetch, Flags, Helmfile, Hook, HookEvent, Listed, OnFailure, Patch, Release, ReleaseId,
+    Chart, Credentials, Fetch, Flags, Helmfile, Hook, HookEvent, Listed, OnFailure, Patch, Release, ReleaseId, Side,
     StateFile, Target, Wait,
 };
 pub use options::{Depth, Options, StateValue};

@@ -116,6 +116,28 @@ pub struct Release {
     pub at: Location,
 }
 
+impl Release {
+    /// A chart as it is, installed as helmfile does when nobody says how.
+    pub fn new(id: ReleaseId, chart: Chart, at: Location) -> Self {
+        Self {
+            id,
+            chart,
+            fetch: Fetch::default(),
+            values: Value::Object(Map::new()),
+            written_values: Value::Object(Map::new()),
+            needs: vec![],
+            after: vec![],
+            hooks: vec![],
+            flags: Flags::default(),
+            kube_version: None,
+            api_versions: vec![],
+            patches: vec![],
+            file: PathBuf::new(),
+            at,
+        }
+    }
+}
+
 /// Where a chart comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Chart {
@@ -175,6 +197,24 @@ pub struct Flags {
     pub args: Vec<String>,
 }
 
+impl Default for Flags {
+    fn default() -> Self {
+        Self {
+            wait: Wait::Nothing,
+            timeout: Self::TIMEOUT,
+            create_namespace: true,
+            force_conflicts: false,
+            on_failure: OnFailure::Keep,
+            args: vec![],
+        }
+    }
+}
+
+impl Flags {
+    /// Helm's own, when nobody says.
+    pub(super) const TIMEOUT: Duration = Duration::from_mins(5);
+}
+
 /// What a release waits for before the next one may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
@@ -226,6 +266,25 @@ pub enum HookEvent {
     Cleanup,
 }
 
+/// On which side of an installation an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Before,
+    After,
+    /// Only a removal has it.
+    Neither,
+}
+
+impl HookEvent {
+    pub fn side(self) -> Side {
+        match self {
+            Self::Prepare | Self::Preapply | Self::Presync => Side::Before,
+            Self::Postsync | Self::Cleanup => Side::After,
+            Self::Preuninstall | Self::Postuninstall => Side::Neither,
+        }
+    }
+}
+
 /// A command around a release, its command and arguments rendered one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
@@ -236,4 +295,11 @@ pub struct Hook {
     /// The state file's folder, absolute: where the command runs.
     pub folder: PathBuf,
     pub at: Location,
+}
+
+impl Hook {
+    /// Whether it runs on this side of an installation.
+    pub fn is_on(&self, side: Side) -> bool {
+        self.events.iter().any(|event| event.side() == side)
+    }
 }

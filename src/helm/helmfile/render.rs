@@ -15,8 +15,6 @@ use super::state::Draft;
 use super::values::Merging;
 use super::{Depth, Findings, Options, Site, chart, hooks, inherit, patches, sets};
 
-/// helmfile's, when nobody says.
-const TIMEOUT: Duration = Duration::from_mins(5);
 /// Labels that Helm gives a release's record itself.
 const HELMS_LABELS: [&str; 6] = ["createdAt", "modifiedAt", "name", "owner", "status", "version"];
 
@@ -159,8 +157,6 @@ fn release(
         findings.notices.push(format!("{}: the chart of {what} is fetched without checking who sends it", draft.at));
     }
     let release = Release {
-        id: listed.id(),
-        chart,
         fetch,
         values: Value::Object(values),
         written_values,
@@ -172,7 +168,7 @@ fn release(
         api_versions: listed.api_versions.clone(),
         patches,
         file: path.to_owned(),
-        at: draft.at.clone(),
+        ..Release::new(listed.id(), chart, draft.at.clone())
     };
     (findings.found.len() == before).then_some(release)
 }
@@ -212,7 +208,7 @@ fn flags(
     };
     Flags {
         wait,
-        timeout: settings.timeout.map_or(TIMEOUT, Duration::from_secs),
+        timeout: settings.timeout.map_or(Flags::TIMEOUT, Duration::from_secs),
         create_namespace: settings.switches.get("createNamespace").copied().unwrap_or(true),
         force_conflicts: settings.is("forceConflicts"),
         on_failure,

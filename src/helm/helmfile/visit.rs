@@ -163,6 +163,7 @@ impl<'r> Reading<'r> {
         if let Some(inherited) = &visit.inherited {
             inherited.fill(&mut loaded.state);
         }
+        self.lock(&site, path);
         if !loaded.is_defined {
             let names = loaded.state.environments.into_keys().map(Some);
             self.lacking.extend(names.chain([None]));
@@ -187,6 +188,18 @@ impl<'r> Reading<'r> {
         self.helmfile.files.push(file);
         self.helmfile.releases.extend(releases);
         all
+    }
+
+    /// helmfile takes versions from a lock file beside the state file, without a word.
+    fn lock(&mut self, site: &Site<'_>, path: &Path) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let lock = path.with_file_name(format!("{}.lock", name.split('.').next().unwrap_or_default()));
+        if lock.exists() {
+            let message = format!("{} pins versions of charts, which is not supported", site.origin(&lock));
+            let found =
+                Diagnostic::general(message).with_hint("write the versions into the helmfile, and remove the lock");
+            self.findings.found.push(found);
+        }
     }
 
     fn nested(
