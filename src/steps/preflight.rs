@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::site::{KNOCK, Site, step_error};
 use crate::engine::{Observation, Step, StepContext, StepError};
 use crate::talos::client::{ClientError, Probe, probe};
-use crate::talos::config::Node;
+use crate::talos::config::{Node, Role};
 
 /// A first run finds its nodes powered on; a switch port may need a moment.
 const FIRST_RUN: Duration = Duration::from_secs(15);
@@ -37,7 +37,8 @@ impl Reachable {
 #[async_trait]
 impl Step for Reachable {
     async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
-        let patience = if self.site.resumed { RESUMED } else { FIRST_RUN };
+        let waits_for_others = self.site.resumed && self.node.role == Role::Worker;
+        let patience = if self.site.resumed && !waits_for_others { RESUMED } else { FIRST_RUN };
         let deadline = tokio::time::Instant::now() + patience;
         loop {
             let found = probe(&self.site.dialer, self.node.address, &self.site.talos).await;
@@ -54,6 +55,11 @@ impl Step for Reachable {
                     return Ok(Observation::Holds(format!("configured by this cluster, {:?}", status.stage)));
                 }
                 Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),
+                // A worker that the run before configured opens its port only once a control plane, which this run may
+                // still have to configure, signs its certificate (Talos 1.12, trustd). Its config step waits for it.
+                Probe::Closed(_) if waits_for_others && tokio::time::Instant::now() > deadline => {
+                    return Ok(Observation::Holds("silent, as a worker is before a control plane runs".to_owned()));
+                }
                 Probe::Closed(error) if tokio::time::Instant::now() > deadline => return Err(self.silent(&error)),
                 Probe::Closed(_) => cx.tell("its port is closed"),
             }
