@@ -1,6 +1,6 @@
 //! etcd: started on exactly one control plane, then joined by the others.
 //!
-//! `decision` decides without I/O, `look` asks the nodes, [`Bootstrap`] acts, `members` waits for the others.
+//! `decision` decides without I/O, `look` asks the nodes, `Bootstrap` acts, `members` waits for the others.
 
 pub mod decision;
 mod look;
