@@ -70,6 +70,7 @@ impl Bootstrap {
 /// Several state files as one, under the first one's name.
 fn joined(files: Vec<Helmfile>) -> Helmfile {
     let join = |mut all: Helmfile, next: Helmfile| {
+        all.files.extend(next.files);
         all.releases.extend(next.releases);
         all.notices.extend(next.notices);
         all
