@@ -1,22 +1,18 @@
 //! Generates the Talos API types from `proto/`; protox compiles them, so no protoc is needed.
 
 use std::error::Error;
-
-const FILES: [&str; 8] = [
-    "common.proto",
-    "machine.proto",
-    "lifecycle.proto",
-    "image.proto",
-    "cluster.proto",
-    "storage.proto",
-    "time.proto",
-    "cosi.proto",
-];
+use std::fs::DirEntry;
+use std::path::Path;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=phases");
-    let descriptors = protox::compile(FILES, ["proto"])?;
+    let entries = std::fs::read_dir("proto")?.collect::<Result<Vec<_>, _>>()?;
+    let mut files: Vec<_> = entries.iter().map(DirEntry::file_name).collect();
+    // What they import lies in folders.
+    files.retain(|name| Path::new(name).extension().is_some());
+    files.sort();
+    let descriptors = protox::compile(files, ["proto"])?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
     Ok(())
 }

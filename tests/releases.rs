@@ -1,5 +1,5 @@
 //! `k8s-bootstrap releases`: what a helmfile says, as it was read.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
@@ -107,4 +107,20 @@ fn what_is_wrong_is_told_and_ends_with_2() {
         assert!(told.contains(expected), "{told}");
         assert_eq!(output.status.code(), Some(2), "{told}");
     }
+}
+
+#[test]
+fn the_releases_of_every_state_file_are_planned() {
+    let world = common::TestEnvironment::copy("10.62.9");
+    let more = "releases:\n  - {name: extra, namespace: extra, chart: 'oci://ghcr.io/acme/charts/extra', version: 1.0.0, \
+                needs: [kube-system/cilium]}\n";
+    std::fs::write(world.repository.join("bootstrap/infra/helmfile.d/02-more.yaml"), more).unwrap();
+    let (code, out, err) = world.run(&["-o", "json", "plan", "infra"]);
+    assert_eq!(code, 0, "{err}");
+    let plan: Value = serde_json::from_str(&out).unwrap();
+    let steps = plan["steps"].as_array().unwrap();
+    let needs = |id: &str| steps.iter().find(|step| step["id"] == id).map(|step| step["needs"].to_string());
+    assert!(needs("release/flux-instance").is_some(), "the first file's are gone");
+    let extra = needs("release/extra").expect("the second file's release is not planned");
+    assert!(extra.contains("hook/cilium/2"), "a need is looked for in every file: {extra}");
 }

@@ -1,5 +1,6 @@
 //! Raw calls: any method by its name, requests and answers as data, out of `proto/` alone.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use futures::StreamExt;
@@ -16,22 +17,13 @@ use tonic::{Request, Status};
 
 use crate::cluster::Pair;
 
-const FILES: [&str; 8] = [
-    "common.proto",
-    "machine.proto",
-    "lifecycle.proto",
-    "image.proto",
-    "cluster.proto",
-    "storage.proto",
-    "time.proto",
-    "cosi.proto",
-];
-
 fn pool() -> &'static DescriptorPool {
     static POOL: OnceLock<DescriptorPool> = OnceLock::new();
     POOL.get_or_init(|| {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/proto");
-        DescriptorPool::from_file_descriptor_set(protox::compile(FILES, [folder]).unwrap()).unwrap()
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let files = files.filter(|name| Path::new(name).extension().is_some());
+        DescriptorPool::from_file_descriptor_set(protox::compile(files, [folder]).unwrap()).unwrap()
     })
 }
 

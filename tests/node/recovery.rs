@@ -58,7 +58,6 @@ impl Operator<'_> {
                 return;
             }
             assert!(Instant::now() < until, "{arguments:?}: {}", ran.err);
-            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 }

@@ -127,7 +127,6 @@ impl Operator {
                 return ran;
             }
             assert!(Instant::now() < until, "{} {arguments:?}: {}\n{said}", self.tool.tag, ran.code);
-            std::thread::sleep(Duration::from_millis(100));
         }
     }
 }
