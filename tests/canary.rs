@@ -98,6 +98,11 @@ fn watch(parent: &mut Child, temporary: &Path, canaries: &Canaries) -> Vec<Strin
         for pid in below(parent.id()) {
             let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
             let line = read("cmdline");
+            let environment = read("environ");
+            // Amid exec the two may be of two programs, and the arguments are empty: the next look tells.
+            if line.is_empty() || line != read("cmdline") {
+                continue;
+            }
             // Between fork and exec a child is still ourselves; what the stand-in for `op` does within is its own.
             if line == own || ancestors(pid, parent.id()).iter().any(|line| line.contains("/fixtures/op inject")) {
                 continue;
@@ -110,7 +115,6 @@ fn watch(parent: &mut Child, temporary: &Path, canaries: &Canaries) -> Vec<Strin
                 "SOPS_AGE_KEY" => name.contains("/sops "),
                 _ => false,
             };
-            let environment = read("environ");
             let foreign = canaries.within(&environment).into_iter().filter(|canary| !holds(canary));
             found.extend(foreign.map(|canary| format!("{canary} in the environment of {name}")));
         }
