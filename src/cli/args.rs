@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::talos::client::Fingerprint;
+
 /// Takes bare Talos Linux nodes to a Kubernetes cluster that Flux manages, and can do so again after a disaster.
 #[derive(Debug, Parser)]
 #[command(
@@ -61,12 +63,20 @@ pub(super) struct RunArgs {
     /// Take every chart from this file (`k8s-bootstrap bundle create`), and ask no registry.
     #[arg(long, value_name = "FILE")]
     pub(super) bundle: Option<PathBuf>,
+    /// Give a config to this node only when it shows this key in maintenance mode: `cp-1=<fingerprint on its console>`.
+    #[arg(long, value_name = "NODE=FINGERPRINT", value_parser = pin)]
+    pub(super) cert_fingerprint: Vec<(String, Fingerprint)>,
     /// Start etcd on this control plane although others do not answer: those are gone for good and hold no etcd.
     #[arg(long, value_name = "NODE")]
     pub(super) force_bootstrap_node: Option<String>,
     /// Add the cluster to the operator's own kubeconfig when the run is complete.
     #[arg(long)]
     pub(super) merge_kubeconfig: bool,
+}
+
+fn pin(text: &str) -> Result<(String, Fingerprint), String> {
+    let (node, fingerprint) = text.split_once('=').ok_or("write NODE=FINGERPRINT")?;
+    Ok((node.to_owned(), fingerprint.parse()?))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
