@@ -105,6 +105,10 @@ pub(super) enum Command {
     Bundle(BundleArgs),
     /// The secrets bundle of a cluster.
     Secrets(SecretsArgs),
+    /// The etcd of a running cluster.
+    Etcd(EtcdArgs),
+    /// One machine of a running cluster: look at it, or give it an order.
+    Node(super::node::NodeArgs),
     /// Machine configs without a repository, with talosctl's flags.
     Machineconfig(super::machineconfig::MachineconfigArgs),
     #[command(name = "__child", hide = true)]
@@ -124,6 +128,43 @@ pub(super) struct PlanArgs {
     /// Take every chart from this file (`k8s-bootstrap bundle create`), and ask no registry.
     #[arg(long, value_name = "FILE")]
     pub(super) bundle: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct EtcdArgs {
+    #[command(subcommand)]
+    pub(super) command: EtcdCommand,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct EtcdOf {
+    /// The cluster, by its name in the repository.
+    pub(super) cluster: String,
+    /// The cluster's lab.
+    #[arg(long)]
+    pub(super) lab: bool,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum EtcdCommand {
+    /// Write a snapshot, its digest checked. It holds every secret of the cluster.
+    Snapshot {
+        #[command(flatten)]
+        of: EtcdOf,
+        /// The file, for its owner's eyes only.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Print each control plane's member: its role, version, size and alarms.
+    Status {
+        #[command(flatten)]
+        of: EtcdOf,
+    },
+    /// Take all alarms back, such as after the database was made smaller.
+    Disarm {
+        #[command(flatten)]
+        of: EtcdOf,
+    },
 }
 
 #[derive(Debug, Clone, Args)]
