@@ -8,6 +8,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::Resource;
+use crate::talos::config::parse_documents;
+use crate::yaml::Origin;
 
 /// The stage that a machine is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -84,7 +86,7 @@ impl Resource for MachineStatus {
     }
 }
 
-/// The active config, a YAML text in a YAML string.
+/// The active config as text.
 #[derive(Debug, Clone)]
 pub struct MachineConfig(pub SecretString);
 
@@ -92,8 +94,14 @@ impl Resource for MachineConfig {
     const NAMESPACE: &'static str = "config";
     const TYPE: &'static str = "MachineConfigs.config.talos.dev";
 
+    /// Up to 1.11 the content is the config; from 1.12 on it is a string that holds the config.
     fn read(yaml: &str) -> Option<Self> {
-        serde_saphyr::from_str::<String>(yaml).ok().map(|text| Self(text.into()))
+        let quoted = serde_saphyr::from_str::<String>(yaml).ok();
+        let plain = || {
+            let documents = parse_documents(&Origin::new("<machine config>"), yaml);
+            documents.is_ok_and(|documents| !documents.0.is_empty()).then(|| yaml.to_owned())
+        };
+        quoted.or_else(plain).map(|text| Self(text.into()))
     }
 }
 
