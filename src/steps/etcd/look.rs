@@ -7,7 +7,7 @@ use futures::future::join_all;
 use super::super::site::Site;
 use super::decision::{Etcd, Facts, State, View};
 use crate::talos::client::{
-    Client, ClientError, Kind, Maintenance, Probe, Service, Stage, Tail, TimeStatus, UnattendedInstallStatus,
+    Client, ClientError, EtcdSpec, Kind, Maintenance, Probe, Service, Stage, Tail, TimeStatus, UnattendedInstallStatus,
 };
 use crate::talos::config::Node;
 
@@ -50,7 +50,7 @@ async fn facts(client: &Client) -> Result<Facts, ClientError> {
         blocked(client),
     )?;
     let etcd = match services.iter().find(|service| service.id == "etcd") {
-        Some(service) => etcd(client, service).await?,
+        Some(service) => etcd(client, service, requested).await?,
         None => Etcd::Waiting { message: "the node does not list etcd yet".to_owned() },
     };
     let cri = services.iter().find(|service| service.id == "cri").map(|service| service.state.as_str());
@@ -62,13 +62,21 @@ async fn facts(client: &Client) -> Result<Facts, ClientError> {
     Ok(Facts { boot, etcd, requested, data: !data.is_empty(), blocked })
 }
 
-async fn etcd(client: &Client, service: &Service) -> Result<Etcd, ClientError> {
+async fn etcd(client: &Client, service: &Service, requested: bool) -> Result<Etcd, ClientError> {
     let last = service.events.last().cloned().unwrap_or_default();
     Ok(match service.state.as_str() {
         "Running" => Etcd::Running { members: members(client).await? },
         "Failed" => Etcd::Failed { reason: last },
+        state if requested && has_no_spec(client).await => {
+            Etcd::Waiting { message: format!("{state}: none of its addresses is one that etcd may advertise (T14)") }
+        }
         state => Etcd::Waiting { message: format!("{state}: {last}") },
     })
+}
+
+/// Talos starts etcd once it has found an address for it; until then there is no spec (failure T14).
+async fn has_no_spec(client: &Client) -> bool {
+    client.resources().get::<EtcdSpec>("etcd").await.is_err_and(|error| error.kind == Kind::Absent)
 }
 
 /// A member that has just started may have no list yet; that it runs is known all the same.
