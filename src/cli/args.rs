@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::talos::client::Fingerprint;
+
 /// Takes bare Talos Linux nodes to a Kubernetes cluster that Flux manages, and can do so again after a disaster.
 #[derive(Debug, Parser)]
 #[command(
@@ -61,12 +63,20 @@ pub(super) struct RunArgs {
     /// Take every chart from this file (`k8s-bootstrap bundle create`), and ask no registry.
     #[arg(long, value_name = "FILE")]
     pub(super) bundle: Option<PathBuf>,
+    /// Give a config to this node only when it shows this key in maintenance mode: `cp-1=<fingerprint on its console>`.
+    #[arg(long, value_name = "NODE=FINGERPRINT", value_parser = pin)]
+    pub(super) cert_fingerprint: Vec<(String, Fingerprint)>,
     /// Start etcd on this control plane although others do not answer: those are gone for good and hold no etcd.
     #[arg(long, value_name = "NODE")]
     pub(super) force_bootstrap_node: Option<String>,
     /// Add the cluster to the operator's own kubeconfig when the run is complete.
     #[arg(long)]
     pub(super) merge_kubeconfig: bool,
+}
+
+fn pin(text: &str) -> Result<(String, Fingerprint), String> {
+    let (node, fingerprint) = text.split_once('=').ok_or("write NODE=FINGERPRINT")?;
+    Ok((node.to_owned(), fingerprint.parse()?))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -95,6 +105,10 @@ pub(super) enum Command {
     Bundle(BundleArgs),
     /// The secrets bundle of a cluster.
     Secrets(SecretsArgs),
+    /// The etcd of a running cluster.
+    Etcd(EtcdArgs),
+    /// One machine of a running cluster: look at it, or give it an order.
+    Node(super::node::NodeArgs),
     /// Machine configs without a repository, with talosctl's flags.
     Machineconfig(super::machineconfig::MachineconfigArgs),
     #[command(name = "__child", hide = true)]
@@ -114,6 +128,43 @@ pub(super) struct PlanArgs {
     /// Take every chart from this file (`k8s-bootstrap bundle create`), and ask no registry.
     #[arg(long, value_name = "FILE")]
     pub(super) bundle: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct EtcdArgs {
+    #[command(subcommand)]
+    pub(super) command: EtcdCommand,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct EtcdOf {
+    /// The cluster, by its name in the repository.
+    pub(super) cluster: String,
+    /// The cluster's lab.
+    #[arg(long)]
+    pub(super) lab: bool,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum EtcdCommand {
+    /// Write a snapshot, its digest checked. It holds every secret of the cluster.
+    Snapshot {
+        #[command(flatten)]
+        of: EtcdOf,
+        /// The file, for its owner's eyes only.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Print each control plane's member: its role, version, size and alarms.
+    Status {
+        #[command(flatten)]
+        of: EtcdOf,
+    },
+    /// Take all alarms back, such as after the database was made smaller.
+    Disarm {
+        #[command(flatten)]
+        of: EtcdOf,
+    },
 }
 
 #[derive(Debug, Clone, Args)]

@@ -2,11 +2,13 @@
 
 mod args;
 mod bundle;
+mod etcd;
 mod exit;
 mod inputs;
 mod kubeconfig;
 mod lab;
 mod machineconfig;
+mod node;
 mod output;
 mod plan;
 mod rehearse;
@@ -64,6 +66,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, Refusal> {
         Some(Command::Releases(args)) => releases::releases(common, args.command).await,
         Some(Command::Bundle(args)) => bundle::bundle(common, args.command).await,
         Some(Command::Secrets(args)) => secrets::secrets(&args.command),
+        Some(Command::Etcd(args)) => etcd::etcd(common, args).await,
+        Some(Command::Node(args)) => node::node(common, args).await,
         Some(Command::Machineconfig(args)) => machineconfig::machineconfig(common, &args.command),
         Some(Command::Child(_)) => Ok(Exit::WrongInput),
         None => match cli.run.cluster.clone() {

@@ -29,6 +29,7 @@ pub(super) async fn plan(common: &Common, args: PlanArgs) -> Result<Exit, Refusa
         resumed: false,
         bundle: args.bundle.as_deref(),
         forced: None,
+        pins: &[],
     };
     let site = setup::site(common, wanted, false, &redactor).await?;
     let (plan, steps) = steps::plan(&site).map_err(|error| Refusal::input(error.to_string()))?;

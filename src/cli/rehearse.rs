@@ -22,6 +22,7 @@ pub(super) async fn rehearse(common: &Common, args: RehearseArgs) -> Result<Exit
         secrets: Some(args.secrets),
         bundle: None,
         forced: None,
+        pins: &[],
     };
     let result = run::bootstrap(common, wish, &StopSignal::default()).await;
     if let Ok(ended) = result.as_ref()

@@ -15,6 +15,7 @@ use crate::journal::{Entry, FileStore, Identity, Journal, JournalError, Lock, Lo
 use crate::plan::{PhaseName, Plan};
 use crate::secrets::Redactor;
 use crate::steps::{self, Site};
+use crate::talos::client::Fingerprint;
 
 /// What a run is asked for, by whichever command.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +27,8 @@ pub(super) struct Wish<'w> {
     pub(super) bundle: Option<&'w Path>,
     /// The control plane that the operator forces, by hostname or address.
     pub(super) forced: Option<&'w str>,
+    /// The keys that nodes must show, by hostname or address.
+    pub(super) pins: &'w [(String, Fingerprint)],
 }
 
 pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Result<Exit, Refusal> {
@@ -37,6 +40,7 @@ pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Resul
         secrets: args.secrets,
         bundle: args.bundle.as_deref(),
         forced: args.force_bootstrap_node.as_deref(),
+        pins: &args.cert_fingerprint,
     };
     let ended = bootstrap(common, wish, &StopSignal::default()).await?;
     if ended.exit == Exit::Done {
@@ -65,6 +69,7 @@ pub(super) async fn bootstrap(common: &Common, wish: Wish<'_>, stop: &StopSignal
         resumed: wish.resume,
         bundle: wish.bundle,
         forced: wish.forced,
+        pins: wish.pins,
     };
     let site = setup::site(common, wanted, true, &redactor).await?;
     let (plan, steps) = steps::plan(&site).map_err(|error| Refusal::input(error.to_string()))?;

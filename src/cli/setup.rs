@@ -17,8 +17,9 @@ use crate::helm::{Bundle, Charts, Helm, Mirrors};
 use crate::lab::{LabFile, lab_folder};
 use crate::secrets::Redactor;
 use crate::steps::{Parts, SecretsFrom, Site};
+use crate::talos::client::Fingerprint;
 use crate::talos::config::adapters::Secrets;
-use crate::talos::config::{SecretsBundle, is_sealed};
+use crate::talos::config::{AdminIdentity, Node, Role, SecretsBundle, is_sealed};
 use crate::tools::{Options, Tool, Toolbox};
 use crate::yaml::Origin;
 
@@ -219,15 +220,44 @@ async fn secrets_from(common: &Common, secrets: SecretsArg) -> SecretsFrom {
     }
 }
 
+/// The node that is called so, by hostname or address.
+pub(super) fn node<'c>(cluster: &'c Cluster, name: &str) -> Result<&'c Node, Refusal> {
+    let nodes = &cluster.inventory.nodes;
+    nodes.iter().find(|node| node.hostname == name || node.address.to_string() == name).ok_or_else(|| {
+        let names: Vec<&str> = nodes.iter().map(|node| node.hostname.as_str()).collect();
+        Refusal::input(format!("`{name}` is no node of `{}`", cluster.name))
+            .hint(format!("its nodes are {}", names.join(", ")))
+    })
+}
+
 /// The control plane that is called so.
 fn control_plane(cluster: &Cluster, name: &str) -> Result<IpAddr, Refusal> {
-    let control_planes = cluster.inventory.control_planes();
-    let named = control_planes.iter().find(|node| node.hostname == name || node.address.to_string() == name);
-    named.map(|node| node.address).ok_or_else(|| {
-        let names: Vec<&str> = control_planes.iter().map(|node| node.hostname.as_str()).collect();
-        Refusal::input(format!("`{name}` is no control plane of `{}`", cluster.name))
-            .hint(format!("its control planes are {}", names.join(", ")))
-    })
+    let node = node(cluster, name)?;
+    if node.role == Role::ControlPlane {
+        return Ok(node.address);
+    }
+    Err(Refusal::input(format!("`{name}` is no control plane of `{}`", cluster.name)))
+}
+
+/// The way to a cluster's machines, without what a run needs besides.
+pub(super) struct Way {
+    pub(super) cluster: Cluster,
+    pub(super) dialer: Dialer,
+    pub(super) identity: AdminIdentity,
+}
+
+/// Reads the cluster's files and mints the administrator's certificate from its secrets.
+pub(super) async fn way(common: &Common, name: &str, place: Place, redactor: &Redactor) -> Result<Way, Refusal> {
+    let secrets = match place {
+        Place::Field => SecretsArg::Real,
+        Place::Lab => SecretsArg::Placeholder,
+    };
+    let cluster = inputs::cluster(common, name, secrets, redactor).await?;
+    let dialer = dialer(common, name, place)?;
+    let bundle = bundle(common, &cluster, place, secrets, redactor).await?;
+    let identity =
+        AdminIdentity::issue(&bundle, Timestamp::now()).map_err(|error| Refusal::input(error.to_string()))?;
+    Ok(Way { cluster, dialer, identity })
 }
 
 /// What a command wants a site for.
@@ -241,6 +271,8 @@ pub(super) struct Wanted<'w> {
     pub(super) bundle: Option<&'w Path>,
     /// The control plane that the operator forces, by hostname or address.
     pub(super) forced: Option<&'w str>,
+    /// The keys that nodes must show, by hostname or address.
+    pub(super) pins: &'w [(String, Fingerprint)],
 }
 
 /// Everything that the steps of a run share. Without `writes` the state folder is only named, not made.
@@ -257,6 +289,8 @@ pub(super) async fn site(
     let cluster = inputs::cluster(common, wanted.cluster, secrets, redactor).await?;
     inputs::warn(&cluster, redactor);
     let forced = wanted.forced.map(|name| control_plane(&cluster, name)).transpose()?;
+    let pins = wanted.pins.iter().map(|(name, print)| Ok((node(&cluster, name)?.address, print.clone())));
+    let pins = pins.collect::<Result<_, Refusal>>()?;
     let dialer = dialer(common, wanted.cluster, wanted.place)?;
     let folder = if writes {
         run_folder(common, wanted.cluster, wanted.place)?
@@ -271,6 +305,7 @@ pub(super) async fn site(
         redactor: redactor.clone(),
         resumed: wanted.resumed,
         forced,
+        pins,
         cluster,
         bundle,
         dialer,

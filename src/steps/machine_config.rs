@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use secrecy::ExposeSecret;
 
 use super::preflight::belongs_elsewhere;
-use super::site::{Site, step_error, wait_configured};
+use super::site::{Site, place, step_error, wait_configured};
 use crate::engine::{Observation, Step, StepContext, StepError};
-use crate::talos::client::{Client, Probe, probe};
+use crate::talos::client::{Client, Mode, Probe};
 use crate::talos::config::Node;
 use crate::talos::config::parse_documents;
 use crate::yaml::Origin;
@@ -25,8 +25,7 @@ impl Configured {
     }
 
     async fn probe(&self) -> Result<Probe, StepError> {
-        let found = probe(&self.site.dialer, self.node.address, &self.site.talos).await;
-        found.map_err(|error| step_error(&error, &self.node))
+        self.site.probe(&self.node).await
     }
 
     /// Whether the running config is ours, compared as data.
@@ -56,7 +55,7 @@ impl Step for Configured {
         let text = self.site.config_text(&self.node);
         let applied = match self.probe().await? {
             Probe::Maintenance { client, .. } => client.apply_configuration(text.expose_secret()).await,
-            Probe::Configured { client, .. } => client.apply_configuration(text.expose_secret(), false).await,
+            Probe::Configured { client, .. } => client.apply_configuration(text.expose_secret(), Mode::Auto).await,
             Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),
             Probe::Closed(error) => Err(error),
         };
@@ -72,7 +71,6 @@ impl Step for Configured {
         if self.runs_ours(&client).await? {
             return Ok(());
         }
-        Err(StepError::retryable("the node runs another config than was applied")
-            .at(format!("node {} ({})", self.node.hostname, self.node.address)))
+        Err(StepError::retryable("the node runs another config than was applied").at(place(&self.node)))
     }
 }

@@ -20,6 +20,7 @@ mod webhook;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::engine::{Step, StepSet};
 use crate::plan::{Draft, Fingerprint, PhaseName, Plan, PlanError, Policy, StepId};
@@ -31,6 +32,9 @@ use secret_manifests::SecretManifests;
 
 pub use chain::Flux;
 pub use site::{Parts, SecretsFrom, Site, SiteError};
+
+/// A machine may install, and boot, and boot again; the step itself notices when nothing goes on (failure T11).
+const BOOTS: Duration = Duration::from_hours(4);
 
 /// The plan of a cluster and the code of its steps.
 ///
@@ -111,14 +115,18 @@ impl Steps {
     }
 
     fn machine_config(&mut self, site: &Arc<Site>, node: &Node, needs: &[StepId]) -> StepId {
-        self.add(
+        let id = self.add(
             "machine-config",
             &format!("machine-config/{}", node.hostname),
             "the node runs its config",
             needs.to_vec(),
             site.config_fingerprint(node),
             Arc::new(machine_config::Configured::new(site.clone(), node.clone())),
-        )
+        );
+        if let Some(draft) = self.drafts.last_mut() {
+            draft.policy.deadline = BOOTS;
+        }
+        id
     }
 
     fn add(

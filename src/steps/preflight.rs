@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
-use super::site::{KNOCK, Site, step_error};
+use super::site::{Site, place, step_error};
 use crate::engine::{Observation, Step, StepContext, StepError};
-use crate::talos::client::{ClientError, Probe, probe};
+use crate::talos::client::{BlockDevice, ClientError, Maintenance, Patience, Probe, TalosVersion, knocks};
 use crate::talos::config::{Node, Role};
+use crate::talos::install::{Finding, InstallDisk, describe};
 
 /// A first run finds its nodes powered on; a switch port may need a moment.
 const FIRST_RUN: Duration = Duration::from_secs(15);
-/// In a resumed run a silent node may be installing.
-const RESUMED: Duration = Duration::from_mins(12);
 
 /// The node answers, and is either unconfigured or of this cluster.
 pub(super) struct Reachable {
@@ -28,9 +28,45 @@ impl Reachable {
 
     fn silent(&self, error: &ClientError) -> StepError {
         StepError::wrong_world("the node does not answer")
-            .at(format!("node {} ({})", self.node.hostname, self.node.address))
+            .at(place(&self.node))
             .because(&error.reason)
             .next("check that the node is powered on, booted from the Talos image, and reachable on port 50000")
+    }
+
+    /// What a machine without a config must have before it gets one.
+    async fn unconfigured(&self, cx: &StepContext, client: &Maintenance) -> Result<Observation, StepError> {
+        let failed = |error| step_error(&error, &self.node);
+        let version = client.version().await.map_err(failed)?;
+        let disks = client.resources().list::<BlockDevice>().await.map_err(failed)?;
+        self.check_disk(&disks.into_iter().map(|(_, disk)| disk).collect::<Vec<_>>())?;
+        let print = client.fingerprint.as_ref().map(ToString::to_string).unwrap_or_default();
+        let text = format!("in maintenance mode, Talos {version}, certificate fingerprint {print}");
+        Ok(Observation::Holds(self.noticed(cx, &version, text)))
+    }
+
+    /// A version that is not known, or not the one that the inputs are for, is worked with all the same, and said.
+    fn noticed(&self, cx: &StepContext, version: &TalosVersion, text: String) -> String {
+        match self.site.cluster.inventory.disagreement(&version.to_string()) {
+            Some(notice) => {
+                cx.tell(&notice);
+                format!("{text}; {notice}")
+            }
+            None => text,
+        }
+    }
+
+    /// A config whose disk the machine does not have is not sent: it would be taken, and the installation never end.
+    fn check_disk(&self, disks: &[BlockDevice]) -> Result<(), StepError> {
+        let wanted = InstallDisk::of(&self.site.config(&self.node));
+        if wanted.find(disks) != Finding::Nothing {
+            return Ok(());
+        }
+        let there: Vec<String> = disks.iter().map(describe).collect();
+        Err(StepError::wrong_input(format!("no disk of the machine is the one to install on: {wanted}"))
+            .at(place(&self.node))
+            .because(format!("its disks are {}", there.join("; ")))
+            .next("change the install disk or its selector in the node's config")
+            .code("T10"))
     }
 }
 
@@ -38,33 +74,37 @@ impl Reachable {
 impl Step for Reachable {
     async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
         let waits_for_others = self.site.resumed && self.node.role == Role::Worker;
-        let patience = if self.site.resumed && !waits_for_others { RESUMED } else { FIRST_RUN };
-        let deadline = tokio::time::Instant::now() + patience;
-        loop {
-            let found = probe(&self.site.dialer, self.node.address, &self.site.talos).await;
-            match found.map_err(|error| step_error(&error, &self.node))? {
-                Probe::Maintenance { fingerprint, .. } => {
-                    let print = fingerprint.map(|print| print.to_string()).unwrap_or_default();
-                    return Ok(Observation::Holds(format!("in maintenance mode, certificate fingerprint {print}")));
-                }
-                Probe::Configured { status, client } => {
-                    let version = client.version().await.unwrap_or_default();
-                    if let Some(note) = self.site.cluster.inventory.disagreement(&version) {
-                        cx.tell(&note);
-                    }
-                    return Ok(Observation::Holds(format!("configured by this cluster, {:?}", status.stage)));
+        // In a resumed run a silent node may be installing.
+        let long = self.site.resumed && !waits_for_others;
+        let limit = if long { self.site.boot_limit(&self.node) } else { FIRST_RUN };
+        let mut patience = Patience::new(limit, Instant::now());
+        for pause in knocks() {
+            match self.site.probe(&self.node).await? {
+                Probe::Maintenance { client, .. } => return self.unconfigured(cx, &client).await,
+                Probe::Configured { client, status } => {
+                    let text = format!("configured by this cluster, {}", status.stage);
+                    // A node on its way up or down tells its version later.
+                    let version = client.version().await.ok();
+                    return Ok(Observation::Holds(match version {
+                        Some(version) => self.noticed(cx, &version, text),
+                        None => text,
+                    }));
                 }
                 Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),
-                // A worker that the run before configured opens its port only once a control plane, which this run may
-                // still have to configure, signs its certificate (Talos 1.12, trustd). Its config step waits for it.
-                Probe::Closed(_) if waits_for_others && tokio::time::Instant::now() > deadline => {
-                    return Ok(Observation::Holds("silent, as a worker is before a control plane runs".to_owned()));
-                }
-                Probe::Closed(error) if tokio::time::Instant::now() > deadline => return Err(self.silent(&error)),
-                Probe::Closed(_) => cx.tell("its port is closed"),
+                Probe::Closed(error) => match patience.note("its port is closed", Instant::now()) {
+                    Ok(()) => cx.tell("its port is closed"),
+                    // A worker that the run before configured opens its port only once a control plane, which this run
+                    // may still have to configure, signs its certificate (Talos 1.12, trustd). Its config step waits
+                    // for it.
+                    Err(_) if waits_for_others => {
+                        return Ok(Observation::Holds("silent, as a worker is before a control plane runs".to_owned()));
+                    }
+                    Err(_) => return Err(self.silent(&error)),
+                },
             }
-            tokio::time::sleep(KNOCK).await;
+            tokio::time::sleep(pause).await;
         }
+        Err(StepError::retryable("the node does not answer").at(place(&self.node)))
     }
 
     async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
@@ -73,9 +113,11 @@ impl Step for Reachable {
 }
 
 pub(super) fn belongs_elsewhere(node: &Node, evidence: &str) -> StepError {
-    StepError::wrong_world("the node belongs to another cluster")
-        .at(format!("node {} ({})", node.hostname, node.address))
+    StepError::wrong_world("the node belongs to another cluster, or this is not the secrets bundle of its cluster")
+        .at(place(node))
         .because(evidence)
-        .next("check the address; to take the node over, reset it with the other cluster's talosconfig first")
+        .next(
+            "check the address and the secrets bundle; to take the node over, reset it with its own talosconfig first",
+        )
         .code("T04")
 }

@@ -1,8 +1,9 @@
 //! Where a run works: the cluster, the keys to it, and the way there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::dial::Dialer;
@@ -20,7 +22,7 @@ use crate::kubernetes::{self, Access, AccessError};
 use crate::plan::Fingerprint;
 use crate::process::SecretFile;
 use crate::secrets::Redactor;
-use crate::talos::client::{ClientError, Kind};
+use crate::talos::client::{self, BootTimes, Client, ClientError, Kind, Patience, Probe, Stage, knocks, probe};
 use crate::talos::config::{
     AdminIdentity, Documents, KubernetesAdmin, Node, PkiError, SecretsBundle, ca_fingerprint, kubeconfig, talosconfig,
 };
@@ -46,6 +48,9 @@ pub struct Site {
     pub(super) talos: AdminIdentity,
     kubernetes: KubernetesAdmin,
     client: Mutex<Option<kube::Client>>,
+    /// Keys that nodes must show in maintenance mode.
+    pins: BTreeMap<IpAddr, client::Fingerprint>,
+    boots: std::sync::Mutex<BootTimes>,
 }
 
 impl std::fmt::Debug for Site {
@@ -72,6 +77,7 @@ pub struct Parts {
     pub folder: PathBuf,
     pub resumed: bool,
     pub forced: Option<IpAddr>,
+    pub pins: BTreeMap<IpAddr, client::Fingerprint>,
     pub charts: Charts,
     pub secrets: SecretsFrom,
     pub redactor: Redactor,
@@ -94,7 +100,7 @@ impl Site {
     /// A bundle whose authorities cannot be used; a node whose config cannot be rendered.
     pub fn new(parts: Parts) -> Result<Self, SiteError> {
         let now = Timestamp::now();
-        let Parts { cluster, bundle, dialer, folder, resumed, forced, charts, secrets, redactor } = parts;
+        let Parts { cluster, bundle, dialer, folder, resumed, forced, pins, charts, secrets, redactor } = parts;
         let mut found = Diagnostics::default();
         for node in &cluster.inventory.nodes {
             if let Err(more) = cluster.inputs.config(&bundle, node) {
@@ -118,6 +124,8 @@ impl Site {
             talos,
             kubernetes,
             client,
+            pins,
+            boots: std::sync::Mutex::default(),
         })
     }
 
@@ -213,6 +221,21 @@ impl Site {
             .map_err(|error| StepError::wrong_world("a kubeconfig cannot be kept in memory").because(error))
     }
 
+    /// What a node is.
+    pub(super) async fn probe(&self, node: &Node) -> Result<Probe, StepError> {
+        let pin = self.pins.get(&node.address);
+        probe(&self.dialer, node.address, &self.talos, pin).await.map_err(|error| step_error(&error, node))
+    }
+
+    /// How long a node may be silent before that needs a person.
+    pub(super) fn boot_limit(&self, node: &Node) -> Duration {
+        self.boots.lock().unwrap_or_else(PoisonError::into_inner).limit(node.address)
+    }
+
+    fn learn_boot(&self, node: &Node, took: Duration) {
+        self.boots.lock().unwrap_or_else(PoisonError::into_inner).learn(node.address, took);
+    }
+
     /// The kubeconfig to keep: in a rehearsal it dials where the lab is, under the declared name.
     pub(super) fn kubeconfig(&self) -> SecretString {
         let endpoint = &self.cluster.inventory.endpoint;
@@ -248,11 +271,20 @@ pub(super) fn step_error(error: &ClientError, node: &Node) -> StepError {
     let class = match error.kind {
         Kind::Unreachable | Kind::NotYet | Kind::Other => ErrorClass::Retryable,
         Kind::Refused | Kind::Unsupported => ErrorClass::WrongInput,
-        Kind::Untrusted | Kind::AlreadyDone => ErrorClass::WrongWorld,
+        Kind::Untrusted | Kind::OtherKey | Kind::AlreadyDone | Kind::Absent => ErrorClass::WrongWorld,
     };
-    StepError::new(class, format!("{} failed", error.call))
-        .at(format!("node {} ({})", node.hostname, node.address))
-        .because(&error.reason)
+    let failed = StepError::new(class, format!("{} failed", error.call)).at(place(node)).because(&error.reason);
+    match error.kind {
+        Kind::OtherKey => {
+            failed.next("compare with the fingerprint on the machine's console; a machine makes a new key at each boot")
+        }
+        _ => failed,
+    }
+}
+
+/// A node as errors name it.
+pub(super) fn place(node: &Node) -> String {
+    format!("node {} ({})", node.hostname, node.address)
 }
 
 /// Helm's error as a step's.
@@ -283,31 +315,48 @@ pub(super) fn helm_error(error: &HelmError, release: &Release) -> StepError {
     }
 }
 
-/// Waits until a node answers as one of this cluster, knocking at its port and saying why it is waiting.
+async fn up(site: &Site, node: &Node) -> Result<(Client, Stage), ClientError> {
+    let client = Client::connect(&site.dialer, node.address, &site.talos).await?;
+    let stage = client.machine_status().await?.stage;
+    Ok((client, stage))
+}
+
+/// Waits until a node runs as one of this cluster, knocking at its port and saying why it is waiting.
+///
+/// # Errors
+///
+/// When the node has shown nothing new for longer than any boot that was seen would explain.
 pub(super) async fn wait_configured(
     site: &Site,
     node: &Node,
     tell: &(dyn Fn(&str) + Send + Sync),
-) -> Result<crate::talos::client::Client, StepError> {
-    use crate::talos::client::Client;
-    let mut told = String::new();
-    loop {
-        let reason = match Client::connect(&site.dialer, node.address, &site.talos).await {
-            Ok(client) => match client.machine_status().await {
-                Ok(_) => return Ok(client),
-                Err(error) => error,
+) -> Result<Client, StepError> {
+    let began = Instant::now();
+    let mut patience = Patience::new(site.boot_limit(node), began);
+    for pause in knocks() {
+        let line = match up(site, node).await {
+            Ok((client, Stage::Booting | Stage::Running)) => {
+                site.learn_boot(node, began.elapsed());
+                return Ok(client);
+            }
+            // From 1.13 on a node answers with its new certificate before it has installed and rebooted.
+            Ok((_, stage)) => format!("it is {stage}"),
+            Err(error) => match error.kind {
+                Kind::Unreachable => "its port is closed: installing or rebooting".to_owned(),
+                Kind::Untrusted => "it still answers as an unconfigured node".to_owned(),
+                _ => error.to_string(),
             },
-            Err(error) => error,
         };
-        let line = match reason.kind {
-            Kind::Unreachable => "its port is closed: installing or rebooting".to_owned(),
-            Kind::Untrusted => "it still answers as an unconfigured node".to_owned(),
-            _ => reason.to_string(),
-        };
-        if line != told {
-            tell(&line);
-            told = line;
+        tell(&line);
+        if let Err(overdue) = patience.note(&line, Instant::now()) {
+            let minutes = overdue.silent.as_secs() / 60;
+            return Err(StepError::wrong_world(format!("the node has shown nothing new for {minutes} minutes"))
+                .at(place(node))
+                .because(line)
+                .next("look at the machine's console; then continue with --resume")
+                .code("T11"));
         }
-        tokio::time::sleep(KNOCK).await;
+        tokio::time::sleep(pause).await;
     }
+    Err(StepError::retryable("the node does not answer").at(place(node)))
 }

@@ -6,7 +6,9 @@ use futures::future::join_all;
 
 use super::super::site::Site;
 use super::decision::{Etcd, Facts, State, View};
-use crate::talos::client::{Client, ClientError, Kind, Maintenance, Probe, Service, Stage, probe};
+use crate::talos::client::{
+    Client, ClientError, EtcdSpec, Kind, Maintenance, Probe, Service, Stage, Tail, TimeStatus, UnattendedInstallStatus,
+};
 use crate::talos::config::Node;
 
 /// Where Talos keeps etcd's data (1.11 to 1.14).
@@ -22,45 +24,59 @@ pub(super) async fn look(site: &Site) -> Vec<View> {
 
 async fn view(site: &Site, node: &Node) -> View {
     let unknown = |error: ClientError| State::Unknown { reason: error.to_string() };
-    let state = match probe(&site.dialer, node.address, &site.talos).await {
-        Ok(Probe::Configured { client, .. }) => facts(&client).await.map_or_else(unknown, State::Known),
+    let state = match site.probe(node).await {
+        Ok(Probe::Configured { client, .. }) => Box::pin(facts(&client)).await.map_or_else(unknown, State::Known),
         Ok(Probe::Maintenance { client, .. }) => State::Unconfigured { stage: stage(&client).await },
         Ok(Probe::Foreign(foreign)) => State::Foreign { evidence: foreign.evidence },
-        Ok(Probe::Closed(error)) | Err(error) => unknown(error),
+        Ok(Probe::Closed(error)) => unknown(error),
+        Err(error) => State::Unknown { reason: error.to_string() },
     };
     View { node: node.address, state }
 }
 
 async fn stage(client: &Maintenance) -> String {
     match client.machine_status().await {
-        Ok(status) => format!("{:?}", status.stage).to_lowercase(),
+        Ok(status) => status.stage.to_string(),
         Err(error) => error.reason,
     }
 }
 
 async fn facts(client: &Client) -> Result<Facts, ClientError> {
-    let (boot, services, data, requested, stage) = tokio::try_join!(
+    let (boot, services, data, requested, blocked) = tokio::try_join!(
         client.boot_id(),
         client.services(),
         client.folder(DATA),
         requested(client),
-        client.machine_status(),
+        blocked(client),
     )?;
-    let service = |id: &str| services.iter().find(|service| service.id == id);
-    let etcd = match service("etcd") {
-        Some(service) => etcd(client, service).await?,
+    let etcd = match services.iter().find(|service| service.id == "etcd") {
+        Some(service) => etcd(client, service, requested).await?,
         None => Etcd::Waiting { message: "the node does not list etcd yet".to_owned() },
     };
-    Ok(Facts { boot, etcd, requested, data: !data.is_empty(), blocked: blocked(service("cri"), stage.stage) })
+    let cri = services.iter().find(|service| service.id == "cri").map(|service| service.state.as_str());
+    let blocked = blocked.or_else(|| match cri {
+        Some("Running") => None,
+        Some(state) => Some(format!("its container runtime is {}", state.to_lowercase())),
+        None => Some("it does not list its container runtime yet".to_owned()),
+    });
+    Ok(Facts { boot, etcd, requested, data: !data.is_empty(), blocked })
 }
 
-async fn etcd(client: &Client, service: &Service) -> Result<Etcd, ClientError> {
+async fn etcd(client: &Client, service: &Service, requested: bool) -> Result<Etcd, ClientError> {
     let last = service.events.last().cloned().unwrap_or_default();
     Ok(match service.state.as_str() {
         "Running" => Etcd::Running { members: members(client).await? },
         "Failed" => Etcd::Failed { reason: last },
+        state if requested && has_no_spec(client).await => {
+            Etcd::Waiting { message: format!("{state}: none of its addresses is one that etcd may advertise (T14)") }
+        }
         state => Etcd::Waiting { message: format!("{state}: {last}") },
     })
+}
+
+/// Talos starts etcd once it has found an address for it; until then there is no spec (failure T14).
+async fn has_no_spec(client: &Client) -> bool {
+    client.resources().get::<EtcdSpec>("etcd").await.is_err_and(|error| error.kind == Kind::Absent)
 }
 
 /// A member that has just started may have no list yet; that it runs is known all the same.
@@ -74,19 +90,26 @@ async fn members(client: &Client) -> Result<BTreeSet<u64>, ClientError> {
 
 /// Whether the node accepted a bootstrap in this boot.
 async fn requested(client: &Client) -> Result<bool, ClientError> {
-    let log = client.log("machined").await?;
-    Ok(log.lines().any(|line| line.contains("service[etcd]") && line.contains(REQUESTED)))
+    let log = client.log("machined", Tail::Everything, false).await?.collect().await?;
+    Ok(log.iter().any(|line| line.contains("service[etcd]") && line.contains(REQUESTED)))
 }
 
-/// Why the node would refuse the call now (failure T06).
-fn blocked(cri: Option<&Service>, stage: Stage) -> Option<String> {
-    match stage {
-        Stage::Booting | Stage::Running => {}
-        other => return Some(format!("its stage is {}", format!("{other:?}").to_lowercase())),
+/// Why the node would refuse the call now, apart from its container runtime (failures T06 to T08).
+async fn blocked(client: &Client) -> Result<Option<String>, ClientError> {
+    let resources = client.resources();
+    let (machine, clock, install) = tokio::try_join!(
+        client.machine_status(),
+        resources.find::<TimeStatus>("node"),
+        resources.find::<UnattendedInstallStatus>("unattended-install"),
+    )?;
+    if !matches!(machine.stage, Stage::Booting | Stage::Running) {
+        return Ok(Some(format!("its stage is {}", machine.stage)));
     }
-    match cri {
-        Some(cri) if cri.state == "Running" => None,
-        Some(cri) => Some(format!("its container runtime is {}", cri.state.to_lowercase())),
-        None => Some("it does not list its container runtime yet".to_owned()),
+    if clock.is_some_and(|clock| !clock.synced) {
+        return Ok(Some("its clock is not in sync".to_owned()));
     }
+    Ok(install.filter(|install| install.phase != "installed").map(|install| {
+        let why = if install.error.is_empty() { String::new() } else { format!(": {}", install.error) };
+        format!("its installation is {}{why}", install.phase)
+    }))
 }

@@ -14,9 +14,9 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::site::{KNOCK, Site, step_error};
+use super::site::{KNOCK, Site, place, step_error};
 use crate::engine::{ErrorClass, Observation, Step, StepContext, StepError};
-use crate::talos::client::{Client, Kind};
+use crate::talos::client::{Beginning, Client, Kind};
 use crate::talos::config::Node;
 use decision::{Context, Decision, Intent, Reason, View, agreed, decide};
 use look::look;
@@ -68,7 +68,7 @@ impl Bootstrap {
         let intent = Intent { node: address, boot, accepted: false };
         cx.intend(json!(intent))?;
         *self.sent() = Some(intent.clone());
-        match client.bootstrap().await {
+        match client.bootstrap(Beginning::Empty).await {
             Ok(()) => self.accepted(cx, intent, ACCEPTED),
             Err(error) if error.kind == Kind::AlreadyDone => self.accepted(cx, intent, ACCEPTED_EARLIER),
             Err(error) if matches!(error.kind, Kind::NotYet | Kind::Refused | Kind::Unsupported) => {
@@ -144,10 +144,6 @@ impl Step for Bootstrap {
             tokio::time::sleep(KNOCK).await;
         }
     }
-}
-
-fn place(node: &Node) -> String {
-    format!("node {} ({})", node.hostname, node.address)
 }
 
 /// The call came to nothing: it never arrived in this boot, or a later boot has forgotten it.

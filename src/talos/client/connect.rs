@@ -1,7 +1,9 @@
 //! TLS connections to nodes.
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,11 +18,13 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Server
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tower::service_fn;
 use x509_parser::prelude::FromDer;
 
-use super::error::{ClientError, Kind, source_text};
+use super::error::{ClientError, Kind, is_about_trust, source_text};
+use super::link::Link;
+use super::wire::{Broken, Wire};
 use crate::dial::Dialer;
 use crate::talos::config::AdminIdentity;
 
@@ -35,13 +39,20 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Fingerprint(String);
 
 impl Fingerprint {
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
     fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
         Some(Self(STANDARD.encode(Sha256::digest(parsed.public_key().raw))))
+    }
+}
+
+impl std::str::FromStr for Fingerprint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match STANDARD.decode(text) {
+            Ok(digest) if digest.len() == 32 => Ok(Self(text.to_owned())),
+            _ => Err(format!("`{text}` is no fingerprint: it is base64 of a SHA-256, 44 characters")),
+        }
     }
 }
 
@@ -77,11 +88,21 @@ pub(super) async fn maintenance(
     dialer: &Dialer,
     node: IpAddr,
     pin: Option<&Fingerprint>,
-) -> Result<(Channel, Seen), ClientError> {
+) -> Result<(Link, Seen), ClientError> {
     let seen = Seen::default();
     let verifier = Arc::new(AnyCertificate { pin: pin.cloned(), seen: seen.clone(), algorithms: algorithms() });
     let config = builder().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-    Ok((channel(dialer, node, config).await?, seen))
+    match channel(dialer, node, config).await {
+        Ok(link) => Ok((link, seen)),
+        Err(error) => Err(match (pin, seen.fingerprint()) {
+            (Some(pinned), Some(shown)) if *pinned != shown => {
+                let text =
+                    format!("it shows a certificate with the fingerprint {shown}, and {pinned} is pinned for it");
+                ClientError::new(node, "connect", Kind::OtherKey, text)
+            }
+            _ => error,
+        }),
+    }
 }
 
 /// Connects to a configured node, both sides checked by the cluster's CA and the node by its declared address.
@@ -89,7 +110,7 @@ pub(super) async fn configured(
     dialer: &Dialer,
     node: IpAddr,
     identity: &AdminIdentity,
-) -> Result<(Channel, Seen), ClientError> {
+) -> Result<(Link, Seen), ClientError> {
     let unusable = |what: &str| {
         ClientError::new(node, "connect", Kind::Other, format!("the administrator's {what} cannot be used"))
     };
@@ -112,7 +133,7 @@ pub(super) async fn configured(
         .with_client_auth_cert(chain, key)
         .map_err(|_| unusable("key"))?;
     match channel(dialer, node, config).await {
-        Ok(channel) => Ok((channel, seen)),
+        Ok(link) => Ok((link, seen)),
         Err(mut error) => {
             if let (Kind::Untrusted, Some(issuer)) = (error.kind, seen.issuer()) {
                 error.reason = format!("{} (its certificate was issued by `{issuer}`)", error.reason);
@@ -149,26 +170,34 @@ fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
     }
 }
 
-/// One HTTP/2 connection. It is opened here and never silently reopened elsewhere, so a lost node is told as such.
-async fn channel(dialer: &Dialer, node: IpAddr, mut config: ClientConfig) -> Result<Channel, ClientError> {
+/// One HTTP/2 connection. It is opened here and never silently opened again: who connects anew looks anew, since the
+/// node may have booted in between.
+async fn channel(dialer: &Dialer, node: IpAddr, mut config: ClientConfig) -> Result<Link, ClientError> {
     config.alpn_protocols = vec![b"h2".to_vec()];
     let connector = TlsConnector::from(Arc::new(config));
     let (dialer, name) = (dialer.clone(), ServerName::IpAddress(node.into()));
+    let opened = Arc::new(AtomicBool::new(false));
+    let broken = Broken::default();
+    let wire = broken.clone();
     let connect = service_fn(move |_| {
         let (connector, dialer, name) = (connector.clone(), dialer.clone(), name.clone());
+        let (again, wire) = (opened.swap(true, Ordering::Relaxed), wire.clone());
         async move {
+            if again {
+                return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the connection was lost"));
+            }
             let stream = dialer.connect(SocketAddr::new(node, PORT)).await?;
             keep_alive(&stream);
-            connector.connect(name, stream).await.map(TokioIo::new)
+            connector.connect(name, stream).await.map(|stream| TokioIo::new(Wire::new(stream, wire)))
         }
     });
     let endpoint = Endpoint::from_static("http://node").connect_timeout(CONNECT_TIMEOUT);
-    endpoint.connect_with_connector(connect).await.map_err(|error| {
+    let channel = endpoint.connect_with_connector(connect).await.map_err(|error| {
         let text = source_text(&error);
-        let untrusted = ["certificate", "Certificate", "UnknownIssuer", "alert"].iter().any(|word| text.contains(word));
-        let kind = if untrusted { Kind::Untrusted } else { Kind::Unreachable };
+        let kind = if is_about_trust(&text) { Kind::Untrusted } else { Kind::Unreachable };
         ClientError::new(node, "connect", kind, text)
-    })
+    })?;
+    Ok(Link::new(node, channel, broken))
 }
 
 /// A node that loses power sends nothing; without this a watch on it would wait for ever. Talos sets no policy for
@@ -203,8 +232,7 @@ impl ServerCertVerifier for AnyCertificate {
     ) -> Result<ServerCertVerified, rustls::Error> {
         self.seen.note(leaf);
         if self.pin.is_some() && self.pin != self.seen.fingerprint() {
-            let text = self.seen.fingerprint().map(|found| found.to_string()).unwrap_or_default();
-            return Err(rustls::Error::General(format!("the certificate's fingerprint {text} is not the pinned one")));
+            return Err(rustls::Error::General("the certificate is not the pinned one".to_owned()));
         }
         Ok(ServerCertVerified::assertion())
     }

@@ -11,13 +11,17 @@ pub enum Kind {
     Unreachable,
     /// The node refused our certificate, or we refused the node's: it may belong to another cluster.
     Untrusted,
+    /// The node shows another key than the one that is pinned for it.
+    OtherKey,
     /// The node is not ready for this call yet.
     NotYet,
     /// What was asked for has been done before.
     AlreadyDone,
+    /// There is no such thing on the node.
+    Absent,
     /// The node refuses what was sent.
     Refused,
-    /// The node does not offer this call in the state that it is in.
+    /// The node does not offer this call in the state or in the version that it is in.
     Unsupported,
     /// Anything else.
     Other,
@@ -47,20 +51,31 @@ impl ClientError {
     }
 }
 
+/// What Talos answers with the code Unknown although it only means "later" (1.14, `services/etcd.go`; failure T07).
+const LATER: &str = "bootstrap is not allowed during unattended install";
+
 fn kind(status: &Status) -> Kind {
+    // Only what came out of the transport can be about certificates; a node's own words may name some, too.
     let text = source_text(status);
-    if ["certificate", "UnknownCA", "UnknownIssuer", "alert"].iter().any(|word| text.contains(word)) {
+    if std::error::Error::source(status).is_some() && is_about_trust(&text) {
         return Kind::Untrusted;
     }
     match status.code() {
         Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => Kind::Unreachable,
         Code::FailedPrecondition => Kind::NotYet,
         Code::AlreadyExists => Kind::AlreadyDone,
-        Code::InvalidArgument | Code::PermissionDenied | Code::NotFound => Kind::Refused,
+        Code::NotFound => Kind::Absent,
+        Code::InvalidArgument | Code::PermissionDenied | Code::OutOfRange | Code::ResourceExhausted => Kind::Refused,
         Code::Unimplemented => Kind::Unsupported,
+        Code::Unknown if status.message().starts_with(LATER) => Kind::NotYet,
         Code::Unknown if text.contains("transport error") || text.contains("h2 protocol error") => Kind::Unreachable,
         _ => Kind::Other,
     }
+}
+
+/// Whether a failed handshake is about who the other side is.
+pub(super) fn is_about_trust(text: &str) -> bool {
+    ["certificate", "Certificate", "UnknownCA", "UnknownIssuer", "alert"].iter().any(|word| text.contains(word))
 }
 
 /// The messages of an error and of everything behind it.

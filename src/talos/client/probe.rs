@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::api::{Client, Maintenance};
+use super::configured::Client;
 use super::connect::Fingerprint;
 use super::error::{ClientError, Kind};
-use super::status::{MachineStatus, Stage};
+use super::maintenance::Maintenance;
+use super::resource::{MachineStatus, Stage};
 use crate::dial::Dialer;
 use crate::talos::config::AdminIdentity;
 
@@ -34,8 +35,14 @@ pub struct Foreign {
 ///
 /// # Errors
 ///
-/// A node that answers but speaks no Talos API that can be understood.
-pub async fn probe(dialer: &Dialer, node: IpAddr, identity: &AdminIdentity) -> Result<Probe, ClientError> {
+/// `OtherKey` when a key is pinned for the node and it shows another one in maintenance mode. A node that answers but
+/// speaks no Talos API that can be understood.
+pub async fn probe(
+    dialer: &Dialer,
+    node: IpAddr,
+    identity: &AdminIdentity,
+    pin: Option<&Fingerprint>,
+) -> Result<Probe, ClientError> {
     let trusted = match Client::connect(dialer, node, identity).await {
         Ok(client) => client.machine_status().await.map(|status| (client, status)),
         Err(error) => Err(error),
@@ -46,7 +53,7 @@ pub async fn probe(dialer: &Dialer, node: IpAddr, identity: &AdminIdentity) -> R
         Err(error) if error.kind == Kind::Untrusted => error,
         Err(error) => return Err(error),
     };
-    let stranger = match Maintenance::connect(dialer, node, None).await {
+    let stranger = match Maintenance::connect(dialer, node, pin).await {
         Ok(client) => client.machine_status().await.map(|status| (client, status)),
         Err(error) => Err(error),
     };

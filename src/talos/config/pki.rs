@@ -32,6 +32,9 @@ pub enum PkiError {
     Make(#[from] rcgen::Error),
     #[error("an RSA key could not be made")]
     Rsa,
+    /// Failure T15.
+    #[error("the {what} of the secrets bundle is valid from {from} to {to}, and now it is {now}")]
+    OutOfTime { what: &'static str, from: Timestamp, to: Timestamp, now: Timestamp },
 }
 
 /// What an administrator shows to Talos nodes, and how to know them.
@@ -90,13 +93,29 @@ pub fn ca_fingerprint(certificate_pem: &str) -> Result<String, PkiError> {
     Ok(Sha256::digest(parsed.contents()).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}")))
 }
 
+/// A CA that has expired, or begins in the future, makes certificates that nobody accepts.
+fn check_time(certificate_pem: &str, what: &'static str, now: Timestamp) -> Result<(), PkiError> {
+    let unusable = |reason: String| PkiError::Unusable { what, reason };
+    let parsed = pem::parse(certificate_pem).map_err(|error| unusable(error.to_string()))?;
+    let (_, certificate) =
+        x509_parser::parse_x509_certificate(parsed.contents()).map_err(|error| unusable(error.to_string()))?;
+    let validity = certificate.validity();
+    let moment = |at: x509_parser::time::ASN1Time| {
+        Timestamp::from_second(at.timestamp()).map_err(|error| unusable(error.to_string()))
+    };
+    let (from, to) = (moment(validity.not_before)?, moment(validity.not_after)?);
+    // Clocks differ; what begins within the hour is accepted by nodes that are as far ahead.
+    if (from - BACK_DATE..=to).contains(&now) { Ok(()) } else { Err(PkiError::OutOfTime { what, from, to, now }) }
+}
+
 impl AdminIdentity {
     /// Issues an administrator's certificate for the Talos API: role `os:admin`, no common name, client use only.
     ///
     /// # Errors
     ///
-    /// When the bundle's CA cannot be used.
+    /// When the bundle's CA cannot be used, or not at this time.
     pub fn issue(bundle: &SecretsBundle, now: Timestamp) -> Result<Self, PkiError> {
+        check_time(&bundle.os.certificate, "Talos CA", now)?;
         let key = new_key(KeyKind::Ed25519)?;
         let params = client_params(Some("os:admin"), None, now);
         let certificate = params.signed_by(&key, &issuer(&bundle.os, "Talos CA")?)?;

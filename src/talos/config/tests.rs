@@ -129,3 +129,22 @@ fn what_talhelper_passes_over_is_a_warning_with_its_line() {
       hint: name the version, so that the next talhelper does not change it
     ");
 }
+
+#[test]
+fn an_authority_outside_its_time_makes_no_certificates() {
+    let made: Timestamp = "2026-01-10T12:00:00Z".parse().unwrap();
+    let bundle = SecretsBundle::generate(made).unwrap();
+    let issue = |now: &str| {
+        let issued = AdminIdentity::issue(&bundle, now.parse().unwrap());
+        issued.map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(issue("2026-01-10T12:00:00Z"), Ok(()));
+    // Its maker's clock may have been ahead of ours.
+    assert_eq!(issue("2026-01-10T10:30:00Z"), Ok(()));
+    assert_eq!(
+        issue("2026-01-10T09:00:00Z").unwrap_err(),
+        "the Talos CA of the secrets bundle is valid from 2026-01-10T11:00:00Z to 2036-01-08T12:00:00Z, and now it is \
+         2026-01-10T09:00:00Z"
+    );
+    assert!(issue("2036-02-01T00:00:00Z").is_err());
+}

@@ -1,0 +1,195 @@
+//! The command line of `node` as types.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct NodeArgs {
+    #[command(subcommand)]
+    pub(super) command: NodeCommand,
+}
+
+/// Which machine.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Which {
+    /// The cluster, by its name in the repository.
+    pub(super) cluster: String,
+    /// The node, by its hostname or address.
+    pub(super) node: String,
+    /// The node of the cluster's lab.
+    #[arg(long)]
+    pub(super) lab: bool,
+}
+
+/// After an order that puts the machine down.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Afterwards {
+    /// Return when the order is accepted, and not when the machine is back.
+    #[arg(long)]
+    pub(super) no_wait: bool,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Follow {
+    /// Go on with what comes.
+    #[arg(short, long)]
+    pub(super) follow: bool,
+}
+
+/// An order that cannot be taken back.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Sure {
+    /// Do it; without this nothing is done.
+    #[arg(long, required = true)]
+    pub(super) yes: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum How {
+    Default,
+    Powercycle,
+    Force,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum NodeCommand {
+    /// Print the log of a Talos service.
+    Logs {
+        #[command(flatten)]
+        which: Which,
+        /// Such as `etcd`, `kubelet`, `machined`.
+        service: String,
+        #[command(flatten)]
+        follow: Follow,
+        /// Only the last lines.
+        #[arg(long, value_name = "LINES")]
+        tail: Option<u16>,
+    },
+    /// Print the kernel's messages.
+    Dmesg {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        follow: Follow,
+    },
+    /// Print what happened since the boot, and what happens, until interrupted.
+    Events {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Print the services and how they are.
+    Services {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Print resources as YAML: of a kind in full, such as `MachineStatuses.runtime.talos.dev`.
+    Get {
+        #[command(flatten)]
+        which: Which,
+        kind: String,
+        /// One; all when absent.
+        id: Option<String>,
+        /// The kind's namespace.
+        #[arg(long, value_name = "NAME", default_value = "runtime")]
+        namespace: String,
+    },
+    /// Print the disks.
+    Disks {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Print how far the clock is off.
+    Time {
+        #[command(flatten)]
+        which: Which,
+        /// Ask this time server instead of the node's own.
+        #[arg(long, value_name = "SERVER")]
+        against: Option<String>,
+    },
+    /// Print the images, or pull one.
+    Images {
+        #[command(flatten)]
+        which: Which,
+        /// Pull this one first.
+        #[arg(long, value_name = "REFERENCE")]
+        pull: Option<String>,
+        /// Those of Talos itself instead of those of pods.
+        #[arg(long)]
+        system: bool,
+    },
+    /// Write the administrator's kubeconfig as the node makes it.
+    Kubeconfig {
+        #[command(flatten)]
+        which: Which,
+        /// The file, for its owner's eyes only.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Reboot, and wait until the machine is back.
+    Reboot {
+        #[command(flatten)]
+        which: Which,
+        #[arg(long, value_name = "HOW", default_value = "default")]
+        how: How,
+        #[command(flatten)]
+        afterwards: Afterwards,
+    },
+    /// Install the Talos of an installer image, reboot, and wait until the machine is back.
+    Upgrade {
+        #[command(flatten)]
+        which: Which,
+        /// Such as `ghcr.io/siderolabs/installer:v1.12.4`.
+        image: String,
+        #[command(flatten)]
+        afterwards: Afterwards,
+    },
+    /// Boot into what ran before the last upgrade.
+    Rollback {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        afterwards: Afterwards,
+    },
+    /// Switch the machine off.
+    Shutdown {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Take the machine out of the cluster and empty it; it comes back in maintenance mode.
+    Reset {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        sure: Sure,
+        /// Leave etcd and drain first; a last node cannot.
+        #[arg(long)]
+        graceful: bool,
+        /// Empty these partitions, by label.
+        #[arg(long, value_name = "LABEL", default_values = ["STATE", "EPHEMERAL"])]
+        wipe: Vec<String>,
+    },
+}
+
+impl NodeCommand {
+    pub(super) fn which(&self) -> &Which {
+        match self {
+            Self::Logs { which, .. }
+            | Self::Dmesg { which, .. }
+            | Self::Events { which }
+            | Self::Services { which }
+            | Self::Get { which, .. }
+            | Self::Disks { which }
+            | Self::Time { which, .. }
+            | Self::Images { which, .. }
+            | Self::Kubeconfig { which, .. }
+            | Self::Reboot { which, .. }
+            | Self::Upgrade { which, .. }
+            | Self::Rollback { which, .. }
+            | Self::Shutdown { which, .. }
+            | Self::Reset { which, .. } => which,
+        }
+    }
+}

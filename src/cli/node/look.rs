@@ -1,0 +1,149 @@
+//! What a machine tells.
+
+use serde_json::{Value, json};
+
+use super::super::exit::Refusal;
+use super::super::output;
+use super::{Machine, refusal};
+use crate::talos::client::{Client, ImageSpace, Kind, Since, Tail, knocks};
+
+pub(super) async fn logs(machine: &Machine, service: &str, tail: Option<u16>, follow: bool) -> Result<(), Refusal> {
+    let tail = tail.map_or(Tail::Everything, Tail::Lines);
+    let mut lines = machine.client.log(service, tail, follow).await.map_err(refusal)?;
+    while let Some(line) = lines.next().await.map_err(refusal)? {
+        machine.print(&line);
+    }
+    Ok(())
+}
+
+pub(super) async fn kernel(machine: &Machine, follow: bool) -> Result<(), Refusal> {
+    let mut lines = machine.client.kernel_log(false, follow).await.map_err(refusal)?;
+    while let Some(line) = lines.next().await.map_err(refusal)? {
+        machine.print(&line);
+    }
+    Ok(())
+}
+
+/// Follows events over reboots: after one the machine has forgotten what was before, so all that it has is told.
+pub(super) async fn events(machine: &Machine) -> Result<(), Refusal> {
+    let (mut client, mut boot) = (machine.client.clone(), machine.client.boot_id().await.map_err(refusal)?);
+    let mut since = Since::Everything;
+    loop {
+        match follow(machine, &client, &mut since).await {
+            Ok(()) => {}
+            Err(error) if error.kind == Kind::Unreachable => {
+                output::say(&format!("{}: {}; connecting again", machine.node.hostname, error.reason));
+            }
+            Err(error) => return Err(refusal(error)),
+        }
+        (client, boot) = match again(machine).await? {
+            (client, now) if now == boot => (client, boot),
+            (client, now) => {
+                since = Since::Everything;
+                (client, now)
+            }
+        };
+    }
+}
+
+/// Prints events until the stream ends, remembering the last one.
+async fn follow(
+    machine: &Machine,
+    client: &Client,
+    since: &mut Since,
+) -> Result<(), crate::talos::client::ClientError> {
+    let mut events = client.events(since, None).await?;
+    while let Some(event) = events.next().await? {
+        machine.print(&event.what.to_string());
+        *since = Since::After(event.id);
+    }
+    Ok(())
+}
+
+/// Connects until the machine answers; the connection, and the boot that it is to.
+pub(super) async fn again(machine: &Machine) -> Result<(Client, String), Refusal> {
+    for pause in knocks() {
+        match Client::connect(&machine.way.dialer, machine.node.address, &machine.way.identity).await {
+            Ok(client) => {
+                if let Ok(boot) = client.boot_id().await {
+                    return Ok((client, boot));
+                }
+            }
+            Err(error) if error.kind != Kind::Unreachable => return Err(refusal(error)),
+            Err(_) => {}
+        }
+        tokio::time::sleep(pause).await;
+    }
+    Err(Refusal::world("the node does not answer"))
+}
+
+fn text<'r>(row: &'r Value, key: &str) -> &'r str {
+    row[key].as_str().unwrap_or_default()
+}
+
+pub(super) async fn services(machine: &Machine) -> Result<(), Refusal> {
+    let services = machine.client.services().await.map_err(refusal)?;
+    let row = |service: crate::talos::client::Service| {
+        let last = service.events.last().cloned().unwrap_or_default();
+        json!({"id": service.id, "state": service.state, "healthy": service.healthy, "last": last})
+    };
+    machine.rows(services.into_iter().map(row).collect(), |row| {
+        let health = if row["healthy"] == true { "healthy" } else { "-" };
+        let line = format!("{:<14} {:<12} {health:<8} {}", text(row, "id"), text(row, "state"), text(row, "last"));
+        line.trim_end().to_owned()
+    });
+    Ok(())
+}
+
+pub(super) async fn get(machine: &Machine, namespace: &str, kind: &str, id: Option<&str>) -> Result<(), Refusal> {
+    let found = machine.client.resources().text(namespace, kind, id).await.map_err(refusal)?;
+    let texts: Vec<String> = found.iter().map(|(id, yaml)| format!("# {id}\n{}", yaml.trim_end())).collect();
+    machine.print(&texts.join("\n---\n"));
+    Ok(())
+}
+
+pub(super) async fn disks(machine: &Machine) -> Result<(), Refusal> {
+    let disks = machine.client.disks().await.map_err(refusal)?;
+    let row = |disk: crate::talos::client::Disk| {
+        json!({
+            "device": disk.device, "gigabytes": disk.size / 1_000_000_000, "type": format!("{:?}", disk.kind),
+            "model": disk.model, "serial": disk.serial, "wwid": disk.wwid, "busPath": disk.bus_path,
+            "system": disk.is_system,
+        })
+    };
+    machine.rows(disks.into_iter().map(row).collect(), |row| {
+        let system = if row["system"] == true { "  system" } else { "" };
+        format!(
+            "{:<14} {:>6} GB  {:<8} {}  {}{system}",
+            text(row, "device"),
+            row["gigabytes"],
+            text(row, "type"),
+            text(row, "model"),
+            text(row, "serial")
+        )
+    });
+    Ok(())
+}
+
+pub(super) async fn time(machine: &Machine, server: Option<&str>) -> Result<(), Refusal> {
+    let clock = machine.client.clock(server).await.map_err(refusal)?;
+    let row = json!({"server": clock.server, "node": clock.local.to_string(), "ahead": clock.ahead.as_secs_f64()});
+    machine.rows(vec![row], |row| {
+        let ahead = row["ahead"].as_f64().unwrap_or_default();
+        format!("{}, {ahead:+.3} s against {}", text(row, "node"), text(row, "server"))
+    });
+    Ok(())
+}
+
+pub(super) async fn images(machine: &Machine, pull: Option<&str>, system: bool) -> Result<(), Refusal> {
+    let space = if system { ImageSpace::System } else { ImageSpace::Pods };
+    if let Some(reference) = pull {
+        let pulled = machine.client.pull_image(space, reference, &output::say).await.map_err(refusal)?;
+        output::say(&format!("pulled {pulled}"));
+    }
+    let images = machine.client.images(space).await.map_err(refusal)?;
+    let row =
+        |image: crate::talos::client::Image| json!({"name": image.name, "digest": image.digest, "bytes": image.size});
+    machine.rows(images.into_iter().map(row).collect(), |row| text(row, "name").to_owned());
+    Ok(())
+}

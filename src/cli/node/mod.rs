@@ -1,0 +1,82 @@
+//! `k8s-bootstrap node …`: one machine of a running cluster, looked at or given an order.
+
+mod args;
+mod look;
+mod order;
+
+use secrecy::ExposeSecret;
+
+use super::args::{Common, Output};
+use super::exit::{Exit, Refusal};
+use super::output;
+use super::setup::{self, Place, Way};
+use crate::secrets::Redactor;
+use crate::talos::client::{Client, ClientError, Kind};
+use crate::talos::config::Node;
+
+pub(in crate::cli) use args::NodeArgs;
+use args::NodeCommand;
+
+/// One machine, connected.
+struct Machine {
+    way: Way,
+    node: Node,
+    client: Client,
+    redactor: Redactor,
+    output: Output,
+}
+
+impl Machine {
+    /// Prints what a machine said, secrets masked.
+    fn print(&self, text: &str) {
+        output::data(&self.redactor.redact(text));
+    }
+
+    /// Prints a table, or the same as JSON.
+    fn rows(&self, rows: Vec<serde_json::Value>, line: impl Fn(&serde_json::Value) -> String) {
+        match self.output {
+            Output::Json => self.print(&serde_json::Value::from(rows).to_string()),
+            Output::Text => self.print(&rows.iter().map(line).collect::<Vec<_>>().join("\n")),
+        }
+    }
+}
+
+pub(super) async fn node(common: &Common, args: NodeArgs) -> Result<Exit, Refusal> {
+    let redactor = Redactor::default();
+    let which = args.command.which();
+    let place = if which.lab { Place::Lab } else { Place::Field };
+    let way = setup::way(common, &which.cluster, place, &redactor).await?;
+    let node = setup::node(&way.cluster, &which.node)?.clone();
+    let client = Client::connect(&way.dialer, node.address, &way.identity).await.map_err(refusal)?;
+    let machine = Machine { way, node, client, redactor, output: common.output };
+    match args.command {
+        NodeCommand::Logs { service, follow, tail, .. } => look::logs(&machine, &service, tail, follow.follow).await,
+        NodeCommand::Dmesg { follow, .. } => look::kernel(&machine, follow.follow).await,
+        NodeCommand::Events { .. } => look::events(&machine).await,
+        NodeCommand::Services { .. } => look::services(&machine).await,
+        NodeCommand::Get { kind, id, namespace, .. } => look::get(&machine, &namespace, &kind, id.as_deref()).await,
+        NodeCommand::Disks { .. } => look::disks(&machine).await,
+        NodeCommand::Time { against, .. } => look::time(&machine, against.as_deref()).await,
+        NodeCommand::Images { pull, system, .. } => look::images(&machine, pull.as_deref(), system).await,
+        NodeCommand::Kubeconfig { out, .. } => {
+            let kubeconfig = machine.client.kubeconfig().await.map_err(refusal)?;
+            output::private_file(&out, kubeconfig.expose_secret())
+        }
+        NodeCommand::Reboot { how, afterwards, .. } => order::reboot(&machine, how, afterwards).await,
+        NodeCommand::Upgrade { image, afterwards, .. } => order::upgrade(&machine, &image, afterwards).await,
+        NodeCommand::Rollback { afterwards, .. } => order::rollback(&machine, afterwards).await,
+        NodeCommand::Shutdown { .. } => order::shutdown(&machine).await,
+        NodeCommand::Reset { graceful, wipe, .. } => order::reset(&machine, graceful, wipe).await,
+    }
+    .map(|()| Exit::Done)
+}
+
+/// A failed call as a command's end.
+pub(super) fn refusal(error: ClientError) -> Refusal {
+    let refusal = Refusal::world(error.to_string());
+    match error.kind {
+        Kind::Untrusted => refusal.hint("the node may have no config yet, or belong to another cluster"),
+        Kind::Unreachable => refusal.hint("is the machine on, and its port 50000 reachable?"),
+        _ => refusal,
+    }
+}

@@ -1,0 +1,59 @@
+//! What a machine is told to do.
+
+use super::super::exit::Refusal;
+use super::super::output;
+use super::args::{Afterwards, How};
+use super::look::again;
+use super::{Machine, refusal};
+use crate::talos::client::{Reboot, Reset, Stage, Upgraded, Wipe};
+
+pub(super) async fn reboot(machine: &Machine, how: How, afterwards: Afterwards) -> Result<(), Refusal> {
+    let how = match how {
+        How::Default => Reboot::Default,
+        How::Powercycle => Reboot::PowerCycle,
+        How::Force => Reboot::Force,
+    };
+    let boot = machine.client.boot_id().await.map_err(refusal)?;
+    machine.client.reboot(how).await.map_err(refusal)?;
+    back(machine, &boot, afterwards).await
+}
+
+pub(super) async fn upgrade(machine: &Machine, image: &str, afterwards: Afterwards) -> Result<(), Refusal> {
+    let boot = machine.client.boot_id().await.map_err(refusal)?;
+    if machine.client.upgrade(image, &output::say).await.map_err(refusal)? == Upgraded::NeedsReboot {
+        machine.client.reboot(Reboot::Default).await.map_err(refusal)?;
+    }
+    back(machine, &boot, afterwards).await
+}
+
+pub(super) async fn rollback(machine: &Machine, afterwards: Afterwards) -> Result<(), Refusal> {
+    let boot = machine.client.boot_id().await.map_err(refusal)?;
+    machine.client.rollback().await.map_err(refusal)?;
+    back(machine, &boot, afterwards).await
+}
+
+/// Waits until the machine has booted again and runs.
+async fn back(machine: &Machine, boot: &str, afterwards: Afterwards) -> Result<(), Refusal> {
+    if afterwards.no_wait {
+        return Ok(());
+    }
+    output::say(&format!("{}: waiting until it is back", machine.node.hostname));
+    loop {
+        let (client, now) = again(machine).await?;
+        // The old boot's connection ends with that boot, and a machine may go down once more on its way up.
+        let runs = client.watch_status(|status| now != boot && status.stage == Stage::Running).await.is_ok();
+        if runs && let Ok(version) = client.version().await {
+            output::say(&format!("{}: back with Talos {version}", machine.node.hostname));
+            return Ok(());
+        }
+    }
+}
+
+pub(super) async fn shutdown(machine: &Machine) -> Result<(), Refusal> {
+    machine.client.shutdown(false).await.map(|_| ()).map_err(refusal)
+}
+
+pub(super) async fn reset(machine: &Machine, graceful: bool, labels: Vec<String>) -> Result<(), Refusal> {
+    let what = Reset { graceful, reboot: true, wipe: Wipe::Partitions(labels) };
+    machine.client.reset(what).await.map(|_| ()).map_err(refusal)
+}

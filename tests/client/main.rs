@@ -1,0 +1,88 @@
+//! The client against simulated machines of each Talos version: every call once, as a user of the library makes it.
+#![allow(clippy::unwrap_used, unreachable_pub, dead_code)]
+
+#[path = "../node/cluster.rs"]
+mod cluster;
+mod life;
+mod mistakes;
+#[path = "../node/world.rs"]
+mod world;
+
+use std::net::IpAddr;
+
+use k8s_bootstrap::dial::{AddressMap, Dialer};
+use k8s_bootstrap::talos::client::{Client, Kind, Maintenance, Stage, knocks};
+use k8s_bootstrap::talos::config::AdminIdentity;
+use world::{NAMES, World};
+
+/// After so many a machine will not come any more.
+const KNOCKS: usize = 600;
+
+/// Machines, and the way to them.
+struct Site {
+    world: World,
+    dialer: Dialer,
+    identity: AdminIdentity,
+}
+
+/// A client's identity for these roles.
+fn identity(cluster: &cluster::Cluster, roles: &[&str]) -> AdminIdentity {
+    let client = cluster.client(roles);
+    AdminIdentity {
+        ca_pem: cluster.machine.certificate.clone(),
+        certificate_pem: client.certificate,
+        key_pem: client.key.into(),
+    }
+}
+
+impl Site {
+    async fn start(network: &str, talos: &str) -> Self {
+        let world = World::start(network, talos, "").await;
+        let declared = NAMES.map(|name| world.address(name).parse::<IpAddr>().unwrap());
+        let identity = identity(&world.cluster, &["os:admin"]);
+        Self { dialer: Dialer::lab(AddressMap::loopback(declared)), world, identity }
+    }
+
+    fn address(&self, name: &str) -> IpAddr {
+        self.world.address(name).parse().unwrap()
+    }
+
+    async fn maintenance(&self, name: &str) -> Maintenance {
+        for pause in knocks().take(KNOCKS) {
+            if let Ok(client) = Maintenance::connect(&self.dialer, self.address(name), None).await
+                && client.machine_status().await.is_ok()
+            {
+                return client;
+            }
+            tokio::time::sleep(pause).await;
+        }
+        panic!("{name} is not in maintenance mode")
+    }
+
+    /// Waits until the machine runs its config. From 1.13 on it answers before it has installed.
+    async fn configured(&self, name: &str) -> Client {
+        let up = |stage| matches!(stage, Stage::Booting | Stage::Running);
+        self.when(name, async |client: &Client| client.machine_status().await.is_ok_and(|status| up(status.stage)))
+            .await
+    }
+
+    /// Connects again and again until what is asked for holds.
+    async fn when(&self, name: &str, holds: impl AsyncFn(&Client) -> bool) -> Client {
+        for pause in knocks().take(KNOCKS) {
+            match Client::connect(&self.dialer, self.address(name), &self.identity).await {
+                Ok(client) if holds(&client).await => return client,
+                Ok(_) => {}
+                Err(error) => assert!(matches!(error.kind, Kind::Unreachable | Kind::Untrusted), "{error}"),
+            }
+            tokio::time::sleep(pause).await;
+        }
+        panic!("what is waited for does not come about on {name}")
+    }
+
+    /// Gives the machine its config and waits until it runs it.
+    async fn configure(&self, name: &str) -> Client {
+        let client = self.maintenance(name).await;
+        client.apply_configuration(&self.world.config(name)).await.unwrap();
+        self.configured(name).await
+    }
+}
