@@ -75,7 +75,7 @@ fn every_mistake_of_a_talconfig_is_told_at_once() {
         folder.path(),
         "clusterName: blue\nendpoint: https://10.0.0.10\ntalosVersion: v1.7.0\nnodes:\n\
          - {hostname: a, ipAddress: 10.0.0.1, installDisk: /dev/sda, patches: ['@missing.yaml']}\n\
-         - {hostname: b, ipAddress: 10.0.0.1, installDisk: [/dev/sda], nodeLabels: {bad label: x}}\n\
+         - {hostname: b, ipAddress: 10.0.0.1, installDisk: [/dev/sda], installDiskSelector: {type: floppy, size: big}, nodeLabels: {bad label: x}}\n\
          - {hostname: a, ipAddress: 10.0.0.999, controlPlane: false, talosImageURL: 'ghcr.io/x/y:v1'}\n",
     )
     .unwrap_err();
@@ -86,15 +86,14 @@ fn every_mistake_of_a_talconfig_is_told_at_once() {
     talconfig.yaml:2:11: the endpoint `https://10.0.0.10` is not of the form https://HOST:PORT
       hint: the Kubernetes API usually listens on port 6443
     talconfig.yaml:1:1: the talconfig has no `kubernetesVersion`
-    talconfig.yaml:6:38: the node has neither `installDisk` nor `installDiskSelector`
-    talconfig.yaml:6:63: `nodeLabels.bad label`: `bad label` is no name: up to 63 letters, digits, `-`, `_` and `.`, the first and the last a letter or a digit
+    talconfig.yaml:6:63: the disk type `floppy` is not ssd, hdd, nvme or sd
+    talconfig.yaml:6:63: `big` is no size of a disk such as `>= 400GB`
+    talconfig.yaml:6:111: `nodeLabels.bad label`: `bad label` is no name: up to 63 letters, digits, `-`, `_` and `.`, the first and the last a letter or a digit
     talconfig.yaml:7:28: `10.0.0.999` is no IP address
     talconfig.yaml:7:3: the node has neither `installDisk` nor `installDiskSelector`
     talconfig.yaml:7:76: `ghcr.io/x/y:v1` is no image with its registry and without tag or digest
     talconfig.yaml:6:28: node `b` has the address 10.0.0.1 of node `a` (talconfig.yaml:5:28)
     talconfig.yaml:7:14: a second node `a`, the first is at talconfig.yaml:5:14
-    talconfig.yaml: no node is a control plane
-      hint: set `controlPlane: true` on one, three or five nodes
     ");
 }
 
@@ -147,4 +146,20 @@ fn an_authority_outside_its_time_makes_no_certificates() {
          2026-01-10T09:00:00Z"
     );
     assert!(issue("2036-02-01T00:00:00Z").is_err());
+}
+
+#[test]
+fn templates_see_the_variables_of_talenv() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("talenv.yaml"), "ZONE: north\n").unwrap();
+    let talconfig = talconfig_in(
+        folder.path(),
+        "clusterName: blue\nendpoint: https://10.0.0.10:6443\ntalosVersion: v1.12.4\nkubernetesVersion: 1.35.0\nnodes:\n\
+         - hostname: a\n  ipAddress: 10.0.0.1\n  controlPlane: true\n  installDisk: /dev/sda\n\
+         \x20 nodeLabels: {zone: '{{ env \"ZONE\" }}'}\n  patches: ['machine: {env: {Z: {{ env \"ZONE\" | upper }}}}']\n",
+    )
+    .unwrap();
+    let rendered = talconfig.render(&bundle(), &talconfig.machines[0]).unwrap();
+    assert_eq!(rendered.documents.0[0]["machine"]["nodeLabels"]["zone"], "north");
+    assert_eq!(rendered.documents.0[0]["machine"]["env"]["Z"], "NORTH");
 }

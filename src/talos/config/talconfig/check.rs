@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::model::{Machine, Section, Talconfig};
 use super::types::Found;
-use crate::talos::config::{Contract, Role};
+use crate::talos::config::Contract;
 use crate::yaml::{Diagnostic, Location, Origin, Position};
 
 pub(super) fn check(origin: &Origin, talconfig: &Talconfig, found: &mut Found) {
@@ -20,13 +20,6 @@ pub(super) fn check(origin: &Origin, talconfig: &Talconfig, found: &mut Found) {
         nodes::check(talconfig, machine, found);
     }
     unique(talconfig, found);
-    let controls = talconfig.machines.iter().filter(|machine| machine.role == Role::ControlPlane);
-    if controls.count() == 0 && !talconfig.machines.is_empty() {
-        found.errors.push(
-            Diagnostic::general(format!("{origin}: no node is a control plane"))
-                .with_hint("set `controlPlane: true` on one, three or five nodes"),
-        );
-    }
 }
 
 fn top(origin: &Origin) -> Location {
@@ -69,6 +62,16 @@ fn cluster(origin: &Origin, talconfig: &Talconfig, found: &mut Found) {
                 found.errors.error(at, format!("`{key}`: `{net}` is no network such as 10.42.0.0/16"));
             }
         }
+    }
+    let version = &talconfig.talos_version;
+    if semver::Version::parse(version.trim_start_matches('v')).is_err() && version.parse::<Contract>().is_ok() {
+        found.errors.push(
+            Diagnostic::at(
+                place("talosVersion"),
+                format!("the version of Talos `{version}` is not of the form v1.12.4"),
+            )
+            .with_hint("it becomes the tag of the installer's image"),
+        );
     }
     kubernetes_version(talconfig, place("kubernetesVersion"), found);
     cni(section, &place("cniConfig"), found);

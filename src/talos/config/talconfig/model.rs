@@ -164,7 +164,7 @@ pub struct Talconfig {
     pub(super) factory: Section,
     pub(super) inline_manifests: Vec<Value>,
     pub(super) patches: Vec<Patch>,
-    /// Every variable that a patch file names and that is known.
+    /// The variables of `talenv.yaml`, and whatever else patches name that is known.
     pub(super) variables: BTreeMap<String, String>,
 }
 
@@ -173,7 +173,8 @@ impl Talconfig {
     ///
     /// # Errors
     ///
-    /// A node that is known by a name only: nothing is looked up before a run, so it must have an address.
+    /// A node that is known by a name only: nothing is looked up before a run, so it must have an address; no control
+    /// plane among them.
     pub fn inventory(&self) -> Result<Inventory, Diagnostics> {
         let mut found = Diagnostics::default();
         let mut nodes = Vec::new();
@@ -194,6 +195,13 @@ impl Talconfig {
                     .with_hint("write its address first: certificates and the order of control planes go by it"),
                 ),
             }
+        }
+        if nodes.len() == self.machines.len() && !nodes.iter().any(|node| node.role == Role::ControlPlane) {
+            found.push(Diagnostic {
+                location: self.section.at("nodes").cloned(),
+                message: "no node is a control plane".to_owned(),
+                hint: Some("set `controlPlane: true` on one, three or five nodes".to_owned()),
+            });
         }
         found.into_result(Inventory {
             cluster_name: self.cluster_name.clone(),

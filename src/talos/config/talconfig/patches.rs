@@ -35,10 +35,10 @@ impl Talconfig {
     }
 
     /// Adds the documents of extra manifests, as they are.
-    pub(super) fn add(rendered: &mut Rendered, extra: &[Patch]) -> Result<(), Diagnostics> {
+    pub(super) fn add(&self, rendered: &mut Rendered, extra: &[Patch]) -> Result<(), Diagnostics> {
         let view = template_data(&rendered.documents);
         for manifest in extra {
-            let text = expand(manifest, &view)?;
+            let text = expand(manifest, &view, &self.variables)?;
             let nodes = nodes(manifest, &text)?;
             let more = parse_documents(&manifest.origin, &text).map_err(|diagnostic| moved(manifest, diagnostic))?;
             let documents = Documents([rendered.documents.0.clone(), more.0].concat());
@@ -54,7 +54,7 @@ impl Talconfig {
         let lookup = |name: &str| self.variables.get(name).cloned();
         let mut texts = Vec::new();
         for patch in patches {
-            match expand(patch, &view) {
+            match expand(patch, &view, &self.variables) {
                 Ok(text) if patch.is_file() => texts.push(substitute(&patch.origin, &text, &lookup, &mut found)),
                 Ok(text) => texts.push(text),
                 Err(diagnostic) => found.push(diagnostic),
@@ -68,12 +68,12 @@ fn template_data(documents: &Documents) -> Value {
     types::view(documents.legacy().unwrap_or(&Value::Null))
 }
 
-fn expand(patch: &Patch, view: &Value) -> Result<String, Diagnostic> {
+fn expand(patch: &Patch, view: &Value, variables: &BTreeMap<String, String>) -> Result<String, Diagnostic> {
     if !patch.text.contains("{{") {
         return Ok(patch.text.clone());
     }
     let source = Source { origin: patch.origin.clone(), text: &patch.text, start: patch.start, indent: patch.indent };
-    let functions = Functions::new(Path::new("."), Path::new("."), &BTreeMap::new());
+    let functions = Functions::new(Path::new("."), Path::new("."), variables);
     template::render(&source, view, &functions)
 }
 

@@ -62,7 +62,7 @@ pub fn read(
         text: &text,
         lookup: &lookup,
         sources,
-        variables: BTreeMap::new(),
+        variables: variables.clone(),
         found,
     };
     let talconfig = reader.talconfig(&node);
@@ -314,7 +314,7 @@ impl Reader<'_> {
         patches
     }
 
-    /// Keeps what the variables of a patch file stand for: they are replaced when the patch is applied.
+    /// Keeps what the variables of a patch stand for: they are replaced when the patch is applied.
     fn remember(&mut self, text: &str) {
         let Some(pattern) = VARIABLE.as_ref() else { return };
         for captures in pattern.captures_iter(text) {
@@ -337,6 +337,7 @@ impl Reader<'_> {
         } else {
             (at.position, at.position.column)
         };
+        self.remember(&text);
         Patch { origin: at.origin.clone(), at, start, indent, text }
     }
 }
@@ -349,4 +350,4 @@ fn is_newer(version: &str) -> bool {
 
 const FIRST: Position = Position { line: 1, column: 1 };
 
-static VARIABLE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\$\{?(\w+)").ok());
+static VARIABLE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r#"(?:\$\{?|\benv +")(\w+)"#).ok());

@@ -30,11 +30,11 @@ impl Talconfig {
         let mut rendered = self.generated(bundle, machine, &image);
         self.cluster_fields(&mut rendered, bundle, machine);
         self.node_fields(&mut rendered, machine);
-        templates(&mut rendered, &machine.section)?;
+        templates(&mut rendered, &machine.section, &self.variables)?;
         self.documents(&mut rendered, machine)?;
         self.apply(&mut rendered, &machine.patches)?;
         self.apply(&mut rendered, &self.patches)?;
-        Self::add(&mut rendered, &machine.extra_manifests)?;
+        self.add(&mut rendered, &machine.extra_manifests)?;
         Ok(rendered)
     }
 
@@ -221,9 +221,13 @@ fn is_template(value: &Value) -> bool {
 }
 
 /// Labels and annotations that are templates. All of them see the config as it is before the first.
-fn templates(rendered: &mut Rendered, section: &Section) -> Result<(), Diagnostics> {
+fn templates(
+    rendered: &mut Rendered,
+    section: &Section,
+    variables: &BTreeMap<String, String>,
+) -> Result<(), Diagnostics> {
     let view = types::view(rendered.documents.legacy().unwrap_or(&Value::Null));
-    let functions = Functions::new(Path::new("."), Path::new("."), &BTreeMap::new());
+    let functions = Functions::new(Path::new("."), Path::new("."), variables);
     let mut found = Diagnostics::default();
     for key in ["nodeLabels", "nodeAnnotations"] {
         let Some(at) = section.at(key) else { continue };

@@ -1,7 +1,9 @@
 //! A node's own fields.
 
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
+use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::names::{is_domain, is_hostname, is_image, label_value, qualified_name, taint};
@@ -38,6 +40,7 @@ pub(super) fn check(talconfig: &Talconfig, machine: &Machine, found: &mut Found)
     for server in section.strings("nameservers").iter().filter(|text| text.parse::<IpAddr>().is_err()) {
         wrong("nameservers", format!("the name server `{server}` is no IP address"));
     }
+    disk_selector(section, &machine.at, found);
     node_maps(section, &machine.at, found);
     disks(section, &machine.at, found);
     files(machine, found);
@@ -49,6 +52,30 @@ pub(super) fn check(talconfig: &Talconfig, machine: &Machine, found: &mut Found)
         schematic(talconfig.contract, section, &machine.at, found);
     }
     links::check(talconfig.contract, section, &machine.at, found);
+}
+
+/// A comparison, a number and a unit.
+static SIZE: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"(?i)^(?:>=|<=|>|<|==)?\s*\d+(?:\.\d+)?\s*(?:[kmgtpe]?i?b?)$").ok());
+
+fn disk_selector(section: &Section, holder: &Location, found: &mut Found) {
+    let Some(selector) = section.object("installDiskSelector") else { return };
+    let place = at(section, "installDiskSelector", holder);
+    for (key, value) in texts(selector).filter(|(_, value)| !value.is_empty()) {
+        let wrong = match key {
+            "name" => Some("Talos does not support to select a disk by its name".to_owned()),
+            "type" if !["ssd", "hdd", "nvme", "sd"].contains(&value) => {
+                Some(format!("the disk type `{value}` is not ssd, hdd, nvme or sd"))
+            }
+            "size" if !SIZE.as_ref().is_some_and(|pattern| pattern.is_match(value.trim())) => {
+                Some(format!("`{value}` is no size of a disk such as `>= 400GB`"))
+            }
+            _ => None,
+        };
+        if let Some(message) = wrong {
+            found.errors.error(place.clone(), message);
+        }
+    }
 }
 
 fn texts(map: &Map<String, Value>) -> impl Iterator<Item = (&str, &str)> {
