@@ -40,7 +40,26 @@ fn a_run_that_must_not_begin_says_why_and_changes_nothing() {
     said("docs/errors/T10.md");
 
     let calls = world.status("infra")["record"]["calls"].clone();
-    assert!(!calls.to_string().contains("ApplyConfiguration"), "{calls}");
+    assert!(!calls.to_string().contains(r#""ApplyConfiguration""#), "{calls}");
+}
+
+#[test]
+fn a_config_that_one_node_refuses_is_sent_to_none() {
+    let world = TestEnvironment::machines("10.66.22");
+    let scenario = "faults:\n\
+        - {node: infra-cp-02, call: ApplyConfiguration (dry run), what: {status: {code: InvalidArgument, \
+        message: 'configuration validation failed: machine.install.wipe is not for this machine'}}}\n";
+    let _lab = world.lab_with("infra", scenario);
+    let (code, _, err) = world.run(&["infra", "--lab"]);
+    assert_eq!(code, 3, "{err}");
+    let said = |text: &str| assert!(err.contains(text), "{text}: {err}");
+    said("preflight/infra-cp-02: FAILED: the node does not take its config");
+    said("machine.install.wipe is not for this machine");
+    said("`machine.install.wipe` is set by ");
+    said("docs/errors/T17.md");
+    let calls = world.status("infra")["record"]["calls"].clone();
+    assert!(!calls.to_string().contains(r#""ApplyConfiguration""#), "{calls}");
+    assert_eq!(calls["infra-cp-01"]["ApplyConfiguration (dry run)"], 1, "{calls}");
 }
 
 #[test]

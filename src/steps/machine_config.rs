@@ -27,13 +27,13 @@ impl Configured {
     async fn probe(&self) -> Result<Probe, StepError> {
         self.site.probe(&self.node).await
     }
+}
 
-    /// Whether the running config is ours, compared as data.
-    async fn runs_ours(&self, client: &Client) -> Result<bool, StepError> {
-        let running = client.machine_config().await.map_err(|error| step_error(&error, &self.node))?;
-        let running = parse_documents(&Origin::new("<running config>"), running.expose_secret());
-        Ok(running.is_ok_and(|running| running == self.site.config(&self.node)))
-    }
+/// Whether the running config is ours, compared as data.
+pub(super) async fn runs(site: &Site, node: &Node, client: &Client) -> Result<bool, StepError> {
+    let running = client.machine_config().await.map_err(|error| step_error(&error, node))?;
+    let running = parse_documents(&Origin::new("<running config>"), running.expose_secret());
+    Ok(running.is_ok_and(|running| running == site.config(node)))
 }
 
 #[async_trait]
@@ -43,7 +43,7 @@ impl Step for Configured {
             Probe::Closed(_) => Ok(Observation::Underway("its port is closed: installing or rebooting".to_owned())),
             Probe::Maintenance { .. } => Ok(Observation::Missing("in maintenance mode".to_owned())),
             Probe::Foreign(foreign) => Err(belongs_elsewhere(&self.node, &foreign.evidence)),
-            Probe::Configured { client, .. } => Ok(if self.runs_ours(&client).await? {
+            Probe::Configured { client, .. } => Ok(if runs(&self.site, &self.node, &client).await? {
                 Observation::Holds("runs this config".to_owned())
             } else {
                 Observation::Missing("runs another config".to_owned())
@@ -68,7 +68,7 @@ impl Step for Configured {
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = wait_configured(&self.site, &self.node, cx.teller()).await?;
-        if self.runs_ours(&client).await? {
+        if runs(&self.site, &self.node, &client).await? {
             return Ok(());
         }
         Err(StepError::retryable("the node runs another config than was applied").at(place(&self.node)))

@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
+use super::machine_config::runs;
 use super::site::{Site, place, step_error};
 use crate::engine::{Observation, Step, StepContext, StepError};
-use crate::talos::client::{BlockDevice, ClientError, Maintenance, Patience, Probe, TalosVersion, knocks};
+use crate::talos::client::{
+    Applied, BlockDevice, Client, ClientError, Kind, Maintenance, Patience, Probe, Stage, TalosVersion, knocks,
+};
 use crate::talos::config::{Node, Role};
 use crate::talos::install::{Finding, InstallDisk, describe};
 
@@ -39,9 +43,46 @@ impl Reachable {
         let version = client.version().await.map_err(failed)?;
         let disks = client.resources().list::<BlockDevice>().await.map_err(failed)?;
         self.check_disk(&disks.into_iter().map(|(_, disk)| disk).collect::<Vec<_>>())?;
+        let config = self.site.config_text(&self.node);
+        self.taken(cx, client.try_configuration(config.expose_secret()).await)?;
         let print = client.fingerprint.as_ref().map(ToString::to_string).unwrap_or_default();
         let text = format!("in maintenance mode, Talos {version}, certificate fingerprint {print}");
         Ok(Observation::Holds(self.noticed(cx, &version, text)))
+    }
+
+    /// What a node of this cluster says of the config that it is to run next.
+    async fn configured(&self, cx: &StepContext, client: &Client, stage: Stage) -> Result<Observation, StepError> {
+        if stage == Stage::Running && !runs(&self.site, &self.node, client).await? {
+            let config = self.site.config_text(&self.node);
+            self.taken(cx, client.try_configuration(config.expose_secret()).await)?;
+        }
+        let text = format!("configured by this cluster, {stage}");
+        // A node on its way up or down tells its version later.
+        let version = client.version().await.ok();
+        Ok(Observation::Holds(match version {
+            Some(version) => self.noticed(cx, &version, text),
+            None => text,
+        }))
+    }
+
+    /// How the node took the config in a dry run. One that it refuses is not sent to any node (failure T17).
+    fn taken(&self, cx: &StepContext, answer: Result<Applied, ClientError>) -> Result<(), StepError> {
+        let error = match answer {
+            Ok(applied) => {
+                applied.warnings.iter().for_each(|warning| cx.tell(&format!("the node warns: {warning}")));
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        if !matches!(error.kind, Kind::Refused | Kind::Other) {
+            return Err(step_error(&error, &self.node));
+        }
+        let field = self.site.named_in(&self.node, &error.reason).map(|field| format!("; {field}")).unwrap_or_default();
+        Err(StepError::wrong_input("the node does not take its config")
+            .at(place(&self.node))
+            .because(format!("{}{field}", error.reason))
+            .next("mend the config; `render` with --explain shows which line set each field")
+            .code("T17"))
     }
 
     /// A version that is not known, or not the one that the inputs are for, is worked with all the same, and said.
@@ -81,15 +122,7 @@ impl Step for Reachable {
         for pause in knocks() {
             match self.site.probe(&self.node).await? {
                 Probe::Maintenance { client, .. } => return self.unconfigured(cx, &client).await,
-                Probe::Configured { client, status } => {
-                    let text = format!("configured by this cluster, {}", status.stage);
-                    // A node on its way up or down tells its version later.
-                    let version = client.version().await.ok();
-                    return Ok(Observation::Holds(match version {
-                        Some(version) => self.noticed(cx, &version, text),
-                        None => text,
-                    }));
-                }
+                Probe::Configured { client, status } => return self.configured(cx, &client, status.stage).await,
                 Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),
                 Probe::Closed(error) => match patience.note("its port is closed", Instant::now()) {
                     Ok(()) => cx.tell("its port is closed"),

@@ -144,6 +144,12 @@ impl Site {
         self.cluster.inputs.render(&self.bundle, node).map(|rendered| rendered.documents).unwrap_or_default()
     }
 
+    /// The field of a node's config that the node's words name, and who set it: "`machine.install.disk` set by …".
+    pub(super) fn named_in(&self, node: &Node, words: &str) -> Option<String> {
+        let field = self.cluster.inputs.render(&self.bundle, node).ok()?.named_in(words)?;
+        Some(format!("`{}` is set by {}", field.path, field.setter))
+    }
+
     pub(super) fn config_text(&self, node: &Node) -> SecretString {
         self.config(node).to_yaml().into()
     }

@@ -72,4 +72,13 @@ impl Maintenance {
     pub async fn apply_configuration(&self, config: &str) -> Result<Applied, ClientError> {
         config::apply(&self.link, config, Mode::Auto, false).await
     }
+
+    /// What the node says of a config that it is only asked about: its own checks, with its own disks and links.
+    ///
+    /// # Errors
+    ///
+    /// As [`Maintenance::apply_configuration`].
+    pub async fn try_configuration(&self, config: &str) -> Result<Applied, ClientError> {
+        config::apply(&self.link, config, Mode::Auto, true).await
+    }
 }

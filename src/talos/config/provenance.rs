@@ -133,6 +133,13 @@ impl Rendered {
         Some(&nearest(self.traces.get(index)?, path).setter)
     }
 
+    /// The field that a node's words name, the most exact where there are several, and who set it.
+    pub fn named_in(&self, words: &str) -> Option<Explained> {
+        // A path of one step is a common word.
+        let named = |field: &Explained| field.path.contains('.') && words.contains(&field.path);
+        self.explain().into_iter().filter(named).max_by_key(|field| field.path.len())
+    }
+
     /// Where a field of a document, by its place in the config, was set.
     pub(super) fn place(&self, document: usize, path: &str) -> Option<Location> {
         nearest(self.traces.get(document)?, path).place()

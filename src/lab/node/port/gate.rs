@@ -9,6 +9,7 @@ use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::ServiceExt;
 
+use super::name::named;
 use super::way::Answer;
 use super::{Caller, Node};
 use crate::lab::node::access::{self, Method, Mode};
@@ -30,15 +31,19 @@ impl std::fmt::Debug for Gate {
 }
 
 impl Gate {
-    pub(super) async fn ask(self, mut request: http::Request<Body>) -> http::Response<Body> {
+    pub(super) async fn ask(self, request: http::Request<Body>) -> http::Response<Body> {
         let path = request.uri().path().to_owned();
         let method = Method::of(&path);
-        self.node.world.recorder.call(self.node.name(), method.name);
+        let (name, mut request) = match named(request).await {
+            Ok(named) => named,
+            Err(status) => return status.into_http(),
+        };
+        self.node.world.recorder.call(self.node.name(), &name);
         let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
         if let Err(status) = access::admit(&self.talos, self.mode, &caller.roles, method) {
             return status.into_http();
         }
-        let trouble = self.node.trouble(method.name, |what| !what.is_on_the_way());
+        let trouble = self.node.trouble(&name, |what| !what.is_on_the_way());
         if let Some(refusal) = trouble.as_ref().and_then(Trouble::refusal) {
             return refusal.into_http();
         }

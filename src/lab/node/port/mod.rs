@@ -5,6 +5,7 @@
 
 mod frames;
 mod gate;
+mod name;
 mod router;
 mod way;
 

@@ -8,6 +8,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::Node;
+use super::name::named;
 use crate::lab::scenario::Trouble;
 
 pub(super) type Answer<E> = Pin<Box<dyn Future<Output = Result<http::Response<Body>, E>> + Send>>;
@@ -32,13 +33,16 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let call = request.uri().path().rsplit('/').next().unwrap_or_default();
-        let trouble = self.node.trouble(call, Trouble::is_on_the_way);
+        let node = self.node.clone();
         // The clone may not be ready; the one that was asked is.
         let spare = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, spare);
         Box::pin(async move {
-            match trouble {
+            let (name, request) = match named(request).await {
+                Ok(named) => named,
+                Err(status) => return Ok(status.into_http()),
+            };
+            match node.trouble(&name, Trouble::is_on_the_way) {
                 Some(Trouble::Refused) => return Ok(Status::unavailable("connection refused").into_http()),
                 Some(Trouble::Slow(delay)) => tokio::time::sleep(delay.duration()).await,
                 _ => {}
