@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::chart::{self, PulledChart};
 use super::helmfile::{Chart, Release};
-use super::package::hex;
+use super::package::{MAX_PACKAGE, hex};
 use super::{Charts, HelmError, Kind, TemplateOptions, manifest};
 
 const CONFIG: &str = "application/vnd.cncf.helm.config.v1+json";
@@ -25,8 +25,6 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const REFERENCE: &str = "org.opencontainers.image.ref.name";
 /// What a helmfile asks for, reference and version as a person reads them.
 const SUBJECT: &str = "k8s-bootstrap.chart";
-/// A chart's package is some MiB at most.
-const MAX_BLOB: u64 = 64 << 20;
 /// How many charts are pulled and rendered at once.
 const AT_ONCE: usize = 4;
 /// A cluster has dozens of charts, three blobs each.
@@ -172,25 +170,26 @@ impl Bundle {
     /// A file that is no bundle, is damaged, or is larger than a bundle can be.
     pub fn open(path: &Path) -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let (mut index, mut blobs) = (None, BTreeMap::new());
+        let (mut index, mut blobs) = (None, BTreeSet::new());
+        let kept = |digest: &str| folder.path().join(format!("{digest}.tgz"));
         let mut archive = tar::Archive::new(File::open(path)?);
         for (count, entry) in archive.entries()?.enumerate() {
             let entry = entry?;
             let name = entry.path()?.to_string_lossy().into_owned();
-            if count > MAX_ENTRIES || entry.size() > MAX_BLOB {
+            if count > MAX_ENTRIES || entry.size() > MAX_PACKAGE {
                 return Err(io::Error::other(format!(
-                    "{name} is more than a bundle holds: {MAX_ENTRIES} entries of at most {MAX_BLOB} bytes each"
+                    "{name} is more than a bundle holds: {MAX_ENTRIES} entries of at most {MAX_PACKAGE} bytes each"
                 )));
             }
             let mut bytes = Vec::new();
-            entry.take(MAX_BLOB).read_to_end(&mut bytes)?;
+            entry.take(MAX_PACKAGE).read_to_end(&mut bytes)?;
             match name.strip_prefix("blobs/sha256/") {
                 Some(digest) if hex(&Sha256::digest(&bytes)) != digest => {
                     return Err(io::Error::other(format!("the blob {digest} is damaged: its digest is another one")));
                 }
                 Some(digest) => {
-                    std::fs::write(folder.path().join(format!("{digest}.tgz")), &bytes)?;
-                    blobs.insert(digest.to_owned(), bytes);
+                    std::fs::write(kept(digest), &bytes)?;
+                    blobs.insert(digest.to_owned());
                 }
                 None if name == "index.json" => index = Some(serde_json::from_slice::<Index>(&bytes)?),
                 None => {}
@@ -200,12 +199,12 @@ impl Bundle {
         let mut charts = BTreeMap::new();
         for descriptor in index.manifests {
             let Some(subject) = descriptor.annotations.get(SUBJECT) else { continue };
-            let manifest = descriptor.digest.strip_prefix("sha256:").and_then(|digest| blobs.get(digest));
+            let manifest = descriptor.digest.strip_prefix("sha256:").filter(|digest| blobs.contains(*digest));
             let manifest = manifest.ok_or_else(|| io::Error::other(format!("the manifest of {subject} is missing")))?;
-            let manifest: Manifest = serde_json::from_slice(manifest)?;
+            let manifest: Manifest = serde_json::from_slice(&std::fs::read(kept(manifest))?)?;
             let layer = manifest.layers.iter().find(|layer| layer.media_type == CONTENT);
             let package = layer.and_then(|layer| layer.digest.strip_prefix("sha256:"));
-            let package = package.filter(|digest| blobs.contains_key(*digest));
+            let package = package.filter(|digest| blobs.contains(*digest));
             let package = package.ok_or_else(|| io::Error::other(format!("the package of {subject} is missing")))?;
             charts.insert(subject.clone(), package.to_owned());
         }

@@ -10,8 +10,8 @@ use crate::yaml::{Diagnostic, near};
 
 /// Levels of `tpl`, `include`, `template` and blocks within each other.
 const MAX_DEPTH: usize = 64;
-/// Turns of all loops of one template together.
-const MAX_TURNS: usize = 1_000_000;
+/// The highest number that a loop may count to.
+const MAX_COUNT: u64 = 1_000_000;
 
 pub(super) fn render(
     source: &Source<'_>,
@@ -61,14 +61,13 @@ struct Executor<'e> {
     functions: &'e Functions,
     variables: Vec<(SmolStr, Value)>,
     depth: usize,
-    turns: usize,
     out: String,
 }
 
 impl<'e> Executor<'e> {
     fn new(source: &'e Source<'e>, tree: &'e Tree, functions: &'e Functions, data: &Value, depth: usize) -> Self {
         let variables = vec![(SmolStr::new_static("$"), data.clone())];
-        Self { source, tree, functions, variables, depth, turns: 0, out: String::new() }
+        Self { source, tree, functions, variables, depth, out: String::new() }
     }
 
     fn fail(&self, pos: Pos, failure: impl Into<Failure>) -> Diagnostic {
@@ -87,15 +86,16 @@ impl<'e> Executor<'e> {
 
     fn node(&mut self, node: &Node, dot: &Value) -> Done<Flow> {
         match node {
-            Node::Text(node) => self.out.push_str(parse::text(&node.text)),
+            Node::Text(node) => self.write(node.pos, parse::text(&node.text))?,
             Node::Action(node) => {
                 let result = self.pipe(&node.pipe, dot)?;
                 if node.pipe.decl.is_empty() {
-                    match &result {
-                        Value::Null if is_typed_nil(&node.pipe) => self.out.push_str("<nil>"),
-                        Value::Null => self.out.push_str("<no value>"),
-                        result => self.out.push_str(&value::text(result)),
-                    }
+                    let text = match &result {
+                        Value::Null if is_typed_nil(&node.pipe) => "<nil>".to_owned(),
+                        Value::Null => "<no value>".to_owned(),
+                        result => value::text(result),
+                    };
+                    self.write(node.pos, &text)?;
                 }
             }
             Node::If(branch) => return self.block(branch, dot, false),
@@ -130,6 +130,13 @@ impl<'e> Executor<'e> {
         if self.depth > MAX_DEPTH {
             return Err(self.fail(pos, format!("nested more than {MAX_DEPTH} levels deep")));
         }
+        self.functions.turn().map_err(|failure| self.fail(pos, failure))
+    }
+
+    /// Adds to what is rendered.
+    fn write(&mut self, pos: Pos, text: &str) -> Done<()> {
+        functions::fits(self.out.len() + text.len()).map_err(|failure| self.fail(pos, failure))?;
+        self.out.push_str(text);
         Ok(())
     }
 
@@ -142,10 +149,7 @@ impl<'e> Executor<'e> {
             self.list(body, dot)?;
         }
         for (key, item) in items {
-            self.turns += 1;
-            if self.turns > MAX_TURNS {
-                return Err(self.fail(branch.pos, format!("more than {MAX_TURNS} turns of loops")));
-            }
+            self.functions.turn().map_err(|failure| self.fail(branch.pos, failure))?;
             match branch.pipe.decl.as_slice() {
                 [] => {}
                 [one] => self.bind(branch.pos, one, item.clone(), branch.pipe.is_assign)?,
@@ -177,7 +181,7 @@ impl<'e> Executor<'e> {
                 entries.sort_by(|a, b| a.0.cmp(&b.0));
                 Ok(entries.into_iter().map(|(key, item)| (Value::from(key), item)).collect())
             }
-            Value::Number(number) if number.as_u64().is_some_and(|count| count <= MAX_TURNS as u64) => {
+            Value::Number(number) if number.as_u64().is_some_and(|count| count <= MAX_COUNT) => {
                 let count = number.as_u64().unwrap_or_default();
                 Ok((0..count).map(|index| (Value::from(index), Value::from(index))).collect())
             }
@@ -192,7 +196,7 @@ impl<'e> Executor<'e> {
         };
         self.enter(node.pos)?;
         let text = include(self.source, self.tree, self.functions, &node.name, &data, self.depth)?;
-        self.out.push_str(&text);
+        self.write(node.pos, &text)?;
         self.depth -= 1;
         Ok(())
     }
@@ -321,6 +325,9 @@ impl<'e> Executor<'e> {
         let call = Call { functions: self.functions, source: self.source, tree: self.tree, depth: self.depth + 1 };
         if self.depth + 1 > MAX_DEPTH {
             return Err(self.fail(pos, format!("nested more than {MAX_DEPTH} levels deep")));
+        }
+        if ["include", "tpl"].contains(&name) {
+            self.functions.turn().map_err(|failure| self.fail(pos, failure))?;
         }
         let result = functions::run(&call, name, &values).map_err(|failure| self.fail(pos, failure))?;
         if functions::CHANGES_FIRST.contains(&name) {

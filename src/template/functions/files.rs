@@ -8,7 +8,7 @@ use super::{Call, Entry, Failure, Functions, Outcome, string};
 use crate::yaml::{Origin, near};
 
 /// Files beyond this size are no configuration.
-const MAX_BYTES: u64 = 16 << 20;
+const MAX_BYTES: u64 = super::bounds::MAX_TEXT as u64;
 /// How many files are looked at for one that was moved.
 const MAX_LOOKED_AT: usize = 20_000;
 

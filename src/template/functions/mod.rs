@@ -1,5 +1,6 @@
 //! The functions of templates, by name.
 
+mod bounds;
 mod collections;
 mod encoding;
 mod exec;
@@ -8,9 +9,10 @@ mod numbers;
 mod paths;
 mod strings;
 
+pub(super) use bounds::fits;
 pub use files::clean;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +29,7 @@ pub struct Functions {
     environment: BTreeMap<String, String>,
     /// Texts that were read, with where they came from.
     read: RefCell<Vec<(String, Origin)>>,
+    turns: Cell<usize>,
 }
 
 impl std::fmt::Debug for Functions {
@@ -44,7 +47,17 @@ impl Functions {
             folder: folder.to_owned(),
             environment: environment.clone(),
             read: RefCell::default(),
+            turns: Cell::default(),
         }
+    }
+
+    /// Counts a turn of a loop, a block or a template.
+    pub(super) fn turn(&self) -> Result<(), Failure> {
+        self.turns.set(self.turns.get() + 1);
+        if self.turns.get() > bounds::MAX_TURNS {
+            return Err(Failure::new(format!("more than {} turns of loops, blocks and templates", bounds::MAX_TURNS)));
+        }
+        Ok(())
     }
 
     /// Files with templates that every template of this folder can call, and their texts, sorted by name.
@@ -191,7 +204,13 @@ pub(super) fn run(call: &Call<'_>, name: &str, arguments: &[Value]) -> Outcome {
         let (plural, got) = (if wants == "1" || wants.ends_with(" 1") { "" } else { "s" }, arguments.len());
         return Err(Failure::new(format!("`{name}` takes {wants} argument{plural}, here it gets {got}")));
     }
-    function(call, arguments).map_err(|failure| match failure.location {
+    let bounded = || {
+        fits(bounds::length(arguments))?;
+        let result = function(call, arguments)?;
+        fits(bounds::length(std::slice::from_ref(&result)))?;
+        Ok(result)
+    };
+    bounded().map_err(|failure: Failure| match failure.location {
         Some(_) => failure,
         None => Failure { message: format!("`{name}`: {}", failure.message), ..failure },
     })

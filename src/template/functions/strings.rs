@@ -3,7 +3,7 @@
 use regex::Regex;
 use serde_json::Value;
 
-use super::{ANY, Call, Entry, Failure, Outcome, integer, string};
+use super::{ANY, Call, Entry, Failure, Outcome, fits, integer, string};
 use crate::template::value;
 
 pub(super) const TABLE: &[Entry] = &[
@@ -13,7 +13,7 @@ pub(super) const TABLE: &[Entry] = &[
     ("hasSuffix", 2, 2, |_, a| Ok(Value::from(string(a, 1)?.ends_with(string(a, 0)?)))),
     ("html", 1, ANY, |_, a| Ok(Value::from(gotmpl::html_escape(&concat(a))))),
     ("indent", 2, 2, |_, a| indent(a).map(Value::from)),
-    ("join", 2, 2, |_, a| Ok(Value::from(texts(&a[1]).join(string(a, 0)?)))),
+    ("join", 2, 2, join),
     ("js", 1, ANY, |_, a| Ok(Value::from(gotmpl::js_escape(&concat(a))))),
     ("lower", 1, 1, |_, a| Ok(Value::from(string(a, 0)?.to_lowercase()))),
     ("mustRegexFind", 2, 2, regex_find),
@@ -25,7 +25,10 @@ pub(super) const TABLE: &[Entry] = &[
     ("nindent", 2, 2, |_, a| Ok(Value::from(format!("\n{}", indent(a)?)))),
     ("nospace", 1, 1, |_, a| Ok(Value::from(string(a, 0)?.split_whitespace().collect::<String>()))),
     ("print", 0, ANY, |_, a| format("print", a)),
-    ("printf", 1, ANY, |_, a| format("printf", a)),
+    ("printf", 1, ANY, |_, a| {
+        fits(padding(string(a, 0)?))?;
+        format("printf", a)
+    }),
     ("println", 0, ANY, |_, a| format("println", a)),
     ("quote", 0, ANY, |_, a| Ok(Value::from(quoted(a, |text| format("printf", &["%q".into(), text.into()]))?))),
     ("regexFind", 2, 2, regex_find),
@@ -36,7 +39,7 @@ pub(super) const TABLE: &[Entry] = &[
     ("regexReplaceAllLiteral", 3, 3, regex_replace_literal),
     ("regexSplit", 3, 3, regex_split),
     ("repeat", 2, 2, repeat),
-    ("replace", 3, 3, |_, a| Ok(Value::from(string(a, 2)?.replace(string(a, 0)?, string(a, 1)?)))),
+    ("replace", 3, 3, replace),
     ("sortAlpha", 1, 1, |_, a| Ok(sort_alpha(&a[0]))),
     ("split", 2, 2, split),
     ("splitList", 2, 2, |_, a| Ok(string(a, 1)?.split(string(a, 0)?).map(Value::from).collect())),
@@ -71,6 +74,13 @@ fn format(function: &str, arguments: &[Value]) -> Outcome {
     text.map(Value::from).map_err(|error| Failure::new(error.to_string()))
 }
 
+/// What the widths and precisions of a format may add; `gotmpl` clamps each.
+fn padding(format: &str) -> usize {
+    const CLAMP: usize = 65_535;
+    let numbers = format.split(|character: char| !character.is_ascii_digit() && character != '*');
+    numbers.filter(|number| !number.is_empty()).map(|number| number.parse().unwrap_or(CLAMP).min(CLAMP)).sum()
+}
+
 fn concat(arguments: &[Value]) -> String {
     arguments.iter().map(value::text).collect()
 }
@@ -93,14 +103,26 @@ fn quoted(arguments: &[Value], quote: impl Fn(String) -> Outcome) -> Result<Stri
 
 fn indent(arguments: &[Value]) -> Result<String, Failure> {
     let pad = " ".repeat(usize::try_from(integer(arguments, 0)?).unwrap_or_default().min(200));
-    Ok(format!("{pad}{}", string(arguments, 1)?.replace('\n', &format!("\n{pad}"))))
+    let text = string(arguments, 1)?;
+    fits(text.matches('\n').count() * pad.len())?;
+    Ok(format!("{pad}{}", text.replace('\n', &format!("\n{pad}"))))
+}
+
+fn join(_: &Call<'_>, arguments: &[Value]) -> Outcome {
+    let (separator, texts) = (string(arguments, 0)?, texts(&arguments[1]));
+    fits(separator.len().saturating_mul(texts.len()))?;
+    Ok(Value::from(texts.join(separator)))
+}
+
+fn replace(_: &Call<'_>, arguments: &[Value]) -> Outcome {
+    let (old, new, text) = (string(arguments, 0)?, string(arguments, 1)?, string(arguments, 2)?);
+    fits(text.matches(old).count().saturating_mul(new.len()))?;
+    Ok(Value::from(text.replace(old, new)))
 }
 
 fn repeat(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     let (count, text) = (usize::try_from(integer(arguments, 0)?).unwrap_or_default(), string(arguments, 1)?);
-    if count.saturating_mul(text.len()) > 1 << 20 {
-        return Err("more than 1 MiB".into());
-    }
+    fits(count.saturating_mul(text.len()))?;
     Ok(Value::from(text.repeat(count)))
 }
 
@@ -183,10 +205,16 @@ fn regex_split(_: &Call<'_>, arguments: &[Value]) -> Outcome {
 }
 
 fn regex_replace(_: &Call<'_>, arguments: &[Value]) -> Outcome {
-    Ok(Value::from(pattern(arguments)?.replace_all(string(arguments, 1)?, string(arguments, 2)?)))
+    let (pattern, text, with) = (pattern(arguments)?, string(arguments, 1)?, string(arguments, 2)?);
+    // Each reference may bring in all of what matched.
+    let references = with.matches('$').count();
+    let grown = pattern.find_iter(text).map(|found| with.len() + references.saturating_mul(found.len()));
+    fits(grown.fold(0, usize::saturating_add))?;
+    Ok(Value::from(pattern.replace_all(text, with)))
 }
 
 fn regex_replace_literal(_: &Call<'_>, arguments: &[Value]) -> Outcome {
-    let with = regex::NoExpand(string(arguments, 2)?);
-    Ok(Value::from(pattern(arguments)?.replace_all(string(arguments, 1)?, with)))
+    let (pattern, text, with) = (pattern(arguments)?, string(arguments, 1)?, string(arguments, 2)?);
+    fits(pattern.find_iter(text).count().saturating_mul(with.len()))?;
+    Ok(Value::from(pattern.replace_all(text, regex::NoExpand(with))))
 }
