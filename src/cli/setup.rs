@@ -13,6 +13,7 @@ use super::exit::Refusal;
 use super::inputs;
 use crate::cluster::{Cluster, Settings};
 use crate::dial::Dialer;
+use crate::helm::helmfile::Chart;
 use crate::helm::{Bundle, Charts, Helm, Mirrors};
 use crate::lab::{LabFile, lab_folder};
 use crate::secrets::Redactor;
@@ -260,6 +261,16 @@ pub(super) async fn way(common: &Common, name: &str, place: Place, redactor: &Re
     Ok(Way { cluster, dialer, identity })
 }
 
+/// Takes the digests out of charts' references, since a lab's charts have others.
+fn unpin(cluster: &mut Cluster) {
+    let bootstrap = &mut cluster.bootstrap;
+    for release in bootstrap.crds.releases.iter_mut().chain(&mut bootstrap.releases.releases) {
+        if let Chart::Oci { reference, .. } = &mut release.chart {
+            reference.truncate(super::lab::unpinned(reference).len());
+        }
+    }
+}
+
 /// What a command wants a site for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'w> {
@@ -286,7 +297,10 @@ pub(super) async fn site(
         Place::Field => SecretsArg::Real,
         Place::Lab => SecretsArg::Placeholder,
     });
-    let cluster = inputs::cluster(common, wanted.cluster, secrets, redactor).await?;
+    let mut cluster = inputs::cluster(common, wanted.cluster, secrets, redactor).await?;
+    if wanted.place == Place::Lab {
+        unpin(&mut cluster);
+    }
     inputs::warn(&cluster, redactor);
     let forced = wanted.forced.map(|name| control_plane(&cluster, name)).transpose()?;
     let pins = wanted.pins.iter().map(|(name, print)| Ok((node(&cluster, name)?.address, print.clone())));

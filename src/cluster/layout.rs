@@ -15,17 +15,12 @@ const DEPTH: usize = 6;
 /// A file of inputs is read by people; larger ones are something else.
 const MAX_FILE: u64 = 1 << 20;
 /// Folders that hold no inputs, besides those that begin with a dot.
-const SKIPPED: [&str; 7] = ["target", "node_modules", "tests", "docs", "charts", "templates", "clusterconfig"];
-/// Files and folders that make the folder around them one of Talos inputs.
-const TALOS: [&str; 7] = [
-    "talconfig.yaml",
-    "talconfig.yml",
-    "topf.yaml",
-    "topf.yml",
-    "machineconfig.yaml.j2",
-    "controlplane.yaml",
-    "clusterconfig",
-];
+const SKIPPED: [&str; 7] = ["target", "node_modules", "tests", "docs", "charts", "templates", CONFIGS];
+/// Files that make the folder around them one of Talos inputs, by their names without endings.
+const TALOS: [&str; 4] = ["talconfig", "topf", "machineconfig", "controlplane"];
+const TALOS_ENDINGS: [&str; 4] = [".yaml", ".yml", ".yaml.j2", ".yml.j2"];
+/// The folder of configs that were made from such inputs, or stand for themselves.
+const CONFIGS: &str = "clusterconfig";
 /// Names of folders that say what lies in them, and not for which cluster.
 const GENERIC: [&str; 11] = [
     "talos",
@@ -57,8 +52,10 @@ pub(super) struct Layout {
 /// Everything in a repository that may be an input of some cluster.
 #[derive(Debug, Default)]
 struct Survey {
-    /// Folders, each with the cluster that its talconfig names.
+    /// Folders, each with the cluster that its files name.
     talos: Vec<(PathBuf, Option<String>)>,
+    /// Folders that hold finished machine configs.
+    finished: Vec<(PathBuf, Option<String>)>,
     helmfiles: Vec<Helmfile>,
     secrets: Vec<PathBuf>,
 }
@@ -161,6 +158,11 @@ impl Survey {
     fn of(root: &Path) -> Self {
         let mut survey = Self::default();
         survey.walk(root, DEPTH);
+        // What lies below other inputs was made from them.
+        let known: Vec<PathBuf> = survey.talos.iter().map(|(folder, _)| folder.clone()).collect();
+        let own = |(folder, _): &(PathBuf, Option<String>)| !known.iter().any(|known| folder.starts_with(known));
+        let finished = std::mem::take(&mut survey.finished);
+        survey.talos.extend(finished.into_iter().filter(own));
         survey
     }
 
@@ -168,10 +170,13 @@ impl Survey {
         let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
         let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| !path.is_symlink()).collect();
         paths.sort();
-        let mut talos = false;
+        let (mut talos, mut named) = (false, None);
         for path in paths {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            talos |= TALOS.contains(&name.as_str());
+            if is_talos(&name) {
+                talos = true;
+                named = named.or_else(|| cluster_name(&path));
+            }
             if path.is_dir() {
                 if depth > 0 && !name.starts_with('.') && !SKIPPED.contains(&name.as_str()) {
                     self.walk(&path, depth - 1);
@@ -180,29 +185,38 @@ impl Survey {
             }
             self.look(&path, &name);
         }
-        if talos && !self.talos.iter().any(|(known, _)| known == folder) {
-            let named = ["talconfig.yaml", "talconfig.yml"].iter().find_map(|file| cluster_name(&folder.join(file)));
+        if talos {
             self.talos.push((folder.to_owned(), named));
         }
     }
 
     fn look(&mut self, path: &Path, name: &str) {
         let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
-        if ends(&[".sops.yaml", ".sops.yml"]) && !name.starts_with("talsecret") && !name.starts_with("talenv") {
-            self.secrets.push(path.to_owned());
-            return;
-        }
         let small = path.metadata().is_ok_and(|metadata| metadata.len() <= MAX_FILE);
         if !small || !ends(&[".yaml", ".yml", ".gotmpl", ".tpl", ".j2"]) {
             return;
         }
         let Ok(text) = std::fs::read_to_string(path) else { return };
         let begins = |key: &str| text.lines().any(|line| line.starts_with(key));
+        if is_machine_config(&text) {
+            let folder = path.parent().unwrap_or(path).to_owned();
+            if !self.finished.iter().any(|(known, _)| *known == folder) {
+                self.finished.push((folder, cluster_name(path)));
+            }
+            return;
+        }
+        let has_manifests = begins("apiVersion:") && begins("kind:");
+        if ends(&[".sops.yaml", ".sops.yml"]) {
+            if has_manifests {
+                self.secrets.push(path.to_owned());
+            }
+            return;
+        }
         let in_place = path.iter().any(|part| part.to_string_lossy().contains("helmfile") || part == "bootstrap");
         if in_place && !ends(&[".tpl", ".j2"]) && (begins("releases:") || begins("helmfiles:")) {
             let only_crds = name.contains("crd") || text.contains("--include-crds");
             self.helmfiles.push(Helmfile { path: path.to_owned(), only_crds, text });
-        } else if in_place && text.contains("op://") {
+        } else if in_place && has_manifests && text.contains("op://") {
             self.secrets.push(path.to_owned());
         }
     }
@@ -226,6 +240,8 @@ impl Survey {
         let usual = root.join("talos").join(name);
         match found[..] {
             [one] => Ok(one.clone()),
+            // The only inputs of a repository that names no cluster are those of the one that is asked for.
+            [] if self.talos.len() == 1 && self.names(root).is_empty() => Ok(self.talos[0].0.clone()),
             // What is wrong with a folder that holds nothing known is told by those who read it.
             [] if usual.is_dir() => Ok(usual),
             [] => Err(self.unknown(root, name)),
@@ -254,13 +270,31 @@ impl Survey {
     }
 }
 
-/// The cluster's name in a talconfig, when it is a plain word.
-fn cluster_name(talconfig: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(talconfig).ok()?;
-    let value = text.lines().find_map(|line| line.strip_prefix("clusterName:"))?;
+fn is_talos(name: &str) -> bool {
+    let stem = TALOS_ENDINGS.iter().find_map(|ending| name.strip_suffix(ending));
+    name == CONFIGS || stem.is_some_and(|stem| TALOS.contains(&stem))
+}
+
+/// Whether this is a whole machine config, plain or sealed, and not a patch of one.
+fn is_machine_config(text: &str) -> bool {
+    let begins = |key: &str| text.lines().any(|line| line.starts_with(key));
+    let within = |key: &str| text.lines().any(|line| line.trim_start().starts_with(key));
+    begins("machine:") && begins("cluster:") && within("token:") && within("endpoint:") && within("kubelet:")
+}
+
+/// The cluster's name in Talos inputs, when it is a plain word; in a folder of configs, that of the first.
+fn cluster_name(path: &Path) -> Option<String> {
+    if path.is_dir() {
+        let mut files: Vec<PathBuf> =
+            std::fs::read_dir(path).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        files.sort();
+        return files.iter().filter(|path| path.is_file()).find_map(|path| cluster_name(path));
+    }
+    let text = std::fs::read_to_string(path).ok()?;
+    let value = text.lines().find_map(|line| line.trim_start().strip_prefix("clusterName:"))?;
     let value = value.split(" #").next()?.trim().trim_matches(['"', '\'', '&']);
     let value = value.rsplit(' ').next()?.trim_matches(['"', '\'']);
-    (!value.is_empty() && !value.contains('$')).then(|| value.to_owned())
+    (!value.is_empty() && !value.contains(['$', '{', '[', ']'])).then(|| value.to_owned())
 }
 
 #[cfg(test)]
@@ -269,6 +303,8 @@ mod tests {
 
     const TALCONFIG: &str = "clusterName: &name main # ours\nendpoint: https://10.0.0.10:6443\n";
     const CRDS: &str = "helmDefaults:\n  args: [--include-crds, --no-hooks]\nreleases: []\n";
+    const SEALED: &str = "apiVersion: v1\nkind: Secret\nsops: {}\n";
+    const TEMPLATE: &str = "apiVersion: v1\nkind: Secret\nstringData:\n  token: op://vault/item/field\n";
     const APPS: &str = "releases:\n  - name: cilium\n";
 
     /// A repository of these files; the layout of a cluster in it, each path relative.
@@ -295,9 +331,10 @@ mod tests {
                 ("bootstrap/helmfile.d/00-crds.yaml", CRDS),
                 ("bootstrap/helmfile.d/01-apps.yaml", APPS),
                 ("bootstrap/helmfile.d/templates/values.yaml.gotmpl", "releases: {}\n"),
-                ("bootstrap/resources.yaml.tpl", "token: op://vault/item/field\n"),
-                ("bootstrap/github-deploy-key.sops.yaml", "sops: {}\n"),
-                ("kubernetes/apps/default/web/secret.sops.yaml", "sops: {}\n"),
+                (".sops.yaml", "creation_rules: []\n"),
+                ("bootstrap/resources.yaml.tpl", TEMPLATE),
+                ("bootstrap/github-deploy-key.sops.yaml", SEALED),
+                ("kubernetes/apps/default/web/secret.sops.yaml", SEALED),
                 ("kubernetes/apps/default/web/values.yaml", "releases: []\n"),
             ],
             "main",
@@ -319,7 +356,7 @@ mod tests {
             ("bootstrap/helmfile/apps.yaml", APPS),
             ("bootstrap/helmfile/crds.yaml", CRDS),
             ("bootstrap/helmfile/default.yaml", "helmDefaults: {}\n"),
-            ("bootstrap/green/secrets.yaml", "token: op://vault/item/field\n"),
+            ("bootstrap/green/secrets.yaml", TEMPLATE),
         ];
         insta::assert_snapshot!(layout(&files, "blue").unwrap().join("\n"), @r"
         kubernetes/blue/talos

@@ -124,8 +124,7 @@ struct Kitchen {
 
 impl Kitchen {
     async fn package(&self, release: &ReleaseSpec) -> Result<Package, String> {
-        // A digest names the original's bytes, which a stand-in cannot have.
-        let chart = release.chart.split('@').next().unwrap_or(&release.chart);
+        let chart = release.chart.as_str();
         let (place, name) = chart.rsplit_once('/').unwrap_or(("", chart));
         let folder =
             self.folder.join(format!("{}-{}", chart.replace('/', "_"), release.version.as_deref().unwrap_or("")));

@@ -3,7 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-const PLAIN: &str = "placeholder";
+/// Base64 as it stands, which is what certificates in machine configs have to be.
+const PLAIN: &str = "placeholders";
 const OBJECT: &str = "{}";
 /// As long as an age identity, and none: its checksum is wrong.
 const AGE_IDENTITY: &str = "AGE-SECRET-KEY-1PLACEHXLDERPLACEHXLDERPLACEHXLDERPLACEHXLDERPLACEHXLDERQQQ";

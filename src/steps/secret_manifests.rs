@@ -67,6 +67,16 @@ impl SecretManifests {
         for object in &objects {
             self.site.redactor.learn_manifest(object);
         }
+        let nameless = documents.iter().find(|document| {
+            let has = |key: &str| document.find(&[key]).and_then(yaml::Node::as_str).is_some();
+            !document.is_null() && !(has("apiVersion") && has("kind"))
+        });
+        if let Some(document) = nameless {
+            return Err(StepError::wrong_input("a document among the manifests with secrets is no manifest")
+                .at(format!("{name}:{}:{}", document.at.line, document.at.column))
+                .because("it has no `apiVersion` or no `kind`")
+                .next("correct it, or name the right files in k8s-bootstrap.yaml: clusters.<name>.secrets"));
+        }
         match documents.iter().find_map(no_text) {
             Some((key, node)) => Err(StepError::wrong_input(format!("the value of `{key}` in a Secret is no text"))
                 .at(format!("{name}:{}:{}", node.at.line, node.at.column))

@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, context};
+use minijinja::context;
 
 use super::layers::{self, Layer};
 use super::{Declared, Inputs, Place, complete};
 use crate::talos::config::lines::Lines;
 use crate::talos::config::{Role, Wanted};
+use crate::template::Jinja;
 use crate::yaml::{Diagnostic, Diagnostics, Origin, Position};
 
 const BASE: &str = "machineconfig";
@@ -165,11 +165,6 @@ fn role_of(layer: &Layer) -> Option<Role> {
     super::facts::of(&documents).role
 }
 
-/// The whitespace rules of `minijinja-cli` as operators call it.
-fn syntax() -> Result<SyntaxConfig, minijinja::Error> {
-    SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build()
-}
-
 struct Renderer<'r> {
     place: &'r Place<'r>,
     templates: &'r BTreeMap<String, String>,
@@ -184,7 +179,7 @@ impl Renderer<'_> {
         let text = text.map_err(|error| Diagnostic::general(format!("cannot read {origin}: {error}")))?;
         let mut layer = Layer::plain(origin, text);
         if path.extension().is_some_and(|ending| ending == "j2") {
-            let rendered = self.render(path, &layer.origin, &layer.text)?;
+            let rendered = self.render(path, &layer.text)?;
             layer = Layer { lines: Lines::new(&layer.text, &rendered), text: rendered, ..layer };
         }
         if layer.text.to_ascii_lowercase().contains("op://") {
@@ -194,18 +189,8 @@ impl Renderer<'_> {
         Ok(layer)
     }
 
-    fn render(&self, path: &Path, origin: &Origin, text: &str) -> Result<String, Diagnostic> {
+    fn render(&self, path: &Path, text: &str) -> Result<String, Diagnostic> {
         let name = path.strip_prefix(self.place.folder).unwrap_or(path).display().to_string();
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_syntax(syntax().map_err(|error| told(origin, text, &error))?);
-        environment.set_debug(true);
-        for (name, text) in self.templates {
-            // One that is not a template is told when it is used.
-            let _ = environment.add_template_owned(name.clone(), text.clone());
-        }
-        environment.add_template_owned(name.clone(), text.to_owned()).map_err(|error| told(origin, text, &error))?;
         let role = self.machine.role.map(|role| match role {
             Role::ControlPlane => "controlplane",
             Role::Worker => "worker",
@@ -214,39 +199,7 @@ impl Renderer<'_> {
         let known = context! { ENV => minijinja::Value::from_pairs(self.place.environment.clone()), node, role, machinetype => role };
         let values =
             context! { ..known, ..minijinja::Value::from(minijinja::value::Serde(&self.place.settings.variables)) };
-        let template = environment.get_template(&name).map_err(|error| told(origin, text, &error))?;
-        template.render(values).map_err(|error| self.located(origin, text, &error))
-    }
-
-    /// An error in the template that it is in, which may be an included one.
-    fn located(&self, origin: &Origin, text: &str, error: &minijinja::Error) -> Diagnostic {
-        let name = error.name().unwrap_or_default();
-        let path = self.place.folder.join(name);
-        match self.templates.get(name).filter(|_| !origin.as_str().ends_with(name)) {
-            Some(text) => told(&layers::origin(self.place.root, &path), text, error),
-            None => told(origin, text, error),
-        }
-    }
-}
-
-fn told(origin: &Origin, text: &str, error: &minijinja::Error) -> Diagnostic {
-    let line = error.line().unwrap_or(1);
-    let range = error.range();
-    let column = range.as_ref().map_or(1, |range| {
-        let before = text.get(..range.start).unwrap_or_default();
-        before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1
-    });
-    let at = origin.at(Position { line, column });
-    let expression = range.and_then(|range| text.get(range)).map(str::trim).filter(|text| !text.contains('\n'));
-    match (error.kind(), expression) {
-        (ErrorKind::UndefinedError, Some(expression)) => {
-            Diagnostic::at(at, format!("the template variable `{expression}` is not defined"))
-                .with_hint("set it in the environment (`ENV.X`) or in k8s-bootstrap.yaml: clusters.<name>.variables")
-        }
-        (_, expression) => {
-            let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-            let what = expression.map(|expression| format!(" in `{expression}`")).unwrap_or_default();
-            Diagnostic::at(at, format!("the template cannot be rendered: {detail}{what}"))
-        }
+        let origin = |name: &str| layers::origin(self.place.root, &self.place.folder.join(name));
+        Jinja { name: &name, text, others: self.templates, origin: &origin }.render(values)
     }
 }
