@@ -13,6 +13,7 @@ use super::{output, setup};
 use crate::cluster::Cluster;
 use crate::process::Command;
 use crate::secrets::{Redactor, op, sops};
+use crate::talos::config::adapters::is_machine_config;
 use crate::talos::config::{Rendered, SecretsBundle, Sources, Wanted};
 use crate::tools::Tool;
 use crate::yaml::{self, Origin};
@@ -75,6 +76,7 @@ async fn fetch(
             let sealed = std::fs::read_to_string(path)
                 .map_err(|error| Refusal::world(format!("{} cannot be read: {error}", path.display())))?;
             let text = match secrets {
+                SecretsArg::Placeholder if is_hidden(&sealed) => return Err(hidden(root, path)),
                 SecretsArg::Placeholder => sops::placeholders(&sealed).into(),
                 SecretsArg::Real => open(common, path).await?,
             };
@@ -91,6 +93,17 @@ async fn fetch(
         }
         Wanted::Output(command) => run(root, command).await,
     }
+}
+
+/// Whether a sealed machine config does not even say what kind of machine it is for.
+fn is_hidden(sealed: &str) -> bool {
+    is_machine_config(sealed) && sealed.lines().any(|line| line.trim_start().starts_with("type: ENC["))
+}
+
+fn hidden(root: &Path, path: &Path) -> Refusal {
+    let shown = path.strip_prefix(root).unwrap_or(path).display();
+    Refusal::input(format!("{shown} is sealed as a whole: with placeholders in it, it describes no machine"))
+        .hint("rehearse with `--secrets real`, so that sops opens it; its contents stay in memory")
 }
 
 /// Opens a file that SOPS sealed.

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::settings::Paths;
+use crate::talos::config::adapters::is_machine_config;
 use crate::yaml::{Diagnostic, near};
 
 /// Deeper trees than this hold no inputs of a bootstrap.
@@ -22,7 +23,7 @@ const TALOS_ENDINGS: [&str; 4] = [".yaml", ".yml", ".yaml.j2", ".yml.j2"];
 /// The folder of configs that were made from such inputs, or stand for themselves.
 const CONFIGS: &str = "clusterconfig";
 /// Names of folders that say what lies in them, and not for which cluster.
-const GENERIC: [&str; 11] = [
+const GENERIC: [&str; 16] = [
     "talos",
     "bootstrap",
     "kubernetes",
@@ -34,6 +35,11 @@ const GENERIC: [&str; 11] = [
     "infrastructure",
     "apps",
     "provision",
+    "setup",
+    "machines",
+    "nodes",
+    "configs",
+    "rendered",
 ];
 
 /// The inputs of one cluster, absolute.
@@ -95,8 +101,9 @@ impl Layout {
         };
         let releases = named(&paths.releases, chosen(false));
         let secrets = if paths.secrets.is_empty() {
-            let beside = survey.secrets.iter().filter(|path| releases.iter().any(|file| is_beside(path, file)));
-            own_of(root, name, &others, beside)
+            let near =
+                |path: &&PathBuf| is_of_bootstrap(root, path) || releases.iter().any(|file| is_beside(path, file));
+            own_of(root, name, &others, survey.secrets.iter().filter(near))
         } else {
             paths.secrets.iter().map(|path| root.join(path)).collect()
         };
@@ -135,6 +142,11 @@ fn own<'p>(
 fn folders(root: &Path, path: &Path) -> Vec<String> {
     let inside = path.strip_prefix(root).unwrap_or(path);
     inside.iter().map(|part| part.to_string_lossy().into_owned()).collect()
+}
+
+/// Whether a file lies below a folder that says what it is for.
+fn is_of_bootstrap(root: &Path, path: &Path) -> bool {
+    folders(root, path).iter().any(|folder| folder == "bootstrap")
 }
 
 /// Whether a file of secrets lies where a state file's bootstrap does: in its folder or in one of the two above.
@@ -273,13 +285,6 @@ impl Survey {
 fn is_talos(name: &str) -> bool {
     let stem = TALOS_ENDINGS.iter().find_map(|ending| name.strip_suffix(ending));
     name == CONFIGS || stem.is_some_and(|stem| TALOS.contains(&stem))
-}
-
-/// Whether this is a whole machine config, plain or sealed, and not a patch of one.
-fn is_machine_config(text: &str) -> bool {
-    let begins = |key: &str| text.lines().any(|line| line.starts_with(key));
-    let within = |key: &str| text.lines().any(|line| line.trim_start().starts_with(key));
-    begins("machine:") && begins("cluster:") && within("token:") && within("endpoint:") && within("kubelet:")
 }
 
 /// The cluster's name in Talos inputs, when it is a plain word; in a folder of configs, that of the first.
