@@ -121,10 +121,11 @@ async fn real_bundle(common: &Common, cluster: &Cluster) -> Result<SecretsBundle
     Ok(SecretsBundle::parse(&origin, text.expose_secret())?)
 }
 
-/// The lab's own bundle, made once and kept with it, so that a resume meets the same authorities.
+/// The lab's own bundle, made once and kept with it, so that a resume meets the same authorities. Elsewhere one that
+/// nobody keeps: only what changes nothing gets it.
 fn placeholder_bundle(common: &Common, cluster: &Cluster, place: Place) -> Result<SecretsBundle, Refusal> {
     if place == Place::Field {
-        return Err(Refusal::input("placeholder secrets are for rehearsals only").hint("leave --secrets out"));
+        return SecretsBundle::generate(Timestamp::now()).map_err(|error| Refusal::world(error.to_string()));
     }
     let folder = lab_folder(&state_folder(common)?, &cluster.name);
     make_private(&folder)?;
@@ -286,6 +287,9 @@ pub(super) async fn site(
         Place::Field => SecretsArg::Real,
         Place::Lab => SecretsArg::Placeholder,
     });
+    if writes && wanted.place == Place::Field && secrets == SecretsArg::Placeholder {
+        return Err(Refusal::input("placeholder secrets are for rehearsals and plans only").hint("leave --secrets out"));
+    }
     let cluster = inputs::cluster(common, wanted.cluster, secrets, redactor).await?;
     inputs::warn(&cluster, redactor);
     let forced = wanted.forced.map(|name| control_plane(&cluster, name)).transpose()?;
