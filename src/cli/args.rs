@@ -128,6 +128,10 @@ pub(super) struct PlanArgs {
     /// Take every chart from this file (`k8s-bootstrap bundle create`), and ask no registry.
     #[arg(long, value_name = "FILE")]
     pub(super) bundle: Option<PathBuf>,
+    /// Plan with the operator's own secrets (the default), or open none: placeholders stand for them, and the fingerprints
+    /// of what holds secrets are not those of a run.
+    #[arg(long, value_name = "WHICH")]
+    pub(super) secrets: Option<SecretsArg>,
 }
 
 #[derive(Debug, Clone, Args)]

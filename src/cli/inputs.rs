@@ -1,11 +1,14 @@
 //! A cluster's files, read together with what they need from SOPS, 1Password and commands.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::args::{Common, SecretsArg};
 use super::exit::Refusal;
@@ -92,6 +95,13 @@ async fn fetch(
             Ok(filled)
         }
         Wanted::Output(command) => run(root, command).await,
+        Wanted::Address { host, subnet } => Ok(match secrets {
+            SecretsArg::Placeholder => placeholder_address(host, *subnet),
+            SecretsArg::Real => resolve(host, *subnet).await,
+        }
+        .map(|address| address.to_string())
+        .unwrap_or_default()
+        .into()),
     }
 }
 
@@ -104,6 +114,25 @@ fn hidden(root: &Path, path: &Path) -> Refusal {
     let shown = path.strip_prefix(root).unwrap_or(path).display();
     Refusal::input(format!("{shown} is sealed as a whole: with placeholders in it, it describes no machine"))
         .hint("rehearse with `--secrets real`, so that sops opens it; its contents stay in memory")
+}
+
+/// The address of a host, of the subnet if there is one; nothing when its name is not known here.
+async fn resolve(host: &str, subnet: Option<IpNet>) -> Option<IpAddr> {
+    let addresses: Vec<IpAddr> = tokio::net::lookup_host((host, 0)).await.ok()?.map(|found| found.ip()).collect();
+    let inside = addresses.iter().find(|address| subnet.is_some_and(|subnet| subnet.contains(*address)));
+    inside.or(addresses.iter().find(|address| address.is_ipv4())).or(addresses.first()).copied()
+}
+
+/// An address for a host that a rehearsal cannot ask anybody about: the same for the same name.
+fn placeholder_address(host: &str, subnet: Option<IpNet>) -> Option<IpAddr> {
+    // For benchmarks of networks, so nobody's (RFC 2544).
+    let subnet = subnet.or_else(|| "198.18.0.0/16".parse().ok())?;
+    let hosts = subnet.hosts().take(1 << 16).collect::<Vec<_>>();
+    // The lowest ones are routers' and shared addresses'.
+    let usable = hosts.get(16..).filter(|usable| !usable.is_empty()).unwrap_or(&hosts);
+    let digest = Sha256::digest(host.as_bytes());
+    let number = usize::from(digest[0]) << 8 | usize::from(digest[1]);
+    usable.get(number % usable.len().max(1)).copied()
 }
 
 /// Opens a file that SOPS sealed.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use super::args::{Common, Output, PlanArgs};
+use super::args::{Common, Output, PlanArgs, SecretsArg};
 use super::exit::{Exit, Refusal};
 use super::output;
 use super::setup::{self, Place, Wanted};
@@ -22,10 +22,13 @@ type Findings = BTreeMap<StepId, Finding>;
 pub(super) async fn plan(common: &Common, args: PlanArgs) -> Result<Exit, Refusal> {
     let redactor = Redactor::default();
     let place = if args.lab { Place::Lab } else { Place::Field };
+    if args.detailed_exitcode && args.secrets == Some(SecretsArg::Placeholder) && !args.lab {
+        return Err(Refusal::input("the world is asked with the cluster's own secrets; placeholders open no door"));
+    }
     let wanted = Wanted {
         cluster: &args.cluster,
         place,
-        secrets: None,
+        secrets: args.secrets,
         resumed: false,
         bundle: args.bundle.as_deref(),
         forced: None,

@@ -122,10 +122,11 @@ async fn real_bundle(common: &Common, cluster: &Cluster) -> Result<SecretsBundle
     Ok(SecretsBundle::parse(&origin, text.expose_secret())?)
 }
 
-/// The lab's own bundle, made once and kept with it, so that a resume meets the same authorities.
+/// The lab's own bundle, made once and kept with it, so that a resume meets the same authorities. Elsewhere one that
+/// nobody keeps: only what changes nothing gets it.
 fn placeholder_bundle(common: &Common, cluster: &Cluster, place: Place) -> Result<SecretsBundle, Refusal> {
     if place == Place::Field {
-        return Err(Refusal::input("placeholder secrets are for rehearsals only").hint("leave --secrets out"));
+        return SecretsBundle::generate(Timestamp::now()).map_err(|error| Refusal::world(error.to_string()));
     }
     let folder = lab_folder(&state_folder(common)?, &cluster.name);
     make_private(&folder)?;
@@ -297,6 +298,9 @@ pub(super) async fn site(
         Place::Field => SecretsArg::Real,
         Place::Lab => SecretsArg::Placeholder,
     });
+    if writes && wanted.place == Place::Field && secrets == SecretsArg::Placeholder {
+        return Err(Refusal::input("placeholder secrets are for rehearsals and plans only").hint("leave --secrets out"));
+    }
     let mut cluster = inputs::cluster(common, wanted.cluster, secrets, redactor).await?;
     if wanted.place == Place::Lab {
         unpin(&mut cluster);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::layout::Layout;
 use crate::helm::helmfile::{self, Helmfile};
-use crate::template::Jinja;
+use crate::template::jinja::Jinja;
 use crate::yaml::{Diagnostic, Diagnostics, Origin};
 
 /// The helmfiles and secret manifests of one cluster.

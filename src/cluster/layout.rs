@@ -16,12 +16,30 @@ const DEPTH: usize = 6;
 /// A file of inputs is read by people; larger ones are something else.
 const MAX_FILE: u64 = 1 << 20;
 /// Folders that hold no inputs, besides those that begin with a dot.
-const SKIPPED: [&str; 7] = ["target", "node_modules", "tests", "docs", "charts", "templates", CONFIGS];
-/// Files that make the folder around them one of Talos inputs, by their names without endings.
-const TALOS: [&str; 4] = ["talconfig", "topf", "machineconfig", "controlplane"];
-const TALOS_ENDINGS: [&str; 4] = [".yaml", ".yml", ".yaml.j2", ".yml.j2"];
-/// The folder of configs that were made from such inputs, or stand for themselves.
-const CONFIGS: &str = "clusterconfig";
+const SKIPPED: [&str; 7] = ["target", "node_modules", "tests", "docs", "charts", "templates", "clusterconfig"];
+/// Files and folders that make the folder around them one of Talos inputs.
+const TALOS: [&str; 9] = [
+    "talconfig.yaml",
+    "talconfig.yml",
+    "topf.yaml",
+    "topf.yml",
+    "machineconfig.yaml.j2",
+    "cluster.yaml.j2",
+    "controlplane.yaml.j2",
+    "controlplane.yaml",
+    "clusterconfig",
+];
+/// Those of them in which a cluster's name may be written.
+const NAMING: [&str; 8] = [
+    "talconfig.yaml",
+    "talconfig.yml",
+    "topf.yaml",
+    "topf.yml",
+    "machineconfig.yaml.j2",
+    "cluster.yaml.j2",
+    "controlplane.yaml.j2",
+    "controlplane.yaml",
+];
 /// Names of folders that say what lies in them, and not for which cluster.
 const GENERIC: [&str; 16] = [
     "talos",
@@ -85,7 +103,10 @@ impl Layout {
             Some(named) => root.join(named),
             None => survey.talos_of(root, name)?,
         };
-        let others: BTreeSet<String> = survey.names(root).into_iter().filter(|known| known != name).collect();
+        // Where there is one cluster, every folder is about it, whatever it is called.
+        let several = survey.talos.len() > 1;
+        let others = survey.names(root).into_iter().filter(|known| several && known != name);
+        let others: BTreeSet<String> = others.collect();
         let helmfiles = survey.helmfiles.iter().map(|helmfile| &helmfile.path);
         let own = own(root, name, &others, helmfiles);
         let nested =
@@ -182,13 +203,10 @@ impl Survey {
         let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
         let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| !path.is_symlink()).collect();
         paths.sort();
-        let (mut talos, mut named) = (false, None);
+        let mut talos = false;
         for path in paths {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if is_talos(&name) {
-                talos = true;
-                named = named.or_else(|| cluster_name(&path));
-            }
+            talos |= TALOS.contains(&name.as_str());
             if path.is_dir() {
                 if depth > 0 && !name.starts_with('.') && !SKIPPED.contains(&name.as_str()) {
                     self.walk(&path, depth - 1);
@@ -197,7 +215,8 @@ impl Survey {
             }
             self.look(&path, &name);
         }
-        if talos {
+        if talos && !self.talos.iter().any(|(known, _)| known == folder) {
+            let named = NAMING.iter().find_map(|file| cluster_name(&folder.join(file)));
             self.talos.push((folder.to_owned(), named));
         }
     }
@@ -237,7 +256,11 @@ impl Survey {
     fn names(&self, root: &Path) -> BTreeSet<String> {
         let of = |(folder, named): &(PathBuf, Option<String>)| {
             let last = folders(root, folder).into_iter().rev().find(|part| !GENERIC.contains(&part.as_str()));
-            last.or_else(|| named.clone())
+            match (self.talos.as_slice(), named) {
+                // A folder's name tells clusters apart; where there is one, its own name says more.
+                ([_], Some(named)) => Some(named.clone()),
+                _ => last.or_else(|| named.clone()),
+            }
         };
         self.talos.iter().filter_map(of).collect()
     }
@@ -252,11 +275,9 @@ impl Survey {
         let usual = root.join("talos").join(name);
         match found[..] {
             [one] => Ok(one.clone()),
-            // The only inputs of a repository that names no cluster are those of the one that is asked for.
-            [] if self.talos.len() == 1 && self.names(root).is_empty() => Ok(self.talos[0].0.clone()),
             // What is wrong with a folder that holds nothing known is told by those who read it.
             [] if usual.is_dir() => Ok(usual),
-            [] => Err(self.unknown(root, name)),
+            [] => self.only(root, name).ok_or_else(|| self.unknown(root, name)),
             _ => found.iter().find(|folder| ***folder == usual).map(|folder| (*folder).clone()).ok_or_else(|| {
                 let folders: Vec<String> = found
                     .iter()
@@ -266,6 +287,13 @@ impl Survey {
                     .with_hint(format!("name one of them in k8s-bootstrap.yaml: clusters.{name}.talos"))
             }),
         }
+    }
+
+    /// The one cluster of the repository, which may be called as one likes unless the name is nearly another.
+    fn only(&self, root: &Path, name: &str) -> Option<PathBuf> {
+        let [(folder, _)] = self.talos.as_slice() else { return None };
+        let names = self.names(root);
+        near(name, names.iter().map(String::as_str)).is_none().then(|| folder.clone())
     }
 
     fn unknown(&self, root: &Path, name: &str) -> Diagnostic {
@@ -282,24 +310,13 @@ impl Survey {
     }
 }
 
-fn is_talos(name: &str) -> bool {
-    let stem = TALOS_ENDINGS.iter().find_map(|ending| name.strip_suffix(ending));
-    name == CONFIGS || stem.is_some_and(|stem| TALOS.contains(&stem))
-}
-
-/// The cluster's name in Talos inputs, when it is a plain word; in a folder of configs, that of the first.
-fn cluster_name(path: &Path) -> Option<String> {
-    if path.is_dir() {
-        let mut files: Vec<PathBuf> =
-            std::fs::read_dir(path).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
-        files.sort();
-        return files.iter().filter(|path| path.is_file()).find_map(|path| cluster_name(path));
-    }
-    let text = std::fs::read_to_string(path).ok()?;
+/// The cluster's name in a file of Talos inputs, when it is a plain word.
+fn cluster_name(inputs: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(inputs).ok()?;
     let value = text.lines().find_map(|line| line.trim_start().strip_prefix("clusterName:"))?;
     let value = value.split(" #").next()?.trim().trim_matches(['"', '\'', '&']);
     let value = value.rsplit(' ').next()?.trim_matches(['"', '\'']);
-    (!value.is_empty() && !value.contains(['$', '{', '[', ']'])).then(|| value.to_owned())
+    (!value.is_empty() && !value.contains(['$', '{', '}'])).then(|| value.to_owned())
 }
 
 #[cfg(test)]
@@ -350,6 +367,20 @@ mod tests {
         bootstrap/helmfile.d/01-apps.yaml
         bootstrap/github-deploy-key.sops.yaml bootstrap/resources.yaml.tpl
         ");
+    }
+
+    #[test]
+    fn the_only_cluster_may_be_called_as_one_likes_but_for_a_slip() {
+        let files = [
+            ("setup/talos/cluster.yaml.j2", "machine: {}\ncluster:\n  clusterName: main\n"),
+            ("setup/bootstrap/helmfile.d/01-apps.yaml", APPS),
+        ];
+        let chosen = ["setup/talos", "", "setup/bootstrap/helmfile.d/01-apps.yaml", ""];
+        for name in ["main", "home", "setup"] {
+            assert_eq!(layout(&files, name).unwrap(), chosen, "{name}");
+        }
+        let told = layout(&files, "mian").unwrap_err();
+        assert!(told.contains("did you mean `main`?"), "{told}");
     }
 
     #[test]

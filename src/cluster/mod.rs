@@ -64,6 +64,10 @@ impl Cluster {
         let paths = settings.clusters.get(name).cloned().unwrap_or_default();
         let layout = Layout::find(root, name, &paths)?;
         let phases = keep(read_phases(root), &mut found);
+        // Recipes for several clusters hand on which one is meant.
+        let mut environment = environment.clone();
+        environment.entry("CLUSTER".to_owned()).or_insert_with(|| name.to_owned());
+        let environment = &environment;
         let place = adapters::Place { root, folder: &layout.talos, environment, sources, settings: &paths.inputs };
         let inputs = keep(adapters::read(&place), &mut found);
         let bootstrap = keep(Bootstrap::read(root, name, &layout, environment), &mut found);

@@ -43,6 +43,21 @@ pub struct PulledChart {
     pub version: String,
 }
 
+impl PulledChart {
+    /// A packed chart or a folder on this machine, looked through.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::NotFound`]; a package that is damaged, larger than charts are, or has files that lead out of it.
+    pub fn local(path: &Path) -> Result<Self, HelmError> {
+        let subject = path.display().to_string();
+        if !path.exists() {
+            return Err(HelmError::new(Kind::NotFound, subject, "no such file or folder"));
+        }
+        pulled(&subject, path.to_owned())
+    }
+}
+
 /// A chart that is ready to be rendered and installed.
 #[derive(Debug)]
 pub struct Ready {
@@ -123,7 +138,7 @@ impl Charts {
             return bundle.chart(&subject);
         }
         let request = match chart {
-            Chart::Local(path) => return local(path),
+            Chart::Local(path) => return PulledChart::local(path),
             Chart::Oci { reference, version } => self.oci(reference, version.as_deref(), fetch),
             Chart::Repository { url, name, version } => self.repository(url, name, version.as_deref(), fetch),
         };
@@ -270,14 +285,6 @@ fn keep(fresh: tempfile::TempDir, folder: &Path, subject: &str, digest: &str) ->
     let beside = fresh.path().join(Note::NAME);
     std::fs::write(&beside, note)?;
     std::fs::rename(beside, folder.join(Note::NAME))
-}
-
-fn local(path: &Path) -> Result<PulledChart, HelmError> {
-    let subject = path.display().to_string();
-    if !path.exists() {
-        return Err(HelmError::new(Kind::NotFound, subject, "no such file or folder"));
-    }
-    pulled(&subject, path.to_owned())
 }
 
 pub(super) fn pulled(subject: &str, path: PathBuf) -> Result<PulledChart, HelmError> {

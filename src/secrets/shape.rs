@@ -3,16 +3,21 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// Base64 as it stands, which is what certificates in machine configs have to be.
-const PLAIN: &str = "placeholders";
+const PLAIN: &str = "placeholder";
 const OBJECT: &str = "{}";
 /// As long as an age identity, and none: its checksum is wrong.
 const AGE_IDENTITY: &str = "AGE-SECRET-KEY-1PLACEHXLDERPLACEHXLDERPLACEHXLDERPLACEHXLDERPLACEHXLDERQQQ";
+
+/// Talos's secrets are base64, most of them of 32 bytes; its tokens may be any text.
+const OF_TALOS: &str = "cGxhY2Vob2xkZXItcGxhY2Vob2xkZXItcGxhY2Vob2w=";
 
 /// The placeholder for a value on a line (from 1) of a manifest; `hint` is whatever else names the value.
 pub(super) fn placeholder(text: &str, line: usize, hint: &str) -> String {
     let document = Document::around(text, line.saturating_sub(1));
     let keys = document.keys();
+    if document.is_machine_config() {
+        return OF_TALOS.to_owned();
+    }
     let plain = shape(keys.first().copied().unwrap_or_default(), hint);
     // The values of a Secret's `data` are base64, whatever they hold.
     if document.is_secret() && keys.last() == Some(&"data") && keys.len() > 1 {
@@ -66,6 +71,13 @@ impl<'t> Document<'t> {
         self.all.iter().any(|line| line.strip_prefix("kind:").is_some_and(|kind| kind.trim() == "Secret"))
     }
 
+    fn is_machine_config(&self) -> bool {
+        let begins = |key: &str| self.all.iter().any(|line| line.starts_with(key));
+        begins("machine:")
+            || begins("cluster:")
+            || self.all.iter().any(|line| line.trim_end() == "apiVersion: v1alpha1")
+    }
+
     /// The keys that hold the line, from the innermost to the outermost.
     fn keys(&self) -> Vec<&'t str> {
         let mut keys = Vec::new();
@@ -112,6 +124,15 @@ mod tests {
         assert_eq!(keys(7), "config.yaml < stringData");
         assert_eq!(keys(9), "name < more");
         assert_eq!(keys(1), "kind");
+    }
+
+    #[test]
+    fn a_secret_of_talos_is_base64_of_32_bytes() {
+        assert_eq!(STANDARD.decode(OF_TALOS).unwrap().len(), 32);
+        let text = "machine:\n  ca:\n    crt: op://v/i/f\n---\napiVersion: v1alpha1\nkind: X\nsecret: op://v/i/f\n---\nkind: Secret\n\
+                    data:\n  a: op://v/i/f\n";
+        assert_eq!([3, 7].map(|line| placeholder(text, line, "op://v/i/f")), [OF_TALOS, OF_TALOS]);
+        assert_eq!(placeholder(text, 11, "op://v/i/f"), STANDARD.encode(PLAIN));
     }
 
     #[test]

@@ -112,14 +112,14 @@ fn placeholders_have_the_shape_of_what_they_stand_for() {
     insta::assert_snapshot!(op::placeholders(SPELLINGS), @r#"
     kind: Secret
     stringData:
-      bare: placeholders
-      quoted: 'placeholders'
-      braces: "placeholders"
-      variable: placeholders # of the vault
+      bare: placeholder
+      quoted: 'placeholder'
+      braces: "placeholder"
+      variable: placeholder # of the vault
       block: |-
-        key = placeholders
-        secret = placeholders
-      two: placeholders,placeholders.
+        key = placeholder
+        secret = placeholder
+      two: placeholder,placeholder.
       shop: shop://not/a/reference
     data:
       encoded: cGxhY2Vob2xkZXI=
@@ -127,7 +127,7 @@ fn placeholders_have_the_shape_of_what_they_stand_for() {
     "#);
     let template = "kind: Secret\nstringData:\n  1password-credentials.json: op://v/i/credentials\n";
     assert!(op::placeholders(template).ends_with("credentials.json: '{}'\n"));
-    assert!(op::placeholders("kind: ConfigMap\ndata:\n  a: op://v/i/f\n").ends_with("a: placeholders\n"));
+    assert!(op::placeholders("kind: ConfigMap\ndata:\n  a: op://v/i/f\n").ends_with("a: placeholder\n"));
 }
 
 #[tokio::test]
@@ -185,7 +185,7 @@ kind: ConfigMap
     metadata:
         name: github
     stringData:
-        identity: placeholders
+        identity: placeholder
         port: 0
         on: false
     data:

@@ -1,6 +1,6 @@
 //! Jinja as operators have it rendered by `minijinja-cli`: strict, nothing escaped, blocks trimmed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
@@ -50,6 +50,15 @@ impl Jinja<'_> {
             }
         })
     }
+}
+
+/// The variables that a template expects from outside; none when it is no template.
+pub fn undeclared(name: &str, text: &str) -> BTreeSet<String> {
+    let mut environment = Environment::new();
+    let Ok(syntax) = syntax() else { return BTreeSet::new() };
+    environment.set_syntax(syntax);
+    let template = environment.template_from_named_str(name, text);
+    template.map(|template| template.undeclared_variables(false).into_iter().collect()).unwrap_or_default()
 }
 
 /// The whitespace rules of `minijinja-cli` as operators call it.

@@ -7,7 +7,7 @@
 
 mod execute;
 mod functions;
-mod jinja;
+pub mod jinja;
 mod parse;
 mod value;
 mod yq;
@@ -15,7 +15,6 @@ mod yq;
 use serde_json::Value;
 
 pub use functions::{Functions, clean};
-pub use jinja::Jinja;
 
 use crate::yaml::{Diagnostic, Location, Origin, Position};
 

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
 /// Something to be fetched from outside.
@@ -18,6 +19,9 @@ pub enum Wanted {
     References { origin: String, text: String },
     /// What a command prints; the working directory is the repository.
     Output(Vec<String>),
+    /// The address that a host's name stands for, an empty text when nobody knows it. In a rehearsal any address of the
+    /// subnet will do.
+    Address { host: String, subnet: Option<IpNet> },
 }
 
 /// What has been fetched, and what was asked for in vain.

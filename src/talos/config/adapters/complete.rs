@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::{Inputs, Place, Secrets, facts, within};
-use crate::talos::config::{Inventory, Node, Rendered, Role, SecretsBundle};
+use crate::talos::config::{Inventory, Node, Rendered, Role, SecretsBundle, Wanted};
 use crate::yaml::{Diagnostic, Diagnostics, Location};
 
 /// A node's config, and what is known of the node besides.
@@ -29,20 +29,23 @@ struct Complete {
     beside: Option<PathBuf>,
 }
 
-/// Makes inputs of finished configs.
+/// Makes inputs of finished configs; `warnings` are those of whoever made them.
 ///
 /// # Errors
 ///
 /// What their inventory lacks: a role, an address, an endpoint.
-pub(super) fn inputs(place: &Place<'_>, configs: Vec<Config>) -> Result<Box<dyn Inputs>, Diagnostics> {
+pub(super) fn inputs(
+    place: &Place<'_>,
+    configs: Vec<Config>,
+    mut warnings: Diagnostics,
+) -> Result<Box<dyn Inputs>, Diagnostics> {
     let mut found = Diagnostics::default();
-    let mut warnings = Diagnostics::default();
     let known = talosconfig_nodes(place);
     let mut nodes = Vec::new();
     let mut all = facts::Facts::default();
     for config in &configs {
         let facts = facts::of(&config.rendered.documents);
-        if let Some(node) = node(config, &facts, &known, &mut found) {
+        if let Some(node) = node(place, config, &facts, &known, &mut found) {
             nodes.push(node);
         }
         agree(&mut all, &facts, config, &mut found, &mut warnings);
@@ -80,7 +83,13 @@ fn is_control_plane(config: &Config) -> bool {
     role == Some(Role::ControlPlane)
 }
 
-fn node(config: &Config, facts: &facts::Facts, known: &[IpAddr], found: &mut Diagnostics) -> Option<Node> {
+fn node(
+    place: &Place<'_>,
+    config: &Config,
+    facts: &facts::Facts,
+    known: &[IpAddr],
+    found: &mut Diagnostics,
+) -> Option<Node> {
     if let (Some(said), Some(is)) = (config.role, facts.role)
         && said != is
     {
@@ -98,16 +107,23 @@ fn node(config: &Config, facts: &facts::Facts, known: &[IpAddr], found: &mut Dia
         let listed = facts.addresses.iter().find(|address| known.contains(address));
         listed.or(facts.addresses.first()).copied()
     };
-    let Some(address) = config.address.or_else(of_config) else {
-        found.push(
-            Diagnostic::at(config.at.clone(), format!("nothing says the address of node `{}`", config.name)).with_hint(
-                "name the file by the address, or say it in k8s-bootstrap.yaml: clusters.<name>.nodes.<node>.address",
-            ),
-        );
+    let by_name = || resolved(place, &config.name, facts).or_else(|| resolved(place, facts.hostname.as_ref()?, facts));
+    let Some(address) = config.address.or_else(of_config).or_else(by_name) else {
+        let name = &config.name;
+        let message = format!("nothing says the address of node `{name}`, and no host of that name is known here");
+        found.push(Diagnostic::at(config.at.clone(), message).with_hint(
+            "name the file by the address, or say it in k8s-bootstrap.yaml: clusters.<name>.nodes.<node>.address",
+        ));
         return None;
     };
     let hostname = facts.hostname.clone().unwrap_or_else(|| config.name.clone());
     Some(Node { hostname, address, role, at: config.at.clone() })
+}
+
+/// The address that a host's name stands for; a node that gets its address from outside is known by that.
+fn resolved(place: &Place<'_>, host: &str, facts: &facts::Facts) -> Option<IpAddr> {
+    let wanted = Wanted::Address { host: host.to_owned(), subnet: facts.subnets.first().copied() };
+    place.sources.get(wanted)?.parse().ok()
 }
 
 fn word(role: Role) -> &'static str {

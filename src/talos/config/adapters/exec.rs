@@ -39,7 +39,7 @@ pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
         }
     }
     found.into_result(())?;
-    Ok(Arc::from(complete::inputs(place, configs)?))
+    Ok(Arc::from(complete::inputs(place, configs, Diagnostics::default())?))
 }
 
 fn command(template: &[String], name: &str, declared: &Declared) -> Vec<String> {

@@ -14,6 +14,8 @@ pub(super) struct Facts {
     pub(super) hostname: Option<String>,
     /// Every address that the config gives the node, in order.
     pub(super) addresses: Vec<IpAddr>,
+    /// Where the node's own address is to be looked for, when the config does not give one.
+    pub(super) subnets: Vec<IpNet>,
     pub(super) endpoint: Option<Endpoint>,
     pub(super) cluster_name: Option<String>,
     /// With a leading `v`.
@@ -22,6 +24,14 @@ pub(super) struct Facts {
     pub(super) kubernetes_version: Option<String>,
 }
 
+/// Lists of the subnets that a node's addresses are in, legacy document first (Talos 1.11 to 1.14).
+const SUBNETS: [&str; 4] = [
+    "/machine/kubelet/nodeIP/validSubnets",
+    "/cluster/etcd/advertisedSubnets",
+    "/nodeIP/validSubnets",
+    "/advertisedSubnets",
+];
+
 /// Collects what the documents say.
 pub(super) fn of(documents: &Documents) -> Facts {
     let mut facts = Facts::default();
@@ -29,6 +39,10 @@ pub(super) fn of(documents: &Documents) -> Facts {
         legacy(&mut facts, config);
     }
     for document in &documents.0 {
+        for pointer in SUBNETS {
+            let listed = document.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+            facts.subnets.extend(listed.filter_map(|subnet| subnet.as_str()?.parse::<IpNet>().ok()));
+        }
         let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str);
         match text("/kind").unwrap_or_default() {
             "HostnameConfig" => facts.hostname = text("/hostname").map(str::to_owned).or(facts.hostname.take()),
@@ -73,8 +87,14 @@ fn legacy(facts: &mut Facts, config: &Value) {
     }
 }
 
+/// An address that others reach the node at; link-local ones only neighbours on a cable know.
 fn address(text: &str) -> Option<IpAddr> {
-    text.parse::<IpNet>().map(|net| net.addr()).or_else(|_| text.parse()).ok()
+    let address = text.parse::<IpNet>().map(|net| net.addr()).or_else(|_| text.parse()).ok()?;
+    let local = match address {
+        IpAddr::V4(address) => address.is_link_local() || address.is_loopback(),
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.is_loopback(),
+    };
+    (!local).then_some(address)
 }
 
 /// An image's tag without a leading `v` and without its digest.

@@ -74,5 +74,5 @@ pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
         }
     }
     found.into_result(())?;
-    Ok(Arc::from(complete::inputs(place, configs)?))
+    Ok(Arc::from(complete::inputs(place, configs, Diagnostics::default())?))
 }

@@ -1,0 +1,260 @@
+//! Layers of Jinja templates: base ← what is for every node ← role ← node.
+//!
+//! `files` tells which file is what. The base is `machineconfig.yaml.j2` or `cluster.yaml.j2`, or the role's file where
+//! there is none; other parts of a config beside it are for every node. The role's layer is `controlplane.yaml.j2` or
+//! `worker.yaml.j2`. A node is a file `<node>.yaml.j2`, in `nodes/`, or in `controlplane/` or `worker/` there or beside
+//! it, which then says its role; it is named by host or by address. Where there is a `nodes/`, what lies in
+//! `controlplane/` and `worker/` beside it belongs to every node of the role. Every file may do without `.j2`; it is a
+//! template all the same when it names a variable of the environment.
+//! Templates are strict: a variable that nobody defines is an error. `variables` tells where values come from.
+
+mod files;
+mod variables;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use minijinja::context;
+
+use self::files::Files;
+use super::layers::{self, Layer};
+use super::{Declared, Inputs, Place, complete};
+use crate::talos::config::lines::Lines;
+use crate::talos::config::talconfig::schematic_id;
+use crate::talos::config::{Role, Wanted};
+use crate::template::jinja::{self, Jinja};
+use crate::yaml::{self, Diagnostic, Diagnostics, Origin, Position};
+
+pub(super) fn is(place: &Place<'_>) -> bool {
+    files::is(place.folder)
+}
+
+/// A node before its layers are rendered.
+struct Machine {
+    name: String,
+    role: Option<Role>,
+    file: Option<PathBuf>,
+}
+
+/// Everything that the rendering of a node needs and that is the same for all.
+struct Folder<'f> {
+    place: &'f Place<'f>,
+    files: Files,
+    /// Every template of the folder by its path in it, so that they can include each other.
+    templates: BTreeMap<String, String>,
+    /// What the environment lacks and the repository says.
+    written: BTreeMap<String, variables::Found>,
+}
+
+pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+    let mut found = Diagnostics::default();
+    let folder = Folder::of(place);
+    let machines = folder.machines(&mut found);
+    let mut configs = Vec::new();
+    for machine in &machines {
+        match folder.config(machine) {
+            Ok(config) => configs.push(config),
+            Err(more) => found.extend(more),
+        }
+    }
+    if machines.is_empty() && found.is_empty() {
+        let folder = place.shown();
+        found.push(
+            Diagnostic::general(format!("{folder} has templates and no node"))
+                .with_hint("add nodes/<node>.yaml.j2, or list them in k8s-bootstrap.yaml: clusters.<name>.nodes"),
+        );
+    }
+    found.into_result(())?;
+    Ok(Arc::from(complete::inputs(place, configs, folder.notices())?))
+}
+
+const START: Position = Position { line: 1, column: 1 };
+
+impl<'f> Folder<'f> {
+    fn of(place: &'f Place<'f>) -> Self {
+        let files = Files::of(place.folder);
+        let text = |path: &PathBuf| {
+            let name = path.strip_prefix(place.folder).ok()?.display().to_string();
+            Some((name, place.sources.read(path).ok()?))
+        };
+        let paths = layers::files(place.folder, &[".j2", ".yaml", ".yml"]);
+        let templates: BTreeMap<String, String> =
+            paths.iter().filter_map(text).filter(|(name, text)| is_template(name, text)).collect();
+        let used = templates
+            .iter()
+            .flat_map(|(name, text)| variables::of_environment(text).into_iter().chain(undeclared(name, text)));
+        let anybody = variables::Node { role: Some(Role::Worker), schematic: Some("") };
+        let lacking: BTreeSet<String> = used
+            .filter(|name| !place.environment.contains_key(name) && !place.settings.variables.contains_key(name))
+            .filter(|name| anybody.says(name).is_none() && !KNOWN.contains(&name.as_str()))
+            .collect();
+        let written =
+            if lacking.is_empty() { BTreeMap::new() } else { variables::written(place.root, place.folder, &lacking) };
+        Self { place, files, templates, written }
+    }
+
+    /// What was taken from elsewhere than the environment.
+    fn notices(&self) -> Diagnostics {
+        let mut notices = Diagnostics::default();
+        for (name, found) in &self.written {
+            let text =
+                format!("`{}` is taken for the template variable `{name}`, which the environment lacks", found.value);
+            notices.push(
+                Diagnostic::at(found.at.clone(), text).with_hint(
+                    "set the variable in the environment, or in k8s-bootstrap.yaml: clusters.<name>.variables",
+                ),
+            );
+        }
+        notices
+    }
+
+    fn machines(&self, found: &mut Diagnostics) -> Vec<Machine> {
+        let (place, nodes) = (self.place, &self.files.nodes);
+        let mut machines: Vec<Machine> = nodes
+            .iter()
+            .map(|node| Machine { name: node.name.clone(), role: node.role, file: Some(node.path.clone()) })
+            .collect();
+        for name in place.settings.nodes.keys() {
+            if !machines.iter().any(|machine| machine.name == *name) {
+                machines.push(Machine { name: name.clone(), role: None, file: None });
+            }
+        }
+        let mut seen: BTreeMap<String, Origin> = BTreeMap::new();
+        machines.retain_mut(|machine| {
+            let declared = place.settings.nodes.get(&machine.name);
+            machine.role = machine.role.or(declared.and_then(|declared| declared.role));
+            let origin = machine
+                .file
+                .as_ref()
+                .map_or_else(|| Origin::new("k8s-bootstrap.yaml"), |path| layers::origin(place.root, path));
+            let Some(first) = seen.insert(machine.name.clone(), origin.clone()) else { return true };
+            found.push(
+                Diagnostic::at(
+                    origin.at(START),
+                    format!("node `{}` is in two roles, or twice in one: it is described by {first} too", machine.name),
+                )
+                .with_hint("keep one of the two files"),
+            );
+            false
+        });
+        machines
+    }
+
+    fn config(&self, machine: &Machine) -> Result<complete::Config, Diagnostics> {
+        let nothing = Declared::default();
+        let declared = self.place.settings.nodes.get(&machine.name).unwrap_or(&nothing);
+        let address = declared.address.or_else(|| machine.name.parse().ok());
+        let shown = address.map(|address| address.to_string());
+        let schematic = self.schematic(machine);
+        let renderer = |role| Renderer {
+            folder: self,
+            name: &machine.name,
+            address: shown.as_deref(),
+            node: variables::Node { role, schematic: schematic.as_deref() },
+        };
+        // A node may say its role itself; its layer is needed first then.
+        let own = machine.file.as_ref().map(|path| renderer(machine.role).layer(path)).transpose()?;
+        let role = machine.role.or_else(|| own.as_ref().and_then(role_of));
+        let renderer = renderer(role);
+        let mut layers = Vec::new();
+        for path in self.files.below(role) {
+            layers.push(renderer.layer(path)?);
+        }
+        let mut layers = layers.into_iter().chain(own);
+        let Some(first) = layers.next() else {
+            let name = &machine.name;
+            let message = format!("nothing describes node `{name}`: there is no base and no layer of its role");
+            return Err(Diagnostic::general(message).into());
+        };
+        let mut rendered = first.first()?;
+        let mut found = Diagnostics::default();
+        for layer in layers {
+            if let Err(more) = layer.over(&mut rendered) {
+                found.extend(more);
+            }
+        }
+        let origin = machine.file.as_ref().or(self.files.base.as_ref());
+        let origin = origin.map(|path| layers::origin(self.place.root, path));
+        let at = origin.unwrap_or_else(|| first.origin.clone()).at(START);
+        found.into_result(complete::Config { name: machine.name.clone(), address, role: machine.role, at, rendered })
+    }
+
+    /// The image factory's id of a node's schematic, where there is one that can be read.
+    fn schematic(&self, machine: &Machine) -> Option<String> {
+        let path = self.files.schematic_of(&machine.name)?;
+        let node = variables::Node { role: machine.role, schematic: None };
+        let renderer = Renderer { folder: self, name: &machine.name, address: None, node };
+        let layer = renderer.layer(path).ok()?;
+        Some(schematic_id(&yaml::parse_one(&layer.origin, &layer.text).ok()?.to_json()))
+    }
+}
+
+/// What templates get under these names is about the node.
+const KNOWN: [&str; 4] = ["ENV", "node", "role", "machinetype"];
+
+/// Whether a file is rendered: its name says so, or it names a variable of the environment.
+fn is_template(name: &str, text: &str) -> bool {
+    Path::new(name).extension().is_some_and(|ending| ending == "j2") || !variables::of_environment(text).is_empty()
+}
+
+/// The role that a node's own layer says.
+fn role_of(layer: &Layer) -> Option<Role> {
+    let documents = crate::talos::config::parse_documents(&layer.origin, &layer.text).ok()?;
+    super::facts::of(&documents).role
+}
+
+struct Renderer<'r> {
+    folder: &'r Folder<'r>,
+    name: &'r str,
+    address: Option<&'r str>,
+    node: variables::Node<'r>,
+}
+
+impl Renderer<'_> {
+    fn layer(&self, path: &Path) -> Result<Layer, Diagnostics> {
+        let place = self.folder.place;
+        let origin = layers::origin(place.root, path);
+        let text = place.sources.read(path);
+        let text = text.map_err(|error| Diagnostic::general(format!("cannot read {origin}: {error}")))?;
+        let mut layer = Layer::plain(origin, text);
+        if is_template(layer.origin.as_str(), &layer.text) {
+            let rendered = self.render(path, &layer.text)?;
+            layer = Layer { lines: Lines::new(&layer.text, &rendered), text: rendered, ..layer };
+        }
+        if layer.text.to_ascii_lowercase().contains("op://") {
+            let wanted = Wanted::References { origin: layer.origin.to_string(), text: layer.text.clone() };
+            layer.text = place.sources.get(wanted).unwrap_or(layer.text);
+        }
+        Ok(layer)
+    }
+
+    fn render(&self, path: &Path, text: &str) -> Result<String, Diagnostic> {
+        let name = path.strip_prefix(self.folder.place.folder).unwrap_or(path).display().to_string();
+        let place = self.folder.place;
+        let origin = |name: &str| layers::origin(place.root, &place.folder.join(name));
+        let template = Jinja { name: &name, text, others: &self.folder.templates, origin: &origin };
+        template.render(self.values(&template))
+    }
+
+    fn values(&self, template: &Jinja<'_>) -> minijinja::Value {
+        let (place, role) = (self.folder.place, self.node.role_word());
+        let lookup = |name: &str| {
+            self.node.says(name).or_else(|| self.folder.written.get(name).map(|found| found.value.clone()))
+        };
+        let mut variables = place.environment.clone();
+        let templates = self.folder.templates.values().map(String::as_str).chain([template.text]);
+        for name in templates.flat_map(variables::of_environment) {
+            if let (false, Some(value)) = (variables.contains_key(&name), lookup(&name)) {
+                variables.insert(name, value);
+            }
+        }
+        let plain = jinja::undeclared(template.name, template.text)
+            .into_iter()
+            .filter_map(|name| Some((name.clone(), lookup(&name)?)));
+        let plain = minijinja::Value::from_pairs(plain.collect::<Vec<_>>());
+        let node = context! { name => self.name, address => self.address, role };
+        let known = context! { ENV => minijinja::Value::from_pairs(variables), node, role, machinetype => role };
+        context! { ..known, ..minijinja::Value::from(minijinja::value::Serde(&place.settings.variables)), ..plain }
+    }
+}
