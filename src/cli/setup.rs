@@ -320,6 +320,7 @@ pub(super) async fn site(
     let site = Site::new(Parts {
         charts: charts(common, &cluster, wanted.place, wanted.bundle).await?,
         secrets: secrets_from(common, secrets).await,
+        kubectl: toolbox(common).find(Tool::Kubectl).await.ok().map(|found| found.path),
         redactor: redactor.clone(),
         resumed: wanted.resumed,
         forced,

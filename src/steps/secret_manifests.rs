@@ -69,7 +69,7 @@ impl SecretManifests {
         }
         let nameless = documents.iter().find(|document| {
             let has = |key: &str| document.find(&[key]).and_then(yaml::Node::as_str).is_some();
-            !document.is_null() && !(has("apiVersion") && has("kind"))
+            !document.is_null() && ["apiVersion", "kind"].iter().any(|key| !has(key))
         });
         if let Some(document) = nameless {
             return Err(StepError::wrong_input("a document among the manifests with secrets is no manifest")

@@ -14,7 +14,7 @@ mod yq;
 
 use serde_json::Value;
 
-pub use functions::{Functions, clean};
+pub use functions::{Functions, clean, moved};
 
 use crate::yaml::{Diagnostic, Location, Origin, Position};
 

@@ -114,9 +114,9 @@ mod tests {
     }
 
     fn selector() -> impl Strategy<Value = Value> {
+        const SIZES: [&str; 6] = ["> 1TB", ">= 4 TiB", "< 100GB", "<= 64GB", "== 32GB", "480 GB"];
         let text = prop_oneof!["[A-Za-z0-9. ]{1,8}", "[A-Z]{1,4}\\*", "\\*[A-Z]{1,4}\\*[0-9]{1,3}"];
-        let sizes = ["> 1TB", ">= 4 TiB", "< 100GB", "<= 64GB", "== 32GB", "480 GB"];
-        let size = proptest::sample::select(&sizes[..]).prop_map(str::to_owned);
+        let size = proptest::sample::select(&SIZES[..]).prop_map(str::to_owned);
         let kind = proptest::sample::select(&["nvme", "sd", "hdd", "ssd"][..]).prop_map(str::to_owned);
         let some = |strategy: BoxedStrategy<String>| proptest::option::of(strategy);
         (some(text.clone().boxed()), some(text.boxed()), some(size.boxed()), some(kind.boxed())).prop_map(

@@ -91,7 +91,7 @@ pub fn clean(path: &Path) -> PathBuf {
 }
 
 /// The file below `root` that has the missing one's name and shares most of its path.
-fn moved(root: &Path, missing: &Path) -> Option<PathBuf> {
+pub fn moved(root: &Path, missing: &Path) -> Option<PathBuf> {
     let name = missing.file_name()?;
     let (mut folders, mut found, mut looked_at) = (vec![root.to_owned()], vec![], 0);
     while let Some(folder) = folders.pop() {
@@ -114,7 +114,9 @@ fn moved(root: &Path, missing: &Path) -> Option<PathBuf> {
         path.components().filter(|part| parts.contains(part)).count()
     };
     let own = missing.strip_prefix(root).ok().map_or(0, |rest| rest.components().count());
-    let best = found.iter().max_by_key(|path| likeness(path))?;
+    // A folder's own name says more than the folders that every path shares.
+    let beside = |path: &PathBuf| path.parent().and_then(Path::file_name) == missing.parent().and_then(Path::file_name);
+    let best = found.iter().max_by_key(|path| (likeness(path), beside(path)))?;
     let shared = likeness(best).saturating_sub(root.components().count());
     (shared * 2 >= own).then(|| best.clone())
 }

@@ -83,7 +83,7 @@ impl<'f> Folder<'f> {
             paths.iter().filter_map(text).filter(|(name, text)| is_template(name, text)).collect();
         let used = templates
             .iter()
-            .flat_map(|(name, text)| variables::of_environment(text).into_iter().chain(undeclared(name, text)));
+            .flat_map(|(name, text)| variables::of_environment(text).into_iter().chain(jinja::undeclared(name, text)));
         let anybody = variables::Node { role: Some(Role::Worker), schematic: Some("") };
         let lacking: BTreeSet<String> = used
             .filter(|name| !place.environment.contains_key(name) && !place.settings.variables.contains_key(name))
