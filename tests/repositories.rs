@@ -106,11 +106,14 @@ fn many_clusters() {
         .succeeds("3 nodes Ready, 4 releases, Flux follows main", &["release/spegel", "etcd/members"]);
 }
 
-/// `bootstrap/helmfile/{default,crds,apps}.yaml`: bases, environments, conditions, selectors, a helmfile in another.
+/// `bootstrap/helmfile/{default,crds,apps}.yaml`: bases, environments, conditions, selectors, a helmfile in another;
+/// secrets in a kustomization that gives them their namespace.
 #[test]
 fn nested_helmfiles() {
-    Rehearsal::of(TestEnvironment::operator("nested-helmfiles"), "production")
-        .succeeds("2 nodes Ready, 3 releases, Flux follows production", &["crds/external-dns", "release/cilium"]);
+    Rehearsal::of(TestEnvironment::operator("nested-helmfiles"), "production").succeeds(
+        "2 nodes Ready, 3 releases, Flux follows production",
+        &["base/secrets", "crds/external-dns", "release/cilium"],
+    );
 }
 
 /// Jinja templates in layers with `op://` references, addresses by talosconfig, secrets by Jinja and then op.

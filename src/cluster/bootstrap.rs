@@ -24,6 +24,8 @@ pub struct SecretSource {
     /// Absolute.
     pub path: PathBuf,
     pub kind: SecretKind,
+    /// The path is a folder, whose kustomization has to be built first.
+    pub kustomized: bool,
     /// As it is in the repository, and Jinja templates rendered: what they take from the environment may be secret.
     pub text: String,
 }
@@ -98,14 +100,19 @@ fn secrets(
     let mut found = Diagnostics::default();
     let mut sources = Vec::new();
     for path in files.iter().cloned() {
+        if path.is_dir() {
+            let text = texts(&path);
+            sources.push(SecretSource { path, kind: SecretKind::OnePassword, kustomized: true, text });
+            continue;
+        }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let kind = if name.contains(".sops.") { SecretKind::Sops } else { SecretKind::OnePassword };
         match std::fs::read_to_string(&path) {
             Ok(text) if name.ends_with(".j2") => match jinja(root, &path, &text, environment) {
-                Ok(text) => sources.push(SecretSource { path, kind, text }),
+                Ok(text) => sources.push(SecretSource { path, kind, kustomized: false, text }),
                 Err(diagnostic) => found.push(diagnostic),
             },
-            Ok(text) => sources.push(SecretSource { path, kind, text }),
+            Ok(text) => sources.push(SecretSource { path, kind, kustomized: false, text }),
             Err(error) => {
                 let looked = path.strip_prefix(root).unwrap_or(&path).display();
                 found.push(Diagnostic::general(format!("the secrets file {looked} cannot be read: {error}")));
@@ -113,6 +120,16 @@ fn secrets(
         }
     }
     found.into_result(sources)
+}
+
+/// What the files of a kustomization say, so that a change of theirs is seen.
+fn texts(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    let read =
+        |path: PathBuf| if path.is_dir() { texts(&path) } else { std::fs::read_to_string(&path).unwrap_or_default() };
+    paths.into_iter().map(read).collect()
 }
 
 /// A Jinja template of manifests, which is rendered before its references are filled in. Templates beside it may be

@@ -124,7 +124,7 @@ impl Layout {
         let secrets = if paths.secrets.is_empty() {
             let near =
                 |path: &&PathBuf| is_of_bootstrap(root, path) || releases.iter().any(|file| is_beside(path, file));
-            own_of(root, name, &others, survey.secrets.iter().filter(near))
+            kustomized(root, own_of(root, name, &others, survey.secrets.iter().filter(near)))
         } else {
             paths.secrets.iter().map(|path| root.join(path)).collect()
         };
@@ -163,6 +163,34 @@ fn own<'p>(
 fn folders(root: &Path, path: &Path) -> Vec<String> {
     let inside = path.strip_prefix(root).unwrap_or(path);
     inside.iter().map(|part| part.to_string_lossy().into_owned()).collect()
+}
+
+const KUSTOMIZATION: &str = "kustomization.yaml";
+
+/// The files, or the kustomizations that take them in: those give them their namespace.
+fn kustomized(root: &Path, files: Vec<PathBuf>) -> Vec<PathBuf> {
+    let takes = |folder: &Path, what: &Path| {
+        let name = what.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        std::fs::read_to_string(folder.join(KUSTOMIZATION)).is_ok_and(|text| {
+            let listed = |line: &str| line.trim().trim_start_matches("- ").trim_start_matches("./") == name;
+            text.lines().any(|line| listed(line.trim_end_matches('/')))
+        })
+    };
+    let mut found: Vec<PathBuf> = Vec::new();
+    for file in files {
+        let folders = file.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
+        let mut place = file.as_path();
+        for folder in folders {
+            if !takes(folder, place) {
+                break;
+            }
+            place = folder;
+        }
+        if !found.iter().any(|known| known == place) {
+            found.push(place.to_owned());
+        }
+    }
+    found
 }
 
 /// Whether a file lies below a folder that says what it is for.
@@ -403,11 +431,37 @@ mod tests {
         kubernetes/green/talos
         bootstrap/helmfile/crds.yaml
         bootstrap/helmfile/apps.yaml
+        bootstrap/green/secrets.yaml
         ");
         insta::assert_snapshot!(layout(&files, "gren").unwrap_err(), @r"
         there is no cluster `gren` here: no folder of that name holds Talos inputs
           hint: did you mean `green`? This repository describes: blue, green
         ");
+    }
+
+    #[test]
+    fn secrets_that_a_kustomization_takes_in_are_that_kustomization() {
+        let takes = |what: &str| format!("kind: Kustomization\nresources:\n  - ./{what}\n");
+        let (folder, secret) = (takes("external-secrets"), takes("secret.yaml"));
+        let files = [
+            ("talos/talconfig.yaml", TALCONFIG),
+            ("bootstrap/helmfile/apps.yaml", APPS),
+            ("bootstrap/kustomize/kustomization.yaml", folder.as_str()),
+            ("bootstrap/kustomize/external-secrets/kustomization.yaml", secret.as_str()),
+            ("bootstrap/kustomize/external-secrets/secret.yaml", TEMPLATE),
+            ("bootstrap/other/secret.yaml", TEMPLATE),
+        ];
+        assert_eq!(layout(&files, "main").unwrap()[3], "bootstrap/kustomize bootstrap/other/secret.yaml");
+    }
+
+    #[test]
+    fn finished_configs_are_inputs_unless_they_lie_below_what_they_were_made_from() {
+        const CONFIG: &str = "machine:\n  token: x\n  kubelet: {}\ncluster:\n  controlPlane:\n    endpoint: x\n";
+        let helmfile = ("bootstrap/helmfile.yaml", APPS);
+        let alone = [("machines/10.0.0.1.yaml", CONFIG), helmfile];
+        assert_eq!(layout(&alone, "main").unwrap()[0], "machines");
+        let made = [("talos/talconfig.yaml", TALCONFIG), ("talos/made/a.yaml", CONFIG), helmfile];
+        assert_eq!(layout(&made, "main").unwrap()[0], "talos");
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod etcd;
 mod handoff;
 mod hooks;
 mod kubernetes_api;
+mod kustomize;
 mod machine_config;
 mod objects;
 mod order;

@@ -1,11 +1,13 @@
 //! Manifests that hold secrets: opened by 1Password and SOPS in memory, once for all who need them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
+use super::kustomize;
 use super::site::{SecretsFrom, Site};
 use crate::cluster::{SecretKind, SecretSource};
 use crate::engine::StepError;
@@ -38,12 +40,17 @@ impl SecretManifests {
 
     async fn resolve(&self, source: &SecretSource) -> Result<Vec<Value>, StepError> {
         let name = self.site.cluster.relative(&source.path).display().to_string();
+        let template = if source.kustomized {
+            Cow::from(kustomize::build(&self.site, &source.path).await?)
+        } else {
+            Cow::from(&source.text)
+        };
         let text = match (&self.site.secrets, source.kind) {
-            (SecretsFrom::Placeholders, SecretKind::OnePassword) => op::placeholders(&source.text).into(),
-            (SecretsFrom::Placeholders, SecretKind::Sops) => sops::placeholders(&source.text).into(),
+            (SecretsFrom::Placeholders, SecretKind::OnePassword) => op::placeholders(&template).into(),
+            (SecretsFrom::Placeholders, SecretKind::Sops) => sops::placeholders(&template).into(),
             (SecretsFrom::Operator { op, .. }, SecretKind::OnePassword) => {
                 let op = op.as_ref().ok_or_else(|| missing("op", "1Password's command line", &name))?;
-                op::inject(op, &source.text).await.map_err(|error| op_error(&error, &name))?
+                op::inject(op, &template).await.map_err(|error| op_error(&error, &name))?
             }
             (SecretsFrom::Operator { sops, .. }, SecretKind::Sops) => {
                 let program = sops.as_ref().ok_or_else(|| missing("sops", "SOPS", &name))?;

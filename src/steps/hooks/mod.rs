@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+use super::kustomize;
 use super::objects::{api_error, apply_as, gate_error, observe_objects_in};
 use super::site::Site;
 use crate::engine::{Observation, Step, StepContext, StepError};
@@ -24,8 +25,6 @@ use idiom::{Action, recognise};
 
 /// A hook that asks a question nobody answers must not hang a bootstrap.
 const DEADLINE: Duration = Duration::from_mins(10);
-/// A kustomization is built from files that are here.
-const BUILD: Duration = Duration::from_mins(1);
 
 /// The step of one hook.
 pub(super) fn step(site: Arc<Site>, hook: &Hook) -> Arc<dyn Step> {
@@ -127,7 +126,7 @@ impl Manifests {
                 let mut objects = self.plain()?;
                 for folder in &self.kustomizations {
                     let name = self.site.cluster.relative(folder).display().to_string();
-                    let text = self.kustomize(folder, &name).await?;
+                    let text = kustomize::build(&self.site, folder).await?;
                     objects.extend(self.read(&name, &text)?);
                 }
                 Ok(objects)
@@ -143,20 +142,6 @@ impl Manifests {
     fn read(&self, name: &str, text: &str) -> Result<Vec<Value>, StepError> {
         let documents = yaml::parse(&Origin::new(name), text).map_err(|error| self.wrong(error.to_string()))?;
         Ok(documents.iter().filter(|document| !document.is_null()).map(yaml::Node::to_json).collect())
-    }
-
-    /// What a kustomization comes to, by kubectl's own hand (`docs/adr/0009-kustomizations.md`).
-    async fn kustomize(&self, folder: &Path, name: &str) -> Result<String, StepError> {
-        let kubectl = self.site.kubectl.clone().unwrap_or_else(|| PathBuf::from("kubectl"));
-        let command = Command::new(kubectl).arg("kustomize").arg(folder).env("KUBECONFIG", "/dev/null");
-        let output = command.deadline(BUILD).run().await.map_err(|error| match error {
-            process::Error::Start { .. } => StepError::wrong_world("`kubectl` is needed and nowhere to be found")
-                .at(self.hook.at.to_string())
-                .because(format!("the hook applies the kustomization {name}, which kubectl builds"))
-                .next("install kubectl, or name its folder with --tools-dir"),
-            error => self.wrong(format!("the kustomization {name} cannot be built: {error}")),
-        })?;
-        String::from_utf8(output.stdout).map_err(|_| self.wrong(format!("{name} comes to no text")))
     }
 
     fn plain(&self) -> Result<Vec<Value>, StepError> {
