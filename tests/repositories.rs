@@ -94,7 +94,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 fn the_community_template() {
     Rehearsal::of(TestEnvironment::operator("community-template"), "home").with_real_secrets().succeeds(
         "2 nodes Ready, 5 releases, Flux follows main",
-        &["preflight/secrets", "base/secrets", "crds/external-dns", "hook/cilium/1", "hook/cilium/2"],
+        &["preflight/secrets", "base/secrets", "crds/kube-prometheus-stack", "hook/cilium/1", "hook/cilium/2"],
     );
 }
 
