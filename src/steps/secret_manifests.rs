@@ -7,8 +7,8 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use super::kustomize;
 use super::site::{SecretsFrom, Site};
+use super::{base, kustomize};
 use crate::cluster::{SecretKind, SecretSource};
 use crate::engine::StepError;
 use crate::secrets::{op, sops};
@@ -32,7 +32,8 @@ impl SecretManifests {
                 for source in &self.site.cluster.bootstrap.secrets {
                     objects.extend(self.resolve(source).await?);
                 }
-                Ok(objects)
+                let namespaces = base::missing_namespaces(&self.site, &objects);
+                Ok(namespaces.into_iter().chain(objects).collect())
             })
             .await
             .map(Vec::as_slice)

@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use super::kustomize;
 use super::objects::{api_error, apply_as, gate_error, observe_objects_in};
 use super::site::Site;
-use crate::engine::{Observation, Step, StepContext, StepError};
+use crate::engine::{ErrorClass, Observation, Step, StepContext, StepError};
 use crate::helm::helmfile::Hook;
 use crate::kubernetes::{self, ApplyOptions, ObjectRef, Readiness};
 use crate::plan::{Fingerprint, FingerprintBuilder};
@@ -155,6 +155,14 @@ impl Manifests {
     }
 }
 
+/// A kind that is not served may come yet: an operator that its release has just started registers it (H07).
+fn late(mut error: StepError) -> StepError {
+    if error.code.as_deref() == Some("H03") {
+        error.class = ErrorClass::Retryable;
+    }
+    error
+}
+
 /// A folder stands for the manifests in it, as for kubectl.
 fn manifests(path: &Path) -> Vec<PathBuf> {
     if !path.is_dir() {
@@ -180,7 +188,7 @@ impl Step for Manifests {
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
-        apply_as(&self.site, self.options(), self.objects().await?, cx).await
+        apply_as(&self.site, self.options(), self.objects().await?, cx).await.map_err(late)
     }
 }
 
