@@ -134,9 +134,10 @@ fn topf_and_central_sources() {
 /// Machine configs sealed as a whole and named by address, HTTP and OCI `repositories`, values by `exec "yq"`.
 #[test]
 fn finished_configs() {
-    Rehearsal::of(TestEnvironment::operator("finished-configs"), "vault")
-        .with_real_secrets()
-        .succeeds("2 nodes Ready, 4 releases, Flux follows main", &["base/secrets", "hook/cilium/1", "hook/cert-manager/1"]);
+    Rehearsal::of(TestEnvironment::operator("finished-configs"), "vault").with_real_secrets().succeeds(
+        "2 nodes Ready, 4 releases, Flux follows main",
+        &["base/secrets", "hook/cilium/1", "hook/cert-manager/1"],
+    );
 }
 
 /// A script that prints each node's config, a state file that is a template, `exec "sh"`, every spelling of op.

@@ -29,11 +29,12 @@ impl Configured {
     }
 }
 
-/// Whether the running config is ours, compared as data.
+/// Whether the running config is ours, compared as data: ours too as it is read, since an empty field is then none.
 pub(super) async fn runs(site: &Site, node: &Node, client: &Client) -> Result<bool, StepError> {
     let running = client.machine_config().await.map_err(|error| step_error(&error, node))?;
     let running = parse_documents(&Origin::new("<running config>"), running.expose_secret());
-    Ok(running.is_ok_and(|running| running == site.config(node)))
+    let ours = parse_documents(&Origin::new("<config>"), site.config_text(node).expose_secret());
+    Ok(matches!((running, ours), (Ok(running), Ok(ours)) if running == ours))
 }
 
 #[async_trait]
