@@ -16,8 +16,11 @@ pub(super) fn lowered(documents: &[Value]) -> Option<Value> {
     if own {
         let cni = documents.iter().find(|document| kind(document) == "KubeFlannelCNIConfig");
         put(&mut legacy, "/cluster/network/cni/name", json!(cni.map_or("none", |_| "flannel")));
-        let taints = documents.iter().find(|document| kind(document) == "KubeNodeConfig");
-        let taints = taints.and_then(|document| document.pointer("/taints")).and_then(Value::as_object);
+    }
+    // The document, where there is one, says all about the node; the old field is not looked at then (Talos 1.14,
+    // `container.K8sNodeConfig`).
+    if let Some(node) = documents.iter().find(|document| kind(document) == "KubeNodeConfig") {
+        let taints = node.pointer("/taints").and_then(Value::as_object);
         let tainted = taints.is_some_and(|taints| taints.contains_key("node-role.kubernetes.io/control-plane"));
         put(&mut legacy, "/cluster/allowSchedulingOnControlPlanes", json!(!tainted));
     }
