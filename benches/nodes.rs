@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use k8s_bootstrap::lab::{ApiServers, ChartsFrom, Lab, NodeSpec, Scenario, Spec};
+use k8s_bootstrap::lab::{ApiServers, ChartsFrom, DiskSpec, Lab, NodeSpec, Scenario, Spec};
 use k8s_bootstrap::tools::{Options, Toolbox};
 
 const MACHINES: u8 = 100;
@@ -17,6 +17,7 @@ fn spec(folder: &std::path::Path, name: &str, network: &str, machines: u8) -> Sp
     let node = |index: u8| NodeSpec {
         name: format!("machine-{index}"),
         address: format!("{network}.{}", index + 1).parse().unwrap(),
+        disk: DiskSpec::default(),
     };
     Spec {
         cluster: name.to_owned(),

@@ -16,6 +16,7 @@ use super::{output, setup};
 use crate::cluster::Cluster;
 use crate::process::Command;
 use crate::secrets::{Redactor, op, sops};
+use crate::talos::config::adapters::is_machine_config;
 use crate::talos::config::{Rendered, SecretsBundle, Sources, Wanted};
 use crate::tools::Tool;
 use crate::yaml::{self, Origin};
@@ -78,6 +79,7 @@ async fn fetch(
             let sealed = std::fs::read_to_string(path)
                 .map_err(|error| Refusal::world(format!("{} cannot be read: {error}", path.display())))?;
             let text = match secrets {
+                SecretsArg::Placeholder if is_hidden(&sealed) => return Err(hidden(root, path)),
                 SecretsArg::Placeholder => sops::placeholders(&sealed).into(),
                 SecretsArg::Real => open(common, path).await?,
             };
@@ -101,6 +103,17 @@ async fn fetch(
         .unwrap_or_default()
         .into()),
     }
+}
+
+/// Whether a sealed machine config does not even say what kind of machine it is for.
+fn is_hidden(sealed: &str) -> bool {
+    is_machine_config(sealed) && sealed.lines().any(|line| line.trim_start().starts_with("type: ENC["))
+}
+
+fn hidden(root: &Path, path: &Path) -> Refusal {
+    let shown = path.strip_prefix(root).unwrap_or(path).display();
+    Refusal::input(format!("{shown} is sealed as a whole: with placeholders in it, it describes no machine"))
+        .hint("rehearse with `--secrets real`, so that sops opens it; its contents stay in memory")
 }
 
 /// The address of a host, of the subnet if there is one; nothing when its name is not known here.

@@ -6,11 +6,15 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{ChartsArg, Common, ControlPlanesArg, LabCommand, Output, SecretsArg, WorldArgs};
 use super::exit::{Exit, Refusal};
+use super::setup::Place;
 use super::{inputs, output, setup};
 use crate::cluster::Cluster;
 use crate::helm::helmfile::{Chart, Release};
-use crate::lab::{self, Lab, NodeSpec, ReleaseSpec, Scenario, Spec, Status, lab_folder};
+use crate::lab::{self, DiskSpec, Lab, NodeSpec, ReleaseSpec, Scenario, Spec, Status, lab_folder};
 use crate::secrets::Redactor;
+use crate::talos::client::BlockDevice;
+use crate::talos::config::{Node, SecretsBundle};
+use crate::talos::install::InstallDisk;
 
 pub(super) async fn lab(common: &Common, command: LabCommand) -> Result<Exit, Refusal> {
     match command {
@@ -37,6 +41,7 @@ pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs)
             .map_err(|error| Refusal::world(format!("{} cannot be cleared: {error}", folder.display())))?;
     }
     setup::make_private(&folder)?;
+    let secrets = setup::bundle(common, cluster, Place::Lab, SecretsArg::Placeholder, &Redactor::default()).await?;
     let inventory = &cluster.inventory;
     let own = |address: &std::net::IpAddr| inventory.nodes.iter().any(|node| node.address == *address);
     let spec = Spec {
@@ -44,7 +49,11 @@ pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs)
         nodes: inventory
             .nodes
             .iter()
-            .map(|node| NodeSpec { name: node.hostname.clone(), address: node.address })
+            .map(|node| NodeSpec {
+                name: node.hostname.clone(),
+                address: node.address,
+                disk: disk(cluster, &secrets, node),
+            })
             .collect(),
         releases: releases(cluster),
         vip: inventory.endpoint.address().filter(|address| !own(address)),
@@ -64,11 +73,52 @@ pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs)
     lab.map_err(|error| Refusal::world(error.to_string()))
 }
 
+/// The disk of a simulated machine: one that the node's config means. Which disks the real machine has is asked there.
+fn disk(cluster: &Cluster, secrets: &SecretsBundle, node: &Node) -> DiskSpec {
+    let usual = DiskSpec::default();
+    // A config that cannot be rendered is told by the run.
+    let Ok(rendered) = cluster.inputs.render(secrets, node) else { return usual };
+    let device = BlockDevice {
+        dev_path: format!("/dev/{}", usual.name),
+        size: usual.size,
+        readonly: false,
+        cdrom: false,
+        model: usual.model,
+        serial: usual.serial,
+        modalias: usual.modalias,
+        uuid: usual.uuid,
+        wwid: usual.wwid,
+        bus_path: usual.bus_path,
+        transport: usual.transport,
+        rotational: usual.rotational,
+        symlinks: usual.symlinks,
+    };
+    let device = InstallDisk::of(&rendered.documents).fitting(device);
+    DiskSpec {
+        name: device.dev_path.trim_start_matches("/dev/").to_owned(),
+        size: device.size,
+        model: device.model,
+        serial: device.serial,
+        modalias: device.modalias,
+        uuid: device.uuid,
+        wwid: device.wwid,
+        bus_path: device.bus_path,
+        transport: device.transport,
+        rotational: device.rotational,
+        symlinks: device.symlinks,
+    }
+}
+
+/// A chart's reference without its digest: what a lab serves are other bytes.
+pub(super) fn unpinned(reference: &str) -> &str {
+    reference.split('@').next().unwrap_or(reference)
+}
+
 /// What a run will install, as the lab serves and judges it.
 fn releases(cluster: &Cluster) -> Vec<ReleaseSpec> {
     let spec = |release: &Release, crds_only: bool| {
         let (chart, version) = match &release.chart {
-            Chart::Oci { reference, version } => (reference.clone(), version.clone()),
+            Chart::Oci { reference, version } => (unpinned(reference).to_owned(), version.clone()),
             Chart::Repository { url, name, version } => {
                 let place = url.split_once("://").map_or(url.as_str(), |(_, place)| place);
                 (format!("{}/{name}", place.trim_end_matches('/')), version.clone())

@@ -13,6 +13,7 @@ use super::exit::Refusal;
 use super::inputs;
 use crate::cluster::{Cluster, Settings};
 use crate::dial::Dialer;
+use crate::helm::helmfile::Chart;
 use crate::helm::{Bundle, Charts, Helm, Mirrors};
 use crate::lab::{LabFile, lab_folder};
 use crate::secrets::Redactor;
@@ -261,6 +262,16 @@ pub(super) async fn way(common: &Common, name: &str, place: Place, redactor: &Re
     Ok(Way { cluster, dialer, identity })
 }
 
+/// Takes the digests out of charts' references, since a lab's charts have others.
+fn unpin(cluster: &mut Cluster) {
+    let bootstrap = &mut cluster.bootstrap;
+    for release in bootstrap.crds.releases.iter_mut().chain(&mut bootstrap.releases.releases) {
+        if let Chart::Oci { reference, .. } = &mut release.chart {
+            reference.truncate(super::lab::unpinned(reference).len());
+        }
+    }
+}
+
 /// What a command wants a site for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'w> {
@@ -290,7 +301,10 @@ pub(super) async fn site(
     if writes && wanted.place == Place::Field && secrets == SecretsArg::Placeholder {
         return Err(Refusal::input("placeholder secrets are for rehearsals and plans only").hint("leave --secrets out"));
     }
-    let cluster = inputs::cluster(common, wanted.cluster, secrets, redactor).await?;
+    let mut cluster = inputs::cluster(common, wanted.cluster, secrets, redactor).await?;
+    if wanted.place == Place::Lab {
+        unpin(&mut cluster);
+    }
     inputs::warn(&cluster, redactor);
     let forced = wanted.forced.map(|name| control_plane(&cluster, name)).transpose()?;
     let pins = wanted.pins.iter().map(|(name, print)| Ok((node(&cluster, name)?.address, print.clone())));
@@ -306,6 +320,7 @@ pub(super) async fn site(
     let site = Site::new(Parts {
         charts: charts(common, &cluster, wanted.place, wanted.bundle).await?,
         secrets: secrets_from(common, secrets).await,
+        kubectl: toolbox(common).find(Tool::Kubectl).await.ok().map(|found| found.path),
         redactor: redactor.clone(),
         resumed: wanted.resumed,
         forced,

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::layout::Layout;
 use crate::helm::helmfile::{self, Helmfile};
-use crate::yaml::{Diagnostic, Diagnostics};
+use crate::template::jinja::Jinja;
+use crate::yaml::{Diagnostic, Diagnostics, Origin};
 
 /// The helmfiles and secret manifests of one cluster.
 #[derive(Debug, Clone, Default)]
@@ -18,13 +19,21 @@ pub struct Bootstrap {
 }
 
 /// A file with manifests that hold secrets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SecretSource {
     /// Absolute.
     pub path: PathBuf,
     pub kind: SecretKind,
-    /// As it is in the repository, so without any secret in it.
+    /// The path is a folder, whose kustomization has to be built first.
+    pub kustomized: bool,
+    /// As it is in the repository, and Jinja templates rendered: what they take from the environment may be secret.
     pub text: String,
+}
+
+impl std::fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SecretSource").field("path", &self.path).field("kind", &self.kind).finish_non_exhaustive()
+    }
 }
 
 /// How a file's secrets come to it.
@@ -62,7 +71,7 @@ impl Bootstrap {
         if let Err(more) = helmfile::check(&all) {
             found.extend(more);
         }
-        let secrets = super::keep(secrets(root, &layout.secrets), &mut found).unwrap_or_default();
+        let secrets = super::keep(secrets(root, &layout.secrets, environment), &mut found).unwrap_or_default();
         found.into_result(Self { crds: joined(crds), releases: joined(releases), secrets })
     }
 }
@@ -83,14 +92,27 @@ fn missing(name: &str) -> Diagnostic {
         .with_hint(format!("k8s-bootstrap.yaml can name one: clusters.{name}.releases"))
 }
 
-fn secrets(root: &Path, files: &[PathBuf]) -> Result<Vec<SecretSource>, Diagnostics> {
+fn secrets(
+    root: &Path,
+    files: &[PathBuf],
+    environment: &BTreeMap<String, String>,
+) -> Result<Vec<SecretSource>, Diagnostics> {
     let mut found = Diagnostics::default();
     let mut sources = Vec::new();
     for path in files.iter().cloned() {
+        if path.is_dir() {
+            let text = texts(&path);
+            sources.push(SecretSource { path, kind: SecretKind::OnePassword, kustomized: true, text });
+            continue;
+        }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let kind = if name.contains(".sops.") { SecretKind::Sops } else { SecretKind::OnePassword };
         match std::fs::read_to_string(&path) {
-            Ok(text) => sources.push(SecretSource { path, kind, text }),
+            Ok(text) if name.ends_with(".j2") => match jinja(root, &path, &text, environment) {
+                Ok(text) => sources.push(SecretSource { path, kind, kustomized: false, text }),
+                Err(diagnostic) => found.push(diagnostic),
+            },
+            Ok(text) => sources.push(SecretSource { path, kind, kustomized: false, text }),
             Err(error) => {
                 let looked = path.strip_prefix(root).unwrap_or(&path).display();
                 found.push(Diagnostic::general(format!("the secrets file {looked} cannot be read: {error}")));
@@ -98,4 +120,32 @@ fn secrets(root: &Path, files: &[PathBuf]) -> Result<Vec<SecretSource>, Diagnost
         }
     }
     found.into_result(sources)
+}
+
+/// What the files of a kustomization say, so that a change of theirs is seen.
+fn texts(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    let read =
+        |path: PathBuf| if path.is_dir() { texts(&path) } else { std::fs::read_to_string(&path).unwrap_or_default() };
+    paths.into_iter().map(read).collect()
+}
+
+/// A Jinja template of manifests, which is rendered before its references are filled in. Templates beside it may be
+/// included.
+fn jinja(root: &Path, path: &Path, text: &str, environment: &BTreeMap<String, String>) -> Result<String, Diagnostic> {
+    let folder = path.parent().unwrap_or(root);
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    let templates = entries.filter(|path| path.extension().is_some_and(|ending| ending == "j2"));
+    let read =
+        |path: PathBuf| Some((path.file_name()?.to_string_lossy().into_owned(), std::fs::read_to_string(&path).ok()?));
+    let others: BTreeMap<String, String> = templates.filter_map(read).collect();
+    let origin = |name: &str| {
+        let path = folder.join(name);
+        Origin::of_path(path.strip_prefix(root).unwrap_or(&path))
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let values = minijinja::context! { ENV => minijinja::Value::from_pairs(environment.clone()) };
+    Jinja { name: &name, text, others: &others, origin: &origin }.render(values)
 }

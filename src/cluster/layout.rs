@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::settings::Paths;
+use crate::talos::config::adapters::is_machine_config;
 use crate::yaml::{Diagnostic, near};
 
 /// Deeper trees than this hold no inputs of a bootstrap.
@@ -40,7 +41,7 @@ const NAMING: [&str; 8] = [
     "controlplane.yaml",
 ];
 /// Names of folders that say what lies in them, and not for which cluster.
-const GENERIC: [&str; 11] = [
+const GENERIC: [&str; 16] = [
     "talos",
     "bootstrap",
     "kubernetes",
@@ -52,6 +53,11 @@ const GENERIC: [&str; 11] = [
     "infrastructure",
     "apps",
     "provision",
+    "setup",
+    "machines",
+    "nodes",
+    "configs",
+    "rendered",
 ];
 
 /// The inputs of one cluster, absolute.
@@ -70,8 +76,10 @@ pub(super) struct Layout {
 /// Everything in a repository that may be an input of some cluster.
 #[derive(Debug, Default)]
 struct Survey {
-    /// Folders, each with the cluster that its talconfig names.
+    /// Folders, each with the cluster that its files name.
     talos: Vec<(PathBuf, Option<String>)>,
+    /// Folders that hold finished machine configs.
+    finished: Vec<(PathBuf, Option<String>)>,
     helmfiles: Vec<Helmfile>,
     secrets: Vec<PathBuf>,
 }
@@ -114,8 +122,9 @@ impl Layout {
         };
         let releases = named(&paths.releases, chosen(false));
         let secrets = if paths.secrets.is_empty() {
-            let beside = survey.secrets.iter().filter(|path| releases.iter().any(|file| is_beside(path, file)));
-            own_of(root, name, &others, beside)
+            let near =
+                |path: &&PathBuf| is_of_bootstrap(root, path) || releases.iter().any(|file| is_beside(path, file));
+            kustomized(root, own_of(root, name, &others, survey.secrets.iter().filter(near)))
         } else {
             paths.secrets.iter().map(|path| root.join(path)).collect()
         };
@@ -156,6 +165,39 @@ fn folders(root: &Path, path: &Path) -> Vec<String> {
     inside.iter().map(|part| part.to_string_lossy().into_owned()).collect()
 }
 
+const KUSTOMIZATION: &str = "kustomization.yaml";
+
+/// The files, or the kustomizations that take them in: those give them their namespace.
+fn kustomized(root: &Path, files: Vec<PathBuf>) -> Vec<PathBuf> {
+    let takes = |folder: &Path, what: &Path| {
+        let name = what.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        std::fs::read_to_string(folder.join(KUSTOMIZATION)).is_ok_and(|text| {
+            let listed = |line: &str| line.trim().trim_start_matches("- ").trim_start_matches("./") == name;
+            text.lines().any(|line| listed(line.trim_end_matches('/')))
+        })
+    };
+    let mut found: Vec<PathBuf> = Vec::new();
+    for file in files {
+        let folders = file.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
+        let mut place = file.as_path();
+        for folder in folders {
+            if !takes(folder, place) {
+                break;
+            }
+            place = folder;
+        }
+        if !found.iter().any(|known| known == place) {
+            found.push(place.to_owned());
+        }
+    }
+    found
+}
+
+/// Whether a file lies below a folder that says what it is for.
+fn is_of_bootstrap(root: &Path, path: &Path) -> bool {
+    folders(root, path).iter().any(|folder| folder == "bootstrap")
+}
+
 /// Whether a file of secrets lies where a state file's bootstrap does: in its folder or in one of the two above.
 fn is_beside(secrets: &Path, helmfile: &Path) -> bool {
     let folder = secrets.parent();
@@ -177,6 +219,11 @@ impl Survey {
     fn of(root: &Path) -> Self {
         let mut survey = Self::default();
         survey.walk(root, DEPTH);
+        // What lies below other inputs was made from them.
+        let known: Vec<PathBuf> = survey.talos.iter().map(|(folder, _)| folder.clone()).collect();
+        let own = |(folder, _): &(PathBuf, Option<String>)| !known.iter().any(|known| folder.starts_with(known));
+        let finished = std::mem::take(&mut survey.finished);
+        survey.talos.extend(finished.into_iter().filter(own));
         survey
     }
 
@@ -204,21 +251,31 @@ impl Survey {
 
     fn look(&mut self, path: &Path, name: &str) {
         let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
-        if ends(&[".sops.yaml", ".sops.yml"]) && !name.starts_with("talsecret") && !name.starts_with("talenv") {
-            self.secrets.push(path.to_owned());
-            return;
-        }
         let small = path.metadata().is_ok_and(|metadata| metadata.len() <= MAX_FILE);
         if !small || !ends(&[".yaml", ".yml", ".gotmpl", ".tpl", ".j2"]) {
             return;
         }
         let Ok(text) = std::fs::read_to_string(path) else { return };
         let begins = |key: &str| text.lines().any(|line| line.starts_with(key));
+        if is_machine_config(&text) {
+            let folder = path.parent().unwrap_or(path).to_owned();
+            if !self.finished.iter().any(|(known, _)| *known == folder) {
+                self.finished.push((folder, cluster_name(path)));
+            }
+            return;
+        }
+        let has_manifests = begins("apiVersion:") && begins("kind:");
+        if ends(&[".sops.yaml", ".sops.yml"]) {
+            if has_manifests {
+                self.secrets.push(path.to_owned());
+            }
+            return;
+        }
         let in_place = path.iter().any(|part| part.to_string_lossy().contains("helmfile") || part == "bootstrap");
         if in_place && !ends(&[".tpl", ".j2"]) && (begins("releases:") || begins("helmfiles:")) {
             let only_crds = name.contains("crd") || text.contains("--include-crds");
             self.helmfiles.push(Helmfile { path: path.to_owned(), only_crds, text });
-        } else if in_place && text.contains("op://") {
+        } else if in_place && has_manifests && text.contains("op://") {
             self.secrets.push(path.to_owned());
         }
     }
@@ -296,6 +353,8 @@ mod tests {
 
     const TALCONFIG: &str = "clusterName: &name main # ours\nendpoint: https://10.0.0.10:6443\n";
     const CRDS: &str = "helmDefaults:\n  args: [--include-crds, --no-hooks]\nreleases: []\n";
+    const SEALED: &str = "apiVersion: v1\nkind: Secret\nsops: {}\n";
+    const TEMPLATE: &str = "apiVersion: v1\nkind: Secret\nstringData:\n  token: op://vault/item/field\n";
     const APPS: &str = "releases:\n  - name: cilium\n";
 
     /// A repository of these files; the layout of a cluster in it, each path relative.
@@ -322,9 +381,10 @@ mod tests {
                 ("bootstrap/helmfile.d/00-crds.yaml", CRDS),
                 ("bootstrap/helmfile.d/01-apps.yaml", APPS),
                 ("bootstrap/helmfile.d/templates/values.yaml.gotmpl", "releases: {}\n"),
-                ("bootstrap/resources.yaml.tpl", "token: op://vault/item/field\n"),
-                ("bootstrap/github-deploy-key.sops.yaml", "sops: {}\n"),
-                ("kubernetes/apps/default/web/secret.sops.yaml", "sops: {}\n"),
+                (".sops.yaml", "creation_rules: []\n"),
+                ("bootstrap/resources.yaml.tpl", TEMPLATE),
+                ("bootstrap/github-deploy-key.sops.yaml", SEALED),
+                ("kubernetes/apps/default/web/secret.sops.yaml", SEALED),
                 ("kubernetes/apps/default/web/values.yaml", "releases: []\n"),
             ],
             "main",
@@ -360,7 +420,7 @@ mod tests {
             ("bootstrap/helmfile/apps.yaml", APPS),
             ("bootstrap/helmfile/crds.yaml", CRDS),
             ("bootstrap/helmfile/default.yaml", "helmDefaults: {}\n"),
-            ("bootstrap/green/secrets.yaml", "token: op://vault/item/field\n"),
+            ("bootstrap/green/secrets.yaml", TEMPLATE),
         ];
         insta::assert_snapshot!(layout(&files, "blue").unwrap().join("\n"), @r"
         kubernetes/blue/talos
@@ -371,11 +431,37 @@ mod tests {
         kubernetes/green/talos
         bootstrap/helmfile/crds.yaml
         bootstrap/helmfile/apps.yaml
+        bootstrap/green/secrets.yaml
         ");
         insta::assert_snapshot!(layout(&files, "gren").unwrap_err(), @r"
         there is no cluster `gren` here: no folder of that name holds Talos inputs
           hint: did you mean `green`? This repository describes: blue, green
         ");
+    }
+
+    #[test]
+    fn secrets_that_a_kustomization_takes_in_are_that_kustomization() {
+        let takes = |what: &str| format!("kind: Kustomization\nresources:\n  - ./{what}\n");
+        let (folder, secret) = (takes("external-secrets"), takes("secret.yaml"));
+        let files = [
+            ("talos/talconfig.yaml", TALCONFIG),
+            ("bootstrap/helmfile/apps.yaml", APPS),
+            ("bootstrap/kustomize/kustomization.yaml", folder.as_str()),
+            ("bootstrap/kustomize/external-secrets/kustomization.yaml", secret.as_str()),
+            ("bootstrap/kustomize/external-secrets/secret.yaml", TEMPLATE),
+            ("bootstrap/other/secret.yaml", TEMPLATE),
+        ];
+        assert_eq!(layout(&files, "main").unwrap()[3], "bootstrap/kustomize bootstrap/other/secret.yaml");
+    }
+
+    #[test]
+    fn finished_configs_are_inputs_unless_they_lie_below_what_they_were_made_from() {
+        const CONFIG: &str = "machine:\n  token: x\n  kubelet: {}\ncluster:\n  controlPlane:\n    endpoint: x\n";
+        let helmfile = ("bootstrap/helmfile.yaml", APPS);
+        let alone = [("machines/10.0.0.1.yaml", CONFIG), helmfile];
+        assert_eq!(layout(&alone, "main").unwrap()[0], "machines");
+        let made = [("talos/talconfig.yaml", TALCONFIG), ("talos/made/a.yaml", CONFIG), helmfile];
+        assert_eq!(layout(&made, "main").unwrap()[0], "talos");
     }
 
     #[test]

@@ -20,6 +20,9 @@ const SHARED: &str = "_shared";
 /// What stands in for a chart that is not known.
 const GENERIC: &str = "generic";
 
+/// Charts of which the stand-in is another's: what a bootstrap needs of both are the same CRDs.
+const ALIKE: [(&str, &str); 1] = [("kube-prometheus-stack", "prometheus-operator-crds")];
+
 /// Between two looks at whether the registry listens.
 const PAUSE: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -124,8 +127,7 @@ struct Kitchen {
 
 impl Kitchen {
     async fn package(&self, release: &ReleaseSpec) -> Result<Package, String> {
-        // A digest names the original's bytes, which a stand-in cannot have.
-        let chart = release.chart.split('@').next().unwrap_or(&release.chart);
+        let chart = release.chart.as_str();
         let (place, name) = chart.rsplit_once('/').unwrap_or(("", chart));
         let folder =
             self.folder.join(format!("{}-{}", chart.replace('/', "_"), release.version.as_deref().unwrap_or("")));
@@ -136,7 +138,8 @@ impl Kitchen {
         {
             return Ok(package(path, None));
         }
-        let known = CHARTS.get_dir(name).filter(|_| name != SHARED && name != GENERIC);
+        let alike = ALIKE.iter().find(|(other, _)| *other == name).map_or(name, |(_, known)| known);
+        let known = CHARTS.get_dir(alike).filter(|_| name != SHARED && name != GENERIC);
         let kind = if known.is_some() { "stand-in" } else { "generic stand-in" };
         let path = self.stand_in(known, name, release.version.as_deref(), &folder).await?;
         let version = release.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
@@ -162,7 +165,7 @@ impl Kitchen {
         let shared = CHARTS.get_dir(SHARED).ok_or_else(|| failed(&"what all share was not built in"))?;
         write(chart, chart.path(), &source).map_err(|error| failed(&error))?;
         write(shared, shared.path(), &source.join("templates")).map_err(|error| failed(&error))?;
-        if known.is_none() {
+        if known.is_none_or(|known| known.path() != Path::new(name)) {
             let metadata = serde_json::json!({"apiVersion": "v2", "name": name, "version": "1.0.0"});
             std::fs::write(source.join("Chart.yaml"), metadata.to_string()).map_err(|error| failed(&error))?;
         }

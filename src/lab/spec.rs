@@ -16,6 +16,58 @@ pub struct NodeSpec {
     pub name: String,
     /// The declared address.
     pub address: IpAddr,
+    pub disk: DiskSpec,
+}
+
+/// The one disk of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskSpec {
+    /// Its name below `/dev`.
+    pub name: String,
+    /// In bytes.
+    pub size: u64,
+    pub model: String,
+    pub serial: String,
+    pub modalias: String,
+    pub uuid: String,
+    pub wwid: String,
+    pub bus_path: String,
+    /// Such as `nvme`, `sata`, `virtio`, `mmc`.
+    pub transport: String,
+    pub rotational: bool,
+    /// Whole paths, such as `/dev/disk/by-id/…`.
+    pub symlinks: Vec<String>,
+}
+
+impl Default for DiskSpec {
+    fn default() -> Self {
+        let nothing = String::new;
+        Self {
+            name: "nvme0n1".to_owned(),
+            size: 512 << 30,
+            model: "Simulated SSD".to_owned(),
+            serial: "LAB0000000001".to_owned(),
+            modalias: nothing(),
+            uuid: nothing(),
+            wwid: nothing(),
+            bus_path: nothing(),
+            transport: "nvme".to_owned(),
+            rotational: false,
+            symlinks: vec![],
+        }
+    }
+}
+
+impl DiskSpec {
+    pub(super) fn path(&self) -> String {
+        format!("/dev/{}", self.name)
+    }
+
+    /// The device of a partition: a name that ends in a digit has a `p` before the number.
+    pub(super) fn partition(&self, number: u32) -> String {
+        let between = if self.name.ends_with(|last: char| last.is_ascii_digit()) { "p" } else { "" };
+        format!("/dev/{}{between}{number}", self.name)
+    }
 }
 
 /// A release that a run will install: what the lab serves its chart for, and in which order the world needs it.
@@ -23,7 +75,7 @@ pub struct NodeSpec {
 pub struct ReleaseSpec {
     pub namespace: String,
     pub name: String,
-    /// The chart as `HOST/PATH/NAME`, without a scheme and a version.
+    /// The chart as `HOST/PATH/NAME`, without a scheme, a version and a digest.
     pub chart: String,
     /// The chart's version; absent means the newest.
     pub version: Option<String>,

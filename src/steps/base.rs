@@ -22,10 +22,7 @@ pub(super) struct Namespaces {
 
 impl Namespaces {
     pub(super) fn new(site: Arc<Site>) -> Self {
-        let objects = names(&site)
-            .into_iter()
-            .map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
-            .collect();
+        let objects = names(&site).iter().map(|name| namespace(name)).collect();
         Self { site, objects }
     }
 }
@@ -34,6 +31,20 @@ impl Namespaces {
 pub(super) fn names(site: &Site) -> BTreeSet<String> {
     let releases = site.cluster.bootstrap.releases.releases.iter();
     releases.map(|release| release.id.namespace.clone()).filter(|name| !BUILTIN.contains(&name.as_str())).collect()
+}
+
+/// The namespaces that manifests name and that nothing else makes: neither a release nor the manifests themselves.
+pub(super) fn missing_namespaces(site: &Site, objects: &[Value]) -> Vec<Value> {
+    let text = |object: &Value, pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let is_namespace = |object: &&Value| text(object, "/kind").as_deref() == Some("Namespace");
+    let made = objects.iter().filter(is_namespace).filter_map(|object| text(object, "/metadata/name"));
+    let made: BTreeSet<String> = made.chain(names(site)).chain(BUILTIN.map(str::to_owned)).collect();
+    let named: BTreeSet<String> = objects.iter().filter_map(|object| text(object, "/metadata/namespace")).collect();
+    named.difference(&made).map(|name| namespace(name)).collect()
+}
+
+fn namespace(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 }
 
 #[async_trait]

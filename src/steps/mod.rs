@@ -9,6 +9,7 @@ pub mod etcd;
 mod handoff;
 mod hooks;
 mod kubernetes_api;
+mod kustomize;
 mod machine_config;
 mod objects;
 mod order;
@@ -56,6 +57,18 @@ pub fn plan(site: &Arc<Site>) -> Result<(Plan, StepSet), PlanError> {
             Arc::new(base::SecretsOpen::new(secrets.clone())),
         ));
     }
+    let releases = &site.cluster.bootstrap;
+    let wanted = Arc::new(preflight::Prepared::default());
+    if !(releases.crds.releases.is_empty() && releases.releases.releases.is_empty()) {
+        checked.push(steps.add(
+            "preflight",
+            "preflight/charts",
+            "every chart is there and renders; every hook's manifests can be read",
+            [],
+            Fingerprint::builder().part("charts").finish(),
+            wanted.clone(),
+        ));
+    }
     let configured: Vec<(Role, StepId)> =
         nodes.iter().map(|node| (node.role, steps.machine_config(site, node, &checked))).collect();
     let control_planes: Vec<StepId> =
@@ -93,7 +106,10 @@ pub fn plan(site: &Arc<Site>) -> Result<(Plan, StepSet), PlanError> {
         Fingerprint::builder().part("nodes").finish(),
         Arc::new(kubernetes_api::Nodes::new(site.clone())),
     );
+    let first = steps.drafts.len();
     steps.chain(site, &secrets, &Ground { api, rest: vec![members, nodes] });
+    let chain = steps.drafts[first..].iter().filter_map(|draft| steps.code.get(&draft.id).cloned());
+    wanted.steps(chain.collect());
     Ok((Plan::new(&site.cluster.phases, steps.drafts)?, steps.code))
 }
 

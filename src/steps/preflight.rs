@@ -1,9 +1,10 @@
 //! Preconditions of the world: nothing is changed on a node that is silent or another cluster's.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::stream::{self, TryStreamExt};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
@@ -18,6 +19,33 @@ use crate::talos::install::{Finding, InstallDisk, describe};
 
 /// A first run finds its nodes powered on; a switch port may need a moment.
 const FIRST_RUN: Duration = Duration::from_secs(15);
+
+/// Everything of the chain that can be had without a cluster is there: charts, what they render to, hooks' manifests.
+#[derive(Default)]
+pub(super) struct Prepared(OnceLock<Vec<Arc<dyn Step>>>);
+
+/// Charts are pulled and rendered so many at once.
+const AT_ONCE: usize = 4;
+
+impl Prepared {
+    /// Names what is to be prepared, once it is there itself.
+    pub(super) fn steps(&self, steps: Vec<Arc<dyn Step>>) {
+        let _ = self.0.set(steps);
+    }
+}
+
+#[async_trait]
+impl Step for Prepared {
+    async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
+        let steps = self.0.get().into_iter().flatten();
+        stream::iter(steps.map(Ok)).try_for_each_concurrent(AT_ONCE, |step| step.prepare(cx)).await?;
+        Ok(Observation::Holds("all are there".to_owned()))
+    }
+
+    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
+        Ok(())
+    }
+}
 
 /// The node answers, and is either unconfigured or of this cluster.
 pub(super) struct Reachable {

@@ -1,5 +1,6 @@
 //! Manifests that hold secrets: opened by 1Password and SOPS in memory, once for all who need them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use secrecy::ExposeSecret;
@@ -7,6 +8,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::site::{SecretsFrom, Site};
+use super::{base, kustomize};
 use crate::cluster::{SecretKind, SecretSource};
 use crate::engine::StepError;
 use crate::secrets::{op, sops};
@@ -30,7 +32,8 @@ impl SecretManifests {
                 for source in &self.site.cluster.bootstrap.secrets {
                     objects.extend(self.resolve(source).await?);
                 }
-                Ok(objects)
+                let namespaces = base::missing_namespaces(&self.site, &objects);
+                Ok(namespaces.into_iter().chain(objects).collect())
             })
             .await
             .map(Vec::as_slice)
@@ -38,12 +41,17 @@ impl SecretManifests {
 
     async fn resolve(&self, source: &SecretSource) -> Result<Vec<Value>, StepError> {
         let name = self.site.cluster.relative(&source.path).display().to_string();
+        let template = if source.kustomized {
+            Cow::from(kustomize::build(&self.site, &source.path).await?)
+        } else {
+            Cow::from(&source.text)
+        };
         let text = match (&self.site.secrets, source.kind) {
-            (SecretsFrom::Placeholders, SecretKind::OnePassword) => op::placeholders(&source.text).into(),
-            (SecretsFrom::Placeholders, SecretKind::Sops) => sops::placeholders(&source.text).into(),
+            (SecretsFrom::Placeholders, SecretKind::OnePassword) => op::placeholders(&template).into(),
+            (SecretsFrom::Placeholders, SecretKind::Sops) => sops::placeholders(&template).into(),
             (SecretsFrom::Operator { op, .. }, SecretKind::OnePassword) => {
                 let op = op.as_ref().ok_or_else(|| missing("op", "1Password's command line", &name))?;
-                op::inject(op, &source.text).await.map_err(|error| op_error(&error, &name))?
+                op::inject(op, &template).await.map_err(|error| op_error(&error, &name))?
             }
             (SecretsFrom::Operator { sops, .. }, SecretKind::Sops) => {
                 let program = sops.as_ref().ok_or_else(|| missing("sops", "SOPS", &name))?;
@@ -66,6 +74,16 @@ impl SecretManifests {
             documents.iter().filter(|document| !document.is_null()).map(yaml::Node::to_json).collect();
         for object in &objects {
             self.site.redactor.learn_manifest(object);
+        }
+        let nameless = documents.iter().find(|document| {
+            let has = |key: &str| document.find(&[key]).and_then(yaml::Node::as_str).is_some();
+            !document.is_null() && ["apiVersion", "kind"].iter().any(|key| !has(key))
+        });
+        if let Some(document) = nameless {
+            return Err(StepError::wrong_input("a document among the manifests with secrets is no manifest")
+                .at(format!("{name}:{}:{}", document.at.line, document.at.column))
+                .because("it has no `apiVersion` or no `kind`")
+                .next("correct it, or name the right files in k8s-bootstrap.yaml: clusters.<name>.secrets"));
         }
         match documents.iter().find_map(no_text) {
             Some((key, node)) => Err(StepError::wrong_input(format!("the value of `{key}` in a Secret is no text"))

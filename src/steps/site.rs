@@ -43,6 +43,8 @@ pub struct Site {
     pub folder: PathBuf,
     pub(super) charts: Charts,
     pub(super) secrets: SecretsFrom,
+    /// What builds kustomizations; hooks find it too.
+    pub(super) kubectl: Option<PathBuf>,
     pub(super) redactor: Redactor,
     bundle: SecretsBundle,
     pub(super) talos: AdminIdentity,
@@ -80,6 +82,7 @@ pub struct Parts {
     pub pins: BTreeMap<IpAddr, client::Fingerprint>,
     pub charts: Charts,
     pub secrets: SecretsFrom,
+    pub kubectl: Option<PathBuf>,
     pub redactor: Redactor,
 }
 
@@ -100,8 +103,9 @@ impl Site {
     /// A bundle whose authorities cannot be used; a node whose config cannot be rendered.
     pub fn new(parts: Parts) -> Result<Self, SiteError> {
         let now = Timestamp::now();
-        let Parts { cluster, bundle, dialer, folder, resumed, forced, pins, charts, secrets, redactor } = parts;
-        let mut found = Diagnostics::default();
+        let Parts { cluster, bundle, dialer, folder, resumed, forced, pins, charts, secrets, kubectl, redactor } =
+            parts;
+        let mut found = super::hooks::check(&cluster);
         for node in &cluster.inventory.nodes {
             if let Err(more) = cluster.inputs.config(&bundle, node) {
                 found.extend(more);
@@ -119,6 +123,7 @@ impl Site {
             folder,
             charts,
             secrets,
+            kubectl,
             redactor,
             bundle,
             talos,

@@ -4,6 +4,8 @@
 //! matches by patterns with `*`, by size and by type, and never a read-only disk or one without a transport; from 1.14
 //! on `UnattendedInstallConfig` has an expression instead. Only the simplest of those are read here.
 
+mod fitting;
+
 use std::cmp::Ordering;
 use std::fmt;
 

@@ -7,13 +7,14 @@
 
 mod execute;
 mod functions;
+pub mod jinja;
 mod parse;
 mod value;
 mod yq;
 
 use serde_json::Value;
 
-pub use functions::{Functions, clean};
+pub use functions::{Functions, clean, moved};
 
 use crate::yaml::{Diagnostic, Location, Origin, Position};
 

@@ -20,6 +20,19 @@ impl TestEnvironment {
         Self { folder: tempfile::tempdir().unwrap(), repository: PathBuf::from(env!("CARGO_MANIFEST_DIR")) }
     }
 
+    /// A repository as an operator may have it, untouched: one of `tests/fixtures/repositories`.
+    pub fn operator(name: &str) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), repository: operator(name) }
+    }
+
+    /// A copy of such a repository, to be broken.
+    pub fn operator_copy(name: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let repository = folder.path().join("repository");
+        copy_tree(&operator(name), &repository, "10.25.11");
+        Self { folder, repository }
+    }
+
     /// A copy of the reference inputs whose addresses lie in `network` (such as `10.61.1`), so that labs of several
     /// tests run side by side.
     pub fn copy(network: &str) -> Self {
@@ -180,6 +193,10 @@ pub fn processes(marker: &str) -> Vec<String> {
         }
     }
     found
+}
+
+fn operator(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/repositories").join(name)
 }
 
 fn copy_tree(from: &Path, to: &Path, network: &str) {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use k8s_bootstrap::lab::{ApiServers, ChartsFrom, Lab, NodeSpec, Scenario, Spec};
+use k8s_bootstrap::lab::{ApiServers, ChartsFrom, DiskSpec, Lab, NodeSpec, Scenario, Spec};
 use k8s_bootstrap::tools::{Options, Tool, Toolbox};
 
 use crate::cluster::Cluster;
@@ -29,6 +29,7 @@ impl World {
         let nodes = NAMES.iter().enumerate().map(|(index, name)| NodeSpec {
             name: (*name).to_owned(),
             address: format!("{network}.{}", 11 + index).parse().unwrap(),
+            disk: DiskSpec::default(),
         });
         let spec = Spec {
             cluster: "lab".to_owned(),

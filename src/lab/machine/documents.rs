@@ -17,10 +17,11 @@ pub(super) fn lowered(documents: &[Value]) -> Option<Value> {
         let cni = documents.iter().find(|document| kind(document) == "KubeFlannelCNIConfig");
         put(&mut legacy, "/cluster/network/cni/name", json!(cni.map_or("none", |_| "flannel")));
     }
-    // The document, where there is one, says all about the node; the old field is not looked at then (Talos 1.14,
+    // Where there is this document, taints are its alone, whatever form the rest has (Talos 1.14,
     // `container.K8sNodeConfig`).
-    if let Some(node) = documents.iter().find(|document| kind(document) == "KubeNodeConfig") {
-        let taints = node.pointer("/taints").and_then(Value::as_object);
+    let node = documents.iter().find(|document| kind(document) == "KubeNodeConfig");
+    if own || node.is_some() {
+        let taints = node.and_then(|document| document.pointer("/taints")).and_then(Value::as_object);
         let tainted = taints.is_some_and(|taints| taints.contains_key("node-role.kubernetes.io/control-plane"));
         put(&mut legacy, "/cluster/allowSchedulingOnControlPlanes", json!(!tainted));
     }
@@ -127,4 +128,24 @@ pub(super) fn joined(before: Vec<Value>, later: Vec<Value>) -> Vec<Value> {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the control plane's node, as Talos 1.14 has it: the document of a node owns its taints.
+    #[test]
+    fn a_document_about_the_node_decides_its_taints_alone() {
+        let schedulable = |more: &[Value]| {
+            let old = json!({"version": "v1alpha1", "machine": {"type": "controlplane"}, "cluster": {}});
+            let all: Vec<Value> = std::iter::once(old).chain(more.iter().cloned()).collect();
+            lowered(&all).unwrap().pointer("/cluster/allowSchedulingOnControlPlanes").cloned()
+        };
+        let node = |taints: Value| json!({"apiVersion": "v1alpha1", "kind": "KubeNodeConfig", "taints": taints});
+        assert_eq!(schedulable(&[]), None);
+        assert_eq!(schedulable(&[node(Value::Null)]), Some(json!(true)));
+        let taint = json!({"node-role.kubernetes.io/control-plane": "NoSchedule"});
+        assert_eq!(schedulable(&[node(taint)]), Some(json!(false)));
+    }
 }

@@ -7,7 +7,6 @@ use tonic::{Request, Response, Status};
 
 use super::Talos;
 use super::machine_service::Api;
-use super::storage::DISK;
 use crate::lab::scenario::Trouble;
 use crate::proto::common::ContainerdInstance;
 use crate::proto::machine as api;
@@ -66,7 +65,7 @@ impl LifecycleService for Api {
         if disk.is_empty() {
             return Err(Status::invalid_argument("destination disk is required"));
         }
-        if disk != format!("/dev/{DISK}") {
+        if disk != self.node.spec.disk.path() {
             return Err(Status::invalid_argument(format!(
                 "invalid disk path: lstat {disk}: no such file or directory"
             )));

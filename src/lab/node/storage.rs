@@ -4,14 +4,19 @@ use tonic::{Request, Response, Status};
 
 use super::access::ADMIN;
 use super::machine_service::{Api, roles_of};
+use crate::lab::spec::DiskSpec;
 use crate::proto::storage::storage_service_server::StorageService;
 use crate::proto::storage::{
     BlockDeviceWipe, BlockDeviceWipeRequest, BlockDeviceWipeResponse, Disk, Disks, DisksResponse, disk,
 };
 
-pub(super) const DISK: &str = "nvme0n1";
-pub(super) const SIZE: u64 = 512 << 30;
-pub(super) const EPHEMERAL_SIZE: u64 = 500 << 30;
+/// What is the system's besides EPHEMERAL.
+const SYSTEM: u64 = 12 << 30;
+
+/// The size of EPHEMERAL, which takes the rest of the disk.
+pub(super) fn ephemeral(disk: &DiskSpec) -> u64 {
+    disk.size.saturating_sub(SYSTEM)
+}
 
 /// A size as people read it: in powers of ten.
 pub(super) fn pretty(size: u64) -> String {
@@ -26,15 +31,29 @@ pub(super) fn pretty(size: u64) -> String {
     if unit > 0 && rest < 10 { format!("{rest}.{tenths} {}", UNITS[unit]) } else { format!("{rest} {}", UNITS[unit]) }
 }
 
+fn kind(disk: &DiskSpec) -> disk::DiskType {
+    match disk.transport.as_str() {
+        "nvme" => disk::DiskType::Nvme,
+        "mmc" => disk::DiskType::Sd,
+        _ if disk.rotational => disk::DiskType::Hdd,
+        _ => disk::DiskType::Ssd,
+    }
+}
+
 #[tonic::async_trait]
 impl StorageService for Api {
     async fn disks(&self, _: Request<()>) -> Result<Response<DisksResponse>, Status> {
+        let spec = self.node.spec.disk.clone();
         let disk = Disk {
-            size: SIZE,
-            model: "Simulated SSD".to_owned(),
-            device_name: format!("/dev/{DISK}"),
-            serial: "LAB0000000001".to_owned(),
-            r#type: disk::DiskType::Nvme.into(),
+            size: spec.size,
+            device_name: spec.path(),
+            r#type: kind(&spec).into(),
+            model: spec.model,
+            serial: spec.serial,
+            modalias: spec.modalias,
+            uuid: spec.uuid,
+            wwid: spec.wwid,
+            bus_path: spec.bus_path,
             system_disk: self.node.state.borrow().disk.installed.is_some(),
             subsystem: "/sys/class/block".to_owned(),
             ..Disk::default()
@@ -52,7 +71,7 @@ impl StorageService for Api {
         let installed = self.node.state.borrow().disk.installed.is_some();
         for device in &request.get_ref().devices {
             let name = &device.device;
-            if name != DISK {
+            if *name != self.node.spec.disk.name {
                 return Err(Status::not_found(format!("blockdevice {name:?} not found")));
             }
             if installed && !device.skip_volume_check {

@@ -11,8 +11,14 @@ use crate::helm::helmfile::Hook;
 pub(super) enum Action {
     /// `kubectl wait … crd/NAME` and `until kubectl get crd NAME; do sleep …; done`.
     WaitCrds(Vec<String>),
-    /// `kubectl apply --server-side -f FILE`.
-    Apply { files: Vec<PathBuf>, field_manager: String, force: bool, namespace: Option<String> },
+    /// `kubectl apply --server-side` of `-f FILE` or `-k FOLDER`.
+    Apply {
+        files: Vec<PathBuf>,
+        kustomizations: Vec<PathBuf>,
+        field_manager: String,
+        force: bool,
+        namespace: Option<String>,
+    },
     /// Anything else, run as it is written.
     Process,
 }
@@ -88,7 +94,7 @@ fn wait(arguments: &[&str]) -> Option<Action> {
 }
 
 fn apply(hook: &Hook, arguments: &[&str]) -> Option<Action> {
-    let (mut files, mut server_side, mut force) = (Vec::new(), false, false);
+    let (mut files, mut kustomizations, mut server_side, mut force) = (Vec::new(), Vec::new(), false, false);
     let (mut field_manager, mut namespace) = (KUBECTL.to_owned(), None);
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
@@ -97,6 +103,11 @@ fn apply(hook: &Hook, arguments: &[&str]) -> Option<Action> {
                 return None;
             }
             files.push(hook.folder.join(file));
+        } else if let Some(folder) = flag(&["-k", "--kustomize"], argument, &mut rest) {
+            if folder.contains("://") {
+                return None;
+            }
+            kustomizations.push(hook.folder.join(folder));
         } else if let Some(manager) = flag(&["--field-manager"], argument, &mut rest) {
             manager.clone_into(&mut field_manager);
         } else if let Some(name) = flag(&["-n", "--namespace"], argument, &mut rest) {
@@ -110,7 +121,8 @@ fn apply(hook: &Hook, arguments: &[&str]) -> Option<Action> {
             }
         }
     }
-    (server_side && !files.is_empty()).then_some(Action::Apply { files, field_manager, force, namespace })
+    let says = server_side && !(files.is_empty() && kustomizations.is_empty());
+    says.then_some(Action::Apply { files, kustomizations, field_manager, force, namespace })
 }
 
 /// `until kubectl get crd A B …; do sleep N; done`, with any redirection behind the names.
@@ -167,6 +179,7 @@ mod tests {
             recognise(&hook("kubectl", &args)),
             Action::Apply {
                 files: vec![PathBuf::from("/repository/bootstrap/../config/bgp.yaml")],
+                kustomizations: vec![],
                 field_manager: "kustomize-controller".to_owned(),
                 force: true,
                 namespace: None,
@@ -175,11 +188,22 @@ mod tests {
     }
 
     #[test]
+    fn a_kustomization_is_applied_as_its_files_are() {
+        let Action::Apply { kustomizations, files, .. } =
+            recognise(&hook("kubectl", &["apply", "--server-side", "--kustomize=../config"]))
+        else {
+            panic!("it is not recognised")
+        };
+        assert_eq!((kustomizations, files), (vec![PathBuf::from("/repository/bootstrap/../config")], vec![]));
+    }
+
+    #[test]
     fn what_is_not_understood_in_full_runs_as_it_is_written() {
         for args in [
             &["wait", "--for=condition=Ready", "pod/x"][..],
             &["apply", "-f", "x.yaml"],
-            &["apply", "--server-side", "-k", "config"],
+            &["apply", "-k", "config"],
+            &["apply", "--server-side", "-k", "https://example.org/config"],
             &["apply", "--server-side", "-f", "https://example.org/x.yaml"],
             &["apply", "--server-side", "--prune", "-f", "x.yaml"],
             &["delete", "crd/a"],

@@ -1,5 +1,6 @@
 //! Hooks around a release: waits and applies done natively, anything else as a process whose outcome is remembered.
 
+mod check;
 mod idiom;
 
 use std::path::{Path, PathBuf};
@@ -8,15 +9,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
+use super::kustomize;
 use super::objects::{api_error, apply_as, gate_error, observe_objects_in};
 use super::site::Site;
-use crate::engine::{Observation, Step, StepContext, StepError};
+use crate::engine::{ErrorClass, Observation, Step, StepContext, StepError};
 use crate::helm::helmfile::Hook;
 use crate::kubernetes::{self, ApplyOptions, ObjectRef, Readiness};
 use crate::plan::{Fingerprint, FingerprintBuilder};
 use crate::process::{self, Command, Credentials, Stream};
 use crate::yaml::{self, Origin};
+pub(super) use check::check;
 use idiom::{Action, recognise};
 
 /// A hook that asks a question nobody answers must not hang a bootstrap.
@@ -26,9 +30,16 @@ const DEADLINE: Duration = Duration::from_mins(10);
 pub(super) fn step(site: Arc<Site>, hook: &Hook) -> Arc<dyn Step> {
     match recognise(hook) {
         Action::WaitCrds(names) => Arc::new(WaitCrds { site, names }),
-        Action::Apply { files, field_manager, force, namespace } => {
-            Arc::new(Manifests { site, hook: hook.clone(), files, field_manager, force, namespace })
-        }
+        Action::Apply { files, kustomizations, field_manager, force, namespace } => Arc::new(Manifests {
+            site,
+            hook: hook.clone(),
+            files,
+            kustomizations,
+            field_manager,
+            force,
+            namespace,
+            built: OnceCell::new(),
+        }),
         Action::Process => Arc::new(Process { site, fingerprint: fingerprint(hook), hook: hook.clone() }),
     }
 }
@@ -37,8 +48,9 @@ pub(super) fn step(site: Arc<Site>, hook: &Hook) -> Arc<dyn Step> {
 pub(super) fn title(hook: &Hook) -> String {
     match recognise(hook) {
         Action::WaitCrds(names) => format!("{} registered", names.join(", ")),
-        Action::Apply { files, .. } => {
-            let names: Vec<_> = files.iter().filter_map(|file| file.file_name()?.to_str()).collect();
+        Action::Apply { files, kustomizations, .. } => {
+            let all = files.iter().chain(&kustomizations);
+            let names: Vec<_> = all.filter_map(|file| file.file_name()?.to_str()).collect();
             format!("{} applied", names.join(", "))
         }
         Action::Process => format!("`{}` has run", hook.command),
@@ -94,9 +106,11 @@ struct Manifests {
     site: Arc<Site>,
     hook: Hook,
     files: Vec<PathBuf>,
+    kustomizations: Vec<PathBuf>,
     field_manager: String,
     force: bool,
     namespace: Option<String>,
+    built: OnceCell<Vec<Value>>,
 }
 
 impl Manifests {
@@ -106,19 +120,47 @@ impl Manifests {
         ApplyOptions { force: self.force, default_namespace, ..own }
     }
 
-    fn objects(&self) -> Result<Vec<Value>, StepError> {
+    async fn objects(&self) -> Result<&[Value], StepError> {
+        self.built
+            .get_or_try_init(|| async {
+                let mut objects = self.plain()?;
+                for folder in &self.kustomizations {
+                    let name = self.site.cluster.relative(folder).display().to_string();
+                    let text = kustomize::build(&self.site, folder).await?;
+                    objects.extend(self.read(&name, &text)?);
+                }
+                Ok(objects)
+            })
+            .await
+            .map(Vec::as_slice)
+    }
+
+    fn wrong(&self, why: String) -> StepError {
+        StepError::wrong_input("a hook's manifests cannot be read").at(self.hook.at.to_string()).because(why)
+    }
+
+    fn read(&self, name: &str, text: &str) -> Result<Vec<Value>, StepError> {
+        let documents = yaml::parse(&Origin::new(name), text).map_err(|error| self.wrong(error.to_string()))?;
+        Ok(documents.iter().filter(|document| !document.is_null()).map(yaml::Node::to_json).collect())
+    }
+
+    fn plain(&self) -> Result<Vec<Value>, StepError> {
         let mut objects = Vec::new();
         for file in self.files.iter().flat_map(|path| manifests(path)) {
             let name = self.site.cluster.relative(&file).display().to_string();
-            let wrong = |why: String| {
-                StepError::wrong_input("a hook's manifests cannot be read").at(self.hook.at.to_string()).because(why)
-            };
-            let text = std::fs::read_to_string(&file).map_err(|error| wrong(format!("{name}: {error}")))?;
-            let documents = yaml::parse(&Origin::new(&name), &text).map_err(|error| wrong(error.to_string()))?;
-            objects.extend(documents.iter().filter(|document| !document.is_null()).map(yaml::Node::to_json));
+            let text = std::fs::read_to_string(&file).map_err(|error| self.wrong(format!("{name}: {error}")))?;
+            objects.extend(self.read(&name, &text)?);
         }
         Ok(objects)
     }
+}
+
+/// A kind that is not served may come yet: an operator that its release has just started registers it (H07).
+fn late(mut error: StepError) -> StepError {
+    if error.code.as_deref() == Some("H03") {
+        error.class = ErrorClass::Retryable;
+    }
+    error
 }
 
 /// A folder stands for the manifests in it, as for kubectl.
@@ -138,15 +180,15 @@ fn manifests(path: &Path) -> Vec<PathBuf> {
 #[async_trait]
 impl Step for Manifests {
     async fn prepare(&self, _cx: &StepContext) -> Result<(), StepError> {
-        self.objects().map(|_| ())
+        self.objects().await.map(|_| ())
     }
 
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
-        observe_objects_in(&self.site, self.options().default_namespace, &self.objects()?).await
+        observe_objects_in(&self.site, self.options().default_namespace, self.objects().await?).await
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
-        apply_as(&self.site, self.options(), &self.objects()?, cx).await
+        apply_as(&self.site, self.options(), self.objects().await?, cx).await.map_err(late)
     }
 }
 
@@ -158,6 +200,13 @@ struct Process {
 }
 
 impl Process {
+    /// The operator's own programs, and after them the kubectl that we found or provided.
+    fn path(&self) -> std::ffi::OsString {
+        let own = std::env::var_os("PATH").unwrap_or_default();
+        let ours = self.site.kubectl.as_deref().and_then(Path::parent).map(Path::to_owned);
+        std::env::join_paths(std::env::split_paths(&own).chain(ours)).unwrap_or(own)
+    }
+
     /// Whether the journal says that this very command has run to its end.
     fn has_run(&self, cx: &StepContext) -> bool {
         let intent = json!({"hook": self.fingerprint});
@@ -183,6 +232,7 @@ impl Step for Process {
             .args(&self.hook.args)
             .credentials(Credentials::Operator)
             .env("KUBECONFIG", kubeconfig.path())
+            .env("PATH", self.path())
             .current_dir(&self.hook.folder)
             .deadline(DEADLINE)
             .on_line(move |stream, line| {

@@ -1,5 +1,6 @@
 //! Files and the environment.
 
+use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -91,7 +92,7 @@ pub fn clean(path: &Path) -> PathBuf {
 }
 
 /// The file below `root` that has the missing one's name and shares most of its path.
-fn moved(root: &Path, missing: &Path) -> Option<PathBuf> {
+pub fn moved(root: &Path, missing: &Path) -> Option<PathBuf> {
     let name = missing.file_name()?;
     let (mut folders, mut found, mut looked_at) = (vec![root.to_owned()], vec![], 0);
     while let Some(folder) = folders.pop() {
@@ -109,14 +110,29 @@ fn moved(root: &Path, missing: &Path) -> Option<PathBuf> {
         }
     }
     found.sort();
-    let likeness = |path: &PathBuf| {
-        let parts: Vec<_> = missing.components().collect();
-        path.components().filter(|part| parts.contains(part)).count()
+    most_like(&found, missing, root)
+}
+
+/// The path that shares the most with the missing one; a folder that few paths have in common says more than one that
+/// all of them go through.
+fn most_like(found: &[PathBuf], missing: &Path, root: &Path) -> Option<PathBuf> {
+    let folders = |path: &Path| -> Vec<OsString> {
+        let inside = path.strip_prefix(root).unwrap_or(path).parent().into_iter().flat_map(Path::iter);
+        inside.map(ToOwned::to_owned).collect()
     };
-    let own = missing.strip_prefix(root).ok().map_or(0, |rest| rest.components().count());
+    let wanted = folders(missing);
+    let through = |folder: &OsString| found.iter().filter(|path| folders(path).contains(folder)).count();
+    let rarity: Vec<(OsString, usize)> = wanted.iter().map(|folder| (folder.clone(), through(folder))).collect();
+    let shared = |path: &PathBuf| -> Vec<usize> {
+        let own = folders(path);
+        rarity.iter().filter(|(folder, _)| own.contains(folder)).map(|(_, count)| *count).collect()
+    };
+    // A thousandth is fine enough: no more files than that are looked for.
+    let likeness = |path: &PathBuf| shared(path).into_iter().map(|count| 1000 / count).sum::<usize>();
     let best = found.iter().max_by_key(|path| likeness(path))?;
-    let shared = likeness(best).saturating_sub(root.components().count());
-    (shared * 2 >= own).then(|| best.clone())
+    let shared = shared(best);
+    let tells = found.len() == 1 || shared.iter().any(|count| count * 2 <= found.len());
+    (tells && (shared.len() + 1) * 2 > wanted.len()).then(|| best.clone())
 }
 
 fn read_file(call: &Call<'_>, arguments: &[Value]) -> Outcome {

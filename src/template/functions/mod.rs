@@ -10,7 +10,7 @@ mod paths;
 mod strings;
 
 pub(super) use bounds::fits;
-pub use files::clean;
+pub use files::{clean, moved};
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

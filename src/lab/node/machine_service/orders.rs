@@ -6,7 +6,6 @@ use super::Api;
 use crate::lab::machine::Role;
 use crate::lab::node::disk::Partition;
 use crate::lab::node::sequence::{Sequence, Wipe};
-use crate::lab::node::storage::DISK;
 use crate::lab::node::{Talos, random_id};
 use crate::proto::machine as api;
 use api::reset_request::WipeMode;
@@ -27,13 +26,13 @@ impl Api {
 
     pub(super) fn order_reset(&self, request: &api::ResetRequest) -> Result<api::Reset, Status> {
         let actor_id = random_id();
-        let wipe = Self::wipe(request)?;
+        let wipe = self.wipe(request)?;
         let what = Sequence::Reset { graceful: request.graceful, reboot: request.reboot, wipe };
         self.node.order(what, &actor_id);
         Ok(api::Reset { metadata: None, actor_id })
     }
 
-    fn wipe(request: &api::ResetRequest) -> Result<Wipe, Status> {
+    fn wipe(&self, request: &api::ResetRequest) -> Result<Wipe, Status> {
         let (mode, user_disks) = (request.mode(), &request.user_disks_to_wipe);
         let refuse = |why: String| Err(Status::unknown(why));
         if !user_disks.is_empty() && mode == WipeMode::SystemDisk {
@@ -43,7 +42,7 @@ impl Api {
             );
         }
         if let Some(device) = user_disks.first() {
-            return refuse(if *device == format!("/dev/{DISK}") {
+            return refuse(if *device == self.node.spec.disk.path() {
                 format!("reset user disk failed: device {device} is the system disk")
             } else {
                 format!("reset user disk failed: device {device} wasn't found")

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use super::kinds::{self, Kind};
 use super::{Item, messages as api};
 use crate::lab::machine::Role;
-use crate::lab::node::storage::{DISK, EPHEMERAL_SIZE, pretty};
+use crate::lab::node::storage::{ephemeral, pretty};
 use crate::lab::node::{Node, State, Unattended};
+use crate::lab::spec::DiskSpec;
 
 const LINK: &str = "eth0";
 
@@ -20,7 +21,7 @@ pub(super) fn of(node: &Node, kind: &Kind) -> Vec<Item> {
         "Members" => members(node),
         "MachineConfigs" => machine_configs(&state),
         "Services" => services(&state),
-        "VolumeStatuses" => volumes(&state),
+        "VolumeStatuses" => volumes(&state, &node.spec.disk),
         "NodeAddresses" => node_addresses(node),
         "BootIDs" => vec![Item::new("boot-id", &text(&state.boot_id), json!({"bootID": state.boot_id}))],
         "AddressStatuses" => vec![address(node)],
@@ -81,10 +82,11 @@ fn singletons(node: &Node, state: &State, kind: &str) -> Option<Item> {
             let message = api::TimeStatus { synced: true, epoch: 1 };
             Some(Item::new("node", &message, json!({"synced": true, "epoch": 1, "syncDisabled": false})))
         }
-        "Disks" => Some(disk()),
+        "Disks" => Some(disk(&node.spec.disk)),
         "SystemDisks" => state.disk.installed.as_ref().map(|_| {
-            let message = api::SystemDisk { disk_id: DISK.to_owned(), dev_path: format!("/dev/{DISK}") };
-            Item::new("system-disk", &message, json!({"diskID": DISK, "devPath": format!("/dev/{DISK}")}))
+            let disk = &node.spec.disk;
+            let message = api::SystemDisk { disk_id: disk.name.clone(), dev_path: disk.path() };
+            Item::new("system-disk", &message, json!({"diskID": disk.name, "devPath": disk.path()}))
         }),
         "NetworkStatuses" => {
             let message = api::NetworkStatus {
@@ -219,35 +221,57 @@ fn services(state: &State) -> Vec<Item> {
     state.services.iter().map(item).collect()
 }
 
-fn disk() -> Item {
-    let size = crate::lab::node::storage::SIZE;
+fn disk(disk: &DiskSpec) -> Item {
     let message = api::Disk {
-        size,
+        size: disk.size,
         io_size: 512,
         sector_size: 512,
-        model: "Simulated SSD".to_owned(),
-        serial: "LAB0000000001".to_owned(),
+        model: disk.model.clone(),
+        serial: disk.serial.clone(),
+        modalias: disk.modalias.clone(),
+        wwid: disk.wwid.clone(),
+        bus_path: disk.bus_path.clone(),
         sub_system: "/sys/class/block".to_owned(),
-        transport: "nvme".to_owned(),
-        dev_path: format!("/dev/{DISK}"),
-        pretty_size: pretty(size),
+        transport: disk.transport.clone(),
+        rotational: disk.rotational,
+        dev_path: disk.path(),
+        pretty_size: pretty(disk.size),
+        uuid: disk.uuid.clone(),
+        symlinks: disk.symlinks.clone(),
     };
-    let shown = json!({
-        "dev_path": message.dev_path, "size": size, "pretty_size": message.pretty_size, "io_size": 512,
-        "sector_size": 512, "readonly": false, "cdrom": false, "model": message.model, "serial": message.serial,
-        "sub_system": message.sub_system, "transport": message.transport,
+    let mut shown = json!({
+        "dev_path": message.dev_path, "size": disk.size, "pretty_size": message.pretty_size, "io_size": 512,
+        "sector_size": 512, "readonly": false, "cdrom": false, "sub_system": message.sub_system,
+        "transport": message.transport,
     });
-    Item::new(DISK, &message, shown)
+    let names = [
+        ("model", &disk.model),
+        ("serial", &disk.serial),
+        ("modalias", &disk.modalias),
+        ("wwid", &disk.wwid),
+        ("bus_path", &disk.bus_path),
+        ("uuid", &disk.uuid),
+    ];
+    for (key, value) in names.into_iter().filter(|(_, value)| !value.is_empty()) {
+        shown[key] = json!(value);
+    }
+    if disk.rotational {
+        shown["rotational"] = json!(true);
+    }
+    if !disk.symlinks.is_empty() {
+        shown["symlinks"] = json!(disk.symlinks);
+    }
+    Item::new(&disk.name, &message, shown)
 }
 
-fn volumes(state: &State) -> Vec<Item> {
+fn volumes(state: &State, disk: &DiskSpec) -> Vec<Item> {
     if state.disk.installed.is_none() {
         return vec![];
     }
-    [("EPHEMERAL", 5, EPHEMERAL_SIZE), ("META", 3, 1 << 20), ("STATE", 4, 100 << 20)]
+    [("EPHEMERAL", 5, ephemeral(disk)), ("META", 3, 1 << 20), ("STATE", 4, 100 << 20)]
         .into_iter()
         .map(|(id, index, size)| {
-            let location = format!("/dev/{DISK}p{index}");
+            let location = disk.partition(index);
             let message = api::VolumeStatus {
                 phase: 6,
                 location: location.clone(),

@@ -153,14 +153,26 @@ pub(super) struct Disk {
     pub(super) model: String,
     #[prost(string, tag = "6")]
     pub(super) serial: String,
+    #[prost(string, tag = "7")]
+    pub(super) modalias: String,
+    #[prost(string, tag = "8")]
+    pub(super) wwid: String,
+    #[prost(string, tag = "9")]
+    pub(super) bus_path: String,
     #[prost(string, tag = "10")]
     pub(super) sub_system: String,
     #[prost(string, tag = "11")]
     pub(super) transport: String,
+    #[prost(bool, tag = "12")]
+    pub(super) rotational: bool,
     #[prost(string, tag = "14")]
     pub(super) dev_path: String,
     #[prost(string, tag = "15")]
     pub(super) pretty_size: String,
+    #[prost(string, tag = "17")]
+    pub(super) uuid: String,
+    #[prost(string, repeated, tag = "18")]
+    pub(super) symlinks: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]

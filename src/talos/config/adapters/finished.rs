@@ -1,6 +1,6 @@
-//! Finished configs: a file for each node in `clusterconfig/`, plain or sealed as a whole.
+//! Finished configs: a file for each node, plain or sealed as a whole, in `clusterconfig/` or in the folder itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::layers::{self, Layer};
@@ -12,7 +12,25 @@ const FOLDER: &str = "clusterconfig";
 const ENDINGS: [&str; 2] = [".yaml", ".yml"];
 
 fn files(place: &Place<'_>) -> Vec<PathBuf> {
-    layers::files(&place.folder.join(FOLDER), &ENDINGS)
+    let made = layers::files(&place.folder.join(FOLDER), &ENDINGS);
+    if !made.is_empty() {
+        return made;
+    }
+    let own = |path: &PathBuf| path.parent() == Some(place.folder) && is_whole(path);
+    layers::files(place.folder, &ENDINGS).into_iter().filter(own).collect()
+}
+
+/// Whether a file is a machine config, and neither a patch nor one of the roles' files that other formats begin with.
+fn is_whole(path: &Path) -> bool {
+    let of_role = ["controlplane", "worker"].iter().any(|role| path.file_stem().is_some_and(|stem| stem == *role));
+    !of_role && std::fs::read_to_string(path).is_ok_and(|text| is_machine_config(&text))
+}
+
+/// Whether a text is a whole machine config, as far as its keys tell: values may be sealed.
+pub fn is_machine_config(text: &str) -> bool {
+    let begins = |key: &str| text.lines().any(|line| line.starts_with(key));
+    let within = |key: &str| text.lines().any(|line| line.trim_start().starts_with(key));
+    begins("machine:") && begins("cluster:") && within("token:") && within("endpoint:") && within("kubelet:")
 }
 
 /// talhelper writes its results to the same folder; what describes them comes first.

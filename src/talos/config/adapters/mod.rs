@@ -13,6 +13,8 @@ mod topf;
 mod verify;
 mod within;
 
+pub use finished::is_machine_config;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::net::IpAddr;
@@ -107,21 +109,30 @@ struct Format {
     read: fn(&Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics>,
 }
 
+const EXEC: &str = "exec";
+const FINISHED: &str = "finished configs";
+
 const FORMATS: [Format; 5] = [
-    Format { name: "exec", sign: "`exec` in k8s-bootstrap.yaml", is: exec::is, read: exec::read },
+    Format { name: EXEC, sign: "`exec` in k8s-bootstrap.yaml", is: exec::is, read: exec::read },
     Format { name: "talhelper", sign: "talconfig.yaml", is: talhelper::is, read: talhelper::read },
     Format { name: "topf", sign: "topf.yaml", is: topf::is, read: topf::read },
     Format { name: "templates", sign: "machineconfig.yaml.j2", is: jinja::is, read: jinja::read },
-    Format { name: "finished configs", sign: "clusterconfig/*.yaml", is: finished::is, read: finished::read },
+    Format {
+        name: FINISHED,
+        sign: "machine configs, as in clusterconfig/*.yaml",
+        is: finished::is,
+        read: finished::read,
+    },
 ];
 
-/// What describes configs comes before configs that were made from it.
+/// What the operator names comes before what lies there, and what describes configs before configs made from it.
 fn found(place: &Place<'_>) -> Vec<&'static Format> {
+    if exec::is(place) {
+        return FORMATS.iter().filter(|format| format.name == EXEC).collect();
+    }
     let found: Vec<&Format> = FORMATS.iter().filter(|format| (format.is)(place)).collect();
     match found.as_slice() {
-        [describes @ .., results] if !describes.is_empty() && results.sign.starts_with("clusterconfig") => {
-            describes.to_vec()
-        }
+        [describes @ .., results] if !describes.is_empty() && results.name == FINISHED => describes.to_vec(),
         _ => found,
     }
 }

@@ -101,7 +101,7 @@ fn summary(inputs: &dyn Inputs) -> String {
 fn a_folder_without_inputs_is_told_with_what_is_looked_for() {
     insta::assert_snapshot!(Folder::new(&[("notes.txt", "")]).mistakes(), @"
     talos/blue holds no Talos inputs
-      hint: one of these is looked for: `exec` in k8s-bootstrap.yaml, talconfig.yaml, topf.yaml, machineconfig.yaml.j2, clusterconfig/*.yaml
+      hint: one of these is looked for: `exec` in k8s-bootstrap.yaml, talconfig.yaml, topf.yaml, machineconfig.yaml.j2, machine configs, as in clusterconfig/*.yaml
     ");
 }
 

@@ -15,8 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, context};
+use minijinja::context;
 
 use self::files::Files;
 use super::layers::{self, Layer};
@@ -24,6 +23,7 @@ use super::{Declared, Inputs, Place, complete};
 use crate::talos::config::lines::Lines;
 use crate::talos::config::talconfig::schematic_id;
 use crate::talos::config::{Role, Wanted};
+use crate::template::jinja::{self, Jinja};
 use crate::yaml::{self, Diagnostic, Diagnostics, Origin, Position};
 
 pub(super) fn is(place: &Place<'_>) -> bool {
@@ -83,7 +83,7 @@ impl<'f> Folder<'f> {
             paths.iter().filter_map(text).filter(|(name, text)| is_template(name, text)).collect();
         let used = templates
             .iter()
-            .flat_map(|(name, text)| variables::of_environment(text).into_iter().chain(undeclared(name, text)));
+            .flat_map(|(name, text)| variables::of_environment(text).into_iter().chain(jinja::undeclared(name, text)));
         let anybody = variables::Node { role: Some(Role::Worker), schematic: Some("") };
         let lacking: BTreeSet<String> = used
             .filter(|name| !place.environment.contains_key(name) && !place.settings.variables.contains_key(name))
@@ -198,24 +198,10 @@ fn is_template(name: &str, text: &str) -> bool {
     Path::new(name).extension().is_some_and(|ending| ending == "j2") || !variables::of_environment(text).is_empty()
 }
 
-/// The variables that a template expects from outside.
-fn undeclared(name: &str, text: &str) -> BTreeSet<String> {
-    let mut environment = Environment::new();
-    let Ok(syntax) = syntax() else { return BTreeSet::new() };
-    environment.set_syntax(syntax);
-    let template = environment.template_from_named_str(name, text);
-    template.map(|template| template.undeclared_variables(false).into_iter().collect()).unwrap_or_default()
-}
-
 /// The role that a node's own layer says.
 fn role_of(layer: &Layer) -> Option<Role> {
     let documents = crate::talos::config::parse_documents(&layer.origin, &layer.text).ok()?;
     super::facts::of(&documents).role
-}
-
-/// The whitespace rules of `minijinja-cli` as operators call it.
-fn syntax() -> Result<SyntaxConfig, minijinja::Error> {
-    SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build()
 }
 
 struct Renderer<'r> {
@@ -233,7 +219,7 @@ impl Renderer<'_> {
         let text = text.map_err(|error| Diagnostic::general(format!("cannot read {origin}: {error}")))?;
         let mut layer = Layer::plain(origin, text);
         if is_template(layer.origin.as_str(), &layer.text) {
-            let rendered = self.render(path, &layer.origin, &layer.text)?;
+            let rendered = self.render(path, &layer.text)?;
             layer = Layer { lines: Lines::new(&layer.text, &rendered), text: rendered, ..layer };
         }
         if layer.text.to_ascii_lowercase().contains("op://") {
@@ -243,71 +229,32 @@ impl Renderer<'_> {
         Ok(layer)
     }
 
-    fn render(&self, path: &Path, origin: &Origin, text: &str) -> Result<String, Diagnostic> {
+    fn render(&self, path: &Path, text: &str) -> Result<String, Diagnostic> {
         let name = path.strip_prefix(self.folder.place.folder).unwrap_or(path).display().to_string();
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_syntax(syntax().map_err(|error| told(origin, text, &error))?);
-        environment.set_debug(true);
-        for (name, text) in &self.folder.templates {
-            // One that is not a template is told when it is used.
-            let _ = environment.add_template_owned(name.clone(), text.clone());
-        }
-        environment.add_template_owned(name.clone(), text.to_owned()).map_err(|error| told(origin, text, &error))?;
-        let template = environment.get_template(&name).map_err(|error| told(origin, text, &error))?;
-        template.render(self.values(text, &name)).map_err(|error| self.located(origin, text, &error))
+        let place = self.folder.place;
+        let origin = |name: &str| layers::origin(place.root, &place.folder.join(name));
+        let template = Jinja { name: &name, text, others: &self.folder.templates, origin: &origin };
+        template.render(self.values(&template))
     }
 
-    fn values(&self, text: &str, name: &str) -> minijinja::Value {
+    fn values(&self, template: &Jinja<'_>) -> minijinja::Value {
         let (place, role) = (self.folder.place, self.node.role_word());
         let lookup = |name: &str| {
             self.node.says(name).or_else(|| self.folder.written.get(name).map(|found| found.value.clone()))
         };
         let mut variables = place.environment.clone();
-        let templates = self.folder.templates.values().map(String::as_str).chain([text]);
+        let templates = self.folder.templates.values().map(String::as_str).chain([template.text]);
         for name in templates.flat_map(variables::of_environment) {
             if let (false, Some(value)) = (variables.contains_key(&name), lookup(&name)) {
                 variables.insert(name, value);
             }
         }
-        let plain = undeclared(name, text).into_iter().filter_map(|name| Some((name.clone(), lookup(&name)?)));
+        let plain = jinja::undeclared(template.name, template.text)
+            .into_iter()
+            .filter_map(|name| Some((name.clone(), lookup(&name)?)));
         let plain = minijinja::Value::from_pairs(plain.collect::<Vec<_>>());
         let node = context! { name => self.name, address => self.address, role };
         let known = context! { ENV => minijinja::Value::from_pairs(variables), node, role, machinetype => role };
         context! { ..known, ..minijinja::Value::from(minijinja::value::Serde(&place.settings.variables)), ..plain }
-    }
-
-    /// An error in the template that it is in, which may be an included one.
-    fn located(&self, origin: &Origin, text: &str, error: &minijinja::Error) -> Diagnostic {
-        let name = error.name().unwrap_or_default();
-        let place = self.folder.place;
-        let path = place.folder.join(name);
-        match self.folder.templates.get(name).filter(|_| !origin.as_str().ends_with(name)) {
-            Some(text) => told(&layers::origin(place.root, &path), text, error),
-            None => told(origin, text, error),
-        }
-    }
-}
-
-fn told(origin: &Origin, text: &str, error: &minijinja::Error) -> Diagnostic {
-    let line = error.line().unwrap_or(1);
-    let range = error.range();
-    let column = range.as_ref().map_or(1, |range| {
-        let before = text.get(..range.start).unwrap_or_default();
-        before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1
-    });
-    let at = origin.at(Position { line, column });
-    let expression = range.and_then(|range| text.get(range)).map(str::trim).filter(|text| !text.contains('\n'));
-    match (error.kind(), expression) {
-        (ErrorKind::UndefinedError, Some(expression)) => {
-            Diagnostic::at(at, format!("the template variable `{expression}` is not defined"))
-                .with_hint("set it in the environment (`ENV.X`) or in k8s-bootstrap.yaml: clusters.<name>.variables")
-        }
-        (_, expression) => {
-            let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-            let what = expression.map(|expression| format!(" in `{expression}`")).unwrap_or_default();
-            Diagnostic::at(at, format!("the template cannot be rendered: {detail}{what}"))
-        }
     }
 }

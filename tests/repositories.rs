@@ -1,0 +1,205 @@
+//! Operators' repositories in the layouts that are about, each rehearsed as it is, from bare machines to Flux.
+//!
+//! Every repository is our own writing and has a network of its own (10.67.x.0), so that all run side by side.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use common::TestEnvironment;
+
+/// A rehearsal of one repository.
+struct Rehearsal {
+    world: TestEnvironment,
+    cluster: &'static str,
+    variables: Vec<(&'static str, &'static str)>,
+    real_secrets: bool,
+}
+
+impl Rehearsal {
+    fn of(world: TestEnvironment, cluster: &'static str) -> Self {
+        Self { world, cluster, variables: vec![], real_secrets: false }
+    }
+
+    /// With sops and its key, and a stand-in for op.
+    fn with_real_secrets(self) -> Self {
+        Self { real_secrets: true, ..self }
+    }
+
+    fn with(mut self, name: &'static str, value: &'static str) -> Self {
+        self.variables.push((name, value));
+        self
+    }
+
+    /// Exit code and everything that is told.
+    fn run(&self) -> (i32, String) {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let path = std::env::split_paths(&std::env::var_os("PATH").unwrap()).collect::<Vec<_>>();
+        let path = std::env::join_paths(std::iter::once(fixtures).chain(path)).unwrap();
+        let mut command = self.world.command(&["rehearse", self.cluster, "--scenario", "fast"]);
+        if self.real_secrets {
+            command.args(["--secrets", "real"]);
+        }
+        command.env("PATH", path).envs(self.variables.iter().copied());
+        let output = command.output().unwrap();
+        (output.status.code().unwrap_or(-1), String::from_utf8(output.stderr).unwrap())
+    }
+
+    /// Runs to the end with what the summary says and with these steps among what was done, and changes no file.
+    fn succeeds(&self, summary: &str, steps: &[&str]) {
+        let before = files(&self.world.repository);
+        let (code, told) = self.run();
+        assert_eq!(code, 0, "{told}");
+        assert!(told.contains(&format!("{} is bootstrapped: {summary}.", self.cluster)), "{told}");
+        assert!(told.contains("Bootstrap calls accepted: 1"), "{told}");
+        assert_eq!(told.contains("every op:// and SOPS value was a placeholder"), !self.real_secrets, "{told}");
+        for step in steps {
+            let ended = ["done in", "holds already"].iter().any(|end| told.contains(&format!("] {step}: {end}")));
+            assert!(ended, "{step}: {told}");
+        }
+        assert!(files(&self.world.repository) == before, "the repository was changed");
+    }
+
+    /// Stops before any machine is touched, and says this.
+    fn stops(&self, code: i32, words: &[&str]) {
+        let (ended, told) = self.run();
+        assert_eq!(ended, code, "{told}");
+        assert!(!told.contains("machine-config/"), "{told}");
+        for words in words {
+            assert!(told.contains(words), "{words}: {told}");
+        }
+    }
+}
+
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                found.insert(path.clone(), std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// talhelper with `talenv.yaml`, `helmfile.d`, values from the HelmReleases, a template for op, two SOPS files.
+#[test]
+fn the_community_template() {
+    Rehearsal::of(TestEnvironment::operator("community-template"), "home").with_real_secrets().succeeds(
+        "2 nodes Ready, 5 releases, Flux follows main",
+        &["preflight/secrets", "base/secrets", "crds/kube-prometheus-stack", "hook/cilium/1", "hook/cilium/2"],
+    );
+}
+
+/// A folder for each cluster, flat helmfiles of plain values, an HTTP repository, a chart by its digest, three control
+/// planes.
+#[test]
+fn many_clusters() {
+    Rehearsal::of(TestEnvironment::operator("many-clusters"), "hub")
+        .succeeds("3 nodes Ready, 4 releases, Flux follows main", &["release/spegel", "etcd/members"]);
+}
+
+/// `bootstrap/helmfile/{default,crds,apps}.yaml`: bases, environments, conditions, selectors, a helmfile in another;
+/// secrets in a kustomization that gives them their namespace.
+#[test]
+fn nested_helmfiles() {
+    Rehearsal::of(TestEnvironment::operator("nested-helmfiles"), "production").succeeds(
+        "2 nodes Ready, 3 releases, Flux follows production",
+        &["base/secrets", "crds/external-dns", "release/cilium"],
+    );
+}
+
+/// Jinja templates in layers with `op://` references, addresses by talosconfig, secrets by Jinja and then op.
+#[test]
+fn jinja_layers() {
+    Rehearsal::of(TestEnvironment::operator("jinja-layers"), "orchard")
+        .with("GATEWAY_NAMESPACE", "network")
+        .succeeds("2 nodes Ready, 4 releases, Flux follows main", &["base/secrets", "hook/external-secrets/2"]);
+}
+
+/// topf with numbered patches and templates; charts from one file of OCIRepositories, by what HelmReleases name.
+#[test]
+fn topf_and_central_sources() {
+    Rehearsal::of(TestEnvironment::operator("topf-central-sources"), "cellar")
+        .succeeds("2 nodes Ready, 4 releases, Flux follows stable", &["release/coredns", "hook/cilium/1"]);
+}
+
+/// Machine configs sealed as a whole and named by address, HTTP and OCI `repositories`, values by `exec "yq"`.
+#[test]
+fn finished_configs() {
+    Rehearsal::of(TestEnvironment::operator("finished-configs"), "vault").with_real_secrets().succeeds(
+        "2 nodes Ready, 4 releases, Flux follows main",
+        &["base/secrets", "hook/cilium/1", "hook/cert-manager/1"],
+    );
+}
+
+/// A script that prints each node's config, a state file that is a template, `exec "sh"`, every spelling of op.
+#[test]
+fn a_command_for_each_node() {
+    Rehearsal::of(TestEnvironment::operator("exec-per-node"), "harbour")
+        .with("CLUSTER_NAME", "harbour")
+        .with("VAULT", "app")
+        .succeeds("2 nodes Ready, 4 releases, Flux follows main", &["base/secrets", "release/spegel"]);
+}
+
+/// Everything in the root; hooks of every event and spelling, patches, `set`, `condition`, `installed`.
+#[test]
+fn hooks_of_every_spelling() {
+    let steps = ["hook/file-1/1", "hook/cilium/1", "hook/cilium/2", "hook/cilium/3", "hook/cilium/4"];
+    let more = ["hook/cert-manager/1", "hook/cert-manager/3", "hook/flux-instance/1", "hook/file-1/2"];
+    Rehearsal::of(TestEnvironment::operator("hooks-at-root"), "attic")
+        .succeeds("2 nodes Ready, 4 releases, Flux follows main", &[&steps[..], &more[..]].concat());
+}
+
+#[test]
+fn a_helm_release_that_was_moved_is_told_with_its_new_place() {
+    let world = TestEnvironment::operator_copy("community-template");
+    let apps = world.repository.join("kubernetes/apps");
+    std::fs::create_dir_all(apps.join("network")).unwrap();
+    std::fs::rename(apps.join("cert-manager/cert-manager"), apps.join("network/cert-manager")).unwrap();
+    Rehearsal::of(world, "home").stops(
+        2,
+        &[
+            "bootstrap/helmfile.d/templates/values.yaml.gotmpl:1:15: values of release \"cert-manager\"",
+            "there is no file kubernetes/apps/cert-manager/cert-manager/app/helmrelease.yaml",
+            "hint: kubernetes/apps/network/cert-manager/app/helmrelease.yaml is there; was it moved?",
+        ],
+    );
+}
+
+#[test]
+fn hook_files_that_are_missing_are_told_with_the_line_of_the_hook() {
+    let world = TestEnvironment::operator_copy("hooks-at-root");
+    let manifests = world.repository.join("manifests");
+    std::fs::create_dir(manifests.join("network")).unwrap();
+    std::fs::rename(manifests.join("pools"), manifests.join("network/pools")).unwrap();
+    std::fs::remove_dir_all(manifests.join("once")).unwrap();
+    Rehearsal::of(world, "attic").stops(
+        2,
+        &[
+            "helmfile.yaml:59:9: the hook applies manifests/pools, which is not there",
+            "hint: manifests/network/pools/kustomization.yaml is there; was it moved?",
+            "helmfile.yaml:83:9: the hook applies manifests/once, which is not there",
+        ],
+    );
+}
+
+#[test]
+fn a_chart_that_does_not_suit_stops_a_run_before_any_machine_is_touched() {
+    let world = TestEnvironment::operator_copy("hooks-at-root");
+    let helmfile = world.repository.join("helmfile.yaml");
+    let text = std::fs::read_to_string(&helmfile).unwrap();
+    assert!(text.contains("path: /metadata/labels/"));
+    std::fs::write(&helmfile, text.replace("path: /metadata/labels/", "path: /spec/nowhere/")).unwrap();
+    Rehearsal::of(world, "attic").stops(
+        3,
+        &["preflight/charts: FAILED: release kube-system/cilium", "helmfile.yaml:37:9: the JSON patch does not fit"],
+    );
+}
