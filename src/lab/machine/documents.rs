@@ -17,7 +17,8 @@ pub(super) fn lowered(documents: &[Value]) -> Option<Value> {
         let cni = documents.iter().find(|document| kind(document) == "KubeFlannelCNIConfig");
         put(&mut legacy, "/cluster/network/cni/name", json!(cni.map_or("none", |_| "flannel")));
     }
-    // Where there is this document, taints are its alone, whatever form the rest has.
+    // Where there is this document, taints are its alone, whatever form the rest has (Talos 1.14,
+    // `container.K8sNodeConfig`).
     let node = documents.iter().find(|document| kind(document) == "KubeNodeConfig");
     if own || node.is_some() {
         let taints = node.and_then(|document| document.pointer("/taints")).and_then(Value::as_object);
