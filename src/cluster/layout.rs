@@ -113,7 +113,8 @@ impl Layout {
             |path: &Path| survey.helmfiles.iter().any(|other| own.contains(&other.path) && other.includes(path));
         let chosen = |only_crds: bool| -> Vec<PathBuf> {
             let files = survey.helmfiles.iter().filter(|helmfile| helmfile.only_crds == only_crds);
-            let files = files.map(|helmfile| &helmfile.path).filter(|path| own.contains(*path) && !nested(path));
+            let files = files.map(|helmfile| &helmfile.path);
+            let files = files.filter(|path| own.contains(*path) && !nested(path) && !survey.has_folder_beside(path));
             files.cloned().collect()
         };
         let named = |path: &Option<PathBuf>, found: Vec<PathBuf>| match path {
@@ -278,6 +279,17 @@ impl Survey {
         } else if in_place && has_manifests && text.contains("op://") {
             self.secrets.push(path.to_owned());
         }
+    }
+
+    /// Whether a `helmfile.yaml` lies beside a `helmfile.d`: helmfile takes either, never both, and the folder is the later
+    /// way of the two.
+    fn has_folder_beside(&self, path: &Path) -> bool {
+        let is_file = path.file_stem().is_some_and(|stem| stem == "helmfile" || stem == "helmfile.yaml");
+        let Some(folder) = path.parent().map(|folder| folder.join("helmfile.d")).filter(|_| is_file) else {
+            return false;
+        };
+        let takes_in = |other: &Path| self.helmfiles.iter().any(|file| file.path == path && file.includes(other));
+        self.helmfiles.iter().any(|other| other.path.parent() == Some(&folder) && !takes_in(&other.path))
     }
 
     /// What the repository calls its clusters.

@@ -64,9 +64,10 @@ impl Cluster {
         let paths = settings.clusters.get(name).cloned().unwrap_or_default();
         let layout = Layout::find(root, name, &paths)?;
         let phases = keep(read_phases(root), &mut found);
-        // Recipes for several clusters hand on which one is meant.
         let mut environment = environment.clone();
-        environment.entry("CLUSTER".to_owned()).or_insert_with(|| name.to_owned());
+        for (variable, value) in of_recipes(root, name) {
+            environment.entry(variable.to_owned()).or_insert(value);
+        }
         let environment = &environment;
         let place = adapters::Place { root, folder: &layout.talos, environment, sources, settings: &paths.inputs };
         let inputs = keep(adapters::read(&place), &mut found);
@@ -96,6 +97,17 @@ impl Cluster {
     pub fn relative<'p>(&self, path: &'p Path) -> &'p Path {
         path.strip_prefix(&self.root).unwrap_or(path)
     }
+}
+
+/// What community recipes hand on to the tools that they call, wherever it is run: which cluster is meant, and where the
+/// repository's usual folders are.
+fn of_recipes(root: &Path, cluster: &str) -> Vec<(&'static str, String)> {
+    const FOLDERS: [(&str, &str); 4] =
+        [("ROOT_DIR", ""), ("BOOTSTRAP_DIR", "bootstrap"), ("KUBERNETES_DIR", "kubernetes"), ("TALOS_DIR", "talos")];
+    let there = FOLDERS.iter().map(|(variable, folder)| (*variable, root.join(folder)));
+    let there = there.filter(|(_, folder)| folder.is_dir());
+    let folders = there.map(|(variable, folder)| (variable, folder.to_string_lossy().trim_end_matches('/').to_owned()));
+    folders.chain([("CLUSTER", cluster.to_owned())]).collect()
 }
 
 fn keep<T>(result: Result<T, Diagnostics>, found: &mut Diagnostics) -> Option<T> {

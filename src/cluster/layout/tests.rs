@@ -131,6 +131,21 @@ fn a_helmfile_that_takes_others_in_stands_for_them() {
 }
 
 #[test]
+fn of_a_file_and_a_folder_of_helmfiles_the_folder_is_taken() {
+    let files = [
+        ("talos/talconfig.yaml", TALCONFIG),
+        ("bootstrap/helmfile.yaml", APPS),
+        ("bootstrap/helmfile.d/00-crds.yaml", CRDS),
+        ("bootstrap/helmfile.d/01-apps.yaml", APPS),
+    ];
+    let [_, crds, releases, _] = layout(&files, "main").unwrap();
+    assert_eq!(
+        (crds.as_str(), releases.as_str()),
+        ("bootstrap/helmfile.d/00-crds.yaml", "bootstrap/helmfile.d/01-apps.yaml")
+    );
+}
+
+#[test]
 fn two_folders_for_one_cluster_are_told() {
     let files = [("a/main/talconfig.yaml", TALCONFIG), ("b/main/talconfig.yaml", TALCONFIG)];
     insta::assert_snapshot!(layout(&files, "main").unwrap_err(), @r"

@@ -131,7 +131,9 @@ fn most_like(found: &[PathBuf], missing: &Path, root: &Path) -> Option<PathBuf> 
     let likeness = |path: &PathBuf| shared(path).into_iter().map(|count| 1000 / count).sum::<usize>();
     let best = found.iter().max_by_key(|path| likeness(path))?;
     let shared = shared(best);
-    let tells = found.len() == 1 || shared.iter().any(|count| count * 2 <= found.len());
+    // The folder next to the file that not everyone goes through says what the file is about.
+    let about = rarity.iter().rev().find(|(_, count)| count * 2 <= found.len()).map(|(folder, _)| folder);
+    let tells = found.len() == 1 || about.is_some_and(|folder| folders(best).contains(folder));
     (tells && (shared.len() + 1) * 2 > wanted.len()).then(|| best.clone())
 }
 

@@ -12,6 +12,7 @@ mod talhelper;
 mod topf;
 mod verify;
 mod within;
+mod written;
 
 pub use finished::is_machine_config;
 
@@ -116,7 +117,7 @@ const FORMATS: [Format; 5] = [
     Format { name: EXEC, sign: "`exec` in k8s-bootstrap.yaml", is: exec::is, read: exec::read },
     Format { name: "talhelper", sign: "talconfig.yaml", is: talhelper::is, read: talhelper::read },
     Format { name: "topf", sign: "topf.yaml", is: topf::is, read: topf::read },
-    Format { name: "templates", sign: "machineconfig.yaml.j2", is: jinja::is, read: jinja::read },
+    Format { name: jinja::NAME, sign: "machineconfig.yaml.j2", is: jinja::is, read: jinja::read },
     Format {
         name: FINISHED,
         sign: "machine configs, as in clusterconfig/*.yaml",
@@ -130,7 +131,11 @@ fn found(place: &Place<'_>) -> Vec<&'static Format> {
     if exec::is(place) {
         return FORMATS.iter().filter(|format| format.name == EXEC).collect();
     }
-    let found: Vec<&Format> = FORMATS.iter().filter(|format| (format.is)(place)).collect();
+    let mut found: Vec<&Format> = FORMATS.iter().filter(|format| (format.is)(place)).collect();
+    // A plain file of a template's name beside another format is what somebody once rendered.
+    if found.len() > 1 && !jinja::has_templates(place) {
+        found.retain(|format| format.name != jinja::NAME);
+    }
     match found.as_slice() {
         [describes @ .., results] if !describes.is_empty() && results.name == FINISHED => describes.to_vec(),
         _ => found,

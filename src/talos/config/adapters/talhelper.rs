@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::written::Elsewhere;
 use super::{Inputs, Place, Secrets};
 use crate::talos::config::talconfig::{self, Machine, Talconfig};
 use crate::talos::config::{Inventory, Node, Rendered, SecretsBundle};
@@ -20,8 +21,19 @@ pub(super) fn is(place: &Place<'_>) -> bool {
 }
 
 pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
-    let lookup = |name: &str| place.environment.get(name).cloned();
-    let talconfig = talconfig::read(place.root, place.folder, &lookup, place.sources)?;
+    let said = |name: &str| place.environment.get(name).cloned();
+    let talconfig = match talconfig::read(place.root, place.folder, &said, place.sources) {
+        Ok(talconfig) => talconfig,
+        Err(mistakes) => {
+            // Only what would fail is looked for elsewhere: a variable may have a default.
+            let elsewhere = Elsewhere::new(place);
+            let lookup = |name: &str| said(name).or_else(|| elsewhere.get(name));
+            let again = talconfig::read(place.root, place.folder, &lookup, place.sources);
+            let mut talconfig = again.map_err(|_| mistakes)?;
+            talconfig.warnings.extend(elsewhere.notices());
+            talconfig
+        }
+    };
     let inventory = talconfig.inventory()?;
     // Without one, the name that talhelper asks for first is the one to be missed.
     let bundle = super::bundles(place.folder).unwrap_or_else(|| place.folder.join("talsecret.sops.yaml"));

@@ -19,6 +19,7 @@ use minijinja::context;
 
 use self::files::Files;
 use super::layers::{self, Layer};
+use super::written::{Found, written};
 use super::{Declared, Inputs, Place, complete};
 use crate::talos::config::lines::Lines;
 use crate::talos::config::talconfig::schematic_id;
@@ -26,8 +27,15 @@ use crate::talos::config::{Role, Wanted};
 use crate::template::jinja::{self, Jinja};
 use crate::yaml::{self, Diagnostic, Diagnostics, Origin, Position};
 
+pub(super) const NAME: &str = "templates";
+
 pub(super) fn is(place: &Place<'_>) -> bool {
     files::is(place.folder)
+}
+
+/// Whether anything in the folder has to be rendered.
+pub(super) fn has_templates(place: &Place<'_>) -> bool {
+    !Folder::of(place).templates.is_empty()
 }
 
 /// A node before its layers are rendered.
@@ -44,7 +52,7 @@ struct Folder<'f> {
     /// Every template of the folder by its path in it, so that they can include each other.
     templates: BTreeMap<String, String>,
     /// What the environment lacks and the repository says.
-    written: BTreeMap<String, variables::Found>,
+    written: BTreeMap<String, Found>,
 }
 
 pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
@@ -89,8 +97,7 @@ impl<'f> Folder<'f> {
             .filter(|name| !place.environment.contains_key(name) && !place.settings.variables.contains_key(name))
             .filter(|name| anybody.says(name).is_none() && !KNOWN.contains(&name.as_str()))
             .collect();
-        let written =
-            if lacking.is_empty() { BTreeMap::new() } else { variables::written(place.root, place.folder, &lacking) };
+        let written = if lacking.is_empty() { BTreeMap::new() } else { written(place.root, place.folder, &lacking) };
         Self { place, files, templates, written }
     }
 
@@ -98,13 +105,7 @@ impl<'f> Folder<'f> {
     fn notices(&self) -> Diagnostics {
         let mut notices = Diagnostics::default();
         for (name, found) in &self.written {
-            let text =
-                format!("`{}` is taken for the template variable `{name}`, which the environment lacks", found.value);
-            notices.push(
-                Diagnostic::at(found.at.clone(), text).with_hint(
-                    "set the variable in the environment, or in k8s-bootstrap.yaml: clusters.<name>.variables",
-                ),
-            );
+            notices.push(found.notice(name));
         }
         notices
     }
