@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+use super::helmfile::ReleaseId;
 
 /// Parses what helm rendered: empty documents are dropped, `List`s become their items.
 ///
@@ -42,6 +44,23 @@ pub fn crds(objects: Vec<Value>) -> Vec<Value> {
     objects.into_iter().filter(|object| object["kind"] == "CustomResourceDefinition").collect()
 }
 
+/// Marks an object as a release's own, as Helm does with what it makes: one that exists without these marks Helm refuses
+/// to take into a release (Helm 4, `pkg/action/validate.go`).
+pub fn own(object: &mut Value, release: &ReleaseId) {
+    let marks = [
+        ("labels", "app.kubernetes.io/managed-by", "Helm"),
+        ("annotations", "meta.helm.sh/release-name", &release.name),
+        ("annotations", "meta.helm.sh/release-namespace", &release.namespace),
+    ];
+    for (map, key, value) in marks {
+        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+        let map = metadata.map(|metadata| metadata.entry(map).or_insert_with(|| Value::Object(Map::new())));
+        if let Some(map) = map.and_then(Value::as_object_mut) {
+            map.insert(key.to_owned(), value.into());
+        }
+    }
+}
+
 /// Every image that a pod of these objects runs.
 pub fn images(objects: &[Value]) -> BTreeSet<String> {
     let mut images = BTreeSet::new();
@@ -77,6 +96,24 @@ mod tests {
     fn only_crds_pass_the_filter() {
         let crds = crds(parse(RENDERED).unwrap());
         assert_eq!(crds, [serde_json::json!({"kind": "CustomResourceDefinition"})]);
+    }
+
+    #[test]
+    fn a_release_s_own_object_bears_helms_marks_beside_its_own() {
+        let mut object = serde_json::json!({"metadata": {"name": "x", "annotations": {"a": "b"}}});
+        own(&mut object, &ReleaseId { namespace: "security".into(), name: "secrets".into() });
+        assert_eq!(
+            object["metadata"],
+            serde_json::json!({
+                "name": "x",
+                "labels": {"app.kubernetes.io/managed-by": "Helm"},
+                "annotations": {
+                    "a": "b",
+                    "meta.helm.sh/release-name": "secrets",
+                    "meta.helm.sh/release-namespace": "security",
+                },
+            })
+        );
     }
 
     #[test]

@@ -38,10 +38,19 @@ impl Crds {
                 };
                 let ready = self.site.charts.prepare(&self.release, &options).await.map_err(failed)?;
                 let rendered = self.site.charts.helm.template(&self.release, &ready.chart, &options).await;
-                Ok(manifest::crds(rendered.map_err(failed)?))
+                let mut crds = manifest::crds(rendered.map_err(failed)?);
+                if self.is_installed_later() {
+                    crds.iter_mut().for_each(|crd| manifest::own(crd, &self.release.id));
+                }
+                Ok(crds)
             })
             .await
             .map(Vec::as_slice)
+    }
+
+    /// Whether the chain installs the same release: Helm then takes only CRDs that are its own already (failure H06).
+    fn is_installed_later(&self) -> bool {
+        self.site.cluster.bootstrap.releases.releases.iter().any(|release| release.id == self.release.id)
     }
 }
 
