@@ -4,6 +4,7 @@
 
 mod base;
 mod chain;
+mod claims;
 mod crds;
 pub mod etcd;
 mod handoff;

@@ -13,6 +13,7 @@ use sha2::Sha256;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::claims::Claims;
 use crate::cluster::Cluster;
 use crate::dial::Dialer;
 use crate::engine::{ErrorClass, StepError};
@@ -53,6 +54,7 @@ pub struct Site {
     /// Keys that nodes must show in maintenance mode.
     pins: BTreeMap<IpAddr, client::Fingerprint>,
     boots: std::sync::Mutex<BootTimes>,
+    pub(super) claims: Claims,
 }
 
 impl std::fmt::Debug for Site {
@@ -131,6 +133,7 @@ impl Site {
             client,
             pins,
             boots: std::sync::Mutex::default(),
+            claims: Claims::default(),
         })
     }
 
