@@ -5,6 +5,7 @@
 mod base;
 mod chain;
 mod crds;
+pub mod drift;
 pub mod etcd;
 mod handoff;
 mod hooks;
