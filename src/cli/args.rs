@@ -122,6 +122,9 @@ pub(super) struct PlanArgs {
     /// Ask the world how each step stands: exit code 0 when all hold, 5 when a run would find something to do.
     #[arg(long)]
     pub(super) detailed_exitcode: bool,
+    /// Render each release as the bootstrap installs it and as Flux will, and print the difference.
+    #[arg(long)]
+    pub(super) drift: bool,
     /// Ask the lab of this cluster.
     #[arg(long)]
     pub(super) lab: bool,

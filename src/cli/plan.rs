@@ -9,15 +9,26 @@ use super::exit::{Exit, Refusal};
 use super::output;
 use super::setup::{self, Place, Wanted};
 use crate::cluster::Cluster;
+use crate::cluster::drift::Drift;
 use crate::engine::{Finding, survey};
 use crate::helm;
 use crate::journal::FileStore;
 use crate::plan::{Plan, StepId};
 use crate::secrets::Redactor;
 use crate::steps;
+use crate::steps::drift::Compared;
 
 /// How each step stands; nothing when the world was not asked.
 type Findings = BTreeMap<StepId, Finding>;
+
+/// What the operator should know besides the steps.
+struct Told {
+    notices: Vec<String>,
+    /// Where Flux will install something else.
+    drift: Vec<Drift>,
+    /// The manifests, rendered both ways, when asked for.
+    compared: Vec<Compared>,
+}
 
 pub(super) async fn plan(common: &Common, args: PlanArgs) -> Result<Exit, Refusal> {
     let redactor = Redactor::default();
@@ -42,10 +53,14 @@ pub(super) async fn plan(common: &Common, args: PlanArgs) -> Result<Exit, Refusa
     } else {
         Findings::new()
     };
-    let notices = notices(&site.cluster);
+    let told = Told {
+        notices: notices(&site.cluster),
+        drift: site.cluster.drift(),
+        compared: if args.drift { steps::drift::compare(&site).await } else { vec![] },
+    };
     output::data(&redactor.redact(&match common.output {
-        Output::Json => as_json(&plan, &findings, &notices),
-        Output::Text => as_text(&plan, &findings, &notices),
+        Output::Json => as_json(&plan, &findings, &told),
+        Output::Text => as_text(&plan, &findings, &told),
     }));
     Ok(verdict(&findings))
 }
@@ -72,7 +87,7 @@ fn verdict(findings: &Findings) -> Exit {
     exit
 }
 
-fn as_text(plan: &Plan, findings: &Findings, notices: &[String]) -> String {
+fn as_text(plan: &Plan, findings: &Findings, told: &Told) -> String {
     let mut lines = Vec::new();
     for phase in plan.phases() {
         lines.push(phase.to_string());
@@ -81,13 +96,26 @@ fn as_text(plan: &Plan, findings: &Findings, notices: &[String]) -> String {
             lines.extend(findings.get(&step.id).map(|finding| format!("      {}", sentence(finding))));
         }
     }
-    lines.extend(notices.iter().map(|notice| format!("notice: {notice}")));
+    lines.extend(told.notices.iter().map(|notice| format!("notice: {notice}")));
+    lines.extend(told.drift.iter().map(|drift| format!("notice: {drift}")));
+    lines.extend(told.compared.iter().map(difference));
     lines.push(format!("{} steps, plan {}", plan.steps().len(), plan.fingerprint().short()));
     if !findings.is_empty() {
         let open = findings.values().filter(|finding| !matches!(finding, Finding::Holds(_))).count();
         lines.push(format!("{} hold, {open} would be worked on", findings.len() - open));
     }
     lines.join("\n")
+}
+
+/// The manifests of one release, from what the bootstrap installs to what Flux will.
+fn difference(compared: &Compared) -> String {
+    let without = compared.without.iter().map(|left| format!("\n  without Flux's {left}"));
+    let told = match &compared.diff {
+        Ok(diff) if diff.is_empty() => format!("drift: {}: Flux renders the same", compared.release),
+        Ok(diff) => format!("drift: {}:\n{}", compared.release, diff.trim_end()),
+        Err(reason) => format!("drift: {}: cannot be compared: {reason}", compared.release),
+    };
+    std::iter::once(told).chain(without).collect()
 }
 
 fn sentence(finding: &Finding) -> String {
@@ -103,7 +131,7 @@ fn sentence(finding: &Finding) -> String {
     }
 }
 
-fn as_json(plan: &Plan, findings: &Findings, notices: &[String]) -> String {
+fn as_json(plan: &Plan, findings: &Findings, told: &Told) -> String {
     let steps: Vec<_> = plan
         .steps()
         .iter()
@@ -116,6 +144,18 @@ fn as_json(plan: &Plan, findings: &Findings, notices: &[String]) -> String {
             object
         })
         .collect();
-    json!({"format": 1, "phases": plan.phases(), "steps": steps, "notices": notices, "fingerprint": plan.fingerprint()})
-        .to_string()
+    let drift = told.drift.iter().map(|drift| {
+        json!({"release": drift.release.to_string(), "difference": drift.difference, "at": drift.at.to_string(),
+               "message": drift.message, "next": drift.next})
+    });
+    let mut object = json!({"format": 1, "phases": plan.phases(), "steps": steps, "notices": told.notices,
+                            "drift": drift.collect::<Vec<_>>(), "fingerprint": plan.fingerprint()});
+    if !told.compared.is_empty() {
+        let compared = told.compared.iter().map(|compared| {
+            let (diff, error) = (compared.diff.as_ref().ok(), compared.diff.as_ref().err());
+            json!({"release": compared.release.to_string(), "diff": diff, "error": error, "without": compared.without})
+        });
+        object["manifests"] = compared.collect::<Vec<_>>().into();
+    }
+    object.to_string()
 }

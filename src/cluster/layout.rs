@@ -71,6 +71,8 @@ pub(super) struct Layout {
     pub(super) secrets: Vec<PathBuf>,
     /// The environment of the helmfiles that `k8s-bootstrap.yaml` chooses.
     pub(super) environment: Option<String>,
+    /// What the repository's other clusters are called.
+    pub(super) others: BTreeSet<String>,
 }
 
 /// Everything in a repository that may be an input of some cluster.
@@ -130,7 +132,7 @@ impl Layout {
             paths.secrets.iter().map(|path| root.join(path)).collect()
         };
         let (crds, environment) = (named(&paths.crds, chosen(true)), paths.environment.clone());
-        Ok(Self { talos, crds, releases, secrets, environment })
+        Ok(Self { talos, crds, releases, secrets, environment, others })
     }
 }
 

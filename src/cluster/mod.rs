@@ -9,15 +9,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::helm::helmfile::Release;
 use crate::plan::{Phases, read_phases};
 use crate::talos::config::adapters::{self, Inputs};
 use crate::talos::config::{Inventory, Sources};
 use crate::yaml::Diagnostics;
 
+use flux::drift::{Drift, Extent};
 use layout::Layout;
 
 pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
-pub use flux::HelmReleases;
+pub use flux::{Counterpart, FluxObjects, drift};
 pub use settings::{Paths, Settings};
 
 /// A cluster as its repository describes it. Reading it opens no secret and dials nothing.
@@ -32,7 +34,7 @@ pub struct Cluster {
     /// What goes onto the cluster before Flux.
     pub bootstrap: Bootstrap,
     /// What Flux will own later.
-    pub helm_releases: HelmReleases,
+    pub flux: FluxObjects,
     pub phases: Phases,
     pub settings: Settings,
 }
@@ -79,7 +81,7 @@ impl Cluster {
                 inventory: inputs.inventory().clone(),
                 inputs,
                 bootstrap,
-                helm_releases: flux::helm_releases(root),
+                flux: FluxObjects::read(root, name, &layout.others),
                 phases,
                 settings,
             }),
@@ -91,6 +93,16 @@ impl Cluster {
     pub fn cluster_id(&self) -> Option<u32> {
         let values = self.bootstrap.releases.releases.iter().map(|release| &release.values);
         values.filter_map(|values| values.pointer("/cluster/id")?.as_u64()).find_map(|id| u32::try_from(id).ok())
+    }
+
+    /// Where Flux will install something else than the bootstrap does.
+    pub fn drift(&self) -> Vec<Drift> {
+        let of = |releases: &[Release], extent: Extent| {
+            let found = releases.iter().filter_map(|release| Some((release, self.flux.counterpart(release)?)));
+            found.flat_map(|(release, flux)| drift::compare(release, &flux, extent)).collect::<Vec<_>>()
+        };
+        let Bootstrap { crds, releases, .. } = &self.bootstrap;
+        [of(&releases.releases, Extent::Everything), of(&crds.releases, Extent::Crds)].concat()
     }
 
     /// A path as the operator knows it.

@@ -117,7 +117,8 @@ impl Charts {
         let templates = self.helm.template(release, &chart, &options).await?;
         let with_crds = TemplateOptions { include_crds: true, ..options };
         let all = self.helm.template(release, &chart, &with_crds).await?;
-        let crds: Vec<_> = all.into_iter().filter(|object| !templates.contains(object)).collect();
+        // By name and not by content, since a chart may make up a password at each rendering.
+        let (crds, _) = patch::split(all, &templates);
         let patched = patch::apply([crds.clone(), templates].concat(), &release.patches);
         let patched = patched.map_err(|words| HelmError::new(Kind::Chart, release.id.to_string(), words))?;
         let (objects, crds) = patch::split(patched, &crds);

@@ -14,7 +14,7 @@ mod package;
 pub mod patch;
 mod process;
 mod request;
-mod set;
+pub mod set;
 pub mod storage;
 
 pub use bundle::Bundle;

@@ -11,7 +11,7 @@ pub(super) const MAX_INDEX: usize = 65_536;
 
 /// What the text behind `=` stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// `--set`: true, false, null and whole numbers are what they look like.
     Typed,
     /// `--set-string`.
@@ -26,7 +26,7 @@ pub(super) enum Kind {
 ///
 /// Where the text is malformed, where a key leads through something that is neither a map nor a list, and whatever
 /// `read` says of a file.
-pub(super) fn assign(
+pub fn assign(
     values: &mut Map<String, Value>,
     text: &str,
     kind: Kind,

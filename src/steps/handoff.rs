@@ -144,7 +144,7 @@ impl Adopted {
     fn expected(&self) -> BTreeSet<ReleaseId> {
         let releases = self.site.cluster.bootstrap.releases.releases.iter();
         releases
-            .filter(|release| self.site.cluster.helm_releases.contains_key(&release.id.name))
+            .filter(|release| self.site.cluster.flux.has_release(&release.id.name))
             .map(|release| release.id.clone())
             .collect()
     }

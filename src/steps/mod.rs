@@ -6,6 +6,7 @@ mod base;
 mod chain;
 mod claims;
 mod crds;
+pub mod drift;
 pub mod etcd;
 mod handoff;
 mod hooks;

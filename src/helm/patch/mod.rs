@@ -53,10 +53,11 @@ fn merge(objects: Vec<Value>, patch: &Value) -> Result<Vec<Value>, String> {
     Ok(patched.collect())
 }
 
-/// Parts patched objects into what templates render and what lies in a chart's `crds/`.
-pub(super) fn split(patched: Vec<Value>, crds: &[Value]) -> (Vec<Value>, Vec<Value>) {
-    let crds: Vec<Identity> = crds.iter().map(Identity::of).collect();
-    patched.into_iter().partition(|object| !crds.contains(&Identity::of(object)))
+/// Parts objects into those that are not among `known`, by kind and name, and those that are: what templates render, and
+/// what lies in a chart's `crds/`.
+pub(super) fn split(objects: Vec<Value>, known: &[Value]) -> (Vec<Value>, Vec<Value>) {
+    let known: Vec<Identity> = known.iter().map(Identity::of).collect();
+    objects.into_iter().partition(|object| !known.contains(&Identity::of(object)))
 }
 
 /// Who an object is.

@@ -1,0 +1,201 @@
+//! `k8s-bootstrap plan`: where the bootstrap and Flux will differ, with the real helm and a local registry.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use common::TestEnvironment;
+use serde_json::{Value, json};
+
+const MAP: &str = "apiVersion: v1
+kind: ConfigMap
+metadata: {name: {{ .Release.Name }}, labels: {chart: {{ .Chart.Version | quote }}}}
+data: {color: {{ .Values.color | quote }}, cluster: {{ .Values.cluster | default \"none\" | quote }}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: {{ .Release.Name }}}
+stringData: {password: {{ randAlphaNum 12 }}}
+";
+const HELMFILE: &str = "releases:
+  - name: same
+    namespace: lab
+    chart: oci://registry.example/charts/app
+    version: 1.0.0
+    values: [{color: red}]
+  - name: other
+    namespace: lab
+    chart: oci://registry.example/charts/app
+    version: 1.0.0
+    values: [{color: red, cluster: '${CLUSTER}'}]
+  - name: nobodys
+    namespace: lab
+    chart: oci://registry.example/charts/app
+    version: 1.0.0
+    values: [{color: red}]
+";
+const FLUX: &str = "apiVersion: helm.toolkit.fluxcd.io/v2
+kind: HelmRelease
+metadata: {name: same, namespace: lab}
+spec:
+  chartRef: {kind: OCIRepository, name: same}
+  values: {color: red}
+---
+kind: OCIRepository
+metadata: {name: same, namespace: lab}
+spec: {url: 'oci://registry.example/charts/app', ref: {tag: 1.0.0}}
+---
+apiVersion: helm.toolkit.fluxcd.io/v2
+kind: HelmRelease
+metadata: {name: other, namespace: lab}
+spec:
+  chart:
+    spec:
+      chart: app
+      version: 1.1.0
+      sourceRef: {kind: HelmRepository, name: example}
+  values:
+    color: blue
+    cluster: ${CLUSTER}
+  postRenderers:
+    - kustomize:
+        patches:
+          - target: {kind: ConfigMap}
+            patch: '[{op: add, path: /data/patched, value: \"yes\"}]'
+---
+kind: HelmRepository
+metadata: {name: example, namespace: lab}
+spec: {type: oci, url: 'oci://registry.example/charts'}
+---
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata: {name: apps}
+spec: {path: ./apps, postBuild: {substitute: {CLUSTER: infra}}}
+";
+
+/// A registry that ends with the test.
+struct Registry(Child);
+
+impl Registry {
+    /// Serves the chart `app` in these versions.
+    fn start(address: SocketAddr, folder: &Path, versions: &[&str]) -> Self {
+        let mut crane = Command::new(common::tool("crane"));
+        crane.args(["registry", "serve", "--address", &address.to_string()]).stderr(Stdio::null());
+        let registry = Self(crane.spawn().unwrap());
+        while TcpStream::connect(address).is_err() {
+            std::thread::yield_now();
+        }
+        let chart = folder.join("app");
+        std::fs::create_dir_all(chart.join("templates")).unwrap();
+        std::fs::write(chart.join("templates/map.yaml"), MAP).unwrap();
+        for version in versions {
+            std::fs::write(chart.join("Chart.yaml"), format!("apiVersion: v2\nname: app\nversion: {version}\n"))
+                .unwrap();
+            let helm = |words: &[&str]| {
+                let output = Command::new(common::tool("helm")).args(words).current_dir(folder).output().unwrap();
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            };
+            helm(&["package", "app"]);
+            let target = format!("oci://{address}/registry.example/charts");
+            helm(&["push", &format!("app-{version}.tgz"), &target, "--plain-http"]);
+        }
+        registry
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A repository with these releases, whose charts the registry at `address` serves.
+fn world(address: SocketAddr) -> TestEnvironment {
+    let world = TestEnvironment::machines("10.68.1");
+    let write = |path: &str, text: &str| {
+        let path = world.repository.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("bootstrap/infra/helmfile.d/01-apps.yaml", HELMFILE);
+    write("apps/all.yaml", FLUX);
+    write("k8s-bootstrap.yaml", &format!("mirrors: {{'*': '{address}'}}\n"));
+    world
+}
+
+fn plan(world: &TestEnvironment, words: &[&str]) -> (i32, String) {
+    // A cache of its own, so that every chart is asked for; the tools are found on the way.
+    let cache = world.state().with_file_name("cache");
+    let folders = ["helm", "sops"].map(|name| common::tool(name).parent().unwrap().to_owned());
+    let path =
+        std::env::join_paths(folders.into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())));
+    let mut command = world.command(&[&["plan", "infra"], words].concat());
+    command.env("PATH", path.unwrap());
+    let output = command.env("XDG_CACHE_HOME", cache).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    (output.status.code().unwrap(), text)
+}
+
+#[test]
+fn what_flux_will_change_is_told_and_shown_and_is_no_failure() {
+    // A port that was free a moment ago, on an address of this test's own.
+    let address = TcpListener::bind("127.68.1.1:0").unwrap().local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let world = world(address);
+    let told = |text: &str| {
+        let lines = text.lines().skip_while(|line| !line.starts_with("notice:"));
+        lines.take_while(|line| !line.contains(" steps, plan ")).collect::<Vec<_>>().join("\n")
+    };
+
+    // Without --drift no registry is asked, so none has to be there.
+    let (code, text) = plan(&world, &[]);
+    assert_eq!(code, 0);
+    insta::assert_snapshot!(told(&text), @r"
+    notice: bootstrap/infra/helmfile.d/01-apps.yaml:7:5: lab/other: version 1.0.0 is installed, and Flux will make it 1.1.0 (apps/all.yaml:19:16)
+      next: write the same version in both
+    notice: apps/all.yaml:23:14: lab/other: `cluster` holds `${CLUSTER}`, which the chart gets as it is written; Flux replaces it
+      next: replace it in the values template too, such as `replace` with the ConfigMap's value, or write the value
+    notice: apps/all.yaml:22:12: lab/other: the values differ from the HelmRelease's at `color`
+      next: take the values from the HelmRelease, or write the same in both
+    notice: apps/all.yaml:25:5: lab/other: Flux changes what the chart renders by `postRenderers`, and the bootstrap does not
+      next: write the same as `jsonPatches` or `strategicMergePatches` of the release, or accept that Flux upgrades it once
+    ");
+
+    let unreachable = told(&plan(&world, &["--drift"]).1);
+    assert!(unreachable.contains("drift: lab/same: cannot be compared: "), "{unreachable}");
+
+    let _registry = Registry::start(address, folder.path(), &["1.0.0", "1.1.0"]);
+    let text = told(&plan(&world, &["--drift"]).1);
+    let shown = text.split_once("drift: ").map(|(_, shown)| shown.to_owned()).unwrap();
+    insta::assert_snapshot!(shown, @r#"
+    lab/same: Flux renders the same
+    drift: lab/other:
+    --- lab/other (bootstrap)
+    +++ lab/other (Flux)
+    @@ -1,11 +1,12 @@
+     apiVersion: v1
+     data:
+    -  cluster: ${CLUSTER}
+    -  color: red
+    +  cluster: infra
+    +  color: blue
+    +  patched: "yes"
+     kind: ConfigMap
+     metadata:
+       labels:
+    -    chart: "1.0.0"
+    +    chart: "1.1.0"
+       name: other
+     ---
+     apiVersion: v1
+    "#);
+    let plan: Value = serde_json::from_str(&plan(&world, &["--drift", "-o", "json"]).1).unwrap();
+    assert_eq!(plan["drift"][0]["difference"], "version");
+    let manifests = plan["manifests"].as_array().unwrap();
+    assert_eq!((manifests.len(), &manifests[0]["diff"], &manifests[0]["error"]), (2, &json!(""), &Value::Null));
+}
