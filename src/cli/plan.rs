@@ -34,6 +34,7 @@ pub(super) async fn plan(common: &Common, args: PlanArgs) -> Result<Exit, Refusa
     let redactor = Redactor::default();
     let place = if args.lab { Place::Lab } else { Place::Field };
     let wanted = Wanted {
+        person: None,
         cluster: &args.cluster,
         place,
         secrets: None,

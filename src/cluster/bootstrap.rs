@@ -30,8 +30,8 @@ pub struct SecretSource {
 /// How a file's secrets come to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretKind {
-    /// `op://` references, resolved by 1Password.
-    OnePassword,
+    /// References to 1Password (`op://`) or to another manager.
+    References,
     /// Encrypted by SOPS.
     Sops,
 }
@@ -88,7 +88,7 @@ fn secrets(root: &Path, files: &[PathBuf]) -> Result<Vec<SecretSource>, Diagnost
     let mut sources = Vec::new();
     for path in files.iter().cloned() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let kind = if name.contains(".sops.") { SecretKind::Sops } else { SecretKind::OnePassword };
+        let kind = if name.contains(".sops.") { SecretKind::Sops } else { SecretKind::References };
         match std::fs::read_to_string(&path) {
             Ok(text) => sources.push(SecretSource { path, kind, text }),
             Err(error) => {

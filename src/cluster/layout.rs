@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::settings::Paths;
+use crate::secrets::Adapters;
 use crate::yaml::{Diagnostic, near};
 
 /// Deeper trees than this hold no inputs of a bootstrap.
@@ -63,6 +64,7 @@ struct Survey {
     talos: Vec<(PathBuf, Option<String>)>,
     helmfiles: Vec<Helmfile>,
     secrets: Vec<PathBuf>,
+    sources: Adapters,
 }
 
 #[derive(Debug)]
@@ -78,8 +80,8 @@ impl Layout {
     /// # Errors
     ///
     /// A cluster that the repository does not describe, or that several folders claim to.
-    pub(super) fn find(root: &Path, name: &str, paths: &Paths) -> Result<Self, Diagnostic> {
-        let survey = Survey::of(root);
+    pub(super) fn find(root: &Path, name: &str, paths: &Paths, sources: &Adapters) -> Result<Self, Diagnostic> {
+        let survey = Survey::of(root, sources);
         let talos = match &paths.talos {
             Some(named) => root.join(named),
             None => survey.talos_of(root, name)?,
@@ -160,8 +162,8 @@ impl Helmfile {
 }
 
 impl Survey {
-    fn of(root: &Path) -> Self {
-        let mut survey = Self::default();
+    fn of(root: &Path, sources: &Adapters) -> Self {
+        let mut survey = Self { sources: sources.clone(), ..Self::default() };
         survey.walk(root, DEPTH);
         survey
     }
@@ -204,7 +206,7 @@ impl Survey {
         if in_place && !ends(&[".tpl", ".j2"]) && (begins("releases:") || begins("helmfiles:")) {
             let only_crds = name.contains("crd") || text.contains("--include-crds");
             self.helmfiles.push(Helmfile { path: path.to_owned(), only_crds, text });
-        } else if in_place && text.contains("op://") {
+        } else if in_place && (text.contains("op://") || begins("kind:") && self.sources.mentions(&text)) {
             self.secrets.push(path.to_owned());
         }
     }
@@ -281,7 +283,8 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let found = Layout::find(root.path(), name, &Paths::default()).map_err(|error| format!("{error}"))?;
+        let found = Layout::find(root.path(), name, &Paths::default(), &Adapters::default())
+            .map_err(|error| format!("{error}"))?;
         let relative = |paths: &[PathBuf]| {
             let paths = paths.iter().map(|path| path.strip_prefix(root.path()).unwrap().display().to_string());
             paths.collect::<Vec<_>>().join(" ")
@@ -300,6 +303,8 @@ mod tests {
                 ("bootstrap/resources.yaml.tpl", "token: op://vault/item/field\n"),
                 ("bootstrap/github-deploy-key.sops.yaml", "sops: {}\n"),
                 ("kubernetes/apps/default/web/secret.sops.yaml", "sops: {}\n"),
+                ("bootstrap/vault.yaml", "kind: Secret\nstringData: {a: ref+vault://kv/app#/a}\n"),
+                ("bootstrap/values.yaml", "a: ref+vault://kv/app#/a\n"),
                 ("kubernetes/apps/default/web/values.yaml", "releases: []\n"),
             ],
             "main",
@@ -308,7 +313,7 @@ mod tests {
         talos
         bootstrap/helmfile.d/00-crds.yaml
         bootstrap/helmfile.d/01-apps.yaml
-        bootstrap/github-deploy-key.sops.yaml bootstrap/resources.yaml.tpl
+        bootstrap/github-deploy-key.sops.yaml bootstrap/resources.yaml.tpl bootstrap/vault.yaml
         ");
     }
 
