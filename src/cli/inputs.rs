@@ -7,19 +7,17 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::args::{Common, SecretsArg};
 use super::exit::Refusal;
 use super::{output, setup};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Settings};
 use crate::process::Command;
-use crate::secrets::{Redactor, op, sops};
+use crate::secrets::{self, Redactor, sops};
 use crate::talos::config::adapters::is_machine_config;
 use crate::talos::config::{Rendered, SecretsBundle, Sources, Wanted};
 use crate::tools::Tool;
-use crate::yaml::{self, Origin};
 
 /// How long a command may take to print a node's config.
 const COMMAND: Duration = Duration::from_mins(2);
@@ -83,15 +81,14 @@ async fn fetch(
                 SecretsArg::Placeholder => sops::placeholders(&sealed).into(),
                 SecretsArg::Real => open(common, path).await?,
             };
-            learn(redactor, &sealed, text.expose_secret());
+            redactor.learn_filled(&sops::placeholders(&sealed), text.expose_secret());
             Ok(text)
         }
         Wanted::References { origin, text } => {
             let filled = match secrets {
-                SecretsArg::Placeholder => op::placeholders(text).into(),
-                SecretsArg::Real => fill(common, origin, text).await?,
+                SecretsArg::Placeholder => secrets::placeholders(text, &Settings::read(root)?.sources).into(),
+                SecretsArg::Real => fill(common, root, origin, text, redactor).await?,
             };
-            learn(redactor, text, filled.expose_secret());
             Ok(filled)
         }
         Wanted::Output(command) => run(root, command).await,
@@ -146,17 +143,17 @@ pub(super) async fn open(common: &Common, path: &Path) -> Result<SecretString, R
     })
 }
 
-async fn fill(common: &Common, origin: &str, text: &str) -> Result<SecretString, Refusal> {
-    let tool = setup::toolbox(common).find(Tool::Op).await;
-    let tool = tool.map_err(|error| {
-        Refusal::world(format!("{origin} refers to 1Password: {error}"))
-            .hint("install op, or name its folder with --tools-dir")
-    })?;
-    op::inject(&tool.path, text).await.map_err(|error| {
-        let next =
-            error.next().unwrap_or("correct the reference, or create the item: `op item list` shows what there is");
-        Refusal::world(format!("{origin}: {error}")).hint(next)
-    })
+async fn fill(
+    common: &Common,
+    root: &Path,
+    origin: &str,
+    text: &str,
+    redactor: &Redactor,
+) -> Result<SecretString, Refusal> {
+    let adapters = Settings::read(root)?.sources;
+    let sources = setup::sources(common, root, &adapters, redactor, output::person(common.output)).await;
+    let filled = sources.fill(text).await;
+    filled.map_err(|error| Refusal::world(format!("{origin}: {error}")).hint(error.next()))
 }
 
 async fn run(root: &Path, command: &[String]) -> Result<SecretString, Refusal> {
@@ -170,30 +167,4 @@ async fn run(root: &Path, command: &[String]) -> Result<SecretString, Refusal> {
             .hint("run it by hand in the repository's root; clusters.<name>.exec in k8s-bootstrap.yaml names it")
     })?;
     String::from_utf8(output.stdout).map(Into::into).map_err(|_| Refusal::input(format!("`{shown}` printed no text")))
-}
-
-/// Teaches the redactor every value that was sealed or a reference.
-fn learn(redactor: &Redactor, sealed: &str, opened: &str) {
-    let origin = Origin::new("<opened>");
-    let read = |text: &str| yaml::parse(&origin, text).unwrap_or_default();
-    for (sealed, opened) in read(sealed).iter().zip(&read(opened)) {
-        learn_value(redactor, &sealed.to_json(), &opened.to_json());
-    }
-}
-
-fn learn_value(redactor: &Redactor, sealed: &Value, opened: &Value) {
-    match (sealed, opened) {
-        (Value::Object(sealed), Value::Object(opened)) => {
-            for (key, opened) in opened {
-                learn_value(redactor, sealed.get(key).unwrap_or(&Value::Null), opened);
-            }
-        }
-        (Value::Array(sealed), Value::Array(opened)) => {
-            sealed.iter().zip(opened).for_each(|(sealed, opened)| learn_value(redactor, sealed, opened));
-        }
-        (Value::String(sealed), Value::String(opened)) if sealed.contains("ENC[") || sealed.contains("op://") => {
-            redactor.learn(&opened.as_str().into());
-        }
-        _ => {}
-    }
 }

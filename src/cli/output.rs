@@ -1,14 +1,16 @@
 //! Where text leaves: data to standard output, everything else to standard error.
 
-use std::io::{IsTerminal, Write};
+use std::io::{BufReader, IsTerminal, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+use futures::FutureExt;
 
 use super::args::Output;
 use super::exit::{Exit, Refusal};
-use crate::engine::Subscriber;
+use crate::engine::{Event, StopSignal, Subscriber};
 use crate::report::{JsonLines, Mask, PlainLines, Sink, Terminal};
-use crate::secrets::Redactor;
+use crate::secrets::{Person, Redactor};
 
 /// Prints what a command was asked for. A reader that went away is no failure.
 pub(super) fn data(text: &str) {
@@ -39,6 +41,25 @@ pub(super) fn refuse(refusal: &Refusal) -> Exit {
         say(&format!("hint: {hint}"));
     }
     refusal.exit
+}
+
+/// Whoever sits at the terminal; nobody when events go to a program, or when there is no terminal.
+pub(super) fn person(output: Output) -> Option<Person> {
+    static PERSON: LazyLock<Person> =
+        LazyLock::new(|| Person::new(say, BufReader::new(std::io::stdin()), || std::future::pending().boxed()));
+    let there = output == Output::Text && std::io::stderr().is_terminal() && std::io::stdin().is_terminal();
+    there.then(|| PERSON.clone())
+}
+
+/// Whoever sits at the terminal while a run goes on: spoken to between its lines, and free to stop it.
+pub(super) fn person_of_run(output: Output, subscriber: &Arc<dyn Subscriber>, stop: &StopSignal) -> Option<Person> {
+    let (subscriber, stop) = (subscriber.clone(), stop.clone());
+    let say = move |text: &str| subscriber.notice(&Event::aside(text));
+    let stopped = move || {
+        let stop = stop.clone();
+        async move { stop.asked().await }.boxed()
+    };
+    person(output).map(|person| person.through(say, stopped))
 }
 
 /// The redactor as a mask.

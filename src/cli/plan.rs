@@ -37,6 +37,7 @@ pub(super) async fn plan(common: &Common, args: PlanArgs) -> Result<Exit, Refusa
         return Err(Refusal::input("the world is asked with the cluster's own secrets; placeholders open no door"));
     }
     let wanted = Wanted {
+        person: None,
         cluster: &args.cluster,
         place,
         secrets: args.secrets,

@@ -62,7 +62,10 @@ pub(super) struct Ended {
 /// Carries a run out.
 pub(super) async fn bootstrap(common: &Common, wish: Wish<'_>, stop: &StopSignal) -> Result<Ended, Refusal> {
     let redactor = Redactor::default();
+    let subscriber = output::subscriber(common.output, &redactor);
+    let person = output::person_of_run(common.output, &subscriber, stop);
     let wanted = Wanted {
+        person: person.as_ref(),
         cluster: wish.cluster,
         place: wish.place,
         secrets: wish.secrets,
@@ -100,7 +103,6 @@ pub(super) async fn bootstrap(common: &Common, wish: Wish<'_>, stop: &StopSignal
         .hint("free space there, or name another folder with --state-dir")
     })?;
     let preflight: Vec<_> = plan.of_phase(&PhaseName::new("preflight")).map(|step| step.id.clone()).collect();
-    let subscriber = output::subscriber(common.output, &redactor);
     let engine = Engine::new(plan, steps, journal, &opened.history, vec![subscriber], stop.clone());
     let listening = tokio::spawn(listen(stop.clone()));
     let report = engine.about(wish.cluster, resumed).run().await;

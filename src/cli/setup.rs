@@ -1,5 +1,6 @@
 //! From arguments to what commands work with: the cluster, its state folder, its secrets, the way to it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::dial::Dialer;
 use crate::helm::helmfile::Chart;
 use crate::helm::{Bundle, Charts, Helm, Mirrors};
 use crate::lab::{LabFile, lab_folder};
-use crate::secrets::Redactor;
+use crate::secrets::{Adapters, Connect, OnePassword, Person, Redactor, Sources};
 use crate::steps::{Parts, SecretsFrom, Site};
 use crate::talos::client::Fingerprint;
 use crate::talos::config::adapters::Secrets;
@@ -211,15 +212,42 @@ fn cache_folder() -> Result<PathBuf, Refusal> {
 }
 
 /// Where the secrets of manifests come from. A program that is missing is told by the step that needs it.
-async fn secrets_from(common: &Common, secrets: SecretsArg) -> SecretsFrom {
-    let toolbox = toolbox(common);
+async fn secrets_from(
+    common: &Common,
+    cluster: &Cluster,
+    secrets: SecretsArg,
+    redactor: &Redactor,
+    person: Option<&Person>,
+) -> SecretsFrom {
     match secrets {
         SecretsArg::Placeholder => SecretsFrom::Placeholders,
         SecretsArg::Real => SecretsFrom::Operator {
-            op: toolbox.find(Tool::Op).await.ok().map(|found| found.path),
-            sops: toolbox.find(Tool::Sops).await.ok().map(|found| found.path),
+            references: Box::new(
+                sources(common, &cluster.root, &cluster.settings.sources, redactor, person.cloned()).await,
+            ),
+            sops: toolbox(common).find(Tool::Sops).await.ok().map(|found| found.path),
         },
     }
+}
+
+/// Whoever answers for the references in a repository: a Connect server where the environment names one, else `op`.
+pub(super) async fn sources(
+    common: &Common,
+    root: &Path,
+    adapters: &Adapters,
+    redactor: &Redactor,
+    person: Option<Person>,
+) -> Sources {
+    let variables: BTreeMap<String, String> = std::env::vars().collect();
+    let one_password = match Connect::of(&variables) {
+        Some(connect) => OnePassword::Connect(connect),
+        None => match toolbox(common).find(Tool::Op).await {
+            Ok(found) => OnePassword::Program(found.path),
+            Err(_) => OnePassword::Nobody,
+        },
+    };
+    let (folder, adapters, redactor) = (root.to_owned(), adapters.clone(), redactor.clone());
+    Sources { one_password, adapters, folder, variables, redactor, person }
 }
 
 /// The node that is called so, by hostname or address.
@@ -275,6 +303,8 @@ fn unpin(cluster: &mut Cluster) {
 /// What a command wants a site for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'w> {
+    /// Who can be asked to renew a session while the run waits.
+    pub(super) person: Option<&'w Person>,
     pub(super) cluster: &'w str,
     pub(super) place: Place,
     pub(super) secrets: Option<SecretsArg>,
@@ -319,7 +349,7 @@ pub(super) async fn site(
     inputs::warn_idle(&cluster, &bundle, redactor);
     let site = Site::new(Parts {
         charts: charts(common, &cluster, wanted.place, wanted.bundle).await?,
-        secrets: secrets_from(common, secrets).await,
+        secrets: secrets_from(common, &cluster, secrets, redactor, wanted.person).await,
         kubectl: toolbox(common).find(Tool::Kubectl).await.ok().map(|found| found.path),
         redactor: redactor.clone(),
         resumed: wanted.resumed,

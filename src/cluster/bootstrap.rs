@@ -39,8 +39,8 @@ impl std::fmt::Debug for SecretSource {
 /// How a file's secrets come to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretKind {
-    /// `op://` references, resolved by 1Password.
-    OnePassword,
+    /// References to 1Password (`op://`) or to another manager.
+    References,
     /// Encrypted by SOPS.
     Sops,
 }
@@ -102,16 +102,18 @@ fn secrets(
     for path in files.iter().cloned() {
         if path.is_dir() {
             let text = texts(&path);
-            sources.push(SecretSource { path, kind: SecretKind::OnePassword, kustomized: true, text });
+            sources.push(SecretSource { path, kind: SecretKind::References, kustomized: true, text });
             continue;
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let kind = if name.contains(".sops.") { SecretKind::Sops } else { SecretKind::OnePassword };
+        let kind = if name.contains(".sops.") { SecretKind::Sops } else { SecretKind::References };
         match std::fs::read_to_string(&path) {
-            Ok(text) if name.ends_with(".j2") => match jinja(root, &path, &text, environment) {
-                Ok(text) => sources.push(SecretSource { path, kind, kustomized: false, text }),
-                Err(diagnostic) => found.push(diagnostic),
-            },
+            Ok(text) if name.ends_with(".j2") || text.contains("{{ ENV.") => {
+                match jinja(root, &path, &text, environment) {
+                    Ok(text) => sources.push(SecretSource { path, kind, kustomized: false, text }),
+                    Err(diagnostic) => found.push(diagnostic),
+                }
+            }
             Ok(text) => sources.push(SecretSource { path, kind, kustomized: false, text }),
             Err(error) => {
                 let looked = path.strip_prefix(root).unwrap_or(&path).display();

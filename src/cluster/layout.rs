@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::settings::Paths;
+use crate::secrets::Adapters;
 use crate::talos::config::adapters::is_machine_config;
 use crate::yaml::{Diagnostic, near};
 
@@ -84,6 +85,7 @@ struct Survey {
     finished: Vec<(PathBuf, Option<String>)>,
     helmfiles: Vec<Helmfile>,
     secrets: Vec<PathBuf>,
+    sources: Adapters,
 }
 
 #[derive(Debug)]
@@ -99,8 +101,8 @@ impl Layout {
     /// # Errors
     ///
     /// A cluster that the repository does not describe, or that several folders claim to.
-    pub(super) fn find(root: &Path, name: &str, paths: &Paths) -> Result<Self, Diagnostic> {
-        let survey = Survey::of(root);
+    pub(super) fn find(root: &Path, name: &str, paths: &Paths, sources: &Adapters) -> Result<Self, Diagnostic> {
+        let survey = Survey::of(root, sources);
         let talos = match &paths.talos {
             Some(named) => root.join(named),
             None => survey.talos_of(root, name)?,
@@ -219,8 +221,8 @@ impl Helmfile {
 }
 
 impl Survey {
-    fn of(root: &Path) -> Self {
-        let mut survey = Self::default();
+    fn of(root: &Path, sources: &Adapters) -> Self {
+        let mut survey = Self { sources: sources.clone(), ..Self::default() };
         survey.walk(root, DEPTH);
         // What lies below other inputs was made from them.
         let known: Vec<PathBuf> = survey.talos.iter().map(|(folder, _)| folder.clone()).collect();
@@ -278,7 +280,7 @@ impl Survey {
         if in_place && !ends(&[".tpl", ".j2"]) && (begins("releases:") || begins("helmfiles:")) {
             let only_crds = name.contains("crd") || text.contains("--include-crds");
             self.helmfiles.push(Helmfile { path: path.to_owned(), only_crds, text });
-        } else if in_place && has_manifests && text.contains("op://") {
+        } else if in_place && has_manifests && (text.contains("op://") || self.sources.mentions(&text)) {
             self.secrets.push(path.to_owned());
         }
     }

@@ -64,7 +64,7 @@ impl Cluster {
         let mut found = Diagnostics::default();
         let settings = keep(Settings::read(root), &mut found).unwrap_or_default();
         let paths = settings.clusters.get(name).cloned().unwrap_or_default();
-        let layout = Layout::find(root, name, &paths)?;
+        let layout = Layout::find(root, name, &paths, &settings.sources)?;
         let phases = keep(read_phases(root), &mut found);
         let mut environment = environment.clone();
         for (variable, value) in of_recipes(root, name) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use crate::secrets::{Adapter, Adapters};
 use crate::talos::config::Role;
 use crate::talos::config::adapters;
 use crate::yaml::{self, Diagnostic, Diagnostics, Entry, Fields, Mapping, Node, Origin};
@@ -14,6 +15,8 @@ pub struct Settings {
     /// Registry host to the address that serves in its place.
     pub mirrors: BTreeMap<String, String>,
     pub clusters: BTreeMap<String, Paths>,
+    /// Secret managers beside 1Password, by the scheme of their references.
+    pub sources: Adapters,
 }
 
 /// The paths of one cluster, relative to the repository, and what its Talos inputs do not say themselves.
@@ -50,9 +53,10 @@ impl Settings {
         let mut found = Diagnostics::default();
         let mut fields = Fields::of(origin, &node, FILE, &mut found);
         let mirrors = fields.get("mirrors").map(|node| mirrors(origin, node, &mut found)).unwrap_or_default();
+        let sources = fields.get("secrets").map(|node| sources(origin, node, &mut found)).unwrap_or_default();
         let clusters = fields.get("clusters").map(|node| clusters(origin, node, &mut found)).unwrap_or_default();
         fields.finish(&mut found);
-        found.into_result(Self { mirrors, clusters })
+        found.into_result(Self { mirrors, clusters, sources })
     }
 }
 
@@ -71,6 +75,37 @@ fn mirrors(origin: &Origin, node: &Node, found: &mut Diagnostics) -> BTreeMap<St
         }
     }
     mirrors
+}
+
+/// Schemes that mean something already, in templates or in manifests.
+const TAKEN: [&str; 8] = ["op", "ref", "http", "https", "oci", "ssh", "git", "file"];
+
+fn sources(origin: &Origin, node: &Node, found: &mut Diagnostics) -> Adapters {
+    let mut fields = Fields::of(origin, node, "`secrets`", found);
+    let mut sources = BTreeMap::new();
+    for entry in entries(origin, &mut fields, "sources", found) {
+        let scheme = entry.key.as_str();
+        let letters = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+            && scheme.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        if !letters || TAKEN.contains(&scheme) {
+            let message = format!(
+                "`{scheme}` cannot be a scheme of references: lower-case letters, and none of {}",
+                TAKEN.join(", ")
+            );
+            found.error(origin.at(entry.key_at), message);
+        }
+        let mut fields = Fields::of(origin, &entry.value, format!("source `{scheme}`"), found);
+        let adapter = Adapter { command: fields.strings("command", found), pointer: fields.string("pointer", found) };
+        fields.finish(found);
+        if adapter.command.is_empty() {
+            let message =
+                format!("source `{scheme}` needs a `command`: the program that prints a value, and its arguments");
+            found.error(origin.at(entry.value.at), message);
+        }
+        sources.insert(scheme.to_owned(), adapter);
+    }
+    fields.finish(found);
+    Adapters(sources)
 }
 
 fn clusters(origin: &Origin, node: &Node, found: &mut Diagnostics) -> BTreeMap<String, Paths> {
@@ -146,6 +181,21 @@ fn role(origin: &Origin, fields: &mut Fields<'_>, found: &mut Diagnostics) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sources_of_secrets_are_commands_by_scheme() {
+        let origin = Origin::new(FILE);
+        let text = "secrets:\n  sources:\n    bws: {command: [bws, secret, get, '{path}'], pointer: /value}\n";
+        let settings = Settings::parse(&origin, text).unwrap();
+        assert_eq!(settings.sources.0["bws"].pointer.as_deref(), Some("/value"));
+        let text = "secrets:\n  sources:\n    op: {command: [op]}\n    bao: {comand: [bao]}\n";
+        insta::assert_snapshot!(Settings::parse(&origin, text).unwrap_err(), @r"
+        k8s-bootstrap.yaml:3:5: `op` cannot be a scheme of references: lower-case letters, and none of op, ref, http, https, oci, ssh, git, file
+        k8s-bootstrap.yaml:4:11: source `bao` has a key `comand`, which is not known
+          hint: did you mean `command`?
+        k8s-bootstrap.yaml:4:10: source `bao` needs a `command`: the program that prints a value, and its arguments
+        ");
+    }
 
     #[test]
     fn mirrors_and_paths_are_read_and_unknown_keys_named() {

@@ -25,6 +25,13 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+impl Event {
+    /// Something said beside the run, so at no time of it.
+    pub fn aside(text: &str) -> Self {
+        Self { elapsed: 0.0, kind: EventKind::Notice { text: text.to_owned() } }
+    }
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]

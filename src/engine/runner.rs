@@ -29,6 +29,12 @@ impl Default for StopSignal {
 }
 
 impl StopSignal {
+    /// Ends when somebody asks to stop.
+    pub async fn asked(&self) {
+        // The sender is ours, so this cannot fail.
+        let _ = self.0.subscribe().wait_for(Option::is_some).await;
+    }
+
     /// Asks to stop; the second time, insists.
     pub fn ask(&self) {
         self.0.send_modify(|stop| {

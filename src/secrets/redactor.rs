@@ -7,6 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
+use crate::yaml::{self, Origin};
+
 /// Shorter values would hide ordinary words.
 const SHORTEST: usize = 6;
 const MASK: &str = "******";
@@ -58,6 +60,34 @@ impl Redactor {
             // What decodes to no text can only be printed encoded.
             let decoded = STANDARD.decode(encoded.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
             self.learn(&decoded.unwrap_or(encoded).into());
+        }
+    }
+
+    /// Learns whatever differs between a document with placeholders and the same with its secrets.
+    pub fn learn_filled(&self, placeholders: &str, filled: &str) {
+        let origin = Origin::new("<filled>");
+        let read = |text: &str| yaml::parse(&origin, text).unwrap_or_default();
+        for (before, after) in read(placeholders).iter().zip(&read(filled)) {
+            self.learn_changed(&before.to_json(), &after.to_json());
+        }
+    }
+
+    fn learn_changed(&self, before: &Value, after: &Value) {
+        match (before, after) {
+            (Value::Object(before), Value::Object(after)) => {
+                for (key, after) in after {
+                    self.learn_changed(before.get(key).unwrap_or(&Value::Null), after);
+                }
+            }
+            (Value::Array(before), Value::Array(after)) => {
+                before.iter().zip(after).for_each(|(before, after)| self.learn_changed(before, after));
+            }
+            _ if before != after => {
+                let mut found = Vec::new();
+                leaves(after, &mut found);
+                found.into_iter().for_each(|text| self.learn(&text.into()));
+            }
+            _ => {}
         }
     }
 

@@ -62,6 +62,7 @@ impl Steps {
                 site.keyed_fingerprint(&fingerprint),
                 Arc::new(base::Secrets::new(site.clone(), secrets.clone())),
             ));
+            self.wait_for_a_person();
         }
         added
     }

@@ -39,6 +39,9 @@ pub use site::{Parts, SecretsFrom, Site, SiteError};
 /// A machine may install, and boot, and boot again; the step itself notices when nothing goes on (failure T11).
 const BOOTS: Duration = Duration::from_hours(4);
 
+/// Somebody may have gone home.
+const PERSON: Duration = Duration::from_hours(24);
+
 /// The plan of a cluster and the code of its steps.
 ///
 /// # Errors
@@ -58,6 +61,7 @@ pub fn plan(site: &Arc<Site>) -> Result<(Plan, StepSet), PlanError> {
             Fingerprint::builder().part("secrets").finish(),
             Arc::new(base::SecretsOpen::new(secrets.clone())),
         ));
+        steps.wait_for_a_person();
     }
     let releases = &site.cluster.bootstrap;
     let wanted = Arc::new(preflight::Prepared::default());
@@ -145,6 +149,13 @@ impl Steps {
             draft.policy.deadline = BOOTS;
         }
         id
+    }
+
+    /// Lets the step that was added last take as long as somebody needs to unlock a password manager.
+    fn wait_for_a_person(&mut self) {
+        if let Some(draft) = self.drafts.last_mut() {
+            draft.policy.deadline = PERSON;
+        }
     }
 
     fn add(

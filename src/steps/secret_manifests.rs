@@ -1,4 +1,4 @@
-//! Manifests that hold secrets: opened by 1Password and SOPS in memory, once for all who need them.
+//! Manifests that hold secrets: opened by whoever keeps them, in memory, once for all who need them.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::site::{SecretsFrom, Site};
 use super::{base, kustomize};
 use crate::cluster::{SecretKind, SecretSource};
 use crate::engine::StepError;
-use crate::secrets::{op, sops};
+use crate::secrets::{self, sops};
 use crate::yaml::{self, Origin};
 
 /// The manifests that hold secrets, resolved in memory.
@@ -47,14 +47,15 @@ impl SecretManifests {
             Cow::from(&source.text)
         };
         let text = match (&self.site.secrets, source.kind) {
-            (SecretsFrom::Placeholders, SecretKind::OnePassword) => op::placeholders(&template).into(),
+            (SecretsFrom::Placeholders, SecretKind::References) => {
+                secrets::placeholders(&template, &self.site.cluster.settings.sources).into()
+            }
             (SecretsFrom::Placeholders, SecretKind::Sops) => sops::placeholders(&template).into(),
-            (SecretsFrom::Operator { op, .. }, SecretKind::OnePassword) => {
-                let op = op.as_ref().ok_or_else(|| missing("op", "1Password's command line", &name))?;
-                op::inject(op, &template).await.map_err(|error| op_error(&error, &name))?
+            (SecretsFrom::Operator { references, .. }, SecretKind::References) => {
+                references.fill(&template).await.map_err(|error| reference_error(&error, &name))?
             }
             (SecretsFrom::Operator { sops, .. }, SecretKind::Sops) => {
-                let program = sops.as_ref().ok_or_else(|| missing("sops", "SOPS", &name))?;
+                let program = sops.as_ref().ok_or_else(|| missing(&name))?;
                 sops::decrypt(program, &source.path).await.map_err(|error| {
                     StepError::wrong_world("an encrypted file cannot be opened")
                         .at(&name)
@@ -107,25 +108,27 @@ fn no_text(document: &yaml::Node) -> Option<(&str, &yaml::Node)> {
     Some((found.key.as_str(), &found.value))
 }
 
-fn missing(program: &str, what: &str, file: &str) -> StepError {
-    StepError::wrong_world(format!("`{program}` is needed and nowhere to be found"))
+fn missing(file: &str) -> StepError {
+    StepError::wrong_world("`sops` is needed and nowhere to be found")
         .at(file)
-        .because(format!("the file's secrets are kept by {what}"))
-        .next(format!("install {program}, or name its folder with --tools-dir"))
+        .because("the file's secrets are kept by SOPS")
+        .next("install sops, or name its folder with --tools-dir")
 }
 
-fn op_error(error: &op::OpError, file: &str) -> StepError {
+fn reference_error(error: &secrets::Error, file: &str) -> StepError {
     let base = if error.is_retryable() {
-        StepError::retryable("1Password did not answer")
+        StepError::retryable("whoever keeps the secrets did not answer")
     } else {
-        StepError::wrong_world("a reference to 1Password cannot be resolved")
+        StepError::wrong_world("a reference to a secret cannot be resolved")
     };
     let place = match error {
-        op::OpError::Unresolved { reference, .. } => format!("{file}:{}:{}", reference.line, reference.column),
+        secrets::Error::Unresolved { reference, .. } => format!("{file}:{}:{}", reference.line, reference.column),
         _ => file.to_owned(),
     };
-    let next = error.next().unwrap_or("correct the reference, or create the item: `op item list` shows what there is");
-    let base = base.at(place).because(error).next(next);
+    let mut base = base.at(place).because(error).next(error.next());
+    if let secrets::Error::RateLimited { after, .. } = error {
+        base.retry_after = *after;
+    }
     match error.code() {
         Some(code) => base.code(code),
         None => base,

@@ -22,7 +22,7 @@ use crate::helm::{Charts, HelmError, TemplateOptions};
 use crate::kubernetes::{self, Access, AccessError};
 use crate::plan::Fingerprint;
 use crate::process::SecretFile;
-use crate::secrets::Redactor;
+use crate::secrets::{Redactor, Sources};
 use crate::talos::client::{self, BootTimes, Client, ClientError, Kind, Patience, Probe, Stage, knocks, probe};
 use crate::talos::config::{
     AdminIdentity, Documents, KubernetesAdmin, Node, PkiError, SecretsBundle, ca_fingerprint, kubeconfig, talosconfig,
@@ -64,10 +64,10 @@ impl std::fmt::Debug for Site {
 }
 
 /// Where the secrets in manifests come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum SecretsFrom {
-    /// The operator's own, opened by these programs where they were found.
-    Operator { op: Option<PathBuf>, sops: Option<PathBuf> },
+    /// The operator's own: whoever answers for references, and the program `sops` where it was found.
+    Operator { references: Box<Sources>, sops: Option<PathBuf> },
     /// Values of the right shape, for a rehearsal.
     Placeholders,
 }

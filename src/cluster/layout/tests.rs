@@ -14,7 +14,8 @@ fn layout(files: &[(&str, &str)], name: &str) -> Result<[String; 4], String> {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
-    let found = Layout::find(root.path(), name, &Paths::default()).map_err(|error| format!("{error}"))?;
+    let found =
+        Layout::find(root.path(), name, &Paths::default(), &Adapters::default()).map_err(|error| format!("{error}"))?;
     let relative = |paths: &[PathBuf]| {
         let paths = paths.iter().map(|path| path.strip_prefix(root.path()).unwrap().display().to_string());
         paths.collect::<Vec<_>>().join(" ")

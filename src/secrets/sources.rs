@@ -1,0 +1,132 @@
+//! Everything that resolves references, behind one call.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::PathBuf;
+
+use futures::{StreamExt, TryStreamExt};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::pause::{Answer, Person};
+use super::reference::replace;
+use super::{Adapters, Connect, Error, Redactor, Reference, op, shape};
+
+/// Programs of other managers that run at once.
+const LANES: usize = 4;
+
+/// Who answers for 1Password.
+#[derive(Debug, Clone)]
+pub enum OnePassword {
+    /// The program `op`, signed in by whatever way.
+    Program(PathBuf),
+    /// A Connect server, by its API.
+    Connect(Connect),
+    /// Nobody on this machine.
+    Nobody,
+}
+
+/// Where the values of references come from.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    pub one_password: OnePassword,
+    pub adapters: Adapters,
+    /// The repository: where adapters' programs run.
+    pub folder: PathBuf,
+    /// The variables that paths may name.
+    pub variables: BTreeMap<String, String>,
+    /// Learns every value.
+    pub redactor: Redactor,
+    /// Who can renew a session, where somebody is there.
+    pub person: Option<Person>,
+}
+
+impl Sources {
+    /// Fills in every reference of a template. A session that has expired is waited for, where somebody is there.
+    ///
+    /// # Errors
+    ///
+    /// The first reference that leads to nothing, with its place; whatever else stands in the way.
+    pub async fn fill(&self, template: &str) -> Result<SecretString, Error> {
+        let foreign = self.adapters.references(template);
+        let values = self.foreign(&foreign).await?;
+        // A value that looks like a reference is none: the other sources see marks in its place.
+        let mark = |reference: &Reference| format!("\u{e000}{}\u{e001}", reference.range.start);
+        let Ok(marked) = replace(template, &foreign, |reference| Ok::<_, Infallible>(mark(reference)));
+        let filled = self.one_password(template, &marked).await?;
+        let put = |text: String, reference: &Reference| match values.get(&reference.text) {
+            Some(value) => text.replace(&mark(reference), value.expose_secret()),
+            None => text,
+        };
+        let text = foreign.iter().fold(filled.expose_secret().to_owned(), put);
+        self.redactor.learn_filled(&placeholders(template, &self.adapters), &text);
+        Ok(text.into())
+    }
+
+    /// The values of other managers' references; each is asked for once.
+    async fn foreign(&self, references: &[Reference]) -> Result<BTreeMap<String, SecretString>, Error> {
+        let distinct: BTreeMap<&str, &Reference> =
+            references.iter().rev().map(|reference| (reference.text.as_str(), reference)).collect();
+        let asked: Vec<_> = distinct
+            .into_values()
+            .map(|reference| async {
+                let value = self.adapters.resolve(reference, &self.folder).await?;
+                self.redactor.learn(&value);
+                Ok((reference.text.clone(), value))
+            })
+            .collect();
+        futures::stream::iter(asked).buffered(LANES).try_collect().await
+    }
+
+    async fn one_password(&self, template: &str, marked: &str) -> Result<SecretString, Error> {
+        if op::references(marked).is_empty() {
+            return Ok(marked.to_owned().into());
+        }
+        loop {
+            let expired = match &self.one_password {
+                OnePassword::Connect(connect) => {
+                    self.redactor.learn(connect.token());
+                    let filled = connect.inject(marked, &self.variables).await?;
+                    filled.values.iter().for_each(|value| self.redactor.learn(value));
+                    return Ok(filled.text);
+                }
+                OnePassword::Program(op) => match op::inject(op, marked).await {
+                    Err(Error::NotSignedIn(words)) => words,
+                    Err(Error::Unresolved { reference, reason }) => {
+                        return Err(Error::Unresolved { reference: place(template, reference), reason });
+                    }
+                    other => return other,
+                },
+                OnePassword::Nobody => {
+                    let next =
+                        "install op, or name its folder with --tools-dir, or set OP_CONNECT_HOST and OP_CONNECT_TOKEN";
+                    return Err(Error::Missing { program: "op".to_owned(), next: next.to_owned() });
+                }
+            };
+            let Some(person) = &self.person else { return Err(Error::NotSignedIn(expired)) };
+            let words = format!(
+                "1Password's session has expired or is locked ({expired}): unlock it or sign in, then press Enter; Ctrl-C stops, \
+                 and --resume goes on"
+            );
+            if person.ask(&words).await == Answer::Stopped {
+                return Err(Error::NotSignedIn(expired));
+            }
+        }
+    }
+}
+
+/// A reference as it stands in the template, found by its text.
+fn place(template: &str, reference: Reference) -> Reference {
+    let same = op::references(template).into_iter().find(|own| own.text == reference.text);
+    same.unwrap_or(reference)
+}
+
+/// The template with a placeholder of the right shape for each reference, for a rehearsal without secrets.
+pub fn placeholders(template: &str, adapters: &Adapters) -> String {
+    let mut references = op::references(template);
+    references.extend(adapters.references(template));
+    references.sort_by_key(|reference| reference.range.start);
+    let shaped =
+        |reference: &Reference| Ok::<_, Infallible>(shape::placeholder(template, reference.line, &reference.text));
+    let Ok(filled) = replace(template, &references, shaped);
+    filled
+}
