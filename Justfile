@@ -27,8 +27,9 @@ lint:
     cargo clippy --all-targets -- -D warnings
     cargo deny check bans licenses sources
 
-# Measure a rehearsal against its own critical path, what simulated machines cost, and how fast configs are made.
+# Measure a rehearsal against its own critical path, what simulated machines cost, and how fast repositories are read and configs made.
 bench:
+    cargo bench --bench load
     cargo bench --bench render
     cargo bench --bench nodes
     cargo bench --bench rehearsal

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use super::args::{Common, SecretsArg};
 use super::exit::Refusal;
 use super::inputs;
-use crate::cluster::{Cluster, Settings};
+use crate::cluster::{Cluster, SecretKind, Settings};
 use crate::dial::Dialer;
 use crate::helm::helmfile::Chart;
 use crate::helm::{Bundle, Charts, Helm, Mirrors};
@@ -219,15 +219,14 @@ async fn secrets_from(
     redactor: &Redactor,
     person: Option<&Person>,
 ) -> SecretsFrom {
-    match secrets {
-        SecretsArg::Placeholder => SecretsFrom::Placeholders,
-        SecretsArg::Real => SecretsFrom::Operator {
-            references: Box::new(
-                sources(common, &cluster.root, &cluster.settings.sources, redactor, person.cloned()).await,
-            ),
-            sops: toolbox(common).find(Tool::Sops).await.ok().map(|found| found.path),
-        },
+    if secrets == SecretsArg::Placeholder {
+        return SecretsFrom::Placeholders;
     }
+    let has = |kind: SecretKind| cluster.bootstrap.secrets.iter().any(|source| source.kind == kind);
+    let sops = if has(SecretKind::Sops) { toolbox(common).find(Tool::Sops).await.ok() } else { None };
+    let sops = sops.map(|found| found.path);
+    let references = sources(common, &cluster.root, &cluster.settings.sources, redactor, person.cloned()).await;
+    SecretsFrom::Operator { references: Box::new(references), sops }
 }
 
 /// Whoever answers for the references in a repository: a Connect server where the environment names one, else `op`.
@@ -300,6 +299,14 @@ fn unpin(cluster: &mut Cluster) {
     }
 }
 
+/// The program that builds kustomizations, where the cluster has any. One that is missing is told by the step that needs it.
+async fn kubectl(common: &Common, cluster: &Cluster) -> Option<PathBuf> {
+    if !cluster.bootstrap.has_kustomizations() {
+        return None;
+    }
+    toolbox(common).find(Tool::Kubectl).await.ok().map(|found| found.path)
+}
+
 /// What a command wants a site for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'w> {
@@ -350,7 +357,7 @@ pub(super) async fn site(
     let site = Site::new(Parts {
         charts: charts(common, &cluster, wanted.place, wanted.bundle).await?,
         secrets: secrets_from(common, &cluster, secrets, redactor, wanted.person).await,
-        kubectl: toolbox(common).find(Tool::Kubectl).await.ok().map(|found| found.path),
+        kubectl: kubectl(common, &cluster).await,
         redactor: redactor.clone(),
         resumed: wanted.resumed,
         forced,

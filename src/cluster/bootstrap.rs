@@ -49,6 +49,14 @@ pub enum SecretKind {
 const ENVIRONMENT: &str = "HELMFILE_ENVIRONMENT";
 
 impl Bootstrap {
+    /// Whether secrets or hooks have kustomizations to be built.
+    pub fn has_kustomizations(&self) -> bool {
+        let releases = self.releases.releases.iter().flat_map(|release| &release.hooks);
+        let mut hooks = releases.chain(self.releases.files.iter().flat_map(|file| &file.hooks));
+        let builds = |argument: &String| argument == "-k" || argument.starts_with("--kustomize");
+        self.secrets.iter().any(|source| source.kustomized) || hooks.any(|hook| hook.args.iter().any(builds))
+    }
+
     /// Reads what the layout of the cluster `name` says.
     pub(super) fn read(
         root: &Path,

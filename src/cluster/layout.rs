@@ -30,17 +30,6 @@ const TALOS: [&str; 9] = [
     "controlplane.yaml",
     "clusterconfig",
 ];
-/// Those of them in which a cluster's name may be written.
-const NAMING: [&str; 8] = [
-    "talconfig.yaml",
-    "talconfig.yml",
-    "topf.yaml",
-    "topf.yml",
-    "machineconfig.yaml.j2",
-    "cluster.yaml.j2",
-    "controlplane.yaml.j2",
-    "controlplane.yaml",
-];
 /// Names of folders that say what lies in them, and not for which cluster.
 const GENERIC: [&str; 16] = [
     "talos",
@@ -249,7 +238,7 @@ impl Survey {
             self.look(&path, &name);
         }
         if talos && !self.talos.iter().any(|(known, _)| known == folder) {
-            let named = NAMING.iter().find_map(|file| cluster_name(&folder.join(file)));
+            let named = TALOS.iter().find_map(|file| cluster_name(&folder.join(file)));
             self.talos.push((folder.to_owned(), named));
         }
     }
