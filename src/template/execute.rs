@@ -292,8 +292,13 @@ impl<'e> Executor<'e> {
                     Some(value) => value,
                     None => {
                         let mut failure = missing(&path, field, &parent, map);
-                        if let Some(file) = self.functions.last_read().filter(|_| from_file) {
+                        if let Some((file, documents)) = self.functions.last_read().filter(|_| from_file) {
                             failure = failure.and(format!("; the file read last is {file}"));
+                            if documents > 1 {
+                                let text =
+                                    format!("it holds {documents} documents, and `fromYaml` reads the first alone");
+                                failure = failure.hint(text);
+                            }
                         }
                         return Err(self.fail(pos, failure));
                     }

@@ -61,7 +61,7 @@ fn run(call: &Call<'_>, arguments: &[Value], variables: Vec<(String, String)>) -
 
 fn read(call: &Call<'_>, file: &str) -> Result<(String, crate::yaml::Origin), Failure> {
     let text = call.functions.read(file)?;
-    let origin = call.functions.last_read().unwrap_or_else(|| crate::yaml::Origin::new(file));
+    let origin = call.functions.last_read().map_or_else(|| crate::yaml::Origin::new(file), |(origin, _)| origin);
     Ok((text, origin))
 }
 

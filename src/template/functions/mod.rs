@@ -79,15 +79,24 @@ impl Functions {
         paths.into_iter().map(read).collect()
     }
 
-    /// The file that was read last.
-    pub(super) fn last_read(&self) -> Option<Origin> {
-        self.read.borrow().last().map(|(_, origin)| origin.clone())
+    /// The file that was read last, and how many documents it holds.
+    pub(super) fn last_read(&self) -> Option<(Origin, usize)> {
+        let read = self.read.borrow();
+        let (text, origin) = read.last()?;
+        // A line of dashes before anything is said ends nothing.
+        let parts = text.split("\n---").filter(|part| part.lines().any(says_something));
+        Some((origin.clone(), parts.count()))
     }
 
     /// The file that holds exactly this text, among those that were read.
     fn origin_of(&self, text: &str) -> Option<Origin> {
         self.read.borrow().iter().rev().find(|(read, _)| read == text).map(|(_, origin)| origin.clone())
     }
+}
+
+fn says_something(line: &str) -> bool {
+    let line = line.trim();
+    !line.starts_with('#') && !line.trim_matches('-').is_empty()
 }
 
 /// Why a function failed.
