@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(pauses.len(), 1000);
         assert!(pauses[0] < Duration::from_millis(125));
         // At most eight times a second, and no port is open for longer than a quarter of one before it is seen.
-        let settled = Duration::from_millis(125)..Duration::from_millis(250);
+        let settled = Duration::from_millis(125)..=Duration::from_millis(250);
         assert!(pauses[20..].iter().all(|pause| settled.contains(pause)));
     }
 }
