@@ -52,6 +52,8 @@ fn seal(world: &TestEnvironment, path: &str, name: &str, key: &str, value: &str,
             recipient,
         ])
         .arg(&path)
+        // The rules of our own repository are not this one's.
+        .current_dir(&world.repository)
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
