@@ -19,12 +19,12 @@ const MOST: Duration = Duration::from_hours(1);
 const SLACK: u32 = 3;
 
 /// Pauses between knocks at a closed port, without end: short at first, since most ports open soon, and never in step
-/// with other clients.
+/// with other clients. Jitter makes each up to twice as long.
 pub fn knocks() -> impl Iterator<Item = Duration> {
     ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(60))
         .with_factor(1.3)
-        .with_max_delay(Duration::from_millis(200))
+        .with_max_delay(Duration::from_millis(125))
         .with_jitter()
         .without_max_times()
         .build()
@@ -120,6 +120,9 @@ mod tests {
     fn knocks_grow_and_have_no_end() {
         let pauses: Vec<Duration> = knocks().take(1000).collect();
         assert_eq!(pauses.len(), 1000);
-        assert!(pauses[0] < Duration::from_millis(150) && pauses[999] >= Duration::from_millis(200));
+        assert!(pauses[0] < Duration::from_millis(125));
+        // At most eight times a second, and no port is open for longer than a quarter of one before it is seen.
+        let settled = Duration::from_millis(125)..=Duration::from_millis(250);
+        assert!(pauses[20..].iter().all(|pause| settled.contains(pause)));
     }
 }
