@@ -223,7 +223,8 @@ async fn secrets_from(
         return SecretsFrom::Placeholders;
     }
     let has = |kind: SecretKind| cluster.bootstrap.secrets.iter().any(|source| source.kind == kind);
-    let sops = if has(SecretKind::Sops) { toolbox(common).find(Tool::Sops).await.ok() } else { None };
+    let tried = !cluster.flux.decryptions().is_empty();
+    let sops = if has(SecretKind::Sops) || tried { toolbox(common).find(Tool::Sops).await.ok() } else { None };
     let sops = sops.map(|found| found.path);
     let references = sources(common, &cluster.root, &cluster.settings.sources, redactor, person.cloned()).await;
     SecretsFrom::Operator { references: Box::new(references), sops }

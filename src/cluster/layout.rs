@@ -246,7 +246,7 @@ impl Survey {
     fn look(&mut self, path: &Path, name: &str) {
         let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
         let small = path.metadata().is_ok_and(|metadata| metadata.len() <= MAX_FILE);
-        if !small || !ends(&[".yaml", ".yml", ".gotmpl", ".tpl", ".j2"]) {
+        if !small || !ends(&[".yaml", ".yml", ".gotmpl", ".tpl", ".j2", ".sops.json"]) {
             return;
         }
         let Ok(text) = std::fs::read_to_string(path) else { return };
@@ -258,8 +258,9 @@ impl Survey {
             }
             return;
         }
-        let has_manifests = begins("apiVersion:") && begins("kind:");
-        if ends(&[".sops.yaml", ".sops.yml"]) {
+        let is_json = ends(&[".sops.json"]) && ["\"apiVersion\"", "\"kind\""].iter().all(|key| text.contains(key));
+        let has_manifests = is_json || begins("apiVersion:") && begins("kind:");
+        if ends(&[".sops.yaml", ".sops.yml", ".sops.json"]) {
             if has_manifests {
                 self.secrets.push(path.to_owned());
             }

@@ -19,7 +19,7 @@ use flux::drift::{Drift, Extent};
 use layout::Layout;
 
 pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
-pub use flux::{Counterpart, FluxObjects, drift};
+pub use flux::{Counterpart, Decryption, FluxObjects, drift};
 pub use settings::{Paths, Settings};
 
 /// A cluster as its repository describes it. Reading it opens no secret and dials nothing.

@@ -30,6 +30,12 @@ pub(super) fn placeholder(text: &str, line: usize, hint: &str) -> String {
     }
 }
 
+/// The placeholder for the value of a key, base64 where `encoded`.
+pub(super) fn of_key(key: &str, encoded: bool) -> String {
+    let plain = shape(key, "");
+    if encoded { STANDARD.encode(plain) } else { plain.to_owned() }
+}
+
 fn shape(key: &str, hint: &str) -> &'static str {
     let (key, hint) = (key.to_lowercase(), hint.to_lowercase());
     let of_age = ["agekey", "age_key", "age-key", "sops-age", "sops_age", "sops_private_key", "age.key"];

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::decryption::Keys;
 use super::secret_manifests::SecretManifests;
 use super::{Site, Steps, base, crds, handoff, hooks, order, release};
 use crate::helm::ApplyMethod;
@@ -63,6 +64,8 @@ impl Steps {
                 Arc::new(base::Secrets::new(site.clone(), secrets.clone())),
             ));
             self.wait_for_a_person();
+            let uploaded: Vec<StepId> = added.last().cloned().into_iter().collect();
+            added.extend(self.decryption(site, secrets, Keys::Cluster, uploaded));
         }
         added
     }

@@ -6,6 +6,7 @@ mod base;
 mod chain;
 mod claims;
 mod crds;
+mod decryption;
 pub mod drift;
 pub mod etcd;
 mod handoff;
@@ -31,6 +32,7 @@ use crate::talos::config::Node;
 use crate::talos::config::Role;
 
 use chain::Ground;
+use decryption::Keys;
 use secret_manifests::SecretManifests;
 
 pub use chain::Flux;
@@ -62,6 +64,8 @@ pub fn plan(site: &Arc<Site>) -> Result<(Plan, StepSet), PlanError> {
             Arc::new(base::SecretsOpen::new(secrets.clone())),
         ));
         steps.wait_for_a_person();
+        let opened: Vec<StepId> = checked.last().cloned().into_iter().collect();
+        checked.extend(steps.decryption(site, &secrets, Keys::Manifests, opened));
     }
     let releases = &site.cluster.bootstrap;
     let wanted = Arc::new(preflight::Prepared::default());
@@ -149,6 +153,32 @@ impl Steps {
             draft.policy.deadline = BOOTS;
         }
         id
+    }
+
+    /// The proof that Flux can decrypt the repository, where there is something to decrypt.
+    fn decryption(
+        &mut self,
+        site: &Arc<Site>,
+        secrets: &Arc<SecretManifests>,
+        keys: Keys,
+        needs: Vec<StepId>,
+    ) -> Option<StepId> {
+        let files: usize = site.cluster.flux.decryptions().iter().map(|decryption| decryption.count).sum();
+        let (phase, title) = match keys {
+            Keys::Manifests => ("preflight", "the keys meant for Flux open the repository's files"),
+            Keys::Cluster => ("base", "the keys that Flux gets open the repository's files"),
+        };
+        let add = || {
+            self.add(
+                phase,
+                &format!("{phase}/decryption"),
+                title,
+                needs,
+                Fingerprint::builder().part("decryption").finish(),
+                Arc::new(decryption::Opens::new(site.clone(), secrets.clone(), keys)),
+            )
+        };
+        (files > 0).then(add)
     }
 
     /// Lets the step that was added last take as long as somebody needs to unlock a password manager.

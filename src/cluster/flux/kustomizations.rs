@@ -29,6 +29,11 @@ struct Kustomization {
     substitution: Option<Substitution>,
     /// What its patches give to others.
     patched: Option<Substitution>,
+    /// The Secret that it decrypts with: namespace and name.
+    decryption: Option<(String, String)>,
+    /// The name of the one that its patches give to others.
+    patched_decryption: Option<String>,
+    namespace: String,
 }
 
 /// A `postBuild`.
@@ -44,7 +49,10 @@ impl Kustomizations {
             files: object.text(&["spec", "path"]).map(|path| files(root, path)).unwrap_or_default(),
             target_namespace: object.text(&["spec", "targetNamespace"]).map(str::to_owned),
             substitution: object.document.find(&["spec", "postBuild"]).map(Substitution::of),
-            patched: patched(&object),
+            patched: patched(&object, &["spec", "postBuild"]).as_ref().map(Substitution::of),
+            decryption: object.text(&DECRYPTION).map(|name| (namespace(&object), name.to_owned())),
+            patched_decryption: patched(&object, &DECRYPTION).and_then(|node| Some(node.as_str()?.to_owned())),
+            namespace: namespace(&object),
             path: object.path,
         };
         Self(objects.into_iter().map(read).collect())
@@ -59,6 +67,13 @@ impl Kustomizations {
     /// The namespace that a Kustomization puts the objects of a file into.
     pub(super) fn namespace_of(&self, file: &Path) -> Option<&str> {
         self.0.iter().filter(|one| one.files.contains(file)).find_map(|one| one.target_namespace.as_deref())
+    }
+
+    /// The Secret, by namespace and name, with whose keys a file is decrypted; nothing when none applies it.
+    pub(super) fn decrypted_with(&self, file: &Path) -> Option<(String, String)> {
+        let given = self.0.iter().find_map(|one| one.patched_decryption.as_ref());
+        let mut applied = self.0.iter().filter(|one| one.files.contains(file));
+        applied.find_map(|one| one.decryption.clone().or_else(|| Some((one.namespace.clone(), given?.clone()))))
     }
 
     /// What is put into the manifests of a file; nothing where no Kustomization substitutes.
@@ -104,12 +119,21 @@ impl Substitution {
     }
 }
 
-/// The `postBuild` that a Kustomization's patches give to the Kustomizations that it applies.
-fn patched(object: &Object) -> Option<Substitution> {
+/// Where a Kustomization names the Secret with its keys.
+const DECRYPTION: [&str; 4] = ["spec", "decryption", "secretRef", "name"];
+/// Where Flux's own Kustomizations are, unless they say something else.
+const NAMESPACE: &str = "flux-system";
+
+fn namespace(object: &Object) -> String {
+    object.namespace.clone().unwrap_or_else(|| NAMESPACE.to_owned())
+}
+
+/// What a Kustomization's patches give to the Kustomizations that it applies.
+fn patched(object: &Object, path: &[&str]) -> Option<Node> {
     let patches = object.document.find(&["spec", "patches"]).and_then(Node::as_sequence).unwrap_or_default();
     patches.iter().find_map(|entry| {
         let patch = yaml::parse_one(&object.origin, entry.find(&["patch"])?.as_str()?).ok()?;
-        patch.find(&["spec", "postBuild"]).map(Substitution::of)
+        patch.find(path).cloned()
     })
 }
 

@@ -5,6 +5,7 @@
 //! kustomize: patches and generators other than ConfigMaps' are not applied.
 
 mod counterpart;
+mod decryption;
 pub mod drift;
 mod kustomizations;
 mod renderers;
@@ -21,6 +22,7 @@ use kustomizations::Kustomizations;
 
 pub use counterpart::Counterpart;
 use counterpart::FluxChart;
+pub use decryption::Decryption;
 
 /// Deeper trees than this hold no manifests.
 const DEPTH: usize = 8;
@@ -39,6 +41,7 @@ pub struct FluxObjects {
     objects: Vec<Object>,
     kustomizations: Kustomizations,
     maps: Vec<ConfigMap>,
+    sealed: Vec<decryption::Sealed>,
 }
 
 /// Whose a path is in a repository of several clusters.
@@ -109,17 +112,20 @@ impl FluxObjects {
     pub(super) fn read(root: &Path, cluster: &str, others: &BTreeSet<String>) -> Self {
         let mut files = Vec::new();
         walk(root, DEPTH, &mut files);
-        let (mut objects, mut flux_kustomizations, mut maps) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut objects, mut flux_kustomizations) = (Vec::new(), Vec::new());
+        let (mut maps, mut sealed) = (Vec::new(), Vec::new());
         for path in files {
             let Ok(text) = std::fs::read_to_string(&path) else { continue };
             if text.contains("onfigMap") {
                 maps.push(path.clone());
             }
-            if !KINDS.iter().any(|kind| text.contains(kind)) && !text.contains(kustomizations::GROUP) {
+            let marks = [kustomizations::GROUP, "\nsops:"];
+            if !KINDS.iter().chain(&marks).any(|mark| text.contains(mark)) {
                 continue;
             }
             let origin = Origin::of_path(path.strip_prefix(root).unwrap_or(&path));
             let documents = yaml::parse(&origin, &text).unwrap_or_default();
+            sealed.extend(decryption::Sealed::of(&path, &documents));
             for object in documents.into_iter().filter_map(|document| Object::of(document, &path, &origin)) {
                 if KINDS.contains(&object.kind.as_str()) {
                     objects.push(object);
@@ -134,7 +140,7 @@ impl FluxObjects {
         let wanted: BTreeSet<String> =
             objects.iter().flat_map(values::config_maps).chain(kustomizations.config_maps()).collect();
         let maps = if wanted.is_empty() { vec![] } else { values::read_config_maps(&maps, &wanted) };
-        Self { root: root.to_owned(), names, objects, kustomizations, maps }
+        Self { root: root.to_owned(), names, objects, kustomizations, maps, sealed }
     }
 
     /// Whether a HelmRelease of this name is in the repository.

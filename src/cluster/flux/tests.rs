@@ -197,3 +197,44 @@ fn patches_of_the_helmfile_that_flux_does_not_know_are_told() {
     });
     assert_eq!(found.iter().map(|drift| drift.difference).collect::<Vec<_>>(), [super::drift::Difference::Patches]);
 }
+
+#[test]
+fn what_flux_decrypts_is_found_by_who_applies_it_and_one_file_stands_for_each_set_of_recipients() {
+    let kustomization = |name: &str, path: &str, more: &str| {
+        format!(
+            "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {{name: {name}}}\nspec:\n  path: {path}\n{more}"
+        )
+    };
+    let own = "  decryption: {provider: sops, secretRef: {name: own-age}}\n";
+    let given =
+        "  patches:\n    - patch: |\n        spec: {decryption: {provider: sops, secretRef: {name: sops-age}}}\n";
+    let sealed = |recipient: &str| {
+        format!("kind: Secret\nmetadata: {{name: a}}\nsops:\n  age: [{{recipient: {recipient}}}]\n  pgp: []\n")
+    };
+    let files = [
+        ("flux/apps.yaml", kustomization("apps", "./apps", given)),
+        ("apps/a.sops.yaml", sealed("age1x")),
+        ("apps/b.sops.yaml", sealed("age1x")),
+        ("apps/c.sops.yaml", sealed("age1y")),
+        ("apps/pgp.sops.yaml", sealed("age1z").replace("age:", "kms:")),
+        ("flux/own.yaml", kustomization("own", "./own", own)),
+        ("own/d.sops.yaml", sealed("age1x")),
+        ("bootstrap/nobodys.sops.yaml", sealed("age1x")),
+    ];
+    let root = tempfile::tempdir().unwrap();
+    for (path, text) in &files {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let found = FluxObjects::read(root.path(), "blue", &BTreeSet::new()).decryptions();
+    let shown = found.iter().map(|decryption| {
+        let files = decryption.files.iter().map(|path| path.strip_prefix(root.path()).unwrap().display().to_string());
+        let (namespace, secret, count) = (&decryption.namespace, &decryption.secret, decryption.count);
+        format!("{namespace}/{secret}: {count}: {}", files.collect::<Vec<_>>().join(", "))
+    });
+    insta::assert_snapshot!(shown.collect::<Vec<_>>().join("\n"), @r"
+    flux-system/own-age: 1: own/d.sops.yaml
+    flux-system/sops-age: 3: apps/a.sops.yaml, apps/c.sops.yaml
+    ");
+}

@@ -34,6 +34,8 @@ fn one_cluster_is_known_by_its_talconfig_and_needs_no_folder_of_its_name() {
             (".sops.yaml", "creation_rules: []\n"),
             ("bootstrap/resources.yaml.tpl", TEMPLATE),
             ("bootstrap/github-deploy-key.sops.yaml", SEALED),
+            ("bootstrap/registry.sops.json", "{\"apiVersion\": \"v1\", \"kind\": \"Secret\", \"sops\": {}}\n"),
+            ("bootstrap/settings.sops.json", "{\"a\": \"ENC[]\", \"sops\": {}}\n"),
             ("kubernetes/apps/default/web/secret.sops.yaml", SEALED),
             ("kubernetes/apps/default/web/values.yaml", "releases: []\n"),
         ],
@@ -43,7 +45,7 @@ fn one_cluster_is_known_by_its_talconfig_and_needs_no_folder_of_its_name() {
     talos
     bootstrap/helmfile.d/00-crds.yaml
     bootstrap/helmfile.d/01-apps.yaml
-    bootstrap/github-deploy-key.sops.yaml bootstrap/resources.yaml.tpl
+    bootstrap/github-deploy-key.sops.yaml bootstrap/registry.sops.json bootstrap/resources.yaml.tpl
     ");
 }
 

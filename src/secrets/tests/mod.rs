@@ -1,4 +1,5 @@
 mod connect;
+mod sealed;
 mod sources;
 
 use std::path::Path;
