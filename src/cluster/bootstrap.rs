@@ -133,7 +133,7 @@ fn secrets(
 }
 
 /// What the files of a kustomization say, so that a change of theirs is seen.
-fn texts(folder: &Path) -> String {
+pub(super) fn texts(folder: &Path) -> String {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     paths.sort();
