@@ -21,6 +21,7 @@ use layout::Layout;
 
 pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
 pub use flux::{Counterpart, Decryption, FluxObjects, drift};
+pub use recipes::CrdFile;
 pub use settings::{Paths, Settings};
 
 /// A cluster as its repository describes it. Reading it opens no secret and dials nothing.
@@ -81,9 +82,14 @@ impl Cluster {
             settings: &paths.inputs,
         };
         let inputs = keep(adapters::read(&place), &mut found);
-        let (set, warnings) = recipes::set(root, &layout, &environment);
+        let (set, mut warnings) = recipes::set(root, &layout, &environment);
         environment.extend(set);
-        let bootstrap = keep(Bootstrap::read(root, name, &layout, &environment), &mut found);
+        let mut bootstrap = keep(Bootstrap::read(root, name, &layout, &environment), &mut found);
+        if let Some(bootstrap) = &mut bootstrap {
+            let (files, notices) = recipes::crd_files(root, &layout.others);
+            bootstrap.crd_files = files;
+            warnings.extend(notices);
+        }
         match (phases, inputs, bootstrap) {
             (Some(phases), Some(inputs), Some(bootstrap)) => found.into_result(Self {
                 name: name.to_owned(),

@@ -25,6 +25,7 @@ pub use access::{Access, AccessError, connect, from_kubeconfig, ready_server, re
 pub use apply::{ApplyOptions, Deviation, apply, differences, dry_run_create, wait_admitted};
 pub use condition::wait_condition;
 pub use covers::{Difference, How, covers};
+pub use discovery::serves;
 pub use error::{ApiError, ApiErrorKind, Ownership};
 pub use gate::{GateError, wait_ready};
 pub use kind::wait_all;

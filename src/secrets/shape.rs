@@ -49,7 +49,7 @@ fn shape(named: &str, words: &str) -> &'static str {
 }
 
 /// What stands for an address, a network or an endpoint, as the keys, the innermost first, or else the hint have it. The
-/// addresses are those of RFC 5737 and RFC 4193.
+/// addresses are those of RFC 5737, RFC 2544 and RFC 4193.
 fn of_network(keys: &[&str], hint: &str) -> Option<&'static str> {
     if keys.first() == Some(&"endpoint") {
         let of_logs = keys.contains(&"destinations");
@@ -65,7 +65,11 @@ fn of_network(keys: &[&str], hint: &str) -> Option<&'static str> {
     let is_v6 = has(&["v6"]);
     match () {
         () if is_v6 && ends(&["prefix"]) => Some("fd00"),
-        () if has(&["cidr", "subnet", "podnet", "svcnet"]) => Some(if is_v6 { "fd00::/108" } else { "192.0.2.0/24" }),
+        () if has(&["cidr", "subnet", "podnet", "svcnet"]) => Some(match (is_v6, has(&["svc", "service"])) {
+            (true, _) => "fd00::/108",
+            (false, true) => "198.19.0.0/16",
+            (false, false) => "198.18.0.0/16",
+        }),
         () if is_ip || ends(&["ipv4", "ipv6", "vip", "addr", "address", "gateway", "nameserver"]) => {
             Some(if is_v6 { "fd00::1" } else { "192.0.2.1" })
         }
@@ -170,7 +174,7 @@ mod tests {
     fn what_names_an_address_or_a_network_gets_one() {
         let of = |key: &str| of_key(key, false);
         assert_eq!(of("CLUSTER_POD_V6_CIDR"), "fd00::/108");
-        assert_eq!(["clusterEndpointIP", "gateway", "podSubnets"].map(of), ["192.0.2.1", "192.0.2.1", "192.0.2.0/24"]);
+        assert_eq!(["clusterEndpointIP", "gateway", "podSubnets"].map(of), ["192.0.2.1", "192.0.2.1", "198.18.0.0/16"]);
         assert_eq!(placeholder("op://v/net/IPV6_PREFIX", 1, "op://v/net/IPV6_PREFIX"), "fd00");
         let logs = "machine:\n  logging:\n    destinations:\n      - endpoint: op://v/i/f\n";
         assert_eq!(placeholder(logs, 4, "op://v/i/f"), "tcp://192.0.2.1:514");

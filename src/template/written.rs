@@ -174,6 +174,21 @@ fn reference(text: &str) -> Option<String> {
     first(&REFERENCE).or_else(composed).filter(is_plain)
 }
 
+/// The scripts and recipes of a repository.
+pub fn recipes(root: &Path) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    walk(root, DEPTH, &mut paths);
+    let is_recipe = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let of_task = path.components().any(|part| part.as_os_str().to_string_lossy().starts_with(".task"));
+        [".sh", ".just", "justfile"].iter().any(|ending| name.ends_with(ending))
+            || name.starts_with("taskfile")
+            || of_task
+    };
+    paths.retain(is_recipe);
+    paths
+}
+
 fn walk(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let mut entries: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| !path.is_symlink()).collect();

@@ -281,6 +281,7 @@ impl Setup {
         let command = Command::new(&control_plane.programs.controller_manager)
             .args(["--allocate-node-cidrs=true", "--cluster-cidr", &config.pod_subnets.join(",")])
             .args(["--service-cluster-ip-range", &config.service_subnets.join(",")])
+            .args(config.node_masks.iter())
             .args(["--cluster-signing-cert-file", &file("ca.crt"), "--cluster-signing-key-file", &file("ca.key")])
             .args(["--root-ca-file", &file("ca.crt"), "--use-service-account-credentials=true"])
             .args(["--service-account-private-key-file", &file("service-account.key")])
