@@ -23,6 +23,7 @@ fn spec(folder: &std::path::Path, name: &str, network: &str, machines: u8) -> Sp
         cluster: name.to_owned(),
         nodes: (0..machines).map(node).collect(),
         releases: vec![],
+        files: vec![],
         vip: None,
         api_port: 6443,
         talos_version: "v1.12.4".to_owned(),

@@ -49,7 +49,7 @@ pub(super) async fn cluster(
 
 /// Says what in the inputs is no mistake and may still not be meant.
 pub(super) fn warn(cluster: &Cluster, redactor: &Redactor) {
-    for warning in cluster.inputs.warnings().iter() {
+    for warning in cluster.inputs.warnings().iter().chain(cluster.warnings.iter()) {
         output::say(&redactor.redact(&format!("warning: {warning}")));
     }
 }

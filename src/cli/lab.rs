@@ -56,6 +56,7 @@ pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs)
             })
             .collect(),
         releases: releases(cluster),
+        files: cluster.bootstrap.crd_files.iter().map(|file| file.url.clone()).collect(),
         vip: inventory.endpoint.address().filter(|address| !own(address)),
         api_port: inventory.endpoint.port,
         talos_version: inventory.talos_version.clone(),

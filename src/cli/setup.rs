@@ -13,10 +13,10 @@ use super::args::{Common, SecretsArg};
 use super::exit::Refusal;
 use super::inputs;
 use crate::cluster::{Cluster, SecretKind, Settings};
-use crate::dial::Dialer;
+use crate::dial::{Dialer, Web};
 use crate::helm::helmfile::Chart;
 use crate::helm::{Bundle, Charts, Helm, Mirrors};
-use crate::lab::{LabFile, lab_folder};
+use crate::lab::{LabFile, lab_folder, web_folder};
 use crate::secrets::{Adapters, Connect, OnePassword, Person, Redactor, Sources};
 use crate::steps::{Parts, SecretsFrom, Site};
 use crate::talos::client::Fingerprint;
@@ -357,6 +357,10 @@ pub(super) async fn site(
     inputs::warn_idle(&cluster, &bundle, redactor);
     let site = Site::new(Parts {
         charts: charts(common, &cluster, wanted.place, wanted.bundle).await?,
+        web: match wanted.place {
+            Place::Field => Web::Internet,
+            Place::Lab => Web::Folder(web_folder(&lab_folder(&state_folder(common)?, &cluster.name))),
+        },
         secrets: secrets_from(common, &cluster, secrets, redactor, wanted.person).await,
         kubectl: kubectl(common, &cluster).await,
         redactor: redactor.clone(),

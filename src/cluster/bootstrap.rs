@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::layout::Layout;
+use super::recipes::CrdFile;
 use crate::helm::helmfile::{self, Helmfile};
 use crate::template::jinja::Jinja;
 use crate::yaml::{Diagnostic, Diagnostics, Origin};
@@ -13,6 +14,8 @@ use crate::yaml::{Diagnostic, Diagnostics, Origin};
 pub struct Bootstrap {
     /// Charts whose CRDs go in first; nothing else of them is applied.
     pub crds: Helmfile,
+    /// Files of CRDs that go in with them.
+    pub crd_files: Vec<CrdFile>,
     /// The chain of releases.
     pub releases: Helmfile,
     pub secrets: Vec<SecretSource>,
@@ -80,7 +83,7 @@ impl Bootstrap {
             found.extend(more);
         }
         let secrets = super::keep(secrets(root, &layout.secrets, environment), &mut found).unwrap_or_default();
-        found.into_result(Self { crds: joined(crds), releases: joined(releases), secrets })
+        found.into_result(Self { crds: joined(crds), crd_files: Vec::new(), releases: joined(releases), secrets })
     }
 }
 
@@ -133,7 +136,7 @@ fn secrets(
 }
 
 /// What the files of a kustomization say, so that a change of theirs is seen.
-fn texts(folder: &Path) -> String {
+pub(super) fn texts(folder: &Path) -> String {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     paths.sort();

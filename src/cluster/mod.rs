@@ -3,6 +3,7 @@
 mod bootstrap;
 mod flux;
 mod layout;
+mod recipes;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use layout::Layout;
 
 pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
 pub use flux::{Counterpart, Decryption, FluxObjects, drift};
+pub use recipes::CrdFile;
 pub use settings::{Paths, Settings};
 
 /// A cluster as its repository describes it. Reading it opens no secret and dials nothing.
@@ -31,6 +33,8 @@ pub struct Cluster {
     pub inventory: Inventory,
     /// What renders the machines' configs.
     pub inputs: Arc<dyn Inputs>,
+    /// What was taken for the helmfiles and manifests from elsewhere than the environment.
+    pub warnings: Diagnostics,
     /// What goes onto the cluster before Flux.
     pub bootstrap: Bootstrap,
     /// What Flux will own later.
@@ -67,19 +71,32 @@ impl Cluster {
         let layout = Layout::find(root, name, &paths, &settings.sources)?;
         let phases = keep(read_phases(root), &mut found);
         let mut environment = environment.clone();
-        for (variable, value) in of_recipes(root, name) {
+        for (variable, value) in recipes::usual(root, name) {
             environment.entry(variable.to_owned()).or_insert(value);
         }
-        let environment = &environment;
-        let place = adapters::Place { root, folder: &layout.talos, environment, sources, settings: &paths.inputs };
+        let place = adapters::Place {
+            root,
+            folder: &layout.talos,
+            environment: &environment,
+            sources,
+            settings: &paths.inputs,
+        };
         let inputs = keep(adapters::read(&place), &mut found);
-        let bootstrap = keep(Bootstrap::read(root, name, &layout, environment), &mut found);
+        let (set, mut warnings) = recipes::set(root, &layout, &environment);
+        environment.extend(set);
+        let mut bootstrap = keep(Bootstrap::read(root, name, &layout, &environment), &mut found);
+        if let Some(bootstrap) = &mut bootstrap {
+            let (files, notices) = recipes::crd_files(root, &layout.others);
+            bootstrap.crd_files = files;
+            warnings.extend(notices);
+        }
         match (phases, inputs, bootstrap) {
             (Some(phases), Some(inputs), Some(bootstrap)) => found.into_result(Self {
                 name: name.to_owned(),
                 root: root.to_owned(),
                 inventory: inputs.inventory().clone(),
                 inputs,
+                warnings,
                 bootstrap,
                 flux: FluxObjects::read(root, name, &layout.others),
                 phases,
@@ -109,17 +126,6 @@ impl Cluster {
     pub fn relative<'p>(&self, path: &'p Path) -> &'p Path {
         path.strip_prefix(&self.root).unwrap_or(path)
     }
-}
-
-/// What community recipes hand on to the tools that they call, wherever it is run: which cluster is meant, and where the
-/// repository's usual folders are.
-fn of_recipes(root: &Path, cluster: &str) -> Vec<(&'static str, String)> {
-    const FOLDERS: [(&str, &str); 4] =
-        [("ROOT_DIR", ""), ("BOOTSTRAP_DIR", "bootstrap"), ("KUBERNETES_DIR", "kubernetes"), ("TALOS_DIR", "talos")];
-    let there = FOLDERS.iter().map(|(variable, folder)| (*variable, root.join(folder)));
-    let there = there.filter(|(_, folder)| folder.is_dir());
-    let folders = there.map(|(variable, folder)| (variable, folder.to_string_lossy().trim_end_matches('/').to_owned()));
-    folders.chain([("CLUSTER", cluster.to_owned())]).collect()
 }
 
 fn keep<T>(result: Result<T, Diagnostics>, found: &mut Diagnostics) -> Option<T> {

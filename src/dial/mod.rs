@@ -3,12 +3,15 @@
 //! A node is known by the address that its operator declared; certificates are checked by that identity. Where the
 //! connection goes is a separate matter: to the same address in the field, to a loopback address in a rehearsal.
 
+mod web;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
+pub use web::{Web, WebError};
 
 /// Declared addresses to dialled ones. What the map does not name is dialled as declared.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

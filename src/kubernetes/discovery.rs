@@ -32,6 +32,15 @@ impl Served {
     }
 }
 
+/// Whether the API server serves a kind.
+///
+/// # Errors
+///
+/// As the API server's.
+pub async fn serves(client: &Client, api_version: &str, kind: &str) -> Result<bool, ApiError> {
+    Ok(Kinds::new(client.clone()).find(api_version, kind).await?.is_some())
+}
+
 /// What discovery said so far. Only what is served is remembered: a kind that is missing now may come at any time.
 pub(super) struct Kinds {
     client: Client,

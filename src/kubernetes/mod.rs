@@ -28,6 +28,7 @@ pub use apply::{ApplyOptions, Deviation, apply, differences, dry_run_create, wai
 pub use condition::wait_condition;
 pub use conversion::{ServiceName, conversion_trouble, converted_by, wait_converted};
 pub use covers::{Difference, How, covers};
+pub use discovery::serves;
 pub use error::{ApiError, ApiErrorKind, Ownership};
 pub use gate::{GateError, wait_ready};
 pub use kind::wait_all;

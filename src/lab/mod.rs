@@ -24,7 +24,7 @@ mod world;
 pub use record::{CriticalPath, Fact, Record, Recorder, Request};
 pub use scenario::{Scenario, ScenarioError};
 pub use socket::{SocketError, ask_down, ask_status};
-pub use spec::{ApiServers, ChartsFrom, DiskSpec, LabFile, NodeSpec, ReleaseSpec, Spec, lab_folder};
+pub use spec::{ApiServers, ChartsFrom, DiskSpec, LabFile, NodeSpec, ReleaseSpec, Spec, lab_folder, web_folder};
 pub use world::{Lab, LabError, Status};
 
 #[cfg(test)]

@@ -12,7 +12,9 @@ use include_dir::{Dir, include_dir};
 use tokio::net::TcpStream;
 
 use super::spec::{ChartsFrom, ReleaseSpec};
-use crate::process::{Command, Daemon};
+use crate::process::{Command, Daemon, Output};
+
+pub(super) mod files;
 
 /// One folder a chart, and `_shared`, whose templates every chart is given.
 static CHARTS: Dir = include_dir!("$CARGO_MANIFEST_DIR/src/lab/charts");
@@ -21,7 +23,11 @@ const SHARED: &str = "_shared";
 const GENERIC: &str = "generic";
 
 /// Charts of which the stand-in is another's: what a bootstrap needs of both are the same CRDs.
-const ALIKE: [(&str, &str); 1] = [("kube-prometheus-stack", "prometheus-operator-crds")];
+const ALIKE: [(&str, &str); 3] = [
+    ("gateway-api", "gateway-crds-helm"),
+    ("kube-prometheus-stack", "prometheus-operator-crds"),
+    ("prometheus-operator", "prometheus-operator-crds"),
+];
 
 /// Between two looks at whether the registry listens.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -63,12 +69,12 @@ impl Registry {
             .await
             .map_err(|error| problem(&error))?;
         let mut registry = Self { daemon, stand_ins: Vec::new() };
-        let kitchen = Kitchen { helm: helm.to_owned(), address, folder: folder.join("packing"), charts };
+        let kitchen = Kitchen { helm: helm.to_owned(), folder: folder.join("packing"), charts };
         let packages = try_join_all(distinct(releases).into_iter().map(|release| kitchen.package(release)));
         let (listening, packages) = tokio::join!(registry.listening(address), packages);
         listening.map_err(|error| problem(&error))?;
         let packages = packages?;
-        try_join_all(packages.iter().map(|package| kitchen.push(package))).await?;
+        try_join_all(packages.iter().map(|package| kitchen.push(package, address))).await?;
         registry.stand_ins = packages.into_iter().filter_map(|package| package.stand_in).collect();
         registry.stand_ins.sort();
         Ok(registry)
@@ -116,11 +122,16 @@ struct Package {
     stand_in: Option<String>,
 }
 
+/// The built-in chart that stands in for one of this name.
+fn known(name: &str) -> Option<&'static Dir<'static>> {
+    let alike = ALIKE.iter().find(|(other, _)| *other == name).map_or(name, |(_, known)| known);
+    CHARTS.get_dir(alike).filter(|_| name != SHARED && name != GENERIC)
+}
+
 /// Makes packages.
 #[derive(Debug)]
 struct Kitchen {
     helm: PathBuf,
-    address: SocketAddr,
     folder: PathBuf,
     charts: ChartsFrom,
 }
@@ -138,8 +149,7 @@ impl Kitchen {
         {
             return Ok(package(path, None));
         }
-        let alike = ALIKE.iter().find(|(other, _)| *other == name).map_or(name, |(_, known)| known);
-        let known = CHARTS.get_dir(alike).filter(|_| name != SHARED && name != GENERIC);
+        let known = known(name);
         let kind = if known.is_some() { "stand-in" } else { "generic stand-in" };
         let path = self.stand_in(known, name, release.version.as_deref(), &folder).await?;
         let version = release.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
@@ -194,17 +204,18 @@ impl Kitchen {
         None
     }
 
-    async fn push(&self, package: &Package) -> Result<(), String> {
-        let target = format!("oci://{}/{}", self.address, package.place);
+    async fn push(&self, package: &Package, address: SocketAddr) -> Result<(), String> {
+        let target = format!("oci://{address}/{}", package.place);
         let command = Command::new(&self.helm).arg("push").arg(&package.path).args([&target, "--plain-http"]);
         let name = package.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         self.run(command, LOCAL)
             .await
+            .map(drop)
             .map_err(|error| format!("the chart {name} cannot be pushed to {target}: {error}"))
     }
 
     /// Runs helm in a home of its own.
-    async fn run(&self, command: Command, deadline: Duration) -> Result<(), String> {
+    async fn run(&self, command: Command, deadline: Duration) -> Result<Output, String> {
         let home = self.folder.join("helm");
         let command = command
             .env("HELM_CACHE_HOME", home.join("cache"))
@@ -213,7 +224,7 @@ impl Kitchen {
             .env("DOCKER_CONFIG", home.join("docker"))
             .env("KUBECONFIG", "/dev/null")
             .deadline(deadline);
-        command.run().await.map(drop).map_err(|error| error.to_string())
+        command.run().await.map_err(|error| error.to_string())
     }
 }
 

@@ -111,6 +111,8 @@ pub struct Spec {
     pub cluster: String,
     pub nodes: Vec<NodeSpec>,
     pub releases: Vec<ReleaseSpec>,
+    /// Addresses of files that stand-ins are made for, in [`web_folder`].
+    pub files: Vec<String>,
     /// The address of the Kubernetes API, when it is an address and no node's own.
     pub vip: Option<IpAddr>,
     pub api_port: u16,
@@ -150,6 +152,11 @@ pub struct LabFile {
 /// The folder of a cluster's lab below the state directory.
 pub fn lab_folder(state: &Path, cluster: &str) -> PathBuf {
     state.join("labs").join(cluster)
+}
+
+/// Where a lab keeps what stands in for files of the web, each under its host and path.
+pub fn web_folder(lab: &Path) -> PathBuf {
+    lab.join("web")
 }
 
 impl LabFile {

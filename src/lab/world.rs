@@ -8,9 +8,9 @@ use tokio::task::JoinSet;
 use super::control_plane::{ControlPlane, Programs};
 use super::node::{Neighbours, Node, Talos, World, resources};
 use super::record::{CriticalPath, Record, Recorder};
-use super::registry::Registry;
+use super::registry::{Registry, files};
 use super::scenario::Scenario;
-use super::spec::{LabFile, Spec};
+use super::spec::{LabFile, Spec, web_folder};
 use crate::tools::{self, Tool, Toolbox};
 
 /// Why a lab could not be started.
@@ -219,6 +219,7 @@ async fn registry(
     let crane = toolbox.provide(Tool::Crane, tell).await?.path;
     let helm = toolbox.provide(Tool::Helm, tell).await?.path;
     let folder = spec.folder.join("registry");
+    files::make(&helm, &folder, &web_folder(&spec.folder), &spec.files).await.map_err(LabError::Charts)?;
     Registry::start(&crane, &helm, address, &folder, &spec.releases, spec.charts)
         .await
         .map(Some)

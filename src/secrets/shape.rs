@@ -16,7 +16,7 @@ pub(super) fn placeholder(text: &str, line: usize, hint: &str) -> String {
     let document = Document::around(text, line.saturating_sub(1));
     let keys = document.keys();
     if document.is_machine_config() {
-        return OF_TALOS.to_owned();
+        return of_network(&keys, hint).unwrap_or(OF_TALOS).to_owned();
     }
     let plain = shape(keys.first().copied().unwrap_or_default(), hint);
     // The values of a Secret's `data` are base64, whatever they hold.
@@ -36,8 +36,8 @@ pub(super) fn of_key(key: &str, encoded: bool) -> String {
     if encoded { STANDARD.encode(plain) } else { plain.to_owned() }
 }
 
-fn shape(key: &str, hint: &str) -> &'static str {
-    let (key, hint) = (key.to_lowercase(), hint.to_lowercase());
+fn shape(named: &str, words: &str) -> &'static str {
+    let (key, hint) = (named.to_lowercase(), words.to_lowercase());
     let of_age = ["agekey", "age_key", "age-key", "sops-age", "sops_age", "sops_private_key", "age.key"];
     if key == "keys.txt" || of_age.iter().any(|words| key.contains(words) || hint.contains(words)) {
         return AGE_IDENTITY;
@@ -45,7 +45,36 @@ fn shape(key: &str, hint: &str) -> &'static str {
     if key.ends_with("json") || hint.ends_with("json") {
         return OBJECT;
     }
-    PLAIN
+    of_network(&[named], "").or_else(|| of_network(&[], words)).unwrap_or(PLAIN)
+}
+
+/// What stands for an address, a network or an endpoint, as the keys, the innermost first, or else the hint have it. The
+/// addresses are those of RFC 5737, RFC 2544 and RFC 4193.
+fn of_network(keys: &[&str], hint: &str) -> Option<&'static str> {
+    if keys.first() == Some(&"endpoint") {
+        let of_logs = keys.contains(&"destinations");
+        return Some(if of_logs { "tcp://192.0.2.1:514" } else { "https://192.0.2.1:6443" });
+    }
+    let hint = hint.rsplit('/').next().unwrap_or_default();
+    let key = keys.first().filter(|key| !key.is_empty()).copied().unwrap_or(hint);
+    let is_ip = key.ends_with("IP") || key.eq_ignore_ascii_case("ip") || key.to_lowercase().ends_with("_ip");
+    let words = key.to_lowercase();
+    let has = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
+    let forms = [Some(words.as_str()), words.strip_suffix('s'), words.strip_suffix("es")];
+    let ends = |parts: &[&str]| parts.iter().any(|part| forms.iter().flatten().any(|form| form.ends_with(part)));
+    let is_v6 = has(&["v6"]);
+    match () {
+        () if is_v6 && ends(&["prefix"]) => Some("fd00"),
+        () if has(&["cidr", "subnet", "podnet", "svcnet"]) => Some(match (is_v6, has(&["svc", "service"])) {
+            (true, _) => "fd00::/108",
+            (false, true) => "198.19.0.0/16",
+            (false, false) => "198.18.0.0/16",
+        }),
+        () if is_ip || ends(&["ipv4", "ipv6", "vip", "addr", "address", "gateway", "nameserver"]) => {
+            Some(if is_v6 { "fd00::1" } else { "192.0.2.1" })
+        }
+        () => None,
+    }
 }
 
 /// The lines of one YAML document up to a line of it.
@@ -139,6 +168,17 @@ mod tests {
                     data:\n  a: op://v/i/f\n";
         assert_eq!([3, 7].map(|line| placeholder(text, line, "op://v/i/f")), [OF_TALOS, OF_TALOS]);
         assert_eq!(placeholder(text, 11, "op://v/i/f"), STANDARD.encode(PLAIN));
+    }
+
+    #[test]
+    fn what_names_an_address_or_a_network_gets_one() {
+        let of = |key: &str| of_key(key, false);
+        assert_eq!(of("CLUSTER_POD_V6_CIDR"), "fd00::/108");
+        assert_eq!(["clusterEndpointIP", "gateway", "podSubnets"].map(of), ["192.0.2.1", "192.0.2.1", "198.18.0.0/16"]);
+        assert_eq!(placeholder("op://v/net/IPV6_PREFIX", 1, "op://v/net/IPV6_PREFIX"), "fd00");
+        let logs = "machine:\n  logging:\n    destinations:\n      - endpoint: op://v/i/f\n";
+        assert_eq!(placeholder(logs, 4, "op://v/i/f"), "tcp://192.0.2.1:514");
+        assert_eq!(of("recipes"), PLAIN);
     }
 
     #[test]

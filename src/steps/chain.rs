@@ -32,6 +32,7 @@ impl Steps {
         let base = self.base(site, secrets, &ground.api);
         let crds: Vec<StepId> =
             site.cluster.bootstrap.crds.releases.iter().map(|release| self.crds(site, release, &ground.api)).collect();
+        let crds: Vec<StepId> = crds.into_iter().chain(self.crd_files(site, &ground.api)).collect();
         let before: Vec<StepId> = base.into_iter().chain(crds).chain([ground.api.clone()]).collect();
         let releases = self.releases(site, &before);
         let everything: Vec<StepId> = before.into_iter().chain(releases).chain(ground.rest.iter().cloned()).collect();
@@ -77,8 +78,23 @@ impl Steps {
             &format!("the CRDs of {} are served", release.chart),
             [api.clone()],
             fingerprint(release),
-            Arc::new(crds::Crds::new(site.clone(), release.clone())),
+            Arc::new(crds::Crds::new(site.clone(), crds::Source::Chart(Box::new(release.clone())))),
         )
+    }
+
+    fn crd_files(&mut self, site: &Arc<Site>, api: &StepId) -> Option<StepId> {
+        let files = site.cluster.bootstrap.crd_files.clone();
+        if files.is_empty() {
+            return None;
+        }
+        Some(self.add(
+            "crds",
+            "crds/files",
+            &format!("the CRDs of {} files that recipes apply are served", files.len()),
+            [api.clone()],
+            files.iter().fold(Fingerprint::builder(), |all, file| all.part(&file.url)).finish(),
+            Arc::new(crds::Crds::new(site.clone(), crds::Source::Files(files))),
+        ))
     }
 
     /// Adds every release with its hooks, and the hooks of whole files around them; returns all of those steps.

@@ -11,6 +11,7 @@ pub mod drift;
 pub mod etcd;
 mod handoff;
 mod hooks;
+mod kinds;
 mod kubernetes_api;
 mod kustomize;
 mod machine_config;
@@ -68,12 +69,12 @@ pub fn plan(site: &Arc<Site>) -> Result<(Plan, StepSet), PlanError> {
         checked.extend(steps.decryption(site, &secrets, Keys::Manifests, opened));
     }
     let releases = &site.cluster.bootstrap;
-    let wanted = Arc::new(preflight::Prepared::default());
+    let wanted = Arc::new(preflight::Prepared::new(site.clone()));
     if !(releases.crds.releases.is_empty() && releases.releases.releases.is_empty()) {
         checked.push(steps.add(
             "preflight",
             "preflight/charts",
-            "every chart is there and renders; every hook's manifests can be read",
+            "every chart is there and renders, of kinds that are served; every hook's manifests can be read",
             [],
             Fingerprint::builder().part("charts").finish(),
             wanted.clone(),

@@ -4,13 +4,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use futures::stream::{self, TryStreamExt};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
+use super::kinds::Use;
 use super::machine_config::runs;
 use super::site::{Site, place, step_error};
+use super::{crds, hooks};
 use crate::engine::{Observation, Step, StepContext, StepError};
+use crate::kubernetes;
 use crate::talos::client::{
     Applied, BlockDevice, Client, ClientError, Kind, Maintenance, Patience, Probe, Stage, TalosVersion, knocks,
 };
@@ -21,24 +25,66 @@ use crate::talos::install::{Finding, InstallDisk, describe};
 const FIRST_RUN: Duration = Duration::from_secs(15);
 
 /// Everything of the chain that can be had without a cluster is there: charts, what they render to, hooks' manifests.
-#[derive(Default)]
-pub(super) struct Prepared(OnceLock<Vec<Arc<dyn Step>>>);
+pub(super) struct Prepared {
+    site: Arc<Site>,
+    steps: OnceLock<Vec<Arc<dyn Step>>>,
+}
 
 /// Charts are pulled and rendered so many at once.
 const AT_ONCE: usize = 4;
 
+/// A cluster that is there already answers within this.
+const THERE: Duration = Duration::from_secs(3);
+
 impl Prepared {
+    pub(super) fn new(site: Arc<Site>) -> Self {
+        Self { site, steps: OnceLock::new() }
+    }
+
     /// Names what is to be prepared, once it is there itself.
     pub(super) fn steps(&self, steps: Vec<Arc<dyn Step>>) {
-        let _ = self.0.set(steps);
+        let _ = self.steps.set(steps);
+    }
+
+    /// Every kind that releases are made of is brought by somebody, or served already.
+    async fn kinds(&self, cx: &StepContext) -> Result<(), StepError> {
+        let site = &self.site;
+        if site.kinds.unserved().is_empty() {
+            return Ok(());
+        }
+        // What lies in a chart's own `crds/` is no part of its release, and most charts need no second look.
+        for release in &site.cluster.bootstrap.releases.releases {
+            site.kinds.define(&crds::of_chart(site, release).await?);
+        }
+        let mut unserved = site.kinds.unserved();
+        if !unserved.is_empty()
+            && let Ok(Ok(client)) = tokio::time::timeout(THERE, site.kubernetes()).await
+        {
+            let served =
+                join_all(unserved.iter().map(|used| kubernetes::serves(&client, &used.api_version, &used.kind)));
+            let mut served = served.await.into_iter().map(|served| served.unwrap_or(true));
+            unserved.retain(|_| !served.next().unwrap_or(true));
+        }
+        let Some(first) = unserved.first() else { return Ok(()) };
+        let all: Vec<String> = unserved.iter().map(Use::to_string).collect();
+        if hooks::may_bring_kinds(&site.cluster.bootstrap.releases) {
+            cx.tell(&format!("no chart brings these kinds; a hook may: {}", all.join(", ")));
+            return Ok(());
+        }
+        Err(StepError::wrong_input("Helm refuses a release with a kind that has no custom resource definition")
+            .at(format!("release {} ({})", first.release, first.place))
+            .because(format!("no chart here brings {}", all.join(", ")))
+            .next("add the chart that has the definitions to the helmfile of CRDs, or switch the feature off in the values")
+            .code("H03"))
     }
 }
 
 #[async_trait]
 impl Step for Prepared {
     async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
-        let steps = self.0.get().into_iter().flatten();
+        let steps = self.steps.get().into_iter().flatten();
         stream::iter(steps.map(Ok)).try_for_each_concurrent(AT_ONCE, |step| step.prepare(cx)).await?;
+        self.kinds(cx).await?;
         Ok(Observation::Holds("all are there".to_owned()))
     }
 

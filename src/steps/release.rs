@@ -46,6 +46,8 @@ impl Installed {
                 let (hooks, objects): (Vec<Value>, Vec<Value>) =
                     rendered.map_err(failed)?.into_iter().map(|object| self.placed(object)).partition(is_hook);
                 self.site.claims.note(&self.release, &objects).map_err(|other| self.made_twice(other))?;
+                self.site.kinds.note(&self.release, &objects);
+                self.site.kinds.note(&self.release, &webhook::probes(&objects, &self.release.id.namespace));
                 let hooks = hooks.iter().filter_map(|object| ObjectRef::of(object).ok()).collect();
                 Ok(Prepared { ready, objects, hooks })
             })

@@ -14,8 +14,9 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::claims::Claims;
+use super::kinds::Kinds;
 use crate::cluster::Cluster;
-use crate::dial::Dialer;
+use crate::dial::{Dialer, Web};
 use crate::engine::{ErrorClass, StepError};
 use crate::helm::helmfile::Release;
 use crate::helm::{Charts, HelmError, TemplateOptions};
@@ -43,6 +44,7 @@ pub struct Site {
     /// Where this cluster's journal, kubeconfig and talosconfig are kept.
     pub folder: PathBuf,
     pub(super) charts: Charts,
+    pub(super) web: Web,
     pub(super) secrets: SecretsFrom,
     /// What builds kustomizations; hooks find it too.
     pub(super) kubectl: Option<PathBuf>,
@@ -55,6 +57,7 @@ pub struct Site {
     pins: BTreeMap<IpAddr, client::Fingerprint>,
     boots: std::sync::Mutex<BootTimes>,
     pub(super) claims: Claims,
+    pub(super) kinds: Kinds,
 }
 
 impl std::fmt::Debug for Site {
@@ -83,6 +86,7 @@ pub struct Parts {
     pub forced: Option<IpAddr>,
     pub pins: BTreeMap<IpAddr, client::Fingerprint>,
     pub charts: Charts,
+    pub web: Web,
     pub secrets: SecretsFrom,
     pub kubectl: Option<PathBuf>,
     pub redactor: Redactor,
@@ -105,7 +109,7 @@ impl Site {
     /// A bundle whose authorities cannot be used; a node whose config cannot be rendered.
     pub fn new(parts: Parts) -> Result<Self, SiteError> {
         let now = Timestamp::now();
-        let Parts { cluster, bundle, dialer, folder, resumed, forced, pins, charts, secrets, kubectl, redactor } =
+        let Parts { cluster, bundle, dialer, folder, resumed, forced, pins, charts, web, secrets, kubectl, redactor } =
             parts;
         let mut found = super::hooks::check(&cluster);
         for node in &cluster.inventory.nodes {
@@ -124,6 +128,7 @@ impl Site {
             forced,
             folder,
             charts,
+            web,
             secrets,
             kubectl,
             redactor,
@@ -134,6 +139,7 @@ impl Site {
             pins,
             boots: std::sync::Mutex::default(),
             claims: Claims::default(),
+            kinds: Kinds::default(),
         })
     }
 
@@ -224,13 +230,15 @@ impl Site {
         Ok(client)
     }
 
-    /// The kubeconfig of this cluster where a child can read it, by a control plane's own address.
+    /// The kubeconfig of this cluster where a child can read it, by a control plane's own address. Recipes call the
+    /// context by the cluster's name.
     pub(super) async fn child_kubeconfig(&self) -> Result<SecretFile, StepError> {
         let unreachable =
             |error: AccessError| StepError::retryable("the Kubernetes API does not answer").because(error);
         let server = kubernetes::ready_server(&self.access(), &self.dialer).await.map_err(unreachable)?;
         let host = &self.cluster.inventory.endpoint.host;
-        let content = kubeconfig(&self.kubernetes, &self.cluster.name, &format!("https://{server}"), Some(host));
+        let (name, aliases) = (&self.cluster.name, [&*self.cluster.name, &*self.cluster.inventory.cluster_name]);
+        let content = kubeconfig(&self.kubernetes, name, &format!("https://{server}"), Some(host), &aliases);
         SecretFile::new(&content)
             .map_err(|error| StepError::wrong_world("a kubeconfig cannot be kept in memory").because(error))
     }
@@ -256,10 +264,14 @@ impl Site {
         let declared = endpoint.address().map(|address| SocketAddr::new(address, endpoint.port));
         let dialled = declared.and_then(|address| self.dialer.target(address).ok());
         match dialled {
-            Some(target) if Some(target) != declared => {
-                kubeconfig(&self.kubernetes, &self.cluster.name, &format!("https://{target}"), Some(&endpoint.host))
-            }
-            _ => kubeconfig(&self.kubernetes, &self.cluster.name, &endpoint.url(), None),
+            Some(target) if Some(target) != declared => kubeconfig(
+                &self.kubernetes,
+                &self.cluster.name,
+                &format!("https://{target}"),
+                Some(&endpoint.host),
+                &[],
+            ),
+            _ => kubeconfig(&self.kubernetes, &self.cluster.name, &endpoint.url(), None, &[]),
         }
     }
 

@@ -1,11 +1,17 @@
 //! Jinja as operators have it rendered by `minijinja-cli`: strict, nothing escaped, blocks trimmed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
+use regex::Regex;
 
 use crate::yaml::{Diagnostic, Origin, Position};
+
+/// What the finding of a variable that nobody defines begins with.
+pub const UNDEFINED: &str = "the template variable";
 
 /// A template, and those that it may include, by their names.
 #[derive(Clone, Copy)]
@@ -38,9 +44,10 @@ impl Jinja<'_> {
         environment.set_debug(true);
         for (name, text) in self.others {
             // One that is not a template is told when it is used.
-            let _ = environment.add_template_owned(name.clone(), text.clone());
+            let _ = environment.add_template_owned(name.clone(), literal(text).into_owned());
         }
-        environment.add_template_owned(self.name.to_owned(), self.text.to_owned()).map_err(|error| own(&error))?;
+        let text = literal(self.text).into_owned();
+        environment.add_template_owned(self.name.to_owned(), text).map_err(|error| own(&error))?;
         let template = environment.get_template(self.name).map_err(|error| own(&error))?;
         template.render(values).map_err(|error| {
             let name = error.name().unwrap_or_default();
@@ -52,13 +59,31 @@ impl Jinja<'_> {
     }
 }
 
+static BRACED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\{\{\s*[a-z][a-z0-9+.-]*://[^{}]*\}\}").ok());
+
+/// A template in which references in braces, `{{ op://vault/item/field }}`, stay as they are: they are for another tool.
+fn literal(text: &str) -> Cow<'_, str> {
+    let quoted = |captures: &regex::Captures<'_>| format!("{{{{ {} }}}}", serde_json::Value::from(&captures[0]));
+    BRACED.as_ref().map_or(Cow::Borrowed(text), |braced| braced.replace_all(text, quoted))
+}
+
 /// The variables that a template expects from outside; none when it is no template.
 pub fn undeclared(name: &str, text: &str) -> BTreeSet<String> {
     let mut environment = Environment::new();
     let Ok(syntax) = syntax() else { return BTreeSet::new() };
     environment.set_syntax(syntax);
-    let template = environment.template_from_named_str(name, text);
+    let text = literal(text);
+    let template = environment.template_from_named_str(name, &text);
     template.map(|template| template.undeclared_variables(false).into_iter().collect()).unwrap_or_default()
+}
+
+static NAMES: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r#"ENV(?:\.([A-Za-z_][A-Za-z0-9_]*)|\[\s*["']([^"']+)["']\s*\])"#).ok());
+
+/// The names of the environment's variables that a template uses.
+pub fn of_environment(text: &str) -> BTreeSet<String> {
+    let captures = NAMES.iter().flat_map(|names| names.captures_iter(text));
+    captures.filter_map(|found| found.get(1).or(found.get(2))).map(|name| name.as_str().to_owned()).collect()
 }
 
 /// The whitespace rules of `minijinja-cli` as operators call it.
@@ -77,7 +102,7 @@ fn told(origin: &Origin, text: &str, error: &minijinja::Error) -> Diagnostic {
     let expression = range.and_then(|range| text.get(range)).map(str::trim).filter(|text| !text.contains('\n'));
     match (error.kind(), expression) {
         (ErrorKind::UndefinedError, Some(expression)) => {
-            Diagnostic::at(at, format!("the template variable `{expression}` is not defined"))
+            Diagnostic::at(at, format!("{UNDEFINED} `{expression}` is not defined"))
                 .with_hint("set it in the environment (`ENV.X`) or in k8s-bootstrap.yaml: clusters.<name>.variables")
         }
         (_, expression) => {
@@ -85,5 +110,30 @@ fn told(origin: &Origin, text: &str, error: &minijinja::Error) -> Diagnostic {
             let what = expression.map(|expression| format!(" in `{expression}`")).unwrap_or_default();
             Diagnostic::at(at, format!("the template cannot be rendered: {detail}{what}"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(text: &str) -> String {
+        let origin = |name: &str| Origin::new(name);
+        let template = Jinja { name: "a.yaml.j2", text, others: &BTreeMap::new(), origin: &origin };
+        template.render(minijinja::context! { x => 1 }).unwrap()
+    }
+
+    #[test]
+    fn the_names_of_both_spellings_are_found() {
+        let names = of_environment(r#"{{ ENV.A }} {% if ENV["b.c"] == ENV['D'] %} {{ OTHER.E }}"#);
+        assert_eq!(names.iter().map(String::as_str).collect::<Vec<_>>(), ["A", "D", "b.c"]);
+    }
+
+    #[test]
+    fn references_in_braces_are_left_to_whoever_resolves_them() {
+        let text =
+            "a: {{ op://v/\"i\"/f }}{{ x }}\nb: '*.{{ op://v/i/f }},{{op://v/i/g}}'\nc: {{ ref+vault://a#/b }}\n";
+        assert_eq!(rendered(text), text.replace("{{ x }}", "1"));
+        assert!(undeclared("a.yaml.j2", "{{ op://v/i/f }}{{ y }}").contains("y"));
     }
 }

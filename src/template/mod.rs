@@ -10,6 +10,7 @@ mod functions;
 pub mod jinja;
 mod parse;
 mod value;
+pub mod written;
 mod yq;
 
 use serde_json::Value;

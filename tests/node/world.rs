@@ -35,6 +35,7 @@ impl World {
             cluster: "lab".to_owned(),
             nodes: nodes.collect(),
             releases: vec![],
+            files: vec![],
             vip: None,
             api_port: 6443,
             talos_version: talos.to_owned(),

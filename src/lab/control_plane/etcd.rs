@@ -21,6 +21,8 @@ const PEER: u16 = 2380;
 const PAUSE: Duration = Duration::from_millis(100);
 /// etcd counts a new peer as connected after 5 s (`HealthInterval`), so a third member waits that long.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// What etcd says (`rpctypes`) of a member that is not, or no longer, in the cluster: no repetition changes that.
+pub(super) const UNKNOWN_MEMBER: &str = "member not found";
 
 /// A running member.
 #[derive(Debug)]
@@ -179,7 +181,9 @@ impl ControlPlane {
         loop {
             match self.etcdctl(through, arguments).await {
                 Ok(answer) => return Ok(answer),
-                Err(reason) if Instant::now() > deadline => return Err(problem(node, arguments[1], reason)),
+                Err(reason) if reason.contains(UNKNOWN_MEMBER) || Instant::now() > deadline => {
+                    return Err(problem(node, arguments[1], reason));
+                }
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
@@ -210,6 +214,14 @@ impl ControlPlane {
         let members = self.etcd.lock().await;
         let member = members.get(&node.address()).ok_or("etcd is not running on this machine")?;
         Ok(member.gate.clone())
+    }
+
+    /// The way to another healthy member, or to the machine's own when there is none.
+    pub(super) async fn gate_beside(&self, node: &Node) -> Result<Gate, String> {
+        let members = self.etcd.lock().await;
+        let other = members.iter().find(|(address, member)| **address != node.address() && member.is_healthy);
+        let member = other.map(|(_, member)| member).or_else(|| members.get(&node.address()));
+        member.map(Member::gate).ok_or_else(|| "etcd is not running on this machine".to_owned())
     }
 
     /// The members as this machine's own one lists them.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::ControlPlane;
+use super::etcd::UNKNOWN_MEMBER;
 use crate::lab::machine::MachineConfig;
 use crate::lab::node::{Node, Recovery};
 use crate::process::Command;
@@ -50,8 +51,12 @@ impl ControlPlane {
         let own = self.etcd_number(node).await?;
         let others = self.members(node).await?.into_iter().filter(|member| member.id != own).count();
         if others > 0 {
-            let gate = self.gate(node).await?;
-            self.persist(node, &gate, &["member", "remove", &format!("{own:x}")]).await?;
+            // A member that removes itself may be gone before it has answered.
+            let gate = self.gate_beside(node).await?;
+            match self.persist(node, &gate, &["member", "remove", &format!("{own:x}")]).await {
+                Err(reason) if !reason.contains(UNKNOWN_MEMBER) => return Err(reason),
+                _ => {}
+            }
         }
         self.stop_etcd(node).await;
         Ok(())

@@ -281,6 +281,7 @@ impl Setup {
         let command = Command::new(&control_plane.programs.controller_manager)
             .args(["--allocate-node-cidrs=true", "--cluster-cidr", &config.pod_subnets.join(",")])
             .args(["--service-cluster-ip-range", &config.service_subnets.join(",")])
+            .args(config.node_masks.iter())
             .args(["--cluster-signing-cert-file", &file("ca.crt"), "--cluster-signing-key-file", &file("ca.key")])
             .args(["--root-ca-file", &file("ca.crt"), "--use-service-account-credentials=true"])
             .args(["--service-account-private-key-file", &file("service-account.key")])
@@ -331,10 +332,13 @@ impl ControlPlane {
         .map(str::to_owned)
         .to_vec();
         names.push(hostname_or(config, node).to_owned());
-        for san in &config.api_server_sans {
+        // Talos adds the endpoint's host by itself (`KubernetesCertSANsController`).
+        let endpoint = config.endpoint.trim_start_matches("https://");
+        let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host).trim_matches(['[', ']']);
+        for san in config.api_server_sans.iter().map(String::as_str).chain([host]) {
             match san.parse() {
                 Ok(address) => addresses.push(address),
-                Err(_) => names.push(san.clone()),
+                Err(_) => names.push(san.to_owned()),
             }
         }
         addresses.sort();

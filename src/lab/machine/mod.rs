@@ -56,6 +56,8 @@ pub(super) struct MachineConfig {
     pub(super) service_account_key: String,
     pub(super) secretbox_key: Option<String>,
     pub(super) api_server_sans: Vec<String>,
+    /// Flags of the controller manager by which it gives networks to nodes.
+    pub(super) node_masks: Vec<String>,
     pub(super) admission_control: Vec<Value>,
     pub(super) schedule_on_control_planes: bool,
     pub(super) kubelet_image: String,
@@ -201,6 +203,12 @@ impl Read<'_> {
         items.into_iter().flatten().filter_map(|item| item.as_str().map(str::to_owned)).collect()
     }
 
+    fn node_masks(&self) -> Vec<String> {
+        let given = self.document.pointer("/cluster/controllerManager/extraArgs").and_then(Value::as_object);
+        let masks = given.into_iter().flatten().filter(|(name, _)| name.starts_with("node-cidr-mask-size"));
+        masks.filter_map(|(name, value)| Some(format!("--{name}={}", value.as_str()?))).collect()
+    }
+
     fn decoded(&mut self, pointer: &str) -> String {
         let encoded = self.text(pointer);
         if let Some(text) = STANDARD.decode(&encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok()) {
@@ -287,6 +295,7 @@ impl Read<'_> {
             },
             secretbox_key: Some(self.text("/cluster/secretboxEncryptionSecret")).filter(|key| !key.is_empty()),
             api_server_sans: self.list("/cluster/apiServer/certSANs"),
+            node_masks: self.node_masks(),
             admission_control: self
                 .document
                 .pointer("/cluster/apiServer/admissionControl")

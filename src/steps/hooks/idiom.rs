@@ -28,7 +28,8 @@ const KUBECTL: &str = "kubectl";
 
 /// Recognises what a hook does; whatever is not understood to the last argument is run as a process.
 pub(super) fn recognise(hook: &Hook) -> Action {
-    let arguments: Vec<&str> = hook.args.iter().map(String::as_str).collect();
+    let all: Vec<&str> = hook.args.iter().map(String::as_str).collect();
+    let arguments = without_context(&all);
     let action = match (program(&hook.command), arguments.as_slice()) {
         ("kubectl", ["wait", rest @ ..]) => wait(rest),
         ("kubectl", ["apply", rest @ ..]) => apply(hook, rest),
@@ -36,6 +37,18 @@ pub(super) fn recognise(hook: &Hook) -> Action {
         _ => None,
     };
     action.unwrap_or(Action::Process)
+}
+
+/// Recipes name the cluster's context; here there is but this cluster.
+fn without_context<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    let mut kept = Vec::new();
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        if flag(&["--context"], argument, &mut rest).is_none() {
+            kept.push(*argument);
+        }
+    }
+    kept
 }
 
 fn program(command: &str) -> &str {
@@ -128,7 +141,7 @@ fn apply(hook: &Hook, arguments: &[&str]) -> Option<Action> {
 /// `until kubectl get crd A B …; do sleep N; done`, with any redirection behind the names.
 fn waiting_loop(script: &str) -> Option<Action> {
     let pattern = Regex::new(
-        r"^\s*until\s+kubectl\s+get\s+(?:crds?|customresourcedefinitions?)[/\s]\s*([a-z0-9.\-\s]+?)\s*(?:&?>\s*/dev/null|[12]?>\s*/dev/null|2>&1|\s)*;\s*do\s+sleep\s+[0-9.]+s?\s*;?\s*done\s*;?\s*$",
+        r"^\s*until\s+kubectl\s+(?:--context[=\s]\S+\s+)?get\s+(?:crds?|customresourcedefinitions?)[/\s]\s*([a-z0-9.\-\s]+?)\s*(?:&?>\s*/dev/null|[12]?>\s*/dev/null|2>&1|\s)*;\s*do\s+sleep\s+[0-9.]+s?\s*;?\s*done\s*;?\s*$",
     )
     .ok()?;
     let names: Vec<String> = pattern.captures(script)?.get(1)?.as_str().split_whitespace().map(str::to_owned).collect();
@@ -163,6 +176,17 @@ mod tests {
         assert_eq!(recognise(&hook("bash", &["-c", until])), crds(&["a.cilium.io", "b.cilium.io"]));
         let until = "until kubectl get crd a.cilium.io >/dev/null 2>&1; do sleep 2; done";
         assert_eq!(recognise(&hook("sh", &["-c", until])), crds(&["a.cilium.io"]));
+    }
+
+    #[test]
+    fn the_context_makes_no_difference() {
+        let names = Action::WaitCrds(vec!["a.cilium.io".into()]);
+        let told = [
+            hook("kubectl", &["--context=home", "wait", "--for=create", "crd/a.cilium.io"]),
+            hook("kubectl", &["wait", "--context", "home", "--for=create", "crd/a.cilium.io"]),
+            hook("bash", &["-c", "until kubectl --context=home get crd a.cilium.io &>/dev/null; do sleep 5; done"]),
+        ];
+        assert_eq!(told.map(|hook| recognise(&hook)), [names.clone(), names.clone(), names]);
     }
 
     #[test]

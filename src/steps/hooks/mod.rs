@@ -15,7 +15,7 @@ use super::kustomize;
 use super::objects::{api_error, apply_as, gate_error, observe_objects_in};
 use super::site::Site;
 use crate::engine::{ErrorClass, Observation, Step, StepContext, StepError};
-use crate::helm::helmfile::Hook;
+use crate::helm::helmfile::{Helmfile, Hook};
 use crate::kubernetes::{self, ApplyOptions, ObjectRef, Readiness};
 use crate::plan::{Fingerprint, FingerprintBuilder};
 use crate::process::{self, Command, Credentials, Stream};
@@ -42,6 +42,15 @@ pub(super) fn step(site: Arc<Site>, hook: &Hook) -> Arc<dyn Step> {
         }),
         Action::Process => Arc::new(Process { site, fingerprint: fingerprint(hook), hook: hook.clone() }),
     }
+}
+
+/// Whether a hook that is run as it is written may bring custom resource definitions.
+pub(super) fn may_bring_kinds(releases: &Helmfile) -> bool {
+    let own = releases.releases.iter().flat_map(|release| &release.hooks);
+    let mut hooks = own.chain(releases.files.iter().flat_map(|file| &file.hooks));
+    let applies = |argument: &String| ["apply", "create", "install"].iter().any(|word| argument.contains(word));
+    hooks
+        .any(|hook| recognise(hook) == Action::Process && (hook.args.iter().any(applies) || hook.command.contains('/')))
 }
 
 /// What the step does, in a few words.

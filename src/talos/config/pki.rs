@@ -3,6 +3,8 @@
 //! Facts from Talos 1.12 (`talosctl gen secrets`, siderolabs/crypto): key kinds, subjects and usages of the CAs, the
 //! admin certificate without a common name, PEM labels.
 
+use std::collections::BTreeSet;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
@@ -11,7 +13,7 @@ use rcgen::{
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519,
 };
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use x509_parser::der_parser::der::parse_der;
 
@@ -145,13 +147,23 @@ impl KubernetesAdmin {
     }
 }
 
-/// A kubeconfig with the names that Talos gives: user and context `admin@<cluster>`. The text is secret.
-pub fn kubeconfig(admin: &KubernetesAdmin, cluster: &str, server: &str, tls_server_name: Option<&str>) -> SecretString {
+/// A kubeconfig with the names that Talos gives: user and context `admin@<cluster>`. The context can be had under other
+/// names too. The text is secret.
+pub fn kubeconfig(
+    admin: &KubernetesAdmin,
+    cluster: &str,
+    server: &str,
+    tls_server_name: Option<&str>,
+    aliases: &[&str],
+) -> SecretString {
     let user = format!("admin@{cluster}");
     let mut api = json!({"server": server, "certificate-authority-data": STANDARD.encode(&admin.ca_pem)});
     if let Some(name) = tls_server_name {
         api["tls-server-name"] = json!(name);
     }
+    let names: BTreeSet<&str> = aliases.iter().copied().chain([user.as_str()]).collect();
+    let context = |name| json!({"name": name, "context": {"cluster": cluster, "namespace": "default", "user": user}});
+    let contexts: Vec<Value> = names.into_iter().map(context).collect();
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
@@ -160,7 +172,7 @@ pub fn kubeconfig(admin: &KubernetesAdmin, cluster: &str, server: &str, tls_serv
             "client-certificate-data": STANDARD.encode(&admin.certificate_pem),
             "client-key-data": STANDARD.encode(admin.key_pem.expose_secret()),
         }}],
-        "contexts": [{"name": user, "context": {"cluster": cluster, "namespace": "default", "user": user}}],
+        "contexts": contexts,
         "current-context": user,
     });
     yaml::to_string(&config).unwrap_or_default().into()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::layers::{self, Layer};
 use super::{Inputs, Place, complete};
 use crate::talos::config::Wanted;
-use crate::yaml::{Diagnostic, Diagnostics, Position};
+use crate::yaml::{self, Diagnostic, Diagnostics, Origin, Position};
 
 const FOLDER: &str = "clusterconfig";
 const ENDINGS: [&str; 2] = [".yaml", ".yml"];
@@ -28,9 +28,16 @@ fn is_whole(path: &Path) -> bool {
 
 /// Whether a text is a whole machine config, as far as its keys tell: values may be sealed.
 pub fn is_machine_config(text: &str) -> bool {
-    let begins = |key: &str| text.lines().any(|line| line.starts_with(key));
-    let within = |key: &str| text.lines().any(|line| line.trim_start().starts_with(key));
-    begins("machine:") && begins("cluster:") && within("token:") && within("endpoint:") && within("kubelet:")
+    // Most texts are told apart without reading them as YAML.
+    if !["machine", "cluster", "token", "endpoint", "kubelet"].iter().all(|key| text.contains(key)) {
+        return false;
+    }
+    let documents = yaml::parse(&Origin::new("config"), text).unwrap_or_default();
+    documents.iter().map(yaml::Node::to_json).any(|document| {
+        ["/machine/token", "/machine/kubelet", "/cluster/controlPlane/endpoint"]
+            .iter()
+            .all(|pointer| document.pointer(pointer).is_some())
+    })
 }
 
 /// talhelper writes its results to the same folder; what describes them comes first.

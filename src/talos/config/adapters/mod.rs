@@ -3,6 +3,7 @@
 //! [`read()`] chooses the format by what lies in the folder. A new format is a file here and a line in `FORMATS`.
 
 mod complete;
+mod elsewhere;
 mod exec;
 mod facts;
 mod finished;
@@ -12,7 +13,6 @@ mod talhelper;
 mod topf;
 mod verify;
 mod within;
-mod written;
 
 pub use finished::is_machine_config;
 

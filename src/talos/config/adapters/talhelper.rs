@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::written::Elsewhere;
+use super::elsewhere::Elsewhere;
 use super::{Inputs, Place, Secrets};
 use crate::talos::config::talconfig::{self, Machine, Talconfig};
 use crate::talos::config::{Inventory, Node, Rendered, SecretsBundle};
@@ -23,15 +23,19 @@ pub(super) fn is(place: &Place<'_>) -> bool {
 pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
     let said = |name: &str| place.environment.get(name).cloned();
     let talconfig = match talconfig::read(place.root, place.folder, &said, place.sources) {
-        Ok(talconfig) => talconfig,
-        Err(mistakes) => {
-            // Only what would fail is looked for elsewhere: a variable may have a default.
+        Ok(talconfig) if !talconfig.lacks_variables() => talconfig,
+        // Only what may fail is looked for elsewhere.
+        first => {
             let elsewhere = Elsewhere::new(place);
             let lookup = |name: &str| said(name).or_else(|| elsewhere.get(name));
-            let again = talconfig::read(place.root, place.folder, &lookup, place.sources);
-            let mut talconfig = again.map_err(|_| mistakes)?;
-            talconfig.warnings.extend(elsewhere.notices());
-            talconfig
+            match (first, talconfig::read(place.root, place.folder, &lookup, place.sources)) {
+                (_, Ok(mut talconfig)) => {
+                    talconfig.warnings.extend(elsewhere.notices());
+                    talconfig
+                }
+                (Ok(talconfig), Err(_)) => talconfig,
+                (Err(mistakes), Err(_)) => return Err(mistakes),
+            }
         }
     };
     let inventory = talconfig.inventory()?;

@@ -7,6 +7,8 @@ use secrecy::SecretString;
 use super::*;
 use crate::talos::config::{Contract, Documents, Generate, Wanted, generate};
 
+mod recipes;
+
 /// A folder of inputs, and what is known around it.
 struct Folder {
     root: tempfile::TempDir,
@@ -300,7 +302,7 @@ fn mistakes_of_topf_are_told_at_once() {
     talos/blue/topf.yaml:2:1: the endpoint `10.0.0.10` is not of the form https://HOST:PORT
     talos/blue/topf.yaml:4:1: topf.yaml has a key `nodez`, which is not known
       hint: did you mean `nodes`?
-    talos/blue/topf.yaml:6:3: node `a` has no address
+    talos/blue/topf.yaml:6:3: node `a` has no address, and no host `a` is known here
       hint: give its `ip`: certificates and the order of control planes go by it
     talos/blue/topf.yaml:7:21: the role `controlplane` is not control-plane or worker
     talos/blue/topf.yaml:8:3: node `b` is in two roles, the first is at talos/blue/topf.yaml:9:3

@@ -171,10 +171,13 @@ impl Reader<'_> {
             None => None,
         };
         let host = host?;
-        let address = ip.as_deref().unwrap_or(&host).parse::<IpAddr>().ok();
+        let said = ip.as_deref().unwrap_or(&host);
+        let named = || self.place.sources.get(Wanted::Address { host: said.to_owned(), subnet: None });
+        let address = said.parse::<IpAddr>().ok().or_else(|| named()?.parse().ok());
         if address.is_none() {
+            let message = format!("node `{host}` has no address, and no host `{said}` is known here");
             found.push(
-                Diagnostic::at(place(&fields, "ip"), format!("node `{host}` has no address"))
+                Diagnostic::at(place(&fields, "ip"), message)
                     .with_hint("give its `ip`: certificates and the order of control planes go by it"),
             );
         }

@@ -1,6 +1,6 @@
 //! What a talconfig says, checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde_json::{Map, Value};
@@ -166,9 +166,16 @@ pub struct Talconfig {
     pub(super) patches: Vec<Patch>,
     /// The variables of `talenv.yaml`, and whatever else patches name that is known.
     pub(super) variables: BTreeMap<String, String>,
+    /// What patches name and nobody answers.
+    pub(super) unknown: BTreeSet<String>,
 }
 
 impl Talconfig {
+    /// Whether patches name variables that nobody answers. They may have defaults, or be no variables at all.
+    pub fn lacks_variables(&self) -> bool {
+        !self.unknown.is_empty()
+    }
+
     /// The machines by their addresses.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Reading `talconfig.yaml`: every mistake at once, each with its place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -63,6 +63,7 @@ pub fn read(
         lookup: &lookup,
         sources,
         variables: variables.clone(),
+        unknown: BTreeSet::new(),
         found,
     };
     let talconfig = reader.talconfig(&node);
@@ -108,6 +109,8 @@ struct Reader<'r> {
     lookup: Lookup<'r>,
     sources: &'r Sources,
     variables: BTreeMap<String, String>,
+    /// What patches name and nobody answers.
+    unknown: BTreeSet<String>,
     found: Found,
 }
 
@@ -150,6 +153,7 @@ impl Reader<'_> {
             patches,
             factory: factory.unwrap_or_default(),
             variables: std::mem::take(&mut self.variables),
+            unknown: std::mem::take(&mut self.unknown),
             warnings: Diagnostics::default(),
             section,
         };
@@ -317,9 +321,10 @@ impl Reader<'_> {
     /// Keeps what the variables of a patch stand for: they are replaced when the patch is applied.
     fn remember(&mut self, text: &str) {
         let Some(pattern) = VARIABLE.as_ref() else { return };
-        for captures in pattern.captures_iter(text) {
-            if let Some(value) = (self.lookup)(&captures[1]) {
-                self.variables.insert(captures[1].to_owned(), value);
+        for captures in pattern.captures_iter(text).filter(|captures| &captures[0] != DIRECTIVE) {
+            match (self.lookup)(&captures[1]) {
+                Some(value) => drop(self.variables.insert(captures[1].to_owned(), value)),
+                None => drop(self.unknown.insert(captures[1].to_owned())),
             }
         }
     }
@@ -350,4 +355,6 @@ fn is_newer(version: &str) -> bool {
 
 const FIRST: Position = Position { line: 1, column: 1 };
 
+/// Looks like a variable and is none.
+const DIRECTIVE: &str = "$patch";
 static VARIABLE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r#"(?:\$\{?|\benv +")(\w+)"#).ok());

@@ -233,8 +233,18 @@ impl Typing<'_> {
 
     fn mismatch(&mut self, written: &Written, wanted: &str) -> Value {
         let message = format!("{}`{}` must be {wanted}, this is {}", self.prefix(), self.path(), written.describe());
-        self.found.push(diagnostic(written.at.as_ref(), message));
-        written.to_json()
+        let mut told = diagnostic(written.at.as_ref(), message);
+        let text = written.to_json();
+        if let Some((scheme, _)) = text.as_str().and_then(|text| text.split_once("://"))
+            && !scheme.is_empty()
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric())
+        {
+            told = told.with_hint(format!(
+                "if it refers to a secret: k8s-bootstrap.yaml, secrets.sources.{scheme}, says who resolves it"
+            ));
+        }
+        self.found.push(told);
+        text
     }
 
     fn prefix(&self) -> String {

@@ -44,7 +44,7 @@ pub(super) struct Files {
 
 /// Whether a folder holds layers of templates.
 pub(super) fn is(folder: &Path) -> bool {
-    base(folder).is_some() || ROLES.iter().any(|(name, _)| find(folder, name).is_some())
+    base(folder).is_some() || ROLES.iter().any(|(name, _)| find(folder, name).is_some()) || !whole(folder).is_empty()
 }
 
 /// The file `stem` with any of the endings.
@@ -55,6 +55,20 @@ fn find(folder: &Path, stem: &str) -> Option<PathBuf> {
 fn base(folder: &Path) -> Option<PathBuf> {
     let is_template = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "j2");
     BASES.iter().find_map(|name| find(folder, name).filter(|path| *name != "cluster" || is_template(path)))
+}
+
+/// Templates of whole configs, each a node's.
+fn whole(folder: &Path) -> Vec<PathBuf> {
+    let is_node = |path: &PathBuf| {
+        let name = stem(path);
+        let is_known = role(&name).is_some() || BASES.contains(&name.as_str());
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let has = |key: &str| text.lines().any(|line| line.trim_start().starts_with(key));
+        path.extension().is_some_and(|ending| ending == "j2")
+            && !is_known
+            && ["machine:", "cluster:", "token:", "endpoint:", "kubelet:"].iter().all(|key| has(key))
+    };
+    directly_in(folder).into_iter().filter(is_node).collect()
 }
 
 /// A file's name without its endings.
@@ -70,9 +84,11 @@ fn role(name: &str) -> Option<Role> {
 impl Files {
     pub(super) fn of(folder: &Path) -> Self {
         let mut files = Self { base: base(folder), schematic: find(folder, SCHEMATIC), ..Self::default() };
+        let whole = if files.base.is_none() { whole(folder) } else { Vec::new() };
         for path in directly_in(folder) {
             let name = stem(&path);
             match role(&name) {
+                _ if whole.contains(&path) => files.nodes.push(NodeFile { name, role: None, path }),
                 Some(role) => files.roles.entry(role).or_default().push(path),
                 None if is_layer(&path) => files.everyone.push(path),
                 None => {}
@@ -97,6 +113,7 @@ impl Files {
         for path in directly_in(folder) {
             let name = stem(&path);
             match name.strip_suffix(".schematic") {
+                None if name == SCHEMATIC => self.schematic = self.schematic.take().or(Some(path)),
                 Some(name) => drop(self.schematics.insert(name.to_owned(), path)),
                 None => self.nodes.push(NodeFile { name, role, path }),
             }
@@ -107,6 +124,20 @@ impl Files {
     pub(super) fn below(&self, role: Option<Role>) -> impl Iterator<Item = &PathBuf> {
         let of_role = role.and_then(|role| self.roles.get(&role)).into_iter().flatten();
         self.base.iter().chain(self.everyone.iter().filter(|path| Some(*path) != self.base.as_ref())).chain(of_role)
+    }
+
+    /// Whether a file beside the templates is none of their parts.
+    pub(super) fn is_data(&self, path: &PathBuf) -> bool {
+        let parts = self.base.iter().chain(&self.everyone).chain(self.roles.values().flatten()).chain(&self.schematic);
+        let is_plain = path.extension().is_some_and(|ending| ending != "j2");
+        is_plain && !parts.chain(self.nodes.iter().map(|node| &node.path)).any(|part| part == path)
+    }
+
+    /// The role of nodes that do not say theirs: where nothing but one role's layer says what a machine is.
+    pub(super) fn only_role(&self) -> Option<Role> {
+        let mut described = self.roles.iter().filter(|(_, paths)| !paths.is_empty()).map(|(role, _)| *role);
+        let first = described.next().filter(|_| self.base.is_none())?;
+        described.next().is_none().then_some(first)
     }
 
     /// The schematic of a node.

@@ -8,23 +8,27 @@
 //! template all the same when it names a variable of the environment.
 //! Templates are strict: a variable that nobody defines is an error. `variables` tells where values come from.
 
+mod data;
 mod files;
 mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use minijinja::context;
+use regex::Regex;
 
 use self::files::Files;
+use super::elsewhere::{self, written};
 use super::layers::{self, Layer};
-use super::written::{Found, written};
-use super::{Declared, Inputs, Place, complete};
+use super::{Inputs, Place, complete};
 use crate::talos::config::lines::Lines;
 use crate::talos::config::talconfig::schematic_id;
 use crate::talos::config::{Role, Wanted};
 use crate::template::jinja::{self, Jinja};
+use crate::template::written::Found;
 use crate::yaml::{self, Diagnostic, Diagnostics, Origin, Position};
 
 pub(super) const NAME: &str = "templates";
@@ -42,6 +46,8 @@ pub(super) fn has_templates(place: &Place<'_>) -> bool {
 struct Machine {
     name: String,
     role: Option<Role>,
+    /// What the settings or the data say.
+    address: Option<IpAddr>,
     file: Option<PathBuf>,
 }
 
@@ -51,6 +57,8 @@ struct Folder<'f> {
     files: Files,
     /// Every template of the folder by its path in it, so that they can include each other.
     templates: BTreeMap<String, String>,
+    /// What files beside the templates say of their variables.
+    data: serde_json::Map<String, serde_json::Value>,
     /// What the environment lacks and the repository says.
     written: BTreeMap<String, Found>,
 }
@@ -63,7 +71,7 @@ pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
     for machine in &machines {
         match folder.config(machine) {
             Ok(config) => configs.push(config),
-            Err(more) => found.extend(more),
+            Err(more) => found.extend(more.into_iter().map(|finding| elsewhere::hinted(place, finding))),
         }
     }
     if machines.is_empty() && found.is_empty() {
@@ -91,14 +99,17 @@ impl<'f> Folder<'f> {
             paths.iter().filter_map(text).filter(|(name, text)| is_template(name, text)).collect();
         let used = templates
             .iter()
-            .flat_map(|(name, text)| variables::of_environment(text).into_iter().chain(jinja::undeclared(name, text)));
+            .flat_map(|(name, text)| jinja::of_environment(text).into_iter().chain(jinja::undeclared(name, text)));
         let anybody = variables::Node { role: Some(Role::Worker), schematic: Some("") };
-        let lacking: BTreeSet<String> = used
+        let mut lacking: BTreeSet<String> = used
             .filter(|name| !place.environment.contains_key(name) && !place.settings.variables.contains_key(name))
             .filter(|name| anybody.says(name).is_none() && !KNOWN.contains(&name.as_str()))
             .collect();
-        let written = if lacking.is_empty() { BTreeMap::new() } else { written(place.root, place.folder, &lacking) };
-        Self { place, files, templates, written }
+        let beside = |path: &PathBuf| path.parent() == Some(place.folder) && files.is_data(path);
+        let data = data::of(place, &paths.into_iter().filter(beside).collect::<Vec<_>>(), &lacking);
+        lacking.retain(|name| !data.contains_key(name));
+        let written = written(place, &lacking);
+        Self { place, files, templates, data, written }
     }
 
     /// What was taken from elsewhere than the environment.
@@ -114,17 +125,25 @@ impl<'f> Folder<'f> {
         let (place, nodes) = (self.place, &self.files.nodes);
         let mut machines: Vec<Machine> = nodes
             .iter()
-            .map(|node| Machine { name: node.name.clone(), role: node.role, file: Some(node.path.clone()) })
+            .map(|node| Machine {
+                name: node.name.clone(),
+                role: node.role,
+                address: None,
+                file: Some(node.path.clone()),
+            })
             .collect();
-        for name in place.settings.nodes.keys() {
+        let listed = data::nodes(&self.data);
+        for name in listed.iter().map(|(name, _)| name).chain(place.settings.nodes.keys()) {
             if !machines.iter().any(|machine| machine.name == *name) {
-                machines.push(Machine { name: name.clone(), role: None, file: None });
+                machines.push(Machine { name: name.clone(), role: None, address: None, file: None });
             }
         }
         let mut seen: BTreeMap<String, Origin> = BTreeMap::new();
         machines.retain_mut(|machine| {
-            let declared = place.settings.nodes.get(&machine.name);
-            machine.role = machine.role.or(declared.and_then(|declared| declared.role));
+            let listed = listed.iter().find(|(name, _)| *name == machine.name).map(|(_, declared)| declared);
+            let declared = [place.settings.nodes.get(&machine.name), listed];
+            machine.role = machine.role.or_else(|| declared.iter().flatten().find_map(|declared| declared.role));
+            machine.address = declared.iter().flatten().find_map(|declared| declared.address);
             let origin = machine
                 .file
                 .as_ref()
@@ -143,20 +162,29 @@ impl<'f> Folder<'f> {
     }
 
     fn config(&self, machine: &Machine) -> Result<complete::Config, Diagnostics> {
-        let nothing = Declared::default();
-        let declared = self.place.settings.nodes.get(&machine.name).unwrap_or(&nothing);
-        let address = declared.address.or_else(|| machine.name.parse().ok());
-        let shown = address.map(|address| address.to_string());
-        let schematic = self.schematic(machine);
-        let renderer = |role| Renderer {
-            folder: self,
-            name: &machine.name,
-            address: shown.as_deref(),
-            node: variables::Node { role, schematic: schematic.as_deref() },
-        };
+        // A schematic may go by the role, which the node's own layer may say.
+        let says = |path: &PathBuf| role_of(&self.renderer(machine, machine.role, Some("")).layer(path).ok()?);
+        let role = machine.role.or_else(|| says(machine.file.as_ref()?)).or_else(|| self.files.only_role());
+        let schematic = self.schematic(machine, role).transpose();
+        let rendered = self.merged(machine, role, schematic.as_ref().ok().and_then(Option::as_deref));
+        rendered.map_err(|mut found| {
+            // What the schematic lacks comes first: the layers may lack nothing but its id.
+            found.extend(schematic.err().into_iter().flatten());
+            found
+        })
+    }
+
+    fn merged(
+        &self,
+        machine: &Machine,
+        role: Option<Role>,
+        schematic: Option<&str>,
+    ) -> Result<complete::Config, Diagnostics> {
+        let address = machine.address.or_else(|| machine.name.parse().ok());
+        let renderer = |role| self.renderer(machine, role, schematic);
         // A node may say its role itself; its layer is needed first then.
-        let own = machine.file.as_ref().map(|path| renderer(machine.role).layer(path)).transpose()?;
-        let role = machine.role.or_else(|| own.as_ref().and_then(role_of));
+        let own = machine.file.as_ref().map(|path| renderer(role).layer(path)).transpose()?;
+        let role = role.or_else(|| own.as_ref().and_then(role_of));
         let renderer = renderer(role);
         let mut layers = Vec::new();
         for path in self.files.below(role) {
@@ -181,22 +209,30 @@ impl<'f> Folder<'f> {
         found.into_result(complete::Config { name: machine.name.clone(), address, role: machine.role, at, rendered })
     }
 
+    fn renderer<'m>(&'m self, machine: &'m Machine, role: Option<Role>, schematic: Option<&'m str>) -> Renderer<'m> {
+        let address = machine.address.or_else(|| machine.name.parse().ok());
+        Renderer { folder: self, name: &machine.name, address, node: variables::Node { role, schematic } }
+    }
+
     /// The image factory's id of a node's schematic, where there is one that can be read.
-    fn schematic(&self, machine: &Machine) -> Option<String> {
+    fn schematic(&self, machine: &Machine, role: Option<Role>) -> Option<Result<String, Diagnostics>> {
         let path = self.files.schematic_of(&machine.name)?;
-        let node = variables::Node { role: machine.role, schematic: None };
-        let renderer = Renderer { folder: self, name: &machine.name, address: None, node };
-        let layer = renderer.layer(path).ok()?;
-        Some(schematic_id(&yaml::parse_one(&layer.origin, &layer.text).ok()?.to_json()))
+        let renderer = self.renderer(machine, role, None);
+        let document = |layer: Layer| Ok(yaml::parse_one(&layer.origin, &layer.text)?.to_json());
+        Some(renderer.layer(path).and_then(document).map(|document| schematic_id(&document)))
     }
 }
+
+/// A template that takes more of a node than its name.
+static PARTS: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"\{[{%][^}]*\bnode\.(?:name|address|role)\b").ok());
 
 /// What templates get under these names is about the node.
 const KNOWN: [&str; 4] = ["ENV", "node", "role", "machinetype"];
 
 /// Whether a file is rendered: its name says so, or it names a variable of the environment.
 fn is_template(name: &str, text: &str) -> bool {
-    Path::new(name).extension().is_some_and(|ending| ending == "j2") || !variables::of_environment(text).is_empty()
+    Path::new(name).extension().is_some_and(|ending| ending == "j2") || !jinja::of_environment(text).is_empty()
 }
 
 /// The role that a node's own layer says.
@@ -208,7 +244,7 @@ fn role_of(layer: &Layer) -> Option<Role> {
 struct Renderer<'r> {
     folder: &'r Folder<'r>,
     name: &'r str,
-    address: Option<&'r str>,
+    address: Option<IpAddr>,
     node: variables::Node<'r>,
 }
 
@@ -241,11 +277,11 @@ impl Renderer<'_> {
     fn values(&self, template: &Jinja<'_>) -> minijinja::Value {
         let (place, role) = (self.folder.place, self.node.role_word());
         let lookup = |name: &str| {
-            self.node.says(name).or_else(|| self.folder.written.get(name).map(|found| found.value.clone()))
+            self.node.says(name).or_else(|| self.folder.written.get(name).map(|found| elsewhere::value(place, found)))
         };
         let mut variables = place.environment.clone();
         let templates = self.folder.templates.values().map(String::as_str).chain([template.text]);
-        for name in templates.flat_map(variables::of_environment) {
+        for name in templates.flat_map(jinja::of_environment) {
             if let (false, Some(value)) = (variables.contains_key(&name), lookup(&name)) {
                 variables.insert(name, value);
             }
@@ -254,8 +290,15 @@ impl Renderer<'_> {
             .into_iter()
             .filter_map(|name| Some((name.clone(), lookup(&name)?)));
         let plain = minijinja::Value::from_pairs(plain.collect::<Vec<_>>());
-        let node = context! { name => self.name, address => self.address, role };
+        // A template that takes `node` for more than a name says so.
+        let takes_parts = |text: &String| PARTS.as_ref().is_some_and(|parts| parts.is_match(text));
+        let node = if self.folder.templates.values().any(takes_parts) {
+            context! { name => self.name, address => self.address.map(|address| address.to_string()), role }
+        } else {
+            minijinja::Value::from(self.name)
+        };
         let known = context! { ENV => minijinja::Value::from_pairs(variables), node, role, machinetype => role };
-        context! { ..known, ..minijinja::Value::from(minijinja::value::Serde(&place.settings.variables)), ..plain }
+        let data = minijinja::Value::from(minijinja::value::Serde(&self.folder.data));
+        context! { ..known, ..data, ..minijinja::Value::from(minijinja::value::Serde(&place.settings.variables)), ..plain }
     }
 }

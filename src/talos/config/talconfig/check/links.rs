@@ -29,9 +29,9 @@ pub(super) fn check(contract: Contract, section: &Section, holder: &Location, fo
         }
         if contract >= Contract::V1_12 {
             for reason in lost(link) {
-                found.errors.push(
+                found.warnings.push(
                     Diagnostic::at(place.clone(), format!("interface {}: {reason}", name(link)))
-                        .with_hint("talhelper loses it without a word; take it out to go on without it"),
+                        .with_hint("it is lost here as with talhelper, which says nothing of it; take it out"),
                 );
             }
         }
