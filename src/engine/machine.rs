@@ -272,12 +272,17 @@ impl Run {
         let busy = |node: &Node| {
             matches!(node.state, StepState::Observing | StepState::Applying | StepState::Gating | StepState::Backoff)
         };
-        if self.ended || self.steps.values().any(busy) {
+        let counts = |node: &&Node| !node.policy.background;
+        if self.ended || self.steps.values().filter(counts).any(busy) {
             return;
         }
         self.ended = true;
-        let complete = self.steps.values().all(|node| matches!(node.state, StepState::Done(_)));
-        let failed = self.steps.values().any(|node| node.state == StepState::Failed);
+        for (step, node) in self.steps.iter_mut().filter(|(_, node)| busy(node)) {
+            node.state = StepState::Cancelled;
+            commands.push(Command::Cancel(step.clone()));
+        }
+        let complete = self.steps.values().filter(counts).all(|node| matches!(node.state, StepState::Done(_)));
+        let failed = self.steps.values().filter(counts).any(|node| node.state == StepState::Failed);
         commands.push(Command::End(match (complete, failed) {
             (true, _) => RunOutcome::Complete,
             (false, true) => RunOutcome::Failed,

@@ -32,7 +32,7 @@ fn plan_within(steps: &[(&str, &[&str])], deadline: Duration) -> Plan {
             title: (*id).to_owned(),
             needs: needs.iter().map(StepId::new).collect(),
             fingerprint: Fingerprint::builder().part(id).finish(),
-            policy: Policy { retries: 2, deadline },
+            policy: Policy { retries: 2, deadline, background: false },
         })
         .collect();
     Plan::new(&builtin_phases().unwrap(), drafts).unwrap()

@@ -14,13 +14,37 @@ use super::watch::namespaced;
 /// Longer messages are cut: one line is told.
 const LONGEST: usize = 400;
 
+/// What every line about an image that cannot be pulled holds.
+const UNPULLED: &str = " cannot be pulled (";
+
+/// An image that a node does not get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unpulled {
+    pub image: String,
+    pub node: Option<String>,
+}
+
+impl Unpulled {
+    /// Whether a line that a gate told is about such an image (H13).
+    pub fn is_told_by(line: &str) -> bool {
+        line.contains(UNPULLED)
+    }
+}
+
+/// Why an object is not ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cause {
+    pub(super) text: String,
+    pub(super) unpulled: Option<Unpulled>,
+}
+
 /// Looks for the reason why an object is not ready. Nothing when none shows, or the API does not tell.
-pub(super) async fn dig(client: &Client, object: &ObjectRef) -> Option<String> {
+pub(super) async fn dig(client: &Client, object: &ObjectRef) -> Option<Cause> {
     let found = look(client, object).await;
     found.inspect_err(|error| tracing::debug!(%object, %error, "no cause could be read")).ok().flatten()
 }
 
-async fn look(client: &Client, object: &ObjectRef) -> Result<Option<String>, ApiError> {
+async fn look(client: &Client, object: &ObjectRef) -> Result<Option<Cause>, ApiError> {
     let Some(namespace) = object.namespace.as_deref() else { return Ok(None) };
     let live = get(client, object);
     let events = namespaced::<Event>(client, namespace);
@@ -72,23 +96,39 @@ enum Weight {
     Refused,
 }
 
+/// What was found out about a pod or a container of it.
+struct Trouble {
+    weight: Weight,
+    text: String,
+    /// The image, when it cannot be pulled.
+    image: Option<String>,
+}
+
+impl Trouble {
+    fn new(weight: Weight, text: String) -> Self {
+        Self { weight, text, image: None }
+    }
+}
+
 /// The cause out of everything that was read.
-fn cause(object: &ObjectRef, live: &Value, pods: &[Pod], events: &[Event]) -> Option<String> {
-    let worst = pods.iter().filter_map(|pod| trouble(pod, events).map(|(weight, text)| (weight, pod, text)));
+fn cause(object: &ObjectRef, live: &Value, pods: &[Pod], events: &[Event]) -> Option<Cause> {
+    let found = pods.iter().filter_map(|pod| trouble(pod, events).map(|trouble| (pod, trouble)));
     // The first of the worst, so that the line does not jump between equals.
-    let worst = worst.reduce(|worst, other| if other.0 > worst.0 { other } else { worst });
-    let of_pods = worst.map(|(weight, pod, text)| {
+    let worst = found.reduce(|worst, other| if other.1.weight > worst.1.weight { other } else { worst });
+    let of_pods = worst.map(|(pod, Trouble { weight, text, image })| {
         let name = pod.metadata.name.as_deref().unwrap_or("?");
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
         let place = node.map(|node| format!(" on {node}")).unwrap_or_default();
         let text = if object.kind == "Pod" { text } else { format!("pod {name}{place}: {text}") };
-        (weight, text)
+        let unpulled = image.map(|image| Unpulled { image, node: node.map(str::to_owned) });
+        (weight, Cause { text: one_line(&text), unpulled })
     });
     match of_pods {
-        Some((weight, text)) if weight > Weight::Starting => Some(text),
-        starting => failure_to_create(object, live, events).or(starting.map(|(_, text)| text)),
+        Some((weight, cause)) if weight > Weight::Starting => Some(cause),
+        starting => failure_to_create(object, live, events)
+            .map(|text| Cause { text: one_line(&text), unpulled: None })
+            .or(starting.map(|(_, cause)| cause)),
     }
-    .map(|text| one_line(&text))
 }
 
 /// Why there are no pods: the workload's or its ReplicaSet's own words.
@@ -106,7 +146,7 @@ fn failure_to_create(object: &ObjectRef, live: &Value, events: &[Event]) -> Opti
 }
 
 /// What is wrong with a pod; nothing when it is ready or done.
-fn trouble(pod: &Pod, events: &[Event]) -> Option<(Weight, String)> {
+fn trouble(pod: &Pod, events: &[Event]) -> Option<Trouble> {
     let status = pod.status.as_ref()?;
     let conditions = status.conditions.as_deref().unwrap_or_default();
     let condition = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind);
@@ -115,39 +155,49 @@ fn trouble(pod: &Pod, events: &[Event]) -> Option<(Weight, String)> {
         return None;
     }
     let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    let mut found: Vec<(Weight, String)> = containers.filter_map(of_container).collect();
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let mut found: Vec<Trouble> = containers.filter_map(|status| of_container(status, name, events)).collect();
     if let Some(scheduled) = condition("PodScheduled").filter(|scheduled| scheduled.status == "False") {
         let message = scheduled.message.clone().unwrap_or_else(|| "it is not scheduled".to_owned());
-        found.push((Weight::Unschedulable, format!("unschedulable: {message}")));
+        found.push(Trouble::new(Weight::Unschedulable, format!("unschedulable: {message}")));
     }
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
     let warning = events.iter().filter(|event| about(event) == ("Pod", name)).max_by_key(|event| time(event));
-    let (weight, text) = found.into_iter().reduce(|worst, other| if other.0 > worst.0 { other } else { worst })?;
-    Some(match (weight, warning) {
-        (Weight::Starting, Some(warning)) => (Weight::Troubled, told(warning)),
-        (Weight::Unready, Some(warning)) => (weight, format!("{text}: {}", told(warning))),
-        (Weight::Refused, Some(_)) => (weight, with_pull_error(text, name, events)),
-        _ => (weight, text),
+    let worst = found.into_iter().reduce(|worst, other| if other.weight > worst.weight { other } else { worst })?;
+    Some(match (worst.weight, warning) {
+        (Weight::Starting, Some(warning)) => Trouble::new(Weight::Troubled, told(warning)),
+        (Weight::Unready, Some(warning)) => Trouble::new(worst.weight, format!("{}: {}", worst.text, told(warning))),
+        _ => worst,
     })
 }
 
-/// Older kubelets say only that they wait before the next pull; why it failed stands in an event.
-fn with_pull_error(text: String, pod: &str, events: &[Event]) -> String {
-    if !text.starts_with("ImagePullBackOff") || text.contains("ErrImagePull") {
-        return text;
-    }
-    let failed = |event: &&Event| {
-        about(event) == ("Pod", pod)
-            && event.reason.as_deref() == Some("Failed")
-            && event.message.as_deref().is_some_and(|message| message.contains("pull"))
-    };
-    match events.iter().filter(failed).max_by_key(|event| time(event)).and_then(|event| event.message.clone()) {
-        Some(message) => format!("ImagePullBackOff: {message}"),
-        None => text,
-    }
+/// Why a kubelet waits before it pulls an image (Kubernetes 1.35 `pkg/kubelet/images`).
+const OF_IMAGES: [&str; 7] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "InvalidImageName",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+];
+
+/// The image of a container that waits for it, with the registry's own words: they follow the kubelet's in its status,
+/// and older kubelets have them in an event alone.
+fn unpulled(container: &ContainerStatus, reason: &str, message: &str, pod: &str, events: &[Event]) -> Trouble {
+    let image = &container.image;
+    let of_image = format!("\"{image}\"");
+    let failed = events.iter().filter(|event| {
+        let message = event.message.as_deref().unwrap_or_default();
+        about(event) == ("Pod", pod) && event.reason.as_deref() == Some("Failed") && message.contains(&of_image)
+    });
+    let own = message.split_once("ErrImagePull: ").map(|(_, own)| own);
+    let told = || failed.max_by_key(|event| time(event))?.message.as_deref()?.split_once(&format!("{of_image}: "));
+    let words = own.or_else(|| told().map(|(_, own)| own)).unwrap_or(message);
+    let text = format!("image {image}{UNPULLED}{reason}): {words}");
+    Trouble { weight: Weight::Refused, text, image: Some(image.clone()) }
 }
 
-fn of_container(container: &ContainerStatus) -> Option<(Weight, String)> {
+fn of_container(container: &ContainerStatus, pod: &str, events: &[Event]) -> Option<Trouble> {
     let state = container.state.as_ref()?;
     let text = |reason: Option<&String>, message: Option<&String>| match (reason, message) {
         (Some(reason), Some(message)) => format!("{reason}: {message}"),
@@ -160,17 +210,21 @@ fn of_container(container: &ContainerStatus) -> Option<(Weight, String)> {
         if waiting.reason.as_deref() == Some("CrashLoopBackOff")
             && let Some(last) = container.last_state.as_ref().and_then(ended)
         {
-            return Some((weight, format!("container {} ends again and again: {last}", container.name)));
+            return Some(Trouble::new(weight, format!("container {} ends again and again: {last}", container.name)));
         }
-        return Some((weight, text(waiting.reason.as_ref(), waiting.message.as_ref())));
+        if let Some(reason) = waiting.reason.as_deref().filter(|reason| OF_IMAGES.contains(reason)) {
+            let message = waiting.message.as_deref().unwrap_or("no reason is given");
+            return Some(unpulled(container, reason, message, pod, events));
+        }
+        return Some(Trouble::new(weight, text(waiting.reason.as_ref(), waiting.message.as_ref())));
     }
     if let Some(end) = ended(state) {
-        return Some((Weight::Ended, format!("container {} ended: {end}", container.name)));
+        return Some(Trouble::new(Weight::Ended, format!("container {} ended: {end}", container.name)));
     }
     let unready = state.running.is_some() && !container.ready && container.started != Some(false);
     if state.running.is_some() && !container.ready {
         let what = if unready { "is not ready" } else { "has not started up" };
-        return Some((Weight::Unready, format!("container {} {what}", container.name)));
+        return Some(Trouble::new(Weight::Unready, format!("container {} {what}", container.name)));
     }
     None
 }
@@ -239,7 +293,7 @@ mod tests {
 
     fn told_of(kind: &str, pods: &[Pod], events: &[Event]) -> String {
         let object = ObjectRef::new("apps/v1", kind, Some("kube-system"), "cilium");
-        cause(&object, &json!({}), pods, events).unwrap_or_default()
+        cause(&object, &json!({}), pods, events).map(|cause| cause.text).unwrap_or_default()
     }
 
     const EARLY: &str = "2026-01-01T00:00:00Z";
@@ -256,7 +310,11 @@ mod tests {
             event("Pod", "cilium-b", "Failed", "Error: ImagePullBackOff", LATE),
         ];
         let told = told_of("DaemonSet", &pods, &events);
-        insta::assert_snapshot!(told, @r#"pod cilium-b on infra-w-02: ImagePullBackOff: Failed to pull image "a": 429 Too Many Requests"#);
+        insta::assert_snapshot!(told, @"pod cilium-b on infra-w-02: image a cannot be pulled (ImagePullBackOff): 429 Too Many Requests");
+        assert!(Unpulled::is_told_by(&told));
+        let object = ObjectRef::new("apps/v1", "DaemonSet", Some("kube-system"), "cilium");
+        let unpulled = Unpulled { image: "a".to_owned(), node: Some("infra-w-02".to_owned()) };
+        assert_eq!(cause(&object, &json!({}), &pods, &events).unwrap().unpulled, Some(unpulled));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::time::Duration;
 
-use futures::future::OptionFuture;
+use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::SelectAll;
 use futures::{FutureExt, Stream, StreamExt};
 use kube::Client;
@@ -13,7 +13,7 @@ use kube::core::TypeMeta;
 use kube::runtime::watcher::{self, Event};
 use tokio::time::Instant;
 
-use super::cause::dig;
+use super::cause::{Cause, Unpulled, dig};
 use super::discovery::Kinds;
 use super::error::{ApiError, malformed};
 use super::objects::{ObjectRef, value};
@@ -53,25 +53,42 @@ impl GateError {
 ///
 /// An object that has failed for good, with the cause; an API that refuses.
 pub async fn wait_ready(client: &Client, objects: &[ObjectRef], tell: &Tell<'_>) -> Result<(), GateError> {
+    wait_ready_explained(client, objects, &|_| None, tell).await
+}
+
+/// What is known beside the cluster about an image that cannot be pulled.
+pub type Explain<'e> = dyn Fn(&Unpulled) -> Option<String> + Send + Sync + 'e;
+
+/// The same; `explain` adds to what is told of an image that cannot be pulled.
+///
+/// # Errors
+///
+/// As [`wait_ready`].
+pub async fn wait_ready_explained(
+    client: &Client,
+    objects: &[ObjectRef],
+    explain: &Explain<'_>,
+    tell: &Tell<'_>,
+) -> Result<(), GateError> {
     let mut gate = Gate::new(client, objects, tell).await?;
     if gate.groups.is_empty() {
         return Ok(());
     }
     let mut teller = Teller::new(tell);
-    let mut digging: OptionFuture<_> = None.into();
+    let mut digging: OptionFuture<BoxFuture<'_, Option<(ObjectRef, Cause)>>> = None.into();
     let (mut busy, mut next_dig) = (false, Instant::now());
     let mut last_dig: Option<Instant> = None;
     loop {
         tokio::select! {
             Some((group, event)) = gate.events.next() => {
-                if let Some(opened) = gate.take(group, event, &mut teller).await {
+                if let Some(opened) = gate.take(group, event, explain, &mut teller).await {
                     return opened;
                 }
                 next_dig = last_dig.map_or_else(Instant::now, |last| next_dig.min(last + DIG_AFTER_CHANGE));
             }
             Some(found) = &mut digging, if busy => {
                 busy = false;
-                gate.cause = found;
+                gate.cause = found.map(|(object, cause)| (object, explained(cause, explain)));
                 gate.say(&mut teller);
             }
             () = tokio::time::sleep_until(next_dig), if !busy && gate.is_synced() => {
@@ -85,13 +102,20 @@ pub async fn wait_ready(client: &Client, objects: &[ObjectRef], tell: &Tell<'_>)
 }
 
 /// The first object for which there is a cause, and the cause.
-async fn dig_into(client: Client, objects: Vec<ObjectRef>) -> Option<(ObjectRef, String)> {
+async fn dig_into(client: Client, objects: Vec<ObjectRef>) -> Option<(ObjectRef, Cause)> {
     for object in objects {
         if let Some(cause) = dig(&client, &object).await {
             return Some((object, cause));
         }
     }
     None
+}
+
+fn explained(cause: Cause, explain: &Explain<'_>) -> String {
+    match cause.unpulled.as_ref().and_then(explain) {
+        Some(more) => format!("{}; {more}", cause.text),
+        None => cause.text,
+    }
 }
 
 /// Objects of one kind and namespace, watched together.
@@ -149,6 +173,7 @@ impl Gate {
         &mut self,
         group: usize,
         event: Result<Event<DynamicObject>, ApiError>,
+        explain: &Explain<'_>,
         teller: &mut Teller<'_>,
     ) -> Option<Result<(), GateError>> {
         match event {
@@ -168,6 +193,7 @@ impl Gate {
         }
         if let Some((object, Some(Readiness::Failed(reason)))) = unready.first() {
             let cause = tokio::time::timeout(LAST_DIG, dig(&self.client, object)).await.ok().flatten();
+            let cause = cause.map(|cause| explained(cause, explain));
             let reason = cause.map_or_else(|| reason.clone(), |cause| format!("{reason}: {cause}"));
             return Some(Err(GateError::Failed { object: object.clone(), reason }));
         }

@@ -25,12 +25,13 @@ mod watch;
 
 pub use access::{Access, AccessError, connect, from_kubeconfig, ready_server, readyz};
 pub use apply::{ApplyOptions, Deviation, apply, differences, dry_run_create, wait_admitted};
+pub use cause::Unpulled;
 pub use condition::wait_condition;
 pub use conversion::{ServiceName, conversion_trouble, converted_by, wait_converted};
 pub use covers::{Difference, How, covers};
 pub use discovery::serves;
 pub use error::{ApiError, ApiErrorKind, Ownership};
-pub use gate::{GateError, wait_ready};
+pub use gate::{Explain, GateError, wait_ready, wait_ready_explained};
 pub use kind::wait_all;
 pub use nodes::{NodeView, nodes, wait_nodes_ready, wait_registered};
 pub use objects::{ObjectRef, delete, get, list, secrets};

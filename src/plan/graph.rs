@@ -12,11 +12,13 @@ pub struct Policy {
     pub deadline: Duration,
     /// How often a retryable failure of `observe` or `apply` is tried again.
     pub retries: u32,
+    /// The run goes on, and ends well, without it.
+    pub background: bool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { deadline: Duration::from_mins(15), retries: 8 }
+        Self { deadline: Duration::from_mins(15), retries: 8, background: false }
     }
 }
 

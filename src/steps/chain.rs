@@ -148,6 +148,7 @@ impl Steps {
         }
         let converts = names.conversion(&release.id);
         let code = Arc::new(release::Installed::new(site.clone(), release.clone(), converts.is_some()));
+        self.installed.push(code.clone());
         let installed = self.add(
             phase.as_str(),
             names.step(&release.id).as_str(),

@@ -12,6 +12,7 @@ pub mod drift;
 pub mod etcd;
 mod handoff;
 mod hooks;
+mod images;
 mod kinds;
 mod kubernetes_api;
 mod kustomize;
@@ -30,6 +31,8 @@ use std::time::Duration;
 
 use crate::engine::{Step, StepSet};
 use crate::plan::{Draft, Fingerprint, PhaseName, Plan, PlanError, Policy, StepId};
+use tokio::sync::Semaphore;
+
 use crate::talos::config::Node;
 use crate::talos::config::Role;
 
@@ -52,7 +55,7 @@ const PERSON: Duration = Duration::from_hours(24);
 ///
 /// A graph that is no plan.
 pub fn plan(site: &Arc<Site>) -> Result<(Plan, StepSet), PlanError> {
-    let mut steps = Steps { drafts: Vec::new(), code: StepSet::new() };
+    let mut steps = Steps { drafts: Vec::new(), code: StepSet::new(), installed: Vec::new() };
     let nodes = &site.cluster.inventory.nodes;
     let secrets = Arc::new(SecretManifests::new(site.clone()));
     let mut checked: Vec<StepId> = nodes.iter().map(|node| steps.preflight(site, node)).collect();
@@ -109,7 +112,7 @@ pub fn plan(site: &Arc<Site>) -> Result<(Plan, StepSet), PlanError> {
         Fingerprint::builder().part("ready").finish(),
         Arc::new(kubernetes_api::Ready::new(site.clone())),
     );
-    let everywhere = configured.into_iter().map(|(_, id)| id).chain([api.clone()]);
+    let everywhere = configured.iter().cloned().map(|(_, id)| id).chain([api.clone()]);
     let nodes = steps.add(
         "kubernetes-api",
         "kubernetes-api/nodes",
@@ -122,12 +125,15 @@ pub fn plan(site: &Arc<Site>) -> Result<(Plan, StepSet), PlanError> {
     steps.chain(site, &secrets, &Ground { api, rest: vec![members, nodes] });
     let chain = steps.drafts[first..].iter().filter_map(|draft| steps.code.get(&draft.id).cloned());
     wanted.steps(chain.collect());
+    steps.images(site, configured.into_iter().map(|(_, id)| id));
     Ok((Plan::new(&site.cluster.phases, steps.drafts)?, steps.code))
 }
 
 struct Steps {
     drafts: Vec<Draft>,
     code: StepSet,
+    /// The releases of the chain, in its order.
+    installed: Vec<Arc<release::Installed>>,
 }
 
 impl Steps {
@@ -155,6 +161,28 @@ impl Steps {
             draft.policy.deadline = BOOTS;
         }
         id
+    }
+
+    /// Beside everything else, each node's images as soon as it runs its config: `configured`, in the nodes' order.
+    fn images(&mut self, site: &Arc<Site>, configured: impl Iterator<Item = StepId>) {
+        let lanes = Arc::new(Semaphore::new(images::ON_ALL));
+        if self.installed.is_empty() {
+            return;
+        }
+        for (node, configured) in site.cluster.inventory.nodes.iter().zip(configured) {
+            let code = images::Pulled::new(site.clone(), node.clone(), self.installed.clone(), lanes.clone());
+            self.add(
+                "kubernetes-api",
+                &format!("images/{}", node.hostname),
+                "images of the releases are pulled ahead; nothing waits for it",
+                [configured],
+                Fingerprint::builder().part("images").finish(),
+                Arc::new(code),
+            );
+            if let Some(draft) = self.drafts.last_mut() {
+                draft.policy.background = true;
+            }
+        }
     }
 
     /// The proof that Flux can decrypt the repository, where there is something to decrypt.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::site::Site;
 use crate::engine::{ErrorClass, Observation, StepContext, StepError};
-use crate::kubernetes::{self, ApiError, ApiErrorKind, ApplyOptions, GateError};
+use crate::kubernetes::{self, ApiError, ApiErrorKind, ApplyOptions, GateError, Unpulled};
 
 /// The field manager of what we apply in our own name.
 pub(super) const MANAGER: &str = "k8s-bootstrap";
@@ -70,6 +70,17 @@ pub(super) fn api_error(error: &ApiError) -> StepError {
 pub(super) fn gate_error(error: &GateError) -> StepError {
     match error {
         GateError::Api(error) => api_error(error),
-        GateError::Failed { .. } => StepError::wrong_world("what was installed does not become ready").because(error),
+        GateError::Failed { reason, .. } => {
+            let failed = StepError::wrong_world("what was installed does not become ready").because(error);
+            match trouble_code(reason) {
+                Some(code) => failed.code(code),
+                None => failed,
+            }
+        }
     }
+}
+
+/// The code of what a gate tells, where it has one.
+pub(super) fn trouble_code(line: &str) -> Option<&'static str> {
+    Unpulled::is_told_by(line).then_some("H13")
 }

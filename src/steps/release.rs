@@ -8,14 +8,15 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::conversion;
-use super::objects::{api_error, gate_error};
+use super::images::Workload;
+use super::objects::{api_error, gate_error, trouble_code};
 use super::site::{Site, helm_error};
 use super::webhook;
 use crate::engine::{Observation, Step, StepContext, StepError};
 use crate::helm::helmfile::{Release, Wait};
 use crate::helm::storage::{self, Recovery, ReleaseState, StoredRelease, Wanted};
 use crate::helm::{PulledChart, Ready, TemplateOptions};
-use crate::kubernetes::{self, ObjectRef, Readiness, ServiceName};
+use crate::kubernetes::{self, GateError, ObjectRef, Readiness, ServiceName, Unpulled};
 
 /// A chart that is ready, and what it renders to.
 struct Prepared {
@@ -24,6 +25,8 @@ struct Prepared {
     objects: Vec<Value>,
     /// What Helm itself runs and waits for.
     hooks: Vec<ObjectRef>,
+    /// The pods of both.
+    workloads: Vec<Workload>,
 }
 
 /// The release is deployed with this chart and these values, and everything in it is ready.
@@ -44,6 +47,18 @@ impl Installed {
         self.site.kubernetes().await
     }
 
+    /// What it runs.
+    pub(super) async fn workloads(&self) -> Result<Vec<Workload>, StepError> {
+        Ok(self.prepared().await?.workloads.clone())
+    }
+
+    /// Whether the cluster records it as deployed, by whomever and in whatever version.
+    pub(super) async fn is_installed(&self, client: &kube::Client) -> Result<bool, StepError> {
+        let labels = format!("owner=helm,name={},status=deployed", self.release.id.name);
+        let records = kubernetes::secrets(client, &self.release.id.namespace, &labels).await;
+        Ok(!records.map_err(|error| api_error(&error))?.is_empty())
+    }
+
     /// Its Services.
     pub(super) async fn services(&self) -> Result<BTreeSet<ServiceName>, StepError> {
         Ok(conversion::services(&self.prepared().await?.objects))
@@ -61,8 +76,9 @@ impl Installed {
                 self.site.claims.note(&self.release, &objects).map_err(|other| self.made_twice(other))?;
                 self.site.kinds.note(&self.release, &objects);
                 self.site.kinds.note(&self.release, &webhook::probes(&objects, &self.release.id.namespace));
+                let workloads = hooks.iter().chain(&objects).filter_map(Workload::of).collect();
                 let hooks = hooks.iter().filter_map(|object| ObjectRef::of(object).ok()).collect();
-                Ok(Prepared { ready, objects, hooks })
+                Ok(Prepared { ready, objects, hooks, workloads })
             })
             .await
     }
@@ -110,6 +126,17 @@ impl Installed {
     async fn owned_by_flux(&self, client: &kube::Client) -> Result<bool, StepError> {
         let releases = super::handoff::helm_releases(client).await?;
         Ok(releases.iter().any(|known| known.installs(&self.release.id)))
+    }
+
+    /// Waits for objects, and tells of an image that cannot be pulled whom its node asks for it (H13).
+    async fn wait_ready(
+        &self,
+        client: &kube::Client,
+        objects: &[ObjectRef],
+        cx: &StepContext,
+    ) -> Result<(), GateError> {
+        let asked = |unpulled: &Unpulled| self.site.asked_for(unpulled);
+        kubernetes::wait_ready_explained(client, objects, &asked, &cx.teller_by(trouble_code)).await
     }
 
     /// A pending record is the rest of a helm that died; its workloads stay, the record goes (H01).
@@ -203,7 +230,7 @@ impl Step for Installed {
             if prepared.hooks.is_empty() {
                 std::future::pending::<()>().await;
             }
-            let _ = kubernetes::wait_ready(&client, &prepared.hooks, cx.teller()).await;
+            let _ = self.wait_ready(&client, &prepared.hooks, cx).await;
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -219,7 +246,7 @@ impl Step for Installed {
         let client = self.site.kubernetes().await?;
         let prepared = self.prepared().await?;
         let objects: Vec<ObjectRef> = prepared.objects.iter().filter_map(|object| ObjectRef::of(object).ok()).collect();
-        kubernetes::wait_ready(&client, &objects, cx.teller()).await.map_err(|error| {
+        self.wait_ready(&client, &objects, cx).await.map_err(|error| {
             gate_error(&error).at(format!("release {} ({})", self.release.id, self.release.at)).next(format!(
                 "look at `kubectl -n {} get events`; then run again with --resume",
                 self.release.id.namespace

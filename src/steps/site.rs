@@ -20,7 +20,7 @@ use crate::dial::{Dialer, Web};
 use crate::engine::{ErrorClass, StepError};
 use crate::helm::helmfile::Release;
 use crate::helm::{Charts, HelmError, TemplateOptions};
-use crate::kubernetes::{self, Access, AccessError};
+use crate::kubernetes::{self, Access, AccessError, Unpulled};
 use crate::plan::Fingerprint;
 use crate::process::SecretFile;
 use crate::secrets::{Redactor, Sources};
@@ -28,6 +28,7 @@ use crate::talos::client::{self, BootTimes, Client, ClientError, Kind, Patience,
 use crate::talos::config::{
     AdminIdentity, Documents, KubernetesAdmin, Node, PkiError, SecretsBundle, ca_fingerprint, kubeconfig, talosconfig,
 };
+use crate::talos::registries;
 use crate::yaml::Diagnostics;
 
 /// A closed port that is due to open is tried this often.
@@ -162,6 +163,14 @@ impl Site {
     pub(super) fn named_in(&self, node: &Node, words: &str) -> Option<String> {
         let field = self.cluster.inputs.render(&self.bundle, node).ok()?.named_in(words)?;
         Some(format!("`{}` is set by {}", field.path, field.setter))
+    }
+
+    /// Whom a node asks for an image that it does not get, when its config says more than the image does.
+    pub(super) fn asked_for(&self, unpulled: &Unpulled) -> Option<String> {
+        let name = unpulled.node.as_ref()?;
+        let node = self.cluster.inventory.nodes.iter().find(|node| node.hostname == *name)?;
+        let asked = registries::asked(&self.config(node), &unpulled.image)?;
+        Some(format!("its config has it asked for at {}", asked.join(", then ")))
     }
 
     pub(super) fn config_text(&self, node: &Node) -> SecretString {

@@ -273,7 +273,7 @@ async fn a_gate_tells_the_pull_error_and_opens_when_all_are_ready() {
             }},
         }]})).await;
         let line = until_told(&mut told, "429").await;
-        insta::assert_snapshot!(line, @r#"2 of 3 not ready: Deployment gate/gated 0/1 pods ready: pod gated-7f9-x on infra-w-01: ImagePullBackOff: Back-off pulling image "a": ErrImagePull: 429 Too Many Requests"#);
+        insta::assert_snapshot!(line, @r#"2 of 3 not ready: Deployment gate/gated 0/1 pods ready: pod gated-7f9-x on infra-w-01: image a cannot be pulled (ImagePullBackOff): 429 Too Many Requests"#);
         patch("Deployment", "gated", READY()).await;
         until_told(&mut told, "1 of 3 not ready: Deployment gate/second").await;
         patch("Deployment", "second", READY()).await;
