@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::event::{Outcome, RunOutcome};
-use super::{ErrorClass, Observation, StepError};
+use super::{ErrorClass, Observation, Plight, StepError};
 use crate::plan::{Plan, Policy, StepId};
 
 /// Where a step stands.
@@ -40,7 +40,8 @@ pub enum Input {
     Applied(StepId, Result<(), StepError>),
     Gated(StepId, Result<(), StepError>),
     BackoffOver(StepId),
-    DeadlinePassed(StepId),
+    /// The step is not done in time; what it is waiting for, when that is known.
+    DeadlinePassed(StepId, Option<Plight>),
     Stop(Stop),
 }
 
@@ -119,7 +120,7 @@ impl Run {
             Input::Applied(step, result) => self.applied(&step, result, &mut commands),
             Input::Gated(step, result) => self.gated(&step, result, &mut commands),
             Input::BackoffOver(step) => self.backoff_over(&step, &mut commands),
-            Input::DeadlinePassed(step) => self.deadline_passed(&step, &mut commands),
+            Input::DeadlinePassed(step, plight) => self.deadline_passed(&step, plight, &mut commands),
             Input::Stop(how) => self.stop(how, &mut commands),
         }
         self.start_ready(&mut commands);
@@ -214,13 +215,17 @@ impl Run {
         commands.push(Command::Observe { step: step.clone(), attempt, deadline: None });
     }
 
-    fn deadline_passed(&mut self, step: &StepId, commands: &mut Vec<Command>) {
+    fn deadline_passed(&mut self, step: &StepId, plight: Option<Plight>, commands: &mut Vec<Command>) {
         let Some(node) = self.steps.get_mut(step) else { return };
         if !matches!(node.state, StepState::Observing | StepState::Applying | StepState::Gating | StepState::Backoff) {
             return;
         }
         node.state = StepState::Failed;
-        let error = StepError::wrong_world(format!("not done within {:?}", node.policy.deadline));
+        let mut error = StepError::wrong_world(format!("not done within {:?}", node.policy.deadline));
+        if let Some(Plight { line, code }) = plight {
+            error.why = (!line.is_empty()).then_some(line);
+            error.code = code.map(str::to_owned);
+        }
         commands.push(Command::Cancel(step.clone()));
         commands.push(Command::Fail { step: step.clone(), error });
     }

@@ -11,7 +11,7 @@ mod survey;
 
 pub use event::{Event, EventKind, Outcome, RunOutcome, Subscriber};
 pub use runner::{Engine, RunReport, StopSignal};
-pub use step::{ErrorClass, Memory, Observation, Step, StepContext, StepError, StepSet};
+pub use step::{ErrorClass, Memory, Observation, Plight, Step, StepContext, StepError, StepSet};
 pub use survey::{Finding, survey};
 
 #[cfg(test)]

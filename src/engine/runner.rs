@@ -94,6 +94,8 @@ struct Flight {
     working: BTreeMap<StepId, AbortHandle>,
     deadlines: BTreeMap<StepId, AbortHandle>,
     started: BTreeMap<StepId, Instant>,
+    /// What the steps under way were given.
+    contexts: Arc<Mutex<BTreeMap<StepId, StepContext>>>,
     report: RunReport,
     journal_broken: bool,
 }
@@ -137,6 +139,7 @@ impl Engine {
             working: BTreeMap::new(),
             deadlines: BTreeMap::new(),
             started: BTreeMap::new(),
+            contexts: Arc::default(),
             report: RunReport { outcome: RunOutcome::Stopped, failures: vec![], applied: 0, held: 0, seconds: 0.0 },
             journal_broken: false,
         };
@@ -276,10 +279,12 @@ impl Engine {
     fn begin(&self, flight: &mut Flight, step: &StepId, deadline: Duration) {
         self.publisher.publish(EventKind::StepStarted { step: step.clone() });
         flight.started.insert(step.clone(), Instant::now());
-        let (inputs, id) = (flight.inputs.clone(), step.clone());
+        let (inputs, id, contexts) = (flight.inputs.clone(), step.clone(), flight.contexts.clone());
         let handle = flight.tasks.spawn(async move {
             tokio::time::sleep(deadline).await;
-            let _ = inputs.send(Input::DeadlinePassed(id));
+            let contexts = contexts.lock().unwrap_or_else(PoisonError::into_inner);
+            let plight = contexts.get(&id).map(StepContext::plight);
+            let _ = inputs.send(Input::DeadlinePassed(id, plight));
         });
         flight.deadlines.insert(step.clone(), handle);
     }
@@ -292,6 +297,7 @@ impl Engine {
         };
         let (context, inputs, id) = (self.context(id, attempt), flight.inputs.clone(), id.clone());
         let key = id.clone();
+        flight.contexts.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), context.clone());
         let handle = flight.tasks.spawn(async move {
             let input = perform(step.as_ref(), &context, work, id).await;
             let _ = inputs.send(input);

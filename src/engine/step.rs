@@ -1,7 +1,7 @@
 //! What a step is.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -132,6 +132,13 @@ pub enum Memory {
     Outcome(serde_json::Value),
 }
 
+/// What a step waits for, and the entry of the failure catalogue that it would be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plight {
+    pub line: String,
+    pub code: Option<&'static str>,
+}
+
 /// What a step is given to work with.
 #[derive(Clone)]
 pub struct StepContext {
@@ -142,11 +149,22 @@ pub struct StepContext {
     pub priors: Vec<Prior>,
     tell: Arc<Tell>,
     remember: Arc<Remember>,
+    plight: Arc<Mutex<Plight>>,
 }
 
 impl StepContext {
     pub fn new(step: StepId, attempt: u32, priors: Vec<Prior>, tell: Arc<Tell>, remember: Arc<Remember>) -> Self {
-        Self { step, attempt, priors, tell, remember }
+        let plight = Arc::new(Mutex::default());
+        let noted = plight.clone();
+        let tell = move |line: &str| {
+            let mut plight: std::sync::MutexGuard<'_, Plight> = noted.lock().unwrap_or_else(PoisonError::into_inner);
+            if plight.line != line {
+                *plight = Plight { line: line.to_owned(), code: None };
+            }
+            drop(plight);
+            tell(line);
+        };
+        Self { step, attempt, priors, tell: Arc::new(tell), remember, plight }
     }
 
     /// Says in one line what is being waited for and why.
@@ -157,6 +175,19 @@ impl StepContext {
     /// The same as a callback, for adapters.
     pub fn teller(&self) -> &(dyn Fn(&str) + Send + Sync) {
         self.tell.as_ref()
+    }
+
+    /// The same for waits that the failure catalogue knows; `code` sorts each line.
+    pub fn teller_by(&self, code: fn(&str) -> Option<&'static str>) -> impl Fn(&str) + Send + Sync + '_ {
+        move |line| {
+            self.tell(line);
+            self.plight.lock().unwrap_or_else(PoisonError::into_inner).code = code(line);
+        }
+    }
+
+    /// What is waited for now.
+    pub fn plight(&self) -> Plight {
+        self.plight.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Journals what is about to be done, synced before this returns. Without that the effect must not be started.

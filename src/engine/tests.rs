@@ -62,7 +62,7 @@ impl Step for Scripted {
 
     async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
         if let Some(blocks) = &self.blocks {
-            cx.tell("waiting for the test");
+            (cx.teller_by(|line| line.contains("test").then_some("H13")))("waiting for the test");
             blocks.notified().await;
         }
         if let Some(error) = &self.error {
@@ -177,7 +177,9 @@ async fn a_step_past_its_deadline_fails() {
     let world = World::new();
     let step = Arc::new(Scripted { blocks: Some(Arc::new(Notify::new())), ..Scripted::missing() });
     let report = world.engine(brief(&[("a", &[])]), vec![("a", step)]).run().await;
-    assert_eq!(report.failures[0].1.to_string(), "not done within 10ms");
+    let error = &report.failures[0].1;
+    assert_eq!(error.to_string(), "not done within 10ms: waiting for the test");
+    assert_eq!(error.code.as_deref(), Some("H13"));
 }
 
 struct Once;

@@ -25,6 +25,9 @@ pub enum Kind {
     RateLimited,
     /// The registry or the Kubernetes API did not answer, or broke off.
     Unreachable,
+    /// Custom resources cannot be read or written in the version that is asked for: the webhook that converts them does
+    /// not answer.
+    Unconverted,
     /// The API refused for a reason that passes: a webhook or a kind that is not served yet.
     NotYet,
     /// Another operation on the release is recorded as running.
@@ -44,9 +47,10 @@ pub enum Kind {
 
 impl Kind {
     /// Helm's own words, in lower case, that tell a kind; the first that fits wins.
-    const WORDS: [(Self, &'static [&'static str]); 9] = [
+    const WORDS: [(Self, &'static [&'static str]); 10] = [
         (Self::RateLimited, &["status code 429", "toomanyrequests", "too many requests", "rate limit"]),
         (Self::Pending, &["another operation (install/upgrade/rollback) is in progress"]),
+        (Self::Unconverted, &["conversion webhook for "]),
         (
             Self::NotYet,
             &[
@@ -142,6 +146,7 @@ impl Kind {
             Self::Denied => "the registry refuses access",
             Self::RateLimited => "the registry asks for fewer requests",
             Self::Unreachable => "the other side does not answer",
+            Self::Unconverted => "the webhook that converts its custom resources does not answer",
             Self::NotYet => "the API does not take it yet",
             Self::Pending => "another operation on the release is recorded as running",
             Self::Conflict => "objects of it belong to another owner",
@@ -178,7 +183,7 @@ impl HelmError {
 
     /// Whether the same attempt may succeed without anybody acting.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind, Kind::RateLimited | Kind::Unreachable | Kind::NotYet)
+        matches!(self.kind, Kind::RateLimited | Kind::Unreachable | Kind::Unconverted | Kind::NotYet)
     }
 
     /// What the operator can do, where it is known.

@@ -37,6 +37,9 @@ pub enum ApiErrorKind {
     /// A webhook was asked and said no.
     #[error("the webhook {webhook} refuses it: {reason}")]
     WebhookDenied { webhook: String, reason: String },
+    /// Objects of a kind cannot be had in another version than the stored one, since a webhook converts them (H04).
+    #[error("objects of {kind} cannot be converted between versions: {reason}")]
+    Unconverted { kind: String, reason: String },
     /// Another field manager owns fields that we want to set (H06).
     #[error("{}", conflict(.ours, .theirs))]
     Conflict { ours: String, theirs: Vec<Ownership> },
@@ -88,7 +91,9 @@ impl ApiError {
 
     /// Whether the same request may well be accepted later without anybody changing it.
     pub fn is_retryable(&self) -> bool {
-        self.is_flap() || matches!(self.kind, ApiErrorKind::WebhookUnreachable { .. })
+        let of_webhook =
+            matches!(self.kind, ApiErrorKind::WebhookUnreachable { .. } | ApiErrorKind::Unconverted { .. });
+        self.is_flap() || of_webhook
     }
 
     /// Whether the API itself is away for a while, whatever the request (K07).
@@ -144,6 +149,9 @@ fn classify(status: &Status) -> ApiErrorKind {
         let reason = reason.strip_prefix("denied the request:").unwrap_or(&reason).trim().to_owned();
         return ApiErrorKind::WebhookDenied { webhook, reason };
     }
+    if let Some((kind, reason)) = conversion(message) {
+        return ApiErrorKind::Unconverted { kind, reason };
+    }
     let theirs = ownership(status);
     if !theirs.is_empty() {
         return ApiErrorKind::Conflict { ours: String::new(), theirs };
@@ -176,6 +184,14 @@ fn webhook(message: &str, opening: &str) -> Option<(String, String)> {
     let (_, rest) = message.split_once(opening)?;
     let (name, reason) = rest.split_once('"')?;
     Some((name.to_owned(), reason.trim_start_matches(':').trim().to_owned()))
+}
+
+/// The kind that a conversion webhook failed for, and why (Kubernetes 1.35 `apiextensions-apiserver`).
+fn conversion(message: &str) -> Option<(String, String)> {
+    let (_, rest) = message.split_once("conversion webhook for ")?;
+    let (stored, reason) = rest.split_once(" failed: ")?;
+    let kind = stored.split_once(", Kind=").map_or(stored.to_owned(), |(version, kind)| format!("{kind} of {version}"));
+    Some((kind, innermost(reason)))
 }
 
 /// The end of a chain of Go errors, which is where the cause stands.

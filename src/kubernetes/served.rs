@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 
 use backon::BackoffBuilder;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::ClusterResourceScope;
+use kube::api::ApiResource;
+use kube::core::{ClusterResourceScope, GroupVersionKind};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::discovery::{Kinds, Served};
 use super::error::{ApiError, backoff, patiently};
@@ -23,30 +25,41 @@ const PAGE: u32 = 20;
 
 /// A CustomResourceDefinition without its schemas, which are the bulk of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Definition {
-    metadata: ObjectMeta,
-    spec: Spec,
+pub(super) struct Definition {
+    pub(super) metadata: ObjectMeta,
+    pub(super) spec: Spec,
     #[serde(default)]
     status: Status,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Spec {
+pub(super) struct Spec {
     group: String,
     names: Names,
+    scope: String,
     #[serde(default)]
     versions: Vec<Version>,
+    pub(super) conversion: Option<Conversion>,
+}
+
+/// Who converts objects between versions.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Conversion {
+    pub(super) strategy: String,
+    pub(super) webhook: Option<Value>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Names {
     kind: String,
+    plural: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Version {
     name: String,
     served: bool,
+    storage: bool,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -113,9 +126,25 @@ impl Definition {
         let served = self.spec.versions.iter().filter(|version| version.served);
         served.map(|version| format!("{}/{}", self.spec.group, version.name))
     }
+
+    /// The served versions that objects are not stored in.
+    pub(super) fn converted(&self) -> impl Iterator<Item = &str> {
+        let versions = self.spec.versions.iter().filter(|version| version.served && !version.storage);
+        versions.map(|version| version.name.as_str())
+    }
+
+    pub(super) fn is_namespaced(&self) -> bool {
+        self.spec.scope == "Namespaced"
+    }
+
+    /// How objects of it are asked for in a version.
+    pub(super) fn resource(&self, version: &str) -> ApiResource {
+        let kind = GroupVersionKind::gvk(&self.spec.group, version, &self.spec.names.kind);
+        ApiResource::from_gvk_with_plural(&kind, &self.spec.names.plural)
+    }
 }
 
-fn reference(name: &str) -> ObjectRef {
+pub(super) fn reference(name: &str) -> ObjectRef {
     ObjectRef::new(API_VERSION, KIND, None, name)
 }
 
@@ -195,21 +224,26 @@ async fn await_discovery(
     }
 }
 
-/// The name of the definition of a kind, when there is one.
-pub(super) async fn definition_of(client: &Client, group: &str, kind: &str) -> Result<Option<String>, ApiError> {
+/// Every definition.
+pub(super) async fn definitions(client: &Client) -> Result<Vec<Definition>, ApiError> {
     let api = Api::<Definition>::all(client.clone());
     let mut params = kube::api::ListParams::default().limit(PAGE);
+    let mut all = Vec::new();
     loop {
         let page = patiently(|| api.list(&params)).await?;
-        let found = page.items.iter().find(|found| found.spec.group == group && found.spec.names.kind == kind);
-        if let Some(found) = found {
-            return Ok(found.metadata.name.clone());
-        }
+        all.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
-            None => return Ok(None),
+            None => return Ok(all),
         }
     }
+}
+
+/// The name of the definition of a kind, when there is one.
+async fn definition_of(client: &Client, group: &str, kind: &str) -> Result<Option<String>, ApiError> {
+    let all = definitions(client).await?;
+    let found = all.into_iter().find(|found| found.spec.group == group && found.spec.names.kind == kind);
+    Ok(found.and_then(|found| found.metadata.name))
 }
 
 /// The kind of an object, which must be served, or be about to be since its definition is there (H03).

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::decryption::Keys;
 use super::secret_manifests::SecretManifests;
-use super::{Site, Steps, base, crds, handoff, hooks, order, release};
+use super::{Site, Steps, base, conversion, crds, handoff, hooks, order, release};
 use crate::helm::ApplyMethod;
 use crate::helm::helmfile::{Release, ReleaseId, Side, StateFile};
 use crate::kubernetes::ObjectRef;
@@ -102,7 +102,7 @@ impl Steps {
         let helmfile = &site.cluster.bootstrap.releases;
         let releases = &helmfile.releases;
         let order = order::order(releases, &site.cluster.phases);
-        let names = Names::of(releases);
+        let names = Names::of(releases, &site.cluster.bootstrap.crds.releases);
         let mut all = Vec::new();
         for (number, file) in helmfile.files.iter().enumerate() {
             let mut own = self.file_hooks(site, number, file, Side::Before, before);
@@ -146,16 +146,24 @@ impl Steps {
             last = vec![self.hook(site, phase.as_str(), &id, release, index, last)];
             added.extend(last.iter().cloned());
         }
+        let converts = names.conversion(&release.id);
+        let code = Arc::new(release::Installed::new(site.clone(), release.clone(), converts.is_some()));
         let installed = self.add(
             phase.as_str(),
             names.step(&release.id).as_str(),
             &format!("{}, installed as Flux will adopt it, and ready", release.chart),
             last,
             fingerprint(release),
-            Arc::new(release::Installed::new(site.clone(), release.clone())),
+            code.clone(),
         );
         added.push(installed.clone());
         let mut last = vec![installed];
+        if let Some(id) = converts {
+            let title = format!("what {} converts can be read in every version", release.id.name);
+            let code = Arc::new(conversion::Converts::new(code));
+            last = vec![self.add(phase.as_str(), id.as_str(), &title, last, fingerprint(release), code)];
+            added.extend(last.iter().cloned());
+        }
         for (id, index) in names.hooks(release, Side::After) {
             last = vec![self.hook(site, phase.as_str(), &id, release, index, last)];
             added.extend(last.iter().cloned());
@@ -271,11 +279,13 @@ fn fingerprint(release: &Release) -> Fingerprint {
 /// The ids of steps around releases. Two releases of one name tell themselves apart by their namespaces.
 struct Names {
     steps: BTreeMap<ReleaseId, String>,
+    /// Those whose CRDs go in before them.
+    converting: BTreeSet<ReleaseId>,
     ends: BTreeMap<ReleaseId, Vec<StepId>>,
 }
 
 impl Names {
-    fn of(releases: &[Release]) -> Self {
+    fn of(releases: &[Release], crds: &[Release]) -> Self {
         let mut twice = BTreeSet::new();
         let mut seen = BTreeSet::new();
         for release in releases {
@@ -286,10 +296,16 @@ impl Names {
         let name = |id: &ReleaseId| if twice.contains(&id.name) { id.to_string() } else { id.name.clone() };
         let mut names = Self {
             steps: releases.iter().map(|release| (release.id.clone(), name(&release.id))).collect(),
+            converting: releases
+                .iter()
+                .filter(|release| conversion::is_awaited(release, crds))
+                .map(|release| release.id.clone())
+                .collect(),
             ends: BTreeMap::new(),
         };
         let ends = releases.iter().map(|release| {
             let last = names.hooks(release, Side::After).pop().map(|(id, _)| id);
+            let last = last.or_else(|| names.conversion(&release.id));
             (release.id.clone(), vec![last.unwrap_or_else(|| names.step(&release.id))])
         });
         names.ends = ends.collect();
@@ -302,6 +318,11 @@ impl Names {
 
     fn step(&self, id: &ReleaseId) -> StepId {
         StepId::new(format!("release/{}", self.name(id)))
+    }
+
+    /// The step after the installation of a release that may convert.
+    fn conversion(&self, id: &ReleaseId) -> Option<StepId> {
+        self.converting.contains(id).then(|| StepId::new(format!("conversion/{}", self.name(id))))
     }
 
     /// The steps after which a release counts as done.

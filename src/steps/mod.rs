@@ -5,6 +5,7 @@
 mod base;
 mod chain;
 mod claims;
+mod conversion;
 mod crds;
 mod decryption;
 pub mod drift;

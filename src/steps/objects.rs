@@ -59,6 +59,7 @@ pub(super) fn api_error(error: &ApiError) -> StepError {
     match &error.kind {
         ApiErrorKind::Unreachable(_) | ApiErrorKind::Busy { .. } => base.code("K07"),
         ApiErrorKind::WebhookUnreachable { .. } => base.code("H05"),
+        ApiErrorKind::Unconverted { .. } => base.code("H04"),
         ApiErrorKind::Conflict { .. } => base.code("H06"),
         ApiErrorKind::NotServed { .. } => base.code("H03"),
         _ => base,

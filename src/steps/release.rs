@@ -1,11 +1,13 @@
 //! One Helm release: installed as Flux's helm-controller will adopt it, gated by our own readiness.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
+use super::conversion;
 use super::objects::{api_error, gate_error};
 use super::site::{Site, helm_error};
 use super::webhook;
@@ -13,7 +15,7 @@ use crate::engine::{Observation, Step, StepContext, StepError};
 use crate::helm::helmfile::{Release, Wait};
 use crate::helm::storage::{self, Recovery, ReleaseState, StoredRelease, Wanted};
 use crate::helm::{PulledChart, Ready, TemplateOptions};
-use crate::kubernetes::{self, ObjectRef, Readiness};
+use crate::kubernetes::{self, ObjectRef, Readiness, ServiceName};
 
 /// A chart that is ready, and what it renders to.
 struct Prepared {
@@ -28,12 +30,23 @@ struct Prepared {
 pub(super) struct Installed {
     site: Arc<Site>,
     release: Release,
+    /// What it converts is gated by a step of its own.
+    converts_apart: bool,
     prepared: OnceCell<Prepared>,
 }
 
 impl Installed {
-    pub(super) fn new(site: Arc<Site>, release: Release) -> Self {
-        Self { site, release, prepared: OnceCell::new() }
+    pub(super) fn new(site: Arc<Site>, release: Release, converts_apart: bool) -> Self {
+        Self { site, release, converts_apart, prepared: OnceCell::new() }
+    }
+
+    pub(super) async fn client(&self) -> Result<kube::Client, StepError> {
+        self.site.kubernetes().await
+    }
+
+    /// Its Services.
+    pub(super) async fn services(&self) -> Result<BTreeSet<ServiceName>, StepError> {
+        Ok(conversion::services(&self.prepared().await?.objects))
     }
 
     async fn prepared(&self) -> Result<&Prepared, StepError> {
@@ -216,6 +229,9 @@ impl Step for Installed {
             kubernetes::wait_admitted(&client, &probe, cx.teller())
                 .await
                 .map_err(|error| api_error(&error).code("H05"))?;
+        }
+        if !self.converts_apart {
+            conversion::wait(&client, &conversion::services(&prepared.objects), cx).await?;
         }
         Ok(())
     }

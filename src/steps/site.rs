@@ -323,6 +323,7 @@ pub(super) fn helm_error(error: &HelmError, release: &Release) -> StepError {
     };
     let code = match error.kind {
         Helm::NotFound | Helm::Denied | Helm::RateLimited | Helm::Unreachable => Some("H10"),
+        Helm::Unconverted => Some("H04"),
         Helm::NotYet => Some("H05"),
         Helm::Pending => Some("H01"),
         Helm::Conflict => Some("H06"),

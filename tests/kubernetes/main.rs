@@ -1,6 +1,7 @@
 //! The adapter to Kubernetes against a real API server.
 #![allow(clippy::unwrap_used)]
 
+mod conversion;
 mod server;
 
 use std::collections::BTreeSet;

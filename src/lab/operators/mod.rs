@@ -5,8 +5,10 @@
 
 mod cert_manager;
 mod cilium;
+mod converter;
 mod crd;
 mod flux;
+mod https;
 mod objects;
 
 use super::cluster::Inside;
@@ -27,6 +29,7 @@ pub(super) async fn run(inside: Inside, endpoints: Endpoints) {
     tokio::join!(
         cilium::operator(&inside),
         Box::pin(cert_manager::run(&inside, &endpoints)),
+        Box::pin(converter::run(&inside, &endpoints)),
         Box::pin(flux::run(&inside))
     );
 }
