@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::functions::{self, Call, Failure, Functions};
 use super::parse::{self, Tree};
+use super::place::{Place, Step, handed_on};
 use super::{Source, value};
 use crate::yaml::{Diagnostic, near};
 
@@ -20,8 +21,9 @@ pub(super) fn render(
     depth: usize,
 ) -> Result<String, Diagnostic> {
     let tree = parse::parse(source, functions)?;
-    let mut executor = Executor::new(source, &tree, functions, data, depth);
-    executor.list(&tree.body, data)?;
+    let data = Place::of(data.clone());
+    let mut executor = Executor::new(source, &tree, functions, &data, depth);
+    executor.list(&tree.body, &data)?;
     Ok(executor.out)
 }
 
@@ -31,7 +33,7 @@ pub(super) fn include(
     tree: &Tree,
     functions: &Functions,
     name: &str,
-    data: &Value,
+    data: &Place,
     depth: usize,
 ) -> Result<String, Diagnostic> {
     let Some(define) = tree.defines.get(name) else {
@@ -59,13 +61,13 @@ struct Executor<'e> {
     source: &'e Source<'e>,
     tree: &'e Tree,
     functions: &'e Functions,
-    variables: Vec<(SmolStr, Value)>,
+    variables: Vec<(SmolStr, Place)>,
     depth: usize,
     out: String,
 }
 
 impl<'e> Executor<'e> {
-    fn new(source: &'e Source<'e>, tree: &'e Tree, functions: &'e Functions, data: &Value, depth: usize) -> Self {
+    fn new(source: &'e Source<'e>, tree: &'e Tree, functions: &'e Functions, data: &Place, depth: usize) -> Self {
         let variables = vec![(SmolStr::new_static("$"), data.clone())];
         Self { source, tree, functions, variables, depth, out: String::new() }
     }
@@ -74,7 +76,7 @@ impl<'e> Executor<'e> {
         failure.into().at(self.source.at(pos.offset))
     }
 
-    fn list(&mut self, list: &ListNode, dot: &Value) -> Done<Flow> {
+    fn list(&mut self, list: &ListNode, dot: &Place) -> Done<Flow> {
         for node in &list.nodes {
             let flow = self.node(node, dot)?;
             if flow != Flow::On {
@@ -84,17 +86,17 @@ impl<'e> Executor<'e> {
         Ok(Flow::On)
     }
 
-    fn node(&mut self, node: &Node, dot: &Value) -> Done<Flow> {
+    fn node(&mut self, node: &Node, dot: &Place) -> Done<Flow> {
         match node {
             Node::Text(node) => self.write(node.pos, parse::text(&node.text))?,
             Node::Action(node) => {
                 let result = self.pipe(&node.pipe, dot)?;
                 if node.pipe.decl.is_empty() {
-                    let text = match &result {
+                    let text = result.with(|result| match result {
                         Value::Null if is_typed_nil(&node.pipe) => "<nil>".to_owned(),
                         Value::Null => "<no value>".to_owned(),
                         result => value::text(result),
-                    };
+                    });
                     self.write(node.pos, &text)?;
                 }
             }
@@ -111,12 +113,12 @@ impl<'e> Executor<'e> {
     }
 
     /// `if` and `with`, which differ in the dot of what they hold.
-    fn block(&mut self, branch: &BranchNode, dot: &Value, moves_dot: bool) -> Done<Flow> {
+    fn block(&mut self, branch: &BranchNode, dot: &Place, moves_dot: bool) -> Done<Flow> {
         let mark = self.variables.len();
         self.enter(branch.pos)?;
         let result = self.pipe(&branch.pipe, dot)?;
         let flow = match &branch.else_body {
-            _ if value::truth(&result) => self.list(&branch.body, if moves_dot { &result } else { dot })?,
+            _ if result.with(value::truth) => self.list(&branch.body, if moves_dot { &result } else { dot })?,
             Some(body) => self.list(body, dot)?,
             None => Flow::On,
         };
@@ -140,11 +142,11 @@ impl<'e> Executor<'e> {
         Ok(())
     }
 
-    fn range(&mut self, branch: &BranchNode, dot: &Value) -> Done<Flow> {
+    fn range(&mut self, branch: &BranchNode, dot: &Place) -> Done<Flow> {
         let mark = self.variables.len();
         self.enter(branch.pos)?;
         let over = self.commands(&branch.pipe, dot)?;
-        let items = self.items(branch, over)?;
+        let items = self.items(branch, &over)?;
         if let (true, Some(body)) = (items.is_empty(), &branch.else_body) {
             self.list(body, dot)?;
         }
@@ -170,29 +172,30 @@ impl<'e> Executor<'e> {
     }
 
     /// Keys and elements of what a `range` goes over; maps in the order of their keys.
-    fn items(&self, branch: &BranchNode, over: Value) -> Done<Vec<(Value, Value)>> {
-        match over {
+    fn items(&self, branch: &BranchNode, over: &Place) -> Done<Vec<(Place, Place)>> {
+        over.with(|value| match value {
             Value::Null => Ok(vec![]),
             Value::Array(items) => {
-                Ok(items.into_iter().enumerate().map(|(index, item)| (Value::from(index), item)).collect())
+                Ok((0..items.len()).map(|index| (Place::of(index), over.child(Step::Index(index)))).collect())
             }
             Value::Object(map) => {
-                let mut entries: Vec<_> = map.into_iter().collect();
-                entries.sort_by(|a, b| a.0.cmp(&b.0));
-                Ok(entries.into_iter().map(|(key, item)| (Value::from(key), item)).collect())
+                let mut keys: Vec<&String> = map.keys().collect();
+                keys.sort();
+                let entry = |key: &String| (Place::of(key.clone()), over.child(Step::Key(key.clone())));
+                Ok(keys.into_iter().map(entry).collect())
             }
             Value::Number(number) if number.as_u64().is_some_and(|count| count <= MAX_COUNT) => {
                 let count = number.as_u64().unwrap_or_default();
-                Ok((0..count).map(|index| (Value::from(index), Value::from(index))).collect())
+                Ok((0..count).map(|index| (Place::of(index), Place::of(index))).collect())
             }
-            other => Err(self.fail(branch.pos, format!("`range` cannot go over {}", value::kind(&other)))),
-        }
+            other => Err(self.fail(branch.pos, format!("`range` cannot go over {}", value::kind(other)))),
+        })
     }
 
-    fn template(&mut self, node: &TemplateNode, dot: &Value) -> Done<()> {
+    fn template(&mut self, node: &TemplateNode, dot: &Place) -> Done<()> {
         let data = match &node.pipe {
             Some(pipe) => self.pipe(pipe, dot)?,
-            None => Value::Null,
+            None => Place::of(Value::Null),
         };
         self.enter(node.pos)?;
         let text = include(self.source, self.tree, self.functions, &node.name, &data, self.depth)?;
@@ -201,7 +204,7 @@ impl<'e> Executor<'e> {
         Ok(())
     }
 
-    fn pipe(&mut self, pipe: &PipeNode, dot: &Value) -> Done<Value> {
+    fn pipe(&mut self, pipe: &PipeNode, dot: &Place) -> Done<Place> {
         let result = self.commands(pipe, dot)?;
         for name in &pipe.decl {
             self.bind(pipe.pos, name, result.clone(), pipe.is_assign)?;
@@ -209,7 +212,8 @@ impl<'e> Executor<'e> {
         Ok(result)
     }
 
-    fn bind(&mut self, pos: Pos, name: &SmolStr, value: Value, assign: bool) -> Done<()> {
+    fn bind(&mut self, pos: Pos, name: &SmolStr, value: Place, assign: bool) -> Done<()> {
+        let value = value.bound();
         if !assign {
             self.variables.push((name.clone(), value));
             return Ok(());
@@ -228,22 +232,22 @@ impl<'e> Executor<'e> {
         self.fail(pos, Failure::new(format!("the variable `{name}` is not declared")).did_you_mean(near))
     }
 
-    fn commands(&mut self, pipe: &PipeNode, dot: &Value) -> Done<Value> {
+    fn commands(&mut self, pipe: &PipeNode, dot: &Place) -> Done<Place> {
         let mut piped = None;
         for command in &pipe.commands {
             piped = Some(self.command(command, dot, piped)?);
         }
-        Ok(piped.unwrap_or_default())
+        Ok(piped.unwrap_or_else(|| Place::of(Value::Null)))
     }
 
-    fn command(&mut self, command: &CommandNode, dot: &Value, piped: Option<Value>) -> Done<Value> {
+    fn command(&mut self, command: &CommandNode, dot: &Place, piped: Option<Place>) -> Done<Place> {
         let Some((first, rest)) = command.args.split_first() else {
             return Err(self.fail(command.pos, "an empty command"));
         };
         match first {
             Expr::Identifier(pos, name) => self.call(*pos, name, rest, dot, piped),
             Expr::Chain(pos, inner, fields) if matches!(**inner, Expr::Identifier(..)) => {
-                let Expr::Identifier(at, name) = &**inner else { return Ok(Value::Null) };
+                let Expr::Identifier(at, name) = &**inner else { return Ok(Place::of(Value::Null)) };
                 let result = self.call(*at, name, rest, dot, piped)?;
                 self.fields(*pos, &format!("{name}…"), &result, fields, true)
             }
@@ -255,21 +259,21 @@ impl<'e> Executor<'e> {
         }
     }
 
-    fn expression(&mut self, expression: &Expr, dot: &Value) -> Done<Value> {
+    fn expression(&mut self, expression: &Expr, dot: &Place) -> Done<Place> {
         match expression {
             Expr::Dot(_) => Ok(dot.clone()),
-            Expr::Nil(_) => Ok(Value::Null),
-            Expr::Bool(_, value) => Ok(Value::from(*value)),
-            Expr::String(_, text) => Ok(Value::from(&**text)),
-            Expr::Number(_, Number::Int(number)) => Ok(Value::from(*number)),
-            Expr::Number(_, Number::Uint(number)) => Ok(Value::from(*number)),
-            Expr::Number(_, Number::Float(number)) => Ok(Value::from(*number)),
+            Expr::Nil(_) => Ok(Place::of(Value::Null)),
+            Expr::Bool(_, value) => Ok(Place::of(*value)),
+            Expr::String(_, text) => Ok(Place::of(&**text)),
+            Expr::Number(_, Number::Int(number)) => Ok(Place::of(*number)),
+            Expr::Number(_, Number::Uint(number)) => Ok(Place::of(*number)),
+            Expr::Number(_, Number::Float(number)) => Ok(Place::of(*number)),
             Expr::Field(pos, fields) => self.fields(*pos, "", dot, fields, false),
             Expr::Variable(pos, name, fields) => {
                 let Some((_, value)) = self.variables.iter().rev().find(|(known, _)| known == name) else {
                     return Err(self.undeclared(*pos, name));
                 };
-                self.fields(*pos, name, value, fields, name != "$")
+                self.fields(*pos, name, &value.clone(), fields, name != "$")
             }
             Expr::Identifier(pos, name) => self.call(*pos, name, &[], dot, None),
             Expr::Pipe(_, pipe) => self.pipe(pipe, dot),
@@ -281,52 +285,51 @@ impl<'e> Executor<'e> {
     }
 
     /// Follows a chain of fields; one that is missing is an error.
-    fn fields(&self, pos: Pos, base: &str, value: &Value, fields: &[SmolStr], from_file: bool) -> Done<Value> {
-        let mut value = value;
+    fn fields(&self, pos: Pos, base: &str, value: &Place, fields: &[SmolStr], from_file: bool) -> Done<Place> {
+        let mut place = value.clone();
         let mut path = base.to_owned();
         for field in fields {
             let parent = if path.is_empty() { "the data".to_owned() } else { format!("`{path}`") };
             path = format!("{path}.{field}");
-            value = match value {
-                Value::Object(map) => match map.get(field.as_str()) {
-                    Some(value) => value,
-                    None => {
-                        let mut failure = missing(&path, field, &parent, map);
-                        if let Some((file, documents)) = self.functions.last_read().filter(|_| from_file) {
-                            failure = failure.and(format!("; the file read last is {file}"));
-                            if documents > 1 {
-                                let text =
-                                    format!("it holds {documents} documents, and `fromYaml` reads the first alone");
-                                failure = failure.hint(text);
-                            }
-                        }
-                        return Err(self.fail(pos, failure));
-                    }
-                },
+            place.with(|value| match value {
+                Value::Object(map) if map.contains_key(field.as_str()) => Ok(()),
+                Value::Object(map) => Err(self.fail(pos, self.in_file(missing(&path, field, &parent, map), from_file))),
                 other => {
                     let kind = value::kind(other);
-                    return Err(self.fail(pos, format!("`{path}`: {parent} is {kind} and has no field `{field}`")));
+                    Err(self.fail(pos, format!("`{path}`: {parent} is {kind} and has no field `{field}`")))
                 }
-            };
+            })?;
+            place = place.child(Step::Key(field.to_string()));
         }
-        Ok(value.clone())
+        Ok(place)
     }
 
-    fn call(&mut self, pos: Pos, name: &str, arguments: &[Expr], dot: &Value, piped: Option<Value>) -> Done<Value> {
-        let mut values = vec![];
+    /// Names the file that was read last, when what is missing may come from it.
+    fn in_file(&self, failure: Failure, from_file: bool) -> Failure {
+        let Some((file, documents)) = self.functions.last_read().filter(|_| from_file) else { return failure };
+        let failure = failure.and(format!("; the file read last is {file}"));
+        if documents > 1 {
+            failure.hint(format!("it holds {documents} documents, and `fromYaml` reads the first alone"))
+        } else {
+            failure
+        }
+    }
+
+    fn call(&mut self, pos: Pos, name: &str, arguments: &[Expr], dot: &Place, piped: Option<Place>) -> Done<Place> {
+        let mut places = vec![];
         let stop = match name {
             "and" => Some(false),
             "or" => Some(true),
             _ => None,
         };
         for argument in arguments {
-            let value = self.expression(argument, dot)?;
-            if stop == Some(value::truth(&value)) {
-                return Ok(value);
+            let place = self.expression(argument, dot)?;
+            if stop == Some(place.with(value::truth)) {
+                return Ok(place);
             }
-            values.push(value);
+            places.push(place);
         }
-        values.extend(piped);
+        places.extend(piped);
         let call = Call { functions: self.functions, source: self.source, tree: self.tree, depth: self.depth + 1 };
         if self.depth + 1 > MAX_DEPTH {
             return Err(self.fail(pos, format!("nested more than {MAX_DEPTH} levels deep")));
@@ -334,30 +337,15 @@ impl<'e> Executor<'e> {
         if ["include", "tpl"].contains(&name) {
             self.functions.turn().map_err(|failure| self.fail(pos, failure))?;
         }
+        let values: Vec<Value> = places.iter().map(Place::get).collect();
         let result = functions::run(&call, name, &values).map_err(|failure| self.fail(pos, failure))?;
-        if functions::CHANGES_FIRST.contains(&name) {
-            self.change(pos, name, arguments.first(), &result)?;
+        let Some(place) = handed_on(name, &places) else { return Ok(Place::of(result)) };
+        if functions::CHANGES.contains(&name) {
+            place.put(result);
+            return Ok(place);
         }
-        Ok(result)
-    }
-
-    /// Go's maps are shared: a function that changes its first argument changes the variable that holds it.
-    fn change(&mut self, pos: Pos, name: &str, first: Option<&Expr>, result: &Value) -> Done<()> {
-        match first {
-            Some(Expr::Variable(_, variable, fields)) if fields.is_empty() => {
-                let slot = self.variables.iter_mut().rev().find(|(known, _)| known == variable);
-                if let Some((_, slot)) = slot {
-                    *slot = result.clone();
-                }
-                Ok(())
-            }
-            Some(Expr::Pipe(..)) => Ok(()),
-            _ => Err(self.fail(
-                pos,
-                Failure::new(format!("`{name}` changes its map; here it can change a variable only"))
-                    .hint("put the map into a variable first"),
-            )),
-        }
+        // What a function made of it is its own.
+        Ok(if place.with(|value| *value == result) { place } else { Place::of(result) })
     }
 }
 

@@ -9,6 +9,7 @@ mod execute;
 mod functions;
 pub mod jinja;
 mod parse;
+mod place;
 mod value;
 pub mod written;
 mod yq;

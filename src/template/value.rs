@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::yaml::go_float;
+
 /// Whether `if` takes it for true: everything but nil, false, zero and what is empty.
 pub(super) fn truth(value: &Value) -> bool {
     match value {
@@ -32,8 +34,20 @@ pub(super) fn kind(value: &Value) -> &'static str {
 /// The text of a value as Go's `%v` prints it.
 pub(super) fn text(value: &Value) -> String {
     match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+            Some(float) => go_float(float),
+            None => number.to_string(),
+        },
         Value::String(text) => text.clone(),
-        other => to_go(other).to_string(),
+        Value::Array(items) => format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let mut entries: Vec<(&String, &Value)> = map.iter().collect();
+            entries.sort_by_key(|(key, _)| *key);
+            let entries = entries.into_iter().map(|(key, value)| format!("{key}:{}", text(value)));
+            format!("map[{}]", entries.collect::<Vec<_>>().join(" "))
+        }
     }
 }
 

@@ -7,12 +7,14 @@
 
 mod diagnostics;
 mod fields;
+mod go;
 mod load;
 mod node;
 mod scalar;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Location, Origin, near};
 pub use fields::Fields;
+pub use go::{go_float, to_go_string};
 pub use load::{LIMITS, Limits, parse, parse_as, parse_one};
 pub use node::{Entry, Mapping, Node, Position, Value};
 pub use scalar::Dialect;

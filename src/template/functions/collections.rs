@@ -43,12 +43,24 @@ pub(super) const TABLE: &[Entry] = &[
     ("sprigGet", 2, 2, |_, a| Ok(map(a, 0)?.get(string(a, 1)?).cloned().unwrap_or_else(|| Value::from("")))),
     ("ternary", 3, 3, |_, a| Ok(if value::truth(&a[2]) { a[0].clone() } else { a[1].clone() })),
     ("tuple", 0, ANY, |_, a| Ok(Value::from(a.to_vec()))),
-    ("typeOf", 1, 1, |_, a| Ok(Value::from(kind(&a[0])))),
+    ("typeIs", 2, 2, |_, a| Ok(Value::from(a[0] == type_name(&a[1])))),
+    ("typeIsLike", 2, 2, |_, a| Ok(Value::from(a[0] == type_name(&a[1])))),
+    ("typeOf", 1, 1, |_, a| Ok(Value::from(type_name(&a[0])))),
     ("uniq", 1, 1, uniq),
     ("unset", 2, 2, unset),
     ("values", 1, 1, |_, a| Ok(map(a, 0)?.values().cloned().collect())),
     ("without", 1, ANY, |_, a| Ok(list(a, 0)?.iter().filter(|one| !a[1..].contains(one)).cloned().collect())),
 ];
+
+/// The type as Go prints it.
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+        other => kind(other),
+    }
+}
 
 /// The kind as Go's `reflect` names it.
 fn kind(value: &Value) -> &'static str {
@@ -108,12 +120,11 @@ fn fill(into: &mut Map<String, Value>, from: &Map<String, Value>) {
     }
 }
 
-/// What comes later wins, unless it is empty.
+/// What comes later wins, even when it is empty.
 fn overwrite(into: &mut Map<String, Value>, from: &Map<String, Value>) {
     for (key, value) in from {
         match (into.get_mut(key), value) {
             (Some(Value::Object(into)), Value::Object(from)) => overwrite(into, from),
-            (Some(_), _) if !value::truth(value) => {}
             _ => {
                 into.insert(key.clone(), value.clone());
             }

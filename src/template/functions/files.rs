@@ -157,7 +157,7 @@ fn entries(call: &Call<'_>, arguments: &[Value]) -> Result<Vec<(String, bool)>, 
 fn read_dir(call: &Call<'_>, arguments: &[Value]) -> Outcome {
     let folder = Path::new(string(arguments, 0)?);
     let files = entries(call, arguments)?.into_iter().filter(|(_, is_dir)| !is_dir);
-    Ok(files.map(|(name, _)| Value::from(folder.join(name).display().to_string())).collect())
+    Ok(files.map(|(name, _)| Value::from(clean(&folder.join(name)).display().to_string())).collect())
 }
 
 fn read_dir_entries(call: &Call<'_>, arguments: &[Value]) -> Outcome {

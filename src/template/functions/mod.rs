@@ -8,6 +8,7 @@ mod files;
 mod numbers;
 mod paths;
 mod strings;
+mod words;
 
 pub(super) use bounds::fits;
 pub use files::{clean, moved};
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::parse::Tree;
+use super::place::Place;
 use super::{Source, execute, value};
 use crate::yaml::{Diagnostic, Location, Origin, near};
 
@@ -156,7 +158,7 @@ type Entry = (&'static str, usize, usize, fn(&Call<'_>, &[Value]) -> Outcome);
 
 const ANY: usize = usize::MAX;
 
-const TABLES: [&[Entry]; 8] = [
+const TABLES: [&[Entry]; 9] = [
     TEMPLATES,
     collections::TABLE,
     paths::TABLE,
@@ -165,20 +167,21 @@ const TABLES: [&[Entry]; 8] = [
     files::TABLE,
     numbers::TABLE,
     strings::TABLE,
+    words::TABLE,
 ];
 
 const TEMPLATES: &[Entry] = &[("include", 2, 2, include), ("tpl", 2, 2, tpl)];
 
-/// Functions that change their first argument, a map, besides returning it.
-pub(super) const CHANGES_FIRST: [&str; 4] = ["set", "unset", "merge", "mergeOverwrite"];
+/// Functions that change the map that they return.
+pub(super) const CHANGES: [&str; 7] =
+    ["set", "unset", "merge", "mergeOverwrite", "mustMerge", "mustMergeOverwrite", "setValueAtPath"];
 
 /// Functions of helmfile and sprig that this room has not, so that the message is not about a typing mistake.
-const UNSUPPORTED: &str = "abbrev abbrevboth adler32sum ago buildCustomCert bcrypt camelcase date dateInZone dateModify \
-    date_in_zone date_modify decryptAES derivePassword duration durationRound encryptAES expandSecretRefs fetchSecretValue \
-    genCA genCAWithKey genPrivateKey genSelfSignedCert genSelfSignedCertWithKey genSignedCert genSignedCertWithKey \
-    getHostByName htmlDate htmlDateInZone htpasswd initials kebabcase mustDateModify mustToDate now plural randAlpha \
-    randAlphaNum randAscii randBytes randInt randNumeric secretsAsFileOnly sha1sum sha512sum shuffle snakecase swapcase \
-    toDate unixEpoch untitle urlJoin urlParse uuidv4 wrap wrapWith";
+const UNSUPPORTED: &str = "ago buildCustomCert bcrypt date dateInZone dateModify date_in_zone date_modify decryptAES \
+    derivePassword duration durationRound encryptAES expandSecretRefs fetchSecretValue genCA genCAWithKey genPrivateKey \
+    genSelfSignedCert genSelfSignedCertWithKey genSignedCert genSignedCertWithKey getHostByName htmlDate htmlDateInZone \
+    htpasswd mustDateModify mustToDate now randAlpha randAlphaNum randAscii randBytes randInt randNumeric \
+    secretsAsFileOnly shuffle toDate unixEpoch urlJoin urlParse uuidv4";
 
 fn find(name: &str) -> Option<&'static Entry> {
     TABLES.iter().flat_map(|table| table.iter()).find(|entry| entry.0 == name)
@@ -237,7 +240,8 @@ fn tpl(call: &Call<'_>, arguments: &[Value]) -> Outcome {
 
 fn include(call: &Call<'_>, arguments: &[Value]) -> Outcome {
     let name = string(arguments, 0)?;
-    let text = execute::include(call.source, call.tree, call.functions, name, &arguments[1], call.depth);
+    let text =
+        execute::include(call.source, call.tree, call.functions, name, &Place::of(arguments[1].clone()), call.depth);
     text.map(Value::from).map_err(|diagnostic| Failure {
         message: diagnostic.message,
         hint: diagnostic.hint,

@@ -1,11 +1,16 @@
 //! Numbers, comparisons, truth.
 
 use std::cmp::Ordering;
+use std::sync::LazyLock;
 
+use regex::Regex;
 use serde_json::Value;
 
 use super::{ANY, Call, Entry, Failure, Outcome, integer};
 use crate::template::value;
+
+/// The parts of a constraint: an operator and a version each.
+static PARTS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[!=<>~^]*\s*v?[0-9*xX][^\s,]*").ok());
 
 /// The longest list of numbers.
 const MAX_LENGTH: u64 = 10_000;
@@ -13,8 +18,11 @@ const MAX_LENGTH: u64 = 10_000;
 pub(super) const TABLE: &[Entry] = &[
     ("add", 0, ANY, |_, a| fold(a, 0, i64::checked_add)),
     ("add1", 1, 1, |_, a| whole(&a[0])?.checked_add(1).map(Value::from).ok_or_else(overflow)),
-    ("atoi", 1, 1, |_, a| Ok(Value::from(whole(&a[0])?))),
+    ("add1f", 1, 1, |_, a| Ok(number(float(&a[0])? + 1.0))),
+    ("addf", 0, ANY, |_, a| floats(a, |sum, next| sum + next)),
+    ("atoi", 1, 1, |_, a| Ok(Value::from(value::text(&a[0]).parse::<i64>().unwrap_or_default()))),
     ("ceil", 1, 1, |_, a| Ok(Value::from(float(&a[0])?.ceil()))),
+    ("divf", 1, ANY, |_, a| floats(a, |sum, next| sum / next)),
     ("div", 2, 2, |_, a| divide(a, i64::checked_div)),
     ("eq", 1, ANY, equal),
     ("float64", 1, 1, |_, a| Ok(Value::from(float(&a[0])?))),
@@ -26,6 +34,11 @@ pub(super) const TABLE: &[Entry] = &[
     ("le", 2, 2, |_, a| ordered(a, Ordering::is_le)),
     ("len", 1, 1, length),
     ("lt", 2, 2, |_, a| ordered(a, Ordering::is_lt)),
+    ("maxf", 1, ANY, |_, a| floats(a, f64::max)),
+    ("minf", 1, ANY, |_, a| floats(a, f64::min)),
+    ("mulf", 0, ANY, |_, a| floats(a, |sum, next| sum * next)),
+    ("subf", 1, ANY, |_, a| floats(a, |sum, next| sum - next)),
+    ("seq", 0, 3, seq),
     ("max", 1, ANY, |_, a| extreme(a, i64::max)),
     ("min", 1, ANY, |_, a| extreme(a, i64::min)),
     ("mod", 2, 2, |_, a| divide(a, i64::checked_rem)),
@@ -42,6 +55,35 @@ pub(super) const TABLE: &[Entry] = &[
     ("biggest", 1, ANY, |_, a| extreme(a, i64::max)),
 ];
 
+/// A number, without a fraction where it has none, as Go prints it.
+fn number(value: f64) -> Value {
+    Value::from(value)
+}
+
+fn floats(arguments: &[Value], step: fn(f64, f64) -> f64) -> Outcome {
+    let numbers = arguments.iter().map(float).collect::<Result<Vec<_>, _>>()?;
+    Ok(number(numbers.into_iter().reduce(step).unwrap_or_default()))
+}
+
+/// As the program `seq`: first, step and last, in one text.
+fn seq(_: &Call<'_>, arguments: &[Value]) -> Outcome {
+    let given = arguments.iter().map(whole).collect::<Result<Vec<_>, _>>()?;
+    let (first, step, last) = match given.as_slice() {
+        [] => return Ok(Value::from("")),
+        [last] => (1, None, *last),
+        [first, last] => (*first, None, *last),
+        [first, step, last, ..] => (*first, Some(*step), *last),
+    };
+    let step = step.unwrap_or(if first <= last { 1 } else { -1 });
+    if (last > first && step < 0) || (last < first && step > 0) {
+        return Ok(Value::from(""));
+    }
+    let end = if step > 0 { last.saturating_add(1) } else { last.saturating_sub(1) };
+    let numbers = steps(first, end, step)?;
+    let texts: Vec<String> = numbers.as_array().into_iter().flatten().map(value::text).collect();
+    Ok(Value::from(texts.join(" ")))
+}
+
 fn overflow() -> Failure {
     Failure::new("the result does not fit into 64 bits")
 }
@@ -53,16 +95,32 @@ fn whole(value: &Value) -> Result<i64, Failure> {
         Value::Bool(value) => Some(i64::from(*value)),
         #[allow(clippy::cast_possible_truncation, reason = "Go's conversion cuts the fraction off too")]
         Value::Number(number) => number.as_i64().or_else(|| number.as_f64().map(|number| number as i64)),
-        Value::String(text) => text.parse().ok(),
+        #[allow(clippy::cast_possible_truncation, reason = "Go's conversion cuts the fraction off too")]
+        Value::String(text) => prefixed(text).or_else(|| Some(text.parse::<f64>().unwrap_or_default() as i64)),
         _ => None,
     };
     number.ok_or_else(|| Failure::new(format!("{} is no whole number", value::text(value))))
 }
 
+/// A number as Go's literals have it: a leading zero makes it octal, `0x` hexadecimal.
+fn prefixed(text: &str) -> Option<i64> {
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text.trim_start_matches('+')), |digits| (-1, digits));
+    let of = |radix, digits: &str| i64::from_str_radix(digits, radix).ok();
+    let lower = digits.to_ascii_lowercase();
+    let value = match (lower.get(..2), lower.strip_prefix('0')) {
+        (Some("0x"), _) => of(16, &lower[2..]),
+        (Some("0b"), _) => of(2, &lower[2..]),
+        (Some("0o"), _) => of(8, &lower[2..]),
+        (_, Some(rest)) if !rest.is_empty() => of(8, rest),
+        _ => digits.parse().ok(),
+    };
+    value.map(|value| sign * value)
+}
+
 fn float(value: &Value) -> Result<f64, Failure> {
     let number = match value {
         Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.parse().ok(),
+        Value::String(text) => Some(text.parse().unwrap_or_default()),
         _ => None,
     };
     number.ok_or_else(|| Failure::new(format!("{} is no number", value::text(value))))
@@ -157,9 +215,11 @@ fn semver(_: &Call<'_>, arguments: &[Value]) -> Outcome {
 /// `=1.2` and a bare `1.2` mean the same to sprig; to the crate a bare version is a caret one.
 fn semver_compare(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     let (wanted, version) = (super::string(arguments, 0)?, version(super::string(arguments, 1)?)?);
-    let wanted: Vec<String> = wanted
-        .split(',')
-        .map(|part| part.trim().replace(['v', ' '], ""))
+    // What Masterminds takes and the crate does not: a range with a dash, parts with a blank between them.
+    let wanted = wanted.split_once(" - ").map_or_else(|| wanted.to_owned(), |(from, to)| format!(">={from},<={to}"));
+    let parts = PARTS.iter().flat_map(|parts| parts.find_iter(&wanted));
+    let wanted: Vec<String> = parts
+        .map(|part| part.as_str().trim().replace(['v', ' '], ""))
         .map(|part| if part.starts_with(|c: char| c.is_ascii_digit()) { format!("={part}") } else { part })
         .collect();
     let wanted = semver::VersionReq::parse(&wanted.join(", "));

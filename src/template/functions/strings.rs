@@ -33,7 +33,7 @@ pub(super) const TABLE: &[Entry] = &[
     ("quote", 0, ANY, |_, a| Ok(Value::from(quoted(a, |text| format("printf", &["%q".into(), text.into()]))?))),
     ("regexFind", 2, 2, regex_find),
     ("regexFindAll", 3, 3, regex_find_all),
-    ("regexMatch", 2, 2, regex_match),
+    ("regexMatch", 2, 2, |call, a| Ok(regex_match(call, a).unwrap_or(Value::from(false)))),
     ("regexQuoteMeta", 1, 1, |_, a| Ok(Value::from(regex::escape(string(a, 0)?)))),
     ("regexReplaceAll", 3, 3, regex_replace),
     ("regexReplaceAllLiteral", 3, 3, regex_replace_literal),
@@ -169,7 +169,7 @@ fn title(text: &str) -> String {
     let mut start = true;
     text.chars()
         .flat_map(|c| {
-            let upper = std::mem::replace(&mut start, !c.is_alphanumeric() && c != '\'') && c.is_alphabetic();
+            let upper = std::mem::replace(&mut start, !c.is_alphanumeric() && c != '_') && c.is_alphabetic();
             let (upper, same) = if upper { (Some(c.to_uppercase()), None) } else { (None, Some(c)) };
             upper.into_iter().flatten().chain(same)
         })

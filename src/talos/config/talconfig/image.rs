@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::model::Section;
-use super::{goyaml, types};
+use super::types;
 use crate::template::{self, Functions, Source};
-use crate::yaml::{Diagnostic, Location, Origin};
+use crate::yaml::{Diagnostic, Location, Origin, to_go_string};
 
 /// The factory's defaults (talhelper 3.1, `pkg/config/defaults.go`).
 const REGISTRY: &str = "factory.talos.dev";
@@ -55,7 +55,7 @@ pub(in crate::talos::config) fn schematic_id(schematic: &Value) -> String {
     if let Some(options) = canonical.pointer_mut("/overlay/options") {
         options.sort_all_objects();
     }
-    let text = goyaml::to_string(&canonical);
+    let text = to_go_string(&canonical, 4);
     Sha256::digest(text.as_bytes()).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 

@@ -7,7 +7,6 @@
 mod check;
 mod documents;
 mod environment;
-mod goyaml;
 mod image;
 mod model;
 mod network;

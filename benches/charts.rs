@@ -1,0 +1,96 @@
+//! What rendering many charts at once costs over two lanes that do nothing else: 12 charts of different sizes.
+//!
+//! Alone, each chart takes a time of its own; two cores cannot be faster than half of their sum, nor than the slowest.
+//! Both are measured in turn, so that whatever else the machine does touches both.
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use futures::stream::{self, TryStreamExt};
+use k8s_bootstrap::helm::helmfile::{Chart, Release, ReleaseId};
+use k8s_bootstrap::helm::{Charts, Helm, HelmError, Mirrors, TemplateOptions};
+use k8s_bootstrap::tools::{Options, Tool, Toolbox};
+use k8s_bootstrap::yaml::{Origin, Position};
+
+const CHARTS: usize = 12;
+const LANES: f64 = 2.0;
+/// As many as a run prepares at once.
+const AT_ONCE: usize = 4;
+const ROUNDS: usize = 7;
+const MOST: f64 = 1.15;
+
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let releases: Vec<Release> = (0..CHARTS).map(|number| release(folder.path(), number)).collect();
+    let mut ratios: Vec<f64> = runtime.block_on(async {
+        let charts = charts(folder.path()).await;
+        let mut ratios = Vec::new();
+        // The first round warms caches up.
+        for round in 0..=ROUNDS {
+            let lanes = lanes(&charts, &releases).await;
+            let together = together(&charts, &releases).await;
+            if round > 0 {
+                ratios.push(together / lanes);
+            }
+        }
+        ratios
+    });
+    ratios.sort_by(f64::total_cmp);
+    let median = ratios[ROUNDS / 2];
+    let verdict = if median <= MOST { "ok" } else { "MISSED" };
+    println!("{CHARTS} charts at once, over two lanes   {median:>6.2} x   (at most {MOST}) {verdict}");
+    if median <= MOST { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn charts(folder: &Path) -> Charts {
+    let toolbox = Toolbox::new(Options::from_environment(None));
+    let helm = toolbox.provide(Tool::Helm, &|_| {}).await.unwrap();
+    Charts {
+        helm: Helm { program: helm.path, version: helm.version },
+        cache: folder.join("cache"),
+        mirrors: Mirrors::default(),
+        bundle: None,
+    }
+}
+
+/// The least time that two lanes take, in seconds, by each chart's own.
+async fn lanes(charts: &Charts, releases: &[Release]) -> f64 {
+    let mut alone = Vec::new();
+    for release in releases {
+        let began = Instant::now();
+        render(charts, release).await.unwrap();
+        alone.push(began.elapsed().as_secs_f64());
+    }
+    let slowest = alone.iter().copied().fold(0.0, f64::max);
+    (alone.iter().sum::<f64>() / LANES).max(slowest)
+}
+
+async fn together(charts: &Charts, releases: &[Release]) -> f64 {
+    let began = Instant::now();
+    let all = stream::iter(releases.iter().map(Ok));
+    all.try_for_each_concurrent(AT_ONCE, |release| render(charts, release)).await.unwrap();
+    began.elapsed().as_secs_f64()
+}
+
+async fn render(charts: &Charts, release: &Release) -> Result<(), HelmError> {
+    let options = TemplateOptions::default();
+    let ready = charts.prepare(release, &options).await?;
+    charts.helm.template(release, &ready.chart, &options).await.map(drop)
+}
+
+/// A chart that makes more objects the higher its number.
+fn release(folder: &Path, number: usize) -> Release {
+    let name = format!("chart-{number}");
+    let path: PathBuf = folder.join(&name);
+    std::fs::create_dir_all(path.join("templates")).unwrap();
+    std::fs::write(path.join("Chart.yaml"), format!("apiVersion: v2\nname: {name}\nversion: 1.0.0\n")).unwrap();
+    std::fs::write(path.join("values.yaml"), format!("count: {}\n", 50 + 30 * number)).unwrap();
+    let template = "{{- range until (int .Values.count) }}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: \
+                    {{ $.Release.Name }}-{{ . }}\ndata:\n  text: {{ repeat 20 (sha256sum (toString .)) | quote }}\n{{- end }}\n";
+    std::fs::write(path.join("templates/all.yaml"), template).unwrap();
+    let id = ReleaseId { namespace: "bench".into(), name };
+    Release::new(id, Chart::Local(path), Origin::new("bench").at(Position { line: 1, column: 1 }))
+}
