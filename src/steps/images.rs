@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use backon::{ExponentialBuilder, Retryable};
 use futures::stream::{self, StreamExt};
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use super::release::Installed;
 use super::site::{Site, step_error};
@@ -23,9 +23,10 @@ use crate::talos::registries::full_name;
 
 /// Pulls at once, on one node and on all together: registries count requests.
 const ON_A_NODE: usize = 2;
-pub(super) const ON_ALL: usize = 16;
-/// Beyond so many nodes, pods that run on one of them are not worth a pull on each.
-const FEW: usize = 8;
+const ON_ALL: usize = 16;
+/// Beyond so many nodes, a pod that runs on one of them is not worth a pull on each: registries count those too, and what
+/// is needed first shares the line with them.
+const FEW: usize = 3;
 /// A cluster that is there already answers within this.
 const THERE: Duration = Duration::from_secs(3);
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
@@ -56,12 +57,12 @@ impl Workload {
         let pod = pods.into_iter().find(|pod| pod["containers"].is_array())?;
         let selector = pod["nodeSelector"].as_object().into_iter().flatten();
         let tolerations: Vec<&Value> = pod["tolerations"].as_array().into_iter().flatten().collect();
-        let key = |toleration: &&Value| toleration.get("key").and_then(Value::as_str).filter(|key| !key.is_empty());
-        let every = tolerations.iter().any(|toleration| key(toleration).is_none());
+        let every = tolerations.iter().any(|toleration| borne(toleration).is_none());
         Some(Self {
             on_every_node: object["kind"] == "DaemonSet",
             selector: selector.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect(),
-            bears: (!every).then(|| tolerations.iter().filter_map(key).map(str::to_owned).collect()),
+            bears: (!every)
+                .then(|| tolerations.iter().filter_map(|toleration| borne(toleration)).map(str::to_owned).collect()),
             images,
         })
     }
@@ -71,6 +72,11 @@ impl Workload {
         let borne = |taint: &String| self.bears.as_ref().is_none_or(|bears| bears.contains(taint));
         selected && host.taints.iter().all(borne)
     }
+}
+
+/// The taint that a toleration is for; none when it is for all.
+fn borne(toleration: &Value) -> Option<&str> {
+    toleration.get("key").and_then(Value::as_str).filter(|key| !key.is_empty())
 }
 
 impl Host {
@@ -118,30 +124,26 @@ fn wanted(host: &Host, all: &[Host], releases: &[Vec<Workload>]) -> Vec<String> 
     images
 }
 
-/// The node has the images of the releases that are still to be installed.
-pub(super) struct Pulled {
+/// What each node is to have of the releases that are still to be installed. One for the whole run.
+pub(super) struct Ahead {
     site: Arc<Site>,
-    node: Node,
     releases: Vec<Arc<Installed>>,
-    lanes: Arc<Semaphore>,
+    lanes: Semaphore,
+    /// By the node's name.
+    wanted: OnceCell<BTreeMap<String, Vec<String>>>,
 }
 
-impl Pulled {
-    pub(super) fn new(site: Arc<Site>, node: Node, releases: Vec<Arc<Installed>>, lanes: Arc<Semaphore>) -> Self {
-        Self { site, node, releases, lanes }
+impl Ahead {
+    pub(super) fn new(site: Arc<Site>, releases: Vec<Arc<Installed>>) -> Self {
+        Self { site, releases, lanes: Semaphore::new(ON_ALL), wanted: OnceCell::new() }
     }
 
-    async fn client(&self) -> Result<Client, StepError> {
-        let connected = Client::connect(&self.site.dialer, self.node.address, &self.site.talos).await;
-        connected.map_err(|error| step_error(&error, &self.node))
+    async fn wanted(&self) -> Result<&BTreeMap<String, Vec<String>>, StepError> {
+        self.wanted.get_or_try_init(|| self.decide()).await
     }
 
-    /// The images that are wanted here and not there yet.
-    async fn missing(&self, client: &Client) -> Result<Vec<String>, StepError> {
-        let site = &self.site;
-        let host = |node: &Node| Host::of(node, &site.config(node));
-        let hosts: Vec<Host> = site.cluster.inventory.nodes.iter().map(host).collect();
-        let api = tokio::time::timeout(THERE, site.kubernetes()).await.ok().and_then(Result::ok);
+    async fn decide(&self) -> Result<BTreeMap<String, Vec<String>>, StepError> {
+        let api = tokio::time::timeout(THERE, self.site.kubernetes()).await.ok().and_then(Result::ok);
         let mut releases = Vec::new();
         for release in &self.releases {
             let there = match &api {
@@ -152,7 +154,33 @@ impl Pulled {
                 releases.push(release.workloads().await?);
             }
         }
-        let mut missing = wanted(&host(&self.node), &hosts, &releases);
+        let nodes = &self.site.cluster.inventory.nodes;
+        let hosts: Vec<Host> = nodes.iter().map(|node| Host::of(node, &self.site.config(node))).collect();
+        let of_each = nodes.iter().zip(&hosts);
+        Ok(of_each.map(|(node, host)| (node.hostname.clone(), wanted(host, &hosts, &releases))).collect())
+    }
+}
+
+/// The node has the images of the releases that are still to be installed.
+pub(super) struct Pulled {
+    ahead: Arc<Ahead>,
+    node: Node,
+}
+
+impl Pulled {
+    pub(super) fn new(ahead: Arc<Ahead>, node: Node) -> Self {
+        Self { ahead, node }
+    }
+
+    async fn client(&self) -> Result<Client, StepError> {
+        let site = &self.ahead.site;
+        let connected = Client::connect(&site.dialer, self.node.address, &site.talos).await;
+        connected.map_err(|error| step_error(&error, &self.node))
+    }
+
+    /// The images that are wanted here and not there yet.
+    async fn missing(&self, client: &Client) -> Result<Vec<String>, StepError> {
+        let mut missing = self.ahead.wanted().await?.get(&self.node.hostname).cloned().unwrap_or_default();
         if !missing.is_empty() {
             let there = client.images(ImageSpace::Pods).await.map_err(|error| step_error(&error, &self.node))?;
             missing.retain(|image| !there.iter().any(|known| known.name == *image));
@@ -163,7 +191,7 @@ impl Pulled {
     async fn pull(&self, client: &Client, image: &str, cx: &StepContext) -> Result<String, ClientError> {
         let pull = || async {
             // Held for as long as the pull takes; it is never closed.
-            let _lane = self.lanes.acquire().await;
+            let _lane = self.ahead.lanes.acquire().await;
             client.pull_image(ImageSpace::Pods, image, &|_| {}).await
         };
         let patience = ExponentialBuilder::default().with_max_times(6).with_jitter();
@@ -180,8 +208,9 @@ impl Pulled {
     async fn pull_all(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.client().await?;
         let missing = self.missing(&client).await?;
-        let pulls = stream::iter(&missing).map(|image| self.pull(&client, image, cx)).buffer_unordered(ON_A_NODE);
-        let mut pulls = std::pin::pin!(pulls);
+        let client = &client;
+        let pulls = stream::iter(missing).map(|image| async move { self.pull(client, &image, cx).await });
+        let mut pulls = std::pin::pin!(pulls.buffer_unordered(ON_A_NODE));
         while let Some(pulled) = pulls.next().await {
             if matches!(pulled, Err(ClientError { kind: Kind::Unsupported, .. })) {
                 cx.tell("this node pulls no images ahead; the kubelet will");

@@ -31,8 +31,6 @@ use std::time::Duration;
 
 use crate::engine::{Step, StepSet};
 use crate::plan::{Draft, Fingerprint, PhaseName, Plan, PlanError, Policy, StepId};
-use tokio::sync::Semaphore;
-
 use crate::talos::config::Node;
 use crate::talos::config::Role;
 
@@ -165,12 +163,12 @@ impl Steps {
 
     /// Beside everything else, each node's images as soon as it runs its config: `configured`, in the nodes' order.
     fn images(&mut self, site: &Arc<Site>, configured: impl Iterator<Item = StepId>) {
-        let lanes = Arc::new(Semaphore::new(images::ON_ALL));
         if self.installed.is_empty() {
             return;
         }
+        let ahead = Arc::new(images::Ahead::new(site.clone(), self.installed.clone()));
         for (node, configured) in site.cluster.inventory.nodes.iter().zip(configured) {
-            let code = images::Pulled::new(site.clone(), node.clone(), self.installed.clone(), lanes.clone());
+            let code = images::Pulled::new(ahead.clone(), node.clone());
             self.add(
                 "kubernetes-api",
                 &format!("images/{}", node.hostname),
@@ -180,7 +178,7 @@ impl Steps {
                 Arc::new(code),
             );
             if let Some(draft) = self.drafts.last_mut() {
-                draft.policy.background = true;
+                draft.policy = Policy { background: true, deadline: PERSON, ..draft.policy };
             }
         }
     }

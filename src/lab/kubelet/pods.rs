@@ -74,8 +74,6 @@ pub(in crate::lab) struct Kubelets {
     pods: BTreeMap<String, Memory>,
     /// By the machine's name.
     networks: BTreeMap<String, Network>,
-    /// When an image is on a node, by the node's name and the image's.
-    images: BTreeMap<(String, String), Instant>,
     addresses: BTreeSet<IpAddr>,
     writes: JoinSet<Written>,
     /// Nodes whose status is being written.
@@ -88,7 +86,6 @@ impl Kubelets {
             inside,
             pods: BTreeMap::new(),
             networks: BTreeMap::new(),
-            images: BTreeMap::new(),
             addresses: BTreeSet::new(),
             writes: JoinSet::new(),
             busy: BTreeSet::new(),
@@ -201,12 +198,9 @@ impl Kubelets {
         let memory = self.pods.get_mut(uid)?;
         let life = Life { pod, bound: memory.bound, unwanted: memory.unwanted, network: host.network, pulled: None };
         let pulled = life.sandbox().filter(|sandbox| *sandbox <= now).map(|_| {
-            let pull = |image: &str| {
-                let key = (host.name.clone(), image.to_owned());
-                *self.images.entry(key).or_insert_with(|| now + scenario.pods.pull(image))
-            };
             let static_pod = mirror::is_mirror(pod);
-            images(pod).filter(|_| !static_pod).map(pull).fold(memory.bound, Instant::max)
+            let wanted = images(pod).filter(|_| !static_pod);
+            wanted.map(|image| host.machine.pull_for_pod(image)).fold(memory.bound, Instant::max)
         });
         let next = Life { pulled, ..life }.next(&scenario, known, now);
         if memory.busy {

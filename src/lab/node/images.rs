@@ -1,10 +1,12 @@
 //! Images: what a machine has pulled, by the old calls and by the service of 1.13.
 //!
-//! Nothing is pulled: a reference is an image when its form is one's. Registries that refuse are the scenario's.
+//! Nothing is pulled: a reference is an image when its form is one's, and takes the time that the scenario gives it.
+//! Registries that refuse are the scenario's. What is pulled for pods is there for the kubelet, and the other way round.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use futures::Stream;
 use jiff::Timestamp;
@@ -16,6 +18,7 @@ use super::{Node, stamp};
 use crate::lab::machine::MachineConfig;
 use crate::proto::common::{ContainerDriver, ContainerdInstance, ContainerdNamespace};
 use crate::proto::machine as api;
+use crate::talos::registries::full_name;
 use api::image_service_pull_layer_progress::Status as Layer;
 use api::image_service_pull_response::Response as Pulled;
 use api::image_service_server::ImageService;
@@ -32,19 +35,23 @@ struct Image {
     digest: String,
     size: i64,
     created: Timestamp,
+    /// When the last of it is on the disk.
+    there: Instant,
 }
 
 impl Images {
-    fn pull(&mut self, namespace: ContainerdNamespace, reference: &str) -> Image {
+    /// The image, which is there after `takes` unless it was asked for before.
+    fn pull(&mut self, namespace: ContainerdNamespace, reference: &str, takes: Duration) -> Image {
         let digest = format!("sha256:{}", hex(&sha2::Sha256::digest(reference)));
         let size = 20_000_000 + i64::try_from(reference.len()).unwrap_or_default() * 100_000;
-        let image = Image { digest, size, created: Timestamp::now() };
+        let image = Image { digest, size, created: Timestamp::now(), there: Instant::now() + takes };
         self.0.entry((namespace.into(), reference.to_owned())).or_insert(image).clone()
     }
 
     fn of(&self, namespace: ContainerdNamespace) -> Vec<(String, Image)> {
         let wanted = i32::from(namespace);
-        let all = self.0.iter().filter(|((namespace, _), _)| *namespace == wanted);
+        let now = Instant::now();
+        let all = self.0.iter().filter(|((namespace, _), image)| *namespace == wanted && image.there <= now);
         all.map(|((_, name), image)| (name.clone(), image.clone())).collect()
     }
 }
@@ -58,10 +65,20 @@ impl Node {
     pub(super) fn note_images(&self, config: &MachineConfig) {
         self.with_images(|images| {
             if !config.kubelet_image.is_empty() {
-                images.pull(ContainerdNamespace::NsSystem, &config.kubelet_image);
+                images.pull(ContainerdNamespace::NsSystem, &config.kubelet_image, Duration::ZERO);
             }
-            images.pull(ContainerdNamespace::NsCri, "registry.k8s.io/pause:3.10");
+            images.pull(ContainerdNamespace::NsCri, "registry.k8s.io/pause:3.10", Duration::ZERO);
         });
+    }
+
+    fn pull(&self, namespace: ContainerdNamespace, reference: &str) -> Image {
+        let takes = self.world.scenario.pods.pull(reference);
+        self.with_images(|images| images.pull(namespace, reference, takes))
+    }
+
+    /// When an image that a pod needs is there; the kubelet begins to pull it now, unless somebody did before.
+    pub(in crate::lab) fn pull_for_pod(&self, image: &str) -> Instant {
+        self.pull(ContainerdNamespace::NsCri, &full_name(image)).there
     }
 
     pub(super) fn has_image(&self, instance: Option<ContainerdInstance>, reference: &str) -> bool {
@@ -115,10 +132,10 @@ impl Api {
         Ok(Box::pin(futures::stream::iter(images.collect::<Vec<_>>())))
     }
 
-    pub(super) fn pull_image_as_of_old(&self, request: &api::ImagePullRequest) -> Result<api::ImagePull, Status> {
+    pub(super) async fn pull_image_as_of_old(&self, request: &api::ImagePullRequest) -> Result<api::ImagePull, Status> {
         let namespace = namespace_of_old(request.namespace())?;
         check(&request.reference)?;
-        self.node.with_images(|images| images.pull(namespace, &request.reference));
+        tokio::time::sleep_until(self.node.pull(namespace, &request.reference).there.into()).await;
         Ok(api::ImagePull::default())
     }
 }
@@ -146,7 +163,8 @@ impl ImageService for Api {
         let wanted = request.get_ref();
         let namespace = namespace_of(wanted.containerd)?;
         check(&wanted.image_ref)?;
-        let image = self.node.with_images(|images| images.pull(namespace, &wanted.image_ref));
+        let image = self.node.pull(namespace, &wanted.image_ref);
+        tokio::time::sleep_until(image.there.into()).await;
         let layer = |status: Layer, offset| {
             let progress = api::ImageServicePullLayerProgress {
                 status: status.into(),

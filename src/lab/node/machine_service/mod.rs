@@ -162,7 +162,7 @@ impl MachineService for Api {
         &self,
         request: Request<api::ImagePullRequest>,
     ) -> Result<Response<api::ImagePullResponse>, Status> {
-        answer!(ImagePullResponse, self.pull_image_as_of_old(request.get_ref())?)
+        answer!(ImagePullResponse, self.pull_image_as_of_old(request.get_ref()).await?)
     }
 
     async fn kubeconfig(&self, _: Request<()>) -> Result<Response<Datas>, Status> {
