@@ -60,7 +60,7 @@ fn a_finished_cluster_is_verified_and_nothing_is_done() {
     assert_eq!(code, 0, "{err}");
     let (code, out, err) = world.run(&ask);
     assert_eq!(code, 0, "{out}{err}");
-    assert!(out.contains("40 hold, 0 would be worked on"), "{out}");
+    assert!(out.contains("46 hold, 0 would be worked on"), "{out}");
     let calls = accepted(&world.status("infra"));
     let objects = workloads(&world);
     for arguments in [&["infra", "--lab"][..], &["infra", "--lab", "--resume"]] {

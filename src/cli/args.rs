@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::plan::StepId;
+use crate::steps::Verdict;
 use crate::talos::client::Fingerprint;
 
 /// Takes bare Talos Linux nodes to a Kubernetes cluster that Flux manages, and can do so again after a disaster.
@@ -69,6 +71,9 @@ pub(super) struct RunArgs {
     /// Start etcd on this control plane although others do not answer: those are gone for good and hold no etcd.
     #[arg(long, value_name = "NODE")]
     pub(super) force_bootstrap_node: Option<String>,
+    /// What came of a hook that must not run twice: `hook/rook/1=done`, or `=again`.
+    #[arg(long, value_name = "STEP=done|again", value_parser = verdict, requires = "resume")]
+    pub(super) hook: Vec<(StepId, Verdict)>,
     /// Add the cluster to the operator's own kubeconfig when the run is complete.
     #[arg(long)]
     pub(super) merge_kubeconfig: bool,
@@ -77,6 +82,16 @@ pub(super) struct RunArgs {
 fn pin(text: &str) -> Result<(String, Fingerprint), String> {
     let (node, fingerprint) = text.split_once('=').ok_or("write NODE=FINGERPRINT")?;
     Ok((node.to_owned(), fingerprint.parse()?))
+}
+
+fn verdict(text: &str) -> Result<(StepId, Verdict), String> {
+    let verdict = match text.split_once('=') {
+        Some((step, "done")) => Some((step, Verdict::Done)),
+        Some((step, "again")) => Some((step, Verdict::Again)),
+        _ => None,
+    };
+    let (step, verdict) = verdict.ok_or("write STEP=done or STEP=again")?;
+    Ok((StepId::new(step), verdict))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

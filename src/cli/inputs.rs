@@ -150,8 +150,8 @@ async fn fill(
     text: &str,
     redactor: &Redactor,
 ) -> Result<SecretString, Refusal> {
-    let adapters = Settings::read(root)?.sources;
-    let sources = setup::sources(common, root, &adapters, redactor, output::person(common.output)).await;
+    let settings = Settings::read(root)?;
+    let sources = setup::sources(common, root, &settings, redactor, output::person(common.output)).await;
     let filled = sources.fill(text).await;
     filled.map_err(|error| Refusal::world(format!("{origin}: {error}")).hint(error.next()))
 }

@@ -44,6 +44,7 @@ pub(super) async fn plan(common: &Common, args: PlanArgs) -> Result<Exit, Refusa
         resumed: false,
         bundle: args.bundle.as_deref(),
         forced: None,
+        verdicts: &[],
         pins: &[],
     };
     let site = setup::site(common, wanted, false, &redactor).await?;

@@ -22,6 +22,7 @@ pub(super) async fn rehearse(common: &Common, args: RehearseArgs) -> Result<Exit
         secrets: Some(args.secrets),
         bundle: None,
         forced: None,
+        verdicts: &[],
         pins: &[],
     };
     let result = run::bootstrap(common, wish, &StopSignal::default()).await;

@@ -12,9 +12,9 @@ use super::setup::{self, Place, Wanted};
 use super::{kubeconfig, output};
 use crate::engine::{Engine, RunOutcome, RunReport, StopSignal};
 use crate::journal::{Entry, FileStore, Identity, Journal, JournalError, Lock, LockError, RunId};
-use crate::plan::{PhaseName, Plan};
+use crate::plan::{PhaseName, Plan, StepId};
 use crate::secrets::Redactor;
-use crate::steps::{self, Site};
+use crate::steps::{self, Site, Verdict};
 use crate::talos::client::Fingerprint;
 
 /// What a run is asked for, by whichever command.
@@ -27,6 +27,8 @@ pub(super) struct Wish<'w> {
     pub(super) bundle: Option<&'w Path>,
     /// The control plane that the operator forces, by hostname or address.
     pub(super) forced: Option<&'w str>,
+    /// What the operator says of hooks.
+    pub(super) verdicts: &'w [(StepId, Verdict)],
     /// The keys that nodes must show, by hostname or address.
     pub(super) pins: &'w [(String, Fingerprint)],
 }
@@ -40,6 +42,7 @@ pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Resul
         secrets: args.secrets,
         bundle: args.bundle.as_deref(),
         forced: args.force_bootstrap_node.as_deref(),
+        verdicts: &args.hook,
         pins: &args.cert_fingerprint,
     };
     let ended = bootstrap(common, wish, &StopSignal::default()).await?;
@@ -72,10 +75,15 @@ pub(super) async fn bootstrap(common: &Common, wish: Wish<'_>, stop: &StopSignal
         resumed: wish.resume,
         bundle: wish.bundle,
         forced: wish.forced,
+        verdicts: wish.verdicts,
         pins: wish.pins,
     };
     let site = setup::site(common, wanted, true, &redactor).await?;
     let (plan, steps) = steps::plan(&site).map_err(|error| Refusal::input(error.to_string()))?;
+    if let Some((step, _)) = wish.verdicts.iter().find(|(step, _)| plan.step(step).is_none()) {
+        return Err(Refusal::input(format!("`--hook {step}`: the plan has no such step"))
+            .hint(format!("`k8s-bootstrap plan {}` lists the steps", wish.cluster)));
+    }
     let command = format!("{}{}", wish.cluster, if wish.resume { " --resume" } else { "" });
     let _lock = Lock::take(&site.folder.join("lock"), &command).map_err(lock_refusal)?;
     let opened = FileStore::open(&site.folder.join("journal.jsonl")).map_err(journal_refusal)?;

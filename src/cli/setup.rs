@@ -17,8 +17,9 @@ use crate::dial::{Dialer, Web};
 use crate::helm::helmfile::Chart;
 use crate::helm::{Bundle, Charts, Helm, Mirrors};
 use crate::lab::{LabFile, lab_folder, web_folder};
-use crate::secrets::{Adapters, Connect, OnePassword, Person, Redactor, Sources};
-use crate::steps::{Parts, SecretsFrom, Site};
+use crate::plan::StepId;
+use crate::secrets::{Connect, OnePassword, Person, Redactor, Sources};
+use crate::steps::{Parts, SecretsFrom, Site, Verdict};
 use crate::talos::client::Fingerprint;
 use crate::talos::config::adapters::Secrets;
 use crate::talos::config::{AdminIdentity, Node, Role, SecretsBundle, is_sealed};
@@ -226,7 +227,7 @@ async fn secrets_from(
     let tried = !cluster.flux.decryptions().is_empty();
     let sops = if has(SecretKind::Sops) || tried { toolbox(common).find(Tool::Sops).await.ok() } else { None };
     let sops = sops.map(|found| found.path);
-    let references = sources(common, &cluster.root, &cluster.settings.sources, redactor, person.cloned()).await;
+    let references = sources(common, &cluster.root, &cluster.settings, redactor, person.cloned()).await;
     SecretsFrom::Operator { references: Box::new(references), sops }
 }
 
@@ -234,7 +235,7 @@ async fn secrets_from(
 pub(super) async fn sources(
     common: &Common,
     root: &Path,
-    adapters: &Adapters,
+    settings: &Settings,
     redactor: &Redactor,
     person: Option<Person>,
 ) -> Sources {
@@ -246,8 +247,15 @@ pub(super) async fn sources(
             Err(_) => OnePassword::Nobody,
         },
     };
-    let (folder, adapters, redactor) = (root.to_owned(), adapters.clone(), redactor.clone());
-    Sources { one_password, adapters, folder, variables, redactor, person }
+    Sources {
+        one_password,
+        adapters: settings.sources.clone(),
+        accounts: settings.accounts.clone(),
+        folder: root.to_owned(),
+        variables,
+        redactor: redactor.clone(),
+        person,
+    }
 }
 
 /// The node that is called so, by hostname or address.
@@ -321,6 +329,8 @@ pub(super) struct Wanted<'w> {
     pub(super) bundle: Option<&'w Path>,
     /// The control plane that the operator forces, by hostname or address.
     pub(super) forced: Option<&'w str>,
+    /// What the operator says of hooks.
+    pub(super) verdicts: &'w [(StepId, Verdict)],
     /// The keys that nodes must show, by hostname or address.
     pub(super) pins: &'w [(String, Fingerprint)],
 }
@@ -366,6 +376,7 @@ pub(super) async fn site(
         redactor: redactor.clone(),
         resumed: wanted.resumed,
         forced,
+        verdicts: wanted.verdicts.iter().cloned().collect(),
         pins,
         cluster,
         bundle,

@@ -22,7 +22,7 @@ use layout::Layout;
 pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
 pub use flux::{Counterpart, Decryption, FluxObjects, drift};
 pub use recipes::CrdFile;
-pub use settings::{Paths, Settings};
+pub use settings::{HookRule, Paths, Settings};
 
 /// A cluster as its repository describes it. Reading it opens no secret and dials nothing.
 #[derive(Debug, Clone)]
@@ -110,6 +110,11 @@ impl Cluster {
     pub fn cluster_id(&self) -> Option<u32> {
         let values = self.bootstrap.releases.releases.iter().map(|release| &release.values);
         values.filter_map(|values| values.pointer("/cluster/id")?.as_u64()).find_map(|id| u32::try_from(id).ok())
+    }
+
+    /// What `k8s-bootstrap.yaml` says of this cluster's hooks.
+    pub fn hook_rules(&self) -> &[HookRule] {
+        self.settings.clusters.get(&self.name).map(|paths| paths.hooks.as_slice()).unwrap_or_default()
     }
 
     /// Where Flux will install something else than the bootstrap does.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use crate::helm::helmfile::Hook;
 use crate::secrets::{Adapter, Adapters};
 use crate::talos::config::Role;
 use crate::talos::config::adapters;
-use crate::yaml::{self, Diagnostic, Diagnostics, Entry, Fields, Mapping, Node, Origin};
+use crate::yaml::{self, Diagnostic, Diagnostics, Entry, Fields, Location, Mapping, Node, Origin};
 
 /// What `k8s-bootstrap.yaml` says; everything is optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Settings {
     pub clusters: BTreeMap<String, Paths>,
     /// Secret managers beside 1Password, by the scheme of their references.
     pub sources: Adapters,
+    /// Vaults of 1Password that lie in another account than the one that is signed in, and that account.
+    pub accounts: BTreeMap<String, String>,
 }
 
 /// The paths of one cluster, relative to the repository, and what its Talos inputs do not say themselves.
@@ -29,6 +32,25 @@ pub struct Paths {
     /// The environment that the helmfiles are read in.
     pub environment: Option<String>,
     pub secrets: Vec<PathBuf>,
+    pub hooks: Vec<HookRule>,
+}
+
+/// What is known of hooks that are commands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookRule {
+    /// How the command with its arguments begins.
+    pub command: String,
+    /// Whether it may run again when nobody knows whether it did its work.
+    pub idempotent: bool,
+    pub at: Location,
+}
+
+impl HookRule {
+    /// Whether the hook's command line begins as the rule says.
+    pub fn is_about(&self, hook: &Hook) -> bool {
+        let mut words = std::iter::once(&hook.command).chain(&hook.args).flat_map(|word| word.split_whitespace());
+        self.command.split_whitespace().all(|wanted| words.next() == Some(wanted))
+    }
 }
 
 /// The file's name, in the repository's root.
@@ -52,36 +74,39 @@ impl Settings {
         let node = yaml::parse_one(origin, text)?;
         let mut found = Diagnostics::default();
         let mut fields = Fields::of(origin, &node, FILE, &mut found);
-        let mirrors = fields.get("mirrors").map(|node| mirrors(origin, node, &mut found)).unwrap_or_default();
-        let sources = fields.get("secrets").map(|node| sources(origin, node, &mut found)).unwrap_or_default();
+        let mirrors = fields.get("mirrors").map(|node| texts(origin, node, "mirrors", &mut found)).unwrap_or_default();
+        let secrets = fields.get("secrets").map(|node| secrets(origin, node, &mut found));
+        let (sources, accounts) = secrets.unwrap_or_default();
         let clusters = fields.get("clusters").map(|node| clusters(origin, node, &mut found)).unwrap_or_default();
         fields.finish(&mut found);
-        found.into_result(Self { mirrors, clusters, sources })
+        found.into_result(Self { mirrors, clusters, sources, accounts })
     }
 }
 
-fn mirrors(origin: &Origin, node: &Node, found: &mut Diagnostics) -> BTreeMap<String, String> {
+/// What the names of a mapping stand for, each a text.
+fn texts(origin: &Origin, node: &Node, what: &str, found: &mut Diagnostics) -> BTreeMap<String, String> {
     let Some(mapping) = node.as_mapping() else {
-        found.error(origin.at(node.at), "`mirrors` maps registry hosts to addresses");
+        found.error(origin.at(node.at), format!("`{what}` maps names to what they stand for"));
         return BTreeMap::new();
     };
-    let mut mirrors = BTreeMap::new();
+    let mut texts = BTreeMap::new();
     for entry in mapping.iter() {
         match entry.value.as_str() {
-            Some(address) => {
-                mirrors.insert(entry.key.clone(), address.to_owned());
+            Some(text) => {
+                texts.insert(entry.key.clone(), text.to_owned());
             }
-            None => found.error(origin.at(entry.value.at), format!("the mirror of `{}` is no address", entry.key)),
+            None => found.error(origin.at(entry.value.at), format!("what `{}` stands for is no text", entry.key)),
         }
     }
-    mirrors
+    texts
 }
 
 /// Schemes that mean something already, in templates or in manifests.
 const TAKEN: [&str; 8] = ["op", "ref", "http", "https", "oci", "ssh", "git", "file"];
 
-fn sources(origin: &Origin, node: &Node, found: &mut Diagnostics) -> Adapters {
+fn secrets(origin: &Origin, node: &Node, found: &mut Diagnostics) -> (Adapters, BTreeMap<String, String>) {
     let mut fields = Fields::of(origin, node, "`secrets`", found);
+    let accounts = fields.get("accounts").map(|node| texts(origin, node, "accounts", found)).unwrap_or_default();
     let mut sources = BTreeMap::new();
     for entry in entries(origin, &mut fields, "sources", found) {
         let scheme = entry.key.as_str();
@@ -105,7 +130,7 @@ fn sources(origin: &Origin, node: &Node, found: &mut Diagnostics) -> Adapters {
         sources.insert(scheme.to_owned(), adapter);
     }
     fields.finish(found);
-    Adapters(sources)
+    (Adapters(sources), accounts)
 }
 
 fn clusters(origin: &Origin, node: &Node, found: &mut Diagnostics) -> BTreeMap<String, Paths> {
@@ -123,6 +148,7 @@ fn clusters(origin: &Origin, node: &Node, found: &mut Diagnostics) -> BTreeMap<S
             releases: fields.string("releases", found).map(PathBuf::from),
             environment: fields.string("environment", found),
             secrets: fields.strings("secrets", found).into_iter().map(PathBuf::from).collect(),
+            hooks: hooks(origin, &mut fields, found),
         };
         fields.finish(found);
         clusters.insert(entry.key.clone(), paths);
@@ -143,6 +169,18 @@ fn inputs(origin: &Origin, fields: &mut Fields<'_>, found: &mut Diagnostics) -> 
         settings.variables.insert(entry.key.clone(), entry.value.to_json());
     }
     settings
+}
+
+fn hooks(origin: &Origin, fields: &mut Fields<'_>, found: &mut Diagnostics) -> Vec<HookRule> {
+    let mut rules = Vec::new();
+    for node in fields.list("hooks", found) {
+        let mut fields = Fields::of(origin, node, "a hook", found);
+        let command = fields.required_string("command", found);
+        let idempotent = fields.bool("idempotent", found).unwrap_or(true);
+        fields.finish(found);
+        rules.extend(command.map(|command| HookRule { command, idempotent, at: origin.at(node.at) }));
+    }
+    rules
 }
 
 fn entries<'n>(

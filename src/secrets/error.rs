@@ -37,6 +37,9 @@ impl Error {
     /// What to type next.
     pub fn next(&self) -> String {
         match self {
+            Self::NotSignedIn(words) if words.contains("found no accounts") => {
+                "`op account list` shows the accounts that op knows; `op account add` adds one".to_owned()
+            }
             Self::NotSignedIn(_) => "eval $(op signin), or set OP_SERVICE_ACCOUNT_TOKEN".to_owned(),
             Self::Token { who: "1Password Connect", .. } => {
                 "set OP_CONNECT_TOKEN to a token of this server: `op connect token create`".to_owned()
@@ -49,6 +52,11 @@ impl Error {
             Self::Unresolved { reference, .. } if !super::op::is_one(reference) => {
                 "correct the reference, or the source's command in k8s-bootstrap.yaml, and run that by hand".to_owned()
             }
+            Self::Unresolved { reference, reason } if reason.contains("isn't a vault in this account") => format!(
+                "correct the reference; a vault of another account is declared in k8s-bootstrap.yaml: \
+                 secrets: {{accounts: {{{}: <account>}}}}",
+                super::op::vault(reference)
+            ),
             _ => "correct the reference, or create the item: `op item list` shows what there is".to_owned(),
         }
     }

@@ -57,21 +57,28 @@ fn is_inside_a_word(template: &str, start: usize) -> bool {
     template[..start].chars().next_back().is_some_and(|c| c.is_alphanumeric() || "+-\\.".contains(c))
 }
 
+/// The vault of a reference, as it is written.
+pub(super) fn vault(reference: &Reference) -> &str {
+    reference.text.get(SCHEME.len()..).and_then(|path| path.split('/').next()).unwrap_or_default()
+}
+
 /// Whether a reference is 1Password's.
 pub(super) fn is_one(reference: &Reference) -> bool {
     reference.text.get(..SCHEME.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME))
 }
 
-/// Fills in a template by one `op inject`, which inherits our `OP_*` variables and the variables that paths name.
+/// Fills in a template by one `op inject`, which inherits our `OP_*` variables and the variables that paths name; from
+/// another account than theirs where one is given.
 ///
 /// # Errors
 ///
 /// Why there are no secrets; a reference that leads to nothing is named with its place.
-pub async fn inject(op: &Path, template: &str) -> Result<SecretString, Error> {
+pub async fn inject(op: &Path, account: Option<&str>, template: &str) -> Result<SecretString, Error> {
     if !template.to_ascii_lowercase().contains(SCHEME) {
         return Ok(template.to_owned().into());
     }
-    let command = Command::new(op).arg("inject").stdin(template.to_owned().into());
+    let account = account.into_iter().flat_map(|account| ["--account", account]);
+    let command = Command::new(op).arg("inject").args(account).stdin(template.to_owned().into());
     let output = command.credentials(Credentials::Op).deadline(DEADLINE).run().await.map_err(|error| match error {
         process::Error::Failed { stderr, .. } => classify(&summary(&stderr), template),
         process::Error::Deadline { .. } => {
@@ -113,6 +120,7 @@ fn classify(message: &str, template: &str) -> Error {
         "session expired",
         "sign in",
         "no accounts configured",
+        "found no accounts",
         "authorization prompt dismissed",
         "unauthorized",
         "connecting to desktop app",

@@ -30,6 +30,8 @@ pub enum OnePassword {
 pub struct Sources {
     pub one_password: OnePassword,
     pub adapters: Adapters,
+    /// Vaults of 1Password that lie in another account than the one that is signed in, and that account.
+    pub accounts: BTreeMap<String, String>,
     /// The repository: where adapters' programs run.
     pub folder: PathBuf,
     /// The variables that paths may name.
@@ -47,12 +49,17 @@ impl Sources {
     ///
     /// The first reference that leads to nothing, with its place; whatever else stands in the way.
     pub async fn fill(&self, template: &str) -> Result<SecretString, Error> {
-        let foreign = self.adapters.references(template);
-        let values = self.foreign(&foreign).await?;
+        let mut foreign = self.adapters.references(template);
+        let mut values = self.foreign(&foreign).await?;
+        for (account, references) in self.by_account(template) {
+            values.extend(self.of_account(template, account, &references).await?);
+            foreign.extend(references);
+        }
+        foreign.sort_by_key(|reference| reference.range.start);
         // A value that looks like a reference is none: the other sources see marks in its place.
         let mark = |reference: &Reference| format!("\u{e000}{}\u{e001}", reference.range.start);
         let Ok(marked) = replace(template, &foreign, |reference| Ok::<_, Infallible>(mark(reference)));
-        let filled = self.one_password(template, &marked).await?;
+        let filled = self.one_password(template, None, &marked).await?;
         let put = |text: String, reference: &Reference| match values.get(&reference.text) {
             Some(value) => text.replace(&mark(reference), value.expose_secret()),
             None => text,
@@ -77,7 +84,36 @@ impl Sources {
         futures::stream::iter(asked).buffered(LANES).try_collect().await
     }
 
-    async fn one_password(&self, template: &str, marked: &str) -> Result<SecretString, Error> {
+    /// The references of a template to vaults of other accounts. A Connect server knows no accounts.
+    fn by_account(&self, template: &str) -> BTreeMap<&str, Vec<Reference>> {
+        let mut all: BTreeMap<&str, Vec<Reference>> = BTreeMap::new();
+        if matches!(self.one_password, OnePassword::Program(_)) && !self.accounts.is_empty() {
+            for reference in op::references(template) {
+                if let Some(account) = self.accounts.get(op::vault(&reference)) {
+                    all.entry(account).or_default().push(reference);
+                }
+            }
+        }
+        all
+    }
+
+    /// The values of one account's references, by one call.
+    async fn of_account(
+        &self,
+        template: &str,
+        account: &str,
+        references: &[Reference],
+    ) -> Result<BTreeMap<String, SecretString>, Error> {
+        const BETWEEN: char = '\u{e002}';
+        let asked = references.iter().map(|reference| format!("{{{{ {} }}}}", reference.text));
+        let asked = asked.collect::<Vec<_>>().join(&BETWEEN.to_string());
+        let filled = self.one_password(template, Some(account), &asked).await?;
+        let values = filled.expose_secret().split(BETWEEN).map(|value| SecretString::from(value.to_owned()));
+        let values = references.iter().map(|reference| reference.text.clone()).zip(values);
+        Ok(values.inspect(|(_, value)| self.redactor.learn(value)).collect())
+    }
+
+    async fn one_password(&self, template: &str, account: Option<&str>, marked: &str) -> Result<SecretString, Error> {
         if op::references(marked).is_empty() {
             return Ok(marked.to_owned().into());
         }
@@ -89,7 +125,7 @@ impl Sources {
                     filled.values.iter().for_each(|value| self.redactor.learn(value));
                     return Ok(filled.text);
                 }
-                OnePassword::Program(op) => match op::inject(op, marked).await {
+                OnePassword::Program(op) => match op::inject(op, account, marked).await {
                     Err(Error::NotSignedIn(words)) => words,
                     Err(Error::Unresolved { reference, reason }) => {
                         return Err(Error::Unresolved { reference: place(template, reference), reason });

@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::claims::Claims;
+use super::hooks::Verdict;
 use super::kinds::Kinds;
 use crate::cluster::Cluster;
 use crate::dial::{Dialer, Web};
@@ -21,7 +22,7 @@ use crate::engine::{ErrorClass, StepError};
 use crate::helm::helmfile::Release;
 use crate::helm::{Charts, HelmError, TemplateOptions};
 use crate::kubernetes::{self, Access, AccessError, Unpulled};
-use crate::plan::Fingerprint;
+use crate::plan::{Fingerprint, StepId};
 use crate::process::SecretFile;
 use crate::secrets::{Redactor, Sources};
 use crate::talos::client::{self, BootTimes, Client, ClientError, Kind, Patience, Probe, Stage, knocks, probe};
@@ -42,6 +43,7 @@ pub struct Site {
     pub resumed: bool,
     /// The control plane that may bootstrap etcd although others are silent; the operator says so.
     pub forced: Option<IpAddr>,
+    pub(super) verdicts: BTreeMap<StepId, Verdict>,
     /// Where this cluster's journal, kubeconfig and talosconfig are kept.
     pub folder: PathBuf,
     pub(super) charts: Charts,
@@ -85,6 +87,8 @@ pub struct Parts {
     pub folder: PathBuf,
     pub resumed: bool,
     pub forced: Option<IpAddr>,
+    /// What the operator says of hooks that must not run twice.
+    pub verdicts: BTreeMap<StepId, Verdict>,
     pub pins: BTreeMap<IpAddr, client::Fingerprint>,
     pub charts: Charts,
     pub web: Web,
@@ -110,8 +114,21 @@ impl Site {
     /// A bundle whose authorities cannot be used; a node whose config cannot be rendered.
     pub fn new(parts: Parts) -> Result<Self, SiteError> {
         let now = Timestamp::now();
-        let Parts { cluster, bundle, dialer, folder, resumed, forced, pins, charts, web, secrets, kubectl, redactor } =
-            parts;
+        let Parts {
+            cluster,
+            bundle,
+            dialer,
+            folder,
+            resumed,
+            forced,
+            verdicts,
+            pins,
+            charts,
+            web,
+            secrets,
+            kubectl,
+            redactor,
+        } = parts;
         let mut found = super::hooks::check(&cluster);
         for node in &cluster.inventory.nodes {
             if let Err(more) = cluster.inputs.config(&bundle, node) {
@@ -127,6 +144,7 @@ impl Site {
             dialer,
             resumed,
             forced,
+            verdicts,
             folder,
             charts,
             web,

@@ -76,7 +76,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_full_name_stays_as_it_is(image in "[a-z]{1,4}(\\.[a-z]{2})?(:[0-9]{2})?(/[a-z]{1,5}){0,3}(:[a-z0-9]{1,4})?(@sha256:[0-9a-f]{4})?") {
+        fn a_full_name_stays_as_it_is(image in "([a-z]{1,4}(\\.[a-z]{2})?(:[0-9]{2})?/)?[a-z]{1,5}(/[a-z]{1,5}){0,2}(:[a-z0-9]{1,4})?(@sha256:[0-9a-f]{4})?") {
             let full = full_name(&image);
             prop_assert_eq!(full_name(&full), full);
         }

@@ -23,6 +23,14 @@ pub struct Helmfile {
     pub notices: Vec<String>,
 }
 
+impl Helmfile {
+    /// The hooks of all releases and files.
+    pub fn hooks(&self) -> impl Iterator<Item = &Hook> {
+        let of_releases = self.releases.iter().flat_map(|release| &release.hooks);
+        of_releases.chain(self.files.iter().flat_map(|file| &file.hooks))
+    }
+}
+
 /// One state file, its bases included.
 #[derive(Debug, Clone)]
 pub struct StateFile {

@@ -18,7 +18,6 @@ use super::{Node, stamp};
 use crate::lab::machine::MachineConfig;
 use crate::proto::common::{ContainerDriver, ContainerdInstance, ContainerdNamespace};
 use crate::proto::machine as api;
-use crate::talos::registries::full_name;
 use api::image_service_pull_layer_progress::Status as Layer;
 use api::image_service_pull_response::Response as Pulled;
 use api::image_service_server::ImageService;
@@ -78,7 +77,7 @@ impl Node {
 
     /// When an image that a pod needs is there; the kubelet begins to pull it now, unless somebody did before.
     pub(in crate::lab) fn pull_for_pod(&self, image: &str) -> Instant {
-        self.pull(ContainerdNamespace::NsCri, &full_name(image)).there
+        self.pull(ContainerdNamespace::NsCri, &runtime_name(image)).there
     }
 
     pub(super) fn has_image(&self, instance: Option<ContainerdInstance>, reference: &str) -> bool {
@@ -89,6 +88,24 @@ impl Node {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The name under which the container runtime looks for the image of a pod.
+fn runtime_name(image: &str) -> String {
+    let (name, version) = match image.split_once('@') {
+        Some((name, digest)) => (untagged(name), format!("@{digest}")),
+        None if untagged(image) == image => (image, ":latest".to_owned()),
+        None => (untagged(image), image[untagged(image).len()..].to_owned()),
+    };
+    match name.split('/').collect::<Vec<_>>().as_slice() {
+        [_] => format!("docker.io/library/{name}{version}"),
+        [host, ..] if host.contains(['.', ':']) || *host == "localhost" => format!("{name}{version}"),
+        _ => format!("docker.io/{name}{version}"),
+    }
+}
+
+fn untagged(name: &str) -> &str {
+    name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(name, |(name, _)| name)
 }
 
 /// `HOST/PATH:TAG`, with or without a digest.
@@ -176,7 +193,7 @@ impl ImageService for Api {
             Pulled::PullProgress(api::ImageServicePullProgress { layer_id, progress: Some(progress) })
         };
         let path = wanted.image_ref.split('@').next().unwrap_or_default();
-        let untagged = path.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(path, |(name, _)| name);
+        let untagged = untagged(path);
         let answers = [
             layer(Layer::Downloading, 0),
             layer(Layer::DownloadComplete, image.size),
@@ -192,5 +209,23 @@ impl ImageService for Api {
         let key = (namespace_of(wanted.containerd)?.into(), wanted.image_ref.clone());
         let removed = self.node.with_images(|images| images.0.remove(&key));
         removed.map(|_| Response::new(())).ok_or_else(|| Status::not_found(format!("image {} not found", key.1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runtime_knows_the_images_of_pods_by_their_whole_names() {
+        for (image, name) in [
+            ("nginx", "docker.io/library/nginx:latest"),
+            ("envoyproxy/envoy:v1@sha256:0a", "docker.io/envoyproxy/envoy@sha256:0a"),
+            ("localhost/a", "localhost/a:latest"),
+            ("registry.lan:5000/a/b", "registry.lan:5000/a/b:latest"),
+            ("quay.io/cilium/cilium:v1", "quay.io/cilium/cilium:v1"),
+        ] {
+            assert_eq!(runtime_name(image), name);
+        }
     }
 }

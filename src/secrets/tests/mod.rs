@@ -67,7 +67,7 @@ fn op(folder: &Path, environment: &str) -> std::path::PathBuf {
 
 async fn inject(environment: &str, template: &str) -> Result<String, Error> {
     let folder = tempfile::tempdir().unwrap();
-    let filled = op::inject(&op(folder.path(), environment), template).await;
+    let filled = op::inject(&op(folder.path(), environment), None, template).await;
     filled.map(|secret| secret.expose_secret().to_owned())
 }
 
@@ -155,6 +155,22 @@ async fn a_reference_that_leads_to_nothing_is_named_with_its_place() {
     let error = inject("", template).await.unwrap_err();
     assert!(!error.is_retryable());
     insta::assert_snapshot!(error, @r#"op://k8s-ops/vanished/key (line 2, column 5) leads to nothing: could not resolve secret reference: "vanished" isn't an item in the "k8s-ops" vault. Specify the item with its UUID, name, or domain."#);
+}
+
+#[tokio::test]
+async fn what_the_account_does_not_have_is_told_with_what_to_declare() {
+    let error = inject("", "a: op://work-ops/registry/password\n").await.unwrap_err();
+    insta::assert_snapshot!(format!("{error}\n{}", error.next()), @r#"
+    op://work-ops/registry/password (line 1, column 4) leads to nothing: could not resolve secret reference: "work-ops" isn't a vault in this account. Specify the vault with its ID or name.
+    correct the reference; a vault of another account is declared in k8s-bootstrap.yaml: secrets: {accounts: {work-ops: <account>}}
+    "#);
+    let error = inject("", "a: op://k8s-ops/twice/key\n").await.unwrap_err();
+    insta::assert_snapshot!(error, @r#"op://k8s-ops/twice/key (line 1, column 4) leads to nothing: More than one item matches "twice". Try again and specify the item by its ID: * for the item "twice" in vault k8s-ops: qwzl5cs7ycznxjn7sw5nzl5cea * for the item "twice" in vault k8s-ops: xt4r7dgnpk2bvblo3bkvnaw3vu"#);
+    let error = inject("OP_ACCOUNT=nobody.1password.com", SPELLINGS).await.unwrap_err();
+    insta::assert_snapshot!(format!("{error}\n{}", error.next()), @r#"
+    op is not signed in: found no accounts for filter "nobody.1password.com"
+    `op account list` shows the accounts that op knows; `op account add` adds one
+    "#);
 }
 
 #[tokio::test]

@@ -25,11 +25,41 @@ fn sources(folder: &Path, one_password: OnePassword, adapters: Vec<(&str, Adapte
     Sources {
         one_password,
         adapters: Adapters(adapters.into_iter().map(|(scheme, adapter)| (scheme.to_owned(), adapter)).collect()),
+        accounts: std::collections::BTreeMap::new(),
         folder: folder.to_owned(),
         variables: std::collections::BTreeMap::new(),
         redactor: Redactor::default(),
         person: None,
     }
+}
+
+#[tokio::test]
+async fn vaults_of_two_accounts_are_filled_in_by_one_call_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/op");
+    let asked = folder.path().join("asked");
+    let script = format!("echo \"$*\" >> {}; exec {} \"$@\"", asked.display(), stand_in.display());
+    let op = program(folder.path(), "op", &script);
+    let mut sources = sources(folder.path(), OnePassword::Program(op), vec![]);
+    let template = "a: op://k8s-ops/cloudflare/api token\nb: \"{{ op://work-ops/registry/password }}\"\n\
+                    c: op://k8s-ops/encoded/value\nd: |\n  x=op://work-ops/registry/password\n";
+    let error = sources.fill(template).await.unwrap_err();
+    assert!(error.to_string().starts_with("op://work-ops/registry/password (line 2, column 5) leads to"), "{error}");
+    sources.accounts.insert("work-ops".to_owned(), "work.1password.com".to_owned());
+    let filled = sources.fill(template).await.unwrap();
+    insta::assert_snapshot!(filled.expose_secret(), @r#"
+    a: stand-in-cloudflare-token
+    b: "stand-in-of-work"
+    c: c3RhbmQtaW4=
+    d: |
+      x=stand-in-of-work
+    "#);
+    assert_eq!(sources.redactor.redact("stand-in-of-work"), "******");
+    let asked = std::fs::read_to_string(asked).unwrap();
+    assert_eq!(asked, "inject\ninject --account work.1password.com\ninject\n");
+    sources.accounts.insert("work-ops".to_owned(), "gone.1password.com".to_owned());
+    let error = sources.fill(template).await.unwrap_err();
+    assert!(matches!(error, Error::NotSignedIn(_)), "{error}");
 }
 
 #[tokio::test]

@@ -1,14 +1,14 @@
 //! Hooks around a release: waits and applies done natively, anything else as a process whose outcome is remembered.
 
 mod check;
+mod command;
 mod idiom;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::kustomize;
@@ -18,13 +18,11 @@ use crate::engine::{ErrorClass, Observation, Step, StepContext, StepError};
 use crate::helm::helmfile::{Helmfile, Hook};
 use crate::kubernetes::{self, ApplyOptions, ObjectRef, Readiness};
 use crate::plan::{Fingerprint, FingerprintBuilder};
-use crate::process::{self, Command, Credentials, Stream};
 use crate::yaml::{self, Origin};
 pub(super) use check::check;
+use command::Process;
+pub use command::Verdict;
 use idiom::{Action, recognise};
-
-/// A hook that asks a question nobody answers must not hang a bootstrap.
-const DEADLINE: Duration = Duration::from_mins(10);
 
 /// The step of one hook.
 pub(super) fn step(site: Arc<Site>, hook: &Hook) -> Arc<dyn Step> {
@@ -40,16 +38,15 @@ pub(super) fn step(site: Arc<Site>, hook: &Hook) -> Arc<dyn Step> {
             namespace,
             built: OnceCell::new(),
         }),
-        Action::Process => Arc::new(Process { site, fingerprint: fingerprint(hook), hook: hook.clone() }),
+        Action::Process => Arc::new(Process::new(site, hook)),
     }
 }
 
 /// Whether a hook that is run as it is written may bring custom resource definitions.
 pub(super) fn may_bring_kinds(releases: &Helmfile) -> bool {
-    let own = releases.releases.iter().flat_map(|release| &release.hooks);
-    let mut hooks = own.chain(releases.files.iter().flat_map(|file| &file.hooks));
     let applies = |argument: &String| ["apply", "create", "install"].iter().any(|word| argument.contains(word));
-    hooks
+    releases
+        .hooks()
         .any(|hook| recognise(hook) == Action::Process && (hook.args.iter().any(applies) || hook.command.contains('/')))
 }
 
@@ -199,77 +196,4 @@ impl Step for Manifests {
     async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
         apply_as(&self.site, self.options(), self.objects().await?, cx).await.map_err(late)
     }
-}
-
-/// Any other command, run as it is written with the kubeconfig of this cluster.
-struct Process {
-    site: Arc<Site>,
-    hook: Hook,
-    fingerprint: Fingerprint,
-}
-
-impl Process {
-    /// The operator's own programs, and after them the kubectl that we found or provided.
-    fn path(&self) -> std::ffi::OsString {
-        let own = std::env::var_os("PATH").unwrap_or_default();
-        let ours = self.site.kubectl.as_deref().and_then(Path::parent).map(Path::to_owned);
-        std::env::join_paths(std::env::split_paths(&own).chain(ours)).unwrap_or(own)
-    }
-
-    /// Whether the journal says that this very command has run to its end.
-    fn has_run(&self, cx: &StepContext) -> bool {
-        let intent = json!({"hook": self.fingerprint});
-        cx.priors.iter().any(|prior| prior.intent == intent && prior.outcome == Some(json!("done")))
-    }
-}
-
-#[async_trait]
-impl Step for Process {
-    async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
-        Ok(if self.has_run(cx) {
-            Observation::Holds("has run".to_owned())
-        } else {
-            Observation::Missing("has not run to its end".to_owned())
-        })
-    }
-
-    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
-        let kubeconfig = self.site.child_kubeconfig().await?;
-        cx.intend(json!({"hook": self.fingerprint}))?;
-        let teller = cx.clone();
-        let ran = Command::new(&self.hook.command)
-            .args(&self.hook.args)
-            .credentials(Credentials::Operator)
-            .env("KUBECONFIG", kubeconfig.path())
-            .env("PATH", self.path())
-            .current_dir(&self.hook.folder)
-            .deadline(DEADLINE)
-            .on_line(move |stream, line| {
-                if stream == Stream::Err || !line.is_empty() {
-                    teller.tell(line);
-                }
-            })
-            .run()
-            .await;
-        match ran {
-            Ok(_) => cx.conclude(json!("done")),
-            Err(error) => {
-                cx.conclude(json!("failed"))?;
-                Err(hook_error(&self.hook, &error))
-            }
-        }
-    }
-}
-
-fn hook_error(hook: &Hook, error: &process::Error) -> StepError {
-    let base = match error {
-        process::Error::Start { .. } => {
-            StepError::wrong_world(format!("the hook's program `{}` cannot be started", hook.command))
-        }
-        _ => StepError::wrong_world("a hook failed"),
-    };
-    base.at(hook.at.to_string())
-        .because(error)
-        .next("mend what the hook complains of, then run again with --resume; it will be run again")
-        .code("H12")
 }

@@ -1,0 +1,68 @@
+//! Hooks that are commands: what came of each is remembered, and one that must not run twice does not.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::TestEnvironment;
+
+/// Ends the run that started it while it is at work; a second one would go through.
+const SEED: &str =
+    "echo seed >> $1/ran\n[ -e $1/killed ] || { touch $1/killed; kill -9 $PPID; read -r _ < $1/never; }\n";
+const ENROL: &str = "echo enrol >> $1/ran\n[ -e $1/failed ] || { touch $1/failed; echo no quorum >&2; exit 9; }\n";
+
+#[test]
+fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
+    let world = TestEnvironment::copy("10.71.1");
+    let scratch = world.repository.join("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(scratch.join("never")).status().unwrap().success());
+    let helmfile = world.repository.join("bootstrap/infra/helmfile.d/01-apps.yaml");
+    let text = std::fs::read_to_string(&helmfile).unwrap();
+    let hook = |script: &str| {
+        std::fs::write(scratch.join(script), if script == "seed.sh" { SEED } else { ENROL }).unwrap();
+        let folder = scratch.display();
+        format!("- {{events: [postsync], command: sh, args: [{folder}/{script}, {folder}]}}\n      ")
+    };
+    let hooks = format!("{}{}- events:", hook("seed.sh"), hook("enrol.sh"));
+    std::fs::write(&helmfile, text.replacen("- events:", &hooks, 1)).unwrap();
+    let settings = |command: &str| {
+        let rule = format!("{{command: {command}, idempotent: false}}");
+        std::fs::write(
+            world.repository.join("k8s-bootstrap.yaml"),
+            format!("clusters: {{infra: {{hooks: [{rule}]}}}}\n"),
+        )
+        .unwrap();
+    };
+    let ran = || std::fs::read_to_string(scratch.join("ran")).unwrap().replace('\n', " ");
+    let _lab = world.lab("infra");
+
+    settings("bash seed.sh");
+    let (code, _, err) = world.run(&["infra", "--lab"]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("k8s-bootstrap.yaml:1:28: no hook of `infra` begins with `bash seed"), "{err}");
+
+    settings("sh");
+    let (code, _, _) = world.run(&["infra", "--lab"]);
+    assert_eq!(code, -1, "the hook ended the run");
+    let resume = ["infra", "--lab", "--resume"];
+    let (code, _, err) = world.run(&resume);
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("whether the hook `sh` has done its work is not known"), "{err}");
+    assert!(err.contains("it was begun, and the run ended before it did"), "{err}");
+    assert!(err.contains("--resume --hook hook/cilium/1=done, or --hook hook/cilium/1=again"), "{err}");
+    let (code, _, err) = world.run(&[&resume[..], &["--hook", "hook/rook/1=done"]].concat());
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("`--hook hook/rook/1`: the plan has no such step"), "{err}");
+    assert_eq!(ran(), "seed ");
+
+    let (code, _, err) = world.run(&[&resume[..], &["--hook", "hook/cilium/1=done"]].concat());
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("no quorum"), "{err}");
+    let (code, _, err) = world.run(&resume);
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("it ended with an error, and `idempotent: false`"), "{err}");
+    assert_eq!(ran(), "seed enrol ");
+    let (code, _, err) = world.run(&[&resume[..], &["--hook", "hook/cilium/2=again"]].concat());
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(ran(), "seed enrol enrol ");
+}
