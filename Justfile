@@ -30,6 +30,7 @@ lint:
 # Measure a rehearsal against its own critical path, what simulated machines cost, and how fast repositories are read and configs made.
 bench:
     cargo bench --bench charts
+    cargo bench --bench crds
     cargo bench --bench load
     cargo bench --bench render
     cargo bench --bench nodes

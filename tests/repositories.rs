@@ -152,7 +152,7 @@ fn a_command_for_each_node() {
 /// Everything in the root; hooks of every event and spelling, patches, `set`, `condition`, `installed`.
 #[test]
 fn hooks_of_every_spelling() {
-    let steps = ["hook/file-1/1", "hook/cilium/1", "hook/cilium/2", "hook/cilium/3", "hook/cilium/4"];
+    let steps = ["hook/file-1/1", "hook/cilium/1", "hook/cilium/2", "hook/cilium/3", "hook/cilium/4", "hook/cilium/5"];
     let more = ["hook/cert-manager/1", "hook/cert-manager/3", "hook/flux-instance/1", "hook/file-1/2"];
     Rehearsal::of(TestEnvironment::operator("hooks-at-root"), "attic")
         .succeeds("2 nodes Ready, 4 releases, Flux follows main", &[&steps[..], &more[..]].concat());

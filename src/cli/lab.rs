@@ -12,6 +12,7 @@ use crate::cluster::Cluster;
 use crate::helm::helmfile::{Chart, Release};
 use crate::lab::{self, DiskSpec, Lab, NodeSpec, ReleaseSpec, Scenario, Spec, Status, lab_folder};
 use crate::secrets::Redactor;
+use crate::steps;
 use crate::talos::client::BlockDevice;
 use crate::talos::config::{Node, SecretsBundle};
 use crate::talos::install::InstallDisk;
@@ -44,6 +45,7 @@ pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs)
     let secrets = setup::bundle(common, cluster, Place::Lab, SecretsArg::Placeholder, &Redactor::default()).await?;
     let inventory = &cluster.inventory;
     let own = |address: &std::net::IpAddr| inventory.nodes.iter().any(|node| node.address == *address);
+    let files = cluster.bootstrap.crd_files.iter().map(|file| file.url.clone());
     let spec = Spec {
         cluster: cluster.name.clone(),
         nodes: inventory
@@ -56,7 +58,7 @@ pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs)
             })
             .collect(),
         releases: releases(cluster),
-        files: cluster.bootstrap.crd_files.iter().map(|file| file.url.clone()).collect(),
+        files: files.chain(steps::urls(&cluster.bootstrap.releases)).collect(),
         vip: inventory.endpoint.address().filter(|address| !own(address)),
         api_port: inventory.endpoint.port,
         talos_version: inventory.talos_version.clone(),

@@ -39,7 +39,7 @@ use decryption::Keys;
 use secret_manifests::SecretManifests;
 
 pub use chain::Flux;
-pub use hooks::Verdict;
+pub use hooks::{Verdict, urls};
 pub use site::{Parts, SecretsFrom, Site, SiteError};
 
 /// A machine may install, and boot, and boot again; the step itself notices when nothing goes on (failure T11).

@@ -11,9 +11,10 @@ use crate::helm::helmfile::Hook;
 pub(super) enum Action {
     /// `kubectl wait … crd/NAME` and `until kubectl get crd NAME; do sleep …; done`.
     WaitCrds(Vec<String>),
-    /// `kubectl apply --server-side` of `-f FILE` or `-k FOLDER`.
+    /// `kubectl apply --server-side` of `-f FILE`, `-f ADDRESS` or `-k FOLDER`.
     Apply {
         files: Vec<PathBuf>,
+        urls: Vec<String>,
         kustomizations: Vec<PathBuf>,
         field_manager: String,
         force: bool,
@@ -107,15 +108,18 @@ fn wait(arguments: &[&str]) -> Option<Action> {
 }
 
 fn apply(hook: &Hook, arguments: &[&str]) -> Option<Action> {
-    let (mut files, mut kustomizations, mut server_side, mut force) = (Vec::new(), Vec::new(), false, false);
+    let (mut files, mut urls, mut kustomizations) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut server_side, mut force) = (false, false);
     let (mut field_manager, mut namespace) = (KUBECTL.to_owned(), None);
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         if let Some(file) = flag(&["-f", "--filename"], argument, &mut rest) {
-            if file == "-" || file.contains("://") {
-                return None;
+            match file.split_once("://") {
+                Some(("https" | "http", _)) => urls.push(file.to_owned()),
+                Some(_) => return None,
+                None if file == "-" => return None,
+                None => files.push(hook.folder.join(file)),
             }
-            files.push(hook.folder.join(file));
         } else if let Some(folder) = flag(&["-k", "--kustomize"], argument, &mut rest) {
             if folder.contains("://") {
                 return None;
@@ -134,8 +138,8 @@ fn apply(hook: &Hook, arguments: &[&str]) -> Option<Action> {
             }
         }
     }
-    let says = server_side && !(files.is_empty() && kustomizations.is_empty());
-    says.then_some(Action::Apply { files, kustomizations, field_manager, force, namespace })
+    let says = server_side && !(files.is_empty() && urls.is_empty() && kustomizations.is_empty());
+    says.then_some(Action::Apply { files, urls, kustomizations, field_manager, force, namespace })
 }
 
 /// `until kubectl get crd A B …; do sleep N; done`, with any redirection behind the names.
@@ -197,12 +201,14 @@ mod tests {
             "--field-manager=kustomize-controller",
             "-f",
             "../config/bgp.yaml",
+            "--filename=https://example.org/crds.yaml",
             "--force-conflicts",
         ];
         assert_eq!(
             recognise(&hook("kubectl", &args)),
             Action::Apply {
                 files: vec![PathBuf::from("/repository/bootstrap/../config/bgp.yaml")],
+                urls: vec!["https://example.org/crds.yaml".to_owned()],
                 kustomizations: vec![],
                 field_manager: "kustomize-controller".to_owned(),
                 force: true,
@@ -228,7 +234,7 @@ mod tests {
             &["apply", "-f", "x.yaml"],
             &["apply", "-k", "config"],
             &["apply", "--server-side", "-k", "https://example.org/config"],
-            &["apply", "--server-side", "-f", "https://example.org/x.yaml"],
+            &["apply", "--server-side", "-f", "-"],
             &["apply", "--server-side", "--prune", "-f", "x.yaml"],
             &["delete", "crd/a"],
         ] {

@@ -14,6 +14,7 @@ use tokio::sync::OnceCell;
 use super::kustomize;
 use super::objects::{api_error, apply_as, gate_error, observe_objects_in};
 use super::site::Site;
+use crate::dial::WebError;
 use crate::engine::{ErrorClass, Observation, Step, StepContext, StepError};
 use crate::helm::helmfile::{Helmfile, Hook};
 use crate::kubernetes::{self, ApplyOptions, ObjectRef, Readiness};
@@ -28,10 +29,11 @@ use idiom::{Action, recognise};
 pub(super) fn step(site: Arc<Site>, hook: &Hook) -> Arc<dyn Step> {
     match recognise(hook) {
         Action::WaitCrds(names) => Arc::new(WaitCrds { site, names }),
-        Action::Apply { files, kustomizations, field_manager, force, namespace } => Arc::new(Manifests {
+        Action::Apply { files, urls, kustomizations, field_manager, force, namespace } => Arc::new(Manifests {
             site,
             hook: hook.clone(),
             files,
+            urls,
             kustomizations,
             field_manager,
             force,
@@ -54,13 +56,22 @@ pub(super) fn may_bring_kinds(releases: &Helmfile) -> bool {
 pub(super) fn title(hook: &Hook) -> String {
     match recognise(hook) {
         Action::WaitCrds(names) => format!("{} registered", names.join(", ")),
-        Action::Apply { files, kustomizations, .. } => {
-            let all = files.iter().chain(&kustomizations);
-            let names: Vec<_> = all.filter_map(|file| file.file_name()?.to_str()).collect();
+        Action::Apply { files, urls, kustomizations, .. } => {
+            let all = files.into_iter().chain(urls.into_iter().map(PathBuf::from)).chain(kustomizations);
+            let names: Vec<_> = all.filter_map(|file| Some(file.file_name()?.to_string_lossy().into_owned())).collect();
             format!("{} applied", names.join(", "))
         }
         Action::Process => format!("`{}` has run", hook.command),
     }
+}
+
+/// What hooks apply from the web, by its addresses.
+pub fn urls(releases: &Helmfile) -> Vec<String> {
+    let of = |hook: &Hook| match recognise(hook) {
+        Action::Apply { urls, .. } => urls,
+        Action::WaitCrds(_) | Action::Process => Vec::new(),
+    };
+    releases.hooks().flat_map(of).collect()
 }
 
 /// Everything that the hook is made of; what a file of manifests says is compared with the world instead.
@@ -112,6 +123,7 @@ struct Manifests {
     site: Arc<Site>,
     hook: Hook,
     files: Vec<PathBuf>,
+    urls: Vec<String>,
     kustomizations: Vec<PathBuf>,
     field_manager: String,
     force: bool,
@@ -130,11 +142,16 @@ impl Manifests {
         self.built
             .get_or_try_init(|| async {
                 let mut objects = self.plain()?;
+                for url in &self.urls {
+                    let text = self.site.web.text(url).await.map_err(|error| self.unreachable(&error))?;
+                    objects.extend(self.read(url, &text)?);
+                }
                 for folder in &self.kustomizations {
                     let name = self.site.cluster.relative(folder).display().to_string();
                     let text = kustomize::build(&self.site, folder).await?;
                     objects.extend(self.read(&name, &text)?);
                 }
+                self.site.kinds.define(&objects);
                 Ok(objects)
             })
             .await
@@ -143,6 +160,14 @@ impl Manifests {
 
     fn wrong(&self, why: String) -> StepError {
         StepError::wrong_input("a hook's manifests cannot be read").at(self.hook.at.to_string()).because(why)
+    }
+
+    fn unreachable(&self, error: &WebError) -> StepError {
+        StepError::wrong_world("what a hook applies from the web cannot be had")
+            .at(self.hook.at.to_string())
+            .because(error)
+            .next("look whether the address is right and reachable from here; then run again with --resume")
+            .code("H10")
     }
 
     fn read(&self, name: &str, text: &str) -> Result<Vec<Value>, StepError> {
