@@ -31,6 +31,24 @@ fn secrets_are_shown_to_somebody_at_a_terminal_only() {
 }
 
 #[test]
+fn the_key_that_the_repositorys_own_tools_name_opens_its_secrets() {
+    let world = TestEnvironment::copy("10.66.30");
+    let render = || {
+        let mut command = world.command(&["render", "infra", "infra-cp-01"]);
+        let output = command.env_remove("SOPS_AGE_KEY_FILE").env("HOME", "/nowhere").output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, err) = render();
+    assert_ne!(code, Some(0), "{err}");
+    assert!(err.contains("talsecret.sops.yaml cannot be decrypted"), "{err}");
+    let key = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/age.key");
+    std::fs::copy(key, world.repository.join("age.key")).unwrap();
+    std::fs::write(world.repository.join(".mise.toml"), "[env]\nSOPS_AGE_KEY_FILE = '{{config_root}}/age.key'\n")
+        .unwrap();
+    assert_eq!(render(), (Some(0), String::new()));
+}
+
+#[test]
 fn a_running_node_is_compared_with_what_would_be_applied() {
     let world = TestEnvironment::machines("10.66.1");
     let _lab = world.lab("infra");

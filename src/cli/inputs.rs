@@ -17,7 +17,6 @@ use crate::process::Command;
 use crate::secrets::{self, Redactor, sops};
 use crate::talos::config::adapters::is_machine_config;
 use crate::talos::config::{Rendered, SecretsBundle, Sources, Wanted};
-use crate::tools::Tool;
 
 /// How long a command may take to print a node's config.
 const COMMAND: Duration = Duration::from_mins(2);
@@ -79,7 +78,7 @@ async fn fetch(
             let text = match secrets {
                 SecretsArg::Placeholder if is_hidden(&sealed) => return Err(hidden(root, path)),
                 SecretsArg::Placeholder => sops::placeholders(&sealed).into(),
-                SecretsArg::Real => open(common, path).await?,
+                SecretsArg::Real => open(common, root, path).await?,
             };
             redactor.learn_filled(&sops::placeholders(&sealed), text.expose_secret());
             Ok(text)
@@ -133,11 +132,11 @@ fn placeholder_address(host: &str, subnet: Option<IpNet>) -> Option<IpAddr> {
 }
 
 /// Opens a file that SOPS sealed.
-pub(super) async fn open(common: &Common, path: &Path) -> Result<SecretString, Refusal> {
-    let tool = setup::toolbox(common).find(Tool::Sops).await;
-    let tool = tool
+pub(super) async fn open(common: &Common, root: &Path, path: &Path) -> Result<SecretString, Refusal> {
+    let sops = setup::sops(common, root).await;
+    let sops = sops
         .map_err(|error| Refusal::world(error.to_string()).hint("install sops, or name its folder with --tools-dir"))?;
-    sops::decrypt(&tool.path, path).await.map_err(|error| {
+    sops::decrypt(&sops, path).await.map_err(|error| {
         Refusal::world(error.to_string())
             .hint("make the key available as sops wants it, such as SOPS_AGE_KEY_FILE=~/.config/sops/age/keys.txt")
     })

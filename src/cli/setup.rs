@@ -12,18 +12,19 @@ use secrecy::ExposeSecret;
 use super::args::{Common, SecretsArg};
 use super::exit::Refusal;
 use super::inputs;
-use crate::cluster::{Cluster, SecretKind, Settings};
+use crate::cluster::{self, Cluster, SecretKind, Settings};
 use crate::dial::{Dialer, Web};
 use crate::helm::helmfile::Chart;
 use crate::helm::{Bundle, Charts, Helm, Mirrors};
 use crate::lab::{LabFile, lab_folder, web_folder};
 use crate::plan::StepId;
+use crate::secrets::sops::Sops;
 use crate::secrets::{Connect, OnePassword, Person, Redactor, Sources};
 use crate::steps::{Parts, SecretsFrom, Site, Verdict};
 use crate::talos::client::Fingerprint;
 use crate::talos::config::adapters::Secrets;
 use crate::talos::config::{AdminIdentity, Node, Role, SecretsBundle, is_sealed};
-use crate::tools::{Options, Tool, Toolbox};
+use crate::tools::{self, Options, Tool, Toolbox};
 use crate::yaml::Origin;
 
 /// The world that a command works on.
@@ -119,7 +120,7 @@ async fn real_bundle(common: &Common, cluster: &Cluster) -> Result<SecretsBundle
             "expected is talsecret.sops.yaml, talsecret.yaml or secrets.yaml; `k8s-bootstrap secrets gen` makes one",
         )
     })?;
-    let text = if is_sealed(&text) { inputs::open(common, &path).await? } else { text.into() };
+    let text = if is_sealed(&text) { inputs::open(common, &cluster.root, &path).await? } else { text.into() };
     let origin = Origin::of_path(cluster.relative(&path));
     Ok(SecretsBundle::parse(&origin, text.expose_secret())?)
 }
@@ -225,10 +226,15 @@ async fn secrets_from(
     }
     let has = |kind: SecretKind| cluster.bootstrap.secrets.iter().any(|source| source.kind == kind);
     let tried = !cluster.flux.decryptions().is_empty();
-    let sops = if has(SecretKind::Sops) || tried { toolbox(common).find(Tool::Sops).await.ok() } else { None };
-    let sops = sops.map(|found| found.path);
+    let sops = if has(SecretKind::Sops) || tried { sops(common, &cluster.root).await.ok() } else { None };
     let references = sources(common, &cluster.root, &cluster.settings, redactor, person.cloned()).await;
     SecretsFrom::Operator { references: Box::new(references), sops }
+}
+
+/// The program `sops`, with the key that the repository's own tools would name to it.
+pub(super) async fn sops(common: &Common, root: &Path) -> Result<Sops, tools::Error> {
+    let found = toolbox(common).find(Tool::Sops).await?;
+    Ok(Sops { program: found.path, key_file: cluster::key_file(root, &std::env::vars().collect()) })
 }
 
 /// Whoever answers for the references in a repository: a Connect server where the environment names one, else `op`.

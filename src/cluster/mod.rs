@@ -5,6 +5,7 @@ mod flux;
 mod layout;
 mod recipes;
 mod settings;
+mod surroundings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
 pub use flux::{Counterpart, Decryption, FluxObjects, drift};
 pub use recipes::CrdFile;
 pub use settings::{HookRule, Paths, Settings};
+pub use surroundings::{key_file, surroundings};
 
 /// A cluster as its repository describes it. Reading it opens no secret and dials nothing.
 #[derive(Debug, Clone)]
@@ -41,6 +43,8 @@ pub struct Cluster {
     pub flux: FluxObjects,
     pub phases: Phases,
     pub settings: Settings,
+    /// What the repository's own tools would put into the environment of its recipes, and the environment lacks.
+    pub surroundings: BTreeMap<String, String>,
 }
 
 impl Cluster {
@@ -70,7 +74,9 @@ impl Cluster {
         let paths = settings.clusters.get(name).cloned().unwrap_or_default();
         let layout = Layout::find(root, name, &paths, &settings.sources)?;
         let phases = keep(read_phases(root), &mut found);
+        let surroundings = surroundings::surroundings(root, environment);
         let mut environment = environment.clone();
+        environment.extend(surroundings.clone());
         for (variable, value) in recipes::usual(root, name) {
             environment.entry(variable.to_owned()).or_insert(value);
         }
@@ -101,6 +107,7 @@ impl Cluster {
                 flux: FluxObjects::read(root, name, &layout.others),
                 phases,
                 settings,
+                surroundings,
             }),
             _ => Err(found),
         }

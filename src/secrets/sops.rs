@@ -14,6 +14,8 @@ use crate::process::{self, Command, Credentials, SecretFile};
 /// Keys that live in a cloud take seconds; a prompt that nobody answers would take for ever.
 const DEADLINE: Duration = Duration::from_mins(1);
 
+const KEY_FILE: &str = "SOPS_AGE_KEY_FILE";
+
 /// Why a file could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SopsError {
@@ -21,16 +23,26 @@ pub enum SopsError {
     Decrypt { path: PathBuf, reason: String },
 }
 
-/// Decrypts the file at `path` with the program `sops`. The file's name decides its format.
+/// The program, and where the operator's keys are.
+#[derive(Debug, Clone)]
+pub struct Sops {
+    pub program: PathBuf,
+    /// A file of age keys, where the environment says nothing of keys.
+    pub key_file: Option<PathBuf>,
+}
+
+/// Decrypts the file at `path`. The file's name decides its format.
 ///
 /// # Errors
 ///
 /// With sops's own words; most often the key that opens the file is not there.
-pub async fn decrypt(sops: &Path, path: &Path) -> Result<SecretString, SopsError> {
+pub async fn decrypt(sops: &Sops, path: &Path) -> Result<SecretString, SopsError> {
     // The command that prints the key may well be `op read`.
     let by_command = std::env::var_os("SOPS_AGE_KEY_CMD").is_some();
     let credentials = if by_command { Credentials::Operator } else { Credentials::Sops };
-    let opened = run(Command::new(sops).credentials(credentials), path).await?;
+    let command = Command::new(&sops.program).credentials(credentials);
+    let command = sops.key_file.iter().fold(command, |command, file| command.env(KEY_FILE, file));
+    let opened = run(command, path).await?;
     String::from_utf8(opened).map(Into::into).map_err(|_| failed(path, "its content is no text"))
 }
 
@@ -44,7 +56,7 @@ pub async fn opens(sops: &Path, path: &Path, keys: &SecretString) -> Result<(), 
     // Besides the variables sops looks below the home and configuration folders for keys, of age and of SSH.
     let command =
         ["HOME", "XDG_CONFIG_HOME"].into_iter().fold(Command::new(sops), |sops, name| sops.env(name, "/dev/null"));
-    run(command.env("SOPS_AGE_KEY_FILE", keys.path()), path).await.map(drop)
+    run(command.env(KEY_FILE, keys.path()), path).await.map(drop)
 }
 
 async fn run(sops: Command, path: &Path) -> Result<Vec<u8>, SopsError> {

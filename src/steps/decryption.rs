@@ -107,12 +107,12 @@ impl Step for Opens {
         let SecretsFrom::Operator { sops, .. } = &self.site.secrets else {
             return Ok(Observation::Holds("placeholders open nothing, so they are not tried".to_owned()));
         };
-        let Some(program) = sops else {
+        let Some(sops) = sops else {
             return Ok(Observation::Holds("sops is not on this machine, so the keys are not tried".to_owned()));
         };
         let mut told = Vec::new();
         for decryption in self.site.cluster.flux.decryptions() {
-            told.push(self.open(program, &decryption).await?);
+            told.push(self.open(&sops.program, &decryption).await?);
         }
         Ok(Observation::Holds(told.join("; ")))
     }

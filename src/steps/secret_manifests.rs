@@ -55,8 +55,8 @@ impl SecretManifests {
                 references.fill(&template).await.map_err(|error| reference_error(&error, &name))?
             }
             (SecretsFrom::Operator { sops, .. }, SecretKind::Sops) => {
-                let program = sops.as_ref().ok_or_else(|| missing(&name))?;
-                sops::decrypt(program, &source.path).await.map_err(|error| {
+                let sops = sops.as_ref().ok_or_else(|| missing(&name))?;
+                sops::decrypt(sops, &source.path).await.map_err(|error| {
                     StepError::wrong_world("an encrypted file cannot be opened")
                         .at(&name)
                         .because(error)

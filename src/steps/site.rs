@@ -24,6 +24,7 @@ use crate::helm::{Charts, HelmError, TemplateOptions};
 use crate::kubernetes::{self, Access, AccessError, Unpulled};
 use crate::plan::{Fingerprint, StepId};
 use crate::process::SecretFile;
+use crate::secrets::sops::Sops;
 use crate::secrets::{Redactor, Sources};
 use crate::talos::client::{self, BootTimes, Client, ClientError, Kind, Patience, Probe, Stage, knocks, probe};
 use crate::talos::config::{
@@ -72,8 +73,8 @@ impl std::fmt::Debug for Site {
 /// Where the secrets in manifests come from.
 #[derive(Debug, Clone)]
 pub enum SecretsFrom {
-    /// The operator's own: whoever answers for references, and the program `sops` where it was found.
-    Operator { references: Box<Sources>, sops: Option<PathBuf> },
+    /// The operator's own: whoever answers for references, and `sops` where it was found.
+    Operator { references: Box<Sources>, sops: Option<Sops> },
     /// Values of the right shape, for a rehearsal.
     Placeholders,
 }

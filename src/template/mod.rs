@@ -5,6 +5,7 @@
 //! (`docs/adr/0006-go-templates.md`). A function that helmfile has and this room has not is refused by name before
 //! anything runs. What varies from run to run (dates, random values) is left out on purpose.
 
+pub mod dotenv;
 mod execute;
 mod functions;
 pub mod jinja;

@@ -27,7 +27,7 @@ async fn sops() -> std::path::PathBuf {
 async fn a_file_whose_key_is_absent_is_told_by_its_path() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = root.join("talos/infra/talsecret.sops.yaml");
-    let error = sops::decrypt(&sops().await, &path).await.unwrap_err().to_string();
+    let error = sops::decrypt(&alone(sops().await), &path).await.unwrap_err().to_string();
     assert!(error.contains("talsecret.sops.yaml cannot be decrypted"), "{error}");
 }
 
@@ -41,7 +41,7 @@ async fn a_file_is_opened_with_its_key() {
     std::fs::write(&script, format!("#!/bin/sh\nSOPS_AGE_KEY_FILE={} exec {} \"$@\"\n", key.display(), real.display()))
         .unwrap();
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let text = sops::decrypt(&script, &root.join("talos/infra/talsecret.sops.yaml")).await.unwrap();
+    let text = sops::decrypt(&alone(script), &root.join("talos/infra/talsecret.sops.yaml")).await.unwrap();
     assert!(text.expose_secret().contains("bootstraptoken"));
 }
 
@@ -54,6 +54,11 @@ fn a_manifests_secrets_are_learnt_plain_and_encoded() {
     ]}));
     let text = redactor.redact("plain-secret encoded-secret ZW5jb2RlZC1zZWNyZXQ= /////////w== no-secret");
     assert_eq!(text, "****** ****** ****** ****** no-secret");
+}
+
+/// The program with what its environment says of keys.
+fn alone(program: std::path::PathBuf) -> sops::Sops {
+    sops::Sops { program, key_file: None }
 }
 
 /// A wrapper of the `op` stand-in with an environment of its own.

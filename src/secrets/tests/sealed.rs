@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use secrecy::ExposeSecret;
 
-use super::sops as program;
+use super::{alone, sops as program};
 use crate::secrets::sops;
 use crate::tools::{Options, Tool, Toolbox};
 
@@ -55,11 +55,11 @@ async fn every_format_is_opened_by_the_name_of_its_file() {
         [("a.sops.yaml", MANIFEST), ("a.sops.env", "KEY=the-value\n"), ("a.sops.key", "the-value\nwhole\n")]
     {
         let sealed = seal(&sops, folder.path(), name, text);
-        let opened = sops::decrypt(&with_key, &sealed).await.unwrap();
+        let opened = sops::decrypt(&alone(with_key.clone()), &sealed).await.unwrap();
         assert_eq!(opened.expose_secret(), text, "{name}");
     }
     let sealed = seal(&sops, folder.path(), "a.sops.json", JSON);
-    let opened = sops::decrypt(&with_key, &sealed).await.unwrap();
+    let opened = sops::decrypt(&alone(with_key.clone()), &sealed).await.unwrap();
     let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
     assert_eq!(read(opened.expose_secret()), read(JSON));
     // It is indented by tabs, and manifests are read as YAML.
@@ -94,10 +94,10 @@ async fn the_key_is_found_in_every_place_that_sops_knows() {
         format!("export HOME={}", home.display()),
         format!("export XDG_CONFIG_HOME={}", home.join(".config").display()),
     ] {
-        let opened = sops::decrypt(&within(&sops, folder.path(), &environment), &sealed).await;
+        let opened = sops::decrypt(&alone(within(&sops, folder.path(), &environment)), &sealed).await;
         assert_eq!(opened.unwrap().expose_secret(), MANIFEST, "{environment}");
     }
-    let told = sops::decrypt(&within(&sops, folder.path(), ""), &sealed).await.unwrap_err().to_string();
+    let told = sops::decrypt(&alone(within(&sops, folder.path(), "")), &sealed).await.unwrap_err().to_string();
     assert!(told.contains("a.sops.yaml cannot be decrypted: "), "{told}");
 }
 

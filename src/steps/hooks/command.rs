@@ -114,9 +114,10 @@ impl Step for Process {
             return cx.conclude(json!(DONE));
         }
         let teller = cx.clone();
-        let ran = Command::new(&self.hook.command)
-            .args(&self.hook.args)
-            .credentials(Credentials::Operator)
+        let surroundings = self.site.cluster.surroundings.iter();
+        let command = Command::new(&self.hook.command).args(&self.hook.args).credentials(Credentials::Operator);
+        let ran = surroundings
+            .fold(command, |command, (name, value)| command.env(name, value))
             .env("KUBECONFIG", kubeconfig.path())
             .env("PATH", self.path())
             .current_dir(&self.hook.folder)

@@ -6,7 +6,6 @@
 
 mod check;
 mod documents;
-mod environment;
 mod image;
 mod model;
 mod network;

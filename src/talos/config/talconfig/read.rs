@@ -8,11 +8,12 @@ use regex::Regex;
 use serde_json::{Value, json};
 
 use super::model::{Machine, Patch, Section, Talconfig};
-use super::substitute::{Lookup, substitute, substitute_content};
+use super::substitute::{substitute, substitute_content};
 use super::types::{Found, conform};
-use super::{check, environment, image};
+use super::{check, image};
 use crate::talos::config::{Contract, Endpoint, Role, Sources};
 use crate::template::clean;
+use crate::template::dotenv::{self, Lookup};
 use crate::yaml::{self, Diagnostic, Diagnostics, Dialect, Location, Node as YamlNode, Origin, Position};
 
 /// The file that describes the cluster, by any of its names.
@@ -89,7 +90,7 @@ fn talenv(
         if let Err(diagnostic) = yaml::parse(&origin, &text) {
             found.errors.push(diagnostic);
         }
-        match environment::parse(&text, environment) {
+        match dotenv::parse(&text, environment) {
             Some(more) => variables.extend(more),
             None => found.warnings.push(
                 Diagnostic::general(format!("{origin} is passed over as a whole"))

@@ -5,10 +5,8 @@
 
 use saphyr_parser::{Event, Parser};
 
+use crate::template::dotenv::Lookup;
 use crate::yaml::{self, Diagnostic, Diagnostics, Origin, Position};
-
-/// Answers a variable by its value.
-pub(super) type Lookup<'l> = &'l dyn Fn(&str) -> Option<String>;
 
 /// Replaces the variables of a YAML text. Comments go, as talhelper drops them before it looks for variables.
 ///

@@ -1,12 +1,13 @@
-//! `talenv.yaml`: not YAML but lines `NAME: value` and `NAME=value`, as joho/godotenv reads them.
+//! Files of variables: lines `NAME=value` and `NAME: value`, as joho/godotenv reads them for talhelper and task.
 
 use std::collections::BTreeMap;
 
-use super::substitute::Lookup;
+/// Where a variable's value comes from.
+pub type Lookup<'l> = &'l dyn Fn(&str) -> Option<String>;
 
-/// The variables of a talenv file; `outer` answers the variables that values name. None when it is no such file, which
-/// talhelper then passes over as a whole.
-pub(super) fn parse(text: &str, outer: Lookup<'_>) -> Option<BTreeMap<String, String>> {
+/// The variables of such a file; `outer` answers the variables that values name. None when it is no such file, which
+/// those tools then pass over as a whole.
+pub fn parse(text: &str, outer: Lookup<'_>) -> Option<BTreeMap<String, String>> {
     let text = text.replace("\r\n", "\n");
     let mut variables = BTreeMap::new();
     let mut rest = text.as_str();
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn nested_yaml_is_no_talenv() {
+    fn nested_yaml_is_no_such_file() {
         assert_eq!(parse("a:\n  - b c\n", &|_| None), None);
     }
 }
