@@ -1,5 +1,7 @@
 //! The real helm against a real API server.
 
+mod adoption;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

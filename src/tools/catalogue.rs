@@ -18,6 +18,8 @@ pub enum Tool {
     Etcdctl,
     Etcdutl,
     Crane,
+    /// The Helm inside Flux 2.7's helm-controller: what that does with our releases is tried with it, and nothing else.
+    Helm3,
 }
 
 /// A Go module that builds one or more tools.
@@ -80,6 +82,7 @@ impl Tool {
             Self::Etcdctl => "etcdctl",
             Self::Etcdutl => "etcdutl",
             Self::Crane => "crane",
+            Self::Helm3 => "helm3",
         }
     }
 
@@ -87,6 +90,7 @@ impl Tool {
     pub fn pinned(self) -> Option<Version> {
         let (major, minor, patch) = match self {
             Self::Helm => (4, 1, 4),
+            Self::Helm3 => (3, 19, 5),
             Self::Sops => (3, 13, 3),
             Self::Age | Self::AgeKeygen => (1, 3, 2),
             Self::Kubectl | Self::KubeApiserver | Self::KubeControllerManager | Self::KubeScheduler => (1, 35, 4),
@@ -102,6 +106,7 @@ impl Tool {
         match self {
             // Helm 3.18 is the first that reads values for OCI charts from standard input as 4 does.
             Self::Helm => Version::new(3, 18, 0),
+            Self::Helm3 => Version::new(3, 19, 0),
             Self::Sops => Version::new(3, 8, 0),
             // `op inject` reads standard input since 2.0.
             Self::Op => Version::new(2, 0, 0),
@@ -117,7 +122,7 @@ impl Tool {
     /// The arguments that make the program tell its version.
     pub(super) fn version_arguments(self) -> &'static [&'static str] {
         match self {
-            Self::Helm => &["version", "--short"],
+            Self::Helm | Self::Helm3 => &["version", "--short"],
             Self::Kubectl => &["version", "--client"],
             Self::Sops => &["--version", "--disable-version-check"],
             Self::Etcdctl | Self::Etcdutl | Self::Crane => &["version"],
@@ -129,6 +134,7 @@ impl Tool {
     pub(super) fn package(self) -> Option<Package> {
         let (module, path, flags) = match self {
             Self::Helm => ("helm", "helm.sh/helm/v4/cmd/helm", "-X helm.sh/helm/v4/internal/version.version=v4.1.4"),
+            Self::Helm3 => ("helm3", "helm.sh/helm/v3/cmd/helm", "-X helm.sh/helm/v3/internal/version.version=v3.19.5"),
             Self::Sops => ("sops", "github.com/getsops/sops/v3/cmd/sops", ""),
             Self::Age => ("age", "filippo.io/age/cmd/age", "-X main.Version=v1.3.2"),
             Self::AgeKeygen => ("age", "filippo.io/age/cmd/age-keygen", "-X main.Version=v1.3.2"),
