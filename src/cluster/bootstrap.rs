@@ -78,6 +78,7 @@ impl Bootstrap {
             paths.iter().filter_map(read).collect()
         };
         let (crds, releases) = (read(&layout.crds), read(&layout.releases));
+        found.extend(helmfile::listed_twice(&releases));
         let all: Vec<&Helmfile> = crds.iter().chain(&releases).collect();
         if let Err(more) = helmfile::check(&all) {
             found.extend(more);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::settings::Paths;
 use crate::secrets::Adapters;
 use crate::talos::config::adapters::is_machine_config;
+use crate::template::written;
 use crate::yaml::{Diagnostic, near};
 
 /// Deeper trees than this hold no inputs of a bootstrap.
@@ -114,7 +115,7 @@ impl Layout {
             Some(path) => vec![root.join(path)],
             None => found,
         };
-        let releases = named(&paths.releases, chosen(false));
+        let releases = named(&paths.releases, survey.undisputed(root, chosen(false)));
         let secrets = if paths.secrets.is_empty() {
             let near =
                 |path: &&PathBuf| is_of_bootstrap(root, path) || releases.iter().any(|file| is_beside(path, file));
@@ -125,6 +126,15 @@ impl Layout {
         let (crds, environment) = (named(&paths.crds, chosen(true)), paths.environment.clone());
         Ok(Self { talos, crds, releases, secrets, environment, others })
     }
+}
+
+/// The releases that a state file lists, by name.
+fn released(text: &str) -> BTreeSet<&str> {
+    let listed = text.lines().skip_while(|line| !line.starts_with("releases:")).skip(1);
+    let listed = listed.take_while(|line| line.starts_with([' ', '-', '#']) || line.is_empty());
+    listed
+        .filter_map(|line| Some(line.trim_start().strip_prefix("- name:")?.trim().trim_matches(['"', '\''])))
+        .collect()
 }
 
 /// Those of `paths` that are the cluster's: the ones with its name on their way, or else those with nobody's.
@@ -210,6 +220,35 @@ impl Helmfile {
 }
 
 impl Survey {
+    /// The state files without those that an earlier layout left behind: of two that list the same release, the one that
+    /// the repository's recipes name.
+    fn undisputed(&self, root: &Path, files: Vec<PathBuf>) -> Vec<PathBuf> {
+        let text = |path: &PathBuf| {
+            let known = self.helmfiles.iter().find(|helmfile| helmfile.path == *path);
+            known.map(|helmfile| helmfile.text.as_str()).unwrap_or_default()
+        };
+        let disputed = |path: &&PathBuf| {
+            let own = released(text(path));
+            files.iter().any(|other| other != *path && !own.is_disjoint(&released(text(other))))
+        };
+        let disputed: BTreeSet<&PathBuf> = files.iter().filter(disputed).collect();
+        if disputed.is_empty() {
+            return files;
+        }
+        let recipes: Vec<String> =
+            written::recipes(root).iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
+        let is_named = |path: &PathBuf| {
+            let ending: PathBuf =
+                folders(root, path).into_iter().rev().take(2).collect::<Vec<_>>().into_iter().rev().collect();
+            let ending = ending.to_string_lossy().into_owned();
+            recipes.iter().any(|recipe| recipe.contains(&ending))
+        };
+        let named: BTreeSet<PathBuf> =
+            disputed.iter().filter(|path| is_named(path)).map(|path| (*path).clone()).collect();
+        let stays = |path: &PathBuf| named.is_empty() || named.contains(path) || !disputed.contains(path);
+        files.iter().filter(|path| stays(path)).cloned().collect()
+    }
+
     fn of(root: &Path, sources: &Adapters) -> Self {
         let mut survey = Self { sources: sources.clone(), ..Self::default() };
         survey.walk(root, DEPTH);

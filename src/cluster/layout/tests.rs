@@ -160,3 +160,23 @@ fn two_folders_for_one_cluster_are_told() {
       hint: run from the root of the repository that describes your clusters, or name it with -C
     ");
 }
+
+#[test]
+fn of_two_state_files_with_the_same_release_the_one_that_recipes_name_counts() {
+    let old = ("kubernetes/bootstrap/helmfile.yaml", "releases:\n  - name: \"cilium\"\n");
+    let new = (
+        "kubernetes/bootstrap/apps/helmfile.yaml",
+        "repositories:\n  - name: x\nreleases:\n  # first\n  - name: cilium\n",
+    );
+    let other = ("kubernetes/bootstrap/more/helmfile.yaml", "releases:\n  - name: x\n");
+    let talos = ("kubernetes/talos/talconfig.yaml", TALCONFIG);
+    let recipe = (
+        ".taskfiles/bootstrap/Taskfile.yaml",
+        "- helmfile --file {{.KUBERNETES_DIR}}/bootstrap/apps/helmfile.yaml apply\n",
+    );
+    let named = layout(&[old, new, other, talos, recipe], "main").unwrap();
+    assert_eq!(named[2], "kubernetes/bootstrap/apps/helmfile.yaml kubernetes/bootstrap/more/helmfile.yaml");
+    // Whom nobody names is told later, with both places.
+    let all = layout(&[old, new, talos], "main").unwrap();
+    assert_eq!(all[2], "kubernetes/bootstrap/apps/helmfile.yaml kubernetes/bootstrap/helmfile.yaml");
+}

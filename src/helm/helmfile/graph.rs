@@ -1,5 +1,6 @@
 //! Several state files as one graph.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::model::{Helmfile, Release, ReleaseId};
@@ -31,6 +32,26 @@ pub fn check(files: &[&Helmfile]) -> Result<(), Diagnostics> {
     }
     graph.cycles(&mut found);
     found.into_result(())
+}
+
+/// Finds releases that several files list, each of them for the same cluster.
+pub fn listed_twice(files: &[Helmfile]) -> Diagnostics {
+    let mut found = Diagnostics::default();
+    let mut first: BTreeMap<&ReleaseId, &Release> = BTreeMap::new();
+    for release in files.iter().flat_map(|file| &file.releases) {
+        match first.entry(&release.id) {
+            Entry::Vacant(place) => {
+                place.insert(release);
+            }
+            Entry::Occupied(other) => {
+                let message =
+                    format!("release {} is listed a second time; it is at {} already", release.id, other.get().at);
+                let hint = "k8s-bootstrap.yaml can name the file that counts: clusters.<name>.releases";
+                found.push(Diagnostic::at(release.at.clone(), message).with_hint(hint));
+            }
+        }
+    }
+    found
 }
 
 /// A release in a file.

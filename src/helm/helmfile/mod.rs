@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use environment::DEFAULT as DEFAULT_ENVIRONMENT;
-pub use graph::check;
+pub use graph::{check, listed_twice};
 pub use merge::merge_values;
 pub use model::{
     Chart, Credentials, Fetch, Flags, Helmfile, Hook, HookEvent, Listed, OnFailure, Patch, Release, ReleaseId, Side,

@@ -42,6 +42,8 @@ impl Reader<'_> {
         for node in fields.list(key, self.found) {
             match self.scalar(node) {
                 Some(text) => texts.push(text),
+                // Helm is given nothing for it.
+                None if key == "args" && node.is_null() => {}
                 None => self.error(node, format!("`{key}` of {what} holds strings, this is {}", node.value.kind())),
             }
         }
