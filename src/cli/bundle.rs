@@ -9,6 +9,7 @@ use super::{inputs, output};
 use crate::helm::TemplateOptions;
 use crate::helm::bundle::{self, Contents};
 use crate::secrets::Redactor;
+use crate::tools::Tool;
 
 pub(super) async fn bundle(common: &Common, command: BundleCommand) -> Result<Exit, Refusal> {
     let BundleCommand::Create { cluster, out } = command;
@@ -21,7 +22,14 @@ async fn create(common: &Common, name: &str, out: &Path) -> Result<Exit, Refusal
     let kube_version = Some(cluster.inventory.kubernetes_version.clone());
     let options = TemplateOptions { kube_version, include_crds: true, hooks: true, ..TemplateOptions::default() };
     let releases = cluster.bootstrap.crds.releases.iter().chain(&cluster.bootstrap.releases.releases);
-    let contents = Contents::gather(&charts, releases, &options).await?;
+    let mut contents = Contents::gather(&charts, releases, &options).await?;
+    let crane = setup::toolbox(common).find(Tool::Crane).await;
+    match &crane {
+        Ok(crane) => contents.pin(&crane.path).await,
+        Err(_) => {
+            output::say("note: crane is not on this machine, so images are named as the charts name them, by tag");
+        }
+    }
     write(&contents, out).map_err(|error| {
         Refusal::world(format!("the bundle {} cannot be written: {error}", out.display()))
             .hint("free space there, or name another file with --out")

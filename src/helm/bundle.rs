@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ use super::chart::{self, PulledChart};
 use super::helmfile::{Chart, Release};
 use super::package::{MAX_PACKAGE, hex};
 use super::{Charts, HelmError, Kind, TemplateOptions, manifest};
+use crate::process::Command;
 
 const CONFIG: &str = "application/vnd.cncf.helm.config.v1+json";
 const CONTENT: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
@@ -25,7 +27,9 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const REFERENCE: &str = "org.opencontainers.image.ref.name";
 /// What a helmfile asks for, reference and version as a person reads them.
 const SUBJECT: &str = "k8s-bootstrap.chart";
-/// How many charts are pulled and rendered at once.
+/// For a registry to give a digest.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// How many charts are pulled and rendered, and digests asked for, at once.
 const AT_ONCE: usize = 4;
 /// A cluster has dozens of charts, three blobs each.
 const MAX_ENTRIES: usize = 10_000;
@@ -94,10 +98,28 @@ impl Contents {
         Ok(Self { charts, images: images.into_iter().flatten().collect() })
     }
 
+    /// Adds to each image's tag the digest that its registry gives for it; an image stays as it is where the registry does
+    /// not answer. `crane` asks.
+    pub async fn pin(&mut self, crane: &Path) {
+        let one = |image: String| async move {
+            let digest = if image.contains('@') { None } else { digest(crane, &image).await };
+            digest.map_or(image.clone(), |digest| format!("{image}@{digest}"))
+        };
+        let images = std::mem::take(&mut self.images);
+        self.images = stream::iter(images).map(one).buffer_unordered(AT_ONCE).collect().await;
+    }
+
     /// How many charts there are.
     pub fn charts(&self) -> usize {
         self.charts.len()
     }
+}
+
+async fn digest(crane: &Path, image: &str) -> Option<String> {
+    let asked = Command::new(crane).args(["digest", image]).deadline(DEADLINE).run().await;
+    let told = asked.inspect_err(|error| tracing::debug!(image, %error, "no digest")).ok()?;
+    let digest = String::from_utf8(told.stdout).ok()?.trim().to_owned();
+    digest.starts_with("sha256:").then_some(digest)
 }
 
 /// Writes a bundle to `out`. Charts that are folders of the repository are left

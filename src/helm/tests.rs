@@ -235,6 +235,33 @@ async fn an_api_that_does_not_answer_is_unreachable_and_may_be_tried_again() {
     assert_eq!(notices(&release).len(), 1);
 }
 
+#[tokio::test]
+async fn images_get_the_digest_that_their_registry_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    let (crane, address) = (tool(Tool::Crane).await, free_address());
+    let registry = Command::new(&crane).args(["registry", "serve", "--address", &address]);
+    let mut registry = registry.spawn_daemon(&folder.path().join("registry.log")).await.unwrap();
+    let image = format!("{address}/acme/app:1");
+    let layer = folder.path().join("layer.tar");
+    tar::Builder::new(std::fs::File::create(&layer).unwrap()).finish().unwrap();
+    let push = || {
+        let command = Command::new(&crane).args(["append", "--oci-empty-base", "--new_layer"]).arg(&layer);
+        command.args(["--new_tag", &image]).deadline(Duration::from_secs(30)).run()
+    };
+    while push().await.is_err() {
+        assert_eq!(registry.ended(), None);
+    }
+    let nobody = format!("{}/acme/app:1", free_address());
+    let known = format!("{nobody}@sha256:{}", "0".repeat(64));
+    let mut contents = bundle::Contents::default();
+    contents.images = [image.clone(), nobody.clone(), known.clone()].into();
+    contents.pin(&crane).await;
+    assert_eq!(contents.images.len(), 3);
+    assert!(contents.images.contains(&nobody) && contents.images.contains(&known), "{:?}", contents.images);
+    let pinned = contents.images.iter().find(|found| found.starts_with(&format!("{image}@sha256:")));
+    assert_eq!(pinned.map(String::len), Some(image.len() + "@sha256:".len() + 64), "{:?}", contents.images);
+}
+
 #[test]
 fn the_apply_method_is_the_one_of_the_helm_inside_flux() {
     for (version, method) in [
