@@ -184,9 +184,9 @@ fn hook_files_that_are_missing_are_told_with_the_line_of_the_hook() {
     Rehearsal::of(world, "attic").stops(
         2,
         &[
-            "helmfile.yaml:59:9: the hook applies manifests/pools, which is not there",
+            "helmfile.yaml:66:9: the hook applies manifests/pools, which is not there",
             "hint: manifests/network/pools/kustomization.yaml is there; was it moved?",
-            "helmfile.yaml:83:9: the hook applies manifests/once, which is not there",
+            "helmfile.yaml:90:9: the hook applies manifests/once, which is not there",
         ],
     );
 }

@@ -160,15 +160,26 @@ fn inputs(origin: &Origin, fields: &mut Fields<'_>, found: &mut Diagnostics) -> 
     let mut settings = adapters::Settings { exec: fields.strings("exec", found), ..adapters::Settings::default() };
     for entry in entries(origin, fields, "nodes", found) {
         let mut fields = Fields::of(origin, &entry.value, format!("node `{}`", entry.key), found);
-        let declared =
-            adapters::Declared { address: address(origin, &mut fields, found), role: role(origin, &mut fields, found) };
+        let declared = adapters::Declared {
+            address: address(origin, &mut fields, found),
+            role: role(origin, &mut fields, found),
+            schematic: fields.string("schematic", found).map(PathBuf::from),
+            variables: variables(origin, &mut fields, found),
+        };
         fields.finish(found);
         settings.nodes.insert(entry.key.clone(), declared);
     }
-    for entry in entries(origin, fields, "variables", found) {
-        settings.variables.insert(entry.key.clone(), entry.value.to_json());
-    }
+    settings.variables = variables(origin, fields, found);
     settings
+}
+
+fn variables(
+    origin: &Origin,
+    fields: &mut Fields<'_>,
+    found: &mut Diagnostics,
+) -> serde_json::Map<String, serde_json::Value> {
+    let entries = entries(origin, fields, "variables", found);
+    entries.map(|entry| (entry.key.clone(), entry.value.to_json())).collect()
 }
 
 fn hooks(origin: &Origin, fields: &mut Fields<'_>, found: &mut Diagnostics) -> Vec<HookRule> {

@@ -100,6 +100,10 @@ pub struct Settings {
 pub struct Declared {
     pub address: Option<IpAddr>,
     pub role: Option<Role>,
+    /// The image factory's schematic of the node, relative to the repository.
+    pub schematic: Option<PathBuf>,
+    /// What the node's templates see under these names, before anything else.
+    pub variables: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A format: what it is called, the sign by which its folder is known, and its reader.

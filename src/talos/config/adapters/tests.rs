@@ -335,7 +335,11 @@ fn a_command_prints_the_config_of_each_node() {
     let mut folder = Folder::new(&[]);
     std::fs::create_dir_all(folder.root.path().join("talos/blue")).unwrap();
     folder.settings.exec = ["./render", "--node={node}", "{address}", "{role}"].map(str::to_owned).to_vec();
-    let declared = |address: &str, role| Declared { address: Some(address.parse().unwrap()), role: Some(role) };
+    let declared = |address: &str, role| Declared {
+        address: Some(address.parse().unwrap()),
+        role: Some(role),
+        ..Declared::default()
+    };
     folder.settings.nodes.insert("cp-1".into(), declared("10.0.0.11", Role::ControlPlane));
     folder.settings.nodes.insert("w-1".into(), declared("10.0.0.21", Role::Worker));
     let inputs = folder
@@ -361,7 +365,7 @@ fn a_node_in_two_roles_is_refused() {
     let bundle = bundle();
     let mut folder =
         Folder::new(&[("clusterconfig/w-1.yaml", config(&bundle, Role::ControlPlane, "w-1", "10.0.0.21").as_str())]);
-    folder.settings.nodes.insert("w-1".into(), Declared { address: None, role: Some(Role::Worker) });
+    folder.settings.nodes.insert("w-1".into(), Declared { role: Some(Role::Worker), ..Declared::default() });
     insta::assert_snapshot!(folder.mistakes(), @"talos/blue/clusterconfig/w-1.yaml:1:1: node `w-1` is in two roles: worker by its place, control plane by `machine.type`");
 }
 

@@ -46,7 +46,7 @@ fn listed(value: &Value) -> Vec<(String, Declared)> {
         let word = first(fields, &ROLES).and_then(text).map(|word| role(&word));
         let flag = first(fields, &CONTROLLERS).and_then(|flag| flag.as_bool());
         let flag = flag.map(|is| if is { Role::ControlPlane } else { Role::Worker });
-        Some(Declared { address: Some(address), role: word.flatten().or(flag) })
+        Some(Declared { address: Some(address), role: word.flatten().or(flag), ..Declared::default() })
     };
     let nodes: Option<Vec<(String, Declared)>> = match value {
         Value::Object(all) => all.iter().map(|(name, fields)| Some((name.clone(), declared(fields)?))).collect(),

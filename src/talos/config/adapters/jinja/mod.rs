@@ -216,7 +216,9 @@ impl<'f> Folder<'f> {
 
     /// The image factory's id of a node's schematic, where there is one that can be read.
     fn schematic(&self, machine: &Machine, role: Option<Role>) -> Option<Result<String, Diagnostics>> {
-        let path = self.files.schematic_of(&machine.name)?;
+        let declared = self.place.settings.nodes.get(&machine.name).and_then(|node| node.schematic.as_ref());
+        let declared = declared.map(|path| self.place.root.join(path));
+        let path = declared.as_ref().or_else(|| self.files.schematic_of(&machine.name))?;
         let renderer = self.renderer(machine, role, None);
         let document = |layer: Layer| Ok(yaml::parse_one(&layer.origin, &layer.text)?.to_json());
         Some(renderer.layer(path).and_then(document).map(|document| schematic_id(&document)))
@@ -276,10 +278,15 @@ impl Renderer<'_> {
 
     fn values(&self, template: &Jinja<'_>) -> minijinja::Value {
         let (place, role) = (self.folder.place, self.node.role_word());
+        let declared = place.settings.nodes.get(self.name).map(|node| &node.variables);
+        let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let lookup = |name: &str| {
-            self.node.says(name).or_else(|| self.folder.written.get(name).map(|found| elsewhere::value(place, found)))
+            let said = place.settings.variables.get(name).map(text);
+            said.or_else(|| self.node.says(name))
+                .or_else(|| self.folder.written.get(name).map(|found| elsewhere::value(place, found)))
         };
         let mut variables = place.environment.clone();
+        variables.extend(declared.into_iter().flatten().map(|(name, value)| (name.clone(), text(value))));
         let templates = self.folder.templates.values().map(String::as_str).chain([template.text]);
         for name in templates.flat_map(jinja::of_environment) {
             if let (false, Some(value)) = (variables.contains_key(&name), lookup(&name)) {
@@ -299,6 +306,8 @@ impl Renderer<'_> {
         };
         let known = context! { ENV => minijinja::Value::from_pairs(variables), node, role, machinetype => role };
         let data = minijinja::Value::from(minijinja::value::Serde(&self.folder.data));
-        context! { ..known, ..data, ..minijinja::Value::from(minijinja::value::Serde(&place.settings.variables)), ..plain }
+        let settings = |variables| minijinja::Value::from(minijinja::value::Serde(variables));
+        let declared = declared.map(settings).unwrap_or_default();
+        context! { ..declared, ..known, ..data, ..settings(&place.settings.variables), ..plain }
     }
 }

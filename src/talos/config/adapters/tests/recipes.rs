@@ -63,6 +63,30 @@ fn a_layer_of_the_only_role_is_every_nodes_and_says_what_its_variables_are() {
 }
 
 #[test]
+fn what_recipes_tell_by_a_nodes_name_is_declared_for_the_node() {
+    let template =
+        template().replace("376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba", "{{ ENV.SCHEMATIC }}");
+    let mut folder = Folder::new(&[
+        ("machineconfig.yaml.j2", template.as_str()),
+        ("nodes/10.0.0.11.yaml.j2", "machine:\n  sysctls: {of: '{{ ENV.ZONE }} {{ ENV.GPU }} {{ ENV.PATH }}'}\n"),
+        ("schematics/gpu.yaml", "customization: {extraKernelArgs: [gpu]}\n"),
+    ]);
+    folder.environment.insert("PATH".into(), "/bin".into());
+    folder.settings.variables =
+        [("ZONE".to_owned(), json!("attic")), ("GPU".to_owned(), json!("no"))].into_iter().collect();
+    let node = Declared {
+        schematic: Some("talos/blue/schematics/gpu.yaml".into()),
+        variables: [("GPU".to_owned(), json!(2)), ("PATH".to_owned(), json!("/own"))].into_iter().collect(),
+        ..Declared::default()
+    };
+    folder.settings.nodes.insert("10.0.0.11".into(), node);
+    let machine = machine(folder.read().unwrap().as_ref(), 0);
+    assert_eq!(machine["sysctls"]["of"], "attic 2 /own");
+    let id = crate::talos::config::talconfig::schematic_id(&json!({"customization": {"extraKernelArgs": ["gpu"]}}));
+    assert!(machine["install"]["image"].as_str().unwrap().contains(&id), "{machine}");
+}
+
+#[test]
 fn what_a_recipe_reads_from_1password_is_read_from_there() {
     let mut folder = Folder::new(&[
         ("machineconfig.yaml.j2", template().as_str()),
