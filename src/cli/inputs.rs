@@ -90,6 +90,13 @@ async fn fetch(
             };
             Ok(filled)
         }
+        Wanted::Variable { name, .. } if secrets == SecretsArg::Placeholder => {
+            Ok(format!("op://environment/{}", name.trim_start_matches('.')).into())
+        }
+        Wanted::Variable { name, behind, at } => {
+            Err(Refusal::input(format!("the variable `{name}` is not set; `{behind}` sets it for recipes ({at})"))
+                .hint(format!("run this behind it too: {behind} k8s-bootstrap …, or set the variable")))
+        }
         Wanted::Output(command) => run(root, command).await,
         Wanted::Address { host, subnet } => Ok(match secrets {
             SecretsArg::Placeholder => placeholder_address(host, *subnet),

@@ -174,6 +174,33 @@ fn reference(text: &str) -> Option<String> {
     first(&REFERENCE).or_else(composed).filter(is_plain)
 }
 
+/// A program that a recipe starts templates' tools behind, so that they see secrets as variables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrapper {
+    /// The program with its arguments, as the recipe has them.
+    pub command: String,
+    pub at: Location,
+}
+
+static WRAPPED: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let program = "infisical run|envconsul|op run|doppler run|bws run|vals exec|sops exec-env|secretspec run|chamber exec|teller run";
+    Regex::new(&format!(r"\b((?:{program})\b.*?)\s+(?:minijinja-cli|minijinja|talhelper|makejinja)\b")).ok()
+});
+
+impl Wrapper {
+    /// The first one that the repository's recipes have.
+    pub fn find(root: &Path) -> Option<Self> {
+        recipes(root).iter().find_map(|path| {
+            let text = std::fs::read_to_string(path).ok()?;
+            let origin = Origin::of_path(path.strip_prefix(root).unwrap_or(path));
+            text.lines().enumerate().find_map(|(index, line)| {
+                let command = WRAPPED.as_ref()?.captures(line)?[1].to_owned();
+                Some(Self { command, at: origin.at(Position { line: index + 1, column: 1 }) })
+            })
+        })
+    }
+}
+
 /// The scripts and recipes of a repository.
 pub fn recipes(root: &Path) -> Vec<PathBuf> {
     let mut paths = Vec::new();
@@ -280,6 +307,21 @@ mod tests {
         let repository = Repository { root: root.path(), folder: root.path(), known: &BTreeMap::new() };
         assert_eq!(repository.set("EARLY").unwrap().to_string(), "mod.just:2:1");
         assert_eq!(repository.set("LATE"), None);
+    }
+
+    #[test]
+    fn what_recipes_run_behind_is_known_with_its_arguments() {
+        let root = tempfile::tempdir().unwrap();
+        let recipe = "login:\n    infisical run --path=/x -- true\ntemplate file:\n    \
+                      infisical run --env=prod -- minijinja-cli \"{{ file }}\"\n";
+        std::fs::write(root.path().join(".justfile"), recipe).unwrap();
+        let found = Wrapper::find(root.path()).unwrap();
+        assert_eq!(
+            (found.command.as_str(), found.at.to_string().as_str()),
+            ("infisical run --env=prod --", ".justfile:4:1")
+        );
+        std::fs::write(root.path().join(".justfile"), "template file:\n    minijinja-cli \"{{ file }}\"\n").unwrap();
+        assert_eq!(Wrapper::find(root.path()), None);
     }
 
     #[test]

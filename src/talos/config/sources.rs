@@ -17,6 +17,8 @@ pub enum Wanted {
     Sealed(PathBuf),
     /// A text with its `op://` references filled in; `origin` is where it comes from, as the operator knows it.
     References { origin: String, text: String },
+    /// The variable `name` of the environment, which the program `behind` sets for recipes; `at` is where one starts it.
+    Variable { name: String, behind: String, at: String },
     /// What a command prints; the working directory is the repository.
     Output(Vec<String>),
     /// The address that a host's name stands for, an empty text when nobody knows it. In a rehearsal any address of the

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Place;
 use crate::talos::config::Wanted;
 use crate::template::jinja;
-use crate::template::written::{Found, Repository};
-use crate::yaml::Diagnostic;
+use crate::template::written::{Found, Repository, Wrapper};
+use crate::yaml::{Diagnostic, Location};
 
 const REFERENCE: &str = "op://";
 
@@ -17,12 +17,16 @@ pub(super) fn written(place: &Place<'_>, names: &BTreeSet<String>) -> BTreeMap<S
     if names.is_empty() { BTreeMap::new() } else { repository.written(names) }
 }
 
+/// Where a recipe sets a variable by a command.
+pub(super) fn computed(place: &Place<'_>, name: &str) -> Option<Location> {
+    Repository { root: place.root, folder: place.folder, known: place.environment }.set(name)
+}
+
 /// Tells of an undefined variable where a recipe sets it by a command, which is not run here.
 pub(super) fn hinted(place: &Place<'_>, finding: Diagnostic) -> Diagnostic {
     let quoted = finding.message.strip_prefix(jinja::UNDEFINED).and_then(|rest| rest.split('`').nth(1));
     let name = quoted.map(|name| name.strip_prefix("ENV.").unwrap_or(name).to_owned());
-    let repository = Repository { root: place.root, folder: place.folder, known: place.environment };
-    match name.and_then(|name| Some((repository.set(&name)?, name))) {
+    match name.and_then(|name| Some((computed(place, &name)?, name))) {
         Some((at, name)) => finding.with_hint(format!(
             "{at} sets it by a command: set `{name}` in the environment, or in k8s-bootstrap.yaml: \
              clusters.<name>.variables"
@@ -41,22 +45,31 @@ pub(super) fn value(place: &Place<'_>, found: &Found) -> String {
     place.sources.get(wanted).unwrap_or_else(|| "unknown".to_owned())
 }
 
+/// The value of a variable that recipes have from a program they run behind.
+pub(super) fn behind(place: &Place<'_>, wrapper: &Wrapper, name: &str) -> String {
+    let (behind, at) = (wrapper.command.clone(), wrapper.at.to_string());
+    let wanted = Wanted::Variable { name: name.to_owned(), behind, at };
+    place.sources.get(wanted).unwrap_or_else(|| "unknown".to_owned())
+}
+
 /// As [`written`], one name at a time.
 pub(super) struct Elsewhere<'p> {
     place: &'p Place<'p>,
+    wrapper: Option<Wrapper>,
     known: RefCell<BTreeMap<String, Option<Found>>>,
 }
 
 impl<'p> Elsewhere<'p> {
     pub(super) fn new(place: &'p Place<'p>) -> Self {
-        Self { place, known: RefCell::default() }
+        Self { place, wrapper: Wrapper::find(place.root), known: RefCell::default() }
     }
 
     pub(super) fn get(&self, name: &str) -> Option<String> {
         let mut known = self.known.borrow_mut();
         let look = || written(self.place, &BTreeSet::from([name.to_owned()])).remove(name);
         let found = known.entry(name.to_owned()).or_insert_with(look);
-        found.as_ref().map(|found| value(self.place, found))
+        let found = found.as_ref().map(|found| value(self.place, found));
+        found.or_else(|| self.wrapper.as_ref().map(|wrapper| behind(self.place, wrapper, name)))
     }
 
     /// What was found, each with its place.

@@ -28,7 +28,7 @@ use crate::talos::config::lines::Lines;
 use crate::talos::config::talconfig::schematic_id;
 use crate::talos::config::{Role, Wanted};
 use crate::template::jinja::{self, Jinja};
-use crate::template::written::Found;
+use crate::template::written::{Found, Wrapper};
 use crate::yaml::{self, Diagnostic, Diagnostics, Origin, Position};
 
 pub(super) const NAME: &str = "templates";
@@ -61,6 +61,8 @@ struct Folder<'f> {
     data: serde_json::Map<String, serde_json::Value>,
     /// What the environment lacks and the repository says.
     written: BTreeMap<String, Found>,
+    /// What recipes run behind, and the variables that nothing else says.
+    behind: Option<(Wrapper, BTreeSet<String>)>,
 }
 
 pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
@@ -97,9 +99,10 @@ impl<'f> Folder<'f> {
         let paths = layers::files(place.folder, &[".j2", ".yaml", ".yml"]);
         let templates: BTreeMap<String, String> =
             paths.iter().filter_map(text).filter(|(name, text)| is_template(name, text)).collect();
-        let used = templates
-            .iter()
-            .flat_map(|(name, text)| jinja::of_environment(text).into_iter().chain(jinja::undeclared(name, text)));
+        let of_environment: BTreeSet<String> =
+            templates.values().flat_map(|text| jinja::of_environment(text)).collect();
+        let plain = templates.iter().flat_map(|(name, text)| jinja::undeclared(name, text));
+        let used = of_environment.iter().cloned().chain(plain);
         let anybody = variables::Node { role: Some(Role::Worker), schematic: Some("") };
         let mut lacking: BTreeSet<String> = used
             .filter(|name| !place.environment.contains_key(name) && !place.settings.variables.contains_key(name))
@@ -109,7 +112,17 @@ impl<'f> Folder<'f> {
         let data = data::of(place, &paths.into_iter().filter(beside).collect::<Vec<_>>(), &lacking);
         lacking.retain(|name| !data.contains_key(name));
         let written = written(place, &lacking);
-        Self { place, files, templates, data, written }
+        // What a recipe computes itself is told with its place.
+        let computed = |name: &str| elsewhere::computed(place, name).is_some();
+        lacking.retain(|name| !written.contains_key(name) && of_environment.contains(name) && !computed(name));
+        let wrapper = if lacking.is_empty() { None } else { Wrapper::find(place.root) };
+        Self { place, files, templates, data, written, behind: wrapper.map(|wrapper| (wrapper, lacking)) }
+    }
+
+    /// A variable of the environment that only the program which recipes run behind can say.
+    fn behind(&self, name: &str) -> Option<String> {
+        let (wrapper, names) = self.behind.as_ref()?;
+        names.contains(name).then(|| elsewhere::behind(self.place, wrapper, name))
     }
 
     /// What was taken from elsewhere than the environment.
@@ -284,6 +297,7 @@ impl Renderer<'_> {
             let said = place.settings.variables.get(name).map(text);
             said.or_else(|| self.node.says(name))
                 .or_else(|| self.folder.written.get(name).map(|found| elsewhere::value(place, found)))
+                .or_else(|| self.folder.behind(name))
         };
         let mut variables = place.environment.clone();
         variables.extend(declared.into_iter().flatten().map(|(name, value)| (name.clone(), text(value))));

@@ -87,6 +87,24 @@ fn what_recipes_tell_by_a_nodes_name_is_declared_for_the_node() {
 }
 
 #[test]
+fn what_recipes_see_behind_another_program_is_asked_for_with_its_place() {
+    let mut folder = Folder::new(&[
+        ("machineconfig.yaml.j2", template().as_str()),
+        ("nodes/10.0.0.11.yaml.j2", "machine:\n  sysctls: {of: '{{ ENV.ZONE }} {{ ENV[\".tail\"] }}'}\n"),
+        ("mod.just", "template file:\n    envconsul -secret=\"lab\" -once minijinja-cli --strict \"{{ file }}\"\n"),
+    ]);
+    let inputs = folder.read_with(|wanted| match wanted {
+        Wanted::Variable { name, behind, at } => {
+            assert_eq!((behind.as_str(), at.as_str()), ("envconsul -secret=\"lab\" -once", "talos/blue/mod.just:2:1"));
+            format!("of {name}")
+        }
+        other => panic!("{other:?}"),
+    });
+    let inputs = inputs.unwrap();
+    assert_eq!(machine(inputs.as_ref(), 0)["sysctls"]["of"], "of ZONE of .tail");
+}
+
+#[test]
 fn what_a_recipe_reads_from_1password_is_read_from_there() {
     let mut folder = Folder::new(&[
         ("machineconfig.yaml.j2", template().as_str()),
