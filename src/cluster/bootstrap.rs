@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::layout::Layout;
 use super::recipes::CrdFile;
 use crate::helm::helmfile::{self, Helmfile};
-use crate::template::jinja::Jinja;
+use crate::template::jinja::{Jinja, Style};
 use crate::yaml::{Diagnostic, Diagnostics, Origin};
 
 /// The helmfiles and secret manifests of one cluster.
@@ -161,5 +161,5 @@ fn jinja(root: &Path, path: &Path, text: &str, environment: &BTreeMap<String, St
     };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let values = minijinja::context! { ENV => minijinja::Value::from_pairs(environment.clone()) };
-    Jinja { name: &name, text, others: &others, origin: &origin }.render(values)
+    Jinja { name: &name, text, others: &others, origin: &origin, style: Style::of(root, environment) }.render(values)
 }

@@ -1,7 +1,8 @@
-//! Jinja as operators have it rendered by `minijinja-cli`: strict, nothing escaped, blocks trimmed.
+//! Jinja as operators have it rendered by `minijinja-cli`: strict, nothing escaped, blocks trimmed unless they say otherwise.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
@@ -21,6 +22,34 @@ pub struct Jinja<'t> {
     pub others: &'t BTreeMap<String, String>,
     /// Where a template of that name was written.
     pub origin: &'t dyn Fn(&str) -> Origin,
+    pub style: Style,
+}
+
+/// What becomes of the space around blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// The line's end behind a block goes.
+    pub trim: bool,
+    /// The space before a block goes.
+    pub lstrip: bool,
+}
+
+impl Default for Style {
+    /// As nearly all operators have it.
+    fn default() -> Self {
+        Self { trim: true, lstrip: true }
+    }
+}
+
+impl Style {
+    /// What the file that `MINIJINJA_CONFIG_FILE` names says, or the one in the repository's root.
+    pub fn of(root: &Path, environment: &BTreeMap<String, String>) -> Self {
+        let named = environment.get("MINIJINJA_CONFIG_FILE").map_or(".minijinja.toml", String::as_str);
+        let text = std::fs::read_to_string(root.join(named)).unwrap_or_default();
+        let table: toml::Table = text.parse().unwrap_or_default();
+        let says = |key: &str, usual: bool| table.get(key).and_then(toml::Value::as_bool).unwrap_or(usual);
+        Self { trim: says("trim-blocks", true), lstrip: says("lstrip-blocks", true) }
+    }
 }
 
 impl std::fmt::Debug for Jinja<'_> {
@@ -40,7 +69,7 @@ impl Jinja<'_> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_syntax(syntax().map_err(|error| own(&error))?);
+        environment.set_syntax(syntax(self.style).map_err(|error| own(&error))?);
         environment.set_debug(true);
         for (name, text) in self.others {
             // One that is not a template is told when it is used.
@@ -70,7 +99,7 @@ fn literal(text: &str) -> Cow<'_, str> {
 /// The variables that a template expects from outside; none when it is no template.
 pub fn undeclared(name: &str, text: &str) -> BTreeSet<String> {
     let mut environment = Environment::new();
-    let Ok(syntax) = syntax() else { return BTreeSet::new() };
+    let Ok(syntax) = syntax(Style::default()) else { return BTreeSet::new() };
     environment.set_syntax(syntax);
     let text = literal(text);
     let template = environment.template_from_named_str(name, &text);
@@ -86,9 +115,9 @@ pub fn of_environment(text: &str) -> BTreeSet<String> {
     captures.filter_map(|found| found.get(1).or(found.get(2))).map(|name| name.as_str().to_owned()).collect()
 }
 
-/// The whitespace rules of `minijinja-cli` as operators call it.
-fn syntax() -> Result<SyntaxConfig, minijinja::Error> {
-    SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build()
+fn syntax(style: Style) -> Result<SyntaxConfig, minijinja::Error> {
+    let builder = &mut SyntaxConfig::builder();
+    builder.trim_blocks(style.trim).lstrip_blocks(style.lstrip).keep_trailing_newline(true).build()
 }
 
 fn told(origin: &Origin, text: &str, error: &minijinja::Error) -> Diagnostic {
@@ -119,7 +148,8 @@ mod tests {
 
     fn rendered(text: &str) -> String {
         let origin = |name: &str| Origin::new(name);
-        let template = Jinja { name: "a.yaml.j2", text, others: &BTreeMap::new(), origin: &origin };
+        let (others, style) = (BTreeMap::new(), Style::default());
+        let template = Jinja { name: "a.yaml.j2", text, others: &others, origin: &origin, style };
         template.render(minijinja::context! { x => 1 }).unwrap()
     }
 
@@ -127,6 +157,23 @@ mod tests {
     fn the_names_of_both_spellings_are_found() {
         let names = of_environment(r#"{{ ENV.A }} {% if ENV["b.c"] == ENV['D'] %} {{ OTHER.E }}"#);
         assert_eq!(names.iter().map(String::as_str).collect::<Vec<_>>(), ["A", "D", "b.c"]);
+    }
+
+    #[test]
+    fn the_space_around_blocks_is_kept_where_the_repository_says_so() {
+        let root = tempfile::tempdir().unwrap();
+        let usual = Style::of(root.path(), &BTreeMap::new());
+        assert_eq!(usual, Style::default());
+        std::fs::write(root.path().join(".minijinja.toml"), "trim-blocks = false\nlstrip-blocks = false\n").unwrap();
+        let style = Style::of(root.path(), &BTreeMap::new());
+        let origin = |name: &str| Origin::new(name);
+        let text = "a:\n  # {% if true %}\n  b: 1\n  # {% endif %}\n";
+        let render = |style| {
+            let template = Jinja { name: "a.yaml.j2", text, others: &BTreeMap::new(), origin: &origin, style };
+            template.render(Value::UNDEFINED).unwrap()
+        };
+        assert_eq!(render(style), "a:\n  # \n  b: 1\n  # \n");
+        assert_eq!(render(usual), "a:\n  #   b: 1\n  # ");
     }
 
     #[test]

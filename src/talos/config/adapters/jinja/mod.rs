@@ -285,7 +285,8 @@ impl Renderer<'_> {
         let name = path.strip_prefix(self.folder.place.folder).unwrap_or(path).display().to_string();
         let place = self.folder.place;
         let origin = |name: &str| layers::origin(place.root, &place.folder.join(name));
-        let template = Jinja { name: &name, text, others: &self.folder.templates, origin: &origin };
+        let style = jinja::Style::of(place.root, place.environment);
+        let template = Jinja { name: &name, text, others: &self.folder.templates, origin: &origin, style };
         template.render(self.values(&template))
     }
 
