@@ -192,6 +192,21 @@ fn hook_files_that_are_missing_are_told_with_the_line_of_the_hook() {
 }
 
 #[test]
+fn a_key_of_flux_that_nobody_brings_stops_a_run_before_any_machine_is_touched() {
+    let world = TestEnvironment::operator_copy("community-template");
+    std::fs::remove_file(world.repository.join("bootstrap/github-deploy-key.sops.yaml")).unwrap();
+    Rehearsal::of(world, "home").stops(
+        3,
+        &[
+            "preflight/charts: FAILED: Flux would not get at the repository",
+            "no manifest here has Secret flux-system/github-deploy-key, by which Flux is to read the repository",
+            "where: release flux-system/flux-instance (bootstrap/helmfile.d/01-apps.yaml:",
+            "code: F02",
+        ],
+    );
+}
+
+#[test]
 fn a_chart_that_does_not_suit_stops_a_run_before_any_machine_is_touched() {
     let world = TestEnvironment::operator_copy("hooks-at-root");
     let helmfile = world.repository.join("helmfile.yaml");

@@ -22,7 +22,7 @@ pub(super) struct Namespaces {
 
 impl Namespaces {
     pub(super) fn new(site: Arc<Site>) -> Self {
-        let objects = names(&site).iter().map(|name| namespace(name)).collect();
+        let objects = names(&site).iter().map(|name| namespace(&site, name)).collect();
         Self { site, objects }
     }
 }
@@ -40,11 +40,17 @@ pub(super) fn missing_namespaces(site: &Site, objects: &[Value]) -> Vec<Value> {
     let made = objects.iter().filter(is_namespace).filter_map(|object| text(object, "/metadata/name"));
     let made: BTreeSet<String> = made.chain(names(site)).chain(BUILTIN.map(str::to_owned)).collect();
     let named: BTreeSet<String> = objects.iter().filter_map(|object| text(object, "/metadata/namespace")).collect();
-    named.difference(&made).map(|name| namespace(name)).collect()
+    named.difference(&made).map(|name| namespace(site, name)).collect()
 }
 
-fn namespace(name: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+/// A namespace with what the repository says of the pods that may run in it.
+fn namespace(site: &Site, name: &str) -> Value {
+    let mut metadata = json!({"name": name});
+    let labels = site.cluster.flux.pod_security(name);
+    if !labels.is_empty() {
+        metadata["labels"] = json!(labels);
+    }
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
 }
 
 #[async_trait]

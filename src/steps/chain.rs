@@ -256,6 +256,15 @@ impl Site {
 }
 
 impl Site {
+    /// The Secret by which Flux is to read the repository, and the release that says so.
+    pub(super) fn flux_pull_secret(&self) -> Option<(ObjectRef, String)> {
+        let release =
+            self.cluster.bootstrap.releases.releases.iter().find(|release| release.id.name == FLUX_RELEASE)?;
+        let name = release.values.pointer("/instance/sync/pullSecret").and_then(Value::as_str)?;
+        let secret = ObjectRef::new("v1", "Secret", Some(&release.id.namespace), name);
+        (!name.is_empty()).then(|| (secret, format!("release {} ({})", release.id, release.at)))
+    }
+
     /// How Helm writes objects: as the Helm inside the Flux that will adopt the releases does.
     pub(super) fn apply_method(&self) -> ApplyMethod {
         let releases = self.cluster.bootstrap.releases.releases.iter();

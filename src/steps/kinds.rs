@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 
 use crate::helm::helmfile::Release;
+use crate::kubernetes::ObjectRef;
 
 /// The API groups that every API server serves (Kubernetes 1.35), besides those without a dot.
 const BUILT_IN: [&str; 16] = [
@@ -59,6 +60,8 @@ struct Ledger {
     defined: BTreeSet<(String, String)>,
     releases: BTreeSet<String>,
     uses: Vec<Use>,
+    /// Secrets, by name.
+    secrets: BTreeSet<String>,
 }
 
 /// What has been rendered so far.
@@ -79,9 +82,26 @@ impl Kinds {
         self.ledger().defined.extend(defined);
     }
 
+    /// Notes the Secrets among objects, and those that something in the cluster will make of them.
+    pub(super) fn bring(&self, objects: &[Value]) {
+        let names = objects.iter().flat_map(|object| match object["kind"].as_str() {
+            Some("Secret") => [object.pointer("/metadata/name"), None],
+            Some("ExternalSecret") => [object.pointer("/metadata/name"), object.pointer("/spec/target/name")],
+            _ => [None, None],
+        });
+        let names = names.flatten().filter_map(Value::as_str).map(str::to_owned);
+        self.ledger().secrets.extend(names);
+    }
+
+    /// Whether a Secret of this name is among what was noted.
+    pub(super) fn brings(&self, secret: &ObjectRef) -> bool {
+        self.ledger().secrets.contains(&secret.name)
+    }
+
     /// Notes what a release is made of, and what it defines itself.
     pub(super) fn note(&self, release: &Release, objects: &[Value]) {
         self.define(objects);
+        self.bring(objects);
         let mut ledger = self.ledger();
         ledger.releases.insert(release.id.name.clone());
         for object in objects {
@@ -152,6 +172,18 @@ mod tests {
             "spec": {"group": "monitoring.coreos.com", "names": {"kind": "ServiceMonitor"}},
         })]);
         assert!(kinds.unserved().is_empty());
+    }
+
+    #[test]
+    fn secrets_are_brought_by_themselves_or_by_what_makes_them() {
+        let kinds = Kinds::default();
+        let external = json!({"kind": "ExternalSecret", "metadata": {"name": "a"}, "spec": {"target": {"name": "b"}}});
+        kinds.note(
+            &release("x"),
+            &[object("v1", "Secret"), external, json!({"kind": "ConfigMap", "metadata": {"name": "c"}})],
+        );
+        let brings = |name: &str| kinds.brings(&ObjectRef::new("v1", "Secret", Some("x"), name));
+        assert_eq!(["y", "a", "b", "c"].map(brings), [true, true, true, false]);
     }
 
     #[test]

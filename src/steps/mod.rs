@@ -20,6 +20,7 @@ mod machine_config;
 mod objects;
 mod order;
 mod preflight;
+mod pull_secret;
 mod release;
 mod secret_manifests;
 mod site;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::kinds::Use;
 use super::machine_config::runs;
 use super::site::{Site, place, step_error};
-use super::{crds, hooks};
+use super::{crds, hooks, pull_secret};
 use crate::engine::{Observation, Step, StepContext, StepError};
 use crate::kubernetes;
 use crate::talos::client::{
@@ -85,6 +85,7 @@ impl Step for Prepared {
         let steps = self.steps.get().into_iter().flatten();
         stream::iter(steps.map(Ok)).try_for_each_concurrent(AT_ONCE, |step| step.prepare(cx)).await?;
         self.kinds(cx).await?;
+        pull_secret::check(&self.site, cx).await?;
         Ok(Observation::Holds("all are there".to_owned()))
     }
 

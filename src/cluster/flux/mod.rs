@@ -8,13 +8,14 @@ mod counterpart;
 mod decryption;
 pub mod drift;
 mod kustomizations;
+mod namespaces;
 mod renderers;
 mod source;
 mod values;
 mod variables;
 mod version;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::yaml::{self, Location, Node, Origin};
@@ -42,6 +43,7 @@ pub struct FluxObjects {
     kustomizations: Kustomizations,
     maps: Vec<ConfigMap>,
     sealed: Vec<decryption::Sealed>,
+    security: Vec<namespaces::Security>,
 }
 
 /// Whose a path is in a repository of several clusters.
@@ -113,19 +115,20 @@ impl FluxObjects {
         let mut files = Vec::new();
         walk(root, DEPTH, &mut files);
         let (mut objects, mut flux_kustomizations) = (Vec::new(), Vec::new());
-        let (mut maps, mut sealed) = (Vec::new(), Vec::new());
+        let (mut maps, mut sealed, mut security) = (Vec::new(), Vec::new(), Vec::new());
         for path in files {
             let Ok(text) = std::fs::read_to_string(&path) else { continue };
             if text.contains("onfigMap") {
                 maps.push(path.clone());
             }
-            let marks = [kustomizations::GROUP, "\nsops:"];
+            let marks = [kustomizations::GROUP, "\nsops:", namespaces::LABELS];
             if !KINDS.iter().chain(&marks).any(|mark| text.contains(mark)) {
                 continue;
             }
             let origin = Origin::of_path(path.strip_prefix(root).unwrap_or(&path));
             let documents = yaml::parse(&origin, &text).unwrap_or_default();
             sealed.extend(decryption::Sealed::of(&path, &documents));
+            security.extend(namespaces::Security::of(&path, &documents));
             for object in documents.into_iter().filter_map(|document| Object::of(document, &path, &origin)) {
                 if KINDS.contains(&object.kind.as_str()) {
                     objects.push(object);
@@ -140,12 +143,21 @@ impl FluxObjects {
         let wanted: BTreeSet<String> =
             objects.iter().flat_map(values::config_maps).chain(kustomizations.config_maps()).collect();
         let maps = if wanted.is_empty() { vec![] } else { values::read_config_maps(&maps, &wanted) };
-        Self { root: root.to_owned(), names, objects, kustomizations, maps, sealed }
+        Self { root: root.to_owned(), names, objects, kustomizations, maps, sealed, security }
     }
 
     /// Whether a HelmRelease of this name is in the repository.
     pub fn has_release(&self, name: &str) -> bool {
         self.objects.iter().any(|object| object.kind == "HelmRelease" && object.name == name)
+    }
+
+    /// The labels of Pod Security that the repository gives a namespace.
+    pub fn pod_security(&self, namespace: &str) -> BTreeMap<String, String> {
+        let named = self.security.iter().filter(|known| known.namespace == namespace);
+        let own = named.filter(|known| self.names.class(&self.root, &known.path) > 0);
+        own.max_by_key(|known| self.names.class(&self.root, &known.path))
+            .map(|known| known.labels.clone())
+            .unwrap_or_default()
     }
 
     /// The object of this kind and name that is meant from the file `near`: of this cluster, in the namespace that is

@@ -238,3 +238,34 @@ fn what_flux_decrypts_is_found_by_who_applies_it_and_one_file_stands_for_each_se
     flux-system/sops-age: 3: apps/a.sops.yaml, apps/c.sops.yaml
     ");
 }
+
+#[test]
+fn pod_security_is_what_manifests_and_patches_of_the_cluster_say() {
+    let root = tempfile::tempdir().unwrap();
+    let labelled = |name: &str, level: &str| {
+        let labels = format!("{{pod-security.kubernetes.io/enforce: {level}, app: x}}");
+        format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {labels}}}\n")
+    };
+    let patch = |name: &str| {
+        let lines = labelled(name, "privileged").replace('\n', "\n      ");
+        format!("kind: Kustomization\nnamespace: patched\npatches:\n  - patch: |-\n      {lines}\n")
+    };
+    let files = [
+        ("apps/storage/namespace.yaml", labelled("storage", "privileged")),
+        ("green/apps/other/namespace.yaml", labelled("other", "baseline")),
+        ("blue/apps/other/namespace.yaml", labelled("other", "privileged")),
+        ("apps/unknown/namespace.yaml", labelled("unknown", "${LEVEL}")),
+        ("apps/patched/kustomization.yaml", patch("not-used")),
+    ];
+    for (path, text) in files {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let flux = FluxObjects::read(root.path(), "blue", &["green".to_owned()].into());
+    for namespace in ["storage", "other", "patched"] {
+        let labels: Vec<_> = flux.pod_security(namespace).into_iter().collect();
+        assert_eq!(labels, [("pod-security.kubernetes.io/enforce".to_owned(), "privileged".to_owned())], "{namespace}");
+    }
+    assert!(flux.pod_security("unknown").is_empty() && flux.pod_security("nobody").is_empty());
+}

@@ -65,6 +65,11 @@ pub(super) fn title(hook: &Hook) -> String {
     }
 }
 
+/// Whether a hook is run as it is written, and may do anything.
+pub(super) fn runs_a_program(releases: &Helmfile) -> bool {
+    releases.hooks().any(|hook| recognise(hook) == Action::Process)
+}
+
 /// What hooks apply from the web, by its addresses.
 pub fn urls(releases: &Helmfile) -> Vec<String> {
     let of = |hook: &Hook| match recognise(hook) {
@@ -152,6 +157,7 @@ impl Manifests {
                     objects.extend(self.read(&name, &text)?);
                 }
                 self.site.kinds.define(&objects);
+                self.site.kinds.bring(&objects);
                 Ok(objects)
             })
             .await
