@@ -56,6 +56,16 @@ app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- end }}
 
+{{- /* What the originals' containers are content with: all that Pod Security's level `restricted` asks for. */ -}}
+{{- define "stand-in.restricted" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  runAsNonRoot: true
+  capabilities: {drop: [ALL]}
+  seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
 {{- /* A Prometheus ServiceMonitor: of a dict with `name`, `root` and `port`. */ -}}
 {{- define "stand-in.monitor" -}}
 apiVersion: monitoring.coreos.com/v1

@@ -124,6 +124,10 @@ impl Instance {
                     "metadata": {"labels": labels},
                     "spec": {"containers": [{
                         "name": "manager", "image": format!("ghcr.io/fluxcd/{name}:flux-{}", self.version),
+                        "securityContext": {
+                            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true,
+                            "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
+                        },
                     }]},
                 },
             },
