@@ -11,6 +11,7 @@ mod functions;
 pub mod jinja;
 mod parse;
 mod place;
+mod recipe;
 mod value;
 pub mod written;
 mod yq;

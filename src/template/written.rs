@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::recipe::Recipe;
 use crate::yaml::{Diagnostic, Location, Origin, Position};
 
 /// Deeper trees hold nothing that recipes read.
@@ -67,8 +68,12 @@ impl Repository<'_> {
         walk(self.root, DEPTH, &mut paths);
         paths.iter().find_map(|path| {
             let text = std::fs::read_to_string(path).ok()?;
-            let is_set = |line: &str| assignment.captures(line).is_some_and(|found| found[1] == *name);
-            let index = text.lines().position(is_set)?;
+            let lines: Vec<&str> = text.lines().collect();
+            let is_set = |index: usize| {
+                let captures = assignment.captures(lines[index]);
+                captures.is_some_and(|found| found[1] == *name && said(&found, lines.get(index + 1)).is_some())
+            };
+            let index = (0..lines.len()).find(|index| is_set(*index))?;
             Some(self.origin(path).at(Position { line: index + 1, column: 1 }))
         })
     }
@@ -84,9 +89,16 @@ impl Repository<'_> {
         walk(folder, DEPTH, &mut paths);
         for path in paths {
             let Ok(text) = std::fs::read_to_string(&path) else { continue };
-            for (index, line) in text.lines().enumerate() {
+            let recipe = Recipe { root: self.root, text: &text, known: self.known };
+            let lines: Vec<&str> = text.lines().collect();
+            for (index, line) in lines.iter().enumerate() {
                 let Some(captures) = assignment.captures(line) else { continue };
-                let Some(value) = value(&captures[2], self.known) else { continue };
+                let Some(said) = said(&captures, lines.get(index + 1)) else { continue };
+                let plain = || match said {
+                    Said::Text(text) => value(text, self.known),
+                    Said::Command(command) => reference(command),
+                };
+                let Some(value) = recipe.looks_up(said.text()).or_else(plain) else { continue };
                 let at = self.origin(&path).at(Position { line: index + 1, column: 1 });
                 let meant = names.iter().filter_map(|name| Some((name, spelling(name, &captures[1])?)));
                 if let Some(meant) = meant.min_by_key(|(_, spelling)| *spelling) {
@@ -133,7 +145,29 @@ fn assignment(names: &BTreeSet<String>) -> Option<Regex> {
         letters.collect::<Vec<_>>().join("[_-]?")
     };
     let names = names.iter().map(loose).collect::<Vec<_>>().join("|");
-    Regex::new(&format!(r"(?i)^\s*(?:export\s+)?({names})\s*(?::=|[:=])\s*(\S.*)$")).ok()
+    Regex::new(&format!(r"(?i)^\s*(?:export\s+)?({names})\s*(?::=|[:=])\s*(.*)$")).ok()
+}
+
+/// What an assignment says behind the name; task's commands stand on the next line.
+#[derive(Debug, Clone, Copy)]
+enum Said<'t> {
+    Text(&'t str),
+    Command(&'t str),
+}
+
+impl<'t> Said<'t> {
+    fn text(self) -> &'t str {
+        match self {
+            Self::Text(text) | Self::Command(text) => text,
+        }
+    }
+}
+
+fn said<'t>(assignment: &regex::Captures<'t>, next: Option<&&'t str>) -> Option<Said<'t>> {
+    let own = assignment.get(2)?.as_str().trim();
+    let command = || next?.trim().strip_prefix("sh:").map(|command| Said::Command(command.trim()));
+    let said = if own.is_empty() { command() } else { Some(Said::Text(own)) };
+    said.filter(|said| !said.text().is_empty())
 }
 
 static PIECE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\{\{\s*\.(\w+)\s*\}\}").ok());
@@ -223,7 +257,8 @@ fn walk(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) {
     for path in entries {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if path.is_dir() {
-            let may_have = !name.starts_with('.') || name.to_ascii_lowercase().starts_with(".task");
+            let of_recipes = [".task", ".just"].iter().any(|start| name.to_ascii_lowercase().starts_with(start));
+            let may_have = !name.starts_with('.') || of_recipes;
             if depth > 0 && may_have && name != "node_modules" {
                 walk(&path, depth - 1, paths);
             }
@@ -322,6 +357,13 @@ mod tests {
         );
         std::fs::write(root.path().join(".justfile"), "template file:\n    minijinja-cli \"{{ file }}\"\n").unwrap();
         assert_eq!(Wrapper::find(root.path()), None);
+    }
+
+    #[test]
+    fn what_task_looks_up_in_a_file_is_known() {
+        let tasks = "env:\n  K8S:\n    sh: yq '.spec.version | select(.)' up/k8s.yaml\n  NOW:\n    sh: date\n";
+        let files = [(".taskfiles/talos/Taskfile.yaml", tasks), ("up/k8s.yaml", "spec:\n  version: v1.36.2\n")];
+        assert_eq!(found(&files, &["K8S", "NOW"]), ["K8S=v1.36.2 .taskfiles/talos/Taskfile.yaml:2:1"]);
     }
 
     #[test]
