@@ -13,6 +13,25 @@ const OF_TALOS: &str = "cGxhY2Vob2xkZXItcGxhY2Vob2xkZXItcGxhY2Vob2w=";
 
 /// The placeholder for a value on a line (from 1) of a manifest; `hint` is whatever else names the value.
 pub(super) fn placeholder(text: &str, line: usize, hint: &str) -> String {
+    let value = unindented(text, line, hint);
+    format!("{}{value}", " ".repeat(lacking(text, line)))
+}
+
+/// How far the value has to be indented, where the reference on this line stands for the indented content of a block
+/// scalar that begins above it.
+fn lacking(text: &str, line: usize) -> usize {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let mut lines = text.lines().skip(line.saturating_sub(2));
+    match (lines.next(), lines.next()) {
+        (Some(above), Some(own)) if line > 1 => {
+            let opens = [": |", ": |-", ": |+"].iter().any(|mark| above.trim_end().ends_with(mark));
+            if opens { (indent(above) + 2).saturating_sub(indent(own)) } else { 0 }
+        }
+        _ => 0,
+    }
+}
+
+fn unindented(text: &str, line: usize, hint: &str) -> String {
     let document = Document::around(text, line.saturating_sub(1));
     let keys = document.keys();
     if document.is_machine_config() {

@@ -134,6 +134,10 @@ fn placeholders_have_the_shape_of_what_they_stand_for() {
       encoded: cGxhY2Vob2xkZXI=
       age.agekey: QUdFLVNFQ1JFVC1LRVktMVBMQUNFSFhMREVSUExBQ0VIWExERVJQTEFDRUhYTERFUlBMQUNFSFhMREVSUExBQ0VIWExERVJRUVE=
     "#);
+    // The secret brings its indentation along.
+    let block = "kind: Secret\nstringData:\n  key: |-\nop://v/i/f\n  other: |-\n    op://v/i/f\n";
+    let filled = "kind: Secret\nstringData:\n  key: |-\n    placeholder\n  other: |-\n    placeholder\n";
+    assert_eq!(placeholders(block, &Adapters::default()), filled);
     let template = "kind: Secret\nstringData:\n  1password-credentials.json: op://v/i/credentials\n";
     assert!(placeholders(template, &Adapters::default()).ends_with("credentials.json: '{}'\n"));
     assert!(
