@@ -98,6 +98,20 @@ fn every_mistake_of_a_talconfig_is_told_at_once() {
 }
 
 #[test]
+fn a_patch_that_is_the_name_of_a_file_is_told_with_its_spelling() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("patches")).unwrap();
+    std::fs::write(folder.path().join("patches/a.yaml"), "machine: {}\n").unwrap();
+    let text = "clusterName: blue\nendpoint: https://10.0.0.10:6443\ntalosVersion: v1.12.0\nkubernetesVersion: v1.35.0\n\
+                nodes:\n  - {hostname: a, ipAddress: 10.0.0.1, controlPlane: true, installDisk: /dev/sda}\n\
+                controlPlane:\n  patches:\n    - ./patches/a.yaml\n";
+    insta::assert_snapshot!(talconfig_in(folder.path(), text).unwrap_err(), @r#"
+    talconfig.yaml:9:7: `./patches/a.yaml` is no patch but the name of a file
+      hint: write "@./patches/a.yaml"
+    "#);
+}
+
+#[test]
 fn an_undefined_variable_of_a_talconfig_is_told_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let found = talconfig_in(folder.path(), "# ${COMMENT}\nclusterName: ${NAME}\n").unwrap_err();

@@ -301,7 +301,12 @@ impl Reader<'_> {
             let Some(at) = section.item_at(key, index).cloned() else { continue };
             let path = text.strip_prefix('@').or(always_files.then_some(text.as_str()));
             let Some(path) = path.map(|path| path.trim().to_owned()) else {
-                patches.push(self.inline(at, text));
+                if self.folder.join(text.trim()).is_file() {
+                    let message = format!("`{text}` is no patch but the name of a file");
+                    self.found.errors.push(Diagnostic::at(at, message).with_hint(format!("write \"@{text}\"")));
+                } else {
+                    patches.push(self.inline(at, text));
+                }
                 continue;
             };
             let what = if always_files { "extra manifest" } else { "patch" };
