@@ -193,7 +193,14 @@ pub(super) fn known(name: &str) -> Result<(), Failure> {
         return Ok(());
     }
     if UNSUPPORTED.split_whitespace().any(|known| known == name) {
-        return Err(Failure::new(format!("the function `{name}` is not supported here")));
+        let refused = Failure::new(format!("the function `{name}` is not supported here"));
+        return Err(match name {
+            "fetchSecretValue" | "expandSecretRefs" => refused.hint(
+                "no value of a chart is a secret here: put the reference into a manifest of a Secret beside the helmfile, and \
+                 have the chart name that Secret",
+            ),
+            _ => refused.hint("what it gives is another thing at each run, or asks the network: write the value itself"),
+        });
     }
     let names = TABLES.iter().flat_map(|table| table.iter()).map(|entry| entry.0);
     Err(Failure::new(format!("there is no function `{name}`")).did_you_mean(near(name, names)))
