@@ -359,6 +359,7 @@ pub(super) async fn site(
     if wanted.place == Place::Lab {
         unpin(&mut cluster);
     }
+    cluster::secrets(&cluster.surroundings).for_each(|value| redactor.learn(&value.to_owned().into()));
     inputs::warn(&cluster, redactor);
     let forced = wanted.forced.map(|name| control_plane(&cluster, name)).transpose()?;
     let pins = wanted.pins.iter().map(|(name, print)| Ok((node(&cluster, name)?.address, print.clone())));

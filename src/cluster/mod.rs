@@ -24,7 +24,7 @@ pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
 pub use flux::{Counterpart, Decryption, FluxObjects, drift};
 pub use recipes::CrdFile;
 pub use settings::{HookRule, Paths, Settings};
-pub use surroundings::{key_file, surroundings};
+pub use surroundings::{key_file, secrets, surroundings};
 
 /// A cluster as its repository describes it. Reading it opens no secret and dials nothing.
 #[derive(Debug, Clone)]

@@ -42,6 +42,13 @@ pub fn surroundings(root: &Path, own: &Variables) -> Variables {
     set
 }
 
+/// The values among such variables that are secrets by their names.
+pub fn secrets(variables: &Variables) -> impl Iterator<Item = &str> {
+    let is_secret =
+        |name: &str| ["SECRET", "TOKEN", "PASS"].iter().any(|word| name.to_ascii_uppercase().contains(word));
+    variables.iter().filter(move |(name, _)| is_secret(name)).map(|(_, value)| value.as_str())
+}
+
 /// The file of SOPS's age keys that the repository's tools name, where our own environment names no key and it is there.
 pub fn key_file(root: &Path, own: &Variables) -> Option<PathBuf> {
     if OF_SOPS.iter().any(|name| own.contains_key(*name)) {
@@ -245,6 +252,8 @@ mod tests {
         let (all, key) = read(&files, &[("HOME", "/home/o"), ("TALOS_VERSION", "v2")]);
         assert_eq!(all, ["A=b", "N=3", "P=/home/o/p", "SOPS_AGE_KEY_FILE=/repo/age.key", "V=x"]);
         assert_eq!(key, Some("/repo/age.key".into()));
+        let secret = Variables::from([("API_TOKEN".to_owned(), "t".to_owned()), ("ZONE".to_owned(), "z".to_owned())]);
+        assert_eq!(secrets(&secret).collect::<Vec<_>>(), ["t"]);
         let (_, key) = read(&files, &[("SOPS_AGE_KEY", "AGE-SECRET-KEY-1")]);
         assert_eq!(key, None);
         assert_eq!(read(&files[..3], &[]).1, None);
