@@ -15,6 +15,7 @@ pub mod plan;
 pub mod process;
 pub mod proto;
 pub mod report;
+pub mod retry;
 pub mod secrets;
 pub mod steps;
 pub mod talos;
