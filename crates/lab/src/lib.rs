@@ -23,10 +23,8 @@ mod view;
 mod world;
 
 pub use record::{CriticalPath, Fact, Record, Recorder, Request};
+pub use registry::Registry;
 pub use scenario::{Scenario, ScenarioError};
 pub use socket::{SocketError, ask_down, ask_status};
 pub use spec::{ApiServers, ChartsFrom, DiskSpec, LabFile, NodeSpec, ReleaseSpec, Spec, lab_folder, web_folder};
 pub use world::{Lab, LabError, Status};
-
-#[cfg(test)]
-mod tests;

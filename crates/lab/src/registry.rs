@@ -38,10 +38,9 @@ const REMOTE: Duration = Duration::from_mins(2);
 
 /// A running registry. It ends with this value.
 #[derive(Debug)]
-pub(super) struct Registry {
+pub struct Registry {
     daemon: Daemon,
-    /// Charts that are not the originals, as a person reads them.
-    pub(super) stand_ins: Vec<String>,
+    stand_ins: Vec<String>,
 }
 
 impl Registry {
@@ -51,7 +50,7 @@ impl Registry {
     ///
     /// A registry that does not start, a chart that cannot be packed or pushed. An original that cannot be pulled is
     /// none: a stand-in takes its place.
-    pub(super) async fn start(
+    pub async fn start(
         crane: &Path,
         helm: &Path,
         address: SocketAddr,
@@ -96,7 +95,12 @@ impl Registry {
         }
     }
 
-    pub(super) async fn shut_down(self) {
+    /// Charts that are not the originals: name, version and kind of stand-in.
+    pub fn stand_ins(&self) -> &[String] {
+        &self.stand_ins
+    }
+
+    pub async fn shut_down(self) {
         self.daemon.stop().await;
     }
 }
@@ -246,6 +250,3 @@ fn write(folder: &Dir, root: &Path, target: &Path) -> std::io::Result<()> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -124,7 +124,7 @@ impl Lab {
             pid: std::process::id(),
             addresses: spec.address_map(),
             mirrors: spec.registry_address().map(|address| ("*".to_owned(), address.to_string())).into_iter().collect(),
-            stand_ins: registry.as_ref().map(|registry| registry.stand_ins.clone()).unwrap_or_default(),
+            stand_ins: registry.as_ref().map(|registry| registry.stand_ins().to_vec()).unwrap_or_default(),
         };
         file.write(&spec.folder).map_err(folder_error)?;
         Ok(Self { inner, tasks, registry })

@@ -1,16 +1,19 @@
-//! The registry with the real `crane` and `helm`, and the real charts' values.
+//! The lab's chart registry, filled by the real `crane` and `helm` and read by the run's own helm adapter with the real
+//! charts' values.
+#![allow(clippy::unwrap_used)]
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use serde_json::Value;
-
-use super::*;
 use helm::bundle;
 use helm::bundle::Contents;
 use helm::{Bundle, Charts, Helm, Kind, Mirrors, PulledChart, TemplateOptions, manifest};
 use helmfile::{Chart, Fetch, Flags, OnFailure, Release, ReleaseId, Wait};
+use lab::{ChartsFrom, Registry, ReleaseSpec};
 use process::Command;
+use serde_json::Value;
 use tools::{Options, Tool, Toolbox};
 use yaml::Origin;
 
@@ -88,11 +91,11 @@ fn release(namespace: &str, name: &str, chart: &str, version: &str, values: Valu
 
 /// The releases of a state file of the reference inputs, their values as the cluster's HelmReleases say.
 fn reference(cluster: &str, file: &str) -> Vec<Release> {
-    let root = &Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
-    let yaml = |text: &str| manifest::parse(text).unwrap().remove(0);
-    let variables = yaml(&read(&format!("clusters/{cluster}/flux/cluster-vars.yaml")));
-    let state = yaml(&read(&format!("bootstrap/{cluster}/helmfile.d/{file}")));
+    let parse = |text: &str| manifest::parse(text).unwrap().remove(0);
+    let variables = parse(&read(&format!("clusters/{cluster}/flux/cluster-vars.yaml")));
+    let state = parse(&read(&format!("bootstrap/{cluster}/helmfile.d/{file}")));
     let releases = state["releases"].as_array().unwrap().iter();
     let text = |release: &Value, key: &str| release[key].as_str().unwrap().to_owned();
     releases
@@ -105,7 +108,7 @@ fn reference(cluster: &str, file: &str) -> Vec<Release> {
                         helm_release = helm_release.replace(&format!("${{{variable}}}"), value.as_str().unwrap());
                     }
                     assert!(!helm_release.contains("${"), "{helm_release}");
-                    yaml(&helm_release)["spec"]["values"].clone()
+                    parse(&helm_release)["spec"]["values"].clone()
                 }
                 _ => entry["values"][0].as_object().cloned().unwrap_or_default().into(),
             };
@@ -135,11 +138,11 @@ async fn every_chart_of_the_reference_inputs_renders_with_their_values() {
     let mut charts = reference("infra", "00-crds.yaml");
     charts.append(&mut reference("infra", "01-apps.yaml"));
     let world = World::with(5001, &specs(&charts)).await;
-    assert_eq!(world.registry.stand_ins.len(), 11);
+    assert_eq!(world.registry.stand_ins().len(), 11);
     assert!(
-        world.registry.stand_ins.iter().all(|name| name.ends_with(" (stand-in)")),
+        world.registry.stand_ins().iter().all(|name| name.ends_with(" (stand-in)")),
         "{:?}",
-        world.registry.stand_ins
+        world.registry.stand_ins()
     );
 
     let mut crds = Vec::new();
@@ -213,7 +216,7 @@ fn assert_cluster(cluster: &str, objects: &[Value]) {
 async fn an_unknown_chart_is_replaced_by_a_generic_one_and_named() {
     let chart = "ghcr.io/acme/charts/gizmo";
     let world = World::with(5002, &[spec(chart, Some("v2.3.4+build.1")), spec("charts.acme.io/newest", None)]).await;
-    assert_eq!(world.registry.stand_ins, ["gizmo v2.3.4+build.1 (generic stand-in)", "newest (generic stand-in)"]);
+    assert_eq!(world.registry.stand_ins(), ["gizmo v2.3.4+build.1 (generic stand-in)", "newest (generic stand-in)"]);
     let objects = world.template(&release("ns", "mine", chart, "v2.3.4+build.1", Value::Null), true).await;
     assert_eq!(names(&objects, "Deployment"), ["mine"]);
     assert_eq!(names(&objects, "Service"), ["mine"]);
