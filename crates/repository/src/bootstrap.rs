@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::layout::Layout;
-use super::recipes::CrdFile;
+use discover::CrdUrl;
 use helmfile::Helmfile;
 use template::jinja::{Jinja, Style};
 use yaml::{Diagnostic, Diagnostics, Origin};
@@ -15,7 +15,7 @@ pub struct Bootstrap {
     /// Charts whose CRDs go in first; nothing else of them is applied.
     pub crds: Helmfile,
     /// Files of CRDs that go in with them.
-    pub crd_files: Vec<CrdFile>,
+    pub crd_files: Vec<CrdUrl>,
     /// The chain of releases.
     pub releases: Helmfile,
     pub secrets: Vec<SecretSource>,

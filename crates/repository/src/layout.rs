@@ -5,20 +5,17 @@
 //! `releases:`, a template with `op://` references. `k8s-bootstrap.yaml` decides where it says something.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::settings::Paths;
+use discover::walk;
 use secrets::Adapters;
 use talos_config::adapters::is_machine_config;
-use template::written;
 use yaml::{Diagnostic, near};
 
-/// Deeper trees than this hold no inputs of a bootstrap.
-const DEPTH: usize = 6;
-/// A file of inputs is read by people; larger ones are something else.
-const MAX_FILE: u64 = 1 << 20;
-/// Folders that hold no inputs, besides those that begin with a dot.
-const SKIPPED: [&str; 7] = ["target", "node_modules", "tests", "docs", "charts", "templates", "clusterconfig"];
+/// Folders below which nothing is an input of its own.
+const SKIPPED: [&str; 3] = ["charts", "templates", "clusterconfig"];
 /// Files and folders that make the folder around them one of Talos inputs.
 const TALOS: [&str; 9] = [
     "talconfig.yaml",
@@ -235,23 +232,14 @@ impl Survey {
         if disputed.is_empty() {
             return files;
         }
-        let recipes: Vec<String> =
-            written::recipes(root).iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
-        let is_named = |path: &PathBuf| {
-            let ending: PathBuf =
-                folders(root, path).into_iter().rev().take(2).collect::<Vec<_>>().into_iter().rev().collect();
-            let ending = ending.to_string_lossy().into_owned();
-            recipes.iter().any(|recipe| recipe.contains(&ending))
-        };
-        let named: BTreeSet<PathBuf> =
-            disputed.iter().filter(|path| is_named(path)).map(|path| (*path).clone()).collect();
+        let named = discover::named_by_recipes(root, disputed.iter().copied());
         let stays = |path: &PathBuf| named.is_empty() || named.contains(path) || !disputed.contains(path);
         files.iter().filter(|path| stays(path)).cloned().collect()
     }
 
     fn of(root: &Path, sources: &Adapters) -> Self {
         let mut survey = Self { sources: sources.clone(), ..Self::default() };
-        survey.walk(root, DEPTH);
+        survey.read(root);
         // What lies below other inputs was made from them.
         let known: Vec<PathBuf> = survey.talos.iter().map(|(folder, _)| folder.clone()).collect();
         let own = |(folder, _): &(PathBuf, Option<String>)| !known.iter().any(|known| folder.starts_with(known));
@@ -260,32 +248,30 @@ impl Survey {
         survey
     }
 
-    fn walk(&mut self, folder: &Path, depth: usize) {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| !path.is_symlink()).collect();
-        paths.sort();
-        let mut talos = false;
-        for path in paths {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            talos |= TALOS.contains(&name.as_str());
-            if path.is_dir() {
-                if depth > 0 && !name.starts_with('.') && !SKIPPED.contains(&name.as_str()) {
-                    self.walk(&path, depth - 1);
-                }
+    fn read(&mut self, root: &Path) {
+        let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
+        for path in walk::files(root) {
+            let relative = path.strip_prefix(root).unwrap_or(&path);
+            let mut parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
+            let Some(name) = parts.pop().map(std::borrow::Cow::into_owned) else { continue };
+            if parts.iter().any(|part| part.starts_with('.')) {
                 continue;
             }
-            self.look(&path, &name);
+            let marker = relative.ancestors().find(|part| part.file_name().is_some_and(is_talos_marker));
+            folders.extend(marker.and_then(Path::parent).map(|folder| root.join(folder)));
+            if !parts.iter().any(|part| SKIPPED.contains(&&**part)) {
+                self.classify(&path, &name);
+            }
         }
-        if talos && !self.talos.iter().any(|(known, _)| known == folder) {
+        for folder in folders {
             let named = TALOS.iter().find_map(|file| cluster_name(&folder.join(file)));
-            self.talos.push((folder.to_owned(), named));
+            self.talos.push((folder, named));
         }
     }
 
-    fn look(&mut self, path: &Path, name: &str) {
+    fn classify(&mut self, path: &Path, name: &str) {
         let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
-        let small = path.metadata().is_ok_and(|metadata| metadata.len() <= MAX_FILE);
-        if !small || !ends(&[".yaml", ".yml", ".gotmpl", ".tpl", ".j2", ".sops.json"]) {
+        if !ends(&[".yaml", ".yml", ".gotmpl", ".tpl", ".j2", ".sops.json"]) {
             return;
         }
         let Ok(text) = std::fs::read_to_string(path) else { return };
@@ -381,6 +367,10 @@ impl Survey {
             None => format!("this repository describes: {all}"),
         })
     }
+}
+
+fn is_talos_marker(name: &OsStr) -> bool {
+    TALOS.iter().any(|marker| *marker == name)
 }
 
 /// The cluster's name in a file of Talos inputs, when it is a plain word.

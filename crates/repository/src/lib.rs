@@ -6,7 +6,6 @@ mod flux;
 mod layout;
 mod recipes;
 mod settings;
-mod surroundings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,9 +23,7 @@ use layout::Layout;
 
 pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
 pub use flux::{Counterpart, Decryption, FluxObjects, drift};
-pub use recipes::CrdFile;
 pub use settings::{HookRule, Paths, Settings};
-pub use surroundings::{key_file, secrets, surroundings};
 
 /// A cluster as its repository describes it. Reading it opens no secret and dials nothing.
 #[derive(Debug, Clone)]
@@ -45,8 +42,8 @@ pub struct Cluster {
     pub flux: FluxObjects,
     pub phases: Phases,
     pub settings: Settings,
-    /// What the repository's own tools would put into the environment of its recipes, and the environment lacks.
-    pub surroundings: BTreeMap<String, String>,
+    /// The variables that the repository's own tools set for its recipes and that the environment lacks.
+    pub recipe_environment: BTreeMap<String, String>,
 }
 
 impl Cluster {
@@ -76,10 +73,10 @@ impl Cluster {
         let paths = settings.clusters.get(name).cloned().unwrap_or_default();
         let layout = Layout::find(root, name, &paths, &settings.sources)?;
         let phases = keep(read_phases(root), &mut found);
-        let surroundings = surroundings::surroundings(root, environment);
+        let recipe_environment = discover::recipe_environment(root, environment);
         let mut environment = environment.clone();
-        environment.extend(surroundings.clone());
-        for (variable, value) in recipes::usual(root, name) {
+        environment.extend(recipe_environment.clone());
+        for (variable, value) in discover::common_variables(root, name) {
             environment.entry(variable.to_owned()).or_insert(value);
         }
         let place = adapters::Place {
@@ -94,7 +91,7 @@ impl Cluster {
         environment.extend(set);
         let mut bootstrap = keep(Bootstrap::read(root, name, &layout, &environment), &mut found);
         if let Some(bootstrap) = &mut bootstrap {
-            let (files, notices) = recipes::crd_files(root, &layout.others);
+            let (files, notices) = discover::crd_urls(root, &layout.others);
             bootstrap.crd_files = files;
             warnings.extend(notices);
         }
@@ -109,7 +106,7 @@ impl Cluster {
                 flux: FluxObjects::read(root, name, &layout.others),
                 phases,
                 settings,
-                surroundings,
+                recipe_environment,
             }),
             _ => Err(found),
         }

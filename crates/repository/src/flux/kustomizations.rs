@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::variables::Variables;
 use super::{FluxObjects, Object};
+use discover::walk;
 use yaml::{Node, Origin};
 
 /// The API group.
@@ -142,9 +143,8 @@ fn files(root: &Path, path: &str) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let folder = template::clean(&root.join(path.trim_start_matches("./")));
     if !follow(&folder, DEPTH, &mut found) {
-        let mut below = Vec::new();
-        super::walk(&folder, super::DEPTH, &mut below);
-        found.extend(below);
+        let below = walk::files_below(root, &folder);
+        found.extend(below.into_iter().filter(|path| walk::has_ending(path, &super::MANIFESTS)));
     }
     found
 }

@@ -18,6 +18,7 @@ mod version;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use discover::walk;
 use kustomizations::Kustomizations;
 use yaml::{Location, Node, Origin};
 
@@ -25,12 +26,8 @@ pub use counterpart::Counterpart;
 use counterpart::FluxChart;
 pub use decryption::Decryption;
 
-/// Deeper trees than this hold no manifests.
-const DEPTH: usize = 8;
-/// A manifest is read by people; larger files are something else.
-const MAX_FILE: u64 = 1 << 20;
-/// Folders that hold no manifests of this cluster.
-const SKIPPED: [&str; 5] = [".git", "target", "node_modules", "tests", "docs"];
+/// Endings of manifests.
+const MANIFESTS: [&str; 2] = [".yaml", ".yml"];
 /// The kinds that say how a chart is installed.
 const KINDS: [&str; 4] = ["HelmRelease", "OCIRepository", "HelmRepository", "HelmChart"];
 
@@ -112,8 +109,8 @@ struct ConfigMap {
 impl FluxObjects {
     /// Finds every manifest of Flux below `root`. A file that cannot be read as YAML is some other tool's.
     pub(super) fn read(root: &Path, cluster: &str, others: &BTreeSet<String>) -> Self {
-        let mut files = Vec::new();
-        walk(root, DEPTH, &mut files);
+        let mut files = walk::files(root);
+        files.retain(|path| walk::has_ending(path, &MANIFESTS));
         let (mut objects, mut flux_kustomizations) = (Vec::new(), Vec::new());
         let (mut maps, mut sealed, mut security) = (Vec::new(), Vec::new(), Vec::new());
         for path in files {
@@ -180,27 +177,6 @@ impl FluxObjects {
     fn rank(&self, path: &Path, near: &Path) -> (u8, usize) {
         let shared = path.iter().zip(near).take_while(|(own, other)| own == other).count();
         (self.names.class(&self.root, path), shared)
-    }
-}
-
-fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    paths.sort();
-    for path in paths {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if path.is_symlink() || SKIPPED.contains(&name.as_str()) {
-            continue;
-        }
-        if path.is_dir() {
-            if depth > 0 {
-                walk(&path, depth - 1, found);
-            }
-        } else if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
-            && path.metadata().is_ok_and(|metadata| metadata.len() <= MAX_FILE)
-        {
-            found.push(path);
-        }
     }
 }
 
