@@ -1,5 +1,4 @@
-//! What community recipes hand on to the tools that they call, wherever it is run: which cluster is meant, where the
-//! repository's usual folders are, and variables that the recipes themselves set.
+//! The variables that helmfiles and manifest templates need and that the environment lacks, found in the repository.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,9 +15,8 @@ use yaml::Diagnostics;
 
 static REQUIRED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r#"\brequiredEnv\s+["`](\w+)["`]"#).ok());
 
-/// What helmfiles cannot do without and templates of manifests name, where the environment does not say it and the
-/// repository does; the findings tell what was taken.
-pub(super) fn set(
+/// Finds the variables that helmfiles require and manifest templates use. Each one found is reported as a warning.
+pub(super) fn missing_variables(
     root: &Path,
     layout: &Layout,
     environment: &BTreeMap<String, String>,
@@ -44,7 +42,7 @@ pub(super) fn set(
         let text = texts(folder);
         let names = REQUIRED.iter().flat_map(|required| required.captures_iter(&text));
         let mut found = look(folder, names.map(|name| name[1].to_owned()).collect());
-        // Helmfiles are read before anybody is asked for secrets.
+        // Helmfiles are read before secrets are resolved.
         found.retain(|_, found| !found.value.starts_with("op://"));
         keep(found);
     }

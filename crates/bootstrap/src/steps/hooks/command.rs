@@ -37,7 +37,7 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn new(site: Arc<Site>, hook: &Hook) -> Self {
-        let once = site.cluster.hook_rules().iter().any(|rule| !rule.idempotent && rule.is_about(hook));
+        let once = site.cluster.hook_rules().iter().any(|rule| !rule.idempotent && rule.matches(hook));
         Self { site, hook: hook.clone(), fingerprint: fingerprint(hook), once }
     }
 
