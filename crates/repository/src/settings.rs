@@ -113,10 +113,7 @@ fn secrets(origin: &Origin, node: &Node, found: &mut Diagnostics) -> (Adapters, 
         let letters = scheme.starts_with(|c: char| c.is_ascii_lowercase())
             && scheme.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
         if !letters || TAKEN.contains(&scheme) {
-            let message = format!(
-                "invalid scheme `{scheme}`: use lower-case letters, except {}",
-                TAKEN.join(", ")
-            );
+            let message = format!("invalid scheme `{scheme}`: use lower-case letters, except {}", TAKEN.join(", "));
             found.error(origin.at(entry.key_at), message);
         }
         let mut fields = Fields::of(origin, &entry.value, format!("source `{scheme}`"), found);

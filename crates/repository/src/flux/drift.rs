@@ -63,8 +63,7 @@ pub fn compare(release: &Release, flux: &Counterpart, extent: Extent) -> Vec<Dri
     };
     let mut found: Vec<Drift> = Vec::new();
     if let Ok(theirs) = &flux.chart {
-        found
-            .extend(chart(release, theirs).map(|found| drift(found.difference, &found.at, found.message, found.next)));
+        found.extend(chart(release, theirs).map(|found| drift(found.difference, &found.at, found.message, found.next)));
     }
     if extent == Extent::Crds {
         return found;
@@ -80,8 +79,7 @@ pub fn compare(release: &Release, flux: &Counterpart, extent: Extent) -> Vec<Dri
     }
     for (at, variable, path) in unsubstituted(release, flux) {
         let message = format!("`{path}` holds `{variable}`, which Flux substitutes and the bootstrap does not");
-        let next =
-            "replace it in the values template too, for example by `replace` with the ConfigMap's value, or write the value";
+        let next = "replace it in the values template too, for example by `replace` with the ConfigMap's value, or write the value";
         found.push(drift(Difference::Variable, &at, message, next));
     }
     for source in &flux.values_from {

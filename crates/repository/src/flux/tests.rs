@@ -184,7 +184,10 @@ fn the_cluster_and_the_namespace_decide_between_several() {
     let lone = [("a/hr.yaml", in_namespace("another")), ("a/oci.yaml", source("1.0.0").replace("lab", "another"))];
     let lone = lone.each_ref().map(|(path, text)| (*path, text.as_str()));
     let found = drift(&lone, "1.0.0", json!({}));
-    assert!(found.starts_with("a/hr.yaml:4:9: lab/app: Flux installs a second release of it into namespace `another`"), "{found}");
+    assert!(
+        found.starts_with("a/hr.yaml:4:9: lab/app: Flux installs a second release of it into namespace `another`"),
+        "{found}"
+    );
 }
 
 #[test]
