@@ -1,0 +1,153 @@
+//! Reads an operator's repository: its files become one validated [`Cluster`].
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod bootstrap;
+mod flux;
+mod layout;
+mod recipes;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine::plan::{Phases, read_phases};
+use helmfile::Release;
+use talos_config::adapters;
+use talos_config::adapters::Inputs;
+use talos_config::{Inventory, Sources};
+use yaml::Diagnostics;
+
+use flux::drift::{Drift, Extent};
+use layout::Layout;
+
+pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
+pub use flux::{Counterpart, Decryption, FluxObjects, drift};
+pub use settings::{HookRule, Paths, Settings};
+
+/// A cluster as its repository describes it. Reading it opens no secret and dials nothing.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    pub name: String,
+    pub root: PathBuf,
+    /// The nodes.
+    pub inventory: Inventory,
+    /// Renders the nodes' machine configs.
+    pub inputs: Arc<dyn Inputs>,
+    /// Warnings, among them about variables that were found in the repository instead of the environment.
+    pub warnings: Diagnostics,
+    /// What is installed before Flux.
+    pub bootstrap: Bootstrap,
+    /// What Flux will own.
+    pub flux: FluxObjects,
+    pub phases: Phases,
+    pub settings: Settings,
+    /// The variables that the repository's own tools set for its recipes and that the environment lacks.
+    pub recipe_environment: BTreeMap<String, String>,
+}
+
+impl Cluster {
+    /// Reads the cluster `name` of the repository at `root`, with the variables of `environment`.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes in the files at once, each with its location.
+    pub fn read(root: &Path, name: &str, environment: &BTreeMap<String, String>) -> Result<Self, Diagnostics> {
+        Self::read_with(root, name, environment, &Sources::default())
+    }
+
+    /// As [`Cluster::read`], with the secrets and outputs that have been fetched so far; `sources` records which are still
+    /// needed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::read`].
+    pub fn read_with(
+        root: &Path,
+        name: &str,
+        environment: &BTreeMap<String, String>,
+        sources: &Sources,
+    ) -> Result<Self, Diagnostics> {
+        let mut found = Diagnostics::default();
+        let settings = keep(Settings::read(root), &mut found).unwrap_or_default();
+        let paths = settings.clusters.get(name).cloned().unwrap_or_default();
+        let layout = Layout::find(root, name, &paths, &settings.sources)?;
+        let phases = keep(read_phases(root), &mut found);
+        let recipe_environment = discover::recipe_environment(root, environment);
+        let mut environment = environment.clone();
+        environment.extend(recipe_environment.clone());
+        for (variable, value) in discover::common_variables(root, name) {
+            environment.entry(variable.to_owned()).or_insert(value);
+        }
+        let place = adapters::Place {
+            root,
+            folder: &layout.talos,
+            environment: &environment,
+            sources,
+            settings: &paths.inputs,
+        };
+        let inputs = keep(adapters::read(&place), &mut found);
+        let (set, mut warnings) = recipes::missing_variables(root, &layout, &environment);
+        environment.extend(set);
+        let mut bootstrap = keep(Bootstrap::read(root, name, &layout, &environment), &mut found);
+        if let Some(bootstrap) = &mut bootstrap {
+            let (files, notices) = discover::crd_urls(root, &layout.others);
+            bootstrap.crd_files = files;
+            warnings.extend(notices);
+        }
+        match (phases, inputs, bootstrap) {
+            (Some(phases), Some(inputs), Some(bootstrap)) => found.into_result(Self {
+                name: name.to_owned(),
+                root: root.to_owned(),
+                inventory: inputs.inventory().clone(),
+                inputs,
+                warnings,
+                bootstrap,
+                flux: FluxObjects::read(root, name, &layout.others),
+                phases,
+                settings,
+                recipe_environment,
+            }),
+            _ => Err(found),
+        }
+    }
+
+    /// Cilium's `cluster.id`, when a release's values give one.
+    pub fn cluster_id(&self) -> Option<u32> {
+        let values = self.bootstrap.releases.releases.iter().map(|release| &release.values);
+        values.filter_map(|values| values.pointer("/cluster/id")?.as_u64()).find_map(|id| u32::try_from(id).ok())
+    }
+
+    /// The rules for this cluster's hooks in `k8s-bootstrap.yaml`.
+    pub fn hook_rules(&self) -> &[HookRule] {
+        self.settings.clusters.get(&self.name).map(|paths| paths.hooks.as_slice()).unwrap_or_default()
+    }
+
+    /// Where Flux will install a release differently than the bootstrap.
+    pub fn drift(&self) -> Vec<Drift> {
+        let of = |releases: &[Release], extent: Extent| {
+            let found = releases.iter().filter_map(|release| Some((release, self.flux.counterpart(release)?)));
+            found.flat_map(|(release, flux)| drift::compare(release, &flux, extent)).collect::<Vec<_>>()
+        };
+        let Bootstrap { crds, releases, .. } = &self.bootstrap;
+        [of(&releases.releases, Extent::Everything), of(&crds.releases, Extent::Crds)].concat()
+    }
+
+    /// A path relative to the repository.
+    pub fn relative<'p>(&self, path: &'p Path) -> &'p Path {
+        path.strip_prefix(&self.root).unwrap_or(path)
+    }
+}
+
+fn keep<T>(result: Result<T, Diagnostics>, found: &mut Diagnostics) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(more) => {
+            found.extend(more);
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
