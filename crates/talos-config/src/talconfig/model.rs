@@ -1,0 +1,221 @@
+//! What a talconfig says, checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde_json::{Map, Value};
+
+use crate::{Contract, Endpoint, Inventory, Node, Role};
+use yaml::{Diagnostic, Diagnostics, Location, Origin, Position};
+
+/// A patch or an extra manifest: its text, and where that is.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Patch {
+    /// Where the talconfig names it.
+    pub(super) at: Location,
+    /// The file that holds the text: one of its own, or the talconfig.
+    pub(super) origin: Origin,
+    /// Where the text's first line starts, and how far its later lines are indented.
+    pub(super) start: Position,
+    pub(super) indent: usize,
+    pub(super) text: String,
+}
+
+impl Patch {
+    /// Whether the text is a file of its own, in which variables are still to be replaced.
+    pub(super) fn is_file(&self) -> bool {
+        self.origin != self.at.origin
+    }
+
+    /// The place in its file of a place in the text.
+    pub(super) fn place(&self, at: Position) -> Position {
+        let column = if at.line == 1 { self.start.column - 1 } else { self.indent };
+        Position { line: self.start.line + at.line - 1, column: column + at.column }
+    }
+}
+
+/// The fields of a mapping that were given, each with its place.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Section {
+    values: Map<String, Value>,
+    places: BTreeMap<String, Location>,
+    items: BTreeMap<String, Vec<Location>>,
+}
+
+impl Section {
+    pub(super) fn new(
+        values: Map<String, Value>,
+        places: BTreeMap<String, Location>,
+        items: BTreeMap<String, Vec<Location>>,
+    ) -> Self {
+        Self { values, places, items }
+    }
+
+    pub(super) fn value(&self, key: &str) -> Option<&Value> {
+        self.values.get(key)
+    }
+
+    /// A text that is not empty.
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        self.value(key).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+
+    pub(super) fn flag(&self, key: &str) -> bool {
+        self.value(key).and_then(Value::as_bool).unwrap_or_default()
+    }
+
+    pub(super) fn list(&self, key: &str) -> &[Value] {
+        self.value(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    pub(super) fn strings(&self, key: &str) -> Vec<String> {
+        self.list(key).iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+    }
+
+    pub(super) fn object(&self, key: &str) -> Option<&Map<String, Value>> {
+        self.value(key).and_then(Value::as_object)
+    }
+
+    /// Where a key stands.
+    pub(super) fn at(&self, key: &str) -> Option<&Location> {
+        self.places.get(key)
+    }
+
+    /// Where an element of a list stands.
+    pub(super) fn item_at(&self, key: &str, index: usize) -> Option<&Location> {
+        self.items.get(key)?.get(index)
+    }
+
+    /// A role's fields under a node's own: what the node gives wins whole, and the lists of `joined` are joined, the
+    /// role's first where it is so for patches.
+    pub(super) fn over(self, role: &Self, joined: &[(&str, bool)]) -> Self {
+        let mut merged = self;
+        for (key, value) in &role.values {
+            if let Some((_, first)) = joined.iter().find(|(joined, _)| joined == key) {
+                merged.join(role, key, *first);
+            } else if is_unset(key, merged.values.get(key)) {
+                merged.values.insert(key.clone(), value.clone());
+                merged.places.extend(role.places.get(key).map(|at| (key.clone(), at.clone())));
+                merged.items.extend(role.items.get(key).map(|items| (key.clone(), items.clone())));
+            }
+        }
+        merged
+    }
+
+    fn join(&mut self, role: &Self, key: &str, role_first: bool) {
+        let lists = |a: &[Value], b: &[Value]| if role_first { [b, a].concat() } else { [a, b].concat() };
+        let joined = lists(self.list(key), role.list(key));
+        let places = |section: &Self| section.items.get(key).cloned().unwrap_or_default();
+        let (own, others) = (places(self), places(role));
+        let places = if role_first { [others, own].concat() } else { [own, others].concat() };
+        self.values.insert(key.to_owned(), Value::Array(joined));
+        self.items.insert(key.to_owned(), places);
+        if !self.places.contains_key(key) {
+            self.places.extend(role.places.get(key).map(|at| (key.to_owned(), at.clone())));
+        }
+    }
+}
+
+/// What Go counts as not set: an empty map or list that was written is set, an empty scalar is not.
+fn is_unset(key: &str, value: Option<&Value>) -> bool {
+    match value {
+        // The one struct among pointers, lists and maps.
+        Some(Value::Object(spec)) if key == "machineSpec" => spec.iter().all(|(key, value)| is_unset(key, Some(value))),
+        None | Some(Value::Null) => true,
+        Some(Value::Bool(value)) => !value,
+        Some(Value::String(text)) => text.is_empty(),
+        Some(Value::Number(number)) => number.as_f64() == Some(0.0),
+        Some(Value::Array(_) | Value::Object(_)) => false,
+    }
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Machine {
+    pub hostname: String,
+    /// Addresses or names; the first is the one that its API is reached at.
+    pub addresses: Vec<String>,
+    pub role: Role,
+    pub at: Location,
+    /// The name that talhelper gives the node's config.
+    pub file_name: String,
+    /// Its own fields over its role's.
+    pub(super) section: Section,
+    pub(super) patches: Vec<Patch>,
+    pub(super) extra_manifests: Vec<Patch>,
+    /// Files to write on the node, their contents read.
+    pub(super) files: Vec<Value>,
+}
+
+/// A cluster as its talconfig describes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Talconfig {
+    pub cluster_name: String,
+    pub endpoint: Endpoint,
+    pub contract: Contract,
+    /// With a leading `v`.
+    pub talos_version: String,
+    /// Without a leading `v`.
+    pub kubernetes_version: String,
+    pub machines: Vec<Machine>,
+    /// What is no mistake and may still not be what was meant.
+    pub warnings: Diagnostics,
+    pub(super) section: Section,
+    pub(super) factory: Section,
+    pub(super) inline_manifests: Vec<Value>,
+    pub(super) patches: Vec<Patch>,
+    /// The variables of `talenv.yaml`, and whatever else patches name that is known.
+    pub(super) variables: BTreeMap<String, String>,
+    /// What patches name and nobody answers.
+    pub(super) unknown: BTreeSet<String>,
+}
+
+impl Talconfig {
+    /// Whether patches name variables that nobody answers. They may have defaults, or be no variables at all.
+    pub fn lacks_variables(&self) -> bool {
+        !self.unknown.is_empty()
+    }
+
+    /// The machines by their addresses.
+    ///
+    /// # Errors
+    ///
+    /// A node that is known by a name only: nothing is looked up before a run, so it must have an address; no control
+    /// plane among them.
+    pub fn inventory(&self) -> Result<Inventory, Diagnostics> {
+        let mut found = Diagnostics::default();
+        let mut nodes = Vec::new();
+        for machine in &self.machines {
+            let first = machine.addresses.first().map(String::as_str).unwrap_or_default();
+            match first.parse::<IpAddr>() {
+                Ok(address) => nodes.push(Node {
+                    hostname: machine.hostname.clone(),
+                    address,
+                    role: machine.role,
+                    at: machine.at.clone(),
+                }),
+                Err(_) => found.push(
+                    Diagnostic::at(
+                        machine.section.at("ipAddress").unwrap_or(&machine.at).clone(),
+                        format!("node `{}` is known by the name `{first}`, not by an address", machine.hostname),
+                    )
+                    .with_hint("write its address first: certificates and the order of control planes go by it"),
+                ),
+            }
+        }
+        if nodes.len() == self.machines.len() && !nodes.iter().any(|node| node.role == Role::ControlPlane) {
+            found.push(Diagnostic {
+                location: self.section.at("nodes").cloned(),
+                message: "no node is a control plane".to_owned(),
+                hint: Some("set `controlPlane: true` on one, three or five nodes".to_owned()),
+            });
+        }
+        found.into_result(Inventory {
+            cluster_name: self.cluster_name.clone(),
+            endpoint: self.endpoint.clone(),
+            talos_version: self.talos_version.clone(),
+            kubernetes_version: self.kubernetes_version.clone(),
+            nodes,
+        })
+    }
+}
