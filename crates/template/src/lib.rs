@@ -6,16 +6,12 @@
 //! anything runs; among them are those whose result differs from run to run (dates, random values).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
-pub mod dotenv;
 mod execute;
 mod functions;
 pub mod jinja;
 mod parse;
 mod place;
-mod recipe;
 mod value;
-pub mod written;
-mod yq;
 
 use serde_json::Value;
 
