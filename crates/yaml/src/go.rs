@@ -1,6 +1,6 @@
 //! Writes YAML byte for byte as go-yaml does, for hashes and for `toYaml`.
 
-use lazy_regex::{Lazy, Regex, lazy_regex};
+use lazy_regex::regex;
 use serde_json::{Map, Value};
 
 use super::{Dialect, Origin, parse_as};
@@ -162,15 +162,15 @@ fn is_special(letter: char) -> bool {
     (letter.is_control() && letter != '\n' && letter != '\t') || letter > '\u{FFFF}'
 }
 
-/// Dates and YAML 1.1's sexagesimal numbers.
-static OTHER_TYPES: Lazy<Regex> =
-    lazy_regex!(r"^(?:[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?|\d{4}-\d{1,2}-\d{1,2}(?:[Tt ].*)?)$");
 const OLD_BOOLEANS: [&str; 16] =
     ["y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "n", "N", "no", "No", "NO", "off", "Off", "OFF"];
 
 /// Whether the text, unquoted, is read back as a string.
 fn is_string(text: &str) -> bool {
-    if OLD_BOOLEANS.contains(&text) || OTHER_TYPES.is_match(text) {
+    // YAML 1.1's sexagesimal numbers, and dates.
+    let other_types =
+        regex!(r"^(?:[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?|\d{4}-\d{1,2}-\d{1,2}(?:[Tt ].*)?)$");
+    if OLD_BOOLEANS.contains(&text) || other_types.is_match(text) {
         return false;
     }
     if !is_plain(text) {

@@ -325,7 +325,7 @@ fn a_template_of_topf_that_names_what_is_not_there_is_told_with_its_place() {
     let inputs = folder.read().unwrap();
     let found = inputs.config(&bundle(), &inputs.inventory().nodes[1]).unwrap_err();
     insta::assert_snapshot!(found, @"
-    talos/blue/all/x.yaml.tpl:2:16: `.Node.Data.mac`: there is no `mac` in `.Node.Data`, which is empty
+    talos/blue/all/x.yaml.tpl:2:16: `.Node.Data.mac`: no `mac` in `.Node.Data`, which is empty
     talos/blue/worker/j.yaml:1:1: topf takes no JSON patches; write a merge patch
     ");
 }
