@@ -74,22 +74,14 @@ impl Installed {
                 let rendered = self.site.charts.helm.template(&self.release, &ready.chart, &options).await;
                 let (hooks, objects): (Vec<Value>, Vec<Value>) =
                     rendered.map_err(failed)?.into_iter().map(|object| self.placed(object)).partition(is_hook);
-                self.site.claims.note(&self.release, &objects).map_err(|other| self.made_twice(other))?;
                 self.site.kinds.note(&self.release, &objects);
+                self.site.owners.record(&self.release, &objects, &self.site.kinds)?;
                 self.site.kinds.note(&self.release, &webhook::probes(&objects, &self.release.id.namespace));
                 let workloads = hooks.iter().chain(&objects).filter_map(Workload::of).collect();
                 let hooks = hooks.iter().filter_map(|object| ObjectRef::of(object).ok()).collect();
                 Ok(Prepared { ready, objects, hooks, workloads })
             })
             .await
-    }
-
-    fn made_twice(&self, other: String) -> StepError {
-        StepError::wrong_input("another release makes the same object, and Helm lets only one have it")
-            .at(format!("release {} ({})", self.release.id, self.release.at))
-            .because(other)
-            .next("look whether the chart is the right one, or leave one of the two out")
-            .code("H06")
     }
 
     /// Helm puts what names no namespace into the release's; cluster-scoped kinds ignore it.

@@ -181,7 +181,7 @@ fn patches_are_read_with_the_values_of_the_release() {
     assert_eq!((target.name.as_str(), operations), ("a", &json!([{"op": "add", "path": "/x", "value": 3}])));
     assert!(matches!(&patches[2], Patch::Merge { object, .. } if object["kind"] == "Service"));
     insta::assert_snapshot!(refused("releases: [{name: a, chart: ./charts/app, jsonPatches: [{target: {knid: x}}]}]\n"), @r#"
-    helmfile.yaml:1:57: `target` of a JSON patch of release "a" has a key `knid`, which is not known
+    helmfile.yaml:1:57: `target` of a JSON patch of release "a" has an unknown key `knid`
       hint: did you mean `kind`?
     helmfile.yaml:1:57: a JSON patch of release "a" has no list `patch`
     "#);
