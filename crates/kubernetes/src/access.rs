@@ -1,4 +1,4 @@
-//! The way into an API server: dial address apart from identity.
+//! Connections to API servers, whose dialled address is separate from their identity.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,13 +10,14 @@ use secrecy::{ExposeSecret, SecretString};
 
 use net::Dialer;
 
-/// A request that a healthy API server answers at once.
+use super::error::chain;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who we are and whom we trust.
+/// The credentials of a cluster and the addresses of its API servers.
 #[derive(Debug, Clone)]
 pub struct Access {
-    /// Control planes by their declared addresses. Before a load balancer serves the cluster's own name, these do.
+    /// The control planes' declared addresses, which work before anything serves the cluster's endpoint.
     pub servers: Vec<SocketAddr>,
     /// The name in the server's certificate: the cluster's endpoint, whatever address is dialled.
     pub tls_server_name: String,
@@ -25,20 +26,50 @@ pub struct Access {
     pub key_pem: SecretString,
 }
 
-/// Why there is no client.
+/// Why the Kubernetes API cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AccessError {
-    #[error("the Kubernetes credentials cannot be used: {0}")]
-    Credentials(String),
-    #[error("no control plane of the cluster answers on its API port: {0}")]
-    Unreachable(String),
+    #[error("the CA certificate of the Kubernetes API is invalid: {0}")]
+    Authority(pem::PemError),
+    #[error("invalid Kubernetes credentials: {0}")]
+    Credentials(Box<kube::Error>),
+    #[error("invalid API server address: {0}")]
+    Address(http::uri::InvalidUri),
+    #[error("cannot read the kubeconfig: {0}")]
+    Kubeconfig(Box<kube::config::KubeconfigError>),
+    #[error("cannot dial {server}: {error}")]
+    Dial { server: SocketAddr, error: std::io::Error },
+    #[error("no API server of the cluster is ready; {server}: {reason}")]
+    Unready { server: SocketAddr, reason: ReadyzError },
+    #[error("the cluster has no control plane")]
+    NoControlPlane,
+}
+
+impl AccessError {
+    /// Whether the same call can succeed later without a change by the operator.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Dial { .. } | Self::Unready { .. } | Self::NoControlPlane)
+    }
+}
+
+/// Why an API server is not ready.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadyzError {
+    #[error("not ready: {}", .0.join(", "))]
+    FailingChecks(Vec<String>),
+    #[error("{0}")]
+    Rejected(String),
+    #[error("{}", chain(.0))]
+    Unreachable(Box<kube::Error>),
 }
 
 /// A client of the first control plane whose API server is ready.
 ///
 /// # Errors
 ///
-/// Credentials that cannot be used; the last reason when none is ready.
+/// Invalid credentials; the last server's reason when none is ready.
 pub async fn connect(access: &Access, dialer: &Dialer) -> Result<kube::Client, AccessError> {
     ready(access, dialer).await.map(|(client, _)| client)
 }
@@ -47,72 +78,73 @@ pub async fn connect(access: &Access, dialer: &Dialer) -> Result<kube::Client, A
 ///
 /// # Errors
 ///
-/// A file that is none, as text.
-pub async fn from_kubeconfig(path: &Path) -> Result<kube::Client, String> {
-    let kubeconfig = kube::config::Kubeconfig::read_from(path).map_err(|error| error.to_string())?;
+/// An unreadable or invalid file.
+pub async fn from_kubeconfig(path: &Path) -> Result<kube::Client, AccessError> {
+    let invalid = |error| AccessError::Kubeconfig(Box::new(error));
+    let kubeconfig = kube::config::Kubeconfig::read_from(path).map_err(invalid)?;
     let options = kube::config::KubeConfigOptions::default();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| error.to_string())?;
-    kube::Client::try_from(config).map_err(|error| error.to_string())
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(invalid)?;
+    kube::Client::try_from(config).map_err(|error| AccessError::Credentials(Box::new(error)))
 }
 
-/// Where the first control plane whose API server is ready is dialled, for programs that dial by themselves.
+/// The dialled address of the first control plane whose API server is ready, for other programs.
 ///
 /// # Errors
 ///
 /// As [`connect`].
 pub async fn ready_server(access: &Access, dialer: &Dialer) -> Result<SocketAddr, AccessError> {
     let (_, server) = ready(access, dialer).await?;
-    dialer.target(server).map_err(|error| AccessError::Unreachable(error.to_string()))
+    dialer.target(server).map_err(|error| AccessError::Dial { server, error })
 }
 
 async fn ready(access: &Access, dialer: &Dialer) -> Result<(kube::Client, SocketAddr), AccessError> {
-    let mut last = "there is no control plane".to_owned();
+    let mut last = AccessError::NoControlPlane;
     for server in &access.servers {
         let client = client(access, dialer, *server)?;
         match readyz(&client).await {
             Ok(()) => return Ok((client, *server)),
-            Err(reason) => last = format!("{server}: {reason}"),
+            Err(reason) => last = AccessError::Unready { server: *server, reason },
         }
     }
-    Err(AccessError::Unreachable(last))
+    Err(last)
 }
 
 fn client(access: &Access, dialer: &Dialer, server: SocketAddr) -> Result<kube::Client, AccessError> {
-    let credentials = |reason: String| AccessError::Credentials(reason);
-    let target = dialer.target(server).map_err(|error| AccessError::Unreachable(error.to_string()))?;
-    let uri = format!("https://{target}").parse().map_err(|error| credentials(format!("{error}")))?;
+    let target = dialer.target(server).map_err(|error| AccessError::Dial { server, error })?;
+    let uri = format!("https://{target}").parse().map_err(AccessError::Address)?;
     let mut config = kube::Config::new(uri);
-    let authority = pem::parse(&access.ca_pem).map_err(|error| credentials(error.to_string()))?;
+    let authority = pem::parse(&access.ca_pem).map_err(AccessError::Authority)?;
     config.root_cert = Some(vec![authority.into_contents()]);
     config.tls_server_name = Some(access.tls_server_name.clone());
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.auth_info.client_certificate_data = Some(STANDARD.encode(&access.certificate_pem));
     config.auth_info.client_key_data = Some(STANDARD.encode(access.key_pem.expose_secret()).into());
-    kube::Client::try_from(config).map_err(|error| credentials(error.to_string()))
+    kube::Client::try_from(config).map_err(|error| AccessError::Credentials(Box::new(error)))
 }
 
-/// Asks an API server whether it is ready; the reason when it is not.
+/// Checks whether an API server is ready.
 ///
 /// # Errors
 ///
-/// The reason, as text.
-pub async fn readyz(client: &kube::Client) -> Result<(), String> {
-    let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| error.to_string())?;
+/// Why it is not.
+pub async fn readyz(client: &kube::Client) -> Result<(), ReadyzError> {
+    let request = http::Request::get("/readyz").body(Vec::new());
+    let request = request.map_err(|error| ReadyzError::Unreachable(Box::new(kube::Error::HttpError(error))))?;
     match client.request_text(request).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) => Err(unready(&status.message)),
-        Err(error) => Err(super::error::chain(&error)),
+        Err(kube::Error::Api(status)) => Err(rejection(&status.message)),
+        Err(error) => Err(ReadyzError::Unreachable(Box::new(error))),
     }
 }
 
-/// The checks that fail, out of the API server's list of all checks.
-fn unready(message: &str) -> String {
-    let failing: Vec<&str> = message
+/// The failing checks out of the API server's list of all checks.
+fn rejection(message: &str) -> ReadyzError {
+    let failing: Vec<String> = message
         .lines()
         .filter_map(|line| line.strip_prefix("[-]"))
-        .map(|line| line.split_whitespace().next().unwrap_or(line))
+        .map(|line| line.split_whitespace().next().unwrap_or(line).to_owned())
         .collect();
-    if failing.is_empty() { message.to_owned() } else { format!("not ready yet: {}", failing.join(", ")) }
+    if failing.is_empty() { ReadyzError::Rejected(message.to_owned()) } else { ReadyzError::FailingChecks(failing) }
 }
 
 #[cfg(test)]
@@ -120,9 +152,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_failing_checks_are_told() {
+    fn only_the_failing_checks_are_reported() {
         let list = "[+]ping ok\n[-]etcd failed: reason withheld\n[-]poststarthook/rbac/bootstrap-roles failed\nreadyz check failed";
-        assert_eq!(unready(list), "not ready yet: etcd, poststarthook/rbac/bootstrap-roles");
-        assert_eq!(unready("Unauthorized"), "Unauthorized");
+        assert_eq!(rejection(list).to_string(), "not ready: etcd, poststarthook/rbac/bootstrap-roles");
+        assert_eq!(rejection("Unauthorized").to_string(), "Unauthorized");
     }
 }

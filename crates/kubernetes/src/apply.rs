@@ -1,4 +1,4 @@
-//! Server-side apply, and what an apply would still change.
+//! Server-side apply, and what an apply would change.
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
@@ -6,63 +6,64 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::Value;
 
-use super::covers::{Difference, covers};
 use super::discovery::Kinds;
-use super::error::{ApiError, ApiErrorKind, backoff, patiently};
+use super::drift::{FieldDrift, find_drift};
+use super::error::{ApiError, ApiErrorKind, POLL, with_retry};
 use super::gate::GateError;
 use super::manifest::{Wave, flatten, flux_owner, to_send, wave};
 use super::objects::{ObjectRef, dynamic, read};
 use super::served::{served, wait_crds};
-use super::watch::{Tell, Teller};
+use super::wait::Progress;
+use super::watch::Reporter;
 
-/// Requests under way at once; the API server's fairness allows a client a few dozen.
+/// Concurrent requests; the API server's priority and fairness allows a client a few dozen.
 const PARALLEL: usize = 16;
 
-/// As whom, and how, objects are applied.
+/// The field manager of an apply, and how it resolves conflicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ApplyOptions<'a> {
-    /// Who owns the fields afterwards, such as `kustomize-controller`, so that Flux may change them later.
+    /// The owner of the fields afterwards, such as `kustomize-controller`, so that Flux can change them later.
     pub field_manager: &'a str,
-    /// Takes fields away from other managers instead of failing with a conflict.
+    /// Takes ownership of fields from other managers instead of failing with a conflict.
     pub force: bool,
-    /// For namespaced objects that name none.
+    /// For namespaced objects without a namespace.
     pub default_namespace: &'a str,
 }
 
 impl<'a> ApplyOptions<'a> {
-    /// Options that take nothing away from another manager and default to the namespace `default`.
+    /// Options that fail on conflicts and default to the namespace `default`.
     pub fn new(field_manager: &'a str) -> Self {
         Self { field_manager, force: false, default_namespace: "default" }
     }
 }
 
-/// What an apply would still change about an object.
+/// How a live object differs from its manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Deviation {
+pub enum ObjectDrift {
     Absent,
-    Differs(Difference),
-    /// Flux manages it, so it is Flux's to change: the HelmRelease or Kustomization that does (F01).
+    Changed(FieldDrift),
+    /// Managed by this HelmRelease or Kustomization of Flux, so only Flux changes it (F01).
     OwnedByFlux(String),
 }
 
-impl Deviation {
+impl ObjectDrift {
     /// Whether there is something to apply.
-    pub fn is_ours_to_apply(&self) -> bool {
+    pub fn needs_apply(&self) -> bool {
         !matches!(self, Self::OwnedByFlux(_))
     }
 }
 
-impl std::fmt::Display for Deviation {
+impl std::fmt::Display for ObjectDrift {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Absent => f.write_str("is absent"),
-            Self::Differs(difference) => difference.fmt(f),
+            Self::Changed(field) => field.fmt(f),
             Self::OwnedByFlux(owner) => write!(f, "is managed by Flux's {owner}"),
         }
     }
 }
 
-/// An object that is ready to be sent.
+/// An object with its API path.
 struct Prepared {
     reference: ObjectRef,
     api: Api<DynamicObject>,
@@ -70,16 +71,16 @@ struct Prepared {
 }
 
 /// Applies objects: Namespaces first, then CustomResourceDefinitions until they are served, then all others at once.
-/// Returns what was applied, in the order of `objects` within these three.
+/// Returns the applied objects, in the order of `objects` within these three waves.
 ///
 /// # Errors
 ///
-/// The first object that could not be applied; others may have been.
+/// The first object that failed; others may have been applied.
 pub async fn apply(
     client: &Client,
     options: &ApplyOptions<'_>,
     objects: &[Value],
-    tell: &Tell<'_>,
+    progress: &Progress<'_>,
 ) -> Result<Vec<ObjectRef>, ApiError> {
     let objects: Vec<Value> = flatten(objects).iter().map(to_send).collect();
     let kinds = Kinds::new(client.clone());
@@ -91,27 +92,28 @@ pub async fn apply(
         }
         let kinds = &kinds;
         let one = |object| async move {
-            let prepared = prepare(client, kinds, object, options.default_namespace, tell).await?;
+            let prepared = prepare(client, kinds, object, options.default_namespace, progress).await?;
             apply_one(&prepared, options).await.map(|()| prepared.reference)
         };
         let sent: Vec<ObjectRef> = in_parallel(due.into_iter().map(|object| one(object).boxed())).await?;
         if turn == Wave::Definitions {
             let names: Vec<String> = sent.iter().map(|definition| definition.name.clone()).collect();
-            wait_crds(client, &names, tell).await.map_err(|error| match error {
+            wait_crds(client, &names, progress).await.map_err(|error| match error {
                 GateError::Api(error) => error,
                 GateError::Failed { object, reason } => {
-                    let refused = ApiErrorKind::Refused { code: 422, reason: "Invalid".to_owned(), message: reason };
+                    let refused =
+                        ApiErrorKind::Refused { code: 422, reason: "Invalid".to_owned(), message: reason.text };
                     ApiError::new(refused).at(&object)
                 }
             })?;
         }
         applied.extend(sent);
-        tell(&format!("{} of {} objects applied", applied.len(), objects.len()));
+        progress(&format!("{} of {} objects applied", applied.len(), objects.len()).into());
     }
     Ok(applied)
 }
 
-/// Does all of it, some at a time, and keeps the order.
+/// Sends requests concurrently, up to a limit, and keeps their order.
 async fn in_parallel<T>(
     requests: impl Iterator<Item = BoxFuture<'_, Result<T, ApiError>>>,
 ) -> Result<Vec<T>, ApiError> {
@@ -120,23 +122,23 @@ async fn in_parallel<T>(
     futures::stream::iter(requests).buffered(PARALLEL).try_collect().await
 }
 
-/// Finds out where an object goes: its kind's path and its namespace.
+/// Finds an object's API path and namespace.
 async fn prepare(
     client: &Client,
     kinds: &Kinds,
     object: &Value,
     default_namespace: &str,
-    tell: &Tell<'_>,
+    progress: &Progress<'_>,
 ) -> Result<Prepared, ApiError> {
-    let mut reference = ObjectRef::of(object)?;
-    let served = served(client, kinds, &reference, tell).await?;
+    let mut reference = ObjectRef::from_manifest(object)?;
+    let served = served(client, kinds, &reference, progress).await?;
     let mut object = object.clone();
-    settle(served.namespaced, &mut reference, &mut object, default_namespace);
+    set_namespace(served.namespaced, &mut reference, &mut object, default_namespace);
     Ok(Prepared { api: served.api(client, reference.namespace.as_deref()), reference, object })
 }
 
-/// Gives a namespaced object its namespace, and takes a stray one away from any other.
-fn settle(namespaced: bool, reference: &mut ObjectRef, object: &mut Value, default_namespace: &str) {
+/// Sets the namespace of a namespaced object, and removes it from a cluster-scoped one.
+fn set_namespace(namespaced: bool, reference: &mut ObjectRef, object: &mut Value, default_namespace: &str) {
     if namespaced {
         reference.namespace.get_or_insert_with(|| default_namespace.to_owned());
         object["metadata"]["namespace"] = reference.namespace.clone().into();
@@ -155,61 +157,61 @@ async fn apply_one(prepared: &Prepared, options: &ApplyOptions<'_>) -> Result<()
         ..PatchParams::default()
     };
     let patch = Patch::Apply(&prepared.object);
-    let sent = patiently(|| prepared.api.patch(&prepared.reference.name, &params, &patch)).await;
+    let sent = with_retry(|| prepared.api.patch(&prepared.reference.name, &params, &patch)).await;
     sent.map(|_| ()).map_err(|error| error.by(options.field_manager).at(&prepared.reference))
 }
 
-/// Compares live objects with what is desired. Objects that need nothing are left out; those that Flux manages are in
-/// it whatever they say, so that nobody writes beside Flux.
+/// Compares live objects with their manifests. Objects without drift are left out; those that Flux manages are always
+/// included, so that they are not applied beside Flux.
 ///
 /// # Errors
 ///
-/// When the API does not answer, or refuses.
-pub async fn differences(
+/// When the API does not respond or rejects the request.
+pub async fn object_drifts(
     client: &Client,
     objects: &[Value],
     default_namespace: &str,
-) -> Result<Vec<(ObjectRef, Deviation)>, ApiError> {
+) -> Result<Vec<(ObjectRef, ObjectDrift)>, ApiError> {
     let objects: Vec<Value> = flatten(objects).iter().map(to_send).collect();
     let kinds = Kinds::new(client.clone());
-    let one = |object| difference(client, &kinds, object, default_namespace).boxed();
+    let one = |object| object_drift(client, &kinds, object, default_namespace).boxed();
     let compared = in_parallel(objects.iter().map(one)).await?;
     Ok(compared.into_iter().flatten().collect())
 }
 
-async fn difference(
+async fn object_drift(
     client: &Client,
     kinds: &Kinds,
     object: &Value,
     default_namespace: &str,
-) -> Result<Option<(ObjectRef, Deviation)>, ApiError> {
-    let mut reference = ObjectRef::of(object)?;
+) -> Result<Option<(ObjectRef, ObjectDrift)>, ApiError> {
+    let mut reference = ObjectRef::from_manifest(object)?;
     let served = kinds.find(&reference.api_version, &reference.kind).await.map_err(|error| error.at(&reference))?;
-    let Some(served) = served else { return Ok(Some((reference, Deviation::Absent))) };
+    let Some(served) = served else { return Ok(Some((reference, ObjectDrift::Absent))) };
     let mut object = object.clone();
-    settle(served.namespaced, &mut reference, &mut object, default_namespace);
+    set_namespace(served.namespaced, &mut reference, &mut object, default_namespace);
     let live = read(&served.api(client, reference.namespace.as_deref()), &reference).await?;
-    let deviation = match live {
-        None => Some(Deviation::Absent),
+    let drift = match live {
+        None => Some(ObjectDrift::Absent),
         Some(live) => match flux_owner(&live) {
-            Some(owner) => Some(Deviation::OwnedByFlux(owner)),
-            None => covers(&live, &object).map(Deviation::Differs),
+            Some(owner) => Some(ObjectDrift::OwnedByFlux(owner)),
+            None => find_drift(&live, &object).map(ObjectDrift::Changed),
         },
     };
-    Ok(deviation.map(|deviation| (reference, deviation)))
+    Ok(drift.map(|drift| (reference, drift)))
 }
 
-/// Asks the API server to create an object without keeping it, which asks every admission webhook (H05).
+/// Sends a dry-run create, which calls every admission webhook (H05).
 ///
 /// # Errors
 ///
-/// Why it would not be created. That it exists already is no error: admission is asked before that is noticed.
+/// Why the API server would reject the object. An object that exists already is accepted: admission comes first.
 pub async fn dry_run_create(client: &Client, object: &Value) -> Result<(), ApiError> {
     let kinds = Kinds::new(client.clone());
     let prepared = prepare(client, &kinds, &to_send(object), "default", &|_| {}).await?;
     let params = PostParams { dry_run: true, ..PostParams::default() };
     let content = dynamic(&prepared.object)?;
-    match patiently(|| prepared.api.create(&params, &content)).await {
+    match with_retry(|| prepared.api.create(&params, &content)).await {
         Ok(_) => Ok(()),
         Err(ApiError { kind: ApiErrorKind::Refused { code: 409, ref reason, .. }, .. })
             if reason == "AlreadyExists" =>
@@ -220,26 +222,26 @@ pub async fn dry_run_create(client: &Client, object: &Value) -> Result<(), ApiEr
     }
 }
 
-/// Repeats [`dry_run_create`] until the API server would take the object, telling why it does not. There is nothing
-/// to watch: whether a webhook can be asked shows only by asking.
+/// Repeats [`dry_run_create`] until the API server accepts the object, and reports why it does not. Whether a webhook is
+/// reachable cannot be watched.
 ///
 /// # Errors
 ///
-/// An answer that repeating cannot change: the object is wrong, or we may not create it.
-pub async fn wait_admitted(client: &Client, object: &Value, tell: &Tell<'_>) -> Result<(), ApiError> {
-    let mut teller = Teller::new(tell);
-    let mut delays = backon::BackoffBuilder::build(backoff().without_max_times());
+/// A rejection that a retry cannot change: the object is invalid or forbidden.
+pub async fn wait_admitted(client: &Client, object: &Value, progress: &Progress<'_>) -> Result<(), ApiError> {
+    let mut reporter = Reporter::new(progress);
+    let mut backoff = POLL.backoff();
     loop {
         let error = match dry_run_create(client, object).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
-        // A webhook may say no only because its own caches are still empty.
-        let passes = matches!(error.kind, ApiErrorKind::WebhookDenied { .. } | ApiErrorKind::NotServed { .. });
-        if !error.is_retryable() && !passes {
+        // A webhook may deny a request only because its own caches are still empty.
+        let is_temporary = matches!(error.kind, ApiErrorKind::WebhookDenied { .. } | ApiErrorKind::NotServed { .. });
+        if !error.is_retryable() && !is_temporary {
             return Err(error);
         }
-        teller.say(error.to_string());
-        tokio::time::sleep(delays.next().unwrap_or_default()).await;
+        reporter.report(&error);
+        backoff.wait().await;
     }
 }

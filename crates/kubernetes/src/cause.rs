@@ -6,50 +6,28 @@ use kube::Client;
 use kube::api::ListParams;
 use serde_json::Value;
 
-use super::error::{ApiError, patiently};
+use super::error::{ApiError, with_retry};
 use super::objects::{ObjectRef, get};
 use super::readiness::condition;
+use super::wait::{UnpulledImage, WaitCause, WaitReason};
 use super::watch::namespaced;
 
-/// Longer messages are cut: one line is told.
+/// Longer messages are cut, since a reason is one line.
 const LONGEST: usize = 400;
 
-/// What every line about an image that cannot be pulled holds.
-const UNPULLED: &str = " cannot be pulled (";
-
-/// An image that a node does not get.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unpulled {
-    pub image: String,
-    pub node: Option<String>,
+/// Searches the pods and events of an object for the reason why it is not ready. Nothing when none is found, or when
+/// they cannot be read.
+pub(super) async fn find_cause(client: &Client, object: &ObjectRef) -> Option<WaitReason> {
+    let found = search(client, object).await;
+    found.inspect_err(|error| tracing::debug!(%object, %error, "cannot read the cause")).ok().flatten()
 }
 
-impl Unpulled {
-    /// Whether a line that a gate told is about such an image (H13).
-    pub fn is_told_by(line: &str) -> bool {
-        line.contains(UNPULLED)
-    }
-}
-
-/// Why an object is not ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Cause {
-    pub(super) text: String,
-    pub(super) unpulled: Option<Unpulled>,
-}
-
-/// Looks for the reason why an object is not ready. Nothing when none shows, or the API does not tell.
-pub(super) async fn dig(client: &Client, object: &ObjectRef) -> Option<Cause> {
-    let found = look(client, object).await;
-    found.inspect_err(|error| tracing::debug!(%object, %error, "no cause could be read")).ok().flatten()
-}
-
-async fn look(client: &Client, object: &ObjectRef) -> Result<Option<Cause>, ApiError> {
+async fn search(client: &Client, object: &ObjectRef) -> Result<Option<WaitReason>, ApiError> {
     let Some(namespace) = object.namespace.as_deref() else { return Ok(None) };
     let live = get(client, object);
     let events = namespaced::<Event>(client, namespace);
     let warnings = ListParams::default().fields("type=Warning").limit(500);
-    let events = patiently(|| events.list(&warnings)).map_ok(|list| list.items);
+    let events = with_retry(|| events.list(&warnings)).map_ok(|list| list.items);
     let (live, events) = futures::try_join!(live, events)?;
     let Some(live) = live else { return Ok(None) };
     let pods = match selector(object, &live) {
@@ -57,11 +35,11 @@ async fn look(client: &Client, object: &ObjectRef) -> Result<Option<Cause>, ApiE
         Some(Select::Labels(labels)) => {
             let api = namespaced::<Pod>(client, namespace);
             let params = ListParams::default().labels(&labels);
-            patiently(|| api.list(&params)).await?.items
+            with_retry(|| api.list(&params)).await?.items
         }
         None => vec![],
     };
-    Ok(cause(object, &live, &pods, &events))
+    Ok(worst_cause(object, &live, &pods, &events))
 }
 
 enum Select {
@@ -69,7 +47,7 @@ enum Select {
     Labels(String),
 }
 
-/// How to find the pods of a workload.
+/// How the pods of a workload are found.
 fn selector(object: &ObjectRef, live: &Value) -> Option<Select> {
     if object.kind == "Pod" {
         return Some(Select::This);
@@ -80,23 +58,23 @@ fn selector(object: &ObjectRef, live: &Value) -> Option<Select> {
     (!terms.is_empty()).then(|| Select::Labels(terms.join(",")))
 }
 
-/// How much a finding about a pod explains; more explains more.
+/// How much a finding about a pod explains, in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Weight {
-    /// It is only on its way.
+    /// Still starting.
     Starting,
-    /// It runs, but its probe fails.
+    /// Running, but its probe fails.
     Unready,
-    /// It is on its way, with trouble.
+    /// Still starting, with warnings.
     Troubled,
     Unschedulable,
-    /// A container ended with an error.
-    Ended,
+    /// A container exited with an error.
+    Exited,
     /// A container cannot be started.
     Refused,
 }
 
-/// What was found out about a pod or a container of it.
+/// A finding about a pod or one of its containers.
 struct Trouble {
     weight: Weight,
     text: String,
@@ -110,39 +88,41 @@ impl Trouble {
     }
 }
 
-/// The cause out of everything that was read.
-fn cause(object: &ObjectRef, live: &Value, pods: &[Pod], events: &[Event]) -> Option<Cause> {
+/// The most explaining of all findings.
+fn worst_cause(object: &ObjectRef, live: &Value, pods: &[Pod], events: &[Event]) -> Option<WaitReason> {
     let found = pods.iter().filter_map(|pod| trouble(pod, events).map(|trouble| (pod, trouble)));
     // The first of the worst, so that the line does not jump between equals.
     let worst = found.reduce(|worst, other| if other.1.weight > worst.1.weight { other } else { worst });
-    let of_pods = worst.map(|(pod, Trouble { weight, text, image })| {
+    let in_pods = worst.map(|(pod, Trouble { weight, text, image })| {
         let name = pod.metadata.name.as_deref().unwrap_or("?");
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
         let place = node.map(|node| format!(" on {node}")).unwrap_or_default();
         let text = if object.kind == "Pod" { text } else { format!("pod {name}{place}: {text}") };
-        let unpulled = image.map(|image| Unpulled { image, node: node.map(str::to_owned) });
-        (weight, Cause { text: one_line(&text), unpulled })
+        let cause = image.map_or(WaitCause::NotReady, |image| {
+            WaitCause::ImagePull(UnpulledImage { image, node: node.map(str::to_owned) })
+        });
+        (weight, WaitReason::new(one_line(&text), cause))
     });
-    match of_pods {
+    match in_pods {
         Some((weight, cause)) if weight > Weight::Starting => Some(cause),
         starting => failure_to_create(object, live, events)
-            .map(|text| Cause { text: one_line(&text), unpulled: None })
+            .map(|text| one_line(&text).into())
             .or(starting.map(|(_, cause)| cause)),
     }
 }
 
-/// Why there are no pods: the workload's or its ReplicaSet's own words.
+/// Why there are no pods, as the workload or its ReplicaSet reports it.
 fn failure_to_create(object: &ObjectRef, live: &Value, events: &[Event]) -> Option<String> {
     if let Some(failure) = condition(live, "ReplicaFailure").filter(super::readiness::Condition::is_true) {
-        return Some(failure.told());
+        return Some(failure.summary());
     }
-    let of_replica_set = format!("{}-", object.name);
-    let about = |event: &&Event| {
-        let (kind, name) = about(event);
+    let replica_set_prefix = format!("{}-", object.name);
+    let is_related = |event: &&Event| {
+        let (kind, name) = involved(event);
         (kind == object.kind && name == object.name)
-            || (object.kind == "Deployment" && kind == "ReplicaSet" && name.starts_with(&of_replica_set))
+            || (object.kind == "Deployment" && kind == "ReplicaSet" && name.starts_with(&replica_set_prefix))
     };
-    events.iter().filter(about).max_by_key(|event| time(event)).map(told)
+    events.iter().filter(is_related).max_by_key(|event| time(event)).map(summary)
 }
 
 /// What is wrong with a pod; nothing when it is ready or done.
@@ -156,22 +136,22 @@ fn trouble(pod: &Pod, events: &[Event]) -> Option<Trouble> {
     }
     let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let mut found: Vec<Trouble> = containers.filter_map(|status| of_container(status, name, events)).collect();
+    let mut found: Vec<Trouble> = containers.filter_map(|status| container_trouble(status, name, events)).collect();
     if let Some(scheduled) = condition("PodScheduled").filter(|scheduled| scheduled.status == "False") {
-        let message = scheduled.message.clone().unwrap_or_else(|| "it is not scheduled".to_owned());
+        let message = scheduled.message.clone().unwrap_or_else(|| "not scheduled".to_owned());
         found.push(Trouble::new(Weight::Unschedulable, format!("unschedulable: {message}")));
     }
-    let warning = events.iter().filter(|event| about(event) == ("Pod", name)).max_by_key(|event| time(event));
+    let warning = events.iter().filter(|event| involved(event) == ("Pod", name)).max_by_key(|event| time(event));
     let worst = found.into_iter().reduce(|worst, other| if other.weight > worst.weight { other } else { worst })?;
     Some(match (worst.weight, warning) {
-        (Weight::Starting, Some(warning)) => Trouble::new(Weight::Troubled, told(warning)),
-        (Weight::Unready, Some(warning)) => Trouble::new(worst.weight, format!("{}: {}", worst.text, told(warning))),
+        (Weight::Starting, Some(warning)) => Trouble::new(Weight::Troubled, summary(warning)),
+        (Weight::Unready, Some(warning)) => Trouble::new(worst.weight, format!("{}: {}", worst.text, summary(warning))),
         _ => worst,
     })
 }
 
-/// Why a kubelet waits before it pulls an image (Kubernetes 1.35 `pkg/kubelet/images`).
-const OF_IMAGES: [&str; 7] = [
+/// Waiting reasons of a kubelet about an image (Kubernetes 1.35 `pkg/kubelet/images`).
+const IMAGE_REASONS: [&str; 7] = [
     "ErrImagePull",
     "ImagePullBackOff",
     "ErrImageNeverPull",
@@ -181,68 +161,68 @@ const OF_IMAGES: [&str; 7] = [
     "SignatureValidationFailed",
 ];
 
-/// The image of a container that waits for it, with the registry's own words: they follow the kubelet's in its status,
-/// and older kubelets have them in an event alone.
-fn unpulled(container: &ContainerStatus, reason: &str, message: &str, pod: &str, events: &[Event]) -> Trouble {
+/// The image that a container waits for, with the registry's message: it follows the kubelet's own in the container's
+/// status; older kubelets report it in an event only.
+fn pull_trouble(container: &ContainerStatus, reason: &str, message: &str, pod: &str, events: &[Event]) -> Trouble {
     let image = &container.image;
-    let of_image = format!("\"{image}\"");
+    let quoted = format!("\"{image}\"");
     let failed = events.iter().filter(|event| {
         let message = event.message.as_deref().unwrap_or_default();
-        about(event) == ("Pod", pod) && event.reason.as_deref() == Some("Failed") && message.contains(&of_image)
+        involved(event) == ("Pod", pod) && event.reason.as_deref() == Some("Failed") && message.contains(&quoted)
     });
-    let own = message.split_once("ErrImagePull: ").map(|(_, own)| own);
-    let told = || failed.max_by_key(|event| time(event))?.message.as_deref()?.split_once(&format!("{of_image}: "));
-    let words = own.or_else(|| told().map(|(_, own)| own)).unwrap_or(message);
-    let text = format!("image {image}{UNPULLED}{reason}): {words}");
+    let in_status = message.split_once("ErrImagePull: ").map(|(_, detail)| detail);
+    let in_event = || failed.max_by_key(|event| time(event))?.message.as_deref()?.split_once(&format!("{quoted}: "));
+    let detail = in_status.or_else(|| in_event().map(|(_, detail)| detail)).unwrap_or(message);
+    let text = format!("image {image} cannot be pulled ({reason}): {detail}");
     Trouble { weight: Weight::Refused, text, image: Some(image.clone()) }
 }
 
-fn of_container(container: &ContainerStatus, pod: &str, events: &[Event]) -> Option<Trouble> {
+fn container_trouble(container: &ContainerStatus, pod: &str, events: &[Event]) -> Option<Trouble> {
     let state = container.state.as_ref()?;
     let text = |reason: Option<&String>, message: Option<&String>| match (reason, message) {
         (Some(reason), Some(message)) => format!("{reason}: {message}"),
         (Some(text), None) | (None, Some(text)) => text.clone(),
-        (None, None) => "no reason is given".to_owned(),
+        (None, None) => "no reason reported".to_owned(),
     };
     if let Some(waiting) = &state.waiting {
         let starting = matches!(waiting.reason.as_deref(), None | Some("ContainerCreating" | "PodInitializing"));
         let weight = if starting { Weight::Starting } else { Weight::Refused };
         if waiting.reason.as_deref() == Some("CrashLoopBackOff")
-            && let Some(last) = container.last_state.as_ref().and_then(ended)
+            && let Some(last) = container.last_state.as_ref().and_then(exit)
         {
-            return Some(Trouble::new(weight, format!("container {} ends again and again: {last}", container.name)));
+            return Some(Trouble::new(weight, format!("container {} is crash-looping: {last}", container.name)));
         }
-        if let Some(reason) = waiting.reason.as_deref().filter(|reason| OF_IMAGES.contains(reason)) {
-            let message = waiting.message.as_deref().unwrap_or("no reason is given");
-            return Some(unpulled(container, reason, message, pod, events));
+        if let Some(reason) = waiting.reason.as_deref().filter(|reason| IMAGE_REASONS.contains(reason)) {
+            let message = waiting.message.as_deref().unwrap_or("no reason reported");
+            return Some(pull_trouble(container, reason, message, pod, events));
         }
         return Some(Trouble::new(weight, text(waiting.reason.as_ref(), waiting.message.as_ref())));
     }
-    if let Some(end) = ended(state) {
-        return Some(Trouble::new(Weight::Ended, format!("container {} ended: {end}", container.name)));
+    if let Some(exit) = exit(state) {
+        return Some(Trouble::new(Weight::Exited, format!("container {} exited: {exit}", container.name)));
     }
     let unready = state.running.is_some() && !container.ready && container.started != Some(false);
     if state.running.is_some() && !container.ready {
-        let what = if unready { "is not ready" } else { "has not started up" };
+        let what = if unready { "is not ready" } else { "has not started" };
         return Some(Trouble::new(Weight::Unready, format!("container {} {what}", container.name)));
     }
     None
 }
 
-/// How a container ended, when that was with an error.
-fn ended(state: &ContainerState) -> Option<String> {
+/// How a container exited, if with an error.
+fn exit(state: &ContainerState) -> Option<String> {
     let end = state.terminated.as_ref().filter(|end| end.exit_code != 0)?;
     let reason = end.reason.as_deref().unwrap_or("Error");
     let message = end.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
     Some(format!("{reason} with exit code {}{message}", end.exit_code))
 }
 
-fn about(event: &Event) -> (&str, &str) {
+fn involved(event: &Event) -> (&str, &str) {
     let object = &event.involved_object;
     (object.kind.as_deref().unwrap_or_default(), object.name.as_deref().unwrap_or_default())
 }
 
-/// When an event happened last, in whichever of its fields that is written.
+/// When an event happened last; event sources fill in different fields.
 fn time(event: &Event) -> Option<k8s_openapi::jiff::Timestamp> {
     let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref()).map(|time| time.0);
     let last = event.last_timestamp.as_ref().map(|time| time.0);
@@ -251,7 +231,7 @@ fn time(event: &Event) -> Option<k8s_openapi::jiff::Timestamp> {
     series.max(last).max(once).or(created)
 }
 
-fn told(event: &Event) -> String {
+fn summary(event: &Event) -> String {
     let reason = event.reason.as_deref().unwrap_or("Warning");
     format!("{reason}: {}", event.message.as_deref().unwrap_or_default())
 }
@@ -291,9 +271,9 @@ mod tests {
         .unwrap()
     }
 
-    fn told_of(kind: &str, pods: &[Pod], events: &[Event]) -> String {
+    fn cause_of(kind: &str, pods: &[Pod], events: &[Event]) -> String {
         let object = ObjectRef::new("apps/v1", kind, Some("kube-system"), "cilium");
-        cause(&object, &json!({}), pods, events).map(|cause| cause.text).unwrap_or_default()
+        worst_cause(&object, &json!({}), pods, events).map(|reason| reason.text).unwrap_or_default()
     }
 
     const EARLY: &str = "2026-01-01T00:00:00Z";
@@ -309,59 +289,59 @@ mod tests {
             event("Pod", "cilium-b", "Failed", "Failed to pull image \"a\": 429 Too Many Requests", EARLY),
             event("Pod", "cilium-b", "Failed", "Error: ImagePullBackOff", LATE),
         ];
-        let told = told_of("DaemonSet", &pods, &events);
-        insta::assert_snapshot!(told, @"pod cilium-b on infra-w-02: image a cannot be pulled (ImagePullBackOff): 429 Too Many Requests");
-        assert!(Unpulled::is_told_by(&told));
+        let line = cause_of("DaemonSet", &pods, &events);
+        insta::assert_snapshot!(line, @"pod cilium-b on infra-w-02: image a cannot be pulled (ImagePullBackOff): 429 Too Many Requests");
         let object = ObjectRef::new("apps/v1", "DaemonSet", Some("kube-system"), "cilium");
-        let unpulled = Unpulled { image: "a".to_owned(), node: Some("infra-w-02".to_owned()) };
-        assert_eq!(cause(&object, &json!({}), &pods, &events).unwrap().unpulled, Some(unpulled));
+        let image = UnpulledImage { image: "a".to_owned(), node: Some("infra-w-02".to_owned()) };
+        let found = worst_cause(&object, &json!({}), &pods, &events).unwrap();
+        assert_eq!(found.cause, WaitCause::ImagePull(image));
     }
 
     #[test]
-    fn a_crash_loop_is_told_by_how_the_container_ended() {
+    fn a_crash_loop_shows_how_the_container_exited() {
         let mut status = container(json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}}));
         status["containerStatuses"][0]["lastState"] =
             json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "no route to host\n"}});
-        let told = told_of("DaemonSet", &[pod("a", "n", status)], &[]);
-        insta::assert_snapshot!(told, @"pod a on n: container app ends again and again: Error with exit code 1: no route to host");
+        let line = cause_of("DaemonSet", &[pod("a", "n", status)], &[]);
+        insta::assert_snapshot!(line, @"pod a on n: container app is crash-looping: Error with exit code 1: no route to host");
     }
 
     #[test]
-    fn a_pod_without_a_node_is_told_with_the_schedulers_words() {
+    fn an_unscheduled_pod_shows_the_schedulers_message() {
         let status = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available: 1 had port conflicts"}]});
         let mut pending = pod("operator-b", "", status);
         pending.spec.as_mut().unwrap().node_name = None;
-        let told = told_of("Deployment", &[pending], &[]);
-        insta::assert_snapshot!(told, @"pod operator-b: unschedulable: 0/1 nodes are available: 1 had port conflicts");
+        let line = cause_of("Deployment", &[pending], &[]);
+        insta::assert_snapshot!(line, @"pod operator-b: unschedulable: 0/1 nodes are available: 1 had port conflicts");
     }
 
     #[test]
-    fn a_pod_that_runs_unready_is_told_with_its_last_probe() {
+    fn a_running_pod_that_is_not_ready_shows_its_last_probe() {
         let running = container(json!({"running": {}}));
         let events = [
             event("Pod", "a", "Unhealthy", "Readiness probe failed: 503", LATE),
             event("Pod", "a", "FailedMount", "no such secret", EARLY),
         ];
-        let told = told_of("Deployment", &[pod("a", "n", running)], &events);
-        insta::assert_snapshot!(told, @"pod a on n: container app is not ready: Unhealthy: Readiness probe failed: 503");
+        let line = cause_of("Deployment", &[pod("a", "n", running)], &events);
+        insta::assert_snapshot!(line, @"pod a on n: container app is not ready: Unhealthy: Readiness probe failed: 503");
     }
 
     #[test]
-    fn without_pods_the_replica_set_says_why() {
+    fn without_pods_the_replica_sets_event_is_the_cause() {
         let events = [
             event("ReplicaSet", "cilium-7f9", "FailedCreate", "pods \"x\" is forbidden: violates PodSecurity", LATE),
             event("ReplicaSet", "other-7f9", "FailedCreate", "of another", LATE),
         ];
-        insta::assert_snapshot!(told_of("Deployment", &[], &events), @r#"FailedCreate: pods "x" is forbidden: violates PodSecurity"#);
-        assert_eq!(told_of("Deployment", &[], &events[1..]), "");
+        insta::assert_snapshot!(cause_of("Deployment", &[], &events), @r#"FailedCreate: pods "x" is forbidden: violates PodSecurity"#);
+        assert_eq!(cause_of("Deployment", &[], &events[1..]), "");
     }
 
     #[test]
-    fn a_starting_pod_is_told_only_when_nothing_else_is_known() {
+    fn a_starting_pod_is_the_cause_only_when_nothing_else_is_known() {
         let creating = container(json!({"waiting": {"reason": "ContainerCreating"}}));
         let pods = [pod("a", "n", creating)];
-        assert_eq!(told_of("DaemonSet", &pods, &[]), "pod a on n: ContainerCreating");
+        assert_eq!(cause_of("DaemonSet", &pods, &[]), "pod a on n: ContainerCreating");
         let events = [event("Pod", "a", "FailedMount", "secret \"x\" not found", LATE)];
-        assert_eq!(told_of("DaemonSet", &pods, &events), "pod a on n: FailedMount: secret \"x\" not found");
+        assert_eq!(cause_of("DaemonSet", &pods, &events), "pod a on n: FailedMount: secret \"x\" not found");
     }
 }

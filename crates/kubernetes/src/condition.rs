@@ -1,4 +1,4 @@
-//! Waiting for one condition of one object, which may not even have a kind yet.
+//! Waits for one condition of one object, whose kind need not be served yet.
 
 use kube::Client;
 use kube::api::DynamicObject;
@@ -8,47 +8,50 @@ use super::gate::GateError;
 use super::objects::{ObjectRef, value};
 use super::readiness::{condition, observed};
 use super::served::wait_served;
-use super::watch::{Tell, Teller, only, until};
+use super::wait::{Progress, WaitReason};
+use super::watch::{Reporter, only, until};
 
-/// Waits until an object's condition is `True` for its newest generation, and returns the object. Neither the object
-/// nor the definition of its kind need exist yet.
+/// Waits until an object's condition is `True` for its latest generation, and returns the object. The object and the
+/// definition of its kind may be missing at first.
 ///
 /// # Errors
 ///
-/// An object whose controller says that it is stalled; an API that refuses.
+/// An object whose controller reports it as stalled; a request that the API rejects.
 pub async fn wait_condition(
     client: &Client,
     object: &ObjectRef,
     condition: &str,
-    tell: &Tell<'_>,
+    progress: &Progress<'_>,
 ) -> Result<Value, GateError> {
-    let mut teller = Teller::new(tell);
+    let mut reporter = Reporter::new(progress);
     loop {
-        let served = wait_served(client, object, &mut teller).await?;
+        let served = wait_served(client, object, &mut reporter).await?;
         let api = served.api(client, object.namespace.as_deref());
         let outcome = until(
             api,
             only(&object.name),
             |live: DynamicObject| value(&live),
-            &mut teller,
-            |seen, teller| match seen.values().next() {
+            &mut reporter,
+            |seen, reporter| match seen.values().next() {
                 None => {
-                    teller.say(format!("{object} does not exist yet"));
+                    reporter.report(format!("{object} does not exist yet"));
                     None
                 }
                 Some(Err(error)) => Some(Err(error.clone().into())),
-                Some(Ok(live)) => match judge(live, condition) {
-                    Verdict::Holds => Some(Ok(live.clone())),
-                    Verdict::Waits(reason) => {
-                        teller.say(format!("{object} {reason}"));
+                Some(Ok(live)) => match condition_state(live, condition) {
+                    ConditionState::True => Some(Ok(live.clone())),
+                    ConditionState::Pending(reason) => {
+                        reporter.report(format!("{object} {reason}"));
                         None
                     }
-                    Verdict::Stalled(reason) => Some(Err(GateError::Failed { object: object.clone(), reason })),
+                    ConditionState::Stalled(reason) => {
+                        Some(Err(GateError::Failed { object: object.clone(), reason: WaitReason::from(reason) }))
+                    }
                 },
             },
         );
         match outcome.await {
-            // Its definition was taken away.
+            // Its definition was deleted.
             Err(GateError::Api(error)) if error.is_not_found() => {}
             outcome => return outcome,
         }
@@ -56,26 +59,26 @@ pub async fn wait_condition(
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Holds,
-    Waits(String),
+enum ConditionState {
+    True,
+    Pending(String),
     Stalled(String),
 }
 
-fn judge(live: &Value, wanted: &str) -> Verdict {
+fn condition_state(live: &Value, kind: &str) -> ConditionState {
     if observed(live).is_some() {
-        return Verdict::Waits("waits for its controller to see the change".to_owned());
+        return ConditionState::Pending("has a change that its controller has not observed yet".to_owned());
     }
     let stalled = condition(live, "Stalled").filter(|stalled| stalled.is_true() && stalled.is_current(live));
-    match (condition(live, wanted), stalled) {
-        (Some(found), _) if found.is_true() && found.is_current(live) => Verdict::Holds,
-        (_, Some(stalled)) => Verdict::Stalled(format!("is stalled: {}", stalled.told())),
-        (Some(found), None) if found.is_current(live) => match found.told().as_str() {
-            "" => Verdict::Waits(format!("is not {wanted}")),
-            told => Verdict::Waits(format!("is not {wanted}: {told}")),
+    match (condition(live, kind), stalled) {
+        (Some(found), _) if found.is_true() && found.is_current(live) => ConditionState::True,
+        (_, Some(stalled)) => ConditionState::Stalled(format!("is stalled: {}", stalled.summary())),
+        (Some(found), None) if found.is_current(live) => match found.summary().as_str() {
+            "" => ConditionState::Pending(format!("is not {kind}")),
+            summary => ConditionState::Pending(format!("is not {kind}: {summary}")),
         },
-        (Some(_), None) => Verdict::Waits("waits for its controller to see the change".to_owned()),
-        (None, None) => Verdict::Waits(format!("has no condition {wanted} yet")),
+        (Some(_), None) => ConditionState::Pending("has a change that its controller has not observed yet".to_owned()),
+        (None, None) => ConditionState::Pending(format!("has no condition {kind} yet")),
     }
 }
 
@@ -86,23 +89,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_true_condition_of_the_newest_generation_holds() {
+    fn only_a_true_condition_of_the_latest_generation_counts() {
         let live = |status: Value| json!({"metadata": {"generation": 2}, "status": status});
         let ready = |status: &str, seen: i64| json!({"type": "Ready", "status": status, "observedGeneration": seen, "reason": "R", "message": "m"});
-        let waits = |reason: &str| Verdict::Waits(reason.to_owned());
-        let outdated = "waits for its controller to see the change";
+        let pending = |reason: &str| ConditionState::Pending(reason.to_owned());
+        let outdated = "has a change that its controller has not observed yet";
         for (status, expected) in [
-            (json!({}), waits("has no condition Ready yet")),
-            (json!({"conditions": [ready("False", 2)]}), waits("is not Ready: R: m")),
-            (json!({"conditions": [ready("True", 1)]}), waits(outdated)),
-            (json!({"observedGeneration": 1, "conditions": [ready("True", 2)]}), waits(outdated)),
-            (json!({"conditions": [ready("True", 2)]}), Verdict::Holds),
+            (json!({}), pending("has no condition Ready yet")),
+            (json!({"conditions": [ready("False", 2)]}), pending("is not Ready: R: m")),
+            (json!({"conditions": [ready("True", 1)]}), pending(outdated)),
+            (json!({"observedGeneration": 1, "conditions": [ready("True", 2)]}), pending(outdated)),
+            (json!({"conditions": [ready("True", 2)]}), ConditionState::True),
             (
                 json!({"conditions": [ready("False", 2), {"type": "Stalled", "status": "True", "reason": "BadSpec"}]}),
-                Verdict::Stalled("is stalled: BadSpec".to_owned()),
+                ConditionState::Stalled("is stalled: BadSpec".to_owned()),
             ),
         ] {
-            assert_eq!(judge(&live(status.clone()), "Ready"), expected, "{status}");
+            assert_eq!(condition_state(&live(status.clone()), "Ready"), expected, "{status}");
         }
     }
 }

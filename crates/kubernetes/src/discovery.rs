@@ -1,4 +1,4 @@
-//! Which kinds the API server serves, asked group by group, so that one broken group breaks no other.
+//! Which kinds the API server serves, group by group, so that a broken group does not affect the others.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use kube::discovery::{self, Scope};
 use kube::{Api, Client};
 use tokio::sync::Mutex;
 
-use super::error::{ApiError, malformed, patiently};
+use super::error::{ApiError, malformed, with_retry};
 use super::objects::not_served;
 
 /// A kind that is served.
@@ -19,7 +19,7 @@ pub(super) struct Served {
 }
 
 impl Served {
-    /// The way to its objects, of one namespace or of all.
+    /// The API of its objects, of one namespace or of all.
     pub(super) fn api(&self, client: &Client, namespace: Option<&str>) -> Api<DynamicObject> {
         match namespace {
             Some(namespace) if self.namespaced => Api::namespaced_with(client.clone(), namespace, &self.resource),
@@ -36,12 +36,12 @@ impl Served {
 ///
 /// # Errors
 ///
-/// As the API server's.
+/// When the API does not respond or rejects the request.
 pub async fn serves(client: &Client, api_version: &str, kind: &str) -> Result<bool, ApiError> {
     Ok(Kinds::new(client.clone()).find(api_version, kind).await?.is_some())
 }
 
-/// What discovery said so far. Only what is served is remembered: a kind that is missing now may come at any time.
+/// A cache of discovery. Only served kinds are cached: a missing kind can appear at any time.
 pub(super) struct Kinds {
     client: Client,
     known: Mutex<HashMap<(String, String), Served>>,
@@ -55,10 +55,10 @@ impl Kinds {
     /// The kind, when it is served.
     pub(super) async fn find(&self, api_version: &str, kind: &str) -> Result<Option<Served>, ApiError> {
         let key = (api_version.to_owned(), kind.to_owned());
-        // Held over the request, so that a group that many objects need is asked for once.
+        // Held over the request, so that concurrent callers request a group once.
         let mut known = self.known.lock().await;
         if !known.contains_key(&key) {
-            for served in self.ask(api_version).await? {
+            for served in self.fetch(api_version).await? {
                 known.insert((api_version.to_owned(), served.resource.kind.clone()), served);
             }
         }
@@ -70,10 +70,10 @@ impl Kinds {
         self.find(api_version, kind).await?.ok_or_else(|| not_served(api_version, kind))
     }
 
-    /// Every kind of a group's version; none when there is no such group.
-    async fn ask(&self, api_version: &str) -> Result<Vec<Served>, ApiError> {
+    /// Every kind of a group's version; none when the group does not exist.
+    async fn fetch(&self, api_version: &str) -> Result<Vec<Served>, ApiError> {
         let group: GroupVersion = api_version.parse().map_err(malformed)?;
-        match patiently(|| discovery::pinned_group(&self.client, &group)).await {
+        match with_retry(|| discovery::pinned_group(&self.client, &group)).await {
             Ok(found) => {
                 let resources = found.versioned_resources(&group.version).into_iter();
                 Ok(resources

@@ -1,19 +1,23 @@
-//! Why a request to the API failed, and who has to act on it.
+//! Why a request to the API failed, and whether a retry can succeed.
 
 use std::fmt::Display;
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
 use kube::core::Status;
+use retry::{Budget, RetryPolicy, Verdict, retry};
 
 use super::ObjectRef;
 
 /// A healthy API server answers a request within 60 s; a connection that was cut never does.
-const ANSWER: Duration = Duration::from_mins(1);
-/// Static pods that are started anew refuse connections for 30 to 60 s.
-const PATIENCE: Duration = Duration::from_secs(75);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
+/// For one request while the API is away: static pods that restart refuse connections for 30 to 60 s.
+const OUTAGE: Budget = Budget::Delay(Duration::from_secs(75));
+/// No `Retry-After` of an API server is followed for longer.
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
+/// For polls and watches: quickly at first, then about every second.
+pub(super) const POLL: RetryPolicy = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(1));
 
-/// A request that failed, and the object that it was for.
+/// A failed request and the object that it was for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{kind}", .object.as_ref().map(|object| format!("{object}: ")).unwrap_or_default())]
 pub struct ApiError {
@@ -21,37 +25,37 @@ pub struct ApiError {
     pub kind: ApiErrorKind,
 }
 
-/// What a request failed on.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiErrorKind {
-    /// No answer: refused, cut, or too slow.
-    #[error("the Kubernetes API does not answer: {0}")]
+    /// Connection refused, cut, or timed out.
+    #[error("the Kubernetes API does not respond: {0}")]
     Unreachable(String),
-    /// The API server, or etcd behind it, is not able to answer now.
-    #[error("the Kubernetes API cannot answer now: {message}")]
+    /// The API server, or etcd behind it, is overloaded or starting.
+    #[error("the Kubernetes API is unavailable: {message}")]
     Busy { message: String, retry_after: Option<Duration> },
-    /// A webhook that must be asked could not be (H05).
-    #[error("the webhook {webhook} cannot be asked: {reason}")]
+    /// The API server could not call a required admission webhook (H05).
+    #[error("admission webhook {webhook} is unreachable: {reason}")]
     WebhookUnreachable { webhook: String, reason: String },
-    /// A webhook was asked and said no.
-    #[error("the webhook {webhook} refuses it: {reason}")]
+    /// An admission webhook denied the request.
+    #[error("admission webhook {webhook} denied the request: {reason}")]
     WebhookDenied { webhook: String, reason: String },
-    /// Objects of a kind cannot be had in another version than the stored one, since a webhook converts them (H04).
-    #[error("objects of {kind} cannot be converted between versions: {reason}")]
+    /// Objects of a kind are readable in their storage version only, because their conversion webhook fails (H04).
+    #[error("the conversion webhook of {kind} failed: {reason}")]
     Unconverted { kind: String, reason: String },
     /// Another field manager owns fields that we want to set (H06).
     #[error("{}", conflict(.ours, .theirs))]
     Conflict { ours: String, theirs: Vec<Ownership> },
-    /// No API server serves such a kind (H03, H07).
+    /// The API server does not serve this kind (H03, H07).
     #[error(
-        "the API server serves no {kind} of {api_version}; its CustomResourceDefinition is either in no release before this one, or registered by an operator that has not run yet"
+        "the API server does not serve {kind} of {api_version}; its CustomResourceDefinition is not installed by an earlier release, or its operator has not registered it yet"
     )]
     NotServed { api_version: String, kind: String },
-    /// What was to be sent is no Kubernetes object.
-    #[error("this is no Kubernetes object: {0}")]
+    /// The object to send is not a Kubernetes object.
+    #[error("invalid Kubernetes object: {0}")]
     Malformed(String),
-    /// Every other answer.
+    /// Any other status of the API server.
     #[error("{message} ({code} {reason})")]
     Refused { code: u16, reason: String, message: String },
 }
@@ -65,8 +69,8 @@ pub struct Ownership {
 
 fn conflict(ours: &str, theirs: &[Ownership]) -> String {
     let owned: Vec<String> =
-        theirs.iter().map(|other| format!("{} of \"{}\"", other.fields.join(", "), other.manager)).collect();
-    format!("the field manager \"{ours}\" must not change {}", owned.join(" and "))
+        theirs.iter().map(|other| format!("with \"{}\" over {}", other.manager, other.fields.join(", "))).collect();
+    format!("field manager \"{ours}\" conflicts {}", owned.join(" and "))
 }
 
 impl ApiError {
@@ -80,7 +84,7 @@ impl ApiError {
         self
     }
 
-    /// Says as which field manager the request was sent.
+    /// Names the field manager that sent the request.
     #[must_use]
     pub(super) fn by(mut self, manager: &str) -> Self {
         if let ApiErrorKind::Conflict { ours, .. } = &mut self.kind {
@@ -89,15 +93,15 @@ impl ApiError {
         self
     }
 
-    /// Whether the same request may well be accepted later without anybody changing it.
+    /// Whether the same request can succeed later without a change by the operator.
     pub fn is_retryable(&self) -> bool {
-        let of_webhook =
+        let is_webhook =
             matches!(self.kind, ApiErrorKind::WebhookUnreachable { .. } | ApiErrorKind::Unconverted { .. });
-        self.is_flap() || of_webhook
+        self.is_outage() || is_webhook
     }
 
     /// Whether the API itself is away for a while, whatever the request (K07).
-    pub(super) fn is_flap(&self) -> bool {
+    pub(super) fn is_outage(&self) -> bool {
         matches!(self.kind, ApiErrorKind::Unreachable(_) | ApiErrorKind::Busy { .. })
     }
 
@@ -125,7 +129,7 @@ impl From<kube::Error> for ApiError {
     }
 }
 
-/// An error with all its causes, each said once.
+/// An error with all its causes, without repetitions.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -139,7 +143,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Sorts an answer of the API server.
+/// Classifies a status of the API server.
 fn classify(status: &Status) -> ApiErrorKind {
     let message = status.message.as_str();
     if let Some((webhook, reason)) = webhook(message, "failed calling webhook \"") {
@@ -164,29 +168,30 @@ fn classify(status: &Status) -> ApiErrorKind {
     ApiErrorKind::Refused { code: status.code, reason: status.reason.clone(), message: message.to_owned() }
 }
 
-/// The API server's own troubles. A schema error of server-side apply is also a 500, but stays what it is.
+/// Whether the API server itself is in trouble. A schema error of server-side apply is a 500 too, but permanent.
 fn is_busy(status: &Status) -> bool {
     let message = status.message.as_str();
-    let of_schema = ["failed to create typed patch object", "field not declared in schema", "failed to create manager"];
-    if of_schema.iter().any(|words| message.contains(words)) {
+    let schema_errors =
+        ["failed to create typed patch object", "field not declared in schema", "failed to create manager"];
+    if schema_errors.iter().any(|phrase| message.contains(phrase)) {
         return false;
     }
     let races = ["the object has been modified", "is being terminated", "object is being deleted"];
     match status.code {
         408 | 429 | 500 | 502..=504 => true,
-        403 | 409 => races.iter().any(|words| message.contains(words)),
+        403 | 409 => races.iter().any(|phrase| message.contains(phrase)),
         _ => message.contains("etcdserver: "),
     }
 }
 
-/// The name of the webhook that `opening` announces, and what follows it.
+/// The name of the webhook after `opening`, and the text after it.
 fn webhook(message: &str, opening: &str) -> Option<(String, String)> {
     let (_, rest) = message.split_once(opening)?;
     let (name, reason) = rest.split_once('"')?;
     Some((name.to_owned(), reason.trim_start_matches(':').trim().to_owned()))
 }
 
-/// The kind that a conversion webhook failed for, and why (Kubernetes 1.35 `apiextensions-apiserver`).
+/// The kind whose conversion webhook failed, and why (Kubernetes 1.35 `apiextensions-apiserver`).
 fn conversion(message: &str) -> Option<(String, String)> {
     let (_, rest) = message.split_once("conversion webhook for ")?;
     let (stored, reason) = rest.split_once(" failed: ")?;
@@ -194,12 +199,12 @@ fn conversion(message: &str) -> Option<(String, String)> {
     Some((kind, innermost(reason)))
 }
 
-/// The end of a chain of Go errors, which is where the cause stands.
+/// The last error of a chain of Go errors: the cause.
 fn innermost(reason: &str) -> String {
     reason.rsplit_once("\": ").map_or(reason, |(_, cause)| cause).to_owned()
 }
 
-/// Who owns which of the fields that a server-side apply wanted to set.
+/// The owners of the fields in conflict with a server-side apply.
 fn ownership(status: &Status) -> Vec<Ownership> {
     let mut theirs: Vec<Ownership> = Vec::new();
     for cause in status.details.iter().flat_map(|details| &details.causes) {
@@ -215,40 +220,26 @@ fn ownership(status: &Status) -> Vec<Ownership> {
     theirs
 }
 
-/// Sends a request, and again while the API is away, for a bounded time.
-pub(super) async fn patiently<T, F>(request: impl FnMut() -> F) -> Result<T, ApiError>
-where
-    F: Future<Output = kube::Result<T>>,
-{
-    within(PATIENCE, request).await
-}
-
-async fn within<T, F>(patience: Duration, mut request: impl FnMut() -> F) -> Result<T, ApiError>
+/// Sends a request, and retries it for a bounded time while the API is away.
+pub(super) async fn with_retry<T, F>(mut request: impl FnMut() -> F) -> Result<T, ApiError>
 where
     F: Future<Output = kube::Result<T>>,
 {
     let attempt = || {
         let request = request();
         async move {
-            match tokio::time::timeout(ANSWER, request).await {
-                Ok(answer) => answer.map_err(ApiError::from),
-                Err(_) => Err(ApiError::new(ApiErrorKind::Unreachable(format!("no answer within {ANSWER:?}")))),
-            }
+            tokio::time::timeout(REQUEST_TIMEOUT, request).await.map_or_else(
+                |_| Err(ApiError::new(ApiErrorKind::Unreachable("request timed out after 1m".to_owned()))),
+                |answer| answer.map_err(ApiError::from),
+            )
         }
     };
-    attempt
-        .retry(backoff().with_total_delay(Some(patience)).without_max_times())
-        .when(ApiError::is_flap)
-        .adjust(|error, delay| delay.map(|delay| error.retry_after().unwrap_or(delay).min(Duration::from_secs(10))))
-        .await
-}
-
-/// How fast anything is tried again: quickly at first, then every second or so.
-pub(super) fn backoff() -> ExponentialBuilder {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(1))
-        .with_jitter()
+    let verdict = |error: &ApiError| match error.retry_after() {
+        _ if !error.is_outage() => Verdict::GiveUp,
+        Some(delay) => Verdict::RetryAfter(delay.min(LONGEST_DELAY)),
+        None => Verdict::Retry,
+    };
+    retry(POLL.with_budget(OUTAGE), attempt, verdict).await
 }
 
 pub(super) fn malformed(reason: impl Display) -> ApiError {
@@ -266,21 +257,21 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_that_cannot_be_asked_is_named_with_the_cause_and_may_be_asked_again() {
+    fn an_unreachable_webhook_is_named_with_the_cause_and_retried() {
         let error = answer(
             500,
             "Internal error occurred: failed calling webhook \"webhook.cert-manager.io\": failed to call webhook: Post \"https://cert-manager-webhook.cert-manager.svc:443/validate?timeout=30s\": no endpoints available for service \"cert-manager-webhook\"",
         );
-        assert!(error.is_retryable() && !error.is_flap());
-        insta::assert_snapshot!(error, @r#"the webhook webhook.cert-manager.io cannot be asked: no endpoints available for service "cert-manager-webhook""#);
+        assert!(error.is_retryable() && !error.is_outage());
+        insta::assert_snapshot!(error, @r#"admission webhook webhook.cert-manager.io is unreachable: no endpoints available for service "cert-manager-webhook""#);
     }
 
     #[test]
-    fn a_webhook_that_says_no_is_not_asked_again() {
+    fn a_denial_by_a_webhook_is_not_retried() {
         let error =
             answer(400, "admission webhook \"webhook.cert-manager.io\" denied the request: spec.acme: Required");
         assert!(!error.is_retryable());
-        insta::assert_snapshot!(error, @"the webhook webhook.cert-manager.io refuses it: spec.acme: Required");
+        insta::assert_snapshot!(error, @"admission webhook webhook.cert-manager.io denied the request: spec.acme: Required");
     }
 
     #[test]
@@ -301,11 +292,11 @@ mod tests {
         let status = Status::failure("Apply failed", "Conflict").with_code(409).with_details(details);
         let error = ApiError::from(kube::Error::Api(status.boxed())).by("k8s-bootstrap");
         assert!(!error.is_retryable());
-        insta::assert_snapshot!(error, @r#"the field manager "k8s-bootstrap" must not change .spec.replicas, .spec.paused of "helm" and .data of "kubectl""#);
+        insta::assert_snapshot!(error, @r#"field manager "k8s-bootstrap" conflicts with "helm" over .spec.replicas, .spec.paused and with "kubectl" over .data"#);
     }
 
     #[test]
-    fn flaps_of_the_api_pass_and_mistakes_stay() {
+    fn outages_of_the_api_are_temporary_and_mistakes_permanent() {
         for (code, message) in [
             (429, "too many requests"),
             (500, "etcdserver: leader changed"),
@@ -313,7 +304,7 @@ mod tests {
             (409, "Operation cannot be fulfilled: the object has been modified"),
             (403, "unable to create new content in namespace x because it is being terminated"),
         ] {
-            assert!(answer(code, message).is_flap(), "{message}");
+            assert!(answer(code, message).is_outage(), "{message}");
         }
         for (code, message) in [
             (
@@ -328,11 +319,11 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_request_is_sent_until_the_api_is_back_but_not_for_ever() {
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_retried_until_the_api_is_back_but_not_for_ever() {
         let away = || Err::<(), _>(kube::Error::Api(Status::failure("away", "").with_code(503).boxed()));
         let mut sent = 0;
-        let outcome = patiently(|| {
+        let outcome = with_retry(|| {
             sent += 1;
             let answer = if sent == 4 { Ok(()) } else { away() };
             async move { answer }
@@ -340,11 +331,14 @@ mod tests {
         assert_eq!(outcome.await, Ok(()));
         assert_eq!(sent, 4);
         let mut sent = 0;
-        let outcome = within(Duration::from_millis(250), || {
+        let began = tokio::time::Instant::now();
+        let outcome = with_retry(|| {
             sent += 1;
             std::future::ready(away())
         });
-        assert!(outcome.await.unwrap_err().is_flap());
-        assert!(sent >= 2, "it was not tried again");
+        assert!(outcome.await.unwrap_err().is_outage());
+        assert!(sent >= 37, "{sent} requests in 75 s: not retried every 2 s at least");
+        let ended = began.elapsed();
+        assert!((70..=75).contains(&ended.as_secs()), "given up after {ended:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Gates: waiting, by watching, until objects are ready, and saying what is missing and why.
+//! Gates: wait, by watching, until objects are ready, and report which is not and why.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -13,53 +13,55 @@ use kube::core::TypeMeta;
 use kube::runtime::watcher::{self, Event};
 use tokio::time::Instant;
 
-use super::cause::{Cause, Unpulled, dig};
+use super::cause::find_cause;
 use super::discovery::Kinds;
 use super::error::{ApiError, malformed};
 use super::objects::{ObjectRef, value};
 use super::readiness::{Readiness, readiness};
 use super::served::served;
-use super::watch::{Mirror, Tell, Teller, only, watch};
+use super::wait::{Progress, UnpulledImage, WaitCause, WaitReason};
+use super::watch::{Mirror, Reporter, only, watch};
 
-/// Between two looks for a cause, when something changed and when nothing did: events come without a change.
-const DIG_AFTER_CHANGE: Duration = Duration::from_millis(500);
-const DIG_ANYWAY: Duration = Duration::from_secs(3);
-/// How long the cause of a final failure is looked for.
-const LAST_DIG: Duration = Duration::from_secs(10);
-/// How many of the objects that are not ready are looked into at a time.
-const DIG_INTO: usize = 4;
+/// Between two searches for a cause after a change.
+const SEARCH_AFTER_CHANGE: Duration = Duration::from_millis(500);
+/// Between two searches without a change of the objects: events about their pods appear without one.
+const SEARCH_ANYWAY: Duration = Duration::from_secs(3);
+/// Limit of the search for the cause of a final failure.
+const LAST_SEARCH: Duration = Duration::from_secs(10);
+/// How many objects that are not ready are searched at a time.
+const SEARCHED: usize = 4;
 
-/// Why a gate does not open.
+/// Why a gate failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GateError {
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// The object's controller gave up; waiting longer changes nothing.
+    /// The object's controller gave up; a longer wait changes nothing.
     #[error("{object} {reason}")]
-    Failed { object: ObjectRef, reason: String },
+    Failed { object: ObjectRef, reason: WaitReason },
 }
 
 impl GateError {
-    /// Whether the same wait may well end otherwise later without anybody changing anything.
+    /// Whether the same wait can succeed later without a change by the operator.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Api(error) if error.is_retryable())
     }
 }
 
-/// Waits until all objects exist and are ready at the same time, and tells in one line how many are not, which one, and
-/// why as far as can be found.
+/// Waits until all objects exist and are ready at the same time; reports in one line how many are not, which one, and
+/// why as far as it can be found.
 ///
 /// # Errors
 ///
-/// An object that has failed for good, with the cause; an API that refuses.
-pub async fn wait_ready(client: &Client, objects: &[ObjectRef], tell: &Tell<'_>) -> Result<(), GateError> {
-    wait_ready_explained(client, objects, &|_| None, tell).await
+/// An object that failed for good, with the cause; a request that the API rejects.
+pub async fn wait_ready(client: &Client, objects: &[ObjectRef], progress: &Progress<'_>) -> Result<(), GateError> {
+    wait_ready_explained(client, objects, &|_| None, progress).await
 }
 
-/// What is known beside the cluster about an image that cannot be pulled.
-pub type Explain<'e> = dyn Fn(&Unpulled) -> Option<String> + Send + Sync + 'e;
+/// Adds what is known outside the cluster about an image that a node cannot pull.
+pub type ExplainPull<'e> = dyn Fn(&UnpulledImage) -> Option<String> + Send + Sync + 'e;
 
-/// The same; `explain` adds to what is told of an image that cannot be pulled.
+/// As [`wait_ready`]; `explain` adds to the reason when a node cannot pull an image.
 ///
 /// # Errors
 ///
@@ -67,54 +69,57 @@ pub type Explain<'e> = dyn Fn(&Unpulled) -> Option<String> + Send + Sync + 'e;
 pub async fn wait_ready_explained(
     client: &Client,
     objects: &[ObjectRef],
-    explain: &Explain<'_>,
-    tell: &Tell<'_>,
+    explain: &ExplainPull<'_>,
+    progress: &Progress<'_>,
 ) -> Result<(), GateError> {
-    let mut gate = Gate::new(client, objects, tell).await?;
+    let mut gate = Gate::new(client, objects, progress).await?;
     if gate.groups.is_empty() {
         return Ok(());
     }
-    let mut teller = Teller::new(tell);
-    let mut digging: OptionFuture<BoxFuture<'_, Option<(ObjectRef, Cause)>>> = None.into();
-    let (mut busy, mut next_dig) = (false, Instant::now());
-    let mut last_dig: Option<Instant> = None;
+    let mut reporter = Reporter::new(progress);
+    let mut search: OptionFuture<BoxFuture<'_, Option<(ObjectRef, WaitReason)>>> = None.into();
+    let (mut is_searching, mut next_search) = (false, Instant::now());
+    let mut last_search: Option<Instant> = None;
     loop {
         tokio::select! {
             Some((group, event)) = gate.events.next() => {
-                if let Some(opened) = gate.take(group, event, explain, &mut teller).await {
+                if let Some(opened) = gate.record(group, event, explain, &mut reporter).await {
                     return opened;
                 }
-                next_dig = last_dig.map_or_else(Instant::now, |last| next_dig.min(last + DIG_AFTER_CHANGE));
+                next_search = last_search.map_or_else(Instant::now, |last| next_search.min(last + SEARCH_AFTER_CHANGE));
             }
-            Some(found) = &mut digging, if busy => {
-                busy = false;
+            Some(found) = &mut search, if is_searching => {
+                is_searching = false;
                 gate.cause = found.map(|(object, cause)| (object, explained(cause, explain)));
-                gate.say(&mut teller);
+                gate.report(&mut reporter);
             }
-            () = tokio::time::sleep_until(next_dig), if !busy && gate.is_synced() => {
-                busy = true;
-                digging = Some(dig_into(client.clone(), gate.worst()).boxed()).into();
-                last_dig = Some(Instant::now());
-                next_dig = Instant::now() + DIG_ANYWAY;
+            () = tokio::time::sleep_until(next_search), if !is_searching && gate.is_synced() => {
+                is_searching = true;
+                search = Some(first_cause(client.clone(), gate.worst()).boxed()).into();
+                last_search = Some(Instant::now());
+                next_search = Instant::now() + SEARCH_ANYWAY;
             }
         }
     }
 }
 
-/// The first object for which there is a cause, and the cause.
-async fn dig_into(client: Client, objects: Vec<ObjectRef>) -> Option<(ObjectRef, Cause)> {
+/// The first object with a known cause, and the cause.
+async fn first_cause(client: Client, objects: Vec<ObjectRef>) -> Option<(ObjectRef, WaitReason)> {
     for object in objects {
-        if let Some(cause) = dig(&client, &object).await {
+        if let Some(cause) = find_cause(&client, &object).await {
             return Some((object, cause));
         }
     }
     None
 }
 
-fn explained(cause: Cause, explain: &Explain<'_>) -> String {
-    match cause.unpulled.as_ref().and_then(explain) {
-        Some(more) => format!("{}; {more}", cause.text),
-        None => cause.text,
+fn explained(reason: WaitReason, explain: &ExplainPull<'_>) -> WaitReason {
+    match &reason.cause {
+        WaitCause::ImagePull(image) => match explain(image) {
+            Some(more) => WaitReason { text: format!("{}; {more}", reason.text), ..reason },
+            None => reason,
+        },
+        _ => reason,
     }
 }
 
@@ -133,12 +138,12 @@ struct Gate {
     client: Client,
     groups: Vec<Group>,
     events: SelectAll<Events>,
-    /// The last cause that was found, and whose it is.
-    cause: Option<(ObjectRef, String)>,
+    /// The last cause that was found, and its object.
+    cause: Option<(ObjectRef, WaitReason)>,
 }
 
 impl Gate {
-    async fn new(client: &Client, objects: &[ObjectRef], tell: &Tell<'_>) -> Result<Self, GateError> {
+    async fn new(client: &Client, objects: &[ObjectRef], progress: &Progress<'_>) -> Result<Self, GateError> {
         let kinds = Kinds::new(client.clone());
         let mut names: BTreeMap<(&str, &str, Option<&str>), BTreeSet<String>> = BTreeMap::new();
         for object in objects {
@@ -148,9 +153,9 @@ impl Gate {
         let mut gate = Self { client: client.clone(), groups: Vec::new(), events: SelectAll::new(), cause: None };
         for ((api_version, kind, namespace), names) in names {
             let first = names.first().map(String::as_str).unwrap_or_default();
-            let served = served(client, &kinds, &ObjectRef::new(api_version, kind, namespace, first), tell).await?;
+            let served = served(client, &kinds, &ObjectRef::new(api_version, kind, namespace, first), progress).await?;
             if served.namespaced && namespace.is_none() {
-                return Err(malformed(format!("{kind} {first} is to be waited for, but no namespace is said")).into());
+                return Err(malformed(format!("{kind} {first} has no namespace")).into());
             }
             let namespace = namespace.filter(|_| served.namespaced);
             let config = if names.len() == 1 { only(first) } else { watcher::Config::default() };
@@ -168,18 +173,18 @@ impl Gate {
         Ok(gate)
     }
 
-    /// Takes in an event; the outcome of the gate when there is one.
-    async fn take(
+    /// Records an event; returns the outcome of the gate when it is decided.
+    async fn record(
         &mut self,
         group: usize,
         event: Result<Event<DynamicObject>, ApiError>,
-        explain: &Explain<'_>,
-        teller: &mut Teller<'_>,
+        explain: &ExplainPull<'_>,
+        reporter: &mut Reporter<'_>,
     ) -> Option<Result<(), GateError>> {
         match event {
-            Ok(event) => self.groups[group].take(event),
+            Ok(event) => self.groups[group].record(event),
             Err(error) if error.is_retryable() => {
-                teller.say(error.to_string());
+                reporter.report(&error);
                 return None;
             }
             Err(error) => return Some(Err(error.into())),
@@ -192,12 +197,14 @@ impl Gate {
             return Some(Ok(()));
         }
         if let Some((object, Some(Readiness::Failed(reason)))) = unready.first() {
-            let cause = tokio::time::timeout(LAST_DIG, dig(&self.client, object)).await.ok().flatten();
-            let cause = cause.map(|cause| explained(cause, explain));
-            let reason = cause.map_or_else(|| reason.clone(), |cause| format!("{reason}: {cause}"));
+            let cause = tokio::time::timeout(LAST_SEARCH, find_cause(&self.client, object)).await.ok().flatten();
+            let reason = match cause.map(|cause| explained(cause, explain)) {
+                Some(cause) => WaitReason { text: format!("{reason}: {cause}"), ..cause },
+                None => reason.clone().into(),
+            };
             return Some(Err(GateError::Failed { object: object.clone(), reason }));
         }
-        self.say(teller);
+        self.report(reporter);
         None
     }
 
@@ -205,20 +212,20 @@ impl Gate {
         self.groups.iter().all(|group| group.mirror.all().is_some())
     }
 
-    /// Every object that is not ready, the most telling first. Without a readiness it does not exist.
+    /// Every object that is not ready, the most informative first. One without a readiness does not exist.
     fn unready(&self) -> Vec<(ObjectRef, Option<Readiness>)> {
         let mut unready: Vec<_> = self.groups.iter().flat_map(Group::unready).collect();
         unready.sort_by_key(|(object, readiness)| rank(object, readiness.as_ref()));
         unready
     }
 
-    /// The objects to look for a cause of.
+    /// The objects whose causes are searched.
     fn worst(&self) -> Vec<ObjectRef> {
         let existing = self.unready().into_iter().filter(|(_, readiness)| readiness.is_some());
-        existing.map(|(object, _)| object).take(DIG_INTO).collect()
+        existing.map(|(object, _)| object).take(SEARCHED).collect()
     }
 
-    fn say(&self, teller: &mut Teller<'_>) {
+    fn report(&self, reporter: &mut Reporter<'_>) {
         if !self.is_synced() {
             return;
         }
@@ -230,19 +237,19 @@ impl Gate {
             Some(Readiness::Progressing(reason) | Readiness::Failed(reason)) => reason,
             _ => "does not exist yet",
         };
-        let cause = match &self.cause {
-            Some((other, cause)) if other == object => format!(": {cause}"),
-            _ => String::new(),
-        };
-        teller.say(format!("{} of {all} not ready: {object} {reason}{cause}", unready.len()));
+        let line = format!("{} of {all} not ready: {object} {reason}", unready.len());
+        reporter.report(match &self.cause {
+            Some((other, found)) if other == object => WaitReason::new(format!("{line}: {found}"), found.cause.clone()),
+            _ => line.into(),
+        });
     }
 }
 
 impl Group {
-    fn take(&mut self, event: Event<DynamicObject>) {
+    fn record(&mut self, event: Event<DynamicObject>) {
         let (api_version, kind, names) = (&self.api_version, &self.kind, &self.names);
-        self.mirror.take(event, |mut object| {
-            // A list of many is watched as a whole; the others in it do not matter.
+        self.mirror.record(event, |mut object| {
+            // Several objects of a kind are watched by one list, which contains others too.
             names.contains(object.metadata.name.as_deref().unwrap_or_default()).then(|| {
                 object.types.get_or_insert_with(|| TypeMeta { api_version: api_version.clone(), kind: kind.clone() });
                 match value(&object) {
@@ -262,7 +269,7 @@ impl Group {
     }
 }
 
-/// What an operator wants to hear of first.
+/// What is reported first.
 fn rank(object: &ObjectRef, readiness: Option<&Readiness>) -> u8 {
     match (readiness, object.kind.as_str()) {
         (Some(Readiness::Failed(_)), _) => 0,

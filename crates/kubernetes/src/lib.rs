@@ -1,8 +1,7 @@
-//! The Kubernetes API: who may dial where, server-side apply, readiness, watches, root causes.
+//! The Kubernetes API: connections, server-side apply, readiness, watches, wait reasons.
 //!
-//! Every request is sent again for about a minute while the API is away, as it is when static pods are started anew, and
-//! every watch goes on when it is back. What decides is pure (`covers`, `readiness`, the search for a cause) and apart
-//! from the requests.
+//! Every request is retried for about a minute while the API is away, as it is when static pods restart, and every watch
+//! survives that. Decisions (`drift`, `readiness`, `cause`) are pure and apart from the requests.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod access;
@@ -10,8 +9,8 @@ mod apply;
 mod cause;
 mod condition;
 mod conversion;
-mod covers;
 mod discovery;
+mod drift;
 mod error;
 mod gate;
 mod kind;
@@ -22,19 +21,20 @@ mod quantity;
 mod readiness;
 mod sample;
 mod served;
+mod wait;
 mod watch;
 
-pub use access::{Access, AccessError, connect, from_kubeconfig, ready_server, readyz};
-pub use apply::{ApplyOptions, Deviation, apply, differences, dry_run_create, wait_admitted};
-pub use cause::Unpulled;
+pub use access::{Access, AccessError, ReadyzError, connect, from_kubeconfig, ready_server, readyz};
+pub use apply::{ApplyOptions, ObjectDrift, apply, dry_run_create, object_drifts, wait_admitted};
 pub use condition::wait_condition;
-pub use conversion::{ServiceName, conversion_trouble, converted_by, wait_converted};
-pub use covers::{Difference, How, covers};
+pub use conversion::{ServiceName, conversion_failure, converted_by, wait_converted};
 pub use discovery::serves;
+pub use drift::{DriftKind, FieldDrift, find_drift};
 pub use error::{ApiError, ApiErrorKind, Ownership};
-pub use gate::{Explain, GateError, wait_ready, wait_ready_explained};
+pub use gate::{ExplainPull, GateError, wait_ready, wait_ready_explained};
 pub use kind::wait_all;
 pub use nodes::{NodeView, nodes, wait_nodes_ready, wait_registered};
 pub use objects::{ObjectRef, delete, get, list, secrets};
 pub use readiness::{Readiness, readiness};
 pub use served::wait_crds;
+pub use wait::{Progress, UnpulledImage, WaitCause, WaitReason};

@@ -1,4 +1,4 @@
-//! What is sent of a manifest, and in which order.
+//! What is sent of a manifest, and the order of objects.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 const INJECTED: [&str; 3] =
     ["cert-manager.io/inject-ca-from", "cert-manager.io/inject-ca-from-secret", "cert-manager.io/inject-apiserver-ca"];
 
-/// When an object goes in, since the next ones need it.
+/// The wave in which an object is applied; later ones need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Wave {
     Namespaces,
@@ -28,7 +28,7 @@ pub(super) fn kind(object: &Value) -> &str {
     object.get("kind").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The manifests with every `List` taken apart.
+/// The manifests with every `List` expanded.
 pub(super) fn flatten(objects: &[Value]) -> Vec<Value> {
     let mut flat = Vec::new();
     for object in objects {
@@ -40,8 +40,8 @@ pub(super) fn flatten(objects: &[Value]) -> Vec<Value> {
     flat
 }
 
-/// The manifest as it is sent: nothing that the server or another controller writes, and a Secret's `stringData` as
-/// `data`, which is how the API gives it back.
+/// The manifest as it is sent: without fields that the server or another controller writes, and a Secret's `stringData`
+/// as `data`, as the API returns it.
 pub(super) fn to_send(object: &Value) -> Value {
     let mut object = object.clone();
     let is_secret = kind(&object) == "Secret";
@@ -62,7 +62,7 @@ pub(super) fn to_send(object: &Value) -> Value {
     object
 }
 
-/// Whether the CA injector looks after this object.
+/// Whether the CA injector manages this object.
 pub(super) fn is_injected(object: &Value) -> bool {
     let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
     annotations.is_some_and(|annotations| INJECTED.iter().any(|key| annotations.contains_key(*key)))
@@ -76,7 +76,7 @@ fn encode_strings(secret: &mut Map<String, Value>) {
     }
     let Some(data) = data.as_object_mut() else { return };
     for (key, value) in strings {
-        // What is no text stays, so that the API server can say what is wrong with it.
+        // A value of another type stays, so that the API server rejects it.
         let encoded = value.as_str().map_or(value.clone(), |text| Value::String(STANDARD.encode(text)));
         data.insert(key, encoded);
     }
@@ -93,7 +93,7 @@ fn drop_bundles(value: &mut Value) {
     }
 }
 
-/// The release or Kustomization of Flux that manages a live object, by the labels that Flux's controllers set.
+/// The HelmRelease or Kustomization that manages a live object, by the labels of Flux's controllers.
 pub(super) fn flux_owner(live: &Value) -> Option<String> {
     let labels = live.pointer("/metadata/labels")?;
     let label = |key: &str| labels.get(key).and_then(Value::as_str);
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_sent_as_the_api_gives_it_back() {
+    fn a_secret_is_sent_as_the_api_returns_it() {
         let secret = json!({
             "kind": "Secret", "metadata": {"name": "a", "creationTimestamp": null},
             "data": {"kept": "aw=="}, "stringData": {"token": "t0p"},
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_taken_apart_and_order_is_by_need() {
+    fn lists_are_expanded_and_ordered_by_wave() {
         let list = json!({"kind": "List", "items": [
             {"kind": "ConfigMap"}, {"kind": "RoleList", "items": [{"kind": "Role"}]}, {"kind": "Namespace"},
         ]});
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_of_flux_is_known_by_its_labels() {
+    fn an_object_of_flux_has_its_labels() {
         let live = json!({"metadata": {"labels": {
             "helm.toolkit.fluxcd.io/name": "cilium", "helm.toolkit.fluxcd.io/namespace": "kube-system",
         }}});

@@ -1,4 +1,4 @@
-//! Nodes: which are registered, which are Ready, and why not.
+//! Nodes: which are registered, which are Ready, and why the others are not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,15 +7,16 @@ use kube::api::ListParams;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 
-use super::error::{ApiError, patiently};
+use super::error::{ApiError, with_retry};
 use super::gate::GateError;
-use super::watch::{Key, Tell, Teller, until};
+use super::wait::Progress;
+use super::watch::{Key, Reporter, until};
 
-/// A node as the API shows it.
+/// A node as the API reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeView {
     pub ready: bool,
-    /// Why it is not ready, in the kubelet's words.
+    /// The message of its Ready condition.
     pub reason: String,
 }
 
@@ -32,49 +33,57 @@ fn view(node: &Node) -> NodeView {
 ///
 /// # Errors
 ///
-/// When the API does not answer, or refuses.
+/// When the API does not respond or rejects the request.
 pub async fn nodes(client: &Client) -> Result<BTreeMap<String, NodeView>, ApiError> {
     let api = Api::<Node>::all(client.clone());
     let params = ListParams::default();
-    let list = patiently(|| api.list(&params)).await?;
+    let list = with_retry(|| api.list(&params)).await?;
     Ok(list.items.iter().map(|node| (node.name_any(), view(node))).collect())
 }
 
-/// Waits, by watching, until every expected node is registered. A node that is not Ready counts: before there is a
-/// network none can be.
+/// Waits, by watching, until every expected node is registered. A node that is not Ready counts: without a
+/// pod network no node is.
 ///
 /// # Errors
 ///
-/// When the API refuses the watch.
-pub async fn wait_registered(client: &Client, expected: &BTreeSet<String>, tell: &Tell<'_>) -> Result<(), GateError> {
-    wait(client, expected, tell, |seen| unregistered(expected, seen)).await
+/// When the API rejects the watch.
+pub async fn wait_registered(
+    client: &Client,
+    expected: &BTreeSet<String>,
+    progress: &Progress<'_>,
+) -> Result<(), GateError> {
+    wait(client, expected, progress, |seen| unregistered(expected, seen)).await
 }
 
-/// Waits, by watching, until every expected node is Ready, and tells why those that are not say so.
+/// Waits, by watching, until every expected node is Ready, and reports why the others are not.
 ///
 /// # Errors
 ///
-/// When the API refuses the watch.
-pub async fn wait_nodes_ready(client: &Client, expected: &BTreeSet<String>, tell: &Tell<'_>) -> Result<(), GateError> {
-    wait(client, expected, tell, |seen| unready(expected, seen)).await
+/// When the API rejects the watch.
+pub async fn wait_nodes_ready(
+    client: &Client,
+    expected: &BTreeSet<String>,
+    progress: &Progress<'_>,
+) -> Result<(), GateError> {
+    wait(client, expected, progress, |seen| unready(expected, seen)).await
 }
 
 async fn wait(
     client: &Client,
     expected: &BTreeSet<String>,
-    tell: &Tell<'_>,
+    progress: &Progress<'_>,
     missing: impl Fn(&BTreeMap<Key, NodeView>) -> Option<String>,
 ) -> Result<(), GateError> {
     if expected.is_empty() {
         return Ok(());
     }
-    let mut teller = Teller::new(tell);
+    let mut reporter = Reporter::new(progress);
     let reduce = |node: Node| view(&node);
-    until(Api::<Node>::all(client.clone()), watcher::Config::default(), reduce, &mut teller, |seen, teller| {
+    until(Api::<Node>::all(client.clone()), watcher::Config::default(), reduce, &mut reporter, |seen, reporter| {
         match missing(seen) {
             None => Some(Ok(())),
             Some(line) => {
-                teller.say(line);
+                reporter.report(line);
                 None
             }
         }
@@ -82,7 +91,7 @@ async fn wait(
     .await
 }
 
-/// The line that names the nodes that are not registered, unless all are.
+/// A line that names the nodes that are not registered, if any.
 fn unregistered(expected: &BTreeSet<String>, seen: &BTreeMap<Key, NodeView>) -> Option<String> {
     let missing: Vec<&str> =
         expected.iter().filter(|name| !seen.contains_key(&(None, (*name).clone()))).map(String::as_str).collect();
@@ -92,7 +101,7 @@ fn unregistered(expected: &BTreeSet<String>, seen: &BTreeMap<Key, NodeView>) -> 
     })
 }
 
-/// The line that says of the nodes that are not Ready why, unless all are.
+/// A line that names the nodes that are not Ready, by reason, if any.
 fn unready(expected: &BTreeSet<String>, seen: &BTreeMap<Key, NodeView>) -> Option<String> {
     let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for name in expected {
@@ -103,9 +112,10 @@ fn unready(expected: &BTreeSet<String>, seen: &BTreeMap<Key, NodeView>) -> Optio
         }
     }
     let missing: usize = reasons.values().map(Vec::len).sum();
-    let told: Vec<String> = reasons.iter().map(|(reason, names)| format!("{}: {}", names.join(", "), reason)).collect();
+    let groups: Vec<String> =
+        reasons.iter().map(|(reason, names)| format!("{}: {}", names.join(", "), reason)).collect();
     (missing > 0)
-        .then(|| format!("{} of {} nodes Ready; {}", expected.len() - missing, expected.len(), told.join("; ")))
+        .then(|| format!("{} of {} nodes Ready; {}", expected.len() - missing, expected.len(), groups.join("; ")))
 }
 
 #[cfg(test)]
@@ -113,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_are_told_by_the_reason_that_they_share() {
+    fn nodes_are_grouped_by_reason() {
         let expected: BTreeSet<String> = ["a", "b", "c", "d"].map(str::to_owned).into();
         let view = |ready, reason: &str| NodeView { ready, reason: reason.to_owned() };
         let mut seen: BTreeMap<Key, NodeView> = BTreeMap::from([

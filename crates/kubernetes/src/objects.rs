@@ -6,12 +6,12 @@ use kube::api::{DeleteParams, DynamicObject, ListParams};
 use serde_json::Value;
 
 use super::discovery::Kinds;
-use super::error::{ApiError, ApiErrorKind, malformed, patiently};
+use super::error::{ApiError, ApiErrorKind, malformed, with_retry};
 
-/// Which object, without what it says.
+/// The identity of an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectRef {
-    /// Group and version, as an object's `apiVersion` says them.
+    /// Group and version, as in an object's `apiVersion`.
     pub api_version: String,
     pub kind: String,
     pub namespace: Option<String>,
@@ -37,20 +37,25 @@ impl ObjectRef {
         }
     }
 
-    /// Which object a manifest describes.
+    /// The identity of the object in a manifest.
     ///
     /// # Errors
     ///
     /// A manifest without `apiVersion`, `kind` or `metadata.name`.
-    pub fn of(object: &Value) -> Result<Self, ApiError> {
+    pub fn from_manifest(object: &Value) -> Result<Self, ApiError> {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let needed = |pointer: &str| {
+        let required = |pointer: &str| {
             text(pointer).ok_or_else(|| {
                 let kind = text("/kind").unwrap_or("object");
                 malformed(format!("{kind} without {}", pointer.trim_start_matches('/').replace('/', ".")))
             })
         };
-        Ok(Self::new(needed("/apiVersion")?, needed("/kind")?, text("/metadata/namespace"), needed("/metadata/name")?))
+        Ok(Self::new(
+            required("/apiVersion")?,
+            required("/kind")?,
+            text("/metadata/namespace"),
+            required("/metadata/name")?,
+        ))
     }
 
     /// The API group, empty for the core group.
@@ -63,11 +68,11 @@ pub(super) fn group(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
-/// The object as the API has it; nothing when there is none, or no such kind.
+/// The live object; nothing when the object or its kind does not exist.
 ///
 /// # Errors
 ///
-/// When the API does not answer, or refuses.
+/// When the API does not respond or rejects the request.
 pub async fn get(client: &kube::Client, object: &ObjectRef) -> Result<Option<Value>, ApiError> {
     let kinds = Kinds::new(client.clone());
     let Some(served) = kinds.find(&object.api_version, &object.kind).await? else { return Ok(None) };
@@ -75,7 +80,7 @@ pub async fn get(client: &kube::Client, object: &ObjectRef) -> Result<Option<Val
 }
 
 pub(super) async fn read(api: &Api<DynamicObject>, object: &ObjectRef) -> Result<Option<Value>, ApiError> {
-    let found = patiently(|| api.get_opt(&object.name)).await.map_err(|error| error.at(object))?;
+    let found = with_retry(|| api.get_opt(&object.name)).await.map_err(|error| error.at(object))?;
     found.map(|found| value(&found)).transpose()
 }
 
@@ -83,7 +88,7 @@ pub(super) async fn read(api: &Api<DynamicObject>, object: &ObjectRef) -> Result
 ///
 /// # Errors
 ///
-/// When the API does not answer, or refuses.
+/// When the API does not respond or rejects the request.
 pub async fn list(
     client: &kube::Client,
     api_version: &str,
@@ -93,10 +98,10 @@ pub async fn list(
     let Some(served) = Kinds::new(client.clone()).find(api_version, kind).await? else { return Ok(vec![]) };
     let api = served.api(client, namespace);
     let params = ListParams::default();
-    match patiently(|| api.list(&params)).await {
+    match with_retry(|| api.list(&params)).await {
         Ok(found) => {
             let typed = found.items.into_iter().map(|mut object| {
-                // The API leaves the type out of the items of a list.
+                // The API omits the type of the items of a list.
                 object.types.get_or_insert_with(|| served.type_meta());
                 value(&object)
             });
@@ -107,18 +112,18 @@ pub async fn list(
     }
 }
 
-/// Deletes an object with what depends on it, without waiting for its end. One that is not there is fine.
+/// Deletes an object and its dependents in the background. A missing object is not an error.
 ///
 /// # Errors
 ///
-/// When the API does not answer, or refuses.
+/// When the API does not respond or rejects the request.
 pub async fn delete(client: &kube::Client, object: &ObjectRef) -> Result<(), ApiError> {
     let Some(served) = Kinds::new(client.clone()).find(&object.api_version, &object.kind).await? else {
         return Ok(());
     };
     let api = served.api(client, object.namespace.as_deref());
     let params = DeleteParams::background();
-    match patiently(|| api.delete(&object.name, &params)).await {
+    match with_retry(|| api.delete(&object.name, &params)).await {
         Ok(_) => Ok(()),
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error.at(object)),
@@ -129,19 +134,19 @@ pub async fn delete(client: &kube::Client, object: &ObjectRef) -> Result<(), Api
 ///
 /// # Errors
 ///
-/// When the API does not answer, or refuses.
+/// When the API does not respond or rejects the request.
 pub async fn secrets(client: &kube::Client, namespace: &str, labels: &str) -> Result<Vec<Secret>, ApiError> {
     let api = Api::<Secret>::namespaced(client.clone(), namespace);
     let params = ListParams::default().labels(labels);
-    patiently(|| api.list(&params)).await.map(|list| list.items)
+    with_retry(|| api.list(&params)).await.map(|list| list.items)
 }
 
-/// An object as plain data.
+/// An object as JSON.
 pub(super) fn value(object: &DynamicObject) -> Result<Value, ApiError> {
     serde_json::to_value(object).map_err(malformed)
 }
 
-/// Plain data as an object to be sent.
+/// JSON as an object to send.
 pub(super) fn dynamic(object: &Value) -> Result<DynamicObject, ApiError> {
     serde_json::from_value(object.clone()).map_err(malformed)
 }
@@ -159,16 +164,17 @@ mod tests {
     #[test]
     fn a_reference_reads_as_kind_namespace_and_name() {
         let object = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "cilium", "namespace": "kube-system"}});
-        let reference = ObjectRef::of(&object).unwrap();
+        let reference = ObjectRef::from_manifest(&object).unwrap();
         assert_eq!(reference.to_string(), "DaemonSet kube-system/cilium");
         assert_eq!(reference.group(), "apps");
         assert_eq!(ObjectRef::new("v1", "Namespace", None, "flux-system").to_string(), "Namespace flux-system");
     }
 
     #[test]
-    fn a_manifest_without_a_name_is_told_so() {
-        let error = ObjectRef::of(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {}})).unwrap_err();
-        assert_eq!(error.to_string(), "this is no Kubernetes object: Secret without metadata.name");
+    fn a_manifest_without_a_name_is_rejected() {
+        let error =
+            ObjectRef::from_manifest(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {}})).unwrap_err();
+        assert_eq!(error.to_string(), "invalid Kubernetes object: Secret without metadata.name");
         assert!(!error.is_retryable());
     }
 }

@@ -7,7 +7,7 @@ pub(super) fn same(one: &Value, other: &Value) -> bool {
     matches!((amount(one), amount(other)), (Some(one), Some(other)) if one == other)
 }
 
-/// The amount in billionths, the finest that Kubernetes keeps (`n`).
+/// The amount in billionths, the finest unit of Kubernetes (`n`).
 fn amount(value: &Value) -> Option<i128> {
     match value {
         Value::String(text) => parse(text),
@@ -17,7 +17,7 @@ fn amount(value: &Value) -> Option<i128> {
 }
 
 /// Reads the grammar of `k8s.io/apimachinery/pkg/api/resource`: a signed decimal and a binary, decimal or exponent
-/// suffix. What is finer than a billionth, or larger than an `i128` of them, is none.
+/// suffix. Amounts finer than a billionth, or larger than an `i128` of them, are not supported.
 fn parse(text: &str) -> Option<i128> {
     let end = text.find(|c: char| !c.is_ascii_digit() && !"+-.".contains(c)).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);

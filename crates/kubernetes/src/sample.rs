@@ -1,12 +1,12 @@
-//! The smallest object that a schema allows, as far as that can be read off it.
+//! The smallest object that a schema accepts, as far as the schema shows it.
 
 use serde_json::{Map, Value, json};
 
-/// Schemas are trees, but nothing says how deep.
+/// Limits the depth of generated objects.
 const DEEPEST: usize = 16;
 
-/// An object with everything that a structural schema requires and nothing else; nothing when it requires something
-/// that cannot be made up, such as a text of a certain pattern. Rules across fields are not looked at.
+/// An object with the required fields of a structural schema; nothing when a required field cannot be generated, such as
+/// a string with a pattern. Validation rules across fields are ignored.
 pub(super) fn sample(schema: &Value) -> Option<Value> {
     let made = value(schema, 0)?;
     made.is_object().then_some(made)
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_required_is_made() {
+    fn only_required_fields_are_generated() {
         let schema = json!({"type": "object", "required": ["spec", "kind"], "properties": {
             "status": {"type": "object"},
             "spec": {"type": "object", "required": ["size", "mode", "names", "when", "port", "on", "more", "kind"], "properties": {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_made_up_is_not_made() {
+    fn fields_that_cannot_be_generated_are_none() {
         let of = |field: Value| sample(&json!({"type": "object", "required": ["a"], "properties": {"a": field}}));
         assert_eq!(of(json!({"type": "string", "pattern": "^[a-z]{3}$"})), None);
         assert_eq!(of(json!({"type": "string", "format": "ipv4"})), None);

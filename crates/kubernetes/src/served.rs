@@ -1,9 +1,8 @@
-//! CustomResourceDefinitions: there, established, and served.
+//! CustomResourceDefinitions: existing, established, and served.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use backon::BackoffBuilder;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ApiResource;
 use kube::core::{ClusterResourceScope, GroupVersionKind};
@@ -13,17 +12,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::discovery::{Kinds, Served};
-use super::error::{ApiError, backoff, patiently};
+use super::error::{ApiError, POLL, with_retry};
 use super::gate::GateError;
 use super::objects::{ObjectRef, not_served};
-use super::watch::{Key, Tell, Teller, only, until};
+use super::wait::{Progress, WaitCause, WaitReason};
+use super::watch::{Key, Reporter, only, until};
 
 const API_VERSION: &str = "apiextensions.k8s.io/v1";
 const KIND: &str = "CustomResourceDefinition";
-/// Definitions are up to a MiB each: read a few at a time.
+/// Definitions are up to 1 MiB each, so a page has few.
 const PAGE: u32 = 20;
 
-/// A CustomResourceDefinition without its schemas, which are the bulk of it.
+/// A CustomResourceDefinition without its schemas, which are most of its size.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Definition {
     pub(super) metadata: ObjectMeta,
@@ -42,7 +42,7 @@ pub(super) struct Spec {
     pub(super) conversion: Option<Conversion>,
 }
 
-/// Who converts objects between versions.
+/// How objects are converted between versions.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Conversion {
     pub(super) strategy: String,
@@ -68,7 +68,7 @@ struct Status {
     conditions: Option<Vec<DefinitionCondition>>,
 }
 
-/// A condition of a definition; unlike those of other kinds it need not have a time.
+/// A condition of a definition; unlike those of other kinds its time is optional.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct DefinitionCondition {
     #[serde(rename = "type")]
@@ -116,7 +116,7 @@ impl Definition {
         self.condition("Established").is_some_and(|condition| condition.status == "True")
     }
 
-    /// Why it will never be established.
+    /// Why it cannot be established.
     fn failure(&self) -> Option<&str> {
         let names = self.condition("NamesAccepted").filter(|condition| condition.status == "False")?;
         Some(&names.message)
@@ -137,7 +137,7 @@ impl Definition {
         self.spec.scope == "Namespaced"
     }
 
-    /// How objects of it are asked for in a version.
+    /// The API resource of its objects in a version.
     pub(super) fn resource(&self, version: &str) -> ApiResource {
         let kind = GroupVersionKind::gvk(&self.spec.group, version, &self.spec.names.kind);
         ApiResource::from_gvk_with_plural(&kind, &self.spec.names.plural)
@@ -148,31 +148,32 @@ pub(super) fn reference(name: &str) -> ObjectRef {
     ObjectRef::new(API_VERSION, KIND, None, name)
 }
 
-/// Waits until CustomResourceDefinitions exist, are established, and every version of theirs is served, so that their
-/// objects can be applied (H03). Who registers them, and when, does not matter.
+/// Waits until CustomResourceDefinitions exist, are established, and all their versions are served, so that their
+/// objects can be applied (H03).
 ///
 /// # Errors
 ///
-/// A definition whose names are taken by another; an API that refuses.
-pub async fn wait_crds(client: &Client, names: &[String], tell: &Tell<'_>) -> Result<(), GateError> {
+/// A definition whose names conflict with another; a request that the API rejects.
+pub async fn wait_crds(client: &Client, names: &[String], progress: &Progress<'_>) -> Result<(), GateError> {
     if names.is_empty() {
         return Ok(());
     }
-    let mut teller = Teller::new(tell);
+    let mut reporter = Reporter::new(progress);
     let config = match names {
         [name] => only(name),
         _ => watcher::Config::default().page_size(PAGE),
     };
     let api = Api::<Definition>::all(client.clone());
-    let wanted = names.to_vec();
+    let names_to_keep = names.to_vec();
     let reduce = move |definition: Definition| {
-        wanted.iter().any(|name| Some(name) == definition.metadata.name.as_ref()).then_some(definition)
+        names_to_keep.iter().any(|name| Some(name) == definition.metadata.name.as_ref()).then_some(definition)
     };
-    let definitions = until(api, config, reduce, &mut teller, |seen, teller| established(names, seen, teller)).await?;
+    let definitions =
+        until(api, config, reduce, &mut reporter, |seen, reporter| established(names, seen, reporter)).await?;
     let kinds = definitions
         .iter()
         .flat_map(|definition| definition.api_versions().map(|version| (version, definition.spec.names.kind.clone())));
-    await_discovery(client, kinds.collect(), &mut teller).await?;
+    await_discovery(client, kinds.collect(), &mut reporter).await?;
     Ok(())
 }
 
@@ -180,7 +181,7 @@ pub async fn wait_crds(client: &Client, names: &[String], tell: &Tell<'_>) -> Re
 fn established(
     names: &[String],
     seen: &BTreeMap<Key, Option<Definition>>,
-    teller: &mut Teller<'_>,
+    reporter: &mut Reporter<'_>,
 ) -> Option<Result<Vec<Definition>, GateError>> {
     let mut ready = Vec::with_capacity(names.len());
     let mut missing = Vec::new();
@@ -189,7 +190,8 @@ fn established(
             Some(definition) if definition.is_established() => ready.push(definition.clone()),
             Some(definition) => match definition.failure() {
                 Some(reason) => {
-                    let reason = format!("its names are not accepted: {reason}");
+                    let text = format!("has a name conflict: {reason}");
+                    let reason = WaitReason::new(text, WaitCause::KindNotServed);
                     return Some(Err(GateError::Failed { object: reference(name), reason }));
                 }
                 None => missing.push(format!("{name} is not established yet")),
@@ -198,17 +200,18 @@ fn established(
         }
     }
     let Some(first) = missing.first() else { return Some(Ok(ready)) };
-    teller.say(format!("{} of {} CustomResourceDefinitions established: {first}", ready.len(), names.len()));
+    let text = format!("{} of {} CustomResourceDefinitions established: {first}", ready.len(), names.len());
+    reporter.report(WaitReason::new(text, WaitCause::KindNotServed));
     None
 }
 
-/// Waits until discovery lists kinds whose definitions are established. That shows only by asking.
+/// Waits until discovery lists kinds whose definitions are established. Discovery cannot be watched.
 async fn await_discovery(
     client: &Client,
     mut missing: Vec<(String, String)>,
-    teller: &mut Teller<'_>,
+    reporter: &mut Reporter<'_>,
 ) -> Result<(), ApiError> {
-    let mut delays = backoff().without_max_times().build();
+    let mut backoff = POLL.backoff();
     loop {
         let kinds = Kinds::new(client.clone());
         let mut still = Vec::new();
@@ -218,9 +221,10 @@ async fn await_discovery(
             }
         }
         let Some((api_version, kind)) = still.first() else { return Ok(()) };
-        teller.say(format!("{} kinds are not served yet, such as {kind} of {api_version}", still.len()));
+        let text = format!("{} kinds are not served yet, such as {kind} of {api_version}", still.len());
+        reporter.report(WaitReason::new(text, WaitCause::KindNotServed));
         missing = still;
-        tokio::time::sleep(delays.next().unwrap_or_default()).await;
+        backoff.wait().await;
     }
 }
 
@@ -230,7 +234,7 @@ pub(super) async fn definitions(client: &Client) -> Result<Vec<Definition>, ApiE
     let mut params = kube::api::ListParams::default().limit(PAGE);
     let mut all = Vec::new();
     loop {
-        let page = patiently(|| api.list(&params)).await?;
+        let page = with_retry(|| api.list(&params)).await?;
         all.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
@@ -239,19 +243,19 @@ pub(super) async fn definitions(client: &Client) -> Result<Vec<Definition>, ApiE
     }
 }
 
-/// The name of the definition of a kind, when there is one.
+/// The name of the definition of a kind, if one exists.
 async fn definition_of(client: &Client, group: &str, kind: &str) -> Result<Option<String>, ApiError> {
     let all = definitions(client).await?;
     let found = all.into_iter().find(|found| found.spec.group == group && found.spec.names.kind == kind);
     Ok(found.and_then(|found| found.metadata.name))
 }
 
-/// The kind of an object, which must be served, or be about to be since its definition is there (H03).
+/// The kind of an object; waits for one whose definition exists but is not served yet (H03).
 pub(super) async fn served(
     client: &Client,
     kinds: &Kinds,
     object: &ObjectRef,
-    tell: &Tell<'_>,
+    progress: &Progress<'_>,
 ) -> Result<Served, ApiError> {
     let (api_version, kind) = (object.api_version.as_str(), object.kind.as_str());
     if let Some(served) = kinds.find(api_version, kind).await.map_err(|error| error.at(object))? {
@@ -259,18 +263,18 @@ pub(super) async fn served(
     }
     let missing = || not_served(api_version, kind).at(object);
     let name = definition_of(client, object.group(), kind).await?.ok_or_else(missing)?;
-    match wait_crds(client, &[name], tell).await {
+    match wait_crds(client, &[name], progress).await {
         Ok(()) => kinds.find(api_version, kind).await?.ok_or_else(missing),
         Err(GateError::Api(error)) => Err(error),
         Err(GateError::Failed { .. }) => Err(missing()),
     }
 }
 
-/// Waits until a kind is served whose definition may not exist yet, such as one that an operator registers (H07).
+/// Waits until a kind is served; its definition may be missing, such as one that an operator registers (H07).
 pub(super) async fn wait_served(
     client: &Client,
     object: &ObjectRef,
-    teller: &mut Teller<'_>,
+    reporter: &mut Reporter<'_>,
 ) -> Result<Served, ApiError> {
     let (group, kind) = (object.group().to_owned(), object.kind.clone());
     let kinds = Kinds::new(client.clone());
@@ -282,14 +286,15 @@ pub(super) async fn wait_served(
     let reduce = |definition: Definition| {
         definition.is_established() && definition.spec.group == group && definition.spec.names.kind == kind
     };
-    until(api, config, reduce, teller, |seen, teller| {
+    until(api, config, reduce, reporter, |seen, reporter| {
         if seen.values().any(|is_it| *is_it) {
             return Some(Ok::<_, ApiError>(()));
         }
-        teller.say(format!("{object}: the definition of {kind} in {group} is not registered yet"));
+        let text = format!("{object}: the definition of {kind} in {group} is not registered yet");
+        reporter.report(WaitReason::new(text, WaitCause::KindNotServed));
         None
     })
     .await?;
-    await_discovery(client, vec![(object.api_version.clone(), object.kind.clone())], teller).await?;
+    await_discovery(client, vec![(object.api_version.clone(), object.kind.clone())], reporter).await?;
     kinds.resolve(&object.api_version, &object.kind).await
 }

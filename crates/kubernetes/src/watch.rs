@@ -1,18 +1,17 @@
-//! Watches that outlive an API server's absence, and what they have seen so far.
+//! Watches that survive an API server's outage, and what they have seen so far.
 
 use std::collections::BTreeMap;
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use kube::core::NamespaceResourceScope;
-use kube::runtime::watcher::{self, Event, ExponentialBackoff};
-use kube::runtime::{WatchStreamExt, watcher as start};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, utils, watcher as start};
 use kube::{Api, Resource, ResourceExt};
+use retry::Backoff;
 use serde::de::DeserializeOwned;
 
-use super::error::{ApiError, ApiErrorKind, backoff};
-
-/// What the tellers of a gate are: they take one line at a time.
-pub(super) type Tell<'t> = dyn Fn(&str) + Send + Sync + 't;
+use super::error::{ApiError, ApiErrorKind, POLL};
+use super::wait::{Progress, WaitReason};
 
 impl From<watcher::Error> for ApiError {
     fn from(error: watcher::Error) -> Self {
@@ -20,22 +19,39 @@ impl From<watcher::Error> for ApiError {
             watcher::Error::InitialListFailed(error)
             | watcher::Error::WatchStartFailed(error)
             | watcher::Error::WatchFailed(error) => error.into(),
-            // The watcher lists anew when its version has become too old.
+            // The watcher lists again when its version is too old.
             watcher::Error::WatchError(status) if status.code == 410 => {
                 Self::new(ApiErrorKind::Busy { message: status.message.clone(), retry_after: None })
             }
             watcher::Error::WatchError(status) => kube::Error::Api(status).into(),
-            watcher::Error::NoResourceVersion => super::error::malformed("its kind cannot be watched"),
+            watcher::Error::NoResourceVersion => super::error::malformed("its kind does not support watch"),
         }
     }
 }
 
-/// Watches until it is dropped. After an error it goes on, quickly at first, then every second.
+/// The delays of [`POLL`] between the attempts of a watch.
+struct WatchBackoff(Backoff);
+
+impl Iterator for WatchBackoff {
+    type Item = std::time::Duration;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+}
+
+impl utils::Backoff for WatchBackoff {
+    fn reset(&mut self) {
+        self.0.refill();
+    }
+}
+
+/// Watches until it is dropped; it survives errors.
 pub(super) fn watch<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = Result<Event<K>, ApiError>> + Send
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    start(api, config).backoff(ExponentialBackoff::from(backoff().without_max_times())).map_err(ApiError::from)
+    start(api, config).backoff(WatchBackoff(POLL.backoff())).map_err(ApiError::from)
 }
 
 /// A namespace, when there is one, and a name.
@@ -45,7 +61,7 @@ pub(super) type Key = (Option<String>, String);
 #[derive(Debug)]
 pub(super) struct Mirror<T> {
     current: BTreeMap<Key, T>,
-    /// Filled while the watch starts anew.
+    /// Filled while the watch restarts.
     incoming: Option<BTreeMap<Key, T>>,
     synced: bool,
 }
@@ -57,8 +73,8 @@ impl<T> Default for Mirror<T> {
 }
 
 impl<T> Mirror<T> {
-    /// Takes in an event.
-    pub(super) fn take<K: Resource>(&mut self, event: Event<K>, reduce: impl Fn(K) -> T) {
+    /// Records an event.
+    pub(super) fn record<K: Resource>(&mut self, event: Event<K>, reduce: impl Fn(K) -> T) {
         let key = |object: &K| (object.namespace(), object.name_any());
         match event {
             Event::Init => self.incoming = Some(BTreeMap::new()),
@@ -79,38 +95,39 @@ impl<T> Mirror<T> {
         }
     }
 
-    /// Everything there is; nothing while the watch does not know yet.
+    /// All objects; nothing while the watch is not synchronised.
     pub(super) fn all(&self) -> Option<&BTreeMap<Key, T>> {
         (self.synced && self.incoming.is_none()).then_some(&self.current)
     }
 }
 
-/// Says a line only when it is another one than before.
-pub(super) struct Teller<'t> {
-    tell: &'t Tell<'t>,
-    last: String,
+/// Reports wait reasons, each only when it differs from the one before.
+pub(super) struct Reporter<'p> {
+    progress: &'p Progress<'p>,
+    last: Option<WaitReason>,
 }
 
-impl<'t> Teller<'t> {
-    pub(super) fn new(tell: &'t Tell<'t>) -> Self {
-        Self { tell, last: String::new() }
+impl<'p> Reporter<'p> {
+    pub(super) fn new(progress: &'p Progress<'p>) -> Self {
+        Self { progress, last: None }
     }
 
-    pub(super) fn say(&mut self, line: String) {
-        if line != self.last {
-            (self.tell)(&line);
-            self.last = line;
+    pub(super) fn report(&mut self, reason: impl Into<WaitReason>) {
+        let reason = reason.into();
+        if self.last.as_ref() != Some(&reason) {
+            (self.progress)(&reason);
+            self.last = Some(reason);
         }
     }
 }
 
-/// Watches until `decide` has an answer.
+/// Watches until `decide` returns a result.
 pub(super) async fn until<K, T, R, E>(
     api: Api<K>,
     config: watcher::Config,
     reduce: impl Fn(K) -> T,
-    teller: &mut Teller<'_>,
-    mut decide: impl FnMut(&BTreeMap<Key, T>, &mut Teller<'_>) -> Option<Result<R, E>>,
+    reporter: &mut Reporter<'_>,
+    mut decide: impl FnMut(&BTreeMap<Key, T>, &mut Reporter<'_>) -> Option<Result<R, E>>,
 ) -> Result<R, E>
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
@@ -120,11 +137,11 @@ where
     let mut events = std::pin::pin!(watch(api, config));
     while let Some(event) = events.next().await {
         match event {
-            Ok(event) => mirror.take(event, &reduce),
-            Err(error) if error.is_retryable() => teller.say(error.to_string()),
+            Ok(event) => mirror.record(event, &reduce),
+            Err(error) if error.is_retryable() => reporter.report(&error),
             Err(error) => return Err(error.into()),
         }
-        if let Some(decided) = mirror.all().and_then(|seen| decide(seen, teller)) {
+        if let Some(decided) = mirror.all().and_then(|seen| decide(seen, reporter)) {
             return decided;
         }
     }
@@ -162,21 +179,21 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_while_a_watch_starts_anew_and_what_vanished_meanwhile_is_gone() {
+    fn a_restarting_watch_knows_nothing_and_drops_what_was_deleted_meanwhile() {
         let mut mirror = Mirror::default();
         let drop_all = |_| ();
-        mirror.take(Event::Init, drop_all);
-        mirror.take(Event::InitApply(named("a")), drop_all);
+        mirror.record(Event::Init, drop_all);
+        mirror.record(Event::InitApply(named("a")), drop_all);
         assert_eq!(names(&mirror), None);
-        mirror.take(Event::InitDone, drop_all);
-        mirror.take(Event::Apply(named("b")), drop_all);
+        mirror.record(Event::InitDone, drop_all);
+        mirror.record(Event::Apply(named("b")), drop_all);
         assert_eq!(names(&mirror), Some(vec!["a", "b"]));
-        mirror.take(Event::Init, drop_all);
-        mirror.take(Event::InitApply(named("b")), drop_all);
+        mirror.record(Event::Init, drop_all);
+        mirror.record(Event::InitApply(named("b")), drop_all);
         assert_eq!(names(&mirror), None);
-        mirror.take(Event::InitDone, drop_all);
+        mirror.record(Event::InitDone, drop_all);
         assert_eq!(names(&mirror), Some(vec!["b"]));
-        mirror.take(Event::Delete(named("b")), drop_all);
+        mirror.record(Event::Delete(named("b")), drop_all);
         assert_eq!(names(&mirror), Some(vec![]));
     }
 }

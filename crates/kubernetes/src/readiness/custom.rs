@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::{Readiness, condition, failed, group, observed, progressing, text};
 
-/// Groups whose controllers report `Ready` on every object of these kinds; until they do, they have not seen it. A
-/// HelmRepository is not among them: one of the type `oci` never gets a status.
+/// Groups whose controllers report `Ready` on every object of these kinds once they have observed it. HelmRepository is
+/// missing: one of the type `oci` never gets a status.
 const REPORT_READY: [(&str, &[&str]); 8] = [
     ("source.toolkit.fluxcd.io", &["GitRepository", "OCIRepository", "HelmChart", "Bucket"]),
     ("kustomize.toolkit.fluxcd.io", &["Kustomization"]),
@@ -26,25 +26,27 @@ pub(super) fn custom(object: &Value) -> Readiness {
     }
     let current = |kind: &str| condition(object, kind).filter(|condition| condition.is_current(object));
     if let Some(stalled) = current("Stalled").filter(super::Condition::is_true) {
-        return failed(format!("is stalled: {}", stalled.told()));
+        return failed(format!("is stalled: {}", stalled.summary()));
     }
     match (condition(object, "Ready"), current("Ready"), current("Reconciling")) {
-        (Some(_), None, _) => progressing("waits for its controller to see the change"),
-        (_, _, Some(reconciling)) if reconciling.is_true() => progressing(told("is reconciling", &reconciling.told())),
+        (Some(_), None, _) => progressing("has a change that its controller has not observed yet"),
+        (_, _, Some(reconciling)) if reconciling.is_true() => {
+            progressing(with_reason("is reconciling", &reconciling.summary()))
+        }
         (_, Some(ready), _) if ready.is_true() => Readiness::Ready,
-        (_, Some(ready), _) => progressing(told("is not ready", &ready.told())),
-        (None, None, _) if reports_ready(object) => progressing("was not seen by its controller yet"),
+        (_, Some(ready), _) => progressing(with_reason("is not ready", &ready.summary())),
+        (None, None, _) if reports_ready(object) => progressing("was not observed by its controller yet"),
         (None, None, _) => Readiness::Ready,
     }
 }
 
-fn told(what: &str, why: &str) -> String {
+fn with_reason(what: &str, why: &str) -> String {
     if why.is_empty() { what.to_owned() } else { format!("{what}: {why}") }
 }
 
 fn reports_ready(object: &Value) -> bool {
     let (group, kind) = (group(object), text(object, "/kind"));
-    // A suspended object may never get a status.
+    // A suspended object need not get a status.
     object.pointer("/spec/suspend") != Some(&Value::Bool(true))
         && REPORT_READY.iter().any(|(reporting, kinds)| *reporting == group && kinds.contains(&kind))
 }

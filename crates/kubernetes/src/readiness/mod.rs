@@ -1,27 +1,27 @@
-//! Whether an object has become what its manifest asks for.
+//! Whether a live object is ready.
 //!
 //! The rules are those of kstatus (`sigs.k8s.io/cli-utils`, `pkg/kstatus/status/{core,generic}.go`), which Flux and
-//! Helm 4 wait by, with these exceptions: a Job is ready when it is complete, not when it is started, since what comes
-//! next needs its work; crash loops and pods that cannot be scheduled are progressing, since at a bootstrap what they
-//! lack may still come; kinds whose controller always reports `Ready` are not ready before it did; and webhooks whose
-//! CA is injected are not ready before it is.
+//! Helm 4 use, with these exceptions: a Job is ready when it is complete, not when it has started, since the next step
+//! needs its result; crash loops and unschedulable pods are progressing, since during a bootstrap their prerequisites may
+//! still appear; kinds whose controller always reports `Ready` are not ready before it does; and webhooks whose CA is
+//! injected are not ready before it is.
 
 mod custom;
 mod workload;
 
 use serde_json::Value;
 
-/// How far an object is. The texts read on from the object's name, as in `4/6 pods ready`.
+/// The readiness of an object. The texts continue the object's name, as in `4/6 pods ready`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
     Ready,
-    /// Not yet; what is missing.
+    /// Not ready yet, with the reason.
     Progressing(String),
-    /// Its controller gave up; why.
+    /// Its controller gave up, with the reason.
     Failed(String),
 }
 
-/// How far a live object is.
+/// The readiness of a live object.
 pub fn readiness(object: &Value) -> Readiness {
     if object.pointer("/metadata/deletionTimestamp").is_some() {
         return progressing("is being deleted");
@@ -82,13 +82,13 @@ impl Condition<'_> {
         self.status == "True"
     }
 
-    /// Whether it speaks of this generation of its object, as far as it says.
+    /// Whether it refers to the current generation of its object, if it names one.
     pub(super) fn is_current(&self, object: &Value) -> bool {
         self.observed_generation.is_none_or(|observed| observed >= number(object, "/metadata/generation").unwrap_or(0))
     }
 
-    /// Its message, or its reason when it has none.
-    pub(super) fn told(&self) -> String {
+    /// Its reason and message.
+    pub(super) fn summary(&self) -> String {
         match (self.reason, self.message) {
             (reason, "") => reason.to_owned(),
             ("", message) => message.to_owned(),
@@ -108,18 +108,18 @@ pub(super) fn condition<'o>(object: &'o Value, kind: &str) -> Option<Condition<'
     })
 }
 
-/// What to say when the controller has not seen this generation of the object yet.
+/// Not ready when the controller has not observed the current generation of the object yet.
 pub(super) fn observed(object: &Value) -> Option<Readiness> {
     let observed = number(object, "/status/observedGeneration")?;
     let generation = number(object, "/metadata/generation")?;
-    (observed < generation).then(|| progressing("waits for its controller to see the change"))
+    (observed < generation).then(|| progressing("has a change that its controller has not observed yet"))
 }
 
 /// Ready by one condition alone.
 fn expect(object: &Value, kind: &str) -> Readiness {
     match condition(object, kind) {
         Some(condition) if condition.is_true() => Readiness::Ready,
-        Some(condition) => progressing(format!("is not {kind}: {}", condition.told())),
+        Some(condition) => progressing(format!("is not {kind}: {}", condition.summary())),
         None => progressing(format!("is not {kind} yet")),
     }
 }
@@ -148,14 +148,14 @@ fn namespace(object: &Value) -> Readiness {
 
 fn definition(object: &Value) -> Readiness {
     match (condition(object, "NamesAccepted"), condition(object, "Established")) {
-        (Some(names), _) if names.status == "False" => failed(format!("has a name that is taken: {}", names.told())),
+        (Some(names), _) if names.status == "False" => failed(format!("has a name conflict: {}", names.summary())),
         (_, Some(established)) if established.is_true() => Readiness::Ready,
-        (_, Some(established)) => progressing(format!("is not established: {}", established.told())),
+        (_, Some(established)) => progressing(format!("is not established: {}", established.summary())),
         _ => progressing("is not established yet"),
     }
 }
 
-/// A webhook that is called before its CA is known fails every request that it is asked about.
+/// A webhook without its CA fails every request that it is called for.
 fn webhooks(object: &Value) -> Readiness {
     if !super::manifest::is_injected(object) {
         return Readiness::Ready;
@@ -166,7 +166,7 @@ fn webhooks(object: &Value) -> Readiness {
         client("service").is_some() && client("caBundle").and_then(Value::as_str).unwrap_or_default().is_empty()
     });
     match bare {
-        Some(webhook) => progressing(format!("waits for the CA of its webhook {}", text(webhook, "/name"))),
+        Some(webhook) => progressing(format!("has no caBundle for its webhook {} yet", text(webhook, "/name"))),
         None => Readiness::Ready,
     }
 }

@@ -2,8 +2,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// The object's readiness in one line.
-fn told(api_version: &str, kind: &str, rest: Value) -> String {
+/// The object's readiness as one line.
+fn summary_of(api_version: &str, kind: &str, rest: Value) -> String {
     let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x", "generation": 2}});
     merge(&mut object, rest);
     match readiness(&object) {
@@ -30,7 +30,7 @@ fn conditions(list: &[(&str, &str, &str, &str)]) -> Value {
 
 fn table(api_version: &str, kind: &str, rows: &[(Value, &str)]) {
     for (rest, expected) in rows {
-        assert_eq!(told(api_version, kind, rest.clone()), *expected, "{kind}: {rest}");
+        assert_eq!(summary_of(api_version, kind, rest.clone()), *expected, "{kind}: {rest}");
     }
 }
 
@@ -46,17 +46,17 @@ fn deployments() {
         "apps/v1",
         "Deployment",
         &[
-            (json!({"spec": {"replicas": 2}}), "was not seen by its controller yet"),
-            (json!({"status": {"observedGeneration": 1}}), "waits for its controller to see the change"),
+            (json!({"spec": {"replicas": 2}}), "was not observed by its controller yet"),
+            (json!({"status": {"observedGeneration": 1}}), "has a change that its controller has not observed yet"),
             (status(1, 1, 1, "False"), "1/2 pods created"),
             (status(2, 1, 1, "True"), "1/2 pods updated"),
-            (status(3, 2, 2, "True"), "1 old pods are still ending"),
+            (status(3, 2, 2, "True"), "1 old pods still terminating"),
             (status(2, 2, 1, "True"), "1/2 pods ready"),
             (status(2, 2, 2, "False"), "is not available: too few"),
             (status(2, 2, 2, "True"), "ready"),
             (
                 json!({"status": {"observedGeneration": 2, "conditions": conditions(&[("Progressing", "False", "ProgressDeadlineExceeded", "x has timed out progressing.")])}}),
-                "FAILED makes no progress: x has timed out progressing.",
+                "FAILED exceeded its progress deadline: x has timed out progressing.",
             ),
             (json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}), "is being deleted"),
         ],
@@ -65,16 +65,16 @@ fn deployments() {
 
 #[test]
 fn daemon_sets() {
-    let status = |wanted: i64, current: i64, updated: i64, ready: i64| {
-        json!({"status": {"observedGeneration": 2, "desiredNumberScheduled": wanted, "currentNumberScheduled": current,
+    let status = |desired: i64, current: i64, updated: i64, ready: i64| {
+        json!({"status": {"observedGeneration": 2, "desiredNumberScheduled": desired, "currentNumberScheduled": current,
             "updatedNumberScheduled": updated, "numberReady": ready, "numberAvailable": ready}})
     };
     table(
         "apps/v1",
         "DaemonSet",
         &[
-            (json!({}), "was not seen by its controller yet"),
-            (json!({"status": {"observedGeneration": 2}}), "has not counted its nodes yet"),
+            (json!({}), "was not observed by its controller yet"),
+            (json!({"status": {"observedGeneration": 2}}), "has no count of its nodes yet"),
             (status(6, 5, 5, 4), "5/6 pods created"),
             (status(6, 6, 5, 4), "5/6 pods updated"),
             (status(6, 6, 6, 4), "4/6 pods ready"),
@@ -99,7 +99,7 @@ fn stateful_sets_and_replica_sets() {
         &[
             (status(1, 3, 0, "a"), "1/3 pods ready"),
             (status(3, 2, 1, "b"), "2/3 pods current"),
-            (status(3, 3, 3, "b"), "waits for its pods to be updated"),
+            (status(3, 3, 3, "b"), "is still updating its pods"),
             (status(3, 3, 3, "a"), "ready"),
             (partition, "ready"),
             (on_delete, "ready"),
@@ -143,7 +143,7 @@ fn pods_and_jobs() {
             (json!({"status": {"conditions": conditions(&[("Complete", "True", "", "")])}}), "ready"),
             (
                 json!({"status": {"conditions": conditions(&[("Failed", "True", "BackoffLimitExceeded", "too often")])}}),
-                "FAILED has failed: BackoffLimitExceeded: too often",
+                "FAILED failed: BackoffLimitExceeded: too often",
             ),
         ],
     );
@@ -174,7 +174,7 @@ fn kinds_of_kubernetes_without_pods() {
         "policy/v1",
         "PodDisruptionBudget",
         &[
-            (json!({"status": {"observedGeneration": 1}}), "waits for its controller to see the change"),
+            (json!({"status": {"observedGeneration": 1}}), "has a change that its controller has not observed yet"),
             (json!({"status": {"observedGeneration": 2}}), "ready"),
         ],
     );
@@ -185,7 +185,7 @@ fn kinds_of_kubernetes_without_pods() {
             (json!({}), "is not established yet"),
             (
                 json!({"status": {"conditions": conditions(&[("NamesAccepted", "False", "PluralConflict", "taken")])}}),
-                "FAILED has a name that is taken: PluralConflict: taken",
+                "FAILED has a name conflict: PluralConflict: taken",
             ),
             (json!({"status": {"conditions": conditions(&[("Established", "True", "", "")])}}), "ready"),
         ],
@@ -212,7 +212,7 @@ fn a_webhook_waits_for_the_ca_that_will_be_injected() {
         "admissionregistration.k8s.io/v1",
         "ValidatingWebhookConfiguration",
         &[
-            (webhook("", "cert-manager.io/inject-ca-from"), "waits for the CA of its webhook a.b.c"),
+            (webhook("", "cert-manager.io/inject-ca-from"), "has no caBundle for its webhook a.b.c yet"),
             (webhook("Zm9v", "cert-manager.io/inject-ca-from"), "ready"),
             (webhook("", "other"), "ready"),
         ],
@@ -227,8 +227,8 @@ fn custom_kinds_by_their_conditions() {
         "Widget",
         &[
             (json!({}), "ready"),
-            (json!({"status": {"observedGeneration": 1}}), "waits for its controller to see the change"),
-            (outdated, "waits for its controller to see the change"),
+            (json!({"status": {"observedGeneration": 1}}), "has a change that its controller has not observed yet"),
+            (outdated, "has a change that its controller has not observed yet"),
             (json!({"status": {"conditions": conditions(&[("Ready", "True", "", "")])}}), "ready"),
             (
                 json!({"status": {"conditions": conditions(&[("Ready", "False", "Waiting", "for x")])}}),
@@ -248,7 +248,7 @@ fn custom_kinds_by_their_conditions() {
     table(
         "source.toolkit.fluxcd.io/v1",
         "GitRepository",
-        &[(json!({}), "was not seen by its controller yet"), (suspended, "ready")],
+        &[(json!({}), "was not observed by its controller yet"), (suspended, "ready")],
     );
     table("source.toolkit.fluxcd.io/v1", "HelmRepository", &[(json!({"spec": {"type": "oci"}}), "ready")]);
 }

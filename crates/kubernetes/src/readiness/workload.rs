@@ -1,13 +1,13 @@
-//! Workloads: by the counts that the controller manager keeps.
+//! Workloads: by the counts in their status.
 
 use serde_json::Value;
 
 use super::{Readiness, condition, failed, number, observed, progressing, text};
 
-/// What to say when the controller manager has not seen this generation, or the object at all.
-fn unseen(object: &Value) -> Option<Readiness> {
+/// Not ready when the controller manager has not observed the current generation, or the object at all.
+fn unobserved(object: &Value) -> Option<Readiness> {
     if number(object, "/status/observedGeneration").is_none() && number(object, "/metadata/generation").is_some() {
-        return Some(progressing("was not seen by its controller yet"));
+        return Some(progressing("was not observed by its controller yet"));
     }
     observed(object)
 }
@@ -20,34 +20,34 @@ fn replicas(object: &Value) -> i64 {
     number(object, "/spec/replicas").unwrap_or(1)
 }
 
-/// The first count that is too small.
-fn short(wanted: i64, counts: &[(i64, &str)]) -> Option<Readiness> {
+/// The first count below the desired one.
+fn short(desired: i64, counts: &[(i64, &str)]) -> Option<Readiness> {
     counts
         .iter()
-        .find(|(count, _)| *count < wanted)
-        .map(|(count, what)| progressing(format!("{count}/{wanted} {what}")))
+        .find(|(count, _)| *count < desired)
+        .map(|(count, what)| progressing(format!("{count}/{desired} {what}")))
 }
 
 pub(super) fn deployment(object: &Value) -> Readiness {
-    if let Some(unseen) = unseen(object) {
-        return unseen;
+    if let Some(unobserved) = unobserved(object) {
+        return unobserved;
     }
     if let Some(progress) = condition(object, "Progressing")
         && progress.reason == "ProgressDeadlineExceeded"
     {
-        return failed(format!("makes no progress: {}", progress.message));
+        return failed(format!("exceeded its progress deadline: {}", progress.message));
     }
-    let wanted = replicas(object);
+    let desired = replicas(object);
     let (all, updated) = (count(object, "replicas"), count(object, "updatedReplicas"));
-    if let Some(short) = short(wanted, &[(all, "pods created"), (updated, "pods updated")]) {
+    if let Some(short) = short(desired, &[(all, "pods created"), (updated, "pods updated")]) {
         return short;
     }
-    if all > wanted {
-        return progressing(format!("{} old pods are still ending", all - wanted));
+    if all > desired {
+        return progressing(format!("{} old pods still terminating", all - desired));
     }
     let ready =
         [(count(object, "readyReplicas"), "pods ready"), (count(object, "availableReplicas"), "pods available")];
-    if let Some(short) = short(wanted, &ready) {
+    if let Some(short) = short(desired, &ready) {
         return short;
     }
     match condition(object, "Available") {
@@ -58,68 +58,68 @@ pub(super) fn deployment(object: &Value) -> Readiness {
 }
 
 pub(super) fn stateful_set(object: &Value) -> Readiness {
-    if let Some(unseen) = unseen(object) {
-        return unseen;
+    if let Some(unobserved) = unobserved(object) {
+        return unobserved;
     }
     if text(object, "/spec/updateStrategy/type") == "OnDelete" {
         return Readiness::Ready;
     }
-    let wanted = replicas(object);
+    let desired = replicas(object);
     let all = count(object, "replicas");
-    if let Some(short) = short(wanted, &[(all, "pods created"), (count(object, "readyReplicas"), "pods ready")]) {
+    if let Some(short) = short(desired, &[(all, "pods created"), (count(object, "readyReplicas"), "pods ready")]) {
         return short;
     }
-    if all > wanted {
-        return progressing(format!("{} pods too many are still ending", all - wanted));
+    if all > desired {
+        return progressing(format!("{} surplus pods still terminating", all - desired));
     }
     let updated = count(object, "updatedReplicas");
     if let Some(partition) = number(object, "/spec/updateStrategy/rollingUpdate/partition").filter(|from| *from > 0) {
-        return short(wanted - partition, &[(updated, "pods updated")]).unwrap_or(Readiness::Ready);
+        return short(desired - partition, &[(updated, "pods updated")]).unwrap_or(Readiness::Ready);
     }
-    if let Some(short) = short(wanted, &[(count(object, "currentReplicas"), "pods current")]) {
+    if let Some(short) = short(desired, &[(count(object, "currentReplicas"), "pods current")]) {
         return short;
     }
     if text(object, "/status/currentRevision") != text(object, "/status/updateRevision") {
-        return progressing("waits for its pods to be updated");
+        return progressing("is still updating its pods");
     }
     Readiness::Ready
 }
 
 pub(super) fn daemon_set(object: &Value) -> Readiness {
-    if let Some(unseen) = unseen(object) {
-        return unseen;
+    if let Some(unobserved) = unobserved(object) {
+        return unobserved;
     }
-    let Some(wanted) = number(object, "/status/desiredNumberScheduled") else {
-        return progressing("has not counted its nodes yet");
+    let Some(desired) = number(object, "/status/desiredNumberScheduled") else {
+        return progressing("has no count of its nodes yet");
     };
     let on_delete = text(object, "/spec/updateStrategy/type") == "OnDelete";
-    let updated = if on_delete { wanted } else { count(object, "updatedNumberScheduled") };
+    let updated = if on_delete { desired } else { count(object, "updatedNumberScheduled") };
     let counts = [
         (count(object, "currentNumberScheduled"), "pods created"),
         (updated, "pods updated"),
         (count(object, "numberReady"), "pods ready"),
         (count(object, "numberAvailable"), "pods available"),
     ];
-    short(wanted, &counts).unwrap_or(Readiness::Ready)
+    short(desired, &counts).unwrap_or(Readiness::Ready)
 }
 
 pub(super) fn replica_set(object: &Value) -> Readiness {
-    if let Some(unseen) = unseen(object) {
-        return unseen;
+    if let Some(unobserved) = unobserved(object) {
+        return unobserved;
     }
     if let Some(failure) = condition(object, "ReplicaFailure").filter(super::Condition::is_true) {
         return progressing(format!("cannot create pods: {}", failure.message));
     }
-    let wanted = replicas(object);
+    let desired = replicas(object);
     let all = count(object, "replicas");
     let counts = [
         (all, "pods created"),
         (count(object, "readyReplicas"), "pods ready"),
         (count(object, "availableReplicas"), "pods available"),
     ];
-    match short(wanted, &counts) {
+    match short(desired, &counts) {
         Some(short) => short,
-        None if all > wanted => progressing(format!("{} pods too many are still ending", all - wanted)),
+        None if all > desired => progressing(format!("{} surplus pods still terminating", all - desired)),
         None => Readiness::Ready,
     }
 }
@@ -128,19 +128,19 @@ pub(super) fn pod(object: &Value) -> Readiness {
     match text(object, "/status/phase") {
         "Succeeded" => Readiness::Ready,
         "Failed" => failed(match text(object, "/status/message") {
-            "" => "has failed",
+            "" => "failed",
             message => message,
         }),
         "Running" => match condition(object, "Ready") {
             Some(ready) if ready.is_true() => Readiness::Ready,
-            Some(ready) => progressing(format!("is not ready: {}", ready.told())),
+            Some(ready) => progressing(format!("is not ready: {}", ready.summary())),
             None => progressing("is not ready yet"),
         },
         _ => match condition(object, "PodScheduled") {
             Some(scheduled) if scheduled.status == "False" => {
                 progressing(format!("is not scheduled: {}", scheduled.message))
             }
-            _ => progressing("is not started yet"),
+            _ => progressing("has not started yet"),
         },
     }
 }
@@ -148,7 +148,7 @@ pub(super) fn pod(object: &Value) -> Readiness {
 pub(super) fn job(object: &Value) -> Readiness {
     let done = |kind: &str| condition(object, kind).filter(super::Condition::is_true);
     if let Some(failure) = done("Failed") {
-        return failed(format!("has failed: {}", failure.told()));
+        return failed(format!("failed: {}", failure.summary()));
     }
     if done("Complete").is_some() {
         return Readiness::Ready;
@@ -156,6 +156,6 @@ pub(super) fn job(object: &Value) -> Readiness {
     if done("Suspended").is_some() {
         return progressing("is suspended");
     }
-    let wanted = number(object, "/spec/completions").unwrap_or(1);
-    progressing(format!("{}/{wanted} pods succeeded", count(object, "succeeded")))
+    let desired = number(object, "/spec/completions").unwrap_or(1);
+    progressing(format!("{}/{desired} pods succeeded", count(object, "succeeded")))
 }

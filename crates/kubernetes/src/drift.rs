@@ -1,48 +1,48 @@
-//! Whether a live object already says everything that is desired.
+//! Whether a live object has drifted from its manifest.
 //!
-//! The API server adds to an object and drops what is empty, so the two are never equal. The rules:
-//! - maps are compared key by key of what is desired; more keys in the live one are fine;
-//! - a desired `null`, and a desired zero value (`false`, `0`, `""`, `{}`, `[]`), is covered by absence, since the API
-//!   server drops these from fields with `omitempty`;
+//! The API server adds defaults and drops empty fields, so the two are never equal. The rules:
+//! - maps are compared by the keys of the manifest; additional live keys are allowed;
+//! - a desired `null`, and a desired zero value (`false`, `0`, `""`, `{}`, `[]`), equals an absent field, since the
+//!   API server drops these from fields with `omitempty`;
 //! - lists are compared by index and length, but lists of maps that the API merges by a key (such as `name` or
-//!   `containerPort`) are compared by that key, and more entries in the live one are fine;
-//! - quantities (`1000m`, `"1"`) are compared by their amount where an object holds quantities.
+//!   `containerPort`) are compared by that key; additional live entries are allowed;
+//! - quantities (`1000m`, `"1"`) are compared by their amount where an object has quantities.
 
 use serde_json::{Map, Value};
 
 use super::quantity;
 
-/// The first place at which a live object does not say what is desired. Values are left out: they may be secret.
+/// The first field in which a live object differs from its manifest. Values are left out: they may be secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
+pub struct FieldDrift {
     /// Such as `.spec.template.spec.containers[name=app].image`.
     pub path: String,
-    pub how: How,
+    pub kind: DriftKind,
 }
 
-/// How the two differ.
+/// How a field differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub enum DriftKind {
     /// The live object has another value.
-    Other,
-    /// The live object has none.
+    Different,
+    /// The live object has no value.
     Missing,
-    /// The live object has a value where none is desired.
-    Unwanted,
+    /// The live object has a value, the manifest none.
+    Unexpected,
 }
 
-impl std::fmt::Display for Difference {
+impl std::fmt::Display for FieldDrift {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let how = match self.how {
-            How::Other => "differs",
-            How::Missing => "is missing",
-            How::Unwanted => "should not be there",
+        let kind = match self.kind {
+            DriftKind::Different => "differs",
+            DriftKind::Missing => "is missing",
+            DriftKind::Unexpected => "is unexpected",
         };
-        write!(f, "{} {how}", self.path)
+        write!(f, "{} {kind}", self.path)
     }
 }
 
-/// Keys by which the API merges lists of maps; the first whose values tell the desired entries apart is used.
+/// Keys by which the API merges lists of maps; the first with distinct values for all desired entries is used.
 /// Source: the `listMapKeys` of the Kubernetes 1.35 OpenAPI.
 const LIST_KEYS: [&[&str]; 9] = [
     &["containerPort", "protocol"],
@@ -55,17 +55,16 @@ const LIST_KEYS: [&[&str]; 9] = [
     &["ip"],
     &["uid"],
 ];
-/// What a key field is when it is not written.
+/// Default values of key fields.
 const KEY_DEFAULTS: [(&str, &str); 1] = [("protocol", "TCP")];
 /// Fields whose values are quantities, or maps of quantities.
 const QUANTITIES: [&str; 10] =
     ["requests", "limits", "hard", "capacity", "sizeLimit", "min", "max", "default", "defaultRequest", "averageValue"];
-/// Lists that are sets: the order does not matter, and others may add to them.
+/// Lists that are sets: unordered, with entries of other owners.
 const SETS: [&str; 1] = ["finalizers"];
 
-/// The first difference between a live object and what is desired of it; nothing when the live one covers it.
-/// The status is not compared.
-pub fn covers(live: &Value, desired: &Value) -> Option<Difference> {
+/// The first field in which a live object differs from its manifest. The status is not compared.
+pub fn find_drift(live: &Value, desired: &Value) -> Option<FieldDrift> {
     let mut path = Path::default();
     match (live, desired) {
         (Value::Object(live), Value::Object(desired)) => desired
@@ -76,25 +75,25 @@ pub fn covers(live: &Value, desired: &Value) -> Option<Difference> {
     }
 }
 
-/// Where the comparison is.
+/// The path of the field under comparison.
 #[derive(Default)]
 struct Path {
     parts: Vec<String>,
-    /// How many of the enclosing fields hold quantities.
+    /// The number of enclosing fields with quantities.
     quantities: usize,
     set: bool,
 }
 
 impl Path {
     fn within<T>(&mut self, key: &str, inner: impl FnOnce(&mut Self) -> T) -> T {
-        let of_quantities = usize::from(QUANTITIES.contains(&key));
+        let quantities = usize::from(QUANTITIES.contains(&key));
         let set = std::mem::replace(&mut self.set, SETS.contains(&key));
-        self.quantities += of_quantities;
+        self.quantities += quantities;
         let plain = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
         self.parts.push(if plain { format!(".{key}") } else { format!("[\"{key}\"]") });
         let result = inner(self);
         self.parts.pop();
-        self.quantities -= of_quantities;
+        self.quantities -= quantities;
         self.set = set;
         result
     }
@@ -106,33 +105,33 @@ impl Path {
         result
     }
 
-    fn difference(&self, how: How) -> Difference {
-        Difference { path: self.parts.concat(), how }
+    fn drift(&self, kind: DriftKind) -> FieldDrift {
+        FieldDrift { path: self.parts.concat(), kind }
     }
 
-    fn compare(&mut self, live: Option<&Value>, desired: &Value) -> Option<Difference> {
+    fn compare(&mut self, live: Option<&Value>, desired: &Value) -> Option<FieldDrift> {
         match (live, desired) {
             (None | Some(Value::Null), desired) if is_empty(desired) => None,
             (None | Some(Value::Null), Value::Object(desired)) => {
-                // All that it holds may itself be covered by absence.
+                // All its fields may equal absent ones.
                 desired.iter().find_map(|(key, desired)| self.within(key, |path| path.compare(None, desired)))
             }
-            (None | Some(Value::Null), _) => Some(self.difference(How::Missing)),
-            (Some(_), Value::Null) => Some(self.difference(How::Unwanted)),
+            (None | Some(Value::Null), _) => Some(self.drift(DriftKind::Missing)),
+            (Some(_), Value::Null) => Some(self.drift(DriftKind::Unexpected)),
             (Some(Value::Object(live)), Value::Object(desired)) => {
                 desired.iter().find_map(|(key, desired)| self.within(key, |path| path.compare(live.get(key), desired)))
             }
             (Some(Value::Array(live)), Value::Array(desired)) => self.compare_lists(live, desired),
             (Some(live), desired) if same(live, desired) => None,
             (Some(live), desired) if self.quantities > 0 && quantity::same(live, desired) => None,
-            (Some(_), _) => Some(self.difference(How::Other)),
+            (Some(_), _) => Some(self.drift(DriftKind::Different)),
         }
     }
 
-    fn compare_lists(&mut self, live: &[Value], desired: &[Value]) -> Option<Difference> {
+    fn compare_lists(&mut self, live: &[Value], desired: &[Value]) -> Option<FieldDrift> {
         if self.set {
-            let covered = desired.iter().all(|desired| live.iter().any(|live| same(live, desired)));
-            return if covered { None } else { Some(self.difference(How::Other)) };
+            let is_contained = desired.iter().all(|desired| live.iter().any(|live| same(live, desired)));
+            return if is_contained { None } else { Some(self.drift(DriftKind::Different)) };
         }
         if let Some(keys) = merge_keys(desired) {
             return desired.iter().find_map(|desired| {
@@ -140,12 +139,12 @@ impl Path {
                 let live = live.iter().find(|live| self::identity(live, keys).as_ref() == Some(&identity));
                 self.at(identity, |path| match live {
                     Some(live) => path.compare(Some(live), desired),
-                    None => Some(path.difference(How::Missing)),
+                    None => Some(path.drift(DriftKind::Missing)),
                 })
             });
         }
         if live.len() != desired.len() {
-            return Some(self.difference(How::Other));
+            return Some(self.drift(DriftKind::Different));
         }
         live.iter()
             .zip(desired)
@@ -154,7 +153,7 @@ impl Path {
     }
 }
 
-/// The key fields that tell the entries of a list apart.
+/// The key fields that identify the entries of a list.
 fn merge_keys(list: &[Value]) -> Option<&'static [&'static str]> {
     LIST_KEYS.into_iter().find(|keys| {
         let mut seen = std::collections::BTreeSet::new();
@@ -162,7 +161,7 @@ fn merge_keys(list: &[Value]) -> Option<&'static [&'static str]> {
     })
 }
 
-/// What an entry of a list is known by, such as `name=app`.
+/// The identity of an entry of a list, such as `name=app`.
 fn identity(entry: &Value, keys: &[&str]) -> Option<String> {
     let fields: &Map<String, Value> = entry.as_object()?;
     let parts: Option<Vec<String>> = keys
@@ -203,12 +202,12 @@ mod tests {
 
     use super::*;
 
-    fn told(live: Value, desired: Value) -> String {
-        covers(&live, &desired).map(|difference| difference.to_string()).unwrap_or_default()
+    fn drift_of(live: Value, desired: Value) -> String {
+        find_drift(&live, &desired).map(|drift| drift.to_string()).unwrap_or_default()
     }
 
     #[test]
-    fn what_the_server_adds_and_drops_is_no_difference() {
+    fn defaults_and_dropped_fields_are_not_drift() {
         let desired = json!({
             "metadata": {"name": "app", "annotations": {}, "finalizers": ["ours"]},
             "spec": {"replicas": 1, "paused": false, "template": {"spec": {
@@ -232,30 +231,30 @@ mod tests {
             }}},
             "status": {"replicas": 1},
         });
-        assert_eq!(covers(&live, &desired), None);
+        assert_eq!(find_drift(&live, &desired), None);
     }
 
     #[test]
-    fn the_first_difference_is_told_by_its_path() {
-        insta::assert_snapshot!(told(json!({"spec": {"replicas": 1}}), json!({"spec": {"replicas": 3}})), @".spec.replicas differs");
-        insta::assert_snapshot!(told(json!({"spec": {"a": 1}}), json!({"spec": {"a": null}})), @".spec.a should not be there");
-        insta::assert_snapshot!(told(json!({}), json!({"data": {"tls.crt": "eA=="}})), @r#".data["tls.crt"] is missing"#);
+    fn the_first_difference_is_reported_by_its_path() {
+        insta::assert_snapshot!(drift_of(json!({"spec": {"replicas": 1}}), json!({"spec": {"replicas": 3}})), @".spec.replicas differs");
+        insta::assert_snapshot!(drift_of(json!({"spec": {"a": 1}}), json!({"spec": {"a": null}})), @".spec.a is unexpected");
+        insta::assert_snapshot!(drift_of(json!({}), json!({"data": {"tls.crt": "eA=="}})), @r#".data["tls.crt"] is missing"#);
         let container = |image: &str| json!({"containers": [{"name": "app", "image": image}]});
-        insta::assert_snapshot!(told(container("a:1"), container("a:2")), @".containers[name=app].image differs");
-        insta::assert_snapshot!(told(json!({"args": ["a", "b"]}), json!({"args": ["a"]})), @".args differs");
-        insta::assert_snapshot!(told(json!({"args": ["a", "b"]}), json!({"args": ["a", "c"]})), @".args[1] differs");
+        insta::assert_snapshot!(drift_of(container("a:1"), container("a:2")), @".containers[name=app].image differs");
+        insta::assert_snapshot!(drift_of(json!({"args": ["a", "b"]}), json!({"args": ["a"]})), @".args differs");
+        insta::assert_snapshot!(drift_of(json!({"args": ["a", "b"]}), json!({"args": ["a", "c"]})), @".args[1] differs");
     }
 
     #[test]
-    fn two_ports_of_one_number_are_told_apart_by_protocol() {
+    fn two_ports_of_one_number_differ_by_protocol() {
         let ports = json!({"ports": [{"port": 53, "protocol": "UDP", "name": "u"}, {"port": 53, "name": "t"}]});
         let live = json!({"ports": [{"port": 53, "protocol": "TCP", "name": "t"}, {"port": 53, "protocol": "UDP", "name": "u"}]});
-        assert_eq!(covers(&live, &ports), None);
+        assert_eq!(find_drift(&live, &ports), None);
     }
 
     #[test]
     fn text_that_only_looks_like_a_quantity_is_compared_as_text() {
-        assert_eq!(told(json!({"data": {"a": "1"}}), json!({"data": {"a": "1000m"}})), ".data.a differs");
+        assert_eq!(drift_of(json!({"data": {"a": "1"}}), json!({"data": {"a": "1000m"}})), ".data.a differs");
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
@@ -290,20 +289,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_object_covers_itself(value in any_json()) {
-            prop_assert_eq!(covers(&value, &value), None);
+        fn an_object_has_no_drift_from_itself(value in any_json()) {
+            prop_assert_eq!(find_drift(&value, &value), None);
         }
 
         #[test]
-        fn what_is_added_to_the_live_object_changes_nothing(value in any_json()) {
-            prop_assert_eq!(covers(&defaulted(&value), &value), None);
+        fn additional_live_fields_are_not_drift(value in any_json()) {
+            prop_assert_eq!(find_drift(&defaulted(&value), &value), None);
         }
 
         #[test]
         fn another_value_anywhere_is_found(value in any_json(), key in "[A-Z]{3}") {
             let desired = json!({"deep": {"inside": value, key.clone(): "desired"}});
             let live = json!({"deep": {"inside": value, key: "live"}});
-            prop_assert!(covers(&live, &desired).is_some());
+            prop_assert!(find_drift(&live, &desired).is_some());
         }
     }
 }
