@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::functions::{self, Call, Failure, Functions};
 use super::parse::{self, Tree};
 use super::place::{Step, ValueRef, aliased_argument};
-use super::{Source, value};
+use super::{TemplateSource, value};
 use yaml::{Diagnostic, near};
 
 /// Maximum nesting of `tpl`, `include`, `template` and blocks.
@@ -15,7 +15,7 @@ const MAX_DEPTH: usize = 64;
 const MAX_COUNT: u64 = 1_000_000;
 
 pub(super) fn render(
-    source: &Source<'_>,
+    source: &TemplateSource<'_>,
     data: &Value,
     functions: &Functions,
     depth: usize,
@@ -29,7 +29,7 @@ pub(super) fn render(
 
 /// Executes a template that the tree defines.
 pub(super) fn include(
-    source: &Source<'_>,
+    source: &TemplateSource<'_>,
     tree: &Tree,
     functions: &Functions,
     name: &str,
@@ -41,7 +41,7 @@ pub(super) fn include(
         let failure = Failure::new(format!("template `{name}` is not defined"));
         return Err(failure.did_you_mean(near).at(source.at(0)));
     };
-    let helper = define.helper.as_deref().map(|(origin, text)| Source::file(origin, text));
+    let helper = define.helper.as_deref().map(|(origin, text)| TemplateSource::file(origin, text));
     let mut executor = Executor::new(helper.as_ref().unwrap_or(source), tree, functions, data, depth);
     executor.list(&define.body, data)?;
     Ok(executor.out)
@@ -89,7 +89,7 @@ enum Root {
 type Done<T> = Result<T, Diagnostic>;
 
 struct Executor<'e> {
-    source: &'e Source<'e>,
+    source: &'e TemplateSource<'e>,
     tree: &'e Tree,
     functions: &'e Functions,
     variables: Vec<(SmolStr, ValueRef)>,
@@ -98,7 +98,13 @@ struct Executor<'e> {
 }
 
 impl<'e> Executor<'e> {
-    fn new(source: &'e Source<'e>, tree: &'e Tree, functions: &'e Functions, data: &ValueRef, depth: usize) -> Self {
+    fn new(
+        source: &'e TemplateSource<'e>,
+        tree: &'e Tree,
+        functions: &'e Functions,
+        data: &ValueRef,
+        depth: usize,
+    ) -> Self {
         let variables = vec![(SmolStr::new_static("$"), data.clone())];
         Self { source, tree, functions, variables, depth, out: String::new() }
     }

@@ -21,7 +21,7 @@ use yaml::{Diagnostic, Location, Origin, Position};
 
 /// The text of a template, and where it is written.
 #[derive(Debug, Clone)]
-pub struct Source<'t> {
+pub struct TemplateSource<'t> {
     pub origin: Origin,
     pub text: &'t str,
     /// The position of the first character.
@@ -30,7 +30,7 @@ pub struct Source<'t> {
     pub indent: usize,
 }
 
-impl<'t> Source<'t> {
+impl<'t> TemplateSource<'t> {
     /// A file that is a template as a whole.
     pub fn file(origin: &Origin, text: &'t str) -> Self {
         Self { origin: origin.clone(), text, start: Position { line: 1, column: 1 }, indent: 0 }
@@ -51,7 +51,7 @@ impl<'t> Source<'t> {
 /// # Errors
 ///
 /// The first mistake, with its location: syntax, an unknown function, a missing value, a function that fails.
-pub fn render(source: &Source<'_>, data: &Value, functions: &Functions) -> Result<String, Diagnostic> {
+pub fn render(source: &TemplateSource<'_>, data: &Value, functions: &Functions) -> Result<String, Diagnostic> {
     execute::render(source, data, functions, 0)
 }
 

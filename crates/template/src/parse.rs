@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gotmpl::TemplateError;
 use gotmpl::parse::{BranchNode, DefineNode, Expr, ListNode, Node, Parser, PipeNode, Pos};
 
-use super::{Functions, Source, functions};
+use super::{Functions, TemplateSource, functions};
 use yaml::{Diagnostic, Origin, Position};
 
 /// Marks the end of the text: the parser silently accepts an unclosed block and a stray `end`, but then this mark is not
@@ -29,11 +29,11 @@ pub(super) struct Define {
 }
 
 /// Parses a template, and the helper files in its folder (`_*.tpl`) if it may call one.
-pub(super) fn parse(source: &Source<'_>, functions: &Functions) -> Result<Tree, Diagnostic> {
+pub(super) fn parse(source: &TemplateSource<'_>, functions: &Functions) -> Result<Tree, Diagnostic> {
     let mut tree = parse_one(source)?;
     if source.text.contains("include") || source.text.contains("template") {
         for helper in functions.helpers()?.into_iter().rev().map(Arc::new) {
-            let more = parse_one(&Source::file(&helper.0, &helper.1))?;
+            let more = parse_one(&TemplateSource::file(&helper.0, &helper.1))?;
             for (name, define) in more.defines {
                 tree.defines.entry(name).or_insert(Define { helper: Some(helper.clone()), ..define });
             }
@@ -42,7 +42,7 @@ pub(super) fn parse(source: &Source<'_>, functions: &Functions) -> Result<Tree, 
     Ok(tree)
 }
 
-fn parse_one(source: &Source<'_>) -> Result<Tree, Diagnostic> {
+fn parse_one(source: &TemplateSource<'_>) -> Result<Tree, Diagnostic> {
     let marked = format!("{}{END}", source.text);
     let parsed = Parser::new(&marked, "{{", "}}").and_then(Parser::parse);
     let (body, defines) = parsed.map_err(|error| syntax(source, error))?;
@@ -66,7 +66,7 @@ pub(super) fn text(text: &str) -> &str {
     text.strip_suffix(END).unwrap_or(text)
 }
 
-fn syntax(source: &Source<'_>, error: TemplateError) -> Diagnostic {
+fn syntax(source: &TemplateSource<'_>, error: TemplateError) -> Diagnostic {
     let (TemplateError::Parse { line, col, message, .. } | TemplateError::Lex { line, col, message, .. }) = error
     else {
         return Diagnostic::at(source.at(0), format!("invalid template: {error}"));
@@ -81,7 +81,7 @@ fn ends_at_the_top(body: &ListNode) -> bool {
     matches!(body.nodes.last(), Some(Node::Text(node)) if node.text.ends_with(END))
 }
 
-fn unbalanced(source: &Source<'_>, body: &ListNode, defines: &[DefineNode]) -> Diagnostic {
+fn unbalanced(source: &TemplateSource<'_>, body: &ListNode, defines: &[DefineNode]) -> Diagnostic {
     let open = defines.iter().find(|define| holds_end(&define.body)).map(|define| (define.pos, "define"));
     match open.or_else(|| innermost(body)) {
         Some((pos, kind)) => {

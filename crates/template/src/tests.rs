@@ -18,7 +18,8 @@ fn data() -> Value {
 
 fn run_in(folder: &Path, text: &str) -> Result<String, String> {
     let origin = Origin::new("values.yaml.gotmpl");
-    render(&Source::file(&origin, text), &data(), &functions(folder)).map_err(|diagnostic| diagnostic.to_string())
+    render(&TemplateSource::file(&origin, text), &data(), &functions(folder))
+        .map_err(|diagnostic| diagnostic.to_string())
 }
 
 fn run(text: &str) -> String {
@@ -259,7 +260,7 @@ fn yq_selections_need_no_yq() {
 #[test]
 fn locations_in_a_block_scalar_include_its_indentation() {
     let origin = Origin::new("helmfile.yaml");
-    let source = Source { origin, text: "a\nb {{ .x }}", start: Position { line: 7, column: 9 }, indent: 8 };
+    let source = TemplateSource { origin, text: "a\nb {{ .x }}", start: Position { line: 7, column: 9 }, indent: 8 };
     let error = render(&source, &json!({}), &functions(Path::new("/"))).unwrap_err();
     assert_eq!(error.location.unwrap().position, Position { line: 8, column: 14 });
 }
@@ -288,7 +289,7 @@ proptest! {
     #[test]
     fn the_output_of_to_yaml_is_the_same_data_in_every_dialect(data in yaml_data()) {
         let origin = Origin::new("x");
-        let text = render(&Source::file(&origin, "{{ . | toYaml }}"), &data, &functions(Path::new("/"))).unwrap();
+        let text = render(&TemplateSource::file(&origin, "{{ . | toYaml }}"), &data, &functions(Path::new("/"))).unwrap();
         for dialect in [yaml::Dialect::Kubernetes, yaml::Dialect::Untyped] {
             let read = yaml::parse_as(&origin, &text, dialect).unwrap();
             prop_assert_eq!(read[0].to_json(), data.clone(), "{}", text);

@@ -14,14 +14,14 @@ use super::site::{Site, helm_error};
 use super::webhook;
 use engine::{Observation, Step, StepContext, StepError};
 use helm::storage;
-use helm::storage::{Recovery, ReleaseState, StoredRelease, Wanted};
-use helm::{PulledChart, Ready, TemplateOptions};
+use helm::storage::{DesiredRelease, Recovery, ReleaseState, StoredRelease};
+use helm::{PreparedChart, PulledChart, TemplateOptions};
 use helmfile::{Release, Wait};
 use kubernetes::{GateError, ObjectRef, Readiness, ServiceName, Unpulled};
 
 /// A chart that is ready, and what it renders to.
 struct Prepared {
-    ready: Ready,
+    ready: PreparedChart,
     /// What stays in the cluster; its readiness is the gate.
     objects: Vec<Value>,
     /// What Helm itself runs and waits for.
@@ -111,8 +111,8 @@ impl Installed {
         Ok(storage::newest(stored))
     }
 
-    fn wanted<'a>(&'a self, chart: &'a PulledChart) -> Wanted<'a> {
-        Wanted { chart_name: &chart.name, chart_version: &chart.version, values: &self.release.values }
+    fn wanted<'a>(&'a self, chart: &'a PulledChart) -> DesiredRelease<'a> {
+        DesiredRelease { chart_name: &chart.name, chart_version: &chart.version, values: &self.release.values }
     }
 
     /// Whether Flux has taken this release over; then it is not ours to write any more (F01).
@@ -188,7 +188,7 @@ impl Step for Installed {
         }
         let prepared = self.prepared().await?;
         let stored = self.stored(&client).await?;
-        Ok(match storage::decide(stored.as_ref(), &self.wanted(&prepared.ready.chart)) {
+        Ok(match storage::release_state(stored.as_ref(), &self.wanted(&prepared.ready.chart)) {
             ReleaseState::Absent => Observation::Missing("not installed".to_owned()),
             ReleaseState::Outdated(reason) => Observation::Missing(reason),
             ReleaseState::Failed(reason) => Observation::Missing(format!("the last attempt failed: {reason}")),

@@ -344,7 +344,7 @@ pub(super) fn place(node: &Node) -> String {
 
 /// Helm's error as a step's.
 pub(super) fn helm_error(error: &HelmError, release: &Release) -> StepError {
-    use helm::Kind as Helm;
+    use helm::HelmErrorKind as Helm;
     let class = match error.kind {
         _ if error.is_retryable() => ErrorClass::Retryable,
         Helm::NotFound | Helm::Chart => ErrorClass::WrongInput,

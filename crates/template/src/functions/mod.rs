@@ -22,7 +22,7 @@ use version_range::VersionError;
 
 use super::parse::Tree;
 use super::place::ValueRef;
-use super::{Source, execute, value};
+use super::{TemplateSource, execute, value};
 use yaml::{Diagnostic, Location, Origin, near};
 
 /// What functions have access to: files, environment variables, programs.
@@ -170,7 +170,7 @@ type Outcome = Result<Value, Failure>;
 /// The context of a call.
 pub(super) struct Call<'c> {
     pub(super) functions: &'c Functions,
-    pub(super) source: &'c Source<'c>,
+    pub(super) source: &'c TemplateSource<'c>,
     pub(super) tree: &'c Tree,
     pub(super) depth: usize,
 }
@@ -260,7 +260,7 @@ pub(super) fn run(call: &Call<'_>, name: &str, arguments: &[Value]) -> Outcome {
 fn tpl(call: &Call<'_>, arguments: &[Value]) -> Outcome {
     let text = string(arguments, 0)?;
     let origin = call.functions.origin_of(text);
-    let inner = Source::file(origin.as_ref().unwrap_or(&Origin::new("<text>")), text);
+    let inner = TemplateSource::file(origin.as_ref().unwrap_or(&Origin::new("<text>")), text);
     execute::render(&inner, &arguments[1], call.functions, call.depth).map(Value::from).map_err(|diagnostic| {
         let location = diagnostic.location.clone().filter(|_| origin.is_some());
         Failure { location, ..diagnostic.into() }
