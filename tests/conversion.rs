@@ -94,7 +94,7 @@ fn what_uses_converted_objects_comes_after_their_webhook() {
     let waits =
         events.iter().filter(|event| event["step"] == "conversion/store").filter_map(|event| event["reason"].as_str());
     let waits: Vec<&str> = waits.collect();
-    assert!(waits.iter().any(|reason| reason.ends_with("holds no caBundle for the webhook yet")), "{waits:?}");
+    assert!(waits.iter().any(|reason| reason.ends_with("has no caBundle for the webhook yet")), "{waits:?}");
     let store =
         world.kubectl("infra", &["get", "stores.v1.secrets.example.com", "vault", "-n", "security", "-o", "json"]);
     assert_eq!(store["spec"]["size"], 1);

@@ -40,7 +40,7 @@ async fn world(kubeconfig: &Path) -> Vec<String> {
         return vec!["the cluster was not asked: no run has written a kubeconfig yet".to_owned()];
     }
     let asked = async {
-        let client = kubernetes::from_kubeconfig(kubeconfig).await?;
+        let client = kubernetes::from_kubeconfig(kubeconfig).await.map_err(|error| error.to_string())?;
         let nodes = kubernetes::nodes(&client).await.map_err(|error| error.to_string())?;
         let ready = nodes.values().filter(|node| node.ready).count();
         let mut lines = vec![format!("nodes: {ready} of {} Ready", nodes.len())];
@@ -66,7 +66,7 @@ fn tally(kind: &str, objects: &[Value]) -> Vec<String> {
     let mut lines = Vec::new();
     let mut ready = 0;
     for object in objects {
-        match (kubernetes::readiness(object), ObjectRef::of(object)) {
+        match (kubernetes::readiness(object), ObjectRef::from_manifest(object)) {
             (Readiness::Progressing(reason) | Readiness::Failed(reason), Ok(named)) => {
                 lines.push(format!("  {named}: {reason}"));
             }

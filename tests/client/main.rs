@@ -11,12 +11,12 @@ mod world;
 use std::net::IpAddr;
 
 use net::{AddressMap, Dialer};
-use talos_client::{Client, Kind, Maintenance, Stage, knocks};
+use talos_client::{CONNECT, Client, Kind, Maintenance, Stage};
 use talos_config::AdminIdentity;
 use world::{NAMES, World};
 
-/// After so many a machine will not come any more.
-const KNOCKS: usize = 600;
+/// Connection attempts before a machine counts as lost.
+const ATTEMPTS: usize = 600;
 
 /// Machines, and the way to them.
 struct Site {
@@ -48,7 +48,7 @@ impl Site {
     }
 
     async fn maintenance(&self, name: &str) -> Maintenance {
-        for pause in knocks().take(KNOCKS) {
+        for pause in CONNECT.backoff().take(ATTEMPTS) {
             if let Ok(client) = Maintenance::connect(&self.dialer, self.address(name), None).await
                 && client.machine_status().await.is_ok()
             {
@@ -68,7 +68,7 @@ impl Site {
 
     /// Connects again and again until what is asked for holds.
     async fn when(&self, name: &str, holds: impl AsyncFn(&Client) -> bool) -> Client {
-        for pause in knocks().take(KNOCKS) {
+        for pause in CONNECT.backoff().take(ATTEMPTS) {
             match Client::connect(&self.dialer, self.address(name), &self.identity).await {
                 Ok(client) if holds(&client).await => return client,
                 Ok(_) => {}

@@ -12,7 +12,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use kubernetes::{ObjectRef, apply, converted_by, get, wait_converted};
+use kubernetes::{ObjectRef, ServiceName, WaitReason, apply, converted_by, get, wait_converted};
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -20,9 +20,9 @@ use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 
 use super::server::server;
-use super::{Lines, US, namespace, quiet, until_told};
+use super::{Lines, US, namespace, quiet, until_reported};
 
-/// A conversion webhook that is not there until it is told to serve.
+/// A conversion webhook that serves only when the test says so.
 struct Peer {
     address: SocketAddr,
     authority: String,
@@ -121,15 +121,15 @@ async fn a_conversion_webhook_that_is_late_is_awaited_and_then_really_asked() {
     let group = "late.example.com";
     apply(&client, &US, &[definition(group, by_url(&peer, &peer.authority))], &quiet).await.unwrap();
     let names = [format!("stores.{group}")];
-    let (lines, mut told) = Lines::new();
-    let tell = |line: &str| lines.tell(line);
+    let (lines, mut seen) = Lines::new();
+    let progress = |reason: &WaitReason| lines.push(reason);
     let world = async {
-        let line = until_told(&mut told, "cannot be read").await;
+        let line = until_reported(&mut seen, "does not serve every version").await;
         let line = line.replace(&peer.address.to_string(), "PEER");
-        insta::assert_snapshot!(line, @"CustomResourceDefinition stores.late.example.com: its objects cannot be read in every version: dial tcp PEER: connect: connection refused");
+        insta::assert_snapshot!(line, @"CustomResourceDefinition stores.late.example.com: its conversion webhook does not serve every version: dial tcp PEER: connect: connection refused");
         peer.serve().await;
     };
-    let (outcome, ()) = tokio::join!(wait_converted(&client, &names, &tell), world);
+    let (outcome, ()) = tokio::join!(wait_converted(&client, &names, &progress), world);
     outcome.unwrap();
     assert!(peer.conversions.load(Ordering::SeqCst) > 0, "it was believed and not asked");
     let kept = ObjectRef::new(&format!("{group}/v1"), "Store", Some("default"), "k8s-bootstrap-probe");
@@ -137,7 +137,7 @@ async fn a_conversion_webhook_that_is_late_is_awaited_and_then_really_asked() {
 }
 
 #[tokio::test]
-async fn an_object_that_cannot_be_read_yet_is_told_as_that() {
+async fn an_object_that_cannot_be_converted_yet_is_retryable() {
     let client = server().client();
     let peer = Peer::new();
     let group = "stored.example.com";
@@ -147,7 +147,7 @@ async fn an_object_that_cannot_be_read_yet_is_told_as_that() {
     let other = ObjectRef::new(&format!("{group}/v1beta1"), "Store", Some("default"), "s");
     let error = get(&client, &other).await.unwrap_err();
     assert!(error.is_retryable());
-    insta::assert_snapshot!(error.to_string().replace(&peer.address.to_string(), "PEER"), @"Store default/s: objects of Store of stored.example.com/v1 cannot be converted between versions: dial tcp PEER: connect: connection refused");
+    insta::assert_snapshot!(error.to_string().replace(&peer.address.to_string(), "PEER"), @"Store default/s: the conversion webhook of Store of stored.example.com/v1 failed: dial tcp PEER: connect: connection refused");
     peer.serve().await;
     wait_converted(&client, &[format!("stores.{group}")], &quiet).await.unwrap();
     assert_eq!(get(&client, &other).await.unwrap().unwrap()["spec"]["size"], 1);
@@ -161,13 +161,13 @@ async fn a_conversion_webhook_of_another_authority_is_awaited_with_that_reason()
     let group = "untrusted.example.com";
     apply(&client, &US, &[definition(group, by_url(&peer, &other.authority))], &quiet).await.unwrap();
     let names = [format!("stores.{group}")];
-    let (lines, mut told) = Lines::new();
-    let tell = |line: &str| lines.tell(line);
+    let (lines, mut seen) = Lines::new();
+    let progress = |reason: &WaitReason| lines.push(reason);
     let world = async {
-        until_told(&mut told, "certificate signed by unknown authority").await;
+        until_reported(&mut seen, "certificate signed by unknown authority").await;
         apply(&client, &US, &[definition(group, by_url(&peer, &peer.authority))], &quiet).await.unwrap();
     };
-    let (outcome, ()) = tokio::join!(wait_converted(&client, &names, &tell), world);
+    let (outcome, ()) = tokio::join!(wait_converted(&client, &names, &progress), world);
     outcome.unwrap();
 }
 
@@ -179,28 +179,28 @@ async fn a_service_is_looked_at_before_the_webhook_is_asked() {
     let group = "service.example.com";
     let service = json!({"service": {"namespace": "converting", "name": "webhook"}});
     apply(&client, &US, &[definition(group, service), namespace("converting")], &quiet).await.unwrap();
-    let ours = [("converting".to_owned(), "webhook".to_owned())].into();
+    let ours = [ServiceName { namespace: "converting".to_owned(), name: "webhook".to_owned() }].into();
     let names = converted_by(&client, &ours).await.unwrap();
     assert_eq!(names, [format!("stores.{group}")]);
-    let (lines, mut told) = Lines::new();
-    let tell = |line: &str| lines.tell(line);
+    let (lines, mut seen) = Lines::new();
+    let progress = |reason: &WaitReason| lines.push(reason);
     let metadata =
         json!({"name": "webhook", "namespace": "converting", "labels": {"kubernetes.io/service-name": "webhook"}});
     let world = async {
-        until_told(&mut told, "Service converting/webhook does not exist").await;
+        until_reported(&mut seen, "Service converting/webhook does not exist").await;
         let service =
             json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 443}]}});
         apply(&client, &US, &[service], &quiet).await.unwrap();
-        until_told(&mut told, "Service converting/webhook has no ready endpoint").await;
+        until_reported(&mut seen, "Service converting/webhook has no ready endpoint").await;
         let slice = json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata, "addressType": "IPv4",
             "endpoints": [{"addresses": ["10.42.0.9"], "conditions": {"ready": true}}], "ports": [{"name": "", "port": 443}],
         });
         apply(&client, &US, &[slice], &quiet).await.unwrap();
-        until_told(&mut told, "holds no caBundle").await;
+        until_reported(&mut seen, "has no caBundle").await;
         // There is no pod network here to be asked through.
         apply(&client, &US, &[definition(group, by_url(&peer, &peer.authority))], &quiet).await.unwrap();
     };
-    let (outcome, ()) = tokio::join!(wait_converted(&client, &names, &tell), world);
+    let (outcome, ()) = tokio::join!(wait_converted(&client, &names, &progress), world);
     outcome.unwrap();
 }

@@ -11,8 +11,8 @@ use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kubernetes::{
-    ApplyOptions, Deviation, GateError, ObjectRef, apply, delete, differences, dry_run_create, get, list, secrets,
-    wait_admitted, wait_condition, wait_crds, wait_nodes_ready, wait_ready,
+    ApplyOptions, GateError, ObjectDrift, ObjectRef, WaitReason, apply, delete, dry_run_create, get, list,
+    object_drifts, secrets, wait_admitted, wait_condition, wait_crds, wait_nodes_ready, wait_ready,
 };
 use serde_json::{Value, json};
 use server::{Bridge, server};
@@ -21,9 +21,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 const US: ApplyOptions<'_> =
     ApplyOptions { field_manager: "k8s-bootstrap", force: false, default_namespace: "default" };
 
-fn quiet(_: &str) {}
+fn quiet(_: &WaitReason) {}
 
-/// What a gate told, line by line.
+/// The lines that a gate reports.
 struct Lines(Mutex<Vec<String>>, UnboundedSender<String>);
 
 impl Lines {
@@ -32,14 +32,14 @@ impl Lines {
         (Self(Mutex::default(), sender), receiver)
     }
 
-    fn tell(&self, line: &str) {
-        self.0.lock().unwrap().push(line.to_owned());
-        self.1.send(line.to_owned()).ok();
+    fn push(&self, reason: &WaitReason) {
+        self.0.lock().unwrap().push(reason.text.clone());
+        self.1.send(reason.text.clone()).ok();
     }
 }
 
 /// Waits for a line that contains `words`.
-async fn until_told(lines: &mut UnboundedReceiver<String>, words: &str) -> String {
+async fn until_reported(lines: &mut UnboundedReceiver<String>, words: &str) -> String {
     loop {
         let line = lines.recv().await.unwrap();
         if line.contains(words) {
@@ -131,19 +131,19 @@ async fn what_was_applied_is_no_difference_and_every_change_is_one() {
         definition("covers.example.com", "Cover"),
         namespace("covers"),
     ];
-    let absent = differences(&client, &objects, "default").await.unwrap();
+    let absent = object_drifts(&client, &objects, "default").await.unwrap();
     assert_eq!(absent.len(), 7);
-    assert!(absent.iter().all(|(_, deviation)| *deviation == Deviation::Absent));
+    assert!(absent.iter().all(|(_, drift)| *drift == ObjectDrift::Absent));
     let applied = apply(&client, &US, &objects, &quiet).await.unwrap();
     assert_eq!(applied[0].to_string(), "Namespace covers");
     assert_eq!(applied[1].to_string(), "CustomResourceDefinition covers.covers.example.com");
     assert_eq!(applied.len(), 7);
-    assert_eq!(differences(&client, &objects, "default").await.unwrap(), []);
+    assert_eq!(object_drifts(&client, &objects, "default").await.unwrap(), []);
     apply(&client, &US, &objects, &quiet).await.unwrap();
 
     let mut changed = deployment("covers", "app");
     changed["spec"]["template"]["spec"]["containers"][0]["image"] = json!("ghcr.io/acme/app:2");
-    let found = differences(&client, &[changed], "default").await.unwrap();
+    let found = object_drifts(&client, &[changed], "default").await.unwrap();
     assert_eq!(found[0].1.to_string(), ".spec.template.spec.containers[name=app].image differs");
 
     let owned = secrets(&client, "covers", "owner=helm").await.unwrap();
@@ -172,9 +172,9 @@ async fn an_object_of_flux_is_held() {
         "kustomize.toolkit.fluxcd.io/name": "cluster", "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
     });
     apply(&client, &US, &[owned], &quiet).await.unwrap();
-    let found = differences(&client, &[config_map("default", "of-flux", "2")], "default").await.unwrap();
+    let found = object_drifts(&client, &[config_map("default", "of-flux", "2")], "default").await.unwrap();
     assert_eq!(found[0].1.to_string(), "is managed by Flux's Kustomization flux-system/cluster");
-    assert!(!found[0].1.is_ours_to_apply());
+    assert!(!found[0].1.needs_apply());
 }
 
 #[tokio::test]
@@ -185,9 +185,9 @@ async fn a_conflict_names_both_managers_and_force_takes_the_fields() {
     let ours = [config_map("default", "contested", "ours")];
     let error = apply(&client, &US, &ours, &quiet).await.unwrap_err();
     assert!(!error.is_retryable());
-    insta::assert_snapshot!(error, @r#"ConfigMap default/contested: the field manager "k8s-bootstrap" must not change .data.key of "helm""#);
+    insta::assert_snapshot!(error, @r#"ConfigMap default/contested: field manager "k8s-bootstrap" conflicts with "helm" over .data.key"#);
     apply(&client, &ApplyOptions { force: true, ..US }, &ours, &quiet).await.unwrap();
-    assert_eq!(differences(&client, &ours, "default").await.unwrap(), []);
+    assert_eq!(object_drifts(&client, &ours, "default").await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -197,16 +197,16 @@ async fn a_definition_and_its_object_go_in_by_one_apply() {
     let objects = [widget, definition("together.example.com", "Widget")];
     let applied = apply(&client, &US, &objects, &quiet).await.unwrap();
     assert_eq!(applied[1].to_string(), "Widget default/w");
-    assert_eq!(differences(&client, &objects, "default").await.unwrap(), []);
+    assert_eq!(object_drifts(&client, &objects, "default").await.unwrap(), []);
 }
 
 #[tokio::test]
-async fn a_kind_that_nobody_serves_is_told_with_where_it_may_come_from() {
+async fn an_unserved_kind_is_reported_with_its_possible_providers() {
     let client = server().client();
     let pool = json!({"apiVersion": "cilium.io/v2", "kind": "CiliumLoadBalancerIPPool", "metadata": {"name": "pool"}});
     let error = apply(&client, &US, &[pool], &quiet).await.unwrap_err();
     assert!(!error.is_retryable());
-    insta::assert_snapshot!(error, @"CiliumLoadBalancerIPPool pool: the API server serves no CiliumLoadBalancerIPPool of cilium.io/v2; its CustomResourceDefinition is either in no release before this one, or registered by an operator that has not run yet");
+    insta::assert_snapshot!(error, @"CiliumLoadBalancerIPPool pool: the API server does not serve CiliumLoadBalancerIPPool of cilium.io/v2; its CustomResourceDefinition is not installed by an earlier release, or its operator has not registered it yet");
 }
 
 #[tokio::test]
@@ -223,21 +223,21 @@ async fn a_field_that_does_not_exist_is_not_tried_again() {
 async fn a_condition_is_awaited_of_an_object_whose_kind_does_not_exist_yet() {
     let client = server().client();
     let object = ObjectRef::new("later.example.com/v1", "Instance", Some("default"), "flux");
-    let (lines, mut told) = Lines::new();
-    let tell = |line: &str| lines.tell(line);
+    let (lines, mut seen) = Lines::new();
+    let progress = |reason: &WaitReason| lines.push(reason);
     let world = async {
-        until_told(&mut told, "the definition of Instance in later.example.com is not registered yet").await;
+        until_reported(&mut seen, "the definition of Instance in later.example.com is not registered yet").await;
         apply(&client, &US, &[definition("later.example.com", "Instance")], &quiet).await.unwrap();
-        until_told(&mut told, "Instance default/flux does not exist yet").await;
+        until_reported(&mut seen, "Instance default/flux does not exist yet").await;
         let instance = json!({"apiVersion": "later.example.com/v1", "kind": "Instance", "metadata": {"name": "flux"}, "spec": {"size": 1}});
         apply(&client, &US, &[instance], &quiet).await.unwrap();
-        until_told(&mut told, "has no condition Ready yet").await;
+        until_reported(&mut seen, "has no condition Ready yet").await;
         let status = |ready: &str| json!({"observedGeneration": 1, "conditions": [{"type": "Ready", "status": ready, "reason": "Progressing", "message": "2 of 4 controllers"}]});
         patch_status(&client, "later.example.com/v1", "Instance", Some("default"), "flux", status("False")).await;
-        until_told(&mut told, "Instance default/flux is not Ready: Progressing: 2 of 4 controllers").await;
+        until_reported(&mut seen, "Instance default/flux is not Ready: Progressing: 2 of 4 controllers").await;
         patch_status(&client, "later.example.com/v1", "Instance", Some("default"), "flux", status("True")).await;
     };
-    let (outcome, ()) = tokio::join!(wait_condition(&client, &object, "Ready", &tell), world);
+    let (outcome, ()) = tokio::join!(wait_condition(&client, &object, "Ready", &progress), world);
     assert_eq!(outcome.unwrap()["spec"]["size"], 1);
 }
 
@@ -249,7 +249,7 @@ const READY: fn() -> Value = || {
 };
 
 #[tokio::test]
-async fn a_gate_tells_the_pull_error_and_opens_when_all_are_ready() {
+async fn a_gate_reports_the_pull_error_and_opens_when_all_are_ready() {
     let client = server().client();
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "gated-7f9-x", "namespace": "gate", "labels": {"app": "gated"}},
@@ -258,27 +258,28 @@ async fn a_gate_tells_the_pull_error_and_opens_when_all_are_ready() {
     let objects = [namespace("gate"), deployment("gate", "gated"), deployment("gate", "second"), pod];
     let mut applied = apply(&client, &US, &objects, &quiet).await.unwrap();
     applied.retain(|object| object.kind != "Pod");
-    let (lines, mut told) = Lines::new();
-    let tell = |line: &str| lines.tell(line);
+    let (lines, mut seen) = Lines::new();
+    let progress = |reason: &WaitReason| lines.push(reason);
     let world = async {
         let patch = |kind: &'static str, name: &'static str, status: Value| {
             let api_version = if kind == "Pod" { "v1" } else { "apps/v1" };
             patch_status(&client, api_version, kind, Some("gate"), name, status)
         };
-        until_told(&mut told, "2 of 3 not ready: Deployment gate/gated was not seen by its controller yet").await;
+        until_reported(&mut seen, "2 of 3 not ready: Deployment gate/gated was not observed by its controller yet")
+            .await;
         patch("Deployment", "gated", json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1})).await;
         patch("Pod", "gated-7f9-x", json!({"phase": "Pending", "containerStatuses": [{
             "name": "app", "image": "a", "imageID": "", "ready": false, "restartCount": 0, "state": {"waiting": {
                 "reason": "ImagePullBackOff", "message": "Back-off pulling image \"a\": ErrImagePull: 429 Too Many Requests",
             }},
         }]})).await;
-        let line = until_told(&mut told, "429").await;
+        let line = until_reported(&mut seen, "429").await;
         insta::assert_snapshot!(line, @r#"2 of 3 not ready: Deployment gate/gated 0/1 pods ready: pod gated-7f9-x on infra-w-01: image a cannot be pulled (ImagePullBackOff): 429 Too Many Requests"#);
         patch("Deployment", "gated", READY()).await;
-        until_told(&mut told, "1 of 3 not ready: Deployment gate/second").await;
+        until_reported(&mut seen, "1 of 3 not ready: Deployment gate/second").await;
         patch("Deployment", "second", READY()).await;
     };
-    let (outcome, ()) = tokio::join!(wait_ready(&client, &applied, &tell), world);
+    let (outcome, ()) = tokio::join!(wait_ready(&client, &applied, &progress), world);
     outcome.unwrap();
 }
 
@@ -296,7 +297,7 @@ async fn a_job_that_failed_closes_the_gate_with_its_cause() {
     patch_status(&client, "batch/v1", "Job", Some("default"), "startupapicheck", status).await;
     let error = wait_ready(&client, &applied, &quiet).await.unwrap_err();
     assert!(matches!(error, GateError::Failed { .. }) && !error.is_retryable());
-    insta::assert_snapshot!(error, @"Job default/startupapicheck has failed: BackoffLimitExceeded: Job has reached the specified backoff limit");
+    insta::assert_snapshot!(error, @"Job default/startupapicheck failed: BackoffLimitExceeded: Job has reached the specified backoff limit");
 }
 
 #[tokio::test]
@@ -305,16 +306,16 @@ async fn a_gate_outlives_an_api_that_goes_away() {
     let bridge = Bridge::to(server.address).await;
     let (near, far) = (server.client(), server.client_by(bridge.address));
     let applied = apply(&near, &US, &[deployment("default", "flapped")], &quiet).await.unwrap();
-    let (lines, mut told) = Lines::new();
-    let tell = |line: &str| lines.tell(line);
+    let (lines, mut seen) = Lines::new();
+    let progress = |reason: &WaitReason| lines.push(reason);
     let world = async {
-        until_told(&mut told, "1 of 1 not ready").await;
+        until_reported(&mut seen, "1 of 1 not ready").await;
         bridge.cut();
-        until_told(&mut told, "the Kubernetes API does not answer").await;
+        until_reported(&mut seen, "the Kubernetes API does not respond").await;
         patch_status(&near, "apps/v1", "Deployment", Some("default"), "flapped", READY()).await;
         bridge.mend();
     };
-    let (outcome, ()) = tokio::join!(wait_ready(&far, &applied, &tell), world);
+    let (outcome, ()) = tokio::join!(wait_ready(&far, &applied, &progress), world);
     outcome.unwrap();
 }
 
@@ -348,8 +349,8 @@ async fn a_webhook_that_cannot_be_asked_is_awaited_with_its_reason() {
     });
     let applied = apply(&client, &US, &[namespace("hooked"), webhook], &quiet).await.unwrap();
     let object = config_map("hooked", "asked", "1");
-    let (lines, mut told) = Lines::new();
-    let tell = |line: &str| lines.tell(line);
+    let (lines, mut seen) = Lines::new();
+    let progress = |reason: &WaitReason| lines.push(reason);
     // The API server's own informers learn of the webhook a moment later.
     let error = loop {
         match dry_run_create(&client, &object).await {
@@ -361,13 +362,13 @@ async fn a_webhook_that_cannot_be_asked_is_awaited_with_its_reason() {
     let error = apply(&client, &US, std::slice::from_ref(&object), &quiet).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
     let world = async {
-        let line = until_told(&mut told, "cannot be asked").await;
-        insta::assert_snapshot!(line, @"ConfigMap hooked/asked: the webhook webhook.example.com cannot be asked: dial tcp 127.0.0.1:1: connect: connection refused");
+        let line = until_reported(&mut seen, "is unreachable").await;
+        insta::assert_snapshot!(line, @"ConfigMap hooked/asked: admission webhook webhook.example.com is unreachable: dial tcp 127.0.0.1:1: connect: connection refused");
         delete(&client, &applied[1]).await.unwrap();
     };
-    let (outcome, ()) = tokio::join!(wait_admitted(&client, &object, &tell), world);
+    let (outcome, ()) = tokio::join!(wait_admitted(&client, &object, &progress), world);
     outcome.unwrap();
-    let there = get(&client, &ObjectRef::of(&object).unwrap()).await.unwrap();
+    let there = get(&client, &ObjectRef::from_manifest(&object).unwrap()).await.unwrap();
     assert_eq!(there, None, "a dry run kept its object");
 }
 
@@ -375,23 +376,23 @@ async fn a_webhook_that_cannot_be_asked_is_awaited_with_its_reason() {
 async fn definitions_are_awaited_by_name() {
     let client = server().client();
     let names = ["firsts.named.example.com", "seconds.named.example.com"].map(str::to_owned);
-    let (lines, mut told) = Lines::new();
-    let tell = |line: &str| lines.tell(line);
+    let (lines, mut seen) = Lines::new();
+    let progress = |reason: &WaitReason| lines.push(reason);
     let world = async {
-        until_told(
-            &mut told,
+        until_reported(
+            &mut seen,
             "0 of 2 CustomResourceDefinitions established: firsts.named.example.com does not exist yet",
         )
         .await;
         apply(&client, &US, &[definition("named.example.com", "First")], &quiet).await.unwrap();
-        until_told(
-            &mut told,
+        until_reported(
+            &mut seen,
             "1 of 2 CustomResourceDefinitions established: seconds.named.example.com does not exist yet",
         )
         .await;
         apply(&client, &US, &[definition("named.example.com", "Second")], &quiet).await.unwrap();
     };
-    let (outcome, ()) = tokio::join!(wait_crds(&client, &names, &tell), world);
+    let (outcome, ()) = tokio::join!(wait_crds(&client, &names, &progress), world);
     outcome.unwrap();
 }
 
@@ -401,16 +402,16 @@ async fn nodes_are_awaited_with_the_kubelets_reason() {
     let expected: BTreeSet<String> = ["n1", "n2"].map(str::to_owned).into();
     let node = |name: &str| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
     let ready = |status: &str, message: &str| json!({"conditions": [{"type": "Ready", "status": status, "message": message, "reason": "Kubelet"}]});
-    let (lines, mut told) = Lines::new();
-    let tell = |line: &str| lines.tell(line);
+    let (lines, mut seen) = Lines::new();
+    let progress = |reason: &WaitReason| lines.push(reason);
     let world = async {
-        until_told(&mut told, "0 of 2 nodes Ready; n1, n2: not registered").await;
+        until_reported(&mut seen, "0 of 2 nodes Ready; n1, n2: not registered").await;
         apply(&client, &US, &[node("n1"), node("n2")], &quiet).await.unwrap();
         patch_status(&client, "v1", "Node", None, "n1", ready("True", "")).await;
         patch_status(&client, "v1", "Node", None, "n2", ready("False", "cni plugin not initialized")).await;
-        until_told(&mut told, "1 of 2 nodes Ready; n2: cni plugin not initialized").await;
+        until_reported(&mut seen, "1 of 2 nodes Ready; n2: cni plugin not initialized").await;
         patch_status(&client, "v1", "Node", None, "n2", ready("True", "")).await;
     };
-    let (outcome, ()) = tokio::join!(wait_nodes_ready(&client, &expected, &tell), world);
+    let (outcome, ()) = tokio::join!(wait_nodes_ready(&client, &expected, &progress), world);
     outcome.unwrap();
 }

@@ -177,12 +177,10 @@ impl StepContext {
         self.tell.as_ref()
     }
 
-    /// The same for waits that the failure catalogue knows; `code` sorts each line.
-    pub fn teller_by(&self, code: fn(&str) -> Option<&'static str>) -> impl Fn(&str) + Send + Sync + '_ {
-        move |line| {
-            self.tell(line);
-            self.plight.lock().unwrap_or_else(PoisonError::into_inner).code = code(line);
-        }
+    /// Reports what is being waited for, with the code that the step fails with when its deadline passes.
+    pub fn wait_for(&self, line: &str, code: Option<&'static str>) {
+        self.tell(line);
+        self.plight.lock().unwrap_or_else(PoisonError::into_inner).code = code;
     }
 
     /// What is waited for now.

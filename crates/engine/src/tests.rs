@@ -62,7 +62,7 @@ impl Step for Scripted {
 
     async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
         if let Some(blocks) = &self.blocks {
-            (cx.teller_by(|line| line.contains("test").then_some("H13")))("waiting for the test");
+            cx.wait_for("waiting for the test", Some("H13"));
             blocks.notified().await;
         }
         if let Some(error) = &self.error {

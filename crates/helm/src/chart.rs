@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
+use retry::{Budget, RetryPolicy, Verdict, retry};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -19,7 +19,8 @@ use process::{Command, SecretFile, Stream};
 
 /// A chart's package is some MiB at most.
 const DEADLINE: Duration = Duration::from_mins(2);
-const RETRIES: usize = 3;
+const PULL: RetryPolicy =
+    RetryPolicy::new(Duration::from_millis(500), Duration::from_mins(1)).with_budget(Budget::Retries(3));
 
 /// Where charts come from.
 #[derive(Debug, Clone)]
@@ -154,11 +155,7 @@ impl Charts {
             return pulled(&request.subject, package);
         }
         let attempt = || self.attempt(&request);
-        let patience = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(500))
-            .with_max_times(RETRIES)
-            .with_jitter();
-        let fresh = attempt.retry(patience).when(HelmError::is_retryable).await?;
+        let fresh = retry(PULL, attempt, Verdict::by(HelmError::is_retryable)).await?;
         let chart = pulled(&request.subject, fresh.path().join("chart.tgz"))?;
         if let Some(note) = recorded.filter(|note| note.digest != chart.digest) {
             let words = format!("recorded sha256:{}, now sha256:{}", note.digest, chart.digest);

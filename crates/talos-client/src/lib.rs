@@ -38,7 +38,7 @@ pub use image::{Image, ImageSpace};
 pub use link::MAX_MESSAGE;
 pub use maintenance::Maintenance;
 pub use orders::{Actor, Reboot, Reset, Upgraded, Wipe};
-pub use patience::{BootTimes, Overdue, Patience, knocks};
+pub use patience::{BootTimes, CONNECT, Overdue, Patience};
 pub use probe::{Foreign, Probe, probe};
 pub use resource::{
     AddressStatus, BlockDevice, BootId, Change, ClusterInfo, Diagnostic, EtcdMemberId, EtcdSpec, HostnameStatus,

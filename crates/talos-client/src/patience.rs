@@ -1,4 +1,4 @@
-//! How long a node is waited for: knocks with growing, jittered pauses, and a deadline that learns (failure T11).
+//! How long a run waits for a node: growing, jittered delays, and a deadline that learns (failure T11).
 //!
 //! A machine may spend minutes in its firmware, and nobody knows how many before it has been seen once. So the deadline
 //! is about silence, not about the whole boot: every sign of life begins it anew, and a boot that was seen to take long
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
+use retry::{Factor, RetryPolicy};
 use tokio::time::Instant;
 
 /// Silence that is no reason to worry on any machine.
@@ -18,17 +18,9 @@ const MOST: Duration = Duration::from_hours(1);
 /// How much longer than the boots that were seen another one may take.
 const SLACK: u32 = 3;
 
-/// Pauses between knocks at a closed port, without end: short at first, since most ports open soon, and never in step
-/// with other clients. Jitter makes each up to twice as long.
-pub fn knocks() -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::new()
-        .with_min_delay(Duration::from_millis(60))
-        .with_factor(1.3)
-        .with_max_delay(Duration::from_millis(125))
-        .with_jitter()
-        .without_max_times()
-        .build()
-}
+/// For the port of a node that boots: most open soon, so the delay is at most a quarter of a second, jitter included.
+pub const CONNECT: RetryPolicy =
+    RetryPolicy::new(Duration::from_millis(60), Duration::from_millis(125)).with_factor(Factor::percent(130));
 
 /// How long boots took in this run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -117,8 +109,8 @@ mod tests {
     }
 
     #[test]
-    fn knocks_grow_and_have_no_end() {
-        let pauses: Vec<Duration> = knocks().take(1000).collect();
+    fn delays_grow_and_have_no_end() {
+        let pauses: Vec<Duration> = CONNECT.seeded(1).take(1000).collect();
         assert_eq!(pauses.len(), 1000);
         assert!(pauses[0] < Duration::from_millis(125));
         // At most eight times a second, and no port is open for longer than a quarter of one before it is seen.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::exit::Refusal;
 use super::super::output;
 use super::{Machine, refusal};
-use talos_client::{Client, ImageSpace, Kind, Since, Tail, knocks};
+use talos_client::{CONNECT, Client, ImageSpace, Kind, Since, Tail};
 
 pub(super) async fn logs(machine: &Machine, service: &str, tail: Option<u16>, follow: bool) -> Result<(), Refusal> {
     let tail = tail.map_or(Tail::Everything, Tail::Lines);
@@ -58,7 +58,8 @@ async fn follow(machine: &Machine, client: &Client, since: &mut Since) -> Result
 
 /// Connects until the machine answers; the connection, and the boot that it is to.
 pub(super) async fn again(machine: &Machine) -> Result<(Client, String), Refusal> {
-    for pause in knocks() {
+    let mut backoff = CONNECT.backoff();
+    loop {
         match Client::connect(&machine.way.dialer, machine.node.address, &machine.way.identity).await {
             Ok(client) => {
                 if let Ok(boot) = client.boot_id().await {
@@ -68,9 +69,8 @@ pub(super) async fn again(machine: &Machine) -> Result<(Client, String), Refusal
             Err(error) if error.kind != Kind::Unreachable => return Err(refusal(error)),
             Err(_) => {}
         }
-        tokio::time::sleep(pause).await;
+        backoff.wait().await;
     }
-    Err(Refusal::world("the node does not answer"))
 }
 
 fn text<'r>(row: &'r Value, key: &str) -> &'r str {

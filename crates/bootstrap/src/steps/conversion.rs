@@ -11,7 +11,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::objects::{api_error, gate_error};
+use super::objects::{api_error, gate_error, report_to};
 use super::release::Installed;
 use engine::{Observation, Step, StepContext, StepError};
 use helmfile::{Chart, Release};
@@ -37,7 +37,11 @@ fn same_chart(one: &Chart, other: &Chart) -> bool {
 pub(super) fn services(objects: &[Value]) -> BTreeSet<ServiceName> {
     let text = |object: &Value, key: &str| Some(object.get("metadata")?.get(key)?.as_str()?.to_owned());
     let services = objects.iter().filter(|object| object["kind"] == "Service" && object["apiVersion"] == "v1");
-    services.filter_map(|service| Some((text(service, "namespace")?, text(service, "name")?))).collect()
+    services
+        .filter_map(|service| {
+            Some(ServiceName { namespace: text(service, "namespace")?, name: text(service, "name")? })
+        })
+        .collect()
 }
 
 /// Waits until everything that these services convert can be read.
@@ -47,7 +51,7 @@ pub(super) async fn wait(
     cx: &StepContext,
 ) -> Result<(), StepError> {
     let names = kubernetes::converted_by(client, services).await.map_err(|error| api_error(&error))?;
-    kubernetes::wait_converted(client, &names, &cx.teller_by(|_| Some("H04"))).await.map_err(|error| gate_error(&error))
+    kubernetes::wait_converted(client, &names, &report_to(cx)).await.map_err(|error| gate_error(&error))
 }
 
 /// The release's webhooks convert what they are to convert.
@@ -66,7 +70,7 @@ impl Step for Converts {
         let names =
             kubernetes::converted_by(&client, &self.0.services().await?).await.map_err(|error| api_error(&error))?;
         for name in &names {
-            let trouble = kubernetes::conversion_trouble(&client, name).await.map_err(|error| api_error(&error))?;
+            let trouble = kubernetes::conversion_failure(&client, name).await.map_err(|error| api_error(&error))?;
             if let Some(trouble) = trouble {
                 return Ok(Observation::Underway(format!("{name}: {trouble}")));
             }
@@ -115,6 +119,6 @@ mod tests {
             json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "webhook", "namespace": "security"}});
         let of_knative = json!({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": "x", "namespace": "y"}});
         let found = services(&[service, of_knative, json!({"kind": "Deployment"})]);
-        assert_eq!(found, [("security".to_owned(), "webhook".to_owned())].into());
+        assert_eq!(found, [ServiceName { namespace: "security".to_owned(), name: "webhook".to_owned() }].into());
     }
 }

@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use super::objects::{apply_objects, gate_error, observe_objects};
+use super::objects::{apply_objects, gate_error, observe_objects, report_to};
 use super::site::{Site, helm_error};
 use discover::CrdUrl;
 use engine::{Observation, Step, StepContext, StepError};
@@ -117,6 +117,6 @@ impl Step for Crds {
             .filter_map(|object| object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned))
             .collect();
         let client = self.site.kubernetes().await?;
-        kubernetes::wait_crds(&client, &names, cx.teller()).await.map_err(|error| gate_error(&error).code("H03"))
+        kubernetes::wait_crds(&client, &names, &report_to(cx)).await.map_err(|error| gate_error(&error).code("H03"))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::objects::{api_error, gate_error};
+use super::objects::{api_error, gate_error, report_to};
 use super::site::Site;
 use engine::{Observation, Step, StepContext, StepError};
 use helmfile::ReleaseId;
@@ -84,7 +84,7 @@ impl Step for NodesReady {
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.0.kubernetes().await?;
-        kubernetes::wait_nodes_ready(&client, &self.0.hostnames(), cx.teller())
+        kubernetes::wait_nodes_ready(&client, &self.0.hostnames(), &report_to(cx))
             .await
             .map_err(|error| gate_error(&error).code("K02"))
     }
@@ -120,7 +120,7 @@ impl Step for FluxReady {
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.site.kubernetes().await?;
-        let ready = kubernetes::wait_condition(&client, &self.object, "Ready", cx.teller()).await;
+        let ready = kubernetes::wait_condition(&client, &self.object, "Ready", &report_to(cx)).await;
         ready.map(|_| ()).map_err(|error| {
             gate_error(&error)
                 .at(self.object.to_string())
@@ -168,7 +168,7 @@ impl Adopted {
         let unready = |object: &Value| match kubernetes::readiness(object) {
             Readiness::Ready => None,
             Readiness::Progressing(reason) | Readiness::Failed(reason) => {
-                Some(format!("{}: {reason}", ObjectRef::of(object).ok()?))
+                Some(format!("{}: {reason}", ObjectRef::from_manifest(object).ok()?))
             }
         };
         Ok(others.iter().filter_map(unready).collect())
@@ -197,7 +197,7 @@ impl Step for Adopted {
             let missing = self.missing(&found);
             (!missing.is_empty()).then(|| missing.join("; "))
         };
-        let adopted = kubernetes::wait_all(&client, HELM_RELEASE.0, HELM_RELEASE.1, cx.teller(), missing).await;
+        let adopted = kubernetes::wait_all(&client, HELM_RELEASE.0, HELM_RELEASE.1, &report_to(cx), missing).await;
         adopted.map_err(|error| {
             api_error(&error).next("look at `flux get helmreleases -A`; then run again with --resume").code("F05")
         })?;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backon::{ExponentialBuilder, Retryable};
 use futures::stream::{self, StreamExt};
 use serde_json::Value;
 use tokio::sync::{OnceCell, Semaphore};
@@ -17,6 +16,7 @@ use super::release::Installed;
 use super::site::{Site, step_error};
 use engine::{Observation, Step, StepContext, StepError};
 use helm::manifest;
+use retry::{Budget, RetryPolicy, Verdict, retry};
 use talos_client::{Client, ClientError, ImageSpace, Kind};
 use talos_config::registries::full_name;
 use talos_config::{Node, Role};
@@ -30,6 +30,9 @@ const ON_ALL: usize = 16;
 const FEW: usize = 3;
 /// A cluster that is there already answers within this.
 const THERE: Duration = Duration::from_secs(3);
+/// For one image: about two minutes altogether.
+const PULL: RetryPolicy =
+    RetryPolicy::new(Duration::from_secs(1), Duration::from_mins(1)).with_budget(Budget::Retries(6));
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
 /// Pods of one workload, as far as it matters where they run.
@@ -195,10 +198,9 @@ impl Pulled {
             let _lane = self.ahead.lanes.acquire().await;
             client.pull_image(ImageSpace::Pods, image, &|_| {}).await
         };
-        let patience = ExponentialBuilder::default().with_max_times(6).with_jitter();
-        // The container runtime of a node that has just booted comes a moment later.
-        let passes = |error: &ClientError| matches!(error.kind, Kind::Unreachable | Kind::NotYet);
-        let pulled = pull.retry(patience).when(passes).await;
+        // The container runtime of a node starts shortly after its API.
+        let is_temporary = |error: &ClientError| matches!(error.kind, Kind::Unreachable | Kind::NotYet);
+        let pulled = retry(PULL, pull, Verdict::by(is_temporary)).await;
         if let Err(error) = &pulled {
             cx.tell(&format!("{image} is not pulled ahead: {}; the kubelet will try again", error.reason));
         }

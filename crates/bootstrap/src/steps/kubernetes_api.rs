@@ -8,9 +8,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::site::{KNOCK, Site};
+use super::objects::report_to;
+use super::site::{POLL, Site};
 use engine::{Observation, Step, StepContext, StepError};
-use kubernetes::AccessError;
 
 /// The API server answers, and the operator has the files to use it.
 pub(super) struct Ready(Arc<Site>);
@@ -28,7 +28,7 @@ impl Step for Ready {
         match kubernetes::connect(&self.0.access(), &self.0.dialer).await {
             Ok(_) if written => Ok(Observation::Holds("it answers".to_owned())),
             Ok(_) => Ok(Observation::Missing("it answers; no kubeconfig is written yet".to_owned())),
-            Err(AccessError::Unreachable(reason)) => Ok(Observation::Missing(reason)),
+            Err(error) if error.is_retryable() => Ok(Observation::Missing(error.to_string())),
             Err(error) => Err(StepError::wrong_input("the Kubernetes API cannot be used").because(error)),
         }
     }
@@ -47,12 +47,13 @@ impl Step for Ready {
     }
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+        let mut backoff = POLL.backoff();
         loop {
             match kubernetes::connect(&self.0.access(), &self.0.dialer).await {
                 Ok(_) => return Ok(()),
                 Err(error) => cx.tell(&error.to_string()),
             }
-            tokio::time::sleep(KNOCK).await;
+            backoff.wait().await;
         }
     }
 }
@@ -93,7 +94,7 @@ impl Step for Nodes {
     }
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
-        kubernetes::wait_registered(&self.0.kubernetes().await?, &self.0.hostnames(), cx.teller())
+        kubernetes::wait_registered(&self.0.kubernetes().await?, &self.0.hostnames(), &report_to(cx))
             .await
             .map_err(|error| super::objects::gate_error(&error).code("K03"))
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::site::Site;
 use engine::{ErrorClass, Observation, StepContext, StepError};
-use kubernetes::{ApiError, ApiErrorKind, ApplyOptions, GateError, Unpulled};
+use kubernetes::{ApiError, ApiErrorKind, ApplyOptions, GateError, WaitCause, WaitReason};
 
 /// The field manager of what we apply in our own name.
 pub(super) const MANAGER: &str = "k8s-bootstrap";
@@ -23,15 +23,14 @@ pub(super) async fn observe_objects_in(
     objects: &[Value],
 ) -> Result<Observation, StepError> {
     let client = site.kubernetes().await?;
-    let mut differences =
-        kubernetes::differences(&client, objects, namespace).await.map_err(|error| api_error(&error))?;
-    differences.retain(|(_, deviation)| deviation.is_ours_to_apply());
-    Ok(match differences.first() {
+    let mut drifts = kubernetes::object_drifts(&client, objects, namespace).await.map_err(|error| api_error(&error))?;
+    drifts.retain(|(_, drift)| drift.needs_apply());
+    Ok(match drifts.first() {
         None => Observation::Holds(format!("{} objects are as they should be", objects.len())),
-        Some((object, deviation)) => {
-            let others = differences.len() - 1;
+        Some((object, drift)) => {
+            let others = drifts.len() - 1;
             let more = if others == 0 { String::new() } else { format!(", and {others} more") };
-            Observation::Missing(format!("{object} {deviation}{more}"))
+            Observation::Missing(format!("{object} {drift}{more}"))
         }
     })
 }
@@ -48,7 +47,7 @@ pub(super) async fn apply_as(
     cx: &StepContext,
 ) -> Result<(), StepError> {
     let client = site.kubernetes().await?;
-    kubernetes::apply(&client, &options, objects, cx.teller()).await.map(|_| ()).map_err(|error| api_error(&error))
+    kubernetes::apply(&client, &options, objects, &report_to(cx)).await.map(|_| ()).map_err(|error| api_error(&error))
 }
 
 /// A failed request as a step's error.
@@ -72,7 +71,7 @@ pub(super) fn gate_error(error: &GateError) -> StepError {
         GateError::Api(error) => api_error(error),
         GateError::Failed { reason, .. } => {
             let failed = StepError::wrong_world("what was installed does not become ready").because(error);
-            match trouble_code(reason) {
+            match wait_code(reason) {
                 Some(code) => failed.code(code),
                 None => failed,
             }
@@ -80,7 +79,19 @@ pub(super) fn gate_error(error: &GateError) -> StepError {
     }
 }
 
-/// The code of what a gate tells, where it has one.
-pub(super) fn trouble_code(line: &str) -> Option<&'static str> {
-    Unpulled::is_told_by(line).then_some("H13")
+/// The error code of a wait reason, if its cause has one.
+fn wait_code(reason: &WaitReason) -> Option<&'static str> {
+    match reason.cause {
+        WaitCause::ImagePull(_) => Some("H13"),
+        WaitCause::ApiUnavailable => Some("K07"),
+        WaitCause::AdmissionWebhook => Some("H05"),
+        WaitCause::ConversionWebhook => Some("H04"),
+        WaitCause::KindNotServed => Some("H03"),
+        _ => None,
+    }
+}
+
+/// Reports the wait reasons of a gate, with their codes, as the progress of a step.
+pub(super) fn report_to(cx: &StepContext) -> impl Fn(&WaitReason) + Send + Sync + '_ {
+    |reason| cx.wait_for(&reason.text, wait_code(reason))
 }

@@ -17,7 +17,7 @@ use engine::{Observation, Step, StepContext, StepError};
 
 use talos_client::install::{Finding, InstallDisk, describe};
 use talos_client::{
-    Applied, BlockDevice, Client, ClientError, Kind, Maintenance, Patience, Probe, Stage, TalosVersion, knocks,
+    Applied, BlockDevice, CONNECT, Client, ClientError, Kind, Maintenance, Patience, Probe, Stage, TalosVersion,
 };
 use talos_config::{Node, Role};
 
@@ -195,7 +195,8 @@ impl Step for Reachable {
         let long = self.site.resumed && !waits_for_others;
         let limit = if long { self.site.boot_limit(&self.node) } else { FIRST_RUN };
         let mut patience = Patience::new(limit, Instant::now());
-        for pause in knocks() {
+        let mut backoff = CONNECT.backoff();
+        loop {
             match self.site.probe(&self.node).await? {
                 Probe::Maintenance { client, .. } => return self.unconfigured(cx, &client).await,
                 Probe::Configured { client, status } => return self.configured(cx, &client, status.stage).await,
@@ -211,9 +212,8 @@ impl Step for Reachable {
                     Err(_) => return Err(self.silent(&error)),
                 },
             }
-            tokio::time::sleep(pause).await;
+            backoff.wait().await;
         }
-        Err(StepError::retryable("the node does not answer").at(place(&self.node)))
     }
 
     async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::conversion;
 use super::images::Workload;
-use super::objects::{api_error, gate_error, trouble_code};
+use super::objects::{api_error, gate_error, report_to};
 use super::site::{Site, helm_error};
 use super::webhook;
 use engine::{Observation, Step, StepContext, StepError};
@@ -17,7 +17,7 @@ use helm::storage;
 use helm::storage::{DesiredRelease, Recovery, ReleaseState, StoredRelease};
 use helm::{PreparedChart, PulledChart, TemplateOptions};
 use helmfile::{Release, Wait};
-use kubernetes::{GateError, ObjectRef, Readiness, ServiceName, Unpulled};
+use kubernetes::{GateError, ObjectRef, Readiness, ServiceName, UnpulledImage};
 
 /// A chart that is ready, and what it renders to.
 struct Prepared {
@@ -78,7 +78,7 @@ impl Installed {
                 self.site.owners.record(&self.release, &objects, &self.site.kinds)?;
                 self.site.kinds.note(&self.release, &webhook::probes(&objects, &self.release.id.namespace));
                 let workloads = hooks.iter().chain(&objects).filter_map(Workload::of).collect();
-                let hooks = hooks.iter().filter_map(|object| ObjectRef::of(object).ok()).collect();
+                let hooks = hooks.iter().filter_map(|object| ObjectRef::from_manifest(object).ok()).collect();
                 Ok(Prepared { ready, objects, hooks, workloads })
             })
             .await
@@ -128,8 +128,8 @@ impl Installed {
         objects: &[ObjectRef],
         cx: &StepContext,
     ) -> Result<(), GateError> {
-        let asked = |unpulled: &Unpulled| self.site.asked_for(unpulled);
-        kubernetes::wait_ready_explained(client, objects, &asked, &cx.teller_by(trouble_code)).await
+        let asked = |image: &UnpulledImage| self.site.asked_for(image);
+        kubernetes::wait_ready_explained(client, objects, &asked, &report_to(cx)).await
     }
 
     /// A pending record is the rest of a helm that died; its workloads stay, the record goes (H01).
@@ -150,7 +150,7 @@ impl Installed {
 
     /// What is not ready yet of what has to be.
     async fn unready(&self, client: &kube::Client, objects: &[Value]) -> Result<Option<String>, StepError> {
-        let lookups = objects.iter().filter_map(|object| ObjectRef::of(object).ok());
+        let lookups = objects.iter().filter_map(|object| ObjectRef::from_manifest(object).ok());
         let found = futures::future::join_all(lookups.map(|object| async move {
             let live = kubernetes::get(client, &object).await;
             (object, live)
@@ -238,7 +238,8 @@ impl Step for Installed {
         }
         let client = self.site.kubernetes().await?;
         let prepared = self.prepared().await?;
-        let objects: Vec<ObjectRef> = prepared.objects.iter().filter_map(|object| ObjectRef::of(object).ok()).collect();
+        let objects: Vec<ObjectRef> =
+            prepared.objects.iter().filter_map(|object| ObjectRef::from_manifest(object).ok()).collect();
         self.wait_ready(&client, &objects, cx).await.map_err(|error| {
             gate_error(&error).at(format!("release {} ({})", self.release.id, self.release.at)).next(format!(
                 "look at `kubectl -n {} get events`; then run again with --resume",
@@ -246,7 +247,7 @@ impl Step for Installed {
             ))
         })?;
         for probe in webhook::probes(&prepared.objects, &self.release.id.namespace) {
-            kubernetes::wait_admitted(&client, &probe, cx.teller())
+            kubernetes::wait_admitted(&client, &probe, &report_to(cx))
                 .await
                 .map_err(|error| api_error(&error).code("H05"))?;
         }

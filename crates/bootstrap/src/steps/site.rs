@@ -20,13 +20,14 @@ use engine::plan::{Fingerprint, StepId};
 use engine::{ErrorClass, StepError};
 use helm::{Charts, HelmError, TemplateOptions};
 use helmfile::Release;
-use kubernetes::{Access, AccessError, Unpulled};
+use kubernetes::{Access, AccessError, UnpulledImage};
 use net::{Dialer, Web};
 use process::SecretFile;
 use repository::Cluster;
+use retry::RetryPolicy;
 use secrets::sops::Sops;
 use secrets::{Redactor, Sources};
-use talos_client::{BootTimes, Client, ClientError, Kind, Patience, Probe, Stage, knocks, probe};
+use talos_client::{BootTimes, CONNECT, Client, ClientError, Kind, Patience, Probe, Stage, probe};
 use talos_config::registries;
 use talos_config::{
     AdminIdentity, KubernetesAdmin, Node, PkiError, SecretsBundle, ca_fingerprint, kubeconfig, talosconfig,
@@ -34,8 +35,8 @@ use talos_config::{
 use talos_schema::Documents;
 use yaml::Diagnostics;
 
-/// A closed port that is due to open is tried this often.
-pub(super) const KNOCK: Duration = Duration::from_millis(125);
+/// For conditions that Talos and a starting API server do not let us watch.
+pub(super) const POLL: RetryPolicy = RetryPolicy::every(Duration::from_millis(125));
 
 /// Everything that the steps of a run share.
 pub struct Site {
@@ -186,7 +187,7 @@ impl Site {
     }
 
     /// Whom a node asks for an image that it does not get, when its config says more than the image does.
-    pub(super) fn asked_for(&self, unpulled: &Unpulled) -> Option<String> {
+    pub(super) fn asked_for(&self, unpulled: &UnpulledImage) -> Option<String> {
         let name = unpulled.node.as_ref()?;
         let node = self.cluster.inventory.nodes.iter().find(|node| node.hostname == *name)?;
         let asked = registries::asked(&self.config(node), &unpulled.image)?;
@@ -250,10 +251,10 @@ impl Site {
             *known = None;
         }
         let client = kubernetes::connect(&self.access(), &self.dialer).await.map_err(|error| match error {
-            AccessError::Unreachable(_) => {
-                StepError::retryable("the Kubernetes API does not answer").because(error).code("K01")
+            error if error.is_retryable() => {
+                StepError::retryable("the Kubernetes API does not respond").because(error).code("K01")
             }
-            AccessError::Credentials(_) => StepError::wrong_input("the Kubernetes API cannot be used").because(error),
+            error => StepError::wrong_input("the Kubernetes API cannot be used").because(error),
         })?;
         *known = Some(client.clone());
         Ok(client)
@@ -263,7 +264,7 @@ impl Site {
     /// context by the cluster's name.
     pub(super) async fn child_kubeconfig(&self) -> Result<SecretFile, StepError> {
         let unreachable =
-            |error: AccessError| StepError::retryable("the Kubernetes API does not answer").because(error);
+            |error: AccessError| StepError::retryable("the Kubernetes API does not respond").because(error);
         let server = kubernetes::ready_server(&self.access(), &self.dialer).await.map_err(unreachable)?;
         let host = &self.cluster.inventory.endpoint.host;
         let (name, aliases) = (&self.cluster.name, [&*self.cluster.name, &*self.cluster.inventory.cluster_name]);
@@ -389,7 +390,8 @@ pub(super) async fn wait_configured(
 ) -> Result<Client, StepError> {
     let began = Instant::now();
     let mut patience = Patience::new(site.boot_limit(node), began);
-    for pause in knocks() {
+    let mut backoff = CONNECT.backoff();
+    loop {
         let line = match up(site, node).await {
             Ok((client, Stage::Booting | Stage::Running)) => {
                 site.learn_boot(node, began.elapsed());
@@ -412,7 +414,6 @@ pub(super) async fn wait_configured(
                 .next("look at the machine's console; then continue with --resume")
                 .code("T11"));
         }
-        tokio::time::sleep(pause).await;
+        backoff.wait().await;
     }
-    Err(StepError::retryable("the node does not answer").at(place(node)))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::super::site::{KNOCK, Site, step_error, wait_configured};
+use super::super::site::{POLL, Site, step_error, wait_configured};
 use super::connect;
 use engine::{Observation, Step, StepContext, StepError};
 use talos_client::{Client, ClientError};
@@ -93,13 +93,14 @@ impl Step for Members {
         for node in self.0.control_planes() {
             wait_configured(&self.0, node, cx.teller()).await?;
         }
+        let mut backoff = POLL.backoff();
         loop {
             match self.missing().await {
                 Ok(None) => return Ok(()),
                 Ok(Some(reason)) => cx.tell(&reason),
                 Err(error) => cx.tell(&error.to_string()),
             }
-            tokio::time::sleep(KNOCK).await;
+            backoff.wait().await;
         }
     }
 }

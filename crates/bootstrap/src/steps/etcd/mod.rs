@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::site::{KNOCK, Site, place, step_error};
+use super::site::{POLL, Site, place, step_error};
 use decision::{Context, Decision, Intent, Reason, View, agreed, decide};
 use engine::{ErrorClass, Observation, Step, StepContext, StepError};
 use look::look;
@@ -129,6 +129,7 @@ impl Step for Bootstrap {
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
         let began = Instant::now();
+        let mut backoff = POLL.backoff();
         loop {
             let views = look(&self.site).await;
             match self.decide(cx, &views) {
@@ -141,7 +142,7 @@ impl Step for Bootstrap {
                 },
                 Decision::WaitFor(_) | Decision::Verify(_) => cx.tell(&summary(&views)),
             }
-            tokio::time::sleep(KNOCK).await;
+            backoff.wait().await;
         }
     }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::kustomize;
-use super::objects::{api_error, apply_as, gate_error, observe_objects_in};
+use super::objects::{api_error, apply_as, gate_error, observe_objects_in, report_to};
 use super::site::Site;
 pub(super) use check::check;
 use command::Process;
@@ -115,7 +115,7 @@ impl Step for WaitCrds {
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.site.kubernetes().await?;
-        kubernetes::wait_crds(&client, &self.names, cx.teller()).await.map_err(|error| {
+        kubernetes::wait_crds(&client, &self.names, &report_to(cx)).await.map_err(|error| {
             gate_error(&error)
                 .next("a CRD that never comes belongs to a feature that the values switch off")
                 .code("H07")
