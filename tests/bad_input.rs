@@ -43,7 +43,7 @@ fn a_file_that_is_no_yaml_is_exit_2_with_its_place() {
     std::fs::write(world.repository.join("talos/infra/talconfig.yaml"), "clusterName: [infra\n").unwrap();
     let (code, _, err) = world.run(&["plan", "infra"]);
     assert_eq!(code, 2);
-    assert!(err.contains("talos/infra/talconfig.yaml:2:1: this is not YAML"), "{err}");
+    assert!(err.contains("talos/infra/talconfig.yaml:2:1: invalid YAML"), "{err}");
 }
 
 #[test]
