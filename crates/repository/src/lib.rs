@@ -15,8 +15,8 @@ use engine::plan::{Phases, read_phases};
 use helmfile::Release;
 use talos_config::adapters;
 use talos_config::adapters::Inputs;
-use talos_config::{Inventory, Sources};
-use yaml::Diagnostics;
+use talos_config::{Inventory, Sources, Wanted};
+use yaml::{Diagnostic, Diagnostics};
 
 use flux::drift::{Drift, Extent};
 use layout::Layout;
@@ -46,6 +46,26 @@ pub struct Cluster {
     pub recipe_environment: BTreeMap<String, String>,
 }
 
+/// How far a reading came.
+#[derive(Debug)]
+pub enum ClusterReading {
+    Complete(Box<Cluster>),
+    /// The files name inputs from outside (a decrypted file, a program's output): provide them, and read again.
+    NeedsInput(Vec<Wanted>),
+}
+
+/// An input that a reading without outside sources lacks.
+fn needed(input: &Wanted) -> Diagnostic {
+    let what = match input {
+        Wanted::Sealed(path) => format!("{} must be decrypted", path.display()),
+        Wanted::References { origin, .. } => format!("the secret references in {origin} must be resolved"),
+        Wanted::Variable { name, .. } => format!("the variable `{name}` is not set"),
+        Wanted::Output(command) => format!("`{}` must be run", command.join(" ")),
+        Wanted::Address { host, .. } => format!("the address of `{host}` must be resolved"),
+    };
+    Diagnostic::general(what)
+}
+
 impl Cluster {
     /// Reads the cluster `name` of the repository at `root`, with the variables of `environment`.
     ///
@@ -53,7 +73,14 @@ impl Cluster {
     ///
     /// All mistakes in the files at once, each with its location.
     pub fn read(root: &Path, name: &str, environment: &BTreeMap<String, String>) -> Result<Self, Diagnostics> {
-        Self::read_with(root, name, environment, &Sources::default())
+        match Self::read_with(root, name, environment, &Sources::default())? {
+            ClusterReading::Complete(cluster) => Ok(*cluster),
+            ClusterReading::NeedsInput(inputs) => {
+                let mut found = Diagnostics::default();
+                found.extend(inputs.iter().map(needed));
+                Err(found)
+            }
+        }
     }
 
     /// As [`Cluster::read`], with the secrets and outputs that have been fetched so far; `sources` records which are still
@@ -63,6 +90,22 @@ impl Cluster {
     ///
     /// As [`Cluster::read`].
     pub fn read_with(
+        root: &Path,
+        name: &str,
+        environment: &BTreeMap<String, String>,
+        sources: &Sources,
+    ) -> Result<ClusterReading, Diagnostics> {
+        let result = Self::parse(root, name, environment, sources);
+        let missing = sources.missing();
+        // Mistakes in a reading that lacks inputs may come from what is lacking.
+        if missing.is_empty() {
+            result.map(|cluster| ClusterReading::Complete(Box::new(cluster)))
+        } else {
+            Ok(ClusterReading::NeedsInput(missing))
+        }
+    }
+
+    fn parse(
         root: &Path,
         name: &str,
         environment: &BTreeMap<String, String>,

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::super::args::Common;
-use super::super::exit::{Exit, Refusal};
+use super::super::error::CommandError;
+use super::super::exit::Exit;
 use super::super::output;
 use super::args::{GenArgs, OutputType};
 use super::{at, patches, read};
@@ -18,9 +19,9 @@ use yaml::Origin;
 
 const STANDARD_STREAM: &str = "-";
 
-pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, Refusal> {
+pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, CommandError> {
     let contract = match &args.talos_version {
-        Some(version) => version.parse().map_err(|error| Refusal::input(format!("--talos-version: {error}")))?,
+        Some(version) => version.parse().map_err(|error| CommandError::invalid(format!("--talos-version: {error}")))?,
         None => Contract::DEFAULT,
     };
     check_endpoint(&args.endpoint)?;
@@ -55,7 +56,7 @@ pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, Refusal>
             OutputType::Worker => config(Role::Worker, &worker)?.to_yaml().into(),
             OutputType::Talosconfig => {
                 let admin = AdminIdentity::issue(&bundle, Timestamp::now())
-                    .map_err(|error| Refusal::input(error.to_string()))?;
+                    .map_err(|error| CommandError::invalid(error.to_string()))?;
                 talosconfig(&admin, &args.cluster, &[], &[])
             }
         };
@@ -72,30 +73,32 @@ pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, Refusal>
     Ok(Exit::Done)
 }
 
-fn patched<'p>(config: Documents, patches: impl Iterator<Item = &'p Patch>) -> Result<Documents, Refusal> {
+fn patched<'p>(config: Documents, patches: impl Iterator<Item = &'p Patch>) -> Result<Documents, CommandError> {
     let mut config = config;
     for patch in patches {
-        config = patch.apply(&config).map_err(|error| Refusal::from(error.0))?;
+        config = patch.apply(&config).map_err(|error| CommandError::from(error.0))?;
     }
     Ok(config)
 }
 
-fn check_endpoint(endpoint: &str) -> Result<(), Refusal> {
+fn check_endpoint(endpoint: &str) -> Result<(), CommandError> {
     let host = endpoint.strip_prefix("https://").map(|rest| rest.split('/').next().unwrap_or_default());
     if host.is_some_and(|host| !host.is_empty() && !host.contains(' ')) {
         return Ok(());
     }
     let bare = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
     let port = if bare.rsplit_once(':').is_some() { "" } else { ":6443" };
-    Err(Refusal::input(format!("the endpoint `{endpoint}` is not of the form https://HOST:PORT"))
+    Err(CommandError::invalid(format!("the endpoint `{endpoint}` is not of the form https://HOST:PORT"))
         .hint(format!("did you mean https://{bare}{port}?")))
 }
 
-fn options(args: &GenArgs) -> Result<Options, Refusal> {
+fn options(args: &GenArgs) -> Result<Options, CommandError> {
     let mut registry_mirrors: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for mirror in &args.registry_mirror {
         let Some((registry, url)) = mirror.split_once('=') else {
-            return Err(Refusal::input(format!("--registry-mirror: `{mirror}` is not of the form REGISTRY=URL")));
+            return Err(CommandError::invalid(format!(
+                "--registry-mirror: `{mirror}` is not of the form REGISTRY=URL"
+            )));
         };
         registry_mirrors.entry(registry.to_owned()).or_default().push(url.to_owned());
     }
@@ -115,17 +118,17 @@ fn installer(version: Option<&str>, contract: Contract) -> String {
     format!("ghcr.io/siderolabs/installer:v{release}")
 }
 
-fn bundle(common: &Common, args: &GenArgs, contract: Contract) -> Result<SecretsBundle, Refusal> {
+fn bundle(common: &Common, args: &GenArgs, contract: Contract) -> Result<SecretsBundle, CommandError> {
     let (origin, text) = match args.with_secrets.as_deref() {
         None => {
             return SecretsBundle::generate_for(contract, Timestamp::now())
-                .map_err(|error| Refusal::world(error.to_string()));
+                .map_err(|error| CommandError::precondition(error.to_string()));
         }
         Some(path) if path == Path::new(STANDARD_STREAM) => {
             let mut text = String::new();
             std::io::stdin()
                 .read_to_string(&mut text)
-                .map_err(|error| Refusal::input(format!("standard input cannot be read: {error}")))?;
+                .map_err(|error| CommandError::invalid(format!("standard input cannot be read: {error}")))?;
             (Origin::new("<standard input>"), text)
         }
         Some(path) => read(common, path)?,
@@ -134,10 +137,12 @@ fn bundle(common: &Common, args: &GenArgs, contract: Contract) -> Result<Secrets
 }
 
 /// Where each output goes; nothing that is there is overwritten unasked.
-fn destinations(common: &Common, args: &GenArgs) -> Result<Vec<(OutputType, PathBuf)>, Refusal> {
+fn destinations(common: &Common, args: &GenArgs) -> Result<Vec<(OutputType, PathBuf)>, CommandError> {
     let stream = args.out == Path::new(STANDARD_STREAM);
     if stream && args.output_types.len() > 1 {
-        return Err(Refusal::input("only one type can go to standard output").hint("choose it with --output-types"));
+        return Err(
+            CommandError::invalid("only one type can go to standard output").hint("choose it with --output-types")
+        );
     }
     let single = args.output_types.len() == 1 && args.out != Path::new(".");
     let mut all = Vec::new();
@@ -153,8 +158,11 @@ fn destinations(common: &Common, args: &GenArgs) -> Result<Vec<(OutputType, Path
             (false, false) => at(common, &args.out.join(name)),
         };
         if !stream && !args.force && path.exists() {
-            return Err(Refusal::world(format!("{} is there already; nothing was changed", path.display()))
-                .hint("overwrite it with --force, or name another place with --out"));
+            return Err(CommandError::precondition(format!(
+                "{} is there already; nothing was changed",
+                path.display()
+            ))
+            .hint("overwrite it with --force, or name another place with --out"));
         }
         all.push((*output, path));
     }

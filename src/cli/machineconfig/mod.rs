@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 pub(super) use args::{MachineconfigArgs, MachineconfigCommand};
 
 use super::args::Common;
-use super::exit::{Exit, Refusal};
+use super::error::CommandError;
+use super::exit::Exit;
 use super::output;
 use talos_schema::Patch;
 use yaml::{Diagnostics, Origin};
 
-pub(super) fn machineconfig(common: &Common, command: &MachineconfigCommand) -> Result<Exit, Refusal> {
+pub(super) fn machineconfig(common: &Common, command: &MachineconfigCommand) -> Result<Exit, CommandError> {
     match command {
         MachineconfigCommand::Gen(args) => generate::generate(common, args),
         MachineconfigCommand::Patch(args) => patch::patch(common, args),
@@ -28,14 +29,14 @@ fn at(common: &Common, path: &Path) -> PathBuf {
     if common.directory == Path::new(".") { path.to_owned() } else { common.directory.join(path) }
 }
 
-fn read(common: &Common, path: &Path) -> Result<(Origin, String), Refusal> {
+fn read(common: &Common, path: &Path) -> Result<(Origin, String), CommandError> {
     let text = std::fs::read_to_string(at(common, path))
-        .map_err(|error| Refusal::input(format!("{} cannot be read: {error}", path.display())))?;
+        .map_err(|error| CommandError::invalid(format!("{} cannot be read: {error}", path.display())))?;
     Ok((Origin::of_path(path), text))
 }
 
 /// Reads patches as they are named on the command line, with every mistake in them.
-fn patches(common: &Common, flag: &str, arguments: &[String]) -> Result<Vec<Patch>, Refusal> {
+fn patches(common: &Common, flag: &str, arguments: &[String]) -> Result<Vec<Patch>, CommandError> {
     let mut found = Diagnostics::default();
     let mut patches = Vec::new();
     for (index, argument) in arguments.iter().enumerate() {

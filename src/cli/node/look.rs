@@ -2,12 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::super::exit::Refusal;
+use super::super::error::CommandError;
 use super::super::output;
 use super::{Machine, refusal};
 use talos_client::{Client, ImageSpace, Kind, Since, Tail, knocks};
 
-pub(super) async fn logs(machine: &Machine, service: &str, tail: Option<u16>, follow: bool) -> Result<(), Refusal> {
+pub(super) async fn logs(
+    machine: &Machine,
+    service: &str,
+    tail: Option<u16>,
+    follow: bool,
+) -> Result<(), CommandError> {
     let tail = tail.map_or(Tail::Everything, Tail::Lines);
     let mut lines = machine.client.log(service, tail, follow).await.map_err(refusal)?;
     while let Some(line) = lines.next().await.map_err(refusal)? {
@@ -16,7 +21,7 @@ pub(super) async fn logs(machine: &Machine, service: &str, tail: Option<u16>, fo
     Ok(())
 }
 
-pub(super) async fn kernel(machine: &Machine, follow: bool) -> Result<(), Refusal> {
+pub(super) async fn kernel(machine: &Machine, follow: bool) -> Result<(), CommandError> {
     let mut lines = machine.client.kernel_log(false, follow).await.map_err(refusal)?;
     while let Some(line) = lines.next().await.map_err(refusal)? {
         machine.print(&line);
@@ -25,7 +30,7 @@ pub(super) async fn kernel(machine: &Machine, follow: bool) -> Result<(), Refusa
 }
 
 /// Follows events over reboots: after one the machine has forgotten what was before, so all that it has is told.
-pub(super) async fn events(machine: &Machine) -> Result<(), Refusal> {
+pub(super) async fn events(machine: &Machine) -> Result<(), CommandError> {
     let (mut client, mut boot) = (machine.client.clone(), machine.client.boot_id().await.map_err(refusal)?);
     let mut since = Since::Everything;
     loop {
@@ -57,9 +62,9 @@ async fn follow(machine: &Machine, client: &Client, since: &mut Since) -> Result
 }
 
 /// Connects until the machine answers; the connection, and the boot that it is to.
-pub(super) async fn again(machine: &Machine) -> Result<(Client, String), Refusal> {
+pub(super) async fn again(machine: &Machine) -> Result<(Client, String), CommandError> {
     for pause in knocks() {
-        match Client::connect(&machine.way.dialer, machine.node.address, &machine.way.identity).await {
+        match Client::connect(&machine.access.dialer, machine.node.address, &machine.access.identity).await {
             Ok(client) => {
                 if let Ok(boot) = client.boot_id().await {
                     return Ok((client, boot));
@@ -70,14 +75,14 @@ pub(super) async fn again(machine: &Machine) -> Result<(Client, String), Refusal
         }
         tokio::time::sleep(pause).await;
     }
-    Err(Refusal::world("the node does not answer"))
+    Err(CommandError::precondition("the node does not answer"))
 }
 
 fn text<'r>(row: &'r Value, key: &str) -> &'r str {
     row[key].as_str().unwrap_or_default()
 }
 
-pub(super) async fn services(machine: &Machine) -> Result<(), Refusal> {
+pub(super) async fn services(machine: &Machine) -> Result<(), CommandError> {
     let services = machine.client.services().await.map_err(refusal)?;
     let row = |service: talos_client::Service| {
         let last = service.events.last().cloned().unwrap_or_default();
@@ -91,14 +96,14 @@ pub(super) async fn services(machine: &Machine) -> Result<(), Refusal> {
     Ok(())
 }
 
-pub(super) async fn get(machine: &Machine, namespace: &str, kind: &str, id: Option<&str>) -> Result<(), Refusal> {
+pub(super) async fn get(machine: &Machine, namespace: &str, kind: &str, id: Option<&str>) -> Result<(), CommandError> {
     let found = machine.client.resources().text(namespace, kind, id).await.map_err(refusal)?;
     let texts: Vec<String> = found.iter().map(|(id, yaml)| format!("# {id}\n{}", yaml.trim_end())).collect();
     machine.print(&texts.join("\n---\n"));
     Ok(())
 }
 
-pub(super) async fn disks(machine: &Machine) -> Result<(), Refusal> {
+pub(super) async fn disks(machine: &Machine) -> Result<(), CommandError> {
     let disks = machine.client.disks().await.map_err(refusal)?;
     let row = |disk: talos_client::Disk| {
         json!({
@@ -121,7 +126,7 @@ pub(super) async fn disks(machine: &Machine) -> Result<(), Refusal> {
     Ok(())
 }
 
-pub(super) async fn time(machine: &Machine, server: Option<&str>) -> Result<(), Refusal> {
+pub(super) async fn time(machine: &Machine, server: Option<&str>) -> Result<(), CommandError> {
     let clock = machine.client.clock(server).await.map_err(refusal)?;
     let row = json!({"server": clock.server, "node": clock.local.to_string(), "ahead": clock.ahead.as_secs_f64()});
     machine.rows(vec![row], |row| {
@@ -131,7 +136,7 @@ pub(super) async fn time(machine: &Machine, server: Option<&str>) -> Result<(), 
     Ok(())
 }
 
-pub(super) async fn images(machine: &Machine, pull: Option<&str>, system: bool) -> Result<(), Refusal> {
+pub(super) async fn images(machine: &Machine, pull: Option<&str>, system: bool) -> Result<(), CommandError> {
     let space = if system { ImageSpace::System } else { ImageSpace::Pods };
     if let Some(reference) = pull {
         let pulled = machine.client.pull_image(space, reference, &output::say).await.map_err(refusal)?;

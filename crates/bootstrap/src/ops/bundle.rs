@@ -41,8 +41,7 @@ async fn real_bundle(workspace: &Workspace, cluster: &Cluster) -> Result<Secrets
     };
     let shown = cluster.relative(&path).display().to_string();
     let text = std::fs::read_to_string(&path).map_err(|source| OpsError::NoBundle { path: shown, source })?;
-    let text =
-        if is_sealed(&text) { inputs::decrypt(workspace, &cluster.root, &path).await? } else { text.into() };
+    let text = if is_sealed(&text) { inputs::decrypt(workspace, &cluster.root, &path).await? } else { text.into() };
     Ok(SecretsBundle::parse(&Origin::of_path(cluster.relative(&path)), text.expose_secret())?)
 }
 

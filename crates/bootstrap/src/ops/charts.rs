@@ -25,8 +25,7 @@ pub async fn charts(
     bundle: Option<&Path>,
 ) -> Result<Charts, OpsError> {
     let open = |path: &Path| {
-        let failed =
-            |source| OpsError::ChartBundle { path: path.to_owned(), cluster: cluster.name.clone(), source };
+        let failed = |source| OpsError::ChartBundle { path: path.to_owned(), cluster: cluster.name.clone(), source };
         ChartBundle::open(path).map(Arc::new).map_err(failed)
     };
     let (cache, mirrors) = match target {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use helmfile::ChartSource;
+use helmfile::Chart;
 use net::Web;
 use repository::Cluster;
 use talos_config::Role;
@@ -85,7 +85,7 @@ fn control_plane(cluster: &Cluster, name: &str) -> Result<IpAddr, OpsError> {
 fn remove_digests(cluster: &mut Cluster) {
     let bootstrap = &mut cluster.bootstrap;
     for release in bootstrap.crds.releases.iter_mut().chain(&mut bootstrap.releases.releases) {
-        if let ChartSource::Oci { reference, .. } = &mut release.chart {
+        if let Chart::Oci { reference, .. } = &mut release.chart {
             let bare = reference.split('@').next().unwrap_or(reference).len();
             reference.truncate(bare);
         }

@@ -37,7 +37,7 @@ pub enum OpsError {
     #[error("{path} is encrypted as a whole: with placeholders in it, it does not describe a node")]
     EncryptedConfig { path: String },
     #[error("{0}")]
-    Sops(#[source] secrets::Error),
+    Sops(#[source] secrets::sops::SopsError),
     #[error("{origin}: {source}")]
     References { origin: String, source: secrets::Error },
     #[error("the variable `{name}` is not set; `{wrapper}` sets it for recipes ({at})")]
@@ -51,7 +51,7 @@ pub enum OpsError {
     #[error("{source}; nothing was changed")]
     Tool { source: tools::Error, purpose: ToolPurpose },
     #[error("cannot use the chart bundle {}: {source}; nothing was changed", .path.display())]
-    ChartBundle { path: PathBuf, cluster: String, source: helm::bundle::BundleFileError },
+    ChartBundle { path: PathBuf, cluster: String, source: io::Error },
     #[error(transparent)]
     Helm(#[from] HelmError),
     #[error("node `{name}` not found in cluster `{cluster}`")]
@@ -74,10 +74,10 @@ pub enum OpsError {
     Lock(#[from] LockError),
     #[error("{0}; nothing was changed")]
     Journal(#[from] JournalError),
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error("{node} has no machine config to compare with")]
-    NoRunningConfig { node: String },
+    #[error("cannot read the machine config of node {node}: {source}")]
+    RunningConfig { node: String, source: ClientError },
+    #[error("the running machine config of node `{node}` is not valid YAML")]
+    InvalidRunningConfig { node: String },
 }
 
 /// What a missing tool was needed for.
@@ -123,7 +123,7 @@ impl OpsError {
             Self::ChartBundle { cluster, .. } => {
                 format!("create one where registries are reachable: k8s-bootstrap bundle create {cluster} --out FILE")
             }
-            Self::Helm(error) => return error.hint().map(|hint| Hint(hint.to_owned())),
+            Self::Helm(error) => return error.hint().map(Hint),
             Self::UnknownNode { nodes, .. } => format!("its nodes are {}", nodes.join(", ")),
             Self::PlaceholdersForRun => "leave --secrets out".to_owned(),
             Self::PlaceholdersForQuery => "remove --secrets placeholder".to_owned(),
@@ -133,6 +133,9 @@ impl OpsError {
             Self::Lock(LockError::Io { .. }) => "name another folder with --state-dir".to_owned(),
             Self::Journal(_) => {
                 "move the file away to start a new record; a run then adopts what it finds, with --resume".to_owned()
+            }
+            Self::RunningConfig { .. } => {
+                "a node without a config has nothing to compare: leave --diff out, or name another node".to_owned()
             }
             _ => return None,
         };

@@ -45,6 +45,13 @@ pub struct LabAccess {
     pub web: PathBuf,
 }
 
+impl LabAccess {
+    /// A lab that has ended: its records can be read, and nothing in it dialled.
+    pub fn ended(folder: PathBuf) -> Self {
+        Self { web: folder.clone(), folder, addresses: AddressMap::default(), mirrors: BTreeMap::new() }
+    }
+}
+
 /// Which secrets an operation uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretsMode {

@@ -51,13 +51,7 @@ pub async fn plan(workspace: &Workspace, options: &RunOptions, depth: PlanOption
         BTreeMap::new()
     };
     let compared = if depth.compare_manifests { steps::drift::compare(&context).await } else { vec![] };
-    Ok(PlanReport {
-        plan,
-        findings,
-        notices: notices(&context.cluster),
-        drift: context.cluster.drift(),
-        compared,
-    })
+    Ok(PlanReport { plan, findings, notices: notices(&context.cluster), drift: context.cluster.drift(), compared })
 }
 
 fn notices(cluster: &Cluster) -> Vec<String> {

@@ -55,7 +55,9 @@ pub async fn run(
     }
     let resumed = unfinished.is_some();
     let mut journal = Journal::new(Box::new(opened.store), RunId::new(Timestamp::now()));
-    journal.append(started(&context, &plan, resumed)?)?;
+    let entry = started(&context, &plan, resumed)?;
+    let failed = |source| OpsError::Write { path: context.folder.join("journal.jsonl"), source };
+    journal.append(entry).map_err(failed)?;
     let preflight: Vec<StepId> = plan.of_phase(&PhaseName::new("preflight")).map(|step| step.id.clone()).collect();
     let engine = Engine::new(plan, steps, journal, &opened.history, vec![subscriber], stop.clone());
     let report = engine.about(&options.cluster, resumed).run().await;
