@@ -246,7 +246,7 @@ fn mistakes_in_templates_are_told_with_their_places() {
       hint: set it in the environment (`ENV.X`) or in k8s-bootstrap.yaml: clusters.<name>.variables
     talos/blue/controlplane/b.yaml.j2:1:1: this layer is empty: nothing is said in it
       hint: remove the file when nothing is meant; a template may have left everything out
-    talos/blue/worker/c.yaml.j2:1:7: the template cannot be rendered: unexpected end of block in `%}`
+    talos/blue/worker/c.yaml.j2:1:7: cannot render template: unexpected end of block in `%}`
     talos/blue/worker/d.yaml.j2:3:5: there is no `machine.env.A` in the config to delete
     ");
 }
@@ -301,7 +301,7 @@ fn mistakes_of_topf_are_told_at_once() {
     ]);
     insta::assert_snapshot!(folder.mistakes(), @"
     talos/blue/topf.yaml:2:1: the endpoint `10.0.0.10` is not of the form https://HOST:PORT
-    talos/blue/topf.yaml:4:1: topf.yaml has a key `nodez`, which is not known
+    talos/blue/topf.yaml:4:1: topf.yaml has an unknown key `nodez`
       hint: did you mean `nodes`?
     talos/blue/topf.yaml:6:3: node `a` has no address, and no host `a` is known here
       hint: give its `ip`: certificates and the order of control planes go by it
@@ -325,7 +325,7 @@ fn a_template_of_topf_that_names_what_is_not_there_is_told_with_its_place() {
     let inputs = folder.read().unwrap();
     let found = inputs.config(&bundle(), &inputs.inventory().nodes[1]).unwrap_err();
     insta::assert_snapshot!(found, @"
-    talos/blue/all/x.yaml.tpl:2:16: `.Node.Data.mac`: there is no `mac` in `.Node.Data`, which is empty
+    talos/blue/all/x.yaml.tpl:2:16: `.Node.Data.mac`: no `mac` in `.Node.Data`, which is empty
     talos/blue/worker/j.yaml:1:1: topf takes no JSON patches; write a merge patch
     ");
 }

@@ -1,8 +1,8 @@
 //! talhelper's `talconfig.yaml`: one file that describes every node of a cluster.
 //!
 //! [`read()`] needs no secrets, so that a plan can be made before they are opened; [`Talconfig::render`] does.
-//! The rules are those of talhelper 3.1 field by field; where it loses or ruins something, `docs/talos.md` says what is
-//! done instead.
+//! The rules are those of talhelper 3.1 field by field; where it loses or corrupts something,
+//! `docs/machine-inputs.md` describes the difference.
 
 mod check;
 mod documents;

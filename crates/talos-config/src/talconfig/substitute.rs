@@ -5,7 +5,7 @@
 
 use saphyr_parser::{Event, Parser};
 
-use template::dotenv::Lookup;
+use discover::dotenv::Lookup;
 use yaml::{Diagnostic, Diagnostics, Origin, Position};
 
 /// Replaces the variables of a YAML text. Comments go, as talhelper drops them before it looks for variables.

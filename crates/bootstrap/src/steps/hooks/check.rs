@@ -36,7 +36,7 @@ pub(in crate::steps) fn check(cluster: &Cluster) -> Diagnostics {
             }
         }
     }
-    for rule in cluster.hook_rules().iter().filter(|rule| !helmfile.hooks().any(|hook| rule.is_about(hook))) {
+    for rule in cluster.hook_rules().iter().filter(|rule| !helmfile.hooks().any(|hook| rule.matches(hook))) {
         found.error(rule.at.clone(), format!("no hook of `{}` begins with `{}`", cluster.name, rule.command));
     }
     found
@@ -68,7 +68,7 @@ fn missing(root: &Path, path: &Path, hook: &Hook) -> Option<Diagnostic> {
     // Of a folder, what it must hold is looked for.
     let near = same(path).or_else(|| KUSTOMIZATIONS.iter().find_map(|name| same(&path.join(name))));
     Some(match near {
-        Some(near) => told.with_hint(format!("{near} is there; was it moved?")),
+        Some(near) => told.with_hint(format!("did it move to {near}?")),
         None => told,
     })
 }
