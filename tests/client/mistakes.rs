@@ -54,7 +54,7 @@ async fn a_config_that_no_message_can_hold_is_not_sent() {
     let padded = |mebibytes: usize| format!("{}# {}\n", site.world.config("cp-1"), "x".repeat(mebibytes << 20));
     let error = client.apply_configuration(&padded(33)).await.unwrap_err();
     assert_eq!(error.kind, Kind::Refused);
-    assert_eq!(error.reason, "the config has 33 MiB, and Talos takes 32 MiB in one message at most");
+    assert_eq!(error.reason, "the config has 33 MiB; the Talos API accepts at most 32 MiB per message");
     // Nothing has happened, and one that is only large goes through.
     client.machine_status().await.unwrap();
     client.apply_configuration(&padded(8)).await.unwrap();

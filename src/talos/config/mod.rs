@@ -1,6 +1,6 @@
-//! Machine configs: secrets bundle, generate, patch, and what an operator's folder says.
+//! Machine configs: secrets bundle, generation, patches, and the inputs in an operator's repository.
 //!
-//! A config is a list of documents, and documents are opaque: what this room does not know passes through unchanged.
+//! A config is a list of documents. Documents of unknown kinds pass through unchanged.
 
 pub mod adapters;
 mod bundle;

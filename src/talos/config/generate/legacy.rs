@@ -1,4 +1,4 @@
-//! The legacy document, which up to Talos 1.13 says nearly everything.
+//! The legacy document, which up to Talos 1.13 has nearly all settings.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

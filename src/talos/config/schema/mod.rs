@@ -1,25 +1,25 @@
-//! What Talos's machine configs are made of, as data.
+//! The schema of Talos machine configs, as data.
 //!
 //! [`schema`] is the table of `types.txt`: every document kind with its fields and their types, and the rules by which
-//! a patch merges into them. Whatever is generic about configs (reading, merging, deleting, writing) walks this table,
-//! so that a new Talos version is new lines there and no new code. No rule here knows a field by name.
+//! a patch merges into them. Generic code (reading, merging, deleting, writing) walks this table, so that a new Talos
+//! version needs new lines there and no new code. No rule here names a field.
 
 mod parse;
 
 use std::sync::LazyLock;
 
-/// Every kind and type of machine config documents.
+/// All document kinds and shared types.
 #[derive(Debug, Default)]
 pub(super) struct Schema {
     kinds: Vec<Kind>,
     types: Vec<Struct>,
 }
 
-/// A document kind. The legacy document, which has none, is the one named `-`.
+/// A document kind. The legacy document, which has no `kind`, is named `-`.
 #[derive(Debug)]
 pub(super) struct Kind {
     pub(super) name: &'static str,
-    /// Documents of this kind are told apart by their `name`.
+    /// Documents of this kind are distinguished by their `name`.
     pub(super) named: bool,
     pub(super) control_plane_only: bool,
     pub(super) body: Struct,
@@ -44,9 +44,9 @@ pub(super) struct Field {
 #[derive(Debug)]
 pub(super) enum Type {
     Scalar(Scalar),
-    /// The values a text may have; the first is the zero value.
+    /// The allowed strings; the first is the zero value.
     Enum(Vec<&'static str>),
-    /// Set or not: zero values of it are values.
+    /// A pointer in Go: a zero value counts as set.
     Optional(Box<Type>),
     List(Box<Type>, ListRule),
     Map(Box<Type>),
@@ -54,42 +54,42 @@ pub(super) enum Type {
     Struct(usize),
     /// Arguments by name, each a string or a list of strings; a patch replaces an argument.
     Arguments,
-    /// A mapping that holds whatever YAML can.
+    /// A mapping with any content.
     Free,
 }
 
-/// What a list does with the elements of a patch.
+/// How a patch merges into a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ListRule {
     Append,
-    /// Elements equal in the first of these keys that the patch's element has are merged, the rest is appended.
+    /// Elements are merged when they are equal in the first of these keys that the patch has; others are appended.
     MergeBy(Vec<&'static str>),
-    /// Elements equal in this key are replaced, the rest is appended.
+    /// Elements are replaced when they are equal in this key; others are appended.
     ReplaceBy(&'static str),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scalar {
     String,
-    /// A text whose leading blank lines do not count.
+    /// A string whose leading blank lines are dropped.
     Manifest,
     Bool,
-    /// A whole number between these, both included.
+    /// An integer in this inclusive range.
     Integer(i64, u64),
     Duration,
     Url,
     Address,
     AddressPort,
     Prefix,
-    /// A hardware address, colons or not.
+    /// A hardware address, with or without colons.
     Mac,
     Base64,
-    /// A number of bytes with or without a unit.
+    /// A number of bytes, with or without a unit.
     Size,
     SizeOrPercent,
-    /// A size in bytes that is a number: what Talos writes is the number.
+    /// A size in bytes that Talos writes as a number.
     DiskSize,
-    /// A size with a comparison in front: `>= 100GB`.
+    /// A size with a comparison operator: `>= 100GB`.
     SizeCondition,
     /// A file mode.
     Mode,
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_table_is_told_with_the_line() {
+    fn an_invalid_table_is_reported_with_the_line() {
         for (table, line) in [("kind A\n  x nonsense\n", 2), ("type A\n  x\n", 2), ("  x string\n", 1)] {
             assert!(parse::parse(table).unwrap_err().starts_with(&format!("line {line}:")));
         }

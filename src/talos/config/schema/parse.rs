@@ -1,13 +1,13 @@
-//! The notation of `types.txt`, which that file explains.
+//! Parser of `types.txt`; that file explains its notation.
 
 use std::collections::HashMap;
 
 use super::{Field, Kind, ListRule, Scalar, Schema, Struct, Type};
 
-/// The name under which the legacy document stands in the table.
+/// The name of the legacy document in the table.
 pub(super) const LEGACY: &str = "-";
 
-/// Names that a field's type may have besides scalars.
+/// Names of types and enums.
 #[derive(Default)]
 struct Names {
     types: HashMap<&'static str, usize>,
@@ -17,7 +17,7 @@ struct Names {
 pub(super) fn parse(text: &'static str) -> Result<Schema, String> {
     let names = names(text);
     let mut schema = Schema::default();
-    // Where the fields that follow belong.
+    // Whether the following fields belong to a kind or to a type.
     let mut in_kind = None;
     for (index, line) in text.lines().enumerate() {
         let fail = |what: &str| format!("line {}: {what}: {line}", index + 1);
@@ -38,15 +38,15 @@ pub(super) fn parse(text: &'static str) -> Result<Schema, String> {
                 schema.types.push(Struct::default());
             }
             [name, of, rule @ ..] => {
-                let field = field(name, of, rule, &names).ok_or_else(|| fail("no such type or rule"))?;
+                let field = field(name, of, rule, &names).ok_or_else(|| fail("unknown type or rule"))?;
                 let body = match in_kind {
                     Some(true) => schema.kinds.last_mut().map(|kind| &mut kind.body),
                     Some(false) => schema.types.last_mut(),
                     None => None,
                 };
-                body.ok_or_else(|| fail("a field of nothing"))?.fields.push(field);
+                body.ok_or_else(|| fail("field outside of a kind or type"))?.fields.push(field);
             }
-            [_] => return Err(fail("a field without a type")),
+            [_] => return Err(fail("field without a type")),
         }
     }
     Ok(schema)
