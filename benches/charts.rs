@@ -9,10 +9,10 @@ use std::time::Instant;
 
 use futures::future::join_all;
 use futures::stream::{self, TryStreamExt};
-use k8s_bootstrap::helm::helmfile::{Chart, Release, ReleaseId};
-use k8s_bootstrap::helm::{Charts, Helm, HelmError, Mirrors, TemplateOptions};
-use k8s_bootstrap::tools::{Options, Tool, Toolbox};
-use k8s_bootstrap::yaml::{Origin, Position};
+use helm::{Charts, Helm, HelmError, Mirrors, TemplateOptions};
+use helmfile::{Chart, Release, ReleaseId};
+use tools::{Options, Tool, Toolbox};
+use yaml::{Origin, Position};
 
 const CHARTS: usize = 12;
 const LANES: usize = 2;

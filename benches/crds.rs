@@ -12,10 +12,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use k8s_bootstrap::kubernetes::{ApplyOptions, apply};
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kubernetes::{ApplyOptions, apply};
 use serde_json::{Map, Value, json};
 
 const GROUPS: usize = 20;

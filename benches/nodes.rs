@@ -6,8 +6,8 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use k8s_bootstrap::lab::{ApiServers, ChartsFrom, DiskSpec, Lab, NodeSpec, Scenario, Spec};
-use k8s_bootstrap::tools::{Options, Toolbox};
+use lab::{ApiServers, ChartsFrom, DiskSpec, Lab, NodeSpec, Scenario, Spec};
+use tools::{Options, Toolbox};
 
 const MACHINES: u8 = 100;
 

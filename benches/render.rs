@@ -6,8 +6,9 @@ use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use k8s_bootstrap::talos::config::adapters::{self, Place, Settings};
-use k8s_bootstrap::talos::config::{SecretsBundle, Sources};
+use talos_config::adapters;
+use talos_config::adapters::{Place, Settings};
+use talos_config::{SecretsBundle, Sources};
 
 const NODES: usize = 100;
 const MOST: f64 = 1.0;

@@ -38,7 +38,8 @@ fn all(pattern: &str, text: &str) -> BTreeSet<String> {
 
 /// The codes that the program prints: text of the catalogue's form anywhere in the source.
 fn printed() -> BTreeSet<String> {
-    let source: Vec<String> = files(&root().join("src"), ".rs").iter().map(read).collect();
+    let files = [root().join("src"), root().join("crates")].map(|folder| files(&folder, ".rs"));
+    let source: Vec<String> = files.concat().iter().map(read).collect();
     all(r#""([TKHFO][0-9]{2})""#, &source.concat())
 }
 

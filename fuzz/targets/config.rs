@@ -1,8 +1,8 @@
 //! The config loader: whatever it takes, it writes so that it takes the same again.
 #![no_main]
 
-use k8s_bootstrap::talos::config::{Mode, parse_documents, parse_strictly, validate_text};
-use k8s_bootstrap::yaml::Origin;
+use talos_schema::{Mode, parse_documents, parse_strictly, validate_text};
+use yaml::Origin;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

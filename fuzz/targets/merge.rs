@@ -2,8 +2,8 @@
 //! nothing at all.
 #![no_main]
 
-use k8s_bootstrap::talos::config::{Documents, Patch, merge, parse_documents, parse_strictly};
-use k8s_bootstrap::yaml::Origin;
+use talos_schema::{Documents, Patch, merge, parse_documents, parse_strictly};
+use yaml::Origin;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

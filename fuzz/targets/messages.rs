@@ -1,7 +1,9 @@
 //! Every message that a node can send: the first byte says which, the rest is the message.
 #![no_main]
 
-use k8s_bootstrap::proto::{common, cosi::resource, google::rpc, machine, storage, time};
+use talos_proto::{common, machine, storage, time};
+use talos_proto::cosi::resource;
+use talos_proto::google::rpc;
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 

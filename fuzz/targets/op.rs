@@ -1,7 +1,7 @@
 //! References to secrets: each is where it says, and a placeholder stands for every one of them.
 #![no_main]
 
-use k8s_bootstrap::secrets::{Adapters, op, placeholders};
+use secrets::{Adapters, op, placeholders};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

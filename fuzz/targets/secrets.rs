@@ -1,8 +1,8 @@
 //! The secrets bundle: what is taken is written so that it is taken again.
 #![no_main]
 
-use k8s_bootstrap::talos::config::SecretsBundle;
-use k8s_bootstrap::yaml::Origin;
+use talos_config::SecretsBundle;
+use yaml::Origin;
 use libfuzzer_sys::fuzz_target;
 use secrecy::ExposeSecret;
 

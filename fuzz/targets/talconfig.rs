@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use k8s_bootstrap::talos::config::{Sources, talconfig};
+use talos_config::{Sources, talconfig};
 use libfuzzer_sys::fuzz_target;
 
 static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a folder can be made"));

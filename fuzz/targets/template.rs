@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use k8s_bootstrap::template::{Functions, Source, render};
-use k8s_bootstrap::yaml::Origin;
+use template::{Functions, Source, render};
+use yaml::Origin;
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 

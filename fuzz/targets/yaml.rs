@@ -1,7 +1,7 @@
 //! The YAML loader in both dialects: it ends, within its limits, with nodes or with a place.
 #![no_main]
 
-use k8s_bootstrap::yaml::{Dialect, Origin, parse, parse_as};
+use yaml::{Dialect, Origin, parse, parse_as};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

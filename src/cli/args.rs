@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::plan::StepId;
-use crate::steps::Verdict;
-use crate::talos::client::Fingerprint;
+use bootstrap::steps::Verdict;
+use engine::plan::StepId;
+use talos_client::Fingerprint;
 
 /// Takes bare Talos Linux nodes to a Kubernetes cluster that Flux manages, and can do so again after a disaster.
 #[derive(Debug, Parser)]

@@ -4,12 +4,14 @@ use std::path::Path;
 
 use super::args::{BundleCommand, Common, SecretsArg};
 use super::exit::{Exit, Refusal};
-use super::setup::{self, Place};
+use super::setup;
+use super::setup::Place;
 use super::{inputs, output};
-use crate::helm::TemplateOptions;
-use crate::helm::bundle::{self, Contents};
-use crate::secrets::Redactor;
-use crate::tools::Tool;
+use helm::TemplateOptions;
+use helm::bundle;
+use helm::bundle::Contents;
+use secrets::Redactor;
+use tools::Tool;
 
 pub(super) async fn bundle(common: &Common, command: BundleCommand) -> Result<Exit, Refusal> {
     let BundleCommand::Create { cluster, out } = command;

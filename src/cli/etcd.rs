@@ -10,9 +10,10 @@ use super::args::{Common, EtcdArgs, EtcdCommand, Output};
 use super::exit::{Exit, Refusal};
 use super::node::refusal;
 use super::output;
-use super::setup::{self, Place, Way};
-use crate::secrets::Redactor;
-use crate::talos::client::{Client, ClientError, EtcdStatus};
+use super::setup;
+use super::setup::{Place, Way};
+use secrets::Redactor;
+use talos_client::{Client, ClientError, EtcdStatus};
 
 pub(super) async fn etcd(common: &Common, args: EtcdArgs) -> Result<Exit, Refusal> {
     let (EtcdCommand::Snapshot { of, .. } | EtcdCommand::Status { of } | EtcdCommand::Disarm { of }) = &args.command;

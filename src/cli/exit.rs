@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use crate::engine::RunOutcome;
-use crate::helm::HelmError;
-use crate::yaml::Diagnostics;
+use engine::RunOutcome;
+use helm::HelmError;
+use yaml::Diagnostics;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,11 +12,11 @@ use sha2::{Digest, Sha256};
 use super::args::{Common, SecretsArg};
 use super::exit::Refusal;
 use super::{output, setup};
-use crate::cluster::{Cluster, Settings};
-use crate::process::Command;
-use crate::secrets::{self, Redactor, sops};
-use crate::talos::config::adapters::is_machine_config;
-use crate::talos::config::{Rendered, SecretsBundle, Sources, Wanted};
+use process::Command;
+use repository::{Cluster, Settings};
+use secrets::{Redactor, sops};
+use talos_config::adapters::is_machine_config;
+use talos_config::{Rendered, SecretsBundle, Sources, Wanted};
 
 /// How long a command may take to print a node's config.
 const COMMAND: Duration = Duration::from_mins(2);

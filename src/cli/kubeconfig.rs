@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::exit::Refusal;
 use super::output;
-use crate::steps::Site;
-use crate::yaml::{self, Origin};
+use bootstrap::steps::Site;
+use yaml::Origin;
 
 /// Adds cluster, user and context to the first file of `KUBECONFIG`, else `~/.kube/config`. The current context stays.
 pub(super) fn merge(site: &Site) -> Result<(), Refusal> {

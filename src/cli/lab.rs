@@ -8,14 +8,14 @@ use super::args::{ChartsArg, Common, ControlPlanesArg, LabCommand, Output, Secre
 use super::exit::{Exit, Refusal};
 use super::setup::Place;
 use super::{inputs, output, setup};
-use crate::cluster::Cluster;
-use crate::helm::helmfile::{Chart, Release};
-use crate::lab::{self, DiskSpec, Lab, NodeSpec, ReleaseSpec, Scenario, Spec, Status, lab_folder};
-use crate::secrets::Redactor;
-use crate::steps;
-use crate::talos::client::BlockDevice;
-use crate::talos::config::{Node, SecretsBundle};
-use crate::talos::install::InstallDisk;
+use bootstrap::steps;
+use helmfile::{Chart, Release};
+use lab::{DiskSpec, Lab, NodeSpec, ReleaseSpec, Scenario, Spec, Status, lab_folder};
+use repository::Cluster;
+use secrets::Redactor;
+use talos_client::BlockDevice;
+use talos_client::install::InstallDisk;
+use talos_config::{Node, SecretsBundle};
 
 pub(super) async fn lab(common: &Common, command: LabCommand) -> Result<Exit, Refusal> {
     match command {

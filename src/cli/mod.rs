@@ -80,7 +80,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Refusal> {
 #[cfg(target_os = "linux")]
 fn become_child(child: &args::ChildArgs) -> ExitCode {
     let Some((program, arguments)) = child.command.split_first() else { return Exit::WrongInput.into() };
-    let error = crate::process::guard::become_child(child.parent, program, arguments);
+    let error = process::guard::become_child(child.parent, program, arguments);
     let name = program.display();
     output::refuse(&Refusal::world(format!("{name} cannot be started: {error}"))).into()
 }

@@ -8,9 +8,9 @@ use futures::FutureExt;
 
 use super::args::Output;
 use super::exit::{Exit, Refusal};
-use crate::engine::{Event, StopSignal, Subscriber};
 use crate::report::{JsonLines, Mask, PlainLines, Sink, Terminal};
-use crate::secrets::{Person, Redactor};
+use engine::{Event, StopSignal, Subscriber};
+use secrets::{Person, Redactor};
 
 /// Prints what a command was asked for. A reader that went away is no failure.
 pub(super) fn data(text: &str) {

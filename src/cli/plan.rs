@@ -7,16 +7,17 @@ use serde_json::json;
 use super::args::{Common, Output, PlanArgs, SecretsArg};
 use super::exit::{Exit, Refusal};
 use super::output;
-use super::setup::{self, Place, Wanted};
-use crate::cluster::Cluster;
-use crate::cluster::drift::Drift;
-use crate::engine::{Finding, survey};
-use crate::helm;
-use crate::journal::FileStore;
-use crate::plan::{Plan, StepId};
-use crate::secrets::Redactor;
-use crate::steps;
-use crate::steps::drift::Compared;
+use super::setup;
+use super::setup::{Place, Wanted};
+use engine::{Finding, survey};
+use repository::Cluster;
+use repository::drift::Drift;
+
+use bootstrap::steps;
+use bootstrap::steps::drift::Compared;
+use engine::journal::FileStore;
+use engine::plan::{Plan, StepId};
+use secrets::Redactor;
 
 /// How each step stands; nothing when the world was not asked.
 type Findings = BTreeMap<StepId, Finding>;

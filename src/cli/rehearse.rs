@@ -2,14 +2,15 @@
 
 use super::args::{ChartsArg, Common, RehearseArgs, SecretsArg};
 use super::exit::{Exit, Refusal};
-use super::run::{self, Wish};
+use super::run;
+use super::run::Wish;
 use super::setup::Place;
 use super::{inputs, lab, output, setup};
-use crate::engine::StopSignal;
-use crate::lab::{Lab, LabFile};
-use crate::process::seal;
-use crate::secrets::Redactor;
-use crate::tools::Tool;
+use ::lab::{Lab, LabFile};
+use engine::StopSignal;
+use process::seal;
+use secrets::Redactor;
+use tools::Tool;
 
 pub(super) async fn rehearse(common: &Common, args: RehearseArgs) -> Result<Exit, Refusal> {
     let cluster = inputs::cluster(common, &args.cluster, args.secrets, &Redactor::default()).await?;

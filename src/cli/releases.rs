@@ -8,9 +8,8 @@ use serde_json::{Value, json};
 use super::args::{Common, HelmfileArgs, Output, ReleasesCommand};
 use super::exit::{Exit, Refusal};
 use super::{output, setup};
-use crate::helm::TemplateOptions;
-use crate::helm::helmfile::{self, Depth, Helmfile, Listed, Options, Selector, StateFile, StateValue};
-use crate::yaml;
+use helm::TemplateOptions;
+use helmfile::{Depth, Helmfile, Listed, Options, Selector, StateFile, StateValue};
 
 pub(super) async fn releases(common: &Common, command: ReleasesCommand) -> Result<Exit, Refusal> {
     let root = common.directory.canonicalize().map_err(|error| {

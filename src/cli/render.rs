@@ -8,13 +8,15 @@ use serde_json::{Map, Value, json};
 
 use super::args::{Common, Output, RenderArgs, SecretsArg};
 use super::exit::{Exit, Refusal};
-use super::setup::{self, Place};
+use super::setup;
+use super::setup::Place;
 use super::{inputs, output};
-use crate::cluster::Cluster;
-use crate::secrets::Redactor;
-use crate::talos::client::Client;
-use crate::talos::config::{AdminIdentity, Documents, Node, Rendered, SecretsBundle, parse_documents};
-use crate::yaml::{self, Origin};
+use repository::Cluster;
+use secrets::Redactor;
+use talos_client::Client;
+use talos_config::{AdminIdentity, Node, Rendered, SecretsBundle};
+use talos_schema::{Documents, parse_documents};
+use yaml::Origin;
 
 pub(super) async fn render(common: &Common, args: RenderArgs) -> Result<Exit, Refusal> {
     if args.show_secrets {
@@ -157,7 +159,7 @@ async fn running(
 ) -> Result<Documents, Refusal> {
     let dialer = setup::dialer(common, &cluster.name, place)?;
     let admin = AdminIdentity::issue(bundle, Timestamp::now()).map_err(|error| Refusal::world(error.to_string()))?;
-    let unreachable = |error: crate::talos::client::ClientError| {
+    let unreachable = |error: talos_client::ClientError| {
         Refusal::world(format!("node `{}` ({}) does not tell its config: {error}", node.hostname, node.address))
             .hint("a node that is not configured yet runs no config; leave --diff out, or name another node")
     };

@@ -8,14 +8,16 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Common, RunArgs, SecretsArg};
 use super::exit::{Exit, Refusal};
-use super::setup::{self, Place, Wanted};
+use super::setup;
+use super::setup::{Place, Wanted};
 use super::{kubeconfig, output};
-use crate::engine::{Engine, RunOutcome, RunReport, StopSignal};
-use crate::journal::{Entry, FileStore, Identity, Journal, JournalError, Lock, LockError, RunId};
-use crate::plan::{PhaseName, Plan, StepId};
-use crate::secrets::Redactor;
-use crate::steps::{self, Site, Verdict};
-use crate::talos::client::Fingerprint;
+use bootstrap::steps;
+use bootstrap::steps::{Site, Verdict};
+use engine::journal::{Entry, FileStore, Identity, Journal, JournalError, Lock, LockError, RunId};
+use engine::plan::{PhaseName, Plan, StepId};
+use engine::{Engine, RunOutcome, RunReport, StopSignal};
+use secrets::Redactor;
+use talos_client::Fingerprint;
 
 /// What a run is asked for, by whichever command.
 #[derive(Debug, Clone, Copy)]

@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 use super::args::SecretsCommand;
 use super::exit::{Exit, Refusal};
 use super::output;
-use crate::talos::config::{Contract, SecretsBundle};
+use talos_config::{Contract, SecretsBundle};
 
 pub(super) fn secrets(command: &SecretsCommand) -> Result<Exit, Refusal> {
     match command {

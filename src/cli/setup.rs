@@ -12,20 +12,20 @@ use secrecy::ExposeSecret;
 use super::args::{Common, SecretsArg};
 use super::exit::Refusal;
 use super::inputs;
-use crate::cluster::{self, Cluster, SecretKind, Settings};
-use crate::dial::{Dialer, Web};
-use crate::helm::helmfile::Chart;
-use crate::helm::{Bundle, Charts, Helm, Mirrors};
-use crate::lab::{LabFile, lab_folder, web_folder};
-use crate::plan::StepId;
-use crate::secrets::sops::Sops;
-use crate::secrets::{Connect, OnePassword, Person, Redactor, Sources};
-use crate::steps::{Parts, SecretsFrom, Site, Verdict};
-use crate::talos::client::Fingerprint;
-use crate::talos::config::adapters::Secrets;
-use crate::talos::config::{AdminIdentity, Node, Role, SecretsBundle, is_sealed};
-use crate::tools::{self, Options, Tool, Toolbox};
-use crate::yaml::Origin;
+use bootstrap::steps::{Parts, SecretsFrom, Site, Verdict};
+use engine::plan::StepId;
+use helm::{Bundle, Charts, Helm, Mirrors};
+use helmfile::Chart;
+use lab::{LabFile, lab_folder, web_folder};
+use net::{Dialer, Web};
+use repository::{Cluster, SecretKind, Settings};
+use secrets::sops::Sops;
+use secrets::{Connect, OnePassword, Person, Redactor, Sources};
+use talos_client::Fingerprint;
+use talos_config::adapters::Secrets;
+use talos_config::{AdminIdentity, Node, Role, SecretsBundle, is_sealed};
+use tools::{Options, Tool, Toolbox};
+use yaml::Origin;
 
 /// The world that a command works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,7 +234,7 @@ async fn secrets_from(
 /// The program `sops`, with the key that the repository's own tools would name to it.
 pub(super) async fn sops(common: &Common, root: &Path) -> Result<Sops, tools::Error> {
     let found = toolbox(common).find(Tool::Sops).await?;
-    Ok(Sops { program: found.path, key_file: cluster::key_file(root, &std::env::vars().collect()) })
+    Ok(Sops { program: found.path, key_file: repository::key_file(root, &std::env::vars().collect()) })
 }
 
 /// Whoever answers for the references in a repository: a Connect server where the environment names one, else `op`.
@@ -359,7 +359,7 @@ pub(super) async fn site(
     if wanted.place == Place::Lab {
         unpin(&mut cluster);
     }
-    cluster::secrets(&cluster.surroundings).for_each(|value| redactor.learn(&value.to_owned().into()));
+    repository::secrets(&cluster.surroundings).for_each(|value| redactor.learn(&value.to_owned().into()));
     inputs::warn(&cluster, redactor);
     let forced = wanted.forced.map(|name| control_plane(&cluster, name)).transpose()?;
     let pins = wanted.pins.iter().map(|(name, print)| Ok((node(&cluster, name)?.address, print.clone())));

@@ -9,8 +9,8 @@ use super::args::{Common, Output, StatusArgs};
 use super::exit::{Exit, Refusal};
 use super::output;
 use super::setup;
-use crate::journal::{FileStore, History, Holder, Lock, RunEnd};
-use crate::kubernetes::{self, ObjectRef, Readiness};
+use engine::journal::{FileStore, History, Holder, Lock, RunEnd};
+use kubernetes::{ObjectRef, Readiness};
 
 /// How long the cluster may take to say how it is.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,8 +23,7 @@ const FLUX: [(&str, &str); 3] = [
 
 pub(super) async fn status(common: &Common, args: StatusArgs) -> Result<Exit, Refusal> {
     let state = setup::state_folder(common)?;
-    let folder =
-        if args.lab { crate::lab::lab_folder(&state, &args.cluster).join("run") } else { state.join(&args.cluster) };
+    let folder = if args.lab { lab::lab_folder(&state, &args.cluster).join("run") } else { state.join(&args.cluster) };
     let history = FileStore::read(&folder.join("journal.jsonl")).map_err(|error| Refusal::world(error.to_string()))?;
     let holder = Lock::holder(&folder.join("lock"));
     let world = world(&folder.join("kubeconfig")).await;

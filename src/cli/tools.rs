@@ -4,7 +4,7 @@ use super::args::{Common, ToolsCommand};
 use super::exit::{Exit, Refusal};
 use super::output;
 use super::setup;
-use crate::tools::{Error, Found, Tool};
+use tools::{Error, Found, Tool};
 
 pub(super) async fn tools(common: &Common, command: ToolsCommand) -> Result<Exit, Refusal> {
     match command {

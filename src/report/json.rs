@@ -1,7 +1,7 @@
 //! One event a line, for machines. The format is documented in `docs/events.md`.
 
 use super::Sink;
-use crate::engine::{Event, Subscriber};
+use engine::{Event, Subscriber};
 
 /// Writes every event as a JSON object on a line of its own.
 #[derive(Debug)]

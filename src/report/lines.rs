@@ -1,7 +1,7 @@
 //! Plain lines, for logs and pipes.
 
 use super::Sink;
-use crate::engine::{Event, EventKind, Outcome, RunOutcome, StepError, Subscriber};
+use engine::{Event, EventKind, Outcome, RunOutcome, StepError, Subscriber};
 
 /// Writes what happens as lines of text, without colour and without moving the cursor.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Mask, lines};
-use crate::engine::{Event, EventKind, StepError, Subscriber};
-use crate::plan::{PhaseName, StepId};
+use engine::plan::{PhaseName, StepId};
+use engine::{Event, EventKind, StepError, Subscriber};
 
 /// One line a phase, one line a step that is under way with what it waits for.
 pub struct Terminal {

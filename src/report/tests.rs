@@ -2,8 +2,8 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::engine::{Event, EventKind, Outcome, RunOutcome, StepError, Subscriber};
-use crate::plan::StepId;
+use engine::plan::StepId;
+use engine::{Event, EventKind, Outcome, RunOutcome, StepError, Subscriber};
 
 #[derive(Clone, Default)]
 struct Shared(Arc<Mutex<Vec<u8>>>);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use k8s_bootstrap::steps::etcd::decision::{Context, Decision, Etcd, Facts, Intent, State, View, agreed, decide};
+use bootstrap::steps::etcd::decision::{Context, Decision, Etcd, Facts, Intent, State, View, agreed, decide};
 
 /// What can happen next. Nodes and orchestrators by index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,15 +3,15 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use k8s_bootstrap::talos::client::{
+use secrecy::ExposeSecret;
+use talos_client::{
     AddressStatus, Beginning, BlockDevice, Change, Client, ClusterInfo, Diagnostic, Edge, EtcdMemberId, Happening,
     HostnameStatus, Identity, ImageSpace, Kind, LinkStatus, MachineType, Member, Mode, NetworkStatus, NodeAddress,
     Nodename, Reboot, Reset, SecurityState, ServiceStatus, Since, Stage, StaticPodStatus, SystemDisk, Tail, TimeStatus,
     UnattendedInstallStatus, Upgraded, VolumeStatus, Wipe,
 };
-use k8s_bootstrap::talos::config::parse_documents;
-use k8s_bootstrap::yaml::Origin;
-use secrecy::ExposeSecret;
+use talos_schema::parse_documents;
+use yaml::Origin;
 
 use crate::Site;
 

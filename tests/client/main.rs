@@ -10,9 +10,9 @@ mod world;
 
 use std::net::IpAddr;
 
-use k8s_bootstrap::dial::{AddressMap, Dialer};
-use k8s_bootstrap::talos::client::{Client, Kind, Maintenance, Stage, knocks};
-use k8s_bootstrap::talos::config::AdminIdentity;
+use net::{AddressMap, Dialer};
+use talos_client::{Client, Kind, Maintenance, Stage, knocks};
+use talos_config::AdminIdentity;
 use world::{NAMES, World};
 
 /// After so many a machine will not come any more.

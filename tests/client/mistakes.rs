@@ -1,7 +1,7 @@
 //! What operators get wrong, and what they are told.
 
-use k8s_bootstrap::talos::client::{Client, Fingerprint, Kind, Maintenance, Probe, Reboot, probe};
-use k8s_bootstrap::talos::config::AdminIdentity;
+use talos_client::{Client, Fingerprint, Kind, Maintenance, Probe, Reboot, probe};
+use talos_config::AdminIdentity;
 
 use crate::cluster::Cluster;
 use crate::{Site, identity};

@@ -1,7 +1,7 @@
 //! When two machine configs are the same: as data, with the few liberties that Talos's own encoder takes.
 
-use k8s_bootstrap::talos::config::Documents;
 use serde_json::{Map, Value, json};
+use talos_schema::Documents;
 
 /// Fields that Talos always writes: empty and absent are the same there, and nowhere else. `*` is any list element.
 const EMPTY_IS_ABSENT: [&str; 14] = [

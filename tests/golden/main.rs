@@ -16,9 +16,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use k8s_bootstrap::talos::config::Documents;
-use k8s_bootstrap::yaml::{self, Origin};
 use libtest_mimic::{Arguments, Failed, Trial};
+use talos_schema::Documents;
+use yaml::Origin;
 
 /// One sort of cases.
 struct Kind {

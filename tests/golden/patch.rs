@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use k8s_bootstrap::talos::config::Documents;
-use k8s_bootstrap::yaml::{self, Origin};
+use talos_schema::Documents;
+use yaml::Origin;
 
 use crate::compare::differences;
 use crate::{Kind, command, ended, name, read};

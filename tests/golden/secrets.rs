@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use k8s_bootstrap::talos::config::SecretsBundle;
-use k8s_bootstrap::yaml::Origin;
 use secrecy::ExposeSecret;
+use talos_config::SecretsBundle;
+use yaml::Origin;
 
 use crate::{Kind, read};
 

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use k8s_bootstrap::talos::config::{Mode, SecretsBundle, Sources, Wanted, talconfig, validate};
-use k8s_bootstrap::tools::{Options, Tool, Toolbox};
-use k8s_bootstrap::yaml::{Diagnostics, Origin};
+use talos_config::{SecretsBundle, Sources, Wanted, talconfig};
+use talos_schema::{Mode, validate};
+use tools::{Options, Tool, Toolbox};
+use yaml::{Diagnostics, Origin};
 
 use crate::compare::differences;
 use crate::{Kind, read};

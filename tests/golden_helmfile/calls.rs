@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use k8s_bootstrap::helm::helmfile::{Helmfile, Hook, HookEvent, Listed, OnFailure, Release, StateFile, Wait};
+use helmfile::{Helmfile, Hook, HookEvent, Listed, OnFailure, Release, StateFile, Wait};
 use serde_json::{Value, json};
 
 use crate::case::{Case, Run};

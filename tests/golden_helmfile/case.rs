@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use k8s_bootstrap::helm::helmfile::{Options, StateValue};
-use k8s_bootstrap::yaml::{self, Dialect, Origin};
+use helmfile::{Options, StateValue};
 use serde_json::Value;
+use yaml::{Dialect, Origin};
 
 pub struct Case {
     pub name: String,

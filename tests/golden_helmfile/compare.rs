@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use k8s_bootstrap::helm::helmfile::{Helmfile, Listed, ReleaseId, StateFile};
+use helmfile::{Helmfile, Listed, ReleaseId, StateFile};
 use serde_json::{Value, json};
 
 use crate::case::read_yaml;

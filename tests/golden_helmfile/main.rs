@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use case::{Case, Run};
-use k8s_bootstrap::helm::helmfile::{self, Depth, Helmfile};
+use helmfile::{Depth, Helmfile};
 use libtest_mimic::Arguments;
 
 /// Decided otherwise than helmfile on purpose. A run that agrees must leave the list.

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use k8s_bootstrap::helm::helmfile::{Chart, Helmfile, Release};
-use k8s_bootstrap::helm::{Charts, Helm, Mirrors, TemplateOptions, manifest};
-use k8s_bootstrap::tools::{Options, Tool, Toolbox};
+use helm::{Charts, Helm, Mirrors, TemplateOptions, manifest};
+use helmfile::{Chart, Helmfile, Release};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
+use tools::{Options, Tool, Toolbox};
 
 use crate::case::{Case, Run};
 use crate::compare::differ;

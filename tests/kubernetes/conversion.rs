@@ -12,7 +12,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use k8s_bootstrap::kubernetes::{ObjectRef, apply, converted_by, get, wait_converted};
+use kubernetes::{ObjectRef, apply, converted_by, get, wait_converted};
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};

@@ -7,13 +7,13 @@ mod server;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use k8s_bootstrap::kubernetes::{
-    ApplyOptions, Deviation, GateError, ObjectRef, apply, delete, differences, dry_run_create, get, list, secrets,
-    wait_admitted, wait_condition, wait_crds, wait_nodes_ready, wait_ready,
-};
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use kubernetes::{
+    ApplyOptions, Deviation, GateError, ObjectRef, apply, delete, differences, dry_run_create, get, list, secrets,
+    wait_admitted, wait_condition, wait_crds, wait_nodes_ready, wait_ready,
+};
 use serde_json::{Value, json};
 use server::{Bridge, server};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};

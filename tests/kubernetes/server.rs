@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use k8s_bootstrap::process::{Command, Daemon, guard};
-use k8s_bootstrap::tools::{Options, Tool, Toolbox};
 use kube::Client;
+use process::{Command, Daemon, guard};
+use tools::{Options, Tool, Toolbox};
 
 const TOKEN: &str = "a-token-of-this-test";
 
@@ -99,7 +99,7 @@ async fn start() -> Server {
         let chain = std::fs::read(path("certificates/apiserver.crt")).unwrap_or_default();
         let roots: Vec<Vec<u8>> = pem::parse_many(chain).unwrap().into_iter().map(pem::Pem::into_contents).collect();
         let probe = Server { address, roots, _daemons: vec![] };
-        if !probe.roots.is_empty() && k8s_bootstrap::kubernetes::readyz(&probe.client()).await.is_ok() {
+        if !probe.roots.is_empty() && kubernetes::readyz(&probe.client()).await.is_ok() {
             break probe.roots;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

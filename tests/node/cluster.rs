@@ -91,11 +91,11 @@ impl Cluster {
         cluster["secretboxEncryptionSecret"] = json!(STANDARD.encode([7; 32]));
         cluster["allowSchedulingOnControlPlanes"] = json!(true);
         cluster["apiServer"] = json!({"image": "registry.k8s.io/kube-apiserver:v1.35.4"});
-        k8s_bootstrap::yaml::to_string(&config).unwrap()
+        yaml::to_string(&config).unwrap()
     }
 
     pub fn worker(&self, hostname: &str) -> String {
-        k8s_bootstrap::yaml::to_string(&self.worker_value(hostname)).unwrap()
+        yaml::to_string(&self.worker_value(hostname)).unwrap()
     }
 
     fn worker_value(&self, hostname: &str) -> Value {
@@ -143,6 +143,6 @@ impl Cluster {
             "endpoints": [endpoint], "nodes": nodes,
             "ca": encoded(&self.machine.certificate), "crt": encoded(&admin.certificate), "key": encoded(&admin.key),
         }}});
-        k8s_bootstrap::yaml::to_string(&config).unwrap()
+        yaml::to_string(&config).unwrap()
     }
 }

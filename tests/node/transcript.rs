@@ -157,8 +157,7 @@ fn filled(request: Value, world: &World) -> Value {
 impl Transcript {
     pub fn read(path: &Path) -> Self {
         let text = std::fs::read_to_string(path).unwrap();
-        let value =
-            k8s_bootstrap::yaml::parse_one(&k8s_bootstrap::yaml::Origin::new(path.display().to_string()), &text);
+        let value = yaml::parse_one(&yaml::Origin::new(path.display().to_string()), &text);
         serde_json::from_value(value.unwrap().to_json()).unwrap()
     }
 
@@ -166,7 +165,7 @@ impl Transcript {
     pub async fn play(&self, network: &str, talos: &str) {
         let more = match &self.scenario {
             Value::Null => String::new(),
-            changes => k8s_bootstrap::yaml::to_string(changes).unwrap(),
+            changes => yaml::to_string(changes).unwrap(),
         };
         let world = World::start(network, talos, &more).await;
         for (index, step) in self.steps.iter().enumerate() {

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use k8s_bootstrap::lab::{ApiServers, ChartsFrom, DiskSpec, Lab, NodeSpec, Scenario, Spec};
-use k8s_bootstrap::tools::{Options, Tool, Toolbox};
+use lab::{ApiServers, ChartsFrom, DiskSpec, Lab, NodeSpec, Scenario, Spec};
+use tools::{Options, Tool, Toolbox};
 
 use crate::cluster::Cluster;
 

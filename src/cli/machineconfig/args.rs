@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
 
-use crate::talos::config::Mode;
+use talos_schema::Mode;
 
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct MachineconfigArgs {

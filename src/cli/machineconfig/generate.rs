@@ -12,10 +12,9 @@ use super::super::exit::{Exit, Refusal};
 use super::super::output;
 use super::args::{GenArgs, OutputType};
 use super::{at, patches, read};
-use crate::talos::config::{
-    AdminIdentity, Contract, Documents, Generate, Options, Patch, Role, SecretsBundle, generate_with, talosconfig,
-};
-use crate::yaml::Origin;
+use talos_config::{AdminIdentity, Contract, Generate, Options, Role, SecretsBundle, generate_with, talosconfig};
+use talos_schema::{Documents, Patch};
+use yaml::Origin;
 
 const STANDARD_STREAM: &str = "-";
 

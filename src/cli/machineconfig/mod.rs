@@ -12,8 +12,8 @@ pub(super) use args::{MachineconfigArgs, MachineconfigCommand};
 use super::args::Common;
 use super::exit::{Exit, Refusal};
 use super::output;
-use crate::talos::config::Patch;
-use crate::yaml::{Diagnostics, Origin};
+use talos_schema::Patch;
+use yaml::{Diagnostics, Origin};
 
 pub(super) fn machineconfig(common: &Common, command: &MachineconfigCommand) -> Result<Exit, Refusal> {
     match command {

@@ -5,7 +5,7 @@ use super::super::exit::{Exit, Refusal};
 use super::super::output;
 use super::args::PatchArgs;
 use super::{at, patches, read};
-use crate::talos::config::parse_strictly;
+use talos_schema::parse_strictly;
 
 pub(super) fn patch(common: &Common, args: &PatchArgs) -> Result<Exit, Refusal> {
     let (origin, text) = read(common, &args.config)?;

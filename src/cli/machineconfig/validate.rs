@@ -5,7 +5,7 @@ use super::super::exit::{Exit, Refusal};
 use super::super::output;
 use super::args::ValidateArgs;
 use super::read;
-use crate::talos::config::validate_text;
+use talos_schema::validate_text;
 
 pub(super) fn validate(common: &Common, args: &ValidateArgs) -> Result<Exit, Refusal> {
     let (origin, text) = read(common, &args.config)?;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::exit::Refusal;
 use super::super::output;
 use super::{Machine, refusal};
-use crate::talos::client::{Client, ImageSpace, Kind, Since, Tail, knocks};
+use talos_client::{Client, ImageSpace, Kind, Since, Tail, knocks};
 
 pub(super) async fn logs(machine: &Machine, service: &str, tail: Option<u16>, follow: bool) -> Result<(), Refusal> {
     let tail = tail.map_or(Tail::Everything, Tail::Lines);
@@ -47,11 +47,7 @@ pub(super) async fn events(machine: &Machine) -> Result<(), Refusal> {
 }
 
 /// Prints events until the stream ends, remembering the last one.
-async fn follow(
-    machine: &Machine,
-    client: &Client,
-    since: &mut Since,
-) -> Result<(), crate::talos::client::ClientError> {
+async fn follow(machine: &Machine, client: &Client, since: &mut Since) -> Result<(), talos_client::ClientError> {
     let mut events = client.events(since, None).await?;
     while let Some(event) = events.next().await? {
         machine.print(&event.what.to_string());
@@ -83,7 +79,7 @@ fn text<'r>(row: &'r Value, key: &str) -> &'r str {
 
 pub(super) async fn services(machine: &Machine) -> Result<(), Refusal> {
     let services = machine.client.services().await.map_err(refusal)?;
-    let row = |service: crate::talos::client::Service| {
+    let row = |service: talos_client::Service| {
         let last = service.events.last().cloned().unwrap_or_default();
         json!({"id": service.id, "state": service.state, "healthy": service.healthy, "last": last})
     };
@@ -104,7 +100,7 @@ pub(super) async fn get(machine: &Machine, namespace: &str, kind: &str, id: Opti
 
 pub(super) async fn disks(machine: &Machine) -> Result<(), Refusal> {
     let disks = machine.client.disks().await.map_err(refusal)?;
-    let row = |disk: crate::talos::client::Disk| {
+    let row = |disk: talos_client::Disk| {
         json!({
             "device": disk.device, "gigabytes": disk.size / 1_000_000_000, "type": format!("{:?}", disk.kind),
             "model": disk.model, "serial": disk.serial, "wwid": disk.wwid, "busPath": disk.bus_path,
@@ -142,8 +138,7 @@ pub(super) async fn images(machine: &Machine, pull: Option<&str>, system: bool) 
         output::say(&format!("pulled {pulled}"));
     }
     let images = machine.client.images(space).await.map_err(refusal)?;
-    let row =
-        |image: crate::talos::client::Image| json!({"name": image.name, "digest": image.digest, "bytes": image.size});
+    let row = |image: talos_client::Image| json!({"name": image.name, "digest": image.digest, "bytes": image.size});
     machine.rows(images.into_iter().map(row).collect(), |row| text(row, "name").to_owned());
     Ok(())
 }

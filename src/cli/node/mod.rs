@@ -9,10 +9,11 @@ use secrecy::ExposeSecret;
 use super::args::{Common, Output};
 use super::exit::{Exit, Refusal};
 use super::output;
-use super::setup::{self, Place, Way};
-use crate::secrets::Redactor;
-use crate::talos::client::{Client, ClientError, Kind};
-use crate::talos::config::Node;
+use super::setup;
+use super::setup::{Place, Way};
+use secrets::Redactor;
+use talos_client::{Client, ClientError, Kind};
+use talos_config::Node;
 
 pub(in crate::cli) use args::NodeArgs;
 use args::NodeCommand;

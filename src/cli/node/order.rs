@@ -5,7 +5,7 @@ use super::super::output;
 use super::args::{Afterwards, How};
 use super::look::again;
 use super::{Machine, refusal};
-use crate::talos::client::{Reboot, Reset, Stage, Upgraded, Wipe};
+use talos_client::{Reboot, Reset, Stage, Upgraded, Wipe};
 
 pub(super) async fn reboot(machine: &Machine, how: How, afterwards: Afterwards) -> Result<(), Refusal> {
     let how = match how {

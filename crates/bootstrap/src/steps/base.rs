@@ -1,0 +1,113 @@
+//! Namespaces, and the secrets that later phases need.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::objects::{apply_objects, observe_objects};
+use super::secret_manifests::SecretManifests;
+use super::site::Site;
+use engine::{Observation, Step, StepContext, StepError};
+
+/// Every cluster has these from the start.
+const BUILTIN: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// The namespaces of every release.
+pub(super) struct Namespaces {
+    site: Arc<Site>,
+    objects: Vec<Value>,
+}
+
+impl Namespaces {
+    pub(super) fn new(site: Arc<Site>) -> Self {
+        let objects = names(&site).iter().map(|name| namespace(&site, name)).collect();
+        Self { site, objects }
+    }
+}
+
+/// The namespaces that releases live in and that no cluster has by itself.
+pub(super) fn names(site: &Site) -> BTreeSet<String> {
+    let releases = site.cluster.bootstrap.releases.releases.iter();
+    releases.map(|release| release.id.namespace.clone()).filter(|name| !BUILTIN.contains(&name.as_str())).collect()
+}
+
+/// The namespaces that manifests name and that nothing else makes: neither a release nor the manifests themselves.
+pub(super) fn missing_namespaces(site: &Site, objects: &[Value]) -> Vec<Value> {
+    let text = |object: &Value, pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let is_namespace = |object: &&Value| text(object, "/kind").as_deref() == Some("Namespace");
+    let made = objects.iter().filter(is_namespace).filter_map(|object| text(object, "/metadata/name"));
+    let made: BTreeSet<String> = made.chain(names(site)).chain(BUILTIN.map(str::to_owned)).collect();
+    let named: BTreeSet<String> = objects.iter().filter_map(|object| text(object, "/metadata/namespace")).collect();
+    named.difference(&made).map(|name| namespace(site, name)).collect()
+}
+
+/// A namespace with what the repository says of the pods that may run in it.
+fn namespace(site: &Site, name: &str) -> Value {
+    let mut metadata = json!({"name": name});
+    let labels = site.cluster.flux.pod_security(name);
+    if !labels.is_empty() {
+        metadata["labels"] = json!(labels);
+    }
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+}
+
+#[async_trait]
+impl Step for Namespaces {
+    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+        observe_objects(&self.site, &self.objects).await
+    }
+
+    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
+        apply_objects(&self.site, &self.objects, cx).await
+    }
+}
+
+/// The secrets can be opened; found out before any node is touched.
+pub(super) struct SecretsOpen(Arc<SecretManifests>);
+
+impl SecretsOpen {
+    pub(super) fn new(manifests: Arc<SecretManifests>) -> Self {
+        Self(manifests)
+    }
+}
+
+#[async_trait]
+impl Step for SecretsOpen {
+    async fn prepare(&self, _cx: &StepContext) -> Result<(), StepError> {
+        self.0.objects().await.map(|_| ())
+    }
+
+    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+        let count = self.0.objects().await?.len();
+        Ok(Observation::Holds(format!("{count} manifests")))
+    }
+
+    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
+        Ok(())
+    }
+}
+
+/// The secrets are in the cluster.
+pub(super) struct Secrets {
+    site: Arc<Site>,
+    manifests: Arc<SecretManifests>,
+}
+
+impl Secrets {
+    pub(super) fn new(site: Arc<Site>, manifests: Arc<SecretManifests>) -> Self {
+        Self { site, manifests }
+    }
+}
+
+#[async_trait]
+impl Step for Secrets {
+    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+        observe_objects(&self.site, self.manifests.objects().await?).await
+    }
+
+    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
+        apply_objects(&self.site, self.manifests.objects().await?, cx).await
+    }
+}

@@ -1,0 +1,122 @@
+//! The CRDs of one chart, or of the files that recipes apply, before anything uses them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::try_join_all;
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use super::objects::{apply_objects, gate_error, observe_objects};
+use super::site::{Site, helm_error};
+use engine::{Observation, Step, StepContext, StepError};
+use helm::{TemplateOptions, manifest};
+use helmfile::Release;
+use repository::CrdFile;
+
+use yaml::Origin;
+
+/// Where CRDs come from.
+pub(super) enum Source {
+    Chart(Box<Release>),
+    Files(Vec<CrdFile>),
+}
+
+/// Only the CRDs are applied, whatever else a chart renders or a file holds.
+pub(super) struct Crds {
+    site: Arc<Site>,
+    source: Source,
+    objects: OnceCell<Vec<Value>>,
+}
+
+/// The definitions that a chart has, in `crds/` or among its templates.
+pub(super) async fn of_chart(site: &Site, release: &Release) -> Result<Vec<Value>, StepError> {
+    let failed = |error| helm_error(&error, release);
+    let options = site.template_options();
+    let options = TemplateOptions {
+        kube_version: release.kube_version.clone().or(options.kube_version),
+        include_crds: true,
+        hooks: false,
+        api_versions: release.api_versions.clone(),
+    };
+    let ready = site.charts.prepare(release, &options).await.map_err(failed)?;
+    let rendered = site.charts.helm.template(release, &ready.chart, &options).await;
+    Ok(manifest::crds(rendered.map_err(failed)?))
+}
+
+/// The definitions in a file from the web.
+async fn of_file(site: &Site, file: &CrdFile) -> Result<Vec<Value>, StepError> {
+    let failed = |why: String| {
+        StepError::wrong_input("a file of custom resource definitions cannot be had")
+            .at(file.at.to_string())
+            .because(why)
+            .next("look whether the address is right and reachable from here; then run again with --resume")
+            .code("H10")
+    };
+    let text = site.web.text(&file.url).await.map_err(|error| failed(error.to_string()))?;
+    let documents = yaml::parse(&Origin::new(&file.url), &text).map_err(|finding| failed(finding.to_string()))?;
+    let crds = manifest::crds(documents.iter().map(yaml::Node::to_json).collect());
+    if crds.is_empty() {
+        return Err(failed(format!("there is none in {}", file.url)));
+    }
+    Ok(crds)
+}
+
+impl Crds {
+    pub(super) fn new(site: Arc<Site>, source: Source) -> Self {
+        Self { site, source, objects: OnceCell::new() }
+    }
+
+    async fn objects(&self) -> Result<&[Value], StepError> {
+        self.objects
+            .get_or_try_init(|| async {
+                let crds = match &self.source {
+                    Source::Chart(release) => {
+                        let mut crds = of_chart(&self.site, release).await?;
+                        if self.is_installed_later(release) {
+                            crds.iter_mut().for_each(|crd| manifest::own(crd, &release.id));
+                        }
+                        crds
+                    }
+                    Source::Files(files) => {
+                        try_join_all(files.iter().map(|file| of_file(&self.site, file))).await?.concat()
+                    }
+                };
+                self.site.kinds.define(&crds);
+                Ok(crds)
+            })
+            .await
+            .map(Vec::as_slice)
+    }
+
+    /// Whether the chain installs the same release: Helm then takes only CRDs that are its own already (failure H06).
+    fn is_installed_later(&self, chart: &Release) -> bool {
+        self.site.cluster.bootstrap.releases.releases.iter().any(|release| release.id == chart.id)
+    }
+}
+
+#[async_trait]
+impl Step for Crds {
+    async fn prepare(&self, _cx: &StepContext) -> Result<(), StepError> {
+        self.objects().await.map(|_| ())
+    }
+
+    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+        observe_objects(&self.site, self.objects().await?).await
+    }
+
+    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
+        apply_objects(&self.site, self.objects().await?, cx).await
+    }
+
+    async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+        let names: Vec<String> = self
+            .objects()
+            .await?
+            .iter()
+            .filter_map(|object| object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned))
+            .collect();
+        let client = self.site.kubernetes().await?;
+        kubernetes::wait_crds(&client, &names, cx.teller()).await.map_err(|error| gate_error(&error).code("H03"))
+    }
+}

@@ -1,0 +1,142 @@
+//! Proof that Flux will be able to decrypt what it applies (failure F03): the keys that it gets open the repository's files.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::SecretString;
+use serde_json::Value;
+
+use super::objects::api_error;
+use super::secret_manifests::SecretManifests;
+use super::site::{SecretsFrom, Site};
+use engine::{Observation, Step, StepContext, StepError};
+use kubernetes::ObjectRef;
+use repository::Decryption;
+use secrets::sops;
+
+/// How Flux knows an age key among the entries of a Secret (Flux 2.7, "Kustomization: decryption").
+const AGE: &str = ".agekey";
+
+/// Where the keys are taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keys {
+    /// The manifests that will be applied: before any machine is touched.
+    Manifests,
+    /// The cluster: what was applied is what Flux will read.
+    Cluster,
+}
+
+/// Every file that Flux decrypts opens with the keys that it gets.
+pub(super) struct Opens {
+    site: Arc<Site>,
+    manifests: Arc<SecretManifests>,
+    keys: Keys,
+}
+
+impl Opens {
+    pub(super) fn new(site: Arc<Site>, manifests: Arc<SecretManifests>, keys: Keys) -> Self {
+        Self { site, manifests, keys }
+    }
+
+    /// The Secret with the keys; nothing when somebody else makes it.
+    async fn secret(&self, decryption: &Decryption) -> Result<Option<Value>, StepError> {
+        if self.keys == Keys::Manifests {
+            let text =
+                |object: &Value, pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+            let is_it = |object: &&Value| {
+                object["kind"] == "Secret"
+                    && text(object, "/metadata/name").as_deref() == Some(&decryption.secret)
+                    && text(object, "/metadata/namespace").as_deref() == Some(&decryption.namespace)
+            };
+            return Ok(self.manifests.objects().await?.iter().find(is_it).cloned());
+        }
+        let object = ObjectRef {
+            api_version: "v1".to_owned(),
+            kind: "Secret".to_owned(),
+            namespace: Some(decryption.namespace.clone()),
+            name: decryption.secret.clone(),
+        };
+        kubernetes::get(&self.site.kubernetes().await?, &object).await.map_err(|error| api_error(&error))
+    }
+
+    async fn open(&self, program: &Path, decryption: &Decryption) -> Result<String, StepError> {
+        let name = format!("{}/{}", decryption.namespace, decryption.secret);
+        let Some(secret) = self.secret(decryption).await? else {
+            return Ok(format!("the Secret {name} comes from elsewhere, so its keys are not tried"));
+        };
+        let fails = |place: String, why: String| {
+            StepError::wrong_world("Flux will not be able to decrypt the repository")
+                .at(place)
+                .because(why)
+                .next("compare the key's recipient (`age-keygen -y`) with those in .sops.yaml, and correct the Secret's manifest")
+                .code("F03")
+        };
+        let keys = age_keys(&secret).map_err(|why| fails(format!("Secret {name}"), why))?;
+        for file in &decryption.files {
+            let shown = self.site.cluster.relative(file).display();
+            let opened = sops::opens(program, file, &keys).await;
+            opened.map_err(|error| {
+                fails(shown.to_string(), format!("the keys in the Secret {name} do not open it: {error}"))
+            })?;
+        }
+        Ok(format!("the keys in {name} open {} files", decryption.count))
+    }
+}
+
+/// The age keys of a Secret, one a line, as a manifest or the API server has it.
+fn age_keys(secret: &Value) -> Result<SecretString, String> {
+    let entries = |field: &str| secret[field].as_object().into_iter().flatten().collect::<Vec<_>>();
+    let decoded = |value: &str| STANDARD.decode(value.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let plain = entries("stringData").into_iter().map(|(key, value)| (key, value.as_str().map(str::to_owned)));
+    let encoded = entries("data").into_iter().map(|(key, value)| (key, value.as_str().and_then(decoded)));
+    let (of_age, others): (Vec<_>, Vec<_>) = encoded.chain(plain).partition(|(key, _)| key.ends_with(AGE));
+    if of_age.is_empty() {
+        let others: Vec<&str> = others.iter().map(|(key, _)| key.as_str()).collect();
+        return Err(format!("none of its entries ends in `{AGE}`; it has {}", others.join(", ")));
+    }
+    let keys: Vec<String> = of_age.into_iter().filter_map(|(_, value)| value).collect();
+    Ok(keys.join("\n").into())
+}
+
+#[async_trait]
+impl Step for Opens {
+    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+        let SecretsFrom::Operator { sops, .. } = &self.site.secrets else {
+            return Ok(Observation::Holds("placeholders open nothing, so they are not tried".to_owned()));
+        };
+        let Some(sops) = sops else {
+            return Ok(Observation::Holds("sops is not on this machine, so the keys are not tried".to_owned()));
+        };
+        let mut told = Vec::new();
+        for decryption in self.site.cluster.flux.decryptions() {
+            told.push(self.open(&sops.program, &decryption).await?);
+        }
+        Ok(Observation::Holds(told.join("; ")))
+    }
+
+    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_known_by_their_names_whoever_wrote_them() {
+        let keys = |secret: Value| age_keys(&secret).map(|keys| keys.expose_secret().to_owned());
+        assert_eq!(keys(json!({"stringData": {"age.agekey": "A", "x": "B"}})).unwrap(), "A");
+        assert_eq!(keys(json!({"data": {"b.agekey": "Qg==", "a.agekey": "QQ=="}})).unwrap(), "B\nA");
+        assert_eq!(
+            keys(json!({"data": {"keys.txt": "QQ=="}})).unwrap_err(),
+            "none of its entries ends in `.agekey`; it has keys.txt"
+        );
+    }
+}

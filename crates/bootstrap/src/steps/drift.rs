@@ -1,0 +1,135 @@
+//! What Flux will change on a finished cluster: each release rendered as the bootstrap installs it and as Flux will.
+
+use futures::StreamExt;
+use serde_json::Value;
+
+use super::site::Site;
+use helm::{HelmError, TemplateOptions};
+use helmfile::{Chart, Fetch, Release, ReleaseId};
+use repository::{Counterpart, drift};
+
+/// Rendering keeps a processor busy; more at once only wait for each other.
+const LANES: usize = 2;
+/// What stands for a value that is nobody's to see, or new at each rendering.
+const HIDDEN: &str = "(hidden)";
+
+/// A release in both renderings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    pub release: ReleaseId,
+    /// A unified diff from the bootstrap's manifests to Flux's, empty when they are the same; or why there is none.
+    pub diff: Result<String, String>,
+    /// What of the HelmRelease is not in its rendering.
+    pub without: Vec<String>,
+}
+
+/// Renders every release that Flux will take over, both ways.
+pub async fn compare(site: &Site) -> Vec<Compared> {
+    let releases = &site.cluster.bootstrap.releases.releases;
+    let both = releases.iter().filter_map(|release| Some((release, site.cluster.flux.counterpart(release)?)));
+    let compare = |(release, flux): (_, Counterpart)| async move {
+        let diff = difference(site, release, &flux).await.map_err(|error| error.to_string());
+        Compared { release: release.id.clone(), diff, without: flux.patches.1 }
+    };
+    futures::stream::iter(both).map(compare).buffered(LANES).collect().await
+}
+
+async fn difference(site: &Site, release: &Release, flux: &Counterpart) -> Result<String, HelmError> {
+    let theirs = match &flux.chart {
+        Ok(source) => Release {
+            fetch: if is_same_place(&release.chart, &source.chart) { release.fetch.clone() } else { Fetch::default() },
+            chart: source.chart.clone(),
+            values: drift::filled(flux, &release.values),
+            patches: flux.patches.0.clone(),
+            ..release.clone()
+        },
+        Err((at, message)) => return Ok(format!("{at}: {message}")),
+    };
+    let (before, after) = (rendered(site, release).await?, rendered(site, &theirs).await?);
+    let text = if before == after {
+        String::new()
+    } else {
+        let diff = similar::TextDiff::from_lines(&before, &after);
+        let names = [format!("{} (bootstrap)", release.id), format!("{} (Flux)", release.id)];
+        diff.unified_diff().context_radius(3).header(&names[0], &names[1]).to_string()
+    };
+    Ok(text)
+}
+
+/// Whether a login for one is meant for the other.
+fn is_same_place(ours: &Chart, theirs: &Chart) -> bool {
+    match (ours, theirs) {
+        (Chart::Oci { reference: ours, .. }, Chart::Oci { reference: theirs, .. }) => {
+            ours.split('/').next() == theirs.split('/').next()
+        }
+        (Chart::Repository { url: ours, .. }, Chart::Repository { url: theirs, .. }) => ours == theirs,
+        _ => false,
+    }
+}
+
+async fn rendered(site: &Site, release: &Release) -> Result<String, HelmError> {
+    let options = TemplateOptions { include_crds: true, hooks: true, ..site.template_options() };
+    let ready = site.charts.prepare(release, &options).await?;
+    let objects = site.charts.helm.template(release, &ready.chart, &options).await?;
+    Ok(comparable(objects))
+}
+
+/// Manifests in one order, without values of Secrets and certificates that charts make up anew.
+fn comparable(mut objects: Vec<Value>) -> String {
+    let text = |object: &Value, path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let paths = ["/kind", "/metadata/namespace", "/metadata/name", "/apiVersion"];
+    objects.sort_by_cached_key(|object| paths.map(|path| text(object, path)));
+    for object in &mut objects {
+        if object["kind"] == "Secret" {
+            for field in ["data", "stringData"] {
+                object.get_mut(field).into_iter().for_each(hide);
+            }
+        }
+        hide_bundles(object);
+        object.sort_all_objects();
+    }
+    let texts: Vec<String> = objects.iter().map(|object| yaml::to_string(object).unwrap_or_default()).collect();
+    texts.join("---\n")
+}
+
+fn hide(values: &mut Value) {
+    for value in values.as_object_mut().into_iter().flat_map(|map| map.values_mut()) {
+        *value = HIDDEN.into();
+    }
+}
+
+fn hide_bundles(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                if key == "caBundle" { *value = HIDDEN.into() } else { hide_bundles(value) }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(hide_bundles),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn order_and_secrets_make_no_difference() {
+        let secret = |value: &str| json!({"kind": "Secret", "metadata": {"name": "a"}, "data": {"key": value}});
+        let hook = |bundle: &str| json!({"webhooks": [{"clientConfig": {"caBundle": bundle}}], "kind": "Hook"});
+        let before = comparable(vec![hook("one"), secret("eA==")]);
+        assert_eq!(before, comparable(vec![secret("eQ=="), hook("two")]));
+        assert!(before.contains("key: (hidden)"), "{before}");
+        assert_ne!(before, comparable(vec![secret("eQ=="), hook("two"), json!({"kind": "Pod"})]));
+    }
+
+    #[test]
+    fn a_login_goes_to_its_own_registry_alone() {
+        let oci = |reference: &str| Chart::Oci { reference: reference.to_owned(), version: None };
+        assert!(is_same_place(&oci("a.example/x"), &oci("a.example/y")));
+        assert!(!is_same_place(&oci("a.example/x"), &oci("b.example/x")));
+    }
+}

@@ -1,0 +1,239 @@
+//! The hand-over: Flux follows the repository and owns what was installed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::objects::{api_error, gate_error};
+use super::site::Site;
+use engine::{Observation, Step, StepContext, StepError};
+use helmfile::ReleaseId;
+use kubernetes::{ObjectRef, Readiness};
+
+const HELM_RELEASE: (&str, &str) = ("helm.toolkit.fluxcd.io/v2", "HelmRelease");
+const KUSTOMIZATION: (&str, &str) = ("kustomize.toolkit.fluxcd.io/v1", "Kustomization");
+
+/// A HelmRelease in the cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct HelmRelease(Value);
+
+impl HelmRelease {
+    fn text(&self, pointer: &str) -> Option<&str> {
+        self.0.pointer(pointer).and_then(Value::as_str)
+    }
+
+    /// The Helm release that it installs (Flux 2.7: `releaseName` and `targetNamespace`, by default its own).
+    fn target(&self) -> Option<ReleaseId> {
+        let own = self.text("/metadata/namespace")?;
+        let (name, namespace) = match self.text("/spec/targetNamespace") {
+            Some(target) => (format!("{target}-{}", self.text("/metadata/name")?), target),
+            None => (self.text("/metadata/name")?.to_owned(), own),
+        };
+        let name = self.text("/spec/releaseName").map_or(name, str::to_owned);
+        Some(ReleaseId { namespace: namespace.to_owned(), name })
+    }
+
+    pub(super) fn installs(&self, release: &ReleaseId) -> bool {
+        self.target().as_ref() == Some(release)
+    }
+
+    /// Why it has not adopted its release yet.
+    fn pending(&self) -> Option<String> {
+        match kubernetes::readiness(&self.0) {
+            Readiness::Ready if self.0.pointer("/status/history/0").is_some() => None,
+            Readiness::Ready => Some("helm-controller has not recorded a revision".to_owned()),
+            Readiness::Progressing(reason) | Readiness::Failed(reason) => Some(reason),
+        }
+    }
+}
+
+/// Every HelmRelease of the cluster; none before Flux's CRDs are there.
+pub(super) async fn helm_releases(client: &kube::Client) -> Result<Vec<HelmRelease>, StepError> {
+    let found = kubernetes::list(client, HELM_RELEASE.0, HELM_RELEASE.1, None).await;
+    Ok(found.map_err(|error| api_error(&error))?.into_iter().map(HelmRelease).collect())
+}
+
+/// Every node is Ready: the network is there.
+pub(super) struct NodesReady(Arc<Site>);
+
+impl NodesReady {
+    pub(super) fn new(site: Arc<Site>) -> Self {
+        Self(site)
+    }
+}
+
+#[async_trait]
+impl Step for NodesReady {
+    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+        let found = kubernetes::nodes(&self.0.kubernetes().await?).await;
+        let found = found.map_err(|error| api_error(&error))?;
+        let ready = |name: &String| found.get(name).is_some_and(|node| node.ready);
+        let missing: Vec<String> = self.0.hostnames().into_iter().filter(|name| !ready(name)).collect();
+        Ok(if missing.is_empty() {
+            Observation::Holds("all are Ready".to_owned())
+        } else {
+            Observation::Underway(format!("not Ready yet: {}", missing.join(", ")))
+        })
+    }
+
+    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+        let client = self.0.kubernetes().await?;
+        kubernetes::wait_nodes_ready(&client, &self.0.hostnames(), cx.teller())
+            .await
+            .map_err(|error| gate_error(&error).code("K02"))
+    }
+}
+
+/// Objects whose condition Ready says that Flux is at work: the instance, its source, its root.
+pub(super) struct FluxReady {
+    site: Arc<Site>,
+    object: ObjectRef,
+}
+
+impl FluxReady {
+    pub(super) fn new(site: Arc<Site>, object: ObjectRef) -> Self {
+        Self { site, object }
+    }
+}
+
+#[async_trait]
+impl Step for FluxReady {
+    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+        let client = self.site.kubernetes().await?;
+        let live = kubernetes::get(&client, &self.object).await.map_err(|error| api_error(&error))?;
+        Ok(match live.as_ref().map(kubernetes::readiness) {
+            Some(Readiness::Ready) => Observation::Holds("Ready".to_owned()),
+            Some(Readiness::Progressing(reason) | Readiness::Failed(reason)) => Observation::Underway(reason),
+            None => Observation::Underway("it is not there yet".to_owned()),
+        })
+    }
+
+    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+        let client = self.site.kubernetes().await?;
+        let ready = kubernetes::wait_condition(&client, &self.object, "Ready", cx.teller()).await;
+        ready.map(|_| ()).map_err(|error| {
+            gate_error(&error)
+                .at(self.object.to_string())
+                .next("look at `kubectl -n flux-system get gitrepositories,kustomizations`; F02 tells of deploy keys")
+                .code("F02")
+        })
+    }
+}
+
+/// Each release that the repository holds a HelmRelease for is adopted by helm-controller.
+pub(super) struct Adopted {
+    site: Arc<Site>,
+}
+
+impl Adopted {
+    pub(super) fn new(site: Arc<Site>) -> Self {
+        Self { site }
+    }
+
+    /// Releases that Flux will own.
+    fn expected(&self) -> BTreeSet<ReleaseId> {
+        let releases = self.site.cluster.bootstrap.releases.releases.iter();
+        releases
+            .filter(|release| self.site.cluster.flux.has_release(&release.id.name))
+            .map(|release| release.id.clone())
+            .collect()
+    }
+
+    /// Those that are not adopted yet, with the reason.
+    fn missing(&self, found: &[HelmRelease]) -> Vec<String> {
+        let reason = |release: &ReleaseId| match found.iter().find(|known| known.installs(release)) {
+            None => Some(format!("{release}: its HelmRelease is not there yet")),
+            Some(known) => known.pending().map(|reason| format!("{release}: {reason}")),
+        };
+        self.expected().iter().filter_map(reason).collect()
+    }
+
+    /// What else Flux works on; listed, never awaited (F04).
+    async fn others(&self, client: &kube::Client, releases: &[HelmRelease]) -> Result<Vec<String>, StepError> {
+        let kustomizations = kubernetes::list(client, KUSTOMIZATION.0, KUSTOMIZATION.1, None).await;
+        let mut others: Vec<Value> = kustomizations.map_err(|error| api_error(&error))?;
+        let expected = self.expected();
+        let mine = |release: &&HelmRelease| release.target().is_some_and(|target| expected.contains(&target));
+        others.extend(releases.iter().filter(|release| !mine(release)).map(|release| release.0.clone()));
+        let unready = |object: &Value| match kubernetes::readiness(object) {
+            Readiness::Ready => None,
+            Readiness::Progressing(reason) | Readiness::Failed(reason) => {
+                Some(format!("{}: {reason}", ObjectRef::of(object).ok()?))
+            }
+        };
+        Ok(others.iter().filter_map(unready).collect())
+    }
+}
+
+#[async_trait]
+impl Step for Adopted {
+    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+        let client = self.site.kubernetes().await?;
+        let missing = self.missing(&helm_releases(&client).await?);
+        Ok(match missing.first() {
+            None => Observation::Holds(format!("all {} are Flux's", self.expected().len())),
+            Some(first) => Observation::Underway(first.clone()),
+        })
+    }
+
+    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+        let client = self.site.kubernetes().await?;
+        let missing = |objects: &[Value]| {
+            let found: Vec<HelmRelease> = objects.iter().cloned().map(HelmRelease).collect();
+            let missing = self.missing(&found);
+            (!missing.is_empty()).then(|| missing.join("; "))
+        };
+        let adopted = kubernetes::wait_all(&client, HELM_RELEASE.0, HELM_RELEASE.1, cx.teller(), missing).await;
+        adopted.map_err(|error| {
+            api_error(&error).next("look at `flux get helmreleases -A`; then run again with --resume").code("F05")
+        })?;
+        let others = self.others(&client, &helm_releases(&client).await?).await?;
+        if !others.is_empty() {
+            cx.tell(&format!("not awaited: {}", others.join("; ")));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn release(spec: &Value) -> HelmRelease {
+        HelmRelease(json!({"metadata": {"name": "cilium", "namespace": "flux-system"}, "spec": spec}))
+    }
+
+    #[test]
+    fn a_helm_release_names_its_target_as_flux_does() {
+        let id = |namespace: &str, name: &str| ReleaseId { namespace: namespace.to_owned(), name: name.to_owned() };
+        assert!(release(&json!({})).installs(&id("flux-system", "cilium")));
+        assert!(release(&json!({"targetNamespace": "kube-system"})).installs(&id("kube-system", "kube-system-cilium")));
+        let named = json!({"targetNamespace": "kube-system", "releaseName": "cilium"});
+        assert!(release(&named).installs(&id("kube-system", "cilium")));
+    }
+
+    #[test]
+    fn a_release_is_adopted_once_it_is_ready_and_has_a_revision() {
+        let ready = json!({"metadata": {"name": "a", "namespace": "b", "generation": 1},
+            "status": {"observedGeneration": 1, "conditions": [{"type": "Ready", "status": "True"}]}});
+        assert!(HelmRelease(ready.clone()).pending().is_some());
+        let mut recorded = ready;
+        recorded["status"]["history"] = json!([{"version": 2}]);
+        assert_eq!(HelmRelease(recorded).pending(), None);
+    }
+}

@@ -1,0 +1,77 @@
+//! One node's machine config.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use secrecy::ExposeSecret;
+
+use super::preflight::belongs_elsewhere;
+use super::site::{Site, place, step_error, wait_configured};
+use engine::{Observation, Step, StepContext, StepError};
+use talos_client::{Client, Mode, Probe};
+use talos_config::Node;
+use talos_schema::parse_documents;
+use yaml::Origin;
+
+/// The node runs the config that the repository says.
+pub(super) struct Configured {
+    site: Arc<Site>,
+    node: Node,
+}
+
+impl Configured {
+    pub(super) fn new(site: Arc<Site>, node: Node) -> Self {
+        Self { site, node }
+    }
+
+    async fn probe(&self) -> Result<Probe, StepError> {
+        self.site.probe(&self.node).await
+    }
+}
+
+/// Whether the running config is ours, compared as data: ours too as it is read, since an empty field is then none.
+pub(super) async fn runs(site: &Site, node: &Node, client: &Client) -> Result<bool, StepError> {
+    let running = client.machine_config().await.map_err(|error| step_error(&error, node))?;
+    let running = parse_documents(&Origin::new("<running config>"), running.expose_secret());
+    let ours = parse_documents(&Origin::new("<config>"), site.config_text(node).expose_secret());
+    Ok(matches!((running, ours), (Ok(running), Ok(ours)) if running == ours))
+}
+
+#[async_trait]
+impl Step for Configured {
+    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+        match self.probe().await? {
+            Probe::Closed(_) => Ok(Observation::Underway("its port is closed: installing or rebooting".to_owned())),
+            Probe::Maintenance { .. } => Ok(Observation::Missing("in maintenance mode".to_owned())),
+            Probe::Foreign(foreign) => Err(belongs_elsewhere(&self.node, &foreign.evidence)),
+            Probe::Configured { client, .. } => Ok(if runs(&self.site, &self.node, &client).await? {
+                Observation::Holds("runs this config".to_owned())
+            } else {
+                Observation::Missing("runs another config".to_owned())
+            }),
+        }
+    }
+
+    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
+        let text = self.site.config_text(&self.node);
+        let applied = match self.probe().await? {
+            Probe::Maintenance { client, .. } => client.apply_configuration(text.expose_secret()).await,
+            Probe::Configured { client, .. } => client.apply_configuration(text.expose_secret(), Mode::Auto).await,
+            Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),
+            Probe::Closed(error) => Err(error),
+        };
+        let applied = applied.map_err(|error| step_error(&error, &self.node))?;
+        for warning in applied.warnings {
+            cx.tell(&format!("the node warns: {warning}"));
+        }
+        Ok(())
+    }
+
+    async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+        let client = wait_configured(&self.site, &self.node, cx.teller()).await?;
+        if runs(&self.site, &self.node, &client).await? {
+            return Ok(());
+        }
+        Err(StepError::retryable("the node runs another config than was applied").at(place(&self.node)))
+    }
+}

@@ -1,0 +1,266 @@
+//! One Helm release: installed as Flux's helm-controller will adopt it, gated by our own readiness.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use super::conversion;
+use super::images::Workload;
+use super::objects::{api_error, gate_error, trouble_code};
+use super::site::{Site, helm_error};
+use super::webhook;
+use engine::{Observation, Step, StepContext, StepError};
+use helm::storage;
+use helm::storage::{Recovery, ReleaseState, StoredRelease, Wanted};
+use helm::{PulledChart, Ready, TemplateOptions};
+use helmfile::{Release, Wait};
+use kubernetes::{GateError, ObjectRef, Readiness, ServiceName, Unpulled};
+
+/// A chart that is ready, and what it renders to.
+struct Prepared {
+    ready: Ready,
+    /// What stays in the cluster; its readiness is the gate.
+    objects: Vec<Value>,
+    /// What Helm itself runs and waits for.
+    hooks: Vec<ObjectRef>,
+    /// The pods of both.
+    workloads: Vec<Workload>,
+}
+
+/// The release is deployed with this chart and these values, and everything in it is ready.
+pub(super) struct Installed {
+    site: Arc<Site>,
+    release: Release,
+    /// What it converts is gated by a step of its own.
+    converts_apart: bool,
+    prepared: OnceCell<Prepared>,
+}
+
+impl Installed {
+    pub(super) fn new(site: Arc<Site>, release: Release, converts_apart: bool) -> Self {
+        Self { site, release, converts_apart, prepared: OnceCell::new() }
+    }
+
+    pub(super) async fn client(&self) -> Result<kube::Client, StepError> {
+        self.site.kubernetes().await
+    }
+
+    /// What it runs.
+    pub(super) async fn workloads(&self) -> Result<Vec<Workload>, StepError> {
+        Ok(self.prepared().await?.workloads.clone())
+    }
+
+    /// Whether the cluster records it as deployed, by whomever and in whatever version.
+    pub(super) async fn is_installed(&self, client: &kube::Client) -> Result<bool, StepError> {
+        let labels = format!("owner=helm,name={},status=deployed", self.release.id.name);
+        let records = kubernetes::secrets(client, &self.release.id.namespace, &labels).await;
+        Ok(!records.map_err(|error| api_error(&error))?.is_empty())
+    }
+
+    /// Its Services.
+    pub(super) async fn services(&self) -> Result<BTreeSet<ServiceName>, StepError> {
+        Ok(conversion::services(&self.prepared().await?.objects))
+    }
+
+    async fn prepared(&self) -> Result<&Prepared, StepError> {
+        self.prepared
+            .get_or_try_init(|| async {
+                let failed = |error| helm_error(&error, &self.release);
+                let options = TemplateOptions { include_crds: false, hooks: true, ..self.site.template_options() };
+                let ready = self.site.charts.prepare(&self.release, &options).await.map_err(failed)?;
+                let rendered = self.site.charts.helm.template(&self.release, &ready.chart, &options).await;
+                let (hooks, objects): (Vec<Value>, Vec<Value>) =
+                    rendered.map_err(failed)?.into_iter().map(|object| self.placed(object)).partition(is_hook);
+                self.site.claims.note(&self.release, &objects).map_err(|other| self.made_twice(other))?;
+                self.site.kinds.note(&self.release, &objects);
+                self.site.kinds.note(&self.release, &webhook::probes(&objects, &self.release.id.namespace));
+                let workloads = hooks.iter().chain(&objects).filter_map(Workload::of).collect();
+                let hooks = hooks.iter().filter_map(|object| ObjectRef::of(object).ok()).collect();
+                Ok(Prepared { ready, objects, hooks, workloads })
+            })
+            .await
+    }
+
+    fn made_twice(&self, other: String) -> StepError {
+        StepError::wrong_input("another release makes the same object, and Helm lets only one have it")
+            .at(format!("release {} ({})", self.release.id, self.release.at))
+            .because(other)
+            .next("look whether the chart is the right one, or leave one of the two out")
+            .code("H06")
+    }
+
+    /// Helm puts what names no namespace into the release's; cluster-scoped kinds ignore it.
+    fn placed(&self, mut object: Value) -> Value {
+        let named = object.pointer("/metadata/namespace").is_some();
+        if !named && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.insert("namespace".to_owned(), Value::from(self.release.id.namespace.clone()));
+        }
+        object
+    }
+
+    /// What the cluster holds of this release, newest first.
+    async fn stored(&self, client: &kube::Client) -> Result<Option<StoredRelease>, StepError> {
+        let labels = format!("owner=helm,name={}", self.release.id.name);
+        let secrets = kubernetes::secrets(client, &self.release.id.namespace, &labels).await;
+        let secrets = secrets.map_err(|error| api_error(&error))?;
+        let mut stored = Vec::new();
+        for secret in secrets {
+            let Some(data) = secret.data.as_ref().and_then(|data| data.get("release")) else { continue };
+            let decoded = StoredRelease::decode(&data.0).map_err(|error| {
+                StepError::wrong_world("a stored release cannot be read")
+                    .at(format!("release {}", self.release.id))
+                    .because(error)
+            })?;
+            stored.push(decoded);
+        }
+        Ok(storage::newest(stored))
+    }
+
+    fn wanted<'a>(&'a self, chart: &'a PulledChart) -> Wanted<'a> {
+        Wanted { chart_name: &chart.name, chart_version: &chart.version, values: &self.release.values }
+    }
+
+    /// Whether Flux has taken this release over; then it is not ours to write any more (F01).
+    async fn owned_by_flux(&self, client: &kube::Client) -> Result<bool, StepError> {
+        let releases = super::handoff::helm_releases(client).await?;
+        Ok(releases.iter().any(|known| known.installs(&self.release.id)))
+    }
+
+    /// Waits for objects, and tells of an image that cannot be pulled whom its node asks for it (H13).
+    async fn wait_ready(
+        &self,
+        client: &kube::Client,
+        objects: &[ObjectRef],
+        cx: &StepContext,
+    ) -> Result<(), GateError> {
+        let asked = |unpulled: &Unpulled| self.site.asked_for(unpulled);
+        kubernetes::wait_ready_explained(client, objects, &asked, &cx.teller_by(trouble_code)).await
+    }
+
+    /// A pending record is the rest of a helm that died; its workloads stay, the record goes (H01).
+    async fn clear_pending(&self, client: &kube::Client, cx: &StepContext) -> Result<(), StepError> {
+        let stored = self.stored(client).await?;
+        let Recovery::DeleteRecord { namespace, secret, reason } = storage::recovery(stored.as_ref()) else {
+            return Ok(());
+        };
+        cx.tell(&reason);
+        let record = ObjectRef {
+            api_version: "v1".to_owned(),
+            kind: "Secret".to_owned(),
+            namespace: Some(namespace),
+            name: secret,
+        };
+        kubernetes::delete(client, &record).await.map_err(|error| api_error(&error).code("H01"))
+    }
+
+    /// What is not ready yet of what has to be.
+    async fn unready(&self, client: &kube::Client, objects: &[Value]) -> Result<Option<String>, StepError> {
+        let lookups = objects.iter().filter_map(|object| ObjectRef::of(object).ok());
+        let found = futures::future::join_all(lookups.map(|object| async move {
+            let live = kubernetes::get(client, &object).await;
+            (object, live)
+        }))
+        .await;
+        for (object, live) in found {
+            match live.map_err(|error| api_error(&error))? {
+                None => return Ok(Some(format!("{object} is gone"))),
+                Some(live) => match kubernetes::readiness(&live) {
+                    Readiness::Ready => {}
+                    Readiness::Progressing(reason) | Readiness::Failed(reason) => {
+                        return Ok(Some(format!("{object}: {reason}")));
+                    }
+                },
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn is_hook(object: &Value) -> bool {
+    object.pointer("/metadata/annotations").is_some_and(|annotations| annotations.get("helm.sh/hook").is_some())
+}
+
+#[async_trait]
+impl Step for Installed {
+    async fn prepare(&self, _cx: &StepContext) -> Result<(), StepError> {
+        self.prepared().await.map(|_| ())
+    }
+
+    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+        let client = self.site.kubernetes().await?;
+        if self.owned_by_flux(&client).await? {
+            return Ok(Observation::Holds("Flux owns it".to_owned()));
+        }
+        let prepared = self.prepared().await?;
+        let stored = self.stored(&client).await?;
+        Ok(match storage::decide(stored.as_ref(), &self.wanted(&prepared.ready.chart)) {
+            ReleaseState::Absent => Observation::Missing("not installed".to_owned()),
+            ReleaseState::Outdated(reason) => Observation::Missing(reason),
+            ReleaseState::Failed(reason) => Observation::Missing(format!("the last attempt failed: {reason}")),
+            ReleaseState::Pending { revision, status } => {
+                Observation::Missing(format!("revision {revision} was left {status}"))
+            }
+            ReleaseState::Deployed if self.release.flags.wait == Wait::Nothing => {
+                Observation::Holds("deployed".to_owned())
+            }
+            ReleaseState::Deployed => match self.unready(&client, &prepared.objects).await? {
+                None => Observation::Holds("deployed and ready".to_owned()),
+                Some(reason) => Observation::Underway(reason),
+            },
+        })
+    }
+
+    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
+        let client = self.site.kubernetes().await?;
+        let prepared = self.prepared().await?;
+        self.clear_pending(&client, cx).await?;
+        let kubeconfig = self.site.child_kubeconfig().await?;
+        let path = kubeconfig.path();
+        let helm = self.site.charts.helm.upgrade(
+            &self.release,
+            &prepared.ready.chart,
+            &path,
+            self.site.apply_method(),
+            |_, _| {},
+        );
+        let explained = async {
+            // Helm waits for its hooks in silence; their pods tell why.
+            if prepared.hooks.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            let _ = self.wait_ready(&client, &prepared.hooks, cx).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            installed = helm => installed.map_err(|error| helm_error(&error, &self.release)),
+            () = explained => Ok(()),
+        }
+    }
+
+    async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+        if self.release.flags.wait == Wait::Nothing {
+            return Ok(());
+        }
+        let client = self.site.kubernetes().await?;
+        let prepared = self.prepared().await?;
+        let objects: Vec<ObjectRef> = prepared.objects.iter().filter_map(|object| ObjectRef::of(object).ok()).collect();
+        self.wait_ready(&client, &objects, cx).await.map_err(|error| {
+            gate_error(&error).at(format!("release {} ({})", self.release.id, self.release.at)).next(format!(
+                "look at `kubectl -n {} get events`; then run again with --resume",
+                self.release.id.namespace
+            ))
+        })?;
+        for probe in webhook::probes(&prepared.objects, &self.release.id.namespace) {
+            kubernetes::wait_admitted(&client, &probe, cx.teller())
+                .await
+                .map_err(|error| api_error(&error).code("H05"))?;
+        }
+        if !self.converts_apart {
+            conversion::wait(&client, &conversion::services(&prepared.objects), cx).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,136 @@
+//! Manifests that hold secrets: opened by whoever keeps them, in memory, once for all who need them.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use super::site::{SecretsFrom, Site};
+use super::{base, kustomize};
+use engine::StepError;
+use repository::{SecretKind, SecretSource};
+use secrets::sops;
+use yaml::Origin;
+
+/// The manifests that hold secrets, resolved in memory.
+pub(super) struct SecretManifests {
+    site: Arc<Site>,
+    objects: OnceCell<Vec<Value>>,
+}
+
+impl SecretManifests {
+    pub(super) fn new(site: Arc<Site>) -> Self {
+        Self { site, objects: OnceCell::new() }
+    }
+
+    pub(super) async fn objects(&self) -> Result<&[Value], StepError> {
+        self.objects
+            .get_or_try_init(|| async {
+                let mut objects = Vec::new();
+                for source in &self.site.cluster.bootstrap.secrets {
+                    objects.extend(self.resolve(source).await?);
+                }
+                let namespaces = base::missing_namespaces(&self.site, &objects);
+                Ok(namespaces.into_iter().chain(objects).collect())
+            })
+            .await
+            .map(Vec::as_slice)
+    }
+
+    async fn resolve(&self, source: &SecretSource) -> Result<Vec<Value>, StepError> {
+        let name = self.site.cluster.relative(&source.path).display().to_string();
+        let template = if source.kustomized {
+            Cow::from(kustomize::build(&self.site, &source.path).await?)
+        } else {
+            Cow::from(&source.text)
+        };
+        let text = match (&self.site.secrets, source.kind) {
+            (SecretsFrom::Placeholders, SecretKind::References) => {
+                secrets::placeholders(&template, &self.site.cluster.settings.sources).into()
+            }
+            (SecretsFrom::Placeholders, SecretKind::Sops) => sops::placeholders(&template).into(),
+            (SecretsFrom::Operator { references, .. }, SecretKind::References) => {
+                references.fill(&template).await.map_err(|error| reference_error(&error, &name))?
+            }
+            (SecretsFrom::Operator { sops, .. }, SecretKind::Sops) => {
+                let sops = sops.as_ref().ok_or_else(|| missing(&name))?;
+                sops::decrypt(sops, &source.path).await.map_err(|error| {
+                    StepError::wrong_world("an encrypted file cannot be opened")
+                        .at(&name)
+                        .because(error)
+                        .next("make the key available as sops wants it, such as SOPS_AGE_KEY_FILE=~/.config/sops/age/keys.txt")
+                        .code("O03")
+                })?
+            }
+        };
+        let documents = yaml::parse(&Origin::new(&name), text.expose_secret());
+        // The reader's message may quote the text, which holds secrets by now; only the place is told.
+        let documents = documents.map_err(|error| {
+            let place = error.location.map_or_else(|| name.clone(), |location| location.to_string());
+            StepError::wrong_input("the manifests are no YAML once their secrets are filled in").at(place)
+        })?;
+        let objects: Vec<Value> =
+            documents.iter().filter(|document| !document.is_null()).map(yaml::Node::to_json).collect();
+        for object in &objects {
+            self.site.redactor.learn_manifest(object);
+        }
+        let nameless = documents.iter().find(|document| {
+            let has = |key: &str| document.find(&[key]).and_then(yaml::Node::as_str).is_some();
+            !document.is_null() && ["apiVersion", "kind"].iter().any(|key| !has(key))
+        });
+        if let Some(document) = nameless {
+            return Err(StepError::wrong_input("a document among the manifests with secrets is no manifest")
+                .at(format!("{name}:{}:{}", document.at.line, document.at.column))
+                .because("it has no `apiVersion` or no `kind`")
+                .next("correct it, or name the right files in k8s-bootstrap.yaml: clusters.<name>.secrets"));
+        }
+        match documents.iter().find_map(no_text) {
+            Some((key, node)) => Err(StepError::wrong_input(format!("the value of `{key}` in a Secret is no text"))
+                .at(format!("{name}:{}:{}", node.at.line, node.at.column))
+                .because(format!("once filled in, it is {}; the API server takes text alone", node.value.kind()))
+                .next("quote the reference, or write it into a block scalar (`|`)")),
+            None => Ok(objects),
+        }
+    }
+}
+
+/// The first value of a Secret that YAML does not take for text, as a number or a JSON document without quotes, with
+/// its key.
+fn no_text(document: &yaml::Node) -> Option<(&str, &yaml::Node)> {
+    if document.find(&["kind"]).and_then(yaml::Node::as_str) != Some("Secret") {
+        return None;
+    }
+    let fields = ["stringData", "data"].into_iter().filter_map(|field| document.find(&[field])?.as_mapping());
+    let mut values = fields.flat_map(|mapping| mapping.iter());
+    let found = values.find(|entry| !entry.value.is_null() && entry.value.as_str().is_none())?;
+    Some((found.key.as_str(), &found.value))
+}
+
+fn missing(file: &str) -> StepError {
+    StepError::wrong_world("`sops` is needed and nowhere to be found")
+        .at(file)
+        .because("the file's secrets are kept by SOPS")
+        .next("install sops, or name its folder with --tools-dir")
+}
+
+fn reference_error(error: &secrets::Error, file: &str) -> StepError {
+    let base = if error.is_retryable() {
+        StepError::retryable("whoever keeps the secrets did not answer")
+    } else {
+        StepError::wrong_world("a reference to a secret cannot be resolved")
+    };
+    let place = match error {
+        secrets::Error::Unresolved { reference, .. } => format!("{file}:{}:{}", reference.line, reference.column),
+        _ => file.to_owned(),
+    };
+    let mut base = base.at(place).because(error).next(error.next());
+    if let secrets::Error::RateLimited { after, .. } = error {
+        base.retry_after = *after;
+    }
+    match error.code() {
+        Some(code) => base.code(code),
+        None => base,
+    }
+}

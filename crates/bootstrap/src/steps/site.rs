@@ -1,0 +1,418 @@
+//! Where a run works: the cluster, the keys to it, and the way there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::Sha256;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::claims::Claims;
+use super::hooks::Verdict;
+use super::kinds::Kinds;
+use engine::plan::{Fingerprint, StepId};
+use engine::{ErrorClass, StepError};
+use helm::{Charts, HelmError, TemplateOptions};
+use helmfile::Release;
+use kubernetes::{Access, AccessError, Unpulled};
+use net::{Dialer, Web};
+use process::SecretFile;
+use repository::Cluster;
+use secrets::sops::Sops;
+use secrets::{Redactor, Sources};
+use talos_client::{BootTimes, Client, ClientError, Kind, Patience, Probe, Stage, knocks, probe};
+use talos_config::registries;
+use talos_config::{
+    AdminIdentity, KubernetesAdmin, Node, PkiError, SecretsBundle, ca_fingerprint, kubeconfig, talosconfig,
+};
+use talos_schema::Documents;
+use yaml::Diagnostics;
+
+/// A closed port that is due to open is tried this often.
+pub(super) const KNOCK: Duration = Duration::from_millis(125);
+
+/// Everything that the steps of a run share.
+pub struct Site {
+    pub cluster: Cluster,
+    pub dialer: Dialer,
+    /// An earlier run is continued, so a node that is silent may be rebooting.
+    pub resumed: bool,
+    /// The control plane that may bootstrap etcd although others are silent; the operator says so.
+    pub forced: Option<IpAddr>,
+    pub(super) verdicts: BTreeMap<StepId, Verdict>,
+    /// Where this cluster's journal, kubeconfig and talosconfig are kept.
+    pub folder: PathBuf,
+    pub(super) charts: Charts,
+    pub(super) web: Web,
+    pub(super) secrets: SecretsFrom,
+    /// What builds kustomizations; hooks find it too.
+    pub(super) kubectl: Option<PathBuf>,
+    pub(super) redactor: Redactor,
+    bundle: SecretsBundle,
+    pub(super) talos: AdminIdentity,
+    kubernetes: KubernetesAdmin,
+    client: Mutex<Option<kube::Client>>,
+    /// Keys that nodes must show in maintenance mode.
+    pins: BTreeMap<IpAddr, talos_client::Fingerprint>,
+    boots: std::sync::Mutex<BootTimes>,
+    pub(super) claims: Claims,
+    pub(super) kinds: Kinds,
+}
+
+impl std::fmt::Debug for Site {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Site").field("cluster", &self.cluster.name).finish_non_exhaustive()
+    }
+}
+
+/// Where the secrets in manifests come from.
+#[derive(Debug, Clone)]
+pub enum SecretsFrom {
+    /// The operator's own: whoever answers for references, and `sops` where it was found.
+    Operator { references: Box<Sources>, sops: Option<Sops> },
+    /// Values of the right shape, for a rehearsal.
+    Placeholders,
+}
+
+/// What a site is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub cluster: Cluster,
+    pub bundle: SecretsBundle,
+    pub dialer: Dialer,
+    pub folder: PathBuf,
+    pub resumed: bool,
+    pub forced: Option<IpAddr>,
+    /// What the operator says of hooks that must not run twice.
+    pub verdicts: BTreeMap<StepId, Verdict>,
+    pub pins: BTreeMap<IpAddr, talos_client::Fingerprint>,
+    pub charts: Charts,
+    pub web: Web,
+    pub secrets: SecretsFrom,
+    pub kubectl: Option<PathBuf>,
+    pub redactor: Redactor,
+}
+
+/// Why a run has no site.
+#[derive(Debug, thiserror::Error)]
+pub enum SiteError {
+    #[error("the administrator's certificates cannot be made: {0}")]
+    Certificates(#[from] PkiError),
+    #[error(transparent)]
+    Render(#[from] Diagnostics),
+}
+
+impl Site {
+    /// Takes the cluster's secrets and makes the administrator's certificates from them, without asking anybody.
+    ///
+    /// # Errors
+    ///
+    /// A bundle whose authorities cannot be used; a node whose config cannot be rendered.
+    pub fn new(parts: Parts) -> Result<Self, SiteError> {
+        let now = Timestamp::now();
+        let Parts {
+            cluster,
+            bundle,
+            dialer,
+            folder,
+            resumed,
+            forced,
+            verdicts,
+            pins,
+            charts,
+            web,
+            secrets,
+            kubectl,
+            redactor,
+        } = parts;
+        let mut found = super::hooks::check(&cluster);
+        for node in &cluster.inventory.nodes {
+            if let Err(more) = cluster.inputs.config(&bundle, node) {
+                found.extend(more);
+            }
+        }
+        found.into_result(())?;
+        let talos = AdminIdentity::issue(&bundle, now)?;
+        let kubernetes = KubernetesAdmin::issue(&bundle, now)?;
+        let client = Mutex::default();
+        Ok(Self {
+            cluster,
+            dialer,
+            resumed,
+            forced,
+            verdicts,
+            folder,
+            charts,
+            web,
+            secrets,
+            kubectl,
+            redactor,
+            bundle,
+            talos,
+            kubernetes,
+            client,
+            pins,
+            boots: std::sync::Mutex::default(),
+            claims: Claims::default(),
+            kinds: Kinds::default(),
+        })
+    }
+
+    /// SHA-256 of the Talos CA: what tells this cluster from one of the same name.
+    ///
+    /// # Errors
+    ///
+    /// When the bundle holds no certificate.
+    pub fn talos_ca(&self) -> Result<String, PkiError> {
+        ca_fingerprint(&self.bundle.os.certificate)
+    }
+
+    /// The config of a node. It holds secrets.
+    pub(super) fn config(&self, node: &Node) -> Documents {
+        // Rendering was tried when the site was made, and nothing in it has changed since.
+        self.cluster.inputs.render(&self.bundle, node).map(|rendered| rendered.documents).unwrap_or_default()
+    }
+
+    /// The field of a node's config that the node's words name, and who set it: "`machine.install.disk` set by …".
+    pub(super) fn named_in(&self, node: &Node, words: &str) -> Option<String> {
+        let field = self.cluster.inputs.render(&self.bundle, node).ok()?.named_in(words)?;
+        Some(format!("`{}` is set by {}", field.path, field.setter))
+    }
+
+    /// Whom a node asks for an image that it does not get, when its config says more than the image does.
+    pub(super) fn asked_for(&self, unpulled: &Unpulled) -> Option<String> {
+        let name = unpulled.node.as_ref()?;
+        let node = self.cluster.inventory.nodes.iter().find(|node| node.hostname == *name)?;
+        let asked = registries::asked(&self.config(node), &unpulled.image)?;
+        Some(format!("its config has it asked for at {}", asked.join(", then ")))
+    }
+
+    pub(super) fn config_text(&self, node: &Node) -> SecretString {
+        self.config(node).to_yaml().into()
+    }
+
+    /// The fingerprint of something secret, keyed from the bundle: a plain digest of a secret could be guessed.
+    pub(super) fn keyed_fingerprint(&self, secret: &str) -> Fingerprint {
+        let key = self.bundle.cluster_secret.expose_secret().as_bytes();
+        // HMAC takes keys of any length.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return Fingerprint::builder().finish() };
+        mac.update(secret.as_bytes());
+        Fingerprint::builder().part(mac.finalize().into_bytes()).finish()
+    }
+
+    pub(super) fn config_fingerprint(&self, node: &Node) -> Fingerprint {
+        self.keyed_fingerprint(self.config_text(node).expose_secret())
+    }
+
+    /// What charts may ask about the cluster that they will be installed on.
+    pub(super) fn template_options(&self) -> TemplateOptions {
+        let version = self.cluster.inventory.kubernetes_version.clone();
+        TemplateOptions { kube_version: Some(version), ..TemplateOptions::default() }
+    }
+
+    pub(super) fn control_planes(&self) -> Vec<&Node> {
+        self.cluster.inventory.control_planes()
+    }
+
+    pub(super) fn hostnames(&self) -> BTreeSet<String> {
+        self.cluster.inventory.nodes.iter().map(|node| node.hostname.clone()).collect()
+    }
+
+    /// The way into the Kubernetes API, by the control planes' own addresses.
+    pub fn access(&self) -> Access {
+        let endpoint = &self.cluster.inventory.endpoint;
+        Access {
+            servers: self
+                .control_planes()
+                .into_iter()
+                .map(|node| SocketAddr::new(node.address, endpoint.port))
+                .collect(),
+            tls_server_name: endpoint.host.clone(),
+            ca_pem: self.kubernetes.ca_pem.clone(),
+            certificate_pem: self.kubernetes.certificate_pem.clone(),
+            key_pem: self.kubernetes.key_pem.clone(),
+        }
+    }
+
+    /// A client of an API server that is ready; the one that served last while it still is.
+    pub(super) async fn kubernetes(&self) -> Result<kube::Client, StepError> {
+        let mut known = self.client.lock().await;
+        if let Some(client) = known.as_ref() {
+            if kubernetes::readyz(client).await.is_ok() {
+                return Ok(client.clone());
+            }
+            *known = None;
+        }
+        let client = kubernetes::connect(&self.access(), &self.dialer).await.map_err(|error| match error {
+            AccessError::Unreachable(_) => {
+                StepError::retryable("the Kubernetes API does not answer").because(error).code("K01")
+            }
+            AccessError::Credentials(_) => StepError::wrong_input("the Kubernetes API cannot be used").because(error),
+        })?;
+        *known = Some(client.clone());
+        Ok(client)
+    }
+
+    /// The kubeconfig of this cluster where a child can read it, by a control plane's own address. Recipes call the
+    /// context by the cluster's name.
+    pub(super) async fn child_kubeconfig(&self) -> Result<SecretFile, StepError> {
+        let unreachable =
+            |error: AccessError| StepError::retryable("the Kubernetes API does not answer").because(error);
+        let server = kubernetes::ready_server(&self.access(), &self.dialer).await.map_err(unreachable)?;
+        let host = &self.cluster.inventory.endpoint.host;
+        let (name, aliases) = (&self.cluster.name, [&*self.cluster.name, &*self.cluster.inventory.cluster_name]);
+        let content = kubeconfig(&self.kubernetes, name, &format!("https://{server}"), Some(host), &aliases);
+        SecretFile::new(&content)
+            .map_err(|error| StepError::wrong_world("a kubeconfig cannot be kept in memory").because(error))
+    }
+
+    /// What a node is.
+    pub(super) async fn probe(&self, node: &Node) -> Result<Probe, StepError> {
+        let pin = self.pins.get(&node.address);
+        probe(&self.dialer, node.address, &self.talos, pin).await.map_err(|error| step_error(&error, node))
+    }
+
+    /// How long a node may be silent before that needs a person.
+    pub(super) fn boot_limit(&self, node: &Node) -> Duration {
+        self.boots.lock().unwrap_or_else(PoisonError::into_inner).limit(node.address)
+    }
+
+    fn learn_boot(&self, node: &Node, took: Duration) {
+        self.boots.lock().unwrap_or_else(PoisonError::into_inner).learn(node.address, took);
+    }
+
+    /// The kubeconfig to keep: in a rehearsal it dials where the lab is, under the declared name.
+    pub(super) fn kubeconfig(&self) -> SecretString {
+        let endpoint = &self.cluster.inventory.endpoint;
+        let declared = endpoint.address().map(|address| SocketAddr::new(address, endpoint.port));
+        let dialled = declared.and_then(|address| self.dialer.target(address).ok());
+        match dialled {
+            Some(target) if Some(target) != declared => kubeconfig(
+                &self.kubernetes,
+                &self.cluster.name,
+                &format!("https://{target}"),
+                Some(&endpoint.host),
+                &[],
+            ),
+            _ => kubeconfig(&self.kubernetes, &self.cluster.name, &endpoint.url(), None, &[]),
+        }
+    }
+
+    pub(super) fn talosconfig(&self) -> SecretString {
+        let texts = |nodes: Vec<&Node>| nodes.into_iter().map(|node| node.address.to_string()).collect::<Vec<_>>();
+        let nodes = texts(self.cluster.inventory.nodes.iter().collect());
+        talosconfig(&self.talos, &self.cluster.name, &texts(self.control_planes()), &nodes)
+    }
+
+    /// Where the kubeconfig is written.
+    pub fn kubeconfig_path(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
+    /// Where the talosconfig is written.
+    pub fn talosconfig_path(&self) -> PathBuf {
+        self.folder.join("talosconfig")
+    }
+}
+
+/// A client's error as a step's.
+pub(super) fn step_error(error: &ClientError, node: &Node) -> StepError {
+    let class = match error.kind {
+        Kind::Unreachable | Kind::NotYet | Kind::Other => ErrorClass::Retryable,
+        Kind::Refused | Kind::Unsupported => ErrorClass::WrongInput,
+        Kind::Untrusted | Kind::OtherKey | Kind::AlreadyDone | Kind::Absent => ErrorClass::WrongWorld,
+    };
+    let failed = StepError::new(class, format!("{} failed", error.call)).at(place(node)).because(&error.reason);
+    match error.kind {
+        Kind::OtherKey => {
+            failed.next("compare with the fingerprint on the machine's console; a machine makes a new key at each boot")
+        }
+        _ => failed,
+    }
+}
+
+/// A node as errors name it.
+pub(super) fn place(node: &Node) -> String {
+    format!("node {} ({})", node.hostname, node.address)
+}
+
+/// Helm's error as a step's.
+pub(super) fn helm_error(error: &HelmError, release: &Release) -> StepError {
+    use helm::Kind as Helm;
+    let class = match error.kind {
+        _ if error.is_retryable() => ErrorClass::Retryable,
+        Helm::NotFound | Helm::Chart => ErrorClass::WrongInput,
+        _ => ErrorClass::WrongWorld,
+    };
+    let code = match error.kind {
+        Helm::NotFound | Helm::Denied | Helm::RateLimited | Helm::Unreachable => Some("H10"),
+        Helm::Unconverted => Some("H04"),
+        Helm::NotYet => Some("H05"),
+        Helm::Pending => Some("H01"),
+        Helm::Conflict => Some("H06"),
+        Helm::Hook => Some("H12"),
+        Helm::Changed => Some("H11"),
+        Helm::TooOld | Helm::Chart | Helm::Other => None,
+    };
+    let base = StepError::new(class, format!("release {}", release.id)).at(release.at.to_string()).because(error);
+    let base = match error.hint() {
+        Some(hint) => base.next(hint),
+        None => base,
+    };
+    match code {
+        Some(code) => base.code(code),
+        None => base,
+    }
+}
+
+async fn up(site: &Site, node: &Node) -> Result<(Client, Stage), ClientError> {
+    let client = Client::connect(&site.dialer, node.address, &site.talos).await?;
+    let stage = client.machine_status().await?.stage;
+    Ok((client, stage))
+}
+
+/// Waits until a node runs as one of this cluster, knocking at its port and saying why it is waiting.
+///
+/// # Errors
+///
+/// When the node has shown nothing new for longer than any boot that was seen would explain.
+pub(super) async fn wait_configured(
+    site: &Site,
+    node: &Node,
+    tell: &(dyn Fn(&str) + Send + Sync),
+) -> Result<Client, StepError> {
+    let began = Instant::now();
+    let mut patience = Patience::new(site.boot_limit(node), began);
+    for pause in knocks() {
+        let line = match up(site, node).await {
+            Ok((client, Stage::Booting | Stage::Running)) => {
+                site.learn_boot(node, began.elapsed());
+                return Ok(client);
+            }
+            // From 1.13 on a node answers with its new certificate before it has installed and rebooted.
+            Ok((_, stage)) => format!("it is {stage}"),
+            Err(error) => match error.kind {
+                Kind::Unreachable => "its port is closed: installing or rebooting".to_owned(),
+                Kind::Untrusted => "it still answers as an unconfigured node".to_owned(),
+                _ => error.to_string(),
+            },
+        };
+        tell(&line);
+        if let Err(overdue) = patience.note(&line, Instant::now()) {
+            let minutes = overdue.silent.as_secs() / 60;
+            return Err(StepError::wrong_world(format!("the node has shown nothing new for {minutes} minutes"))
+                .at(place(node))
+                .because(line)
+                .next("look at the machine's console; then continue with --resume")
+                .code("T11"));
+        }
+        tokio::time::sleep(pause).await;
+    }
+    Err(StepError::retryable("the node does not answer").at(place(node)))
+}

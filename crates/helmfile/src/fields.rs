@@ -1,0 +1,261 @@
+//! The fields of a release, rendered: they may refer to each other, and decide whether it is installed at all.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::environment::Environment;
+use super::model::{Listed, ReleaseId};
+use super::reader;
+use super::state::{Draft, State, Text};
+use super::{Findings, Site};
+
+use yaml::{Diagnostic, Dialect, Origin};
+
+/// Fields may refer to each other; helmfile renders them this often before it gives up.
+const ROUNDS: usize = 6;
+
+/// What the templates of a file's releases see beside the release itself.
+pub(super) struct Scope<'s> {
+    pub(super) site: &'s Site<'s>,
+    pub(super) state: &'s State,
+    pub(super) environment: &'s Environment,
+    /// `.Values`.
+    pub(super) values: &'s Map<String, Value>,
+}
+
+/// The fields that templates refer to, rendered.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Rendered {
+    name: String,
+    namespace: String,
+    chart: String,
+    version: String,
+    labels: BTreeMap<String, String>,
+}
+
+/// A release whose fields are rendered.
+pub(super) struct Resolved {
+    pub(super) draft: Draft,
+    pub(super) listed: Listed,
+    /// What its values and patches see.
+    pub(super) data: Value,
+    /// `waitTemplate`, when there is one.
+    pub(super) wait: Option<bool>,
+}
+
+impl Scope<'_> {
+    fn namespace(&self) -> &str {
+        self.state.namespace.as_deref().unwrap_or_default()
+    }
+
+    fn kube_context(&self, draft: &Draft) -> String {
+        let settings = draft.settings.or_defaults(&self.state.defaults);
+        settings.kube_context.unwrap_or_default()
+    }
+
+    fn data(&self, rendered: &Rendered, kube_context: &str) -> Value {
+        json!({
+            "Release": {
+                "Name": rendered.name, "Namespace": rendered.namespace, "Chart": rendered.chart,
+                "ChartVersion": rendered.version, "Labels": rendered.labels, "KubeContext": kube_context,
+            },
+            "Environment": self.environment.template(),
+            "Namespace": self.namespace(), "Chart": "", "KubeContext": self.state.kube_context.clone().unwrap_or_default(),
+            "Values": self.values, "StateValues": self.values,
+        })
+    }
+
+    /// Renders the fields of one release; `None` when something is wrong with it, which `findings` then say.
+    pub(super) fn resolve(&self, draft: &Draft, findings: &mut Findings) -> Option<Resolved> {
+        let mut draft = draft.clone();
+        draft.labels.extend(self.state.labels.clone());
+        let before = findings.found.len();
+        let kube_context = self.kube_context(&draft);
+        let mut rendered = match self.fields(&draft, &kube_context) {
+            Ok(rendered) => rendered,
+            Err(wrong) => {
+                findings.found.extend(wrong);
+                return None;
+            }
+        };
+        let data = self.data(&rendered, &kube_context);
+        let what = format!("release {:?}", rendered.name);
+        if rendered.name.is_empty() {
+            findings.error(&draft.at, "a release has no `name`");
+        }
+        if rendered.chart.is_empty() {
+            findings.error(&draft.at, format!("{what} has no `chart`"));
+        }
+        let wait = self.decision(&draft, "waitTemplate", &data, findings);
+        let verify = self.decision(&draft, "verifyTemplate", &data, findings);
+        if let (Some(true), Some(text)) = (verify, draft.text("verifyTemplate")) {
+            findings.error(&text.at, format!("{what} wants its chart verified, which is not supported"));
+        }
+        let installed = self.decision(&draft, "installedTemplate", &data, findings).or(draft.installed).unwrap_or(true);
+        let enabled = match self.decision(&draft, "conditionTemplate", &data, findings) {
+            Some(enabled) => enabled,
+            None => self.condition(&draft, findings),
+        };
+        if !self.namespace().is_empty() {
+            self.namespace().clone_into(&mut rendered.namespace);
+        }
+        let needs = self.needs(&draft, &rendered, &data, &what, findings);
+        let listed = self.listed(&draft, rendered, needs, (installed, enabled));
+        let data = self.data(&Rendered::of(&listed), &kube_context);
+        (findings.found.len() == before).then_some(Resolved { draft, listed, data, wait })
+    }
+
+    fn listed(&self, draft: &Draft, rendered: Rendered, needs: Vec<ReleaseId>, switches: (bool, bool)) -> Listed {
+        let mut labels = rendered.labels;
+        labels.insert("name".to_owned(), rendered.name.clone());
+        labels.insert("namespace".to_owned(), rendered.namespace.clone());
+        labels.insert("chart".to_owned(), rendered.chart.rsplit('/').next().unwrap_or_default().to_owned());
+        let own = draft.text("kubeVersion").map(|text| text.raw.clone()).filter(|version| !version.is_empty());
+        let api_versions = if draft.api_versions.is_empty() { &self.state.api_versions } else { &draft.api_versions };
+        Listed {
+            name: rendered.name,
+            namespace: rendered.namespace,
+            chart: rendered.chart,
+            version: rendered.version,
+            labels,
+            needs,
+            installed: switches.0,
+            enabled: switches.1,
+            kube_version: own.or_else(|| self.state.kube_version.clone()),
+            api_versions: api_versions.clone(),
+            at: draft.at.clone(),
+        }
+    }
+
+    /// Renders the fields until they no longer change; each round sees what the one before made of them.
+    fn fields(&self, draft: &Draft, kube_context: &str) -> Result<Rendered, Vec<Diagnostic>> {
+        let written = |key: &str| draft.text(key).map(|text| text.raw.clone()).unwrap_or_default();
+        let mut rendered = Rendered {
+            name: written("name"),
+            namespace: written("namespace"),
+            chart: written("chart"),
+            version: written("version"),
+            labels: draft.labels.iter().map(|(key, text)| (key.clone(), text.raw.clone())).collect(),
+        };
+        let functions = self.site.functions(&self.site.folder);
+        for _ in 0..ROUNDS {
+            let (data, mut wrong) = (self.data(&rendered, kube_context), vec![]);
+            let mut render = |text: &Text| {
+                template::render(&text.source(), &data, &functions).map_err(|diagnostic| wrong.push(diagnostic)).ok()
+            };
+            let mut field = |key: &str| {
+                let text = draft.text(key).and_then(&mut render);
+                text.map(|text| text.trim().to_owned()).unwrap_or_default()
+            };
+            let (name, namespace) = (field("name"), field("namespace"));
+            let (chart, version) = (field("chart"), field("version"));
+            let labels = draft.labels.iter().filter_map(|(key, text)| Some((key.clone(), render(text)?))).collect();
+            let next = Rendered { name, namespace, chart, version, labels };
+            if !wrong.is_empty() {
+                return Err(wrong);
+            }
+            if next == rendered {
+                return Ok(rendered);
+            }
+            rendered = next;
+        }
+        let message = format!("the fields of release {:?} refer to themselves", draft.name());
+        Err(vec![Diagnostic::at(draft.at.clone(), message)])
+    }
+
+    /// A boolean that a template gives.
+    fn decision(&self, draft: &Draft, key: &'static str, data: &Value, findings: &mut Findings) -> Option<bool> {
+        let text = draft.text(key)?;
+        let rendered = template::render(&text.source(), data, &self.site.functions(&self.site.folder));
+        let decided = rendered.and_then(|rendered| {
+            let documents = yaml::parse_as(&Origin::new(key), &rendered, Dialect::Typed)?;
+            let value = documents.first().map(|node| &node.value);
+            match value {
+                None | Some(yaml::Value::Null) => Ok(false),
+                Some(value) => reader::truth(value).ok_or_else(|| {
+                    let message = format!("`{key}` comes to `{}`, which is neither true nor false", rendered.trim());
+                    Diagnostic::at(text.at.clone(), message)
+                }),
+            }
+        });
+        decided.map_err(|diagnostic| findings.found.push(diagnostic)).ok()
+    }
+
+    /// `condition: path.enabled`, looked up in `.Values`.
+    fn condition(&self, draft: &Draft, findings: &mut Findings) -> bool {
+        let Some(condition) = draft.text("condition").filter(|text| !text.raw.is_empty()) else { return true };
+        match condition.raw.to_lowercase().as_str() {
+            "true" => return true,
+            "false" => return false,
+            _ => {}
+        }
+        let mut keys: Vec<&str> = condition.raw.split('.').collect();
+        if keys.pop() != Some("enabled") {
+            let message = format!("the condition `{}` is not `path.enabled`", condition.raw);
+            findings.error(&condition.at, message);
+            return false;
+        }
+        let (mut at, mut seen) = (self.values, String::new());
+        for key in keys {
+            seen = format!("{seen}.{key}");
+            at = match at.get(key) {
+                Some(Value::Object(map)) => map,
+                found => {
+                    let what = if found.is_some() { "is no map" } else { "is not there" };
+                    let message = format!("the condition `{}` looks at `.Values{seen}`, which {what}", condition.raw);
+                    let near = yaml::near(key, at.keys().map(String::as_str));
+                    findings.found.push(Diagnostic::at(condition.at.clone(), message).did_you_mean(near));
+                    return false;
+                }
+            };
+        }
+        at.get("enabled") == Some(&Value::Bool(true))
+    }
+
+    fn needs(
+        &self,
+        draft: &Draft,
+        rendered: &Rendered,
+        data: &Value,
+        what: &str,
+        findings: &mut Findings,
+    ) -> Vec<ReleaseId> {
+        let functions = self.site.functions(&self.site.folder);
+        let mut needs = vec![];
+        for need in &draft.needs {
+            let id = template::render(&need.source(), data, &functions).and_then(|text| parse(&text, rendered, need));
+            match id {
+                Ok(id) if needs.contains(&id) => {
+                    findings.notices.push(format!("{}: {what} needs {id} twice", draft.at));
+                }
+                Ok(id) => needs.push(id),
+                Err(diagnostic) => findings.found.push(diagnostic),
+            }
+        }
+        needs
+    }
+}
+
+impl Rendered {
+    fn of(listed: &Listed) -> Self {
+        Self {
+            name: listed.name.clone(),
+            namespace: listed.namespace.clone(),
+            chart: listed.chart.clone(),
+            version: listed.version.clone(),
+            labels: listed.labels.clone(),
+        }
+    }
+}
+
+/// `[[CONTEXT/]NAMESPACE/]NAME`: without a namespace the release's own is meant, and there is one cluster only.
+fn parse(text: &str, rendered: &Rendered, written: &Text) -> Result<ReleaseId, Diagnostic> {
+    let mut parts = text.rsplitn(3, '/');
+    let name = parts.next().unwrap_or_default();
+    let namespace = parts.next().unwrap_or(&rendered.namespace);
+    if name.is_empty() {
+        return Err(Diagnostic::at(written.at.clone(), format!("the need `{text}` is not `namespace/name`")));
+    }
+    Ok(ReleaseId::new(namespace, name))
+}

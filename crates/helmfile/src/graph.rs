@@ -1,0 +1,109 @@
+//! Several state files as one graph.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::model::{Helmfile, Release, ReleaseId};
+use yaml::{Diagnostic, Diagnostics, near};
+
+/// Checks that every need is a release, one that is switched off or not selected too, and that needs end somewhere.
+///
+/// A release may stand in several files (its CRDs in one, itself in another), so a need is looked for in its own file
+/// first and then in all.
+///
+/// # Errors
+///
+/// Everything that is wrong, all at once.
+pub fn check(files: &[&Helmfile]) -> Result<(), Diagnostics> {
+    let mut found = Diagnostics::default();
+    let mut graph = Graph::default();
+    for (file, helmfile) in files.iter().enumerate() {
+        graph.releases.extend(helmfile.releases.iter().map(|release| ((file, &release.id), release)));
+        graph.known.extend(helmfile.files.iter().flat_map(|file| &file.known));
+    }
+    for (node, release) in &graph.releases {
+        for need in &release.needs {
+            match graph.find(node.0, need) {
+                Some(target) => graph.edges.entry(*node).or_insert_with(Vec::new).push(target),
+                None if graph.known.contains(need) => {}
+                None => found.push(graph.lost(release, need)),
+            }
+        }
+    }
+    graph.cycles(&mut found);
+    found.into_result(())
+}
+
+/// Finds releases that several files list, each of them for the same cluster.
+pub fn listed_twice(files: &[Helmfile]) -> Diagnostics {
+    let mut found = Diagnostics::default();
+    let mut first: BTreeMap<&ReleaseId, &Release> = BTreeMap::new();
+    for release in files.iter().flat_map(|file| &file.releases) {
+        match first.entry(&release.id) {
+            Entry::Vacant(place) => {
+                place.insert(release);
+            }
+            Entry::Occupied(other) => {
+                let message =
+                    format!("release {} is listed a second time; it is at {} already", release.id, other.get().at);
+                let hint = "k8s-bootstrap.yaml can name the file that counts: clusters.<name>.releases";
+                found.push(Diagnostic::at(release.at.clone(), message).with_hint(hint));
+            }
+        }
+    }
+    found
+}
+
+/// A release in a file.
+type Node<'g> = (usize, &'g ReleaseId);
+
+#[derive(Default)]
+struct Graph<'g> {
+    releases: BTreeMap<Node<'g>, &'g Release>,
+    /// Also those that are not to be installed.
+    known: BTreeSet<&'g ReleaseId>,
+    edges: HashMap<Node<'g>, Vec<Node<'g>>>,
+}
+
+impl<'g> Graph<'g> {
+    fn find(&self, file: usize, need: &'g ReleaseId) -> Option<Node<'g>> {
+        let own = self.releases.get_key_value(&(file, need));
+        own.map(|(node, _)| *node).or_else(|| self.releases.keys().find(|(_, id)| *id == need).copied())
+    }
+
+    fn lost(&self, release: &Release, need: &ReleaseId) -> Diagnostic {
+        let message = format!("{} needs {need}, which is no release here", release.id);
+        let ids: BTreeSet<String> = self.releases.keys().map(|(_, id)| id.to_string()).collect();
+        let same_name = self.releases.keys().find(|(_, id)| id.name == need.name).map(|(_, id)| id.to_string());
+        let near = near(&need.to_string(), ids.iter().map(String::as_str));
+        Diagnostic::at(release.at.clone(), message).did_you_mean(same_name.as_deref().or(near))
+    }
+
+    /// Reports each cycle once, from its first release on.
+    fn cycles(&self, found: &mut Diagnostics) {
+        let mut done = BTreeSet::new();
+        for start in self.releases.keys() {
+            let mut path = vec![];
+            self.visit(*start, &mut path, &mut done, found);
+        }
+    }
+
+    fn visit(&self, node: Node<'g>, path: &mut Vec<Node<'g>>, done: &mut BTreeSet<Node<'g>>, found: &mut Diagnostics) {
+        if let Some(begin) = path.iter().position(|seen| *seen == node) {
+            let names: Vec<String> = path[begin..].iter().chain([&node]).map(|(_, id)| id.to_string()).collect();
+            if let Some(release) = self.releases.get(&node) {
+                found.error(release.at.clone(), format!("the needs go in a circle: {}", names.join(" -> ")));
+            }
+            return;
+        }
+        if done.contains(&node) {
+            return;
+        }
+        path.push(node);
+        for next in self.edges.get(&node).into_iter().flatten() {
+            self.visit(*next, path, done, found);
+        }
+        path.pop();
+        done.insert(node);
+    }
+}

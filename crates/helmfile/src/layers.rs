@@ -1,0 +1,244 @@
+//! A state file, its parts and its bases, as one [`State`] in an environment.
+
+use std::path::Path;
+
+use super::entries::Entries;
+use super::environment::Environment;
+use super::reader;
+use super::state::{Missing, State, Strategy, Text};
+use super::{Findings, Site, environment};
+use template::Source;
+use yaml::{Diagnostic, Diagnostics, Origin, Position};
+
+/// What a state file is read with.
+pub(super) struct Start<'s> {
+    /// The environment that is asked for.
+    pub(super) name: &'s str,
+    /// The parent's environment, when the file inherits it.
+    pub(super) inherited: Option<Environment>,
+    /// What stands over every part's own environment.
+    pub(super) overrides: Option<Environment>,
+}
+
+/// A state file and the environment in which its releases are rendered.
+pub(super) struct Loaded {
+    pub(super) state: State,
+    pub(super) environment: Environment,
+    /// Whether the file has the environment that is asked for; if not, its releases are none of the matter.
+    pub(super) is_defined: bool,
+}
+
+/// Reads the state file at `path` with its bases; nothing when it is unreadable.
+pub(super) fn load(site: &Site<'_>, path: &Path, start: &Start<'_>, findings: &mut Findings) -> Option<Loaded> {
+    let origin = site.origin(path);
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            findings.found.push(Diagnostic::general(format!("there is no helmfile {origin}")));
+            return None;
+        }
+        Err(error) => {
+            findings.found.push(Diagnostic::general(format!("the helmfile {origin} cannot be read: {error}")));
+            return None;
+        }
+    };
+    let file = File { site, path, origin, is_base: false };
+    Some(file.load(&text, start, findings))
+}
+
+/// A state file or a base being read.
+struct File<'f> {
+    site: &'f Site<'f>,
+    path: &'f Path,
+    origin: Origin,
+    is_base: bool,
+}
+
+impl File<'_> {
+    fn load(&self, text: &str, start: &Start<'_>, findings: &mut Findings) -> Loaded {
+        let text = text.replace("\r\n", "\n");
+        policy(&self.origin, &text, &mut findings.found);
+        let mut loaded =
+            Loaded { state: State::default(), environment: Environment::new(start.name), is_defined: true };
+        let mut before = start.inherited.clone();
+        let is_default = start.name == environment::DEFAULT;
+        for part in parts(&text) {
+            let context = match (&before, &start.overrides) {
+                (Some(before), over) => before.under(over.as_ref()),
+                (None, Some(over)) => over.clone(),
+                (None, None) => Environment::new(start.name),
+            };
+            let Some(mut state) = self.part(&part, &context, findings) else { continue };
+            self.expand(&mut state, findings);
+            loaded.environment = self.enter(&state, start.name, &context, findings);
+            loaded.state.replace(state);
+            before = Some(loaded.environment.clone());
+            let environments = &loaded.state.environments;
+            let is_known = environments.is_empty() || environments.contains_key(&loaded.environment.name);
+            if !self.is_base && !is_default && !is_known {
+                loaded.is_defined = false;
+                return loaded;
+            }
+        }
+        let has_context = start.inherited.is_some() || start.overrides.is_some();
+        loaded.is_defined = is_default || self.is_base || has_context || !loaded.state.environments.is_empty();
+        loaded
+    }
+
+    /// One part: the documents in it over the bases that they name.
+    fn part(&self, part: &str, context: &Environment, findings: &mut Findings) -> Option<State> {
+        let is_template = self.path.extension().is_some_and(|extension| extension == "gotmpl");
+        let rendered = if is_template {
+            let data = context.data(&context.merged(), "");
+            let functions = self.site.functions(&self.site.folder);
+            match template::render(&Source::file(&self.origin, part), &data, &functions) {
+                Ok(rendered) => rendered,
+                Err(diagnostic) => {
+                    findings.found.push(diagnostic);
+                    return None;
+                }
+            }
+        } else {
+            part.to_owned()
+        };
+        let documents = match reader::documents(&self.origin, &rendered, &mut findings.found) {
+            Ok(documents) => documents,
+            Err(diagnostic) => {
+                findings.found.push(hinted(diagnostic, is_template || !part.contains("{{")));
+                return None;
+            }
+        };
+        let (mut own, mut bases) = (State::default(), vec![]);
+        for document in documents {
+            own.append(document.state);
+            bases.extend(document.bases);
+        }
+        let mut state = State::default();
+        for base in &bases {
+            if self.is_base {
+                findings.error(&base.at, "a base cannot name bases of its own");
+            } else if let Some(base) = self.base(base, context, findings) {
+                state.append_layer(base);
+            }
+        }
+        state.append_layer(own);
+        Some(state)
+    }
+
+    fn base(&self, base: &Text, context: &Environment, findings: &mut Findings) -> Option<State> {
+        let path = self.site.path(&base.raw);
+        let origin = self.site.origin(&path);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) => {
+                let found = Diagnostic::at(base.at.clone(), format!("the base {origin} cannot be read: {error}"));
+                findings.found.push(hinted(found, !base.raw.contains("{{")));
+                return None;
+            }
+        };
+        let file = File { site: self.site, path: &path, origin, is_base: true };
+        let start = Start { name: &context.name, inherited: Some(context.clone()), overrides: None };
+        Some(file.load(&text, &start, findings).state)
+    }
+
+    /// The environment as a part makes it: what its `values` and its `environments` say over what came before.
+    fn enter(&self, state: &State, name: &str, context: &Environment, findings: &mut Findings) -> Environment {
+        let mut own = Environment::default();
+        if let Some(spec) = state.environments.get(name) {
+            let strategy = spec.strategy.unwrap_or_default();
+            let entries = Entries { site: self.site, context, missing: spec.missing, strategy };
+            own.values = entries.load(&spec.values, findings);
+            own.kube_context = spec.kube_context.clone().unwrap_or_default();
+        }
+        let entries = Entries { site: self.site, context, missing: None, strategy: Strategy::Override };
+        let defaults = entries.load(&state.values, findings);
+        let mut environment = context.under(Some(&own));
+        if !context.kube_context.is_empty() {
+            environment.kube_context.clone_from(&context.kube_context);
+        }
+        super::merge_values(&mut environment.defaults, defaults);
+        environment
+    }
+
+    /// Finds the files that `helmfiles` name.
+    fn expand(&self, state: &mut State, findings: &mut Findings) {
+        for nested in &mut state.helmfiles {
+            nested.matches = self.site.expand(&nested.path.raw);
+            if nested.matches.is_empty() {
+                let origin = self.site.origin(&self.site.path(&nested.path.raw));
+                let message = format!("there is no helmfile {origin}");
+                match state.missing {
+                    Some(Missing::Tolerated) => findings.notices.push(format!("{}: {message}", nested.path.at)),
+                    _ => findings.error(&nested.path.at, message),
+                }
+            }
+        }
+    }
+}
+
+fn hinted(diagnostic: Diagnostic, is_plain: bool) -> Diagnostic {
+    if is_plain || diagnostic.hint.is_some() {
+        return diagnostic;
+    }
+    diagnostic.with_hint("a state file is a template as a whole only when its name ends in `.gotmpl`")
+}
+
+/// The parts of a file between lines that are `---`, each padded so that its lines keep their numbers.
+fn parts(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    for (number, line) in text.lines().enumerate() {
+        match parts.last_mut() {
+            Some(part) if line != "---" => {
+                part.push_str(line);
+                part.push('\n');
+            }
+            _ => parts.push("\n".repeat(number + 1)),
+        }
+    }
+    parts.retain(|part| !part.trim().is_empty());
+    parts
+}
+
+/// helmfile looks for keys in the text, not in the YAML: whatever begins in the first column.
+fn key(line: &str) -> Option<&str> {
+    let (key, _) = line.split_once(':')?;
+    (!key.is_empty() && key.chars().all(|c| c.is_ascii_alphabetic())).then_some(key)
+}
+
+/// What helmfile demands of a file's text: a key in it, bases and environments before releases, environments and releases
+/// in parts of their own.
+fn policy(origin: &Origin, text: &str, found: &mut Diagnostics) {
+    let (mut any, mut releases) = (false, false);
+    let mut last = None;
+    for (index, line) in text.lines().enumerate() {
+        let at = || origin.at(Position { line: index + 1, column: 1 });
+        let line = line.trim_end();
+        if line == "---" {
+            last = None;
+            continue;
+        }
+        let Some(key) = key(line) else { continue };
+        any = true;
+        match key {
+            "bases" | "environments" if releases => {
+                found.error(at(), format!("`{key}` must stand before `releases`"));
+            }
+            "releases" if last == Some("environments") => {
+                let message = "`environments` and `releases` cannot stand in one part of a file";
+                found.push(Diagnostic::at(at(), message).with_hint("a line `---` before `releases` parts them"));
+            }
+            _ => {}
+        }
+        releases |= key == "releases";
+        if ["environments", "releases"].contains(&key) {
+            last = Some(key);
+        }
+    }
+    if !any {
+        let first = origin.at(Position { line: 1, column: 1 });
+        let message = "no line of this file begins with a key, so helmfile does not take it for a state file";
+        found.push(
+            Diagnostic::at(first, message).with_hint("`releases:` begins in the first column, also in flow style"),
+        );
+    }
+}

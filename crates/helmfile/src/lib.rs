@@ -1,0 +1,126 @@
+//! Helmfiles: what an operator wrote, as releases with their needs and hooks.
+//!
+//! [`read()`] takes a state file, or a folder of them, with bases, environments, templates, values files and
+//! sub-helmfiles to [`Release`]s that are ready to install; [`check`] looks at several as one graph. Every mistake is
+//! found at once, before anything is touched. The semantics are those of helmfile 1.7; a key that it has and this room
+//! has not is refused by name. Nothing here runs Helm.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod chart;
+mod entries;
+mod environment;
+mod fields;
+mod graph;
+mod hooks;
+mod inherit;
+mod layers;
+mod merge;
+mod model;
+mod options;
+pub mod patch;
+mod patches;
+mod reader;
+mod render;
+mod selector;
+pub mod set;
+mod sets;
+mod settings;
+mod state;
+mod values;
+mod visit;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use environment::DEFAULT as DEFAULT_ENVIRONMENT;
+pub use graph::{check, listed_twice};
+pub use merge::merge_values;
+pub use model::{
+    Chart, Credentials, Fetch, Flags, Helmfile, Hook, HookEvent, Listed, OnFailure, Patch, Release, ReleaseId, Side,
+    StateFile, Target, Wait,
+};
+pub use options::{Depth, Options, StateValue};
+pub use selector::Selector;
+
+use template::{Functions, clean};
+use yaml::{Diagnostics, Location, Origin};
+
+/// Reads the state file at `path`, or every one in the folder there, with everything that it pulls in. Messages name
+/// files relative to `root`; `variables` is what `env` and `requiredEnv` see.
+///
+/// # Errors
+///
+/// Everything that is wrong, all at once.
+pub fn read(
+    root: &Path,
+    path: &Path,
+    variables: &BTreeMap<String, String>,
+    options: &Options,
+) -> Result<Helmfile, Diagnostics> {
+    let absolute = |path: &Path| clean(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+    let (helmfile, found) = visit::visit(&absolute(root), &absolute(path), variables, options);
+    let mut sorted: Vec<_> = found.into_iter().collect();
+    sorted.sort_by(|a, b| a.location.cmp(&b.location));
+    let mut found = Diagnostics::default();
+    found.extend(sorted);
+    found.into_result(helmfile)
+}
+
+/// What a reading has to say.
+#[derive(Debug, Default)]
+struct Findings {
+    found: Diagnostics,
+    notices: Vec<String>,
+}
+
+impl Findings {
+    fn error(&mut self, at: &Location, message: impl Into<String>) {
+        self.found.error(at.clone(), message);
+    }
+}
+
+/// Where a state file lives and what its templates see.
+struct Site<'s> {
+    root: PathBuf,
+    /// The state file's; what it names relatively is meant from here, and so is what its bases name.
+    folder: PathBuf,
+    variables: &'s BTreeMap<String, String>,
+}
+
+impl Site<'_> {
+    fn path(&self, written: &str) -> PathBuf {
+        clean(&self.folder.join(written))
+    }
+
+    /// The files and folders that a path or a pattern means, sorted by name.
+    fn expand(&self, written: &str) -> Vec<PathBuf> {
+        let path = self.path(written);
+        if !written.contains(['*', '?', '[']) {
+            return if path.exists() { vec![path] } else { vec![] };
+        }
+        let pattern = match path.strip_prefix(&self.folder) {
+            Ok(rest) => {
+                let folder = glob::Pattern::escape(&self.folder.to_string_lossy());
+                format!("{folder}/{}", rest.to_string_lossy())
+            }
+            Err(_) => path.to_string_lossy().into_owned(),
+        };
+        // In Go's patterns two stars are no more than one.
+        let found = glob::glob(&pattern.replace("**", "*"));
+        let mut paths: Vec<_> = found.into_iter().flatten().filter_map(Result::ok).collect();
+        paths.sort();
+        paths
+    }
+
+    fn origin(&self, path: &Path) -> Origin {
+        Origin::of_path(path.strip_prefix(&self.root).unwrap_or(path))
+    }
+
+    /// The functions of templates that read relative to `folder`.
+    fn functions(&self, folder: &Path) -> Functions {
+        Functions::new(&self.root, folder, self.variables)
+    }
+}
+
+#[cfg(test)]
+mod tests;

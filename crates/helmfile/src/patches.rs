@@ -1,0 +1,120 @@
+//! `jsonPatches` and `strategicMergePatches`: read, not yet applied.
+
+use serde_json::{Map, Value as Json};
+
+use super::Findings;
+use super::fields::Scope;
+use super::merge::{Lists, merge_layer};
+use super::model::{Patch, Target};
+use super::state::{Draft, Values};
+use super::values::ValuesFile;
+use yaml::{Dialect, Fields, Location, Node, Origin};
+
+/// The patches of a release; files among them may be templates, which see its values in `.Values`.
+pub(super) fn read(
+    scope: &Scope<'_>,
+    draft: &Draft,
+    data: &Json,
+    values: &Map<String, Json>,
+    what: &str,
+    findings: &mut Findings,
+) -> Vec<Patch> {
+    let lists = [(&draft.json_patches, true), (&draft.merge_patches, false)];
+    if lists.iter().all(|(list, _)| list.is_empty()) {
+        return vec![];
+    }
+    let mut data = data.clone();
+    let mut all = scope.values.clone();
+    merge_layer(&mut all, values, Lists::Replace);
+    data["StateValues"] = Json::Object(all.clone());
+    data["Values"] = Json::Object(all);
+    let missing = draft.missing.or(scope.state.missing);
+    let file = ValuesFile { site: scope.site, what, noun: "patch file", data: &data, missing };
+    let mut patches = vec![];
+    for (list, is_json) in lists {
+        for item in list {
+            match item {
+                Values::Inline(value, at) if is_json => patches.extend(inline(value, at, what, findings)),
+                Values::Inline(object, at) => patches.push(Patch::Merge { object: object.clone(), at: at.clone() }),
+                Values::Other(kind, at) => {
+                    findings.error(at, format!("a patch is a path or a mapping, this is {kind}"));
+                }
+                Values::Path(path) => {
+                    let Some((origin, text)) = file.read("", path, findings) else { continue };
+                    patches.extend(documents(&origin, &text, is_json, what, findings));
+                }
+            }
+        }
+    }
+    patches
+}
+
+fn documents(origin: &Origin, text: &str, is_json: bool, what: &str, findings: &mut Findings) -> Vec<Patch> {
+    let documents = match yaml::parse_as(origin, text, Dialect::Kubernetes) {
+        Ok(documents) => documents,
+        Err(diagnostic) => {
+            findings.found.push(diagnostic);
+            return vec![];
+        }
+    };
+    let documents = documents.iter().filter(|node| !node.is_null());
+    if is_json {
+        return documents.take(1).filter_map(|node| json_patch(origin, node, what, findings)).collect();
+    }
+    documents.map(|node| Patch::Merge { object: node.to_json(), at: origin.at(node.at) }).collect()
+}
+
+/// An inline patch lost its places on the way; those of a file are exact.
+fn inline(value: &Json, at: &Location, what: &str, findings: &mut Findings) -> Option<Patch> {
+    let text = yaml::to_string(value).unwrap_or_default();
+    let documents = yaml::parse_as(&at.origin, &text, Dialect::Kubernetes).unwrap_or_default();
+    let mut inside = Findings::default();
+    let patch = json_patch(&at.origin, documents.first()?, what, &mut inside);
+    for diagnostic in inside.found {
+        findings.found.push(yaml::Diagnostic { location: Some(at.clone()), ..diagnostic });
+    }
+    match patch {
+        Some(Patch::Json { target, operations, .. }) => Some(Patch::Json { target, operations, at: at.clone() }),
+        other => other,
+    }
+}
+
+/// `{target: …, patch: […]}`.
+fn json_patch(origin: &Origin, node: &Node, what: &str, findings: &mut Findings) -> Option<Patch> {
+    let found = &mut findings.found;
+    let mut fields = Fields::of(origin, node, format!("a JSON patch of {what}"), found);
+    let target = fields.get("target");
+    let operations = fields.get("patch").map(Node::to_json);
+    if fields.get("path").is_some() {
+        let at = fields.key_location("path").unwrap_or_else(|| fields.location());
+        found.error(at, format!("a JSON patch of {what} has `path`; write its operations under `patch`"));
+    }
+    let at = fields.location();
+    fields.finish(found);
+    let mut selected = Target::default();
+    if let Some(node) = target {
+        let mut fields = Fields::of(origin, node, format!("`target` of a JSON patch of {what}"), found);
+        let mut text = |key| fields.text(key, found).unwrap_or_default();
+        selected = Target {
+            group: text("group"),
+            version: text("version"),
+            kind: text("kind"),
+            name: text("name"),
+            namespace: text("namespace"),
+        };
+        for key in ["labelSelector", "annotationSelector"] {
+            if fields.get(key).is_some() {
+                let at = fields.key_location(key).unwrap_or_else(|| fields.location());
+                found.error(at, format!("a JSON patch of {what} selects by `{key}`, which is not supported"));
+            }
+        }
+        fields.finish(found);
+    }
+    match operations {
+        Some(operations @ Json::Array(_)) => Some(Patch::Json { target: selected, operations, at }),
+        _ => {
+            found.error(at, format!("a JSON patch of {what} has no list `patch`"));
+            None
+        }
+    }
+}

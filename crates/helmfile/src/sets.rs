@@ -1,0 +1,99 @@
+//! What is `set`, put over a release's values: as helmfile writes it for Helm's flags and as Helm reads those.
+
+use serde_json::{Map, Value};
+
+use super::fields::Scope;
+use super::state::{Draft, Element, Given, SetDraft, Text};
+use super::{Findings, values};
+use crate::set;
+use crate::set::Kind;
+
+use yaml::{Diagnostic, Location};
+
+/// A `set` as the text of one flag.
+struct Flag<'f> {
+    kind: Kind,
+    text: String,
+    at: &'f Location,
+}
+
+/// Sets everything that the release says, in Helm's order: typed values, texts, files.
+pub(super) fn apply(
+    scope: &Scope<'_>,
+    draft: &Draft,
+    data: &Value,
+    what: &str,
+    into: &mut Map<String, Value>,
+    findings: &mut Findings,
+) {
+    let mut flags = vec![];
+    let render = |text: &Text| template::render(&text.source(), data, &scope.site.functions(&scope.site.folder));
+    let as_written = |text: &Text| Ok(text.raw.clone());
+    for (key, is_text) in [("setTemplate", false), ("set", false), ("setString", true)] {
+        for set in draft.set(key) {
+            let flag = if key == "setTemplate" { flag(set, is_text, render) } else { flag(set, is_text, as_written) };
+            match flag {
+                Ok(flag) => flags.extend(flag),
+                Err(diagnostic) => findings.found.push(diagnostic),
+            }
+        }
+    }
+    for set in draft.set("env") {
+        flags.extend(variable(scope, set, what, findings));
+    }
+    flags.sort_by_key(|flag| [Kind::Typed, Kind::Text, Kind::File].iter().position(|kind| *kind == flag.kind));
+    for Flag { kind, text, at } in flags {
+        values::without_references(&Value::from(text.as_str()), at, findings);
+        let read = |path: &str| {
+            let path = scope.site.path(path);
+            let origin = scope.site.origin(&path);
+            std::fs::read_to_string(&path).map_err(|error| format!("{origin} cannot be read: {error}"))
+        };
+        if let Err(message) = set::assign(into, &text, kind, &read) {
+            // The text itself may hold a secret.
+            findings.error(at, format!("what is set here for {what} cannot be: {message}"));
+        }
+    }
+}
+
+/// The flag of one item; an empty value sets nothing.
+fn flag(
+    set: &SetDraft,
+    is_text: bool,
+    render: impl Fn(&Text) -> Result<String, Diagnostic>,
+) -> Result<Option<Flag<'_>>, Diagnostic> {
+    let name = escape(&render(&set.name)?);
+    let kind = if is_text { Kind::Text } else { Kind::Typed };
+    let flag = |kind: Kind, text: String| Some(Flag { kind, text: format!("{name}={text}"), at: &set.at });
+    Ok(match &set.given {
+        Given::Value(value) => flag(kind, escape(&render(value)?)),
+        Given::File(file) => flag(Kind::File, render(file)?),
+        Given::Values(elements) if elements.is_empty() => None,
+        Given::Values(elements) => {
+            let mut texts = vec![];
+            for element in elements {
+                texts.push(escape(&match element {
+                    Element::Text(text) => render(text)?,
+                    Element::Data(data) => data.to_string(),
+                }));
+            }
+            flag(kind, format!("{{{}}}", texts.join(",")))
+        }
+    })
+}
+
+/// `env: [{name, value: VARIABLE}]`, an older way to say it.
+fn variable<'s>(scope: &Scope<'_>, set: &'s SetDraft, what: &str, findings: &mut Findings) -> Option<Flag<'s>> {
+    let Given::Value(variable) = &set.given else { return None };
+    let Some(value) = scope.site.variables.get(&variable.raw) else {
+        let message = format!("{what} wants the environment variable `{}`, which is not set", variable.raw);
+        findings.error(&variable.at, message);
+        return None;
+    };
+    Some(Flag { kind: Kind::Typed, text: format!("{}={}", escape(&set.name.raw), escape(value)), at: &set.at })
+}
+
+/// Takes braces and commas their meaning, and nothing else.
+fn escape(text: &str) -> String {
+    text.replace('{', "\\{").replace('}', "\\}").replace(',', "\\,")
+}

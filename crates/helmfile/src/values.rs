@@ -1,0 +1,194 @@
+//! Values: files, templates and inline mappings, merged as Helm merges them.
+
+use serde_json::{Map, Value as Json};
+
+use super::merge::merge_values;
+use super::state::{Draft, Missing, Text, Values};
+use super::{Findings, Site};
+use template::Source;
+use yaml::{Diagnostic, Dialect, Location, Node, Value};
+
+pub(super) const NOT_FINITE: &str = "values cannot hold this number: JSON, and so Helm, has no infinity and no NaN";
+
+/// Refuses `.inf` and `.nan`.
+///
+/// # Errors
+///
+/// The first such number.
+pub(super) fn finite(node: &Node) -> Result<(), &Node> {
+    match &node.value {
+        Value::Float(number) if !number.is_finite() => Err(node),
+        Value::Sequence(items) => items.iter().try_for_each(finite),
+        Value::Mapping(mapping) => mapping.iter().try_for_each(|entry| finite(&entry.value)),
+        _ => Ok(()),
+    }
+}
+
+/// A reference to a secret store, which only helmfile's `vals` resolves.
+fn reference(value: &Json) -> Option<&str> {
+    match value {
+        Json::String(text) => {
+            let (_, rest) = text.split_once("ref+")?;
+            let scheme = rest.split_once("://")?.0;
+            (!scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || c == '+')).then_some(text)
+        }
+        Json::Array(items) => items.iter().find_map(reference),
+        Json::Object(map) => map.values().find_map(reference),
+        _ => None,
+    }
+}
+
+/// Refuses secret references by name; where they would be resolved, a chart would get the reference itself.
+pub(super) fn without_references(value: &Json, at: &Location, findings: &mut Findings) {
+    if let Some(text) = reference(value) {
+        let scheme = text.split_once("://").map_or(text, |(scheme, _)| scheme);
+        let message = format!("`{scheme}://…` is a secret reference of vals, which is not supported in values");
+        findings.error(at, message);
+    }
+}
+
+/// The values of a release being put together.
+pub(super) struct Merging<'m> {
+    pub(super) site: &'m Site<'m>,
+    pub(super) what: String,
+    /// What its templates see.
+    pub(super) data: &'m Json,
+    /// The state file's, for releases that have none of their own.
+    pub(super) missing: Option<Missing>,
+    pub(super) findings: &'m mut Findings,
+}
+
+impl Merging<'_> {
+    /// `valuesTemplate` first, then `values`, each in order.
+    pub(super) fn run(mut self, draft: &Draft) -> Map<String, Json> {
+        let mut merged = Map::new();
+        for item in &draft.values_template {
+            match item {
+                Values::Path(path) => self.file(draft, path, &mut merged),
+                Values::Inline(value, at) => self.inline_template(value, at, &mut merged),
+                Values::Other(kind, at) => self.findings.error(at, Values::wrong(kind)),
+            }
+        }
+        for item in &draft.values {
+            match item {
+                Values::Path(path) => self.file(draft, path, &mut merged),
+                Values::Inline(value, at) => self.inline(value, at, &mut merged),
+                Values::Other(kind, at) => self.findings.error(at, Values::wrong(kind)),
+            }
+        }
+        merged
+    }
+
+    fn inline(&mut self, value: &Json, at: &Location, merged: &mut Map<String, Json>) {
+        without_references(value, at, self.findings);
+        if let Json::Object(value) = value {
+            merge_values(merged, value.clone());
+        }
+    }
+
+    fn inline_template(&mut self, value: &Json, at: &Location, merged: &mut Map<String, Json>) {
+        match rendered_inline(self.site, value, at, self.data) {
+            Ok(values) => values.iter().for_each(|value| self.inline(value, at, merged)),
+            Err(diagnostic) => self.findings.found.push(diagnostic),
+        }
+    }
+
+    fn file(&mut self, draft: &Draft, written: &Text, merged: &mut Map<String, Json>) {
+        let prefix = draft.values_path_prefix.as_deref().unwrap_or_default();
+        let missing = draft.missing.or(self.missing);
+        let file = ValuesFile { site: self.site, what: &self.what, noun: "values file", data: self.data, missing };
+        let Some((origin, text)) = file.read(prefix, written, self.findings) else { return };
+        match yaml::parse_as(&origin, &text, Dialect::Kubernetes) {
+            Ok(documents) => documents.iter().for_each(|node| self.document(&origin, node, merged)),
+            Err(diagnostic) => self.findings.found.push(diagnostic),
+        }
+    }
+
+    fn document(&mut self, origin: &yaml::Origin, node: &Node, merged: &mut Map<String, Json>) {
+        if let Err(bad) = finite(node) {
+            return self.findings.error(&origin.at(bad.at), NOT_FINITE);
+        }
+        let values = node.to_json();
+        without_references(&values, &origin.at(node.at), self.findings);
+        match values {
+            Json::Object(values) => merge_values(merged, values),
+            Json::Null => self.findings.notices.push(format!(
+                "{origin} gives {} no values at all (null): the chart's defaults are installed",
+                self.what
+            )),
+            _ => self.findings.error(
+                &origin.at(node.at),
+                format!("values of {} must be a mapping, this is {}", self.what, node.value.kind()),
+            ),
+        }
+    }
+}
+
+/// A mapping that is a template: written as YAML, rendered, and read again.
+fn rendered_inline(site: &Site<'_>, value: &Json, at: &Location, data: &Json) -> Result<Vec<Json>, Diagnostic> {
+    let text = yaml::to_string(value).map_err(|error| Diagnostic::at(at.clone(), error.to_string()))?;
+    let source = Source { origin: at.origin.clone(), text: &text, start: at.position, indent: 0 };
+    let text = template::render(&source, data, &site.functions(&site.folder))?;
+    let documents = yaml::parse_as(&at.origin, &text, Dialect::Untyped)?;
+    Ok(documents.iter().map(Node::to_json).collect())
+}
+
+/// A file that a release names: of values, or of a patch.
+pub(super) struct ValuesFile<'f> {
+    pub(super) site: &'f Site<'f>,
+    pub(super) what: &'f str,
+    /// What it is called in messages.
+    pub(super) noun: &'f str,
+    pub(super) data: &'f Json,
+    pub(super) missing: Option<Missing>,
+}
+
+impl ValuesFile<'_> {
+    /// The file's text, rendered when it is a template, and what to call it.
+    pub(super) fn read(&self, prefix: &str, written: &Text, findings: &mut Findings) -> Option<(yaml::Origin, String)> {
+        let name = match template::render(&written.source(), self.data, &self.site.functions(&self.site.folder)) {
+            Ok(name) => name,
+            Err(diagnostic) => {
+                findings.found.push(diagnostic);
+                return None;
+            }
+        };
+        let name = format!("{prefix}{name}");
+        let origin = self.site.origin(&self.site.path(&name));
+        let paths = self.site.expand(&name);
+        let [path] = paths.as_slice() else {
+            let message = match (paths.len(), self.missing) {
+                (0, Some(Missing::Tolerated)) => {
+                    let notice = format!("{}: {} does without {origin}, which is not there", written.at, self.what);
+                    findings.notices.push(notice);
+                    return None;
+                }
+                (0, _) => format!("there is no {} {origin}", self.noun),
+                (count, _) => format!("{origin} means {count} files where one {} is expected", self.noun),
+            };
+            findings.error(&written.at, message);
+            return None;
+        };
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                findings.error(&written.at, format!("the {} {origin} cannot be read: {error}", self.noun));
+                return None;
+            }
+        };
+        if path.extension().is_none_or(|extension| extension != "gotmpl") {
+            return Some((self.site.origin(path), text));
+        }
+        let folder = path.parent().unwrap_or(&self.site.folder);
+        let origin = self.site.origin(path);
+        match template::render(&Source::file(&origin, &text), self.data, &self.site.functions(folder)) {
+            Ok(text) => Some((yaml::Origin::new(format!("<{origin} for {}>", self.what)), text)),
+            Err(diagnostic) => {
+                let noun = if self.noun == "values file" { "values" } else { self.noun };
+                let message = format!("{noun} of {}: {}", self.what, diagnostic.message);
+                findings.found.push(Diagnostic { message, ..diagnostic });
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! From a path to every state file behind it: folders, sub-helmfiles, what those inherit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::entries::Entries;
+use super::environment::Environment;
+use super::layers::{Loaded, Start};
+use super::model::{Helmfile, ReleaseId};
+use super::options::Options;
+use super::selector;
+use super::selector::Selector;
+use super::state::{Nested, State, Strategy, Text, Values};
+use super::{Findings, Site, layers, render};
+use yaml::{Diagnostic, Diagnostics, Origin, Position, near};
+
+/// Sub-helmfiles within each other.
+const MAX_DEPTH: usize = 16;
+
+/// Reads everything behind `path`.
+pub(super) fn visit(
+    root: &Path,
+    path: &Path,
+    variables: &BTreeMap<String, String>,
+    options: &Options,
+) -> (Helmfile, Diagnostics) {
+    let mut reading = Reading {
+        root,
+        variables,
+        options,
+        findings: Findings::default(),
+        helmfile: Helmfile { path: path.to_owned(), ..Helmfile::default() },
+        lacking: BTreeSet::new(),
+        stack: vec![],
+    };
+    let overrides = reading.command_line(path);
+    let start = Visit { selectors: &options.selectors, overrides, inherited: None, after: vec![] };
+    reading.path(path, &start);
+    if reading.helmfile.files.is_empty() && !reading.lacking.is_empty() {
+        reading.nowhere();
+    }
+    let Reading { mut helmfile, findings, .. } = reading;
+    helmfile.notices = findings.notices;
+    (helmfile, findings.found)
+}
+
+struct Reading<'r> {
+    root: &'r Path,
+    variables: &'r BTreeMap<String, String>,
+    options: &'r Options,
+    findings: Findings,
+    helmfile: Helmfile,
+    /// What the files that lack the environment have instead.
+    lacking: BTreeSet<Option<String>>,
+    /// The files being read, outermost first.
+    stack: Vec<PathBuf>,
+}
+
+/// What a file is read with by whoever names it.
+struct Visit<'v> {
+    selectors: &'v [Selector],
+    overrides: Option<Environment>,
+    inherited: Option<Inherited<'v>>,
+    /// Releases that go before.
+    after: Vec<ReleaseId>,
+}
+
+/// What a sub-helmfile takes over.
+struct Inherited<'i> {
+    keys: &'i [String],
+    parent: &'i Loaded,
+}
+
+impl Inherited<'_> {
+    fn takes(&self, key: &str) -> bool {
+        self.keys.iter().any(|taken| taken == key)
+    }
+
+    /// The child says more than its parent; the parent fills the gaps.
+    fn fill(&self, child: &mut State) {
+        let parent = self.parent.state.clone();
+        if self.takes("repositories") {
+            let own: BTreeSet<String> = child.repositories.iter().map(|one| one.name.clone()).collect();
+            let more = parent.repositories.into_iter().filter(|one| !own.contains(&one.name));
+            child.repositories.splice(0..0, more);
+        }
+        if self.takes("helmDefaults") {
+            child.defaults.fill(&parent.defaults);
+        }
+        if self.takes("commonLabels") {
+            child.labels = parent.labels.into_iter().chain(std::mem::take(&mut child.labels)).collect();
+        }
+        if self.takes("templates") {
+            child.templates = parent.templates.into_iter().chain(std::mem::take(&mut child.templates)).collect();
+        }
+        if self.takes("apiVersions") {
+            let mut all = parent.api_versions;
+            let more: Vec<_> = child.api_versions.iter().filter(|one| !all.contains(one)).cloned().collect();
+            all.extend(more);
+            child.api_versions = all;
+        }
+        if self.takes("kubeVersion") {
+            child.kube_version = child.kube_version.take().or(parent.kube_version);
+        }
+    }
+}
+
+impl<'r> Reading<'r> {
+    fn site(&self, path: &Path) -> Site<'r> {
+        let folder = path.parent().unwrap_or(self.root).to_owned();
+        Site { root: self.root.to_owned(), folder, variables: self.variables }
+    }
+
+    /// What the command line says over every environment.
+    fn command_line(&mut self, path: &Path) -> Option<Environment> {
+        let options = self.options;
+        if options.state_values.is_empty() && options.state_values_files.is_empty() {
+            return None;
+        }
+        let at = Origin::new("the command line").at(Position { line: 1, column: 1 });
+        let file = |path: &PathBuf| {
+            let raw = std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string();
+            Values::Path(Text { raw, at: at.clone(), indent: 0 })
+        };
+        let files: Vec<Values> = options.state_values_files.iter().map(file).collect();
+        let mut over = self.given(&self.site(path), &files);
+        match options.overrides() {
+            Ok(overrides) => over.overrides = overrides,
+            Err(message) => self.findings.found.push(Diagnostic::general(message)),
+        }
+        Some(over)
+    }
+
+    /// Values that somebody else gives a file; their templates see no others.
+    fn given(&mut self, site: &Site<'_>, values: &[Values]) -> Environment {
+        let mut given = Environment::new(self.options.environment());
+        let context = given.clone();
+        let entries = Entries { site, context: &context, missing: None, strategy: Strategy::Override };
+        given.values = entries.load(values, &mut self.findings);
+        given
+    }
+
+    /// A state file, or every one in a folder; returns the releases in it.
+    fn path(&mut self, path: &Path, visit: &Visit<'_>) -> Vec<ReleaseId> {
+        let mut releases = vec![];
+        for file in files(path) {
+            releases.extend(self.file(&file, visit));
+        }
+        releases
+    }
+
+    fn file(&mut self, path: &Path, visit: &Visit<'_>) -> Vec<ReleaseId> {
+        let site = self.site(path);
+        if self.stack.iter().any(|open| open == path) || self.stack.len() >= MAX_DEPTH {
+            let names: Vec<_> = self.stack.iter().map(|open| site.origin(open).to_string()).collect();
+            let chain = format!("{} -> {}", names.join(" -> "), site.origin(path));
+            self.findings.found.push(Diagnostic::general(format!("helmfiles within each other: {chain}")));
+            return vec![];
+        }
+        let inherited = visit.inherited.as_ref().filter(|inherited| inherited.takes("environments"));
+        let inherited = inherited.map(|inherited| inherited.parent.environment.clone());
+        let start = Start { name: self.options.environment(), inherited, overrides: visit.overrides.clone() };
+        let Some(mut loaded) = layers::load(&site, path, &start, &mut self.findings) else { return vec![] };
+        if let Some(inherited) = &visit.inherited {
+            inherited.fill(&mut loaded.state);
+        }
+        self.lock(&site, path);
+        if !loaded.is_defined {
+            let names = loaded.state.environments.into_keys().map(Some);
+            self.lacking.extend(names.chain([None]));
+            let name = self.options.environment();
+            let message = format!("{} is left out: it has no environment `{name}`", site.origin(path));
+            self.findings.notices.push(message);
+            return vec![];
+        }
+        self.stack.push(path.to_owned());
+        let (mut before, mut all) = (visit.after.clone(), vec![]);
+        for nested in &loaded.state.helmfiles {
+            let inside = self.nested(&site, nested, &loaded, visit, &before);
+            if !inside.is_empty() {
+                all.extend_from_slice(&inside);
+                before = inside;
+            }
+        }
+        self.stack.pop();
+        let asked = render::Asked { selectors: visit.selectors, options: self.options, after: &before };
+        let (file, releases) = render::file(&site, path, &loaded, &asked, &mut self.findings);
+        all.extend(releases.iter().map(|release| release.id.clone()));
+        self.helmfile.files.push(file);
+        self.helmfile.releases.extend(releases);
+        all
+    }
+
+    /// helmfile takes versions from a lock file beside the state file, without a word.
+    fn lock(&mut self, site: &Site<'_>, path: &Path) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let lock = path.with_file_name(format!("{}.lock", name.split('.').next().unwrap_or_default()));
+        if lock.exists() {
+            let message = format!("{} pins versions of charts, which is not supported", site.origin(&lock));
+            let found =
+                Diagnostic::general(message).with_hint("write the versions into the helmfile, and remove the lock");
+            self.findings.found.push(found);
+        }
+    }
+
+    fn nested(
+        &mut self,
+        site: &Site<'_>,
+        nested: &Nested,
+        parent: &Loaded,
+        visit: &Visit<'_>,
+        before: &[ReleaseId],
+    ) -> Vec<ReleaseId> {
+        let selectors = nested.selectors.as_deref();
+        if selectors.is_some_and(|own| selector::exclude_each_other(own, &self.options.selectors)) {
+            return vec![];
+        }
+        let overrides = (!nested.values.is_empty()).then(|| self.given(site, &nested.values));
+        let inherited = (!nested.inherits.is_empty()).then_some(Inherited { keys: &nested.inherits, parent });
+        let mut inside = vec![];
+        let mut after = before.to_vec();
+        let mut child =
+            Visit { selectors: selectors.unwrap_or(visit.selectors), overrides, inherited, after: after.clone() };
+        for path in &nested.matches {
+            child.after.clone_from(&after);
+            let found = self.path(path, &child);
+            if !found.is_empty() {
+                after.clone_from(&found);
+                inside.extend(found);
+            }
+        }
+        inside
+    }
+
+    /// No file has the environment that is asked for.
+    fn nowhere(&mut self) {
+        let known: Vec<&str> = self.lacking.iter().flatten().map(String::as_str).collect();
+        let name = self.options.environment();
+        let site = self.site(&self.helmfile.path);
+        let origin = site.origin(&self.helmfile.path);
+        let has = if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) };
+        let found = Diagnostic::general(format!("{origin} has no environment `{name}`; {has}"));
+        self.findings.found.push(found.did_you_mean(near(name, known)));
+    }
+}
+
+/// A state file itself, or those of a folder, sorted as text.
+fn files(path: &Path) -> Vec<PathBuf> {
+    if !path.is_dir() {
+        return vec![path.to_owned()];
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_state_file(path)).collect();
+    files.sort();
+    files
+}
+
+/// Whether helmfile takes a file in a folder for a state file.
+fn is_state_file(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let plain = name.strip_suffix(".gotmpl").unwrap_or(&name);
+    path.is_file() && [".yaml", ".yml"].iter().any(|end| plain.ends_with(end))
+}

@@ -1,0 +1,82 @@
+//! Whether a machine is ready, and why not.
+
+use super::{Stage, State};
+use crate::machine::Role;
+use talos_proto::machine::MachineStatusEvent;
+use talos_proto::machine::machine_status_event::machine_status::UnmetCondition;
+use talos_proto::machine::machine_status_event::{MachineStage, MachineStatus};
+
+impl Stage {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Maintenance => "maintenance",
+            Self::Installing => "installing",
+            Self::Rebooting => "rebooting",
+            Self::Booting => "booting",
+            Self::Running => "running",
+            Self::ShuttingDown => "shutting down",
+            Self::Resetting => "resetting",
+            Self::Upgrading => "upgrading",
+        }
+    }
+
+    fn as_message(self) -> MachineStage {
+        match self {
+            Self::Maintenance => MachineStage::Maintenance,
+            Self::Installing => MachineStage::Installing,
+            Self::Rebooting => MachineStage::Rebooting,
+            Self::Booting => MachineStage::Booting,
+            Self::Running => MachineStage::Running,
+            Self::ShuttingDown => MachineStage::ShuttingDown,
+            Self::Resetting => MachineStage::Resetting,
+            Self::Upgrading => MachineStage::Upgrading,
+        }
+    }
+}
+
+impl State {
+    /// What keeps the machine from being ready; means something while it boots and runs only.
+    pub(super) fn unmet(&self, hostname: &str) -> Vec<UnmetCondition> {
+        let Some(config) = self.config.as_ref().filter(|_| matches!(self.stage, Stage::Booting | Stage::Running))
+        else {
+            return vec![];
+        };
+        let mut unmet = Vec::new();
+        let mut say = |name: &str, reason: String| {
+            unmet.push(UnmetCondition { name: name.to_owned(), reason });
+        };
+        let services = self.services_not_well(config.role);
+        if !services.is_empty() {
+            say("services", services.join(", "));
+        }
+        if !self.registered {
+            say("nodeReady", format!("node {hostname:?} status is not available yet"));
+        } else if !self.node_ready {
+            say("nodeReady", format!("node {hostname:?} is not ready"));
+        }
+        unmet
+    }
+
+    fn services_not_well(&self, role: Role) -> Vec<String> {
+        let problem = |(id, service): (&&'static str, &super::Service)| {
+            if service.state != "Running" {
+                return Some(format!("{id} not running"));
+            }
+            (service.healthy == Some(false)).then(|| format!("{id} not healthy"))
+        };
+        let mut problems: Vec<String> = self.services.iter().filter_map(problem).collect();
+        let required: &[&str] = match role {
+            Role::ControlPlane => &["apid", "machined", "kubelet", "etcd", "trustd"],
+            Role::Worker => &["apid", "machined", "kubelet"],
+        };
+        let missing = required.iter().filter(|id| !self.services.contains_key(**id));
+        problems.extend(missing.map(|id| format!("{id} not running")));
+        problems
+    }
+
+    pub(super) fn machine_status(&self, hostname: &str) -> MachineStatusEvent {
+        let unmet_conditions = self.unmet(hostname);
+        let status = MachineStatus { ready: unmet_conditions.is_empty(), unmet_conditions };
+        MachineStatusEvent { stage: self.stage.as_message().into(), status: Some(status) }
+    }
+}

@@ -1,0 +1,95 @@
+//! Disks. A machine has one, and it is the system's once Talos is installed.
+
+use tonic::{Request, Response, Status};
+
+use super::access::ADMIN;
+use super::machine_service::{Api, roles_of};
+use crate::spec::DiskSpec;
+use talos_proto::storage::storage_service_server::StorageService;
+use talos_proto::storage::{
+    BlockDeviceWipe, BlockDeviceWipeRequest, BlockDeviceWipeResponse, Disk, Disks, DisksResponse, disk,
+};
+
+/// What is the system's besides EPHEMERAL.
+const SYSTEM: u64 = 12 << 30;
+
+/// The size of EPHEMERAL, which takes the rest of the disk.
+pub(super) fn ephemeral(disk: &DiskSpec) -> u64 {
+    disk.size.saturating_sub(SYSTEM)
+}
+
+/// A size as people read it: in powers of ten.
+pub(super) fn pretty(size: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let (mut rest, mut unit) = (size, 0);
+    let mut tenths = 0;
+    while rest >= 1000 && unit + 1 < UNITS.len() {
+        tenths = rest % 1000 / 100;
+        rest /= 1000;
+        unit += 1;
+    }
+    if unit > 0 && rest < 10 { format!("{rest}.{tenths} {}", UNITS[unit]) } else { format!("{rest} {}", UNITS[unit]) }
+}
+
+fn kind(disk: &DiskSpec) -> disk::DiskType {
+    match disk.transport.as_str() {
+        "nvme" => disk::DiskType::Nvme,
+        "mmc" => disk::DiskType::Sd,
+        _ if disk.rotational => disk::DiskType::Hdd,
+        _ => disk::DiskType::Ssd,
+    }
+}
+
+#[tonic::async_trait]
+impl StorageService for Api {
+    async fn disks(&self, _: Request<()>) -> Result<Response<DisksResponse>, Status> {
+        let spec = self.node.spec.disk.clone();
+        let disk = Disk {
+            size: spec.size,
+            device_name: spec.path(),
+            r#type: kind(&spec).into(),
+            model: spec.model,
+            serial: spec.serial,
+            modalias: spec.modalias,
+            uuid: spec.uuid,
+            wwid: spec.wwid,
+            bus_path: spec.bus_path,
+            system_disk: self.node.state.borrow().disk.installed.is_some(),
+            subsystem: "/sys/class/block".to_owned(),
+            ..Disk::default()
+        };
+        Ok(Response::new(DisksResponse { messages: vec![Disks { metadata: None, disks: vec![disk] }] }))
+    }
+
+    async fn block_device_wipe(
+        &self,
+        request: Request<BlockDeviceWipeRequest>,
+    ) -> Result<Response<BlockDeviceWipeResponse>, Status> {
+        if !self.in_maintenance() && !roles_of(&request).iter().any(|role| role == ADMIN) {
+            return Err(Status::permission_denied("not authorized"));
+        }
+        let installed = self.node.state.borrow().disk.installed.is_some();
+        for device in &request.get_ref().devices {
+            let name = &device.device;
+            if *name != self.node.spec.disk.name {
+                return Err(Status::not_found(format!("blockdevice {name:?} not found")));
+            }
+            if installed && !device.skip_volume_check {
+                let text = format!("blockdevice {name:?} is in use by volume \"EPHEMERAL\"");
+                return Err(Status::failed_precondition(text));
+            }
+        }
+        Ok(Response::new(BlockDeviceWipeResponse { messages: vec![BlockDeviceWipe::default()] }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_in_powers_of_ten() {
+        let sizes = [512, 1_048_576, 104_857_600, 549_755_813_888];
+        assert_eq!(sizes.map(pretty), ["512 B", "1.0 MB", "104 MB", "549 GB"]);
+    }
+}

@@ -1,0 +1,105 @@
+//! How Flux will install one release, as far as the repository tells.
+
+use serde_json::Value;
+
+use super::{FluxObjects, Object, renderers, values};
+use helmfile::{Chart, Patch, Release};
+use yaml::{Location, Node, Origin};
+
+/// A release as its HelmRelease has it.
+#[derive(Debug, Clone)]
+pub struct Counterpart {
+    /// Where the HelmRelease is.
+    pub at: Location,
+    /// The namespace that Flux installs into, where one is named.
+    pub namespace: Option<String>,
+    pub chart: Result<FluxChart, (Location, String)>,
+    /// As written: variables are not put in yet.
+    pub written: Value,
+    /// As Flux hands them to the chart; variables that only a Secret holds are left as they are.
+    pub values: Value,
+    /// A Kustomization puts variables into it.
+    pub substituted: bool,
+    pub values_from: Vec<ValuesFrom>,
+    pub post_renderers: Option<Location>,
+    /// The post-renderers as patches, and those that are none.
+    pub patches: (Vec<Patch>, Vec<String>),
+    pub(super) origin: Origin,
+    pub(super) nodes: Option<Node>,
+}
+
+/// The chart that Flux installs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FluxChart {
+    /// Its version may be a range.
+    pub chart: Chart,
+    /// Where the version is written, or the chart where it has none.
+    pub at: Location,
+}
+
+/// A source of values beside the HelmRelease's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValuesFrom {
+    pub at: Location,
+    /// Kind and name.
+    pub what: String,
+    /// What it holds, where the repository tells.
+    pub values: Option<Value>,
+}
+
+impl FluxObjects {
+    /// How Flux will install `release`; nothing when no HelmRelease of the repository is its.
+    pub fn counterpart(&self, release: &Release) -> Option<Counterpart> {
+        let object = self.helm_release(release)?;
+        let (written, values_from) = values::of(self, object);
+        let substitutes = !is_exempt(object);
+        let variables = self.kustomizations.variables(self, &object.path).filter(|_| substitutes);
+        let values = variables.as_ref().map_or_else(|| written.clone(), |variables| variables.substitute(&written));
+        Some(Counterpart {
+            at: object.place(&["metadata", "name"]),
+            namespace: self.target(object),
+            chart: self.chart_of(object),
+            written,
+            values,
+            substituted: variables.is_some(),
+            values_from,
+            post_renderers: object
+                .document
+                .find(&["spec", "postRenderers"])
+                .filter(|node| node.as_sequence().is_some_and(|items| !items.is_empty()))
+                .map(|node| object.origin.at(node.at)),
+            patches: renderers::of(object),
+            origin: object.origin.clone(),
+            nodes: object.document.find(&["spec", "values"]).cloned(),
+        })
+    }
+
+    /// The HelmRelease that will take a release over. One without a chart is a patch of another.
+    fn helm_release(&self, release: &Release) -> Option<&Object> {
+        let complete =
+            |object: &&Object| ["chart", "chartRef"].iter().any(|key| object.document.find(&["spec", key]).is_some());
+        let named = self.objects.iter().filter(|object| {
+            let name = object.text(&["spec", "releaseName"]).unwrap_or(&object.name);
+            object.kind == "HelmRelease" && name == release.id.name
+        });
+        let agreement = |object: &Object| match self.target(object) {
+            Some(namespace) => u8::from(namespace == release.id.namespace) * 2,
+            None => 1,
+        };
+        named.filter(complete).max_by_key(|object| (agreement(object), self.rank(&object.path, &release.file)))
+    }
+
+    /// The namespace that a HelmRelease installs into.
+    fn target(&self, object: &Object) -> Option<String> {
+        let own = object.text(&["spec", "targetNamespace"]).or(object.namespace.as_deref());
+        own.or_else(|| self.kustomizations.namespace_of(&object.path)).map(str::to_owned)
+    }
+}
+
+/// Whether an object asks to be left as it is.
+fn is_exempt(object: &Object) -> bool {
+    ["labels", "annotations"].iter().any(|kind| {
+        let mark = object.text(&["metadata", kind, "kustomize.toolkit.fluxcd.io/substitute"]);
+        mark == Some("disabled")
+    })
+}

@@ -1,0 +1,330 @@
+//! Where the bootstrap installs something else than Flux will (failure H14): what Flux then changes on a cluster that has
+//! just been finished.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::counterpart::{Counterpart, FluxChart};
+use super::{variables, version};
+use helmfile::{Chart, Release, ReleaseId};
+use yaml::Location;
+
+/// So many places are named where values differ.
+const NAMED: usize = 3;
+
+/// What differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Difference {
+    Version,
+    Chart,
+    Namespace,
+    /// A variable of `postBuild` reaches the chart as it is written.
+    Variable,
+    ValuesFrom,
+    Values,
+    PostRenderers,
+    /// Patches of the helmfile that Flux does not know.
+    Patches,
+}
+
+/// One difference, where it is to be seen, and what to do about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drift {
+    pub release: ReleaseId,
+    pub difference: Difference,
+    pub at: Location,
+    pub message: String,
+    pub next: String,
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}\n  next: {}", self.at, self.release, self.message, self.next)
+    }
+}
+
+/// Whatever of a release is taken over: all of it, or only its CRDs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    Everything,
+    Crds,
+}
+
+/// Everything in which Flux will differ from the bootstrap.
+pub fn compare(release: &Release, flux: &Counterpart, extent: Extent) -> Vec<Drift> {
+    let told = |difference, at: &Location, message: String, next: &str| Drift {
+        release: release.id.clone(),
+        difference,
+        at: at.clone(),
+        message,
+        next: next.to_owned(),
+    };
+    let mut found: Vec<Drift> = Vec::new();
+    if let Ok(theirs) = &flux.chart {
+        found
+            .extend(chart(release, theirs).map(|(difference, at, message, next)| told(difference, &at, message, next)));
+    }
+    if extent == Extent::Crds {
+        return found;
+    }
+    if let Err((at, message)) = &flux.chart {
+        let next = "correct the name, or add the source; Flux cannot take the release over without it";
+        found.push(told(Difference::Chart, at, message.clone(), next));
+    }
+    if let Some(namespace) = flux.namespace.as_ref().filter(|namespace| **namespace != release.id.namespace) {
+        let message = format!("Flux installs it into `{namespace}`, as a second release beside this one");
+        let next = "write the same namespace in both: only then Flux adopts the release";
+        found.push(told(Difference::Namespace, &flux.at, message, next));
+    }
+    for (at, variable, path) in left(release, flux) {
+        let message = format!("`{path}` holds `{variable}`, which the chart gets as it is written; Flux replaces it");
+        let next =
+            "replace it in the values template too, such as `replace` with the ConfigMap's value, or write the value";
+        found.push(told(Difference::Variable, &at, message, next));
+    }
+    for source in &flux.values_from {
+        let (message, next) = match &source.values {
+            Some(values) if contains(&release.values, values) => continue,
+            Some(_) => (
+                format!("Flux takes values from the {}, which the bootstrap does not have", source.what),
+                "add the same file to the release's `values`, before the HelmRelease's own",
+            ),
+            None => (
+                format!("Flux takes values from the {}, which is not in the repository", source.what),
+                "write into the release's `values` what it holds, or accept that Flux upgrades the release once",
+            ),
+        };
+        found.push(told(Difference::ValuesFrom, &source.at, message, next));
+    }
+    found.extend(values(release, flux).map(|(at, message)| {
+        told(Difference::Values, &at, message, "take the values from the HelmRelease, or write the same in both")
+    }));
+    match (&flux.post_renderers, release.patches.is_empty()) {
+        (Some(at), true) => found.push(told(
+            Difference::PostRenderers,
+            at,
+            "Flux changes what the chart renders by `postRenderers`, and the bootstrap does not".to_owned(),
+            "write the same as `jsonPatches` or `strategicMergePatches` of the release, or accept that Flux upgrades it once",
+        )),
+        (None, false) => found.push(told(
+            Difference::Patches,
+            &release.at,
+            "its `jsonPatches` or `strategicMergePatches` are unknown to Flux, which will undo them".to_owned(),
+            "write the same as `postRenderers` of the HelmRelease",
+        )),
+        _ => {}
+    }
+    found
+}
+
+type Told = (Difference, Location, String, &'static str);
+
+/// How the charts differ.
+fn chart(release: &Release, theirs: &FluxChart) -> Option<Told> {
+    let (ours, flux) = (Parts::of(&release.chart), Parts::of(&theirs.chart));
+    let at = &release.at;
+    if ours.name != flux.name {
+        let message = format!("the chart is `{}`, and Flux installs `{}` ({})", ours.name, flux.name, theirs.at);
+        return Some((Difference::Chart, at.clone(), message, "name the same chart in both"));
+    }
+    let next = "write the same version in both";
+    match (ours.digest, flux.digest) {
+        (Some(own), Some(other)) if own != other => {
+            let message = format!("the chart's digest is {own}, and Flux installs {other} ({})", theirs.at);
+            return Some((Difference::Version, at.clone(), message, next));
+        }
+        (Some(own), Some(other)) if own == other => return None,
+        _ => {}
+    }
+    match (ours.version, flux.version) {
+        (Some(own), Some(other)) if version::fits(own, other) == Some(false) => {
+            let message = format!("version {own} is installed, and Flux will make it {other} ({})", theirs.at);
+            Some((Difference::Version, at.clone(), message, next))
+        }
+        (None, Some(other)) if !matches!(release.chart, Chart::Local(_)) => {
+            let message = format!("the newest version is installed, and Flux will make it {other} ({})", theirs.at);
+            Some((Difference::Version, at.clone(), message, next))
+        }
+        _ => None,
+    }
+}
+
+/// What tells one chart from another.
+struct Parts<'c> {
+    name: &'c str,
+    version: Option<&'c str>,
+    digest: Option<&'c str>,
+}
+
+impl<'c> Parts<'c> {
+    fn of(chart: &'c Chart) -> Self {
+        match chart {
+            Chart::Oci { reference, version } => {
+                let (bare, digest) =
+                    reference.split_once('@').map_or((reference.as_str(), None), |(bare, digest)| (bare, Some(digest)));
+                Self { name: last(bare), version: version.as_deref(), digest }
+            }
+            Chart::Repository { name, version, .. } => {
+                Self { name: last(name), version: version.as_deref(), digest: None }
+            }
+            Chart::Local(path) => {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                Self { name, version: None, digest: None }
+            }
+        }
+    }
+}
+
+fn last(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Variables of `postBuild` that are still in the values that the chart gets, each with its place.
+fn left(release: &Release, flux: &Counterpart) -> Vec<(Location, String, String)> {
+    let mut found = Vec::new();
+    if flux.substituted {
+        leaves(&flux.written, &mut Vec::new(), &mut |path, text| {
+            let ours = at(&release.values, path).and_then(Value::as_str);
+            if let Some(variable) =
+                variables::first(text).filter(|variable| ours.is_some_and(|ours| ours.contains(*variable)))
+            {
+                found.push((place(flux, path), variable.to_owned(), shown(path)));
+            }
+        });
+    }
+    found
+}
+
+/// Where the values differ, variables that nobody knows left out.
+fn values(release: &Release, flux: &Counterpart) -> Option<(Location, String)> {
+    let mut found = Vec::new();
+    let ours = without_dropped(release, flux);
+    differences(&ours, &flux.values, &mut Vec::new(), &mut found);
+    // What is told already, and what cannot be known.
+    found.retain(|path| {
+        let written = at(&flux.written, path).and_then(Value::as_str);
+        let unknown = at(&flux.values, path).and_then(Value::as_str).and_then(variables::first).is_some();
+        !(flux.substituted && (unknown || written.is_some() && at(&ours, path) == at(&flux.written, path)))
+    });
+    let first = found.first()?;
+    let named: Vec<String> = found.iter().take(NAMED).map(|path| format!("`{}`", shown(path))).collect();
+    let more = found.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Some((place(flux, first), format!("the values differ from the HelmRelease's at {}{more}", named.join(", "))))
+}
+
+/// Flux's values with ours where only a Secret in the cluster knows what Flux puts in.
+pub fn filled(flux: &Counterpart, ours: &Value) -> Value {
+    if flux.substituted { fill(&flux.values, Some(ours)) } else { flux.values.clone() }
+}
+
+fn fill(theirs: &Value, ours: Option<&Value>) -> Value {
+    match (theirs, ours) {
+        (Value::String(text), Some(ours)) if variables::first(text).is_some() => ours.clone(),
+        (Value::Object(map), ours) => {
+            let own = |key: &String| ours.and_then(|ours| ours.get(key));
+            map.iter().map(|(key, value)| (key.clone(), fill(value, own(key)))).collect()
+        }
+        (Value::Array(items), ours) => {
+            items.iter().enumerate().map(|(index, item)| fill(item, ours.and_then(|ours| ours.get(index)))).collect()
+        }
+        (theirs, _) => theirs.clone(),
+    }
+}
+
+/// Our values with those of sources that the bootstrap is told to lack, so that they are not told twice.
+fn without_dropped(release: &Release, flux: &Counterpart) -> Value {
+    let mut ours = serde_json::Map::new();
+    for source in flux.values_from.iter().filter_map(|source| source.values.as_ref()) {
+        if let (false, Value::Object(dropped)) = (contains(&release.values, source), source.clone()) {
+            helmfile::merge_values(&mut ours, dropped);
+        }
+    }
+    if let Value::Object(own) = release.values.clone() {
+        helmfile::merge_values(&mut ours, own);
+    }
+    Value::Object(ours)
+}
+
+/// Whether every value of `part` is in `whole`.
+fn contains(whole: &Value, part: &Value) -> bool {
+    match (whole, part) {
+        (Value::Object(whole), Value::Object(part)) => {
+            part.iter().all(|(key, part)| whole.get(key).is_some_and(|whole| contains(whole, part)))
+        }
+        // The HelmRelease's own values may go over it.
+        (_, Value::Object(part)) => part.is_empty(),
+        _ => true,
+    }
+}
+
+/// A step of a path into values: a key, or an index.
+type Path = Vec<String>;
+
+fn differences(ours: &Value, theirs: &Value, path: &mut Path, found: &mut Vec<Path>) {
+    match (ours, theirs) {
+        (Value::Object(own), Value::Object(other)) => {
+            for key in own.keys().chain(other.keys().filter(|key| !own.contains_key(*key))) {
+                path.push(key.clone());
+                match (own.get(key), other.get(key)) {
+                    (Some(own), Some(other)) => differences(own, other, path, found),
+                    _ => found.push(path.clone()),
+                }
+                path.pop();
+            }
+        }
+        (Value::Array(own), Value::Array(other)) if own.len() == other.len() => {
+            for (index, (own, other)) in own.iter().zip(other).enumerate() {
+                path.push(index.to_string());
+                differences(own, other, path, found);
+                path.pop();
+            }
+        }
+        _ if ours != theirs => found.push(path.clone()),
+        _ => {}
+    }
+}
+
+fn leaves(value: &Value, path: &mut Path, each: &mut dyn FnMut(&[String], &str)) {
+    match value {
+        Value::String(text) => each(path, text),
+        Value::Array(items) => items.iter().enumerate().for_each(|(index, item)| {
+            path.push(index.to_string());
+            leaves(item, path, each);
+            path.pop();
+        }),
+        Value::Object(map) => map.iter().for_each(|(key, item)| {
+            path.push(key.clone());
+            leaves(item, path, each);
+            path.pop();
+        }),
+        _ => {}
+    }
+}
+
+fn at<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {
+    path.iter().try_fold(value, |value, key| match value {
+        Value::Array(items) => items.get(key.parse::<usize>().ok()?),
+        value => value.get(key),
+    })
+}
+
+/// Where a value is written in the HelmRelease, or the closest to it.
+fn place(flux: &Counterpart, path: &[String]) -> Location {
+    let Some(mut node) = flux.nodes.as_ref() else { return flux.at.clone() };
+    for key in path {
+        let next = match key.parse::<usize>() {
+            Ok(index) if node.as_sequence().is_some() => node.as_sequence().and_then(|items| items.get(index)),
+            _ => node.find(&[key]),
+        };
+        let Some(next) = next else { break };
+        node = next;
+    }
+    flux.origin.at(node.at)
+}
+
+fn shown(path: &[String]) -> String {
+    path.join(".")
+}

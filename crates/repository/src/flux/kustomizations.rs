@@ -1,0 +1,171 @@
+//! Flux's Kustomizations: which files each one applies, and the variables that it puts into them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::variables::Variables;
+use super::{FluxObjects, Object};
+use yaml::{Node, Origin};
+
+/// The API group.
+pub(super) const GROUP: &str = "kustomize.toolkit.fluxcd.io";
+/// Kustomizations that refer to one another more often than this are a circle.
+const DEPTH: usize = 16;
+
+pub(super) fn is_one(object: &Object) -> bool {
+    object.kind == "Kustomization" && object.text(&["apiVersion"]).is_some_and(|version| version.starts_with(GROUP))
+}
+
+/// Those of a cluster.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kustomizations(Vec<Kustomization>);
+
+#[derive(Debug, Clone)]
+struct Kustomization {
+    path: PathBuf,
+    files: BTreeSet<PathBuf>,
+    target_namespace: Option<String>,
+    /// Its own.
+    substitution: Option<Substitution>,
+    /// What its patches give to others.
+    patched: Option<Substitution>,
+    /// The Secret that it decrypts with: namespace and name.
+    decryption: Option<(String, String)>,
+    /// The name of the one that its patches give to others.
+    patched_decryption: Option<String>,
+    namespace: String,
+}
+
+/// A `postBuild`.
+#[derive(Debug, Clone, Default)]
+struct Substitution {
+    config_maps: Vec<String>,
+    values: BTreeMap<String, String>,
+}
+
+impl Kustomizations {
+    pub(super) fn read(root: &Path, objects: Vec<Object>) -> Self {
+        let read = |object: Object| Kustomization {
+            files: object.text(&["spec", "path"]).map(|path| files(root, path)).unwrap_or_default(),
+            target_namespace: object.text(&["spec", "targetNamespace"]).map(str::to_owned),
+            substitution: object.document.find(&["spec", "postBuild"]).map(Substitution::of),
+            patched: patched(&object, &["spec", "postBuild"]).as_ref().map(Substitution::of),
+            decryption: object.text(&DECRYPTION).map(|name| (namespace(&object), name.to_owned())),
+            patched_decryption: patched(&object, &DECRYPTION).and_then(|node| Some(node.as_str()?.to_owned())),
+            namespace: namespace(&object),
+            path: object.path,
+        };
+        Self(objects.into_iter().map(read).collect())
+    }
+
+    /// The ConfigMaps that variables come from.
+    pub(super) fn config_maps(&self) -> impl Iterator<Item = String> + '_ {
+        let all = self.0.iter().flat_map(|one| one.substitution.iter().chain(&one.patched));
+        all.flat_map(|substitution| substitution.config_maps.iter().cloned())
+    }
+
+    /// The namespace that a Kustomization puts the objects of a file into.
+    pub(super) fn namespace_of(&self, file: &Path) -> Option<&str> {
+        self.0.iter().filter(|one| one.files.contains(file)).find_map(|one| one.target_namespace.as_deref())
+    }
+
+    /// The Secret, by namespace and name, with whose keys a file is decrypted; nothing when none applies it.
+    pub(super) fn decrypted_with(&self, file: &Path) -> Option<(String, String)> {
+        let given = self.0.iter().find_map(|one| one.patched_decryption.as_ref());
+        let mut applied = self.0.iter().filter(|one| one.files.contains(file));
+        applied.find_map(|one| one.decryption.clone().or_else(|| Some((one.namespace.clone(), given?.clone()))))
+    }
+
+    /// What is put into the manifests of a file; nothing where no Kustomization substitutes.
+    pub(super) fn variables(&self, objects: &FluxObjects, file: &Path) -> Option<Variables> {
+        let applies = |one: &&Kustomization| one.files.contains(file);
+        let own: Vec<&Substitution> =
+            self.0.iter().filter(applies).filter_map(|one| one.substitution.as_ref()).collect();
+        let is_applied = self.0.iter().any(|one| one.files.contains(file));
+        let given = self.0.iter().filter_map(|one| Some((one, one.patched.as_ref()?)));
+        let mut all: Vec<(&Path, &Substitution)> = given.map(|(one, given)| (one.path.as_path(), given)).collect();
+        all.extend(own.into_iter().map(|substitution| (file, substitution)));
+        if !is_applied {
+            // Whoever applies the file is not to be seen; what all share are the ConfigMaps.
+            all.extend(self.0.iter().filter_map(|one| Some((one.path.as_path(), one.substitution.as_ref()?))));
+        }
+        if all.is_empty() {
+            return None;
+        }
+        let mut variables = BTreeMap::new();
+        for (near, substitution) in all {
+            for name in &substitution.config_maps {
+                variables.extend(objects.config_map(name, near).into_iter().flat_map(|map| map.data.iter().cloned()));
+            }
+            if is_applied {
+                variables.extend(substitution.values.clone());
+            }
+        }
+        Some(Variables(variables))
+    }
+}
+
+impl Substitution {
+    fn of(node: &Node) -> Self {
+        let from = node.find(&["substituteFrom"]).and_then(Node::as_sequence).unwrap_or_default();
+        let is_map = |entry: &&Node| entry.find(&["kind"]).and_then(Node::as_str) == Some("ConfigMap");
+        let name = |entry: &Node| entry.find(&["name"]).and_then(Node::as_str).map(str::to_owned);
+        let values = node.find(&["substitute"]).and_then(Node::as_mapping).into_iter().flat_map(|map| map.iter());
+        let text = |node: &Node| node.as_str().map_or_else(|| node.to_json().to_string(), str::to_owned);
+        Self {
+            config_maps: from.iter().filter(is_map).filter_map(name).collect(),
+            values: values.map(|entry| (entry.key.clone(), text(&entry.value))).collect(),
+        }
+    }
+}
+
+/// Where a Kustomization names the Secret with its keys.
+const DECRYPTION: [&str; 4] = ["spec", "decryption", "secretRef", "name"];
+/// Where Flux's own Kustomizations are, unless they say something else.
+const NAMESPACE: &str = "flux-system";
+
+fn namespace(object: &Object) -> String {
+    object.namespace.clone().unwrap_or_else(|| NAMESPACE.to_owned())
+}
+
+/// What a Kustomization's patches give to the Kustomizations that it applies.
+fn patched(object: &Object, path: &[&str]) -> Option<Node> {
+    let patches = object.document.find(&["spec", "patches"]).and_then(Node::as_sequence).unwrap_or_default();
+    patches.iter().find_map(|entry| {
+        let patch = yaml::parse_one(&object.origin, entry.find(&["patch"])?.as_str()?).ok()?;
+        patch.find(path).cloned()
+    })
+}
+
+/// Every file that a Kustomization with this path applies: what its kustomization.yaml names, or else all below it.
+fn files(root: &Path, path: &str) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let folder = template::clean(&root.join(path.trim_start_matches("./")));
+    if !follow(&folder, DEPTH, &mut found) {
+        let mut below = Vec::new();
+        super::walk(&folder, super::DEPTH, &mut below);
+        found.extend(below);
+    }
+    found
+}
+
+/// Collects what the kustomization.yaml of a folder names; whether it has one.
+fn follow(folder: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) -> bool {
+    let file = ["kustomization.yaml", "kustomization.yml"].map(|name| folder.join(name));
+    let Some((file, text)) =
+        file.into_iter().find_map(|file| Some((file.clone(), std::fs::read_to_string(file).ok()?)))
+    else {
+        return false;
+    };
+    let Ok(document) = yaml::parse_one(&Origin::of_path(&file), &text) else { return true };
+    let lists = ["resources", "components"].into_iter().filter_map(|key| document.find(&[key])?.as_sequence());
+    for entry in lists.flatten().filter_map(Node::as_str).filter(|entry| !entry.contains("://")) {
+        let path = template::clean(&folder.join(entry));
+        if path.is_dir() && depth > 0 {
+            follow(&path, depth - 1, found);
+        } else if path.is_file() {
+            found.insert(path);
+        }
+    }
+    true
+}

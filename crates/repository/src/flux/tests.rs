@@ -1,0 +1,271 @@
+use serde_json::{Value, json};
+
+use super::drift::{Extent, compare};
+use super::*;
+use helmfile::{Chart, Release, ReleaseId};
+use yaml::Position;
+
+/// A HelmRelease with these lines of its spec.
+fn helm_release(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata:\n  name: {name}\n  namespace: lab\nspec:\n{spec}"
+    )
+}
+
+fn oci_repository(name: &str, reference: &str) -> String {
+    format!(
+        "kind: OCIRepository\nmetadata: {{name: {name}, namespace: lab}}\nspec: {{url: 'oci://ghcr.io/acme/{name}', ref: {reference}}}\n"
+    )
+}
+
+const BY_REF: &str = "  chartRef: {kind: OCIRepository, name: app}\n";
+
+/// What is told of a release of `oci://ghcr.io/acme/app` in a repository of these files.
+fn told(files: &[(&str, &str)], version: &str, values: Value) -> String {
+    let drift = drifts(files, |release| {
+        release.chart = Chart::Oci { reference: "ghcr.io/acme/app".to_owned(), version: Some(version.to_owned()) };
+        release.values = values;
+    });
+    drift.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn drifts(files: &[(&str, &str)], change: impl FnOnce(&mut Release)) -> Vec<super::drift::Drift> {
+    let root = tempfile::tempdir().unwrap();
+    for (path, text) in files {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let objects = FluxObjects::read(root.path(), "blue", &["green".to_owned()].into());
+    let id = ReleaseId { namespace: "lab".to_owned(), name: "app".to_owned() };
+    let at = Origin::new("helmfile.yaml").at(Position { line: 2, column: 5 });
+    let chart = Chart::Oci { reference: "ghcr.io/acme/app".to_owned(), version: Some("1.0.0".to_owned()) };
+    let mut release = Release::new(id, chart, at);
+    release.file = root.path().join("bootstrap/helmfile.yaml");
+    change(&mut release);
+    objects.counterpart(&release).map(|flux| compare(&release, &flux, Extent::Everything)).unwrap_or_default()
+}
+
+#[test]
+fn the_version_is_compared_through_every_kind_of_source() {
+    let release = helm_release("app", BY_REF);
+    let chart = |version: &str| {
+        helm_release(
+            "app",
+            &format!(
+                "  chart:\n    spec:\n      chart: app\n      version: {version}\n      sourceRef: {{kind: HelmRepository, name: acme}}\n"
+            ),
+        )
+    };
+    let repository = "kind: HelmRepository\nmetadata: {name: acme}\nspec: {url: 'https://acme.example/charts'}\n";
+    let helm_chart = "kind: HelmChart\nmetadata: {name: app}\nspec:\n  chart: app\n  version: 2.x\n  sourceRef: {kind: HelmRepository, name: acme}\n";
+    let by_chart = helm_release("app", "  chartRef: {kind: HelmChart, name: app}\n");
+    let central = [oci_repository("other", "{tag: 9.0.0}"), oci_repository("app", "{tag: 1.1.0}")].join("---\n");
+    let together = [oci_repository("app", "{tag: 1.1.0}"), release.clone()].join("---\n");
+    let tag = "version 1.0.0 is installed, and Flux will make it";
+    for (files, expected) in [
+        (vec![("a/hr.yaml", release.as_str()), ("a/oci.yaml", &oci_repository("app", "{tag: 1.0.0}"))], None),
+        (
+            vec![("a/hr.yaml", &release), ("sources/all.yaml", &central)],
+            Some(format!("{tag} 1.1.0 (sources/all.yaml:7:50)")),
+        ),
+        (vec![("a/app.yaml", &together)], Some(format!("{tag} 1.1.0 (a/app.yaml:3:50)"))),
+        (vec![("a/hr.yaml", &release), ("a/oci.yaml", &oci_repository("app", "{semver: 1.x}"))], None),
+        (
+            vec![("a/hr.yaml", &release), ("a/oci.yaml", &oci_repository("app", "{semver: '>=1.2', tag: 1.0.0}"))],
+            Some(format!("{tag} >=1.2 (a/oci.yaml:3:53)")),
+        ),
+        (vec![("a/hr.yaml", &chart("1.0.0")), ("a/repo.yaml", repository)], None),
+        (
+            vec![("a/hr.yaml", &chart("1.0.1")), ("a/repo.yaml", repository)],
+            Some(format!("{tag} 1.0.1 (a/hr.yaml:10:16)")),
+        ),
+        (
+            vec![("a/hr.yaml", &by_chart), ("a/chart.yaml", helm_chart), ("a/repo.yaml", repository)],
+            Some(format!("{tag} 2.x (a/chart.yaml:5:12)")),
+        ),
+        (vec![("a/hr.yaml", &release)], Some("no OCIRepository `app` is in the repository".to_owned())),
+        (vec![("a/hr.yaml", &helm_release("other", BY_REF))], None),
+    ] {
+        let files: Vec<(&str, &str)> = files;
+        let told = told(&files, "1.0.0", json!({}));
+        match expected {
+            Some(expected) => assert!(told.contains(&expected), "{files:?}: {told}"),
+            None => assert_eq!(told, "", "{files:?}"),
+        }
+    }
+}
+
+#[test]
+fn each_difference_has_its_place_and_what_to_do() {
+    let spec = "  chartRef: {kind: OCIRepository, name: app}
+  valuesFrom:
+    - {kind: ConfigMap, name: app-values}
+    - {kind: Secret, name: app-secret}
+  postRenderers: [{kustomize: {images: []}}]
+  values:
+    id: ${ID}
+    deep: {name: 'of ${NAME}', same: 1}
+    list: [1, 2]
+";
+    let files = [
+        ("apps/lab/app/hr.yaml", helm_release("app", spec)),
+        ("apps/lab/app/oci.yaml", oci_repository("app", "{tag: 1.1.0}")),
+        ("apps/lab/app/kustomization.yaml", "resources: [hr.yaml, oci.yaml]\nconfigMapGenerator:\n  - name: app-values\n    files: [values.yaml=./values.yaml]\n".to_owned()),
+        ("apps/lab/app/values.yaml", "from: file\n".to_owned()),
+        ("apps/lab/app.yaml", "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {name: app}\nspec: {path: ./apps/lab/app, postBuild: {substitute: {ID: '1'}}}\n".to_owned()),
+    ];
+    let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
+    let ours = json!({"id": "${ID}", "deep": {"name": "of blue", "same": 2}, "list": [1, 2]});
+    insta::assert_snapshot!(told(&files, "1.0.0", ours), @r"
+    helmfile.yaml:2:5: lab/app: version 1.0.0 is installed, and Flux will make it 1.1.0 (apps/lab/app/oci.yaml:3:50)
+      next: write the same version in both
+    apps/lab/app/hr.yaml:13:9: lab/app: `id` holds `${ID}`, which the chart gets as it is written; Flux replaces it
+      next: replace it in the values template too, such as `replace` with the ConfigMap's value, or write the value
+    apps/lab/app/hr.yaml:9:7: lab/app: Flux takes values from the ConfigMap `app-values`, which the bootstrap does not have
+      next: add the same file to the release's `values`, before the HelmRelease's own
+    apps/lab/app/hr.yaml:10:7: lab/app: Flux takes values from the Secret `app-secret`, which is not in the repository
+      next: write into the release's `values` what it holds, or accept that Flux upgrades the release once
+    apps/lab/app/hr.yaml:14:38: lab/app: the values differ from the HelmRelease's at `deep.same`
+      next: take the values from the HelmRelease, or write the same in both
+    apps/lab/app/hr.yaml:11:18: lab/app: Flux changes what the chart renders by `postRenderers`, and the bootstrap does not
+      next: write the same as `jsonPatches` or `strategicMergePatches` of the release, or accept that Flux upgrades it once
+    ");
+    // The same values as Flux will have, and its file as well: nothing of that is left to tell.
+    let ours = json!({"id": 1, "deep": {"name": "of blue", "same": 1}, "list": [1, 2], "from": "file"});
+    let left = told(&files, "1.1.0", ours);
+    assert_eq!(left.lines().filter(|line| !line.starts_with("  next")).count(), 2, "{left}");
+    assert!(left.contains("Secret `app-secret`") && left.contains("postRenderers"), "{left}");
+}
+
+#[test]
+fn variables_come_from_the_kustomization_that_applies_the_file() {
+    let release = helm_release("app", &format!("{BY_REF}  values: {{id: '${{ID}}', name: '${{APP}}'}}\n"));
+    let shared = "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {name: apps}\nspec:\n  path: ./apps\n  patches:\n    - target: {kind: Kustomization}\n      patch: |\n        spec: {postBuild: {substituteFrom: [{kind: ConfigMap, name: vars}]}}\n";
+    let own = |name: &str| {
+        format!(
+            "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {{name: {name}}}\nspec: {{path: ./apps/{name}/app, postBuild: {{substitute: {{APP: {name}}}}}}}\n"
+        )
+    };
+    let (app, other) = (own("app"), own("other"));
+    let vars = |id: &str| format!("kind: ConfigMap\nmetadata: {{name: vars}}\ndata: {{ID: '{id}'}}\n");
+    let files = [
+        ("flux/apps.yaml", shared.to_owned()),
+        ("clusters/blue/vars.yaml", vars("7")),
+        ("clusters/green/vars.yaml", vars("8")),
+        ("apps/app/ks.yaml", app),
+        ("apps/other/ks.yaml", other),
+        ("apps/app/app/hr.yaml", release),
+        ("apps/app/app/oci.yaml", oci_repository("app", "{tag: 1.0.0}")),
+    ];
+    let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
+    assert_eq!(told(&files, "1.0.0", json!({"id": 7, "name": "app"})), "");
+    assert!(told(&files, "1.0.0", json!({"id": 8, "name": "app"})).contains("differ from the HelmRelease's at `id`"));
+    // Without any Kustomization nothing is put in, so what is written is what both install.
+    let plain = [files[5], files[6]];
+    assert_eq!(told(&plain, "1.0.0", json!({"id": "${ID}", "name": "${APP}"})), "");
+}
+
+#[test]
+fn the_cluster_and_the_namespace_decide_between_several() {
+    let in_namespace =
+        |namespace: &str| helm_release("app", BY_REF).replace("namespace: lab", &format!("namespace: {namespace}"));
+    let source = |tag: &str| oci_repository("app", &format!("{{tag: {tag}}}"));
+    let files = [
+        ("clusters/green/app/hr.yaml", helm_release("app", BY_REF)),
+        ("clusters/green/app/oci.yaml", source("2.0.0")),
+        ("clusters/blue/app/hr.yaml", helm_release("app", BY_REF)),
+        ("clusters/blue/app/oci.yaml", source("1.0.0")),
+        ("clusters/blue/another/hr.yaml", in_namespace("another")),
+        ("clusters/blue/patches/app.yaml", helm_release("app", "  values: {a: 1}\n")),
+    ];
+    let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
+    assert_eq!(told(&files, "1.0.0", json!({})), "");
+    let lone = [("a/hr.yaml", in_namespace("another")), ("a/oci.yaml", source("1.0.0").replace("lab", "another"))];
+    let lone = lone.each_ref().map(|(path, text)| (*path, text.as_str()));
+    let told = told(&lone, "1.0.0", json!({}));
+    assert!(told.starts_with("a/hr.yaml:4:9: lab/app: Flux installs it into `another`"), "{told}");
+}
+
+#[test]
+fn patches_of_the_helmfile_that_flux_does_not_know_are_told() {
+    let files = [("a/hr.yaml", helm_release("app", BY_REF)), ("a/oci.yaml", oci_repository("app", "{tag: 1.0.0}"))];
+    let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
+    let at = Origin::new("helmfile.yaml").at(Position::default());
+    let found = drifts(&files, |release| {
+        release.patches = vec![helmfile::Patch::Merge { object: json!({}), at }];
+    });
+    assert_eq!(found.iter().map(|drift| drift.difference).collect::<Vec<_>>(), [super::drift::Difference::Patches]);
+}
+
+#[test]
+fn what_flux_decrypts_is_found_by_who_applies_it_and_one_file_stands_for_each_set_of_recipients() {
+    let kustomization = |name: &str, path: &str, more: &str| {
+        format!(
+            "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {{name: {name}}}\nspec:\n  path: {path}\n{more}"
+        )
+    };
+    let own = "  decryption: {provider: sops, secretRef: {name: own-age}}\n";
+    let given =
+        "  patches:\n    - patch: |\n        spec: {decryption: {provider: sops, secretRef: {name: sops-age}}}\n";
+    let sealed = |recipient: &str| {
+        format!("kind: Secret\nmetadata: {{name: a}}\nsops:\n  age: [{{recipient: {recipient}}}]\n  pgp: []\n")
+    };
+    let files = [
+        ("flux/apps.yaml", kustomization("apps", "./apps", given)),
+        ("apps/a.sops.yaml", sealed("age1x")),
+        ("apps/b.sops.yaml", sealed("age1x")),
+        ("apps/c.sops.yaml", sealed("age1y")),
+        ("apps/pgp.sops.yaml", sealed("age1z").replace("age:", "kms:")),
+        ("flux/own.yaml", kustomization("own", "./own", own)),
+        ("own/d.sops.yaml", sealed("age1x")),
+        ("bootstrap/nobodys.sops.yaml", sealed("age1x")),
+    ];
+    let root = tempfile::tempdir().unwrap();
+    for (path, text) in &files {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let found = FluxObjects::read(root.path(), "blue", &BTreeSet::new()).decryptions();
+    let shown = found.iter().map(|decryption| {
+        let files = decryption.files.iter().map(|path| path.strip_prefix(root.path()).unwrap().display().to_string());
+        let (namespace, secret, count) = (&decryption.namespace, &decryption.secret, decryption.count);
+        format!("{namespace}/{secret}: {count}: {}", files.collect::<Vec<_>>().join(", "))
+    });
+    insta::assert_snapshot!(shown.collect::<Vec<_>>().join("\n"), @r"
+    flux-system/own-age: 1: own/d.sops.yaml
+    flux-system/sops-age: 3: apps/a.sops.yaml, apps/c.sops.yaml
+    ");
+}
+
+#[test]
+fn pod_security_is_what_manifests_and_patches_of_the_cluster_say() {
+    let root = tempfile::tempdir().unwrap();
+    let labelled = |name: &str, level: &str| {
+        let labels = format!("{{pod-security.kubernetes.io/enforce: {level}, app: x}}");
+        format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {labels}}}\n")
+    };
+    let patch = |name: &str| {
+        let lines = labelled(name, "privileged").replace('\n', "\n      ");
+        format!("kind: Kustomization\nnamespace: patched\npatches:\n  - patch: |-\n      {lines}\n")
+    };
+    let files = [
+        ("apps/storage/namespace.yaml", labelled("storage", "privileged")),
+        ("green/apps/other/namespace.yaml", labelled("other", "baseline")),
+        ("blue/apps/other/namespace.yaml", labelled("other", "privileged")),
+        ("apps/unknown/namespace.yaml", labelled("unknown", "${LEVEL}")),
+        ("apps/patched/kustomization.yaml", patch("not-used")),
+    ];
+    for (path, text) in files {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let flux = FluxObjects::read(root.path(), "blue", &["green".to_owned()].into());
+    for namespace in ["storage", "other", "patched"] {
+        let labels: Vec<_> = flux.pod_security(namespace).into_iter().collect();
+        assert_eq!(labels, [("pod-security.kubernetes.io/enforce".to_owned(), "privileged".to_owned())], "{namespace}");
+    }
+    assert!(flux.pod_security("unknown").is_empty() && flux.pod_security("nobody").is_empty());
+}

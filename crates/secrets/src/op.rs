@@ -1,0 +1,157 @@
+//! 1Password: a template's references are resolved by `op` itself, all of them by one process, through pipes.
+
+use std::path::Path;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use regex::Regex;
+use secrecy::SecretString;
+
+use super::{Error, Reference};
+use process::{Command, Credentials};
+
+/// A fingerprint or a password may be asked for, so this is a person's time and not a machine's.
+const DEADLINE: Duration = Duration::from_mins(2);
+pub(super) const SCHEME: &str = "op://";
+
+/// A reference in braces may hold anything; a bare one ends at the first character that no path has. `$VAR` and
+/// `${VAR:-default}` are parts of a path. Source: 1Password CLI 2, "Secrets template syntax".
+static REFERENCE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let enclosed = r"\{\{\s*(op://(?:\$\{[^}\n]*\}|[^}\n])+?)\s*\}\}";
+    let bare = r"op://(?:\$\{[^}\n]*\}|[A-Za-z0-9_\-.$])(?:\$\{[^}\n]*\}|[A-Za-z0-9_\-./?=&$ ])*";
+    Regex::new(&format!("(?i){enclosed}|{bare}")).ok()
+});
+
+/// Every secret reference of a template, in order.
+pub fn references(template: &str) -> Vec<Reference> {
+    let mut found = Vec::new();
+    let mut from = 0;
+    let Some(pattern) = REFERENCE.as_ref() else { return found };
+    while let Some(captures) = pattern.captures_at(template, from) {
+        let Some(whole) = captures.get(0) else { break };
+        let (text, end) = match captures.get(1) {
+            Some(enclosed) => (enclosed.as_str(), whole.end()),
+            None => {
+                let text = bare(whole.as_str());
+                (text, whole.start() + text.len())
+            }
+        };
+        from = end;
+        if captures.get(1).is_none() && is_inside_a_word(template, whole.start()) {
+            continue;
+        }
+        found.push(Reference::new(template, text, whole.start()..end));
+    }
+    found
+}
+
+/// A bare reference without what only happens to follow it.
+fn bare(matched: &str) -> &str {
+    let after_scheme = SCHEME.len();
+    let next = matched[after_scheme..].find(" op:").map_or(matched.len(), |at| after_scheme + at);
+    matched[..next].trim_end_matches([' ', '.'])
+}
+
+/// Such as `shop://`, or an escaped `\op://`.
+fn is_inside_a_word(template: &str, start: usize) -> bool {
+    template[..start].chars().next_back().is_some_and(|c| c.is_alphanumeric() || "+-\\.".contains(c))
+}
+
+/// The vault of a reference, as it is written.
+pub(super) fn vault(reference: &Reference) -> &str {
+    reference.text.get(SCHEME.len()..).and_then(|path| path.split('/').next()).unwrap_or_default()
+}
+
+/// Whether a reference is 1Password's.
+pub(super) fn is_one(reference: &Reference) -> bool {
+    reference.text.get(..SCHEME.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME))
+}
+
+/// Fills in a template by one `op inject`, which inherits our `OP_*` variables and the variables that paths name; from
+/// another account than theirs where one is given.
+///
+/// # Errors
+///
+/// Why there are no secrets; a reference that leads to nothing is named with its place.
+pub async fn inject(op: &Path, account: Option<&str>, template: &str) -> Result<SecretString, Error> {
+    if !template.to_ascii_lowercase().contains(SCHEME) {
+        return Ok(template.to_owned().into());
+    }
+    let account = account.into_iter().flat_map(|account| ["--account", account]);
+    let command = Command::new(op).arg("inject").args(account).stdin(template.to_owned().into());
+    let output = command.credentials(Credentials::Op).deadline(DEADLINE).run().await.map_err(|error| match error {
+        process::Error::Failed { stderr, .. } => classify(&summary(&stderr), template),
+        process::Error::Deadline { .. } => {
+            Error::NotSignedIn(format!("it waited more than {DEADLINE:?}, probably for somebody to unlock 1Password"))
+        }
+        other => Error::Failed(other.to_string()),
+    })?;
+    String::from_utf8(output.stdout).map(Into::into).map_err(|_| Error::Failed("its output is no text".to_owned()))
+}
+
+/// Whether who `op` acts for is in our own environment, where nobody can change it while we run.
+fn has_token() -> bool {
+    std::env::vars_os().any(|(name, _)| {
+        let name = name.to_string_lossy();
+        name == "OP_SERVICE_ACCOUNT_TOKEN" || name.starts_with("OP_SESSION_")
+    })
+}
+
+/// op's message without its prefix, such as `[ERROR] 2026/01/31 12:00:00`.
+fn summary(stderr: &str) -> String {
+    let line = |line: &str| {
+        let line = line.trim();
+        let rest = line.strip_prefix("[ERROR]").map_or(line, str::trim_start);
+        let stamp =
+            rest.splitn(3, ' ').take(2).all(|word| word.chars().all(|c| c.is_ascii_digit() || "/:".contains(c)));
+        if stamp { rest.splitn(3, ' ').nth(2).unwrap_or(rest).to_owned() } else { rest.to_owned() }
+    };
+    stderr.lines().map(line).filter(|line| !line.is_empty()).take(4).collect::<Vec<_>>().join(" ")
+}
+
+fn classify(message: &str, template: &str) -> Error {
+    let lower = message.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|words| lower.contains(words));
+    if says(&["too many requests", "rate limit", "(429)"]) {
+        return Error::RateLimited { words: message.to_owned(), after: None };
+    }
+    let unauthenticated = [
+        "signed in",
+        "session expired",
+        "sign in",
+        "no accounts configured",
+        "found no accounts",
+        "authorization prompt dismissed",
+        "unauthorized",
+        "connecting to desktop app",
+        "service account token",
+    ];
+    if says(&unauthenticated) {
+        return if has_token() {
+            Error::Token { who: "1Password", words: message.to_owned() }
+        } else {
+            Error::NotSignedIn(message.to_owned())
+        };
+    }
+    match culprit(message, template) {
+        Some(reference) => Error::Unresolved { reference, reason: message.to_owned() },
+        None => Error::Failed(message.to_owned()),
+    }
+}
+
+/// The reference that a message is about: the one that it spells out, else the first of which it names most parts.
+fn culprit(message: &str, template: &str) -> Option<Reference> {
+    let found = references(template);
+    if let Some(spelled) =
+        found.iter().filter(|reference| message.contains(&reference.text)).max_by_key(|r| r.text.len())
+    {
+        return Some(spelled.clone());
+    }
+    let quoted = |part: &str| ['"', '\''].iter().any(|quote| message.contains(&format!("{quote}{part}{quote}")));
+    let named = |part: &str| quoted(part) || message.contains(&format!(" {part} "));
+    let parts = |reference: &Reference| {
+        reference.text[SCHEME.len()..].split(['/', '?']).filter(|part| !part.is_empty() && named(part)).count()
+    };
+    let most = found.iter().map(parts).max().filter(|most| *most > 0)?;
+    found.into_iter().find(|reference| parts(reference) == most)
+}

@@ -1,0 +1,131 @@
+//! SOPS: files are opened by `sops` itself, through pipes; nothing of theirs reaches a disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use regex::{Captures, Regex};
+use secrecy::SecretString;
+use serde_json::Value;
+
+use super::shape;
+use process::{Command, Credentials, SecretFile};
+
+/// Keys that live in a cloud take seconds; a prompt that nobody answers would take for ever.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+const KEY_FILE: &str = "SOPS_AGE_KEY_FILE";
+
+/// Why a file could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SopsError {
+    #[error("{path} cannot be decrypted: {reason}")]
+    Decrypt { path: PathBuf, reason: String },
+}
+
+/// The program, and where the operator's keys are.
+#[derive(Debug, Clone)]
+pub struct Sops {
+    pub program: PathBuf,
+    /// A file of age keys, where the environment says nothing of keys.
+    pub key_file: Option<PathBuf>,
+}
+
+/// Decrypts the file at `path`. The file's name decides its format.
+///
+/// # Errors
+///
+/// With sops's own words; most often the key that opens the file is not there.
+pub async fn decrypt(sops: &Sops, path: &Path) -> Result<SecretString, SopsError> {
+    // The command that prints the key may well be `op read`.
+    let by_command = std::env::var_os("SOPS_AGE_KEY_CMD").is_some();
+    let credentials = if by_command { Credentials::Operator } else { Credentials::Sops };
+    let command = Command::new(&sops.program).credentials(credentials);
+    let command = sops.key_file.iter().fold(command, |command, file| command.env(KEY_FILE, file));
+    let opened = run(command, path).await?;
+    String::from_utf8(opened).map(Into::into).map_err(|_| failed(path, "its content is no text"))
+}
+
+/// Tries whether age keys, one a line, open the file at `path`; none of the operator's own counts.
+///
+/// # Errors
+///
+/// With sops's own words; most often the file is sealed for another key.
+pub async fn opens(sops: &Path, path: &Path, keys: &SecretString) -> Result<(), SopsError> {
+    let keys = SecretFile::new(keys).map_err(|error| failed(path, &error.to_string()))?;
+    // Besides the variables sops looks below the home and configuration folders for keys, of age and of SSH.
+    let command =
+        ["HOME", "XDG_CONFIG_HOME"].into_iter().fold(Command::new(sops), |sops, name| sops.env(name, "/dev/null"));
+    run(command.env(KEY_FILE, keys.path()), path).await.map(drop)
+}
+
+async fn run(sops: Command, path: &Path) -> Result<Vec<u8>, SopsError> {
+    let command = sops.args(["--disable-version-check", "--decrypt"]).arg(path).deadline(DEADLINE);
+    let output = command.run().await.map_err(|error| match error {
+        process::Error::Failed { stderr, .. } => failed(path, &summary(&stderr)),
+        other => failed(path, &other.to_string()),
+    })?;
+    Ok(output.stdout)
+}
+
+fn failed(path: &Path, reason: &str) -> SopsError {
+    SopsError::Decrypt { path: path.to_owned(), reason: reason.to_owned() }
+}
+
+/// The lines of sops's message that say something.
+fn summary(stderr: &str) -> String {
+    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).take(6).collect();
+    lines.join(" ")
+}
+
+/// An encrypted value as sops writes it.
+static ENCRYPTED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"ENC\[[^\]\n]*,type:(?P<type>\w+)\]").ok());
+
+/// An encrypted YAML or JSON file with a placeholder of the right type for each value and without what sops
+/// added, for a rehearsal without keys.
+pub fn placeholders(text: &str) -> String {
+    if let Ok(Value::Object(mut document)) = serde_json::from_str(text) {
+        document.remove("sops");
+        let is_secret = document.get("kind").and_then(Value::as_str) == Some("Secret");
+        for (key, value) in &mut document {
+            fill_json(key, value, is_secret && key == "data");
+        }
+        return Value::Object(document).to_string();
+    }
+    let Some(pattern) = ENCRYPTED.as_ref() else { return text.to_owned() };
+    let mut filled = String::with_capacity(text.len());
+    let mut of_sops = false;
+    for (index, line) in text.lines().enumerate() {
+        if !line.starts_with([' ', '\t', '}']) && !line.is_empty() {
+            of_sops = line.starts_with("sops:");
+        }
+        if of_sops {
+            continue;
+        }
+        let replaced = pattern.replace_all(line, |found: &Captures<'_>| match &found["type"] {
+            "int" | "float" => "0".to_owned(),
+            "bool" => "false".to_owned(),
+            _ => shape::placeholder(text, index + 1, ""),
+        });
+        filled.push_str(&replaced);
+        filled.push('\n');
+    }
+    filled
+}
+
+/// Puts placeholders into a value of a JSON file, below a key; `encoded` are those that a Secret holds as base64.
+fn fill_json(key: &str, value: &mut Value, encoded: bool) {
+    match value {
+        Value::Object(map) => map.iter_mut().for_each(|(key, value)| fill_json(key, value, encoded)),
+        Value::Array(items) => items.iter_mut().for_each(|value| fill_json(key, value, encoded)),
+        Value::String(text) => {
+            let Some(found) = ENCRYPTED.as_ref().and_then(|pattern| pattern.captures(text)) else { return };
+            *value = match &found["type"] {
+                "int" | "float" => 0.into(),
+                "bool" => false.into(),
+                _ => shape::of_key(key, encoded).into(),
+            };
+        }
+        _ => {}
+    }
+}

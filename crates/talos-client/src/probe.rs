@@ -1,0 +1,72 @@
+//! Read-only detection of the state of a node.
+
+use std::net::IpAddr;
+
+use super::configured::Client;
+use super::connect::Fingerprint;
+use super::error::{ClientError, Kind};
+use super::maintenance::Maintenance;
+use super::resource::{MachineStatus, Stage};
+use net::Dialer;
+use talos_config::AdminIdentity;
+
+/// The detected state of a node.
+#[derive(Debug)]
+pub enum Probe {
+    /// The port is closed: powered off, rebooting, or installing (Talos before 1.13).
+    Closed(ClientError),
+    /// Waits for a config; with the fingerprint of the presented certificate.
+    Maintenance { client: Maintenance, fingerprint: Option<Fingerprint> },
+    /// A node of this cluster.
+    Configured { client: Client, status: MachineStatus },
+    /// Belongs to another cluster, so nothing may be changed on it.
+    Foreign(Foreign),
+}
+
+/// Evidence that a node belongs to another cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    pub node: IpAddr,
+    /// The error of the TLS handshake.
+    pub evidence: String,
+}
+
+/// Detects the state of a node: connects first as the administrator of the cluster, then without a client certificate.
+///
+/// # Errors
+///
+/// `OtherKey` when the node in maintenance mode presents a certificate that does not match the pinned fingerprint. A node
+/// that responds with an unknown API.
+pub async fn probe(
+    dialer: &Dialer,
+    node: IpAddr,
+    identity: &AdminIdentity,
+    pin: Option<&Fingerprint>,
+) -> Result<Probe, ClientError> {
+    let trusted = match Client::connect(dialer, node, identity).await {
+        Ok(client) => client.machine_status().await.map(|status| (client, status)),
+        Err(error) => Err(error),
+    };
+    let refusal = match trusted {
+        Ok((client, status)) => return Ok(Probe::Configured { client, status }),
+        Err(error) if error.kind == Kind::Unreachable => return Ok(Probe::Closed(error)),
+        Err(error) if error.kind == Kind::Untrusted => error,
+        Err(error) => return Err(error),
+    };
+    let anonymous = match Maintenance::connect(dialer, node, pin).await {
+        Ok(client) => client.machine_status().await.map(|status| (client, status)),
+        Err(error) => Err(error),
+    };
+    match anonymous {
+        Ok((client, status)) if status.stage == Stage::Maintenance => {
+            let fingerprint = client.fingerprint.clone();
+            Ok(Probe::Maintenance { client, fingerprint })
+        }
+        Ok(_) | Err(ClientError { kind: Kind::Untrusted, .. }) => {
+            Ok(Probe::Foreign(Foreign { node, evidence: refusal.reason }))
+        }
+        // The port closed between the two connections, as it does while a node applies its config.
+        Err(error) if error.kind == Kind::Unreachable => Ok(Probe::Closed(error)),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,373 @@
+//! The resource types that the client reads, each with the fields in use (Talos 1.11 to 1.14, YAML spelling).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::Resource;
+use talos_schema::parse_documents;
+use yaml::Origin;
+
+/// The stage of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    Unknown,
+    Booting,
+    Installing,
+    Maintenance,
+    Running,
+    Rebooting,
+    #[serde(rename = "shutting down")]
+    ShuttingDown,
+    Resetting,
+    Upgrading,
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::Booting => "booting",
+            Self::Installing => "installing",
+            Self::Maintenance => "maintenance",
+            Self::Running => "running",
+            Self::Rebooting => "rebooting",
+            Self::ShuttingDown => "shutting down",
+            Self::Resetting => "resetting",
+            Self::Upgrading => "upgrading",
+        })
+    }
+}
+
+/// Stage, readiness and unmet conditions. `ready` is meaningful only in `booting` and `running`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineStatus {
+    pub stage: Stage,
+    pub ready: bool,
+    /// Unmet conditions, each with its reason.
+    pub unmet: Vec<String>,
+}
+
+impl Resource for MachineStatus {
+    const NAMESPACE: &'static str = "runtime";
+    const TYPE: &'static str = "MachineStatuses.runtime.talos.dev";
+
+    fn read(yaml: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Spec {
+            stage: Stage,
+            status: Status,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Status {
+            #[serde(default)]
+            ready: bool,
+            #[serde(default)]
+            unmet_conditions: Option<Vec<Unmet>>,
+        }
+        #[derive(Deserialize)]
+        struct Unmet {
+            name: String,
+            #[serde(default)]
+            reason: String,
+        }
+        let spec: Spec = serde_saphyr::from_str(yaml).ok()?;
+        let unmet = spec.status.unmet_conditions.unwrap_or_default();
+        Some(Self {
+            stage: spec.stage,
+            ready: spec.status.ready,
+            unmet: unmet.into_iter().map(|condition| format!("{}: {}", condition.name, condition.reason)).collect(),
+        })
+    }
+}
+
+/// The active config as text.
+#[derive(Debug, Clone)]
+pub struct MachineConfig(pub SecretString);
+
+impl Resource for MachineConfig {
+    const NAMESPACE: &'static str = "config";
+    const TYPE: &'static str = "MachineConfigs.config.talos.dev";
+
+    /// Up to 1.11 the spec is the config; from 1.12 on it is a string with the config.
+    fn read(yaml: &str) -> Option<Self> {
+        let quoted = serde_saphyr::from_str::<String>(yaml).ok();
+        let plain = || {
+            let documents = parse_documents(&Origin::new("<machine config>"), yaml);
+            documents.is_ok_and(|documents| !documents.0.is_empty()).then(|| yaml.to_owned())
+        };
+        quoted.or_else(plain).map(|text| Self(text.into()))
+    }
+}
+
+/// The machine type of the config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MachineType {
+    Unknown,
+    Init,
+    ControlPlane,
+    Worker,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident in $namespace:literal is $kind:literal {
+        $($(#[$field_doc:meta])* $field:ident: $type:ty,)*
+    })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        read_as_is!($name, $namespace, $kind);
+    )*};
+}
+
+macro_rules! read_as_is {
+    ($name:ident, $namespace:literal, $kind:literal) => {
+        impl Resource for $name {
+            const NAMESPACE: &'static str = $namespace;
+            const TYPE: &'static str = $kind;
+
+            fn read(yaml: &str) -> Option<Self> {
+                serde_saphyr::from_str(yaml).ok()
+            }
+        }
+    };
+}
+
+read_as_is!(MachineType, "config", "MachineTypes.config.talos.dev");
+
+kinds! {
+    /// `version`: the running Talos, also in maintenance mode.
+    RunningVersion in "runtime" is "Versions.runtime.talos.dev" {
+        version: String,
+    }
+
+    /// `securitystate`.
+    SecurityState in "runtime" is "SecurityStates.talos.dev" {
+        #[serde(default)]
+        secure_boot: bool,
+    }
+
+    /// A problem of the machine, by the id of the problem; healthy machines have none.
+    Diagnostic in "runtime" is "Diagnostics.runtime.talos.dev" {
+        message: String,
+        #[serde(default)]
+        details: Option<Vec<String>>,
+    }
+
+    /// `unattended-install`, from 1.14 on.
+    UnattendedInstallStatus in "runtime" is "UnattendedInstallStatuses.runtime.talos.dev" {
+        #[serde(default)]
+        image: String,
+        /// `pending`, `installing`, `installed`, `waiting-for-reboot`, `failed`.
+        #[serde(default)]
+        phase: String,
+        #[serde(default)]
+        error: String,
+    }
+
+    /// `boot-id`, from 1.14 on.
+    BootId in "runtime" is "BootIDs.runtime.talos.dev" {
+        #[serde(rename = "bootID")]
+        boot_id: String,
+    }
+
+    /// A discovered machine of the same cluster, by name.
+    Member in "cluster" is "Members.cluster.talos.dev" {
+        addresses: Vec<IpAddr>,
+        hostname: String,
+        machine_type: MachineType,
+        operating_system: String,
+    }
+
+    /// `local`.
+    Identity in "cluster" is "Identities.cluster.talos.dev" {
+        node_id: String,
+    }
+
+    /// `current`: the cluster that the machine belongs to.
+    ClusterInfo in "cluster" is "Infos.cluster.talos.dev" {
+        cluster_id: String,
+        cluster_name: String,
+    }
+
+    /// `nodename`: the Kubernetes node name.
+    Nodename in "k8s" is "Nodenames.kubernetes.talos.dev" {
+        nodename: String,
+    }
+
+    /// By Kubernetes node name.
+    NodeStatus in "k8s" is "NodeStatuses.kubernetes.talos.dev" {
+        nodename: String,
+        node_ready: bool,
+        unschedulable: bool,
+    }
+
+    /// By service id.
+    ServiceStatus in "runtime" is "Services.v1alpha1.talos.dev" {
+        running: bool,
+        healthy: bool,
+        unknown: bool,
+    }
+
+    /// `node`: clock synchronization.
+    TimeStatus in "runtime" is "TimeStatuses.v1alpha1.talos.dev" {
+        synced: bool,
+        #[serde(default)]
+        sync_disabled: bool,
+    }
+
+    /// `local`: the member id in hexadecimal.
+    EtcdMemberId in "etcd" is "EtcdMembers.etcd.talos.dev" {
+        #[serde(rename = "memberID")]
+        member_id: String,
+    }
+
+    /// `etcd`: the parameters to start etcd with. Without it etcd waits (failure T14).
+    EtcdSpec in "etcd" is "EtcdSpecs.etcd.talos.dev" {
+        name: String,
+        #[serde(default)]
+        advertised_addresses: Option<Vec<IpAddr>>,
+        image: String,
+    }
+
+    /// `system-disk`, once Talos is installed.
+    SystemDisk in "runtime" is "SystemDisks.block.talos.dev" {
+        #[serde(rename = "diskID")]
+        disk_id: String,
+        dev_path: String,
+    }
+
+    /// By volume label, such as `EPHEMERAL`.
+    VolumeStatus in "runtime" is "VolumeStatuses.block.talos.dev" {
+        /// Such as `ready`, `failed`, `waiting`.
+        phase: String,
+        #[serde(default)]
+        location: String,
+        #[serde(default)]
+        size: u64,
+        #[serde(default)]
+        error_message: String,
+    }
+
+    /// By link name.
+    LinkStatus in "network" is "LinkStatuses.net.talos.dev" {
+        /// Such as `ether`.
+        #[serde(rename = "type")]
+        link_type: String,
+        /// Empty for a physical device.
+        #[serde(default)]
+        kind: String,
+        #[serde(default)]
+        hardware_addr: String,
+        #[serde(default)]
+        mtu: u32,
+        /// Such as `up`.
+        #[serde(default)]
+        operational_state: String,
+        #[serde(default)]
+        bus_path: String,
+        #[serde(default)]
+        driver: String,
+        #[serde(default)]
+        link_state: bool,
+    }
+
+    /// By link and address.
+    AddressStatus in "network" is "AddressStatuses.net.talos.dev" {
+        address: IpNet,
+        link_name: String,
+    }
+
+    /// `current`, `default`, `routed`, `accumulative`, and those with a filter.
+    NodeAddress in "network" is "NodeAddresses.net.talos.dev" {
+        #[serde(default)]
+        addresses: Option<Vec<IpNet>>,
+    }
+
+    /// `hostname`.
+    HostnameStatus in "network" is "HostnameStatuses.net.talos.dev" {
+        hostname: String,
+        #[serde(default)]
+        domainname: String,
+    }
+
+    /// `status`.
+    NetworkStatus in "network" is "NetworkStatuses.net.talos.dev" {
+        address_ready: bool,
+        connectivity_ready: bool,
+        hostname_ready: bool,
+        etc_files_ready: bool,
+    }
+}
+
+/// A disk or another block device, by name. The only type whose fields are in snake case.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct BlockDevice {
+    pub dev_path: String,
+    pub size: u64,
+    #[serde(default)]
+    pub readonly: bool,
+    #[serde(default)]
+    pub cdrom: bool,
+    #[serde(default)]
+    pub model: String,
+    #[serde(default)]
+    pub serial: String,
+    #[serde(default)]
+    pub modalias: String,
+    #[serde(default)]
+    pub uuid: String,
+    #[serde(default)]
+    pub wwid: String,
+    #[serde(default)]
+    pub bus_path: String,
+    #[serde(default)]
+    pub transport: String,
+    #[serde(default)]
+    pub rotational: bool,
+    #[serde(default)]
+    pub symlinks: Vec<String>,
+}
+
+read_as_is!(BlockDevice, "runtime", "Disks.block.talos.dev");
+
+/// A static pod, by `kube-system/<pod>-<node>`, with the status of its conditions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticPodStatus {
+    pub phase: String,
+    pub conditions: BTreeMap<String, bool>,
+}
+
+impl Resource for StaticPodStatus {
+    const NAMESPACE: &'static str = "k8s";
+    const TYPE: &'static str = "StaticPodStatuses.kubernetes.talos.dev";
+
+    fn read(yaml: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Spec {
+            #[serde(default)]
+            phase: String,
+            #[serde(default)]
+            conditions: Vec<Condition>,
+        }
+        #[derive(Deserialize)]
+        struct Condition {
+            #[serde(rename = "type")]
+            name: String,
+            status: String,
+        }
+        let spec: Spec = serde_saphyr::from_str(yaml).ok()?;
+        let conditions = spec.conditions.into_iter().map(|condition| (condition.name, condition.status == "True"));
+        Some(Self { phase: spec.phase, conditions: conditions.collect() })
+    }
+}

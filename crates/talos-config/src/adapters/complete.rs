@@ -1,0 +1,201 @@
+//! Formats whose result is a complete config for each node, secrets and all: layers of templates, finished files, what a
+//! command prints. From here on they are the same.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::{Inputs, Place, Secrets, facts, within};
+use crate::{Inventory, Node, Rendered, Role, SecretsBundle, Wanted};
+use yaml::{Diagnostic, Diagnostics, Location};
+
+/// A node's config, and what is known of the node besides.
+#[derive(Debug)]
+pub(super) struct Config {
+    /// What the node is called where its config does not say.
+    pub(super) name: String,
+    /// What its file or the settings say.
+    pub(super) address: Option<IpAddr>,
+    pub(super) role: Option<Role>,
+    pub(super) at: Location,
+    pub(super) rendered: Rendered,
+}
+
+#[derive(Debug)]
+struct Complete {
+    inventory: Inventory,
+    warnings: Diagnostics,
+    configs: Vec<Rendered>,
+    bundle: Result<SecretsBundle, Diagnostics>,
+    beside: Option<PathBuf>,
+}
+
+/// Makes inputs of finished configs; `warnings` are those of whoever made them.
+///
+/// # Errors
+///
+/// What their inventory lacks: a role, an address, an endpoint.
+pub(super) fn inputs(
+    place: &Place<'_>,
+    configs: Vec<Config>,
+    mut warnings: Diagnostics,
+) -> Result<Box<dyn Inputs>, Diagnostics> {
+    let mut found = Diagnostics::default();
+    let known = talosconfig_nodes(place);
+    let mut nodes = Vec::new();
+    let mut all = facts::Facts::default();
+    for config in &configs {
+        let facts = facts::of(&config.rendered.documents);
+        if let Some(node) = node(place, config, &facts, &known, &mut found) {
+            nodes.push(node);
+        }
+        agree(&mut all, &facts, config, &mut found, &mut warnings);
+    }
+    super::unique(&nodes, &mut found);
+    let first = configs.iter().find(|config| is_control_plane(config)).or(configs.first());
+    let Some(first) = first else {
+        return Err(Diagnostic::general("there is no node").into());
+    };
+    if all.endpoint.is_none() {
+        found.error(first.at.clone(), "no config says `cluster.controlPlane.endpoint`, of the form https://HOST:PORT");
+    }
+    for (what, value) in
+        [("machine.install.image", &all.talos_version), ("machine.kubelet.image", &all.kubernetes_version)]
+    {
+        if value.is_none() {
+            found.error(first.at.clone(), format!("no config says the version: `{what}` has no tag"));
+        }
+    }
+    let bundle = within::bundle(&first.at.origin, &first.rendered.documents);
+    let inventory = Inventory {
+        cluster_name: all.cluster_name.unwrap_or_default(),
+        endpoint: all.endpoint.unwrap_or(crate::Endpoint { host: String::new(), port: 0 }),
+        talos_version: all.talos_version.unwrap_or_default(),
+        kubernetes_version: all.kubernetes_version.unwrap_or_default(),
+        nodes,
+    };
+    let configs = configs.into_iter().map(|config| config.rendered).collect();
+    let beside = super::bundles(place.folder);
+    found.into_result(Box::new(Complete { inventory, warnings, configs, bundle, beside }) as Box<dyn Inputs>)
+}
+
+fn is_control_plane(config: &Config) -> bool {
+    let role = config.role.or_else(|| facts::of(&config.rendered.documents).role);
+    role == Some(Role::ControlPlane)
+}
+
+fn node(
+    place: &Place<'_>,
+    config: &Config,
+    facts: &facts::Facts,
+    known: &[IpAddr],
+    found: &mut Diagnostics,
+) -> Option<Node> {
+    if let (Some(said), Some(is)) = (config.role, facts.role)
+        && said != is
+    {
+        let name = &config.name;
+        found.error(
+            config.at.clone(),
+            format!("node `{name}` is in two roles: {} by its place, {} by `machine.type`", word(said), word(is)),
+        );
+    }
+    let Some(role) = facts.role.or(config.role) else {
+        found.error(config.at.clone(), format!("the config of node `{}` has no `machine.type`", config.name));
+        return None;
+    };
+    let of_config = || {
+        let listed = facts.addresses.iter().find(|address| known.contains(address));
+        listed.or(facts.addresses.first()).copied()
+    };
+    let by_name = || resolved(place, &config.name, facts).or_else(|| resolved(place, facts.hostname.as_ref()?, facts));
+    let Some(address) = config.address.or_else(of_config).or_else(by_name) else {
+        let name = &config.name;
+        let message = format!("nothing says the address of node `{name}`, and no host of that name is known here");
+        found.push(Diagnostic::at(config.at.clone(), message).with_hint(
+            "name the file by the address, or say it in k8s-bootstrap.yaml: clusters.<name>.nodes.<node>.address",
+        ));
+        return None;
+    };
+    let hostname = facts.hostname.clone().unwrap_or_else(|| config.name.clone());
+    Some(Node { hostname, address, role, at: config.at.clone() })
+}
+
+/// The address that a host's name stands for; a node that gets its address from outside is known by that.
+fn resolved(place: &Place<'_>, host: &str, facts: &facts::Facts) -> Option<IpAddr> {
+    let wanted = Wanted::Address { host: host.to_owned(), subnet: facts.subnets.first().copied() };
+    place.sources.get(wanted)?.parse().ok()
+}
+
+fn word(role: Role) -> &'static str {
+    match role {
+        Role::ControlPlane => "control plane",
+        Role::Worker => "worker",
+    }
+}
+
+/// Collects what all configs say; of two clusters in one folder nothing good comes.
+fn agree(
+    all: &mut facts::Facts,
+    facts: &facts::Facts,
+    config: &Config,
+    found: &mut Diagnostics,
+    warnings: &mut Diagnostics,
+) {
+    if let (Some(known), Some(this)) = (&all.endpoint, &facts.endpoint)
+        && known != this
+    {
+        let (known, this) = (known.url(), this.url());
+        found.error(config.at.clone(), format!("this config's endpoint is {this}, another's is {known}"));
+    }
+    if let (Some(known), Some(this)) = (&all.talos_version, &facts.talos_version)
+        && known != this
+    {
+        let message = format!("node `{}` installs Talos {this}, another {known}", config.name);
+        warnings.push(Diagnostic::at(config.at.clone(), message));
+    }
+    all.endpoint = all.endpoint.take().or_else(|| facts.endpoint.clone());
+    all.cluster_name = all.cluster_name.take().or_else(|| facts.cluster_name.clone());
+    all.talos_version = all.talos_version.take().or_else(|| facts.talos_version.clone());
+    all.kubernetes_version = all.kubernetes_version.take().or_else(|| facts.kubernetes_version.clone());
+}
+
+/// The nodes of a talosconfig that lies with the inputs: which of a node's addresses it is reached at.
+fn talosconfig_nodes(place: &Place<'_>) -> Vec<IpAddr> {
+    let candidates = ["talosconfig", "clusterconfig/talosconfig"].map(|name| place.folder.join(name));
+    let text = candidates.iter().find_map(|path| place.sources.read(path).ok()).unwrap_or_default();
+    let origin = yaml::Origin::new("talosconfig");
+    let Ok(config) = yaml::parse_one(&origin, &text) else { return vec![] };
+    let contexts = config.to_json().get("contexts").cloned().unwrap_or_default();
+    let contexts = contexts.as_object().cloned().unwrap_or_default();
+    let lists = contexts.values().flat_map(|context| ["nodes", "endpoints"].map(|key| context.get(key).cloned()));
+    let entries = lists.flatten().filter_map(|list| list.as_array().cloned()).flatten();
+    entries.filter_map(|entry| entry.as_str()?.parse().ok()).collect()
+}
+
+impl Inputs for Complete {
+    fn inventory(&self) -> &Inventory {
+        &self.inventory
+    }
+
+    fn warnings(&self) -> &Diagnostics {
+        &self.warnings
+    }
+
+    fn secrets(&self) -> Secrets<'_> {
+        match (&self.beside, &self.bundle) {
+            (Some(path), _) => Secrets::Beside(path.clone()),
+            (None, Ok(bundle)) => Secrets::Within(bundle),
+            (None, Err(found)) => Secrets::Nowhere(found.clone()),
+        }
+    }
+
+    fn render(&self, bundle: &SecretsBundle, node: &Node) -> Result<Rendered, Diagnostics> {
+        let index = self.inventory.nodes.iter().position(|known| known.hostname == node.hostname);
+        let found = index.and_then(|index| self.configs.get(index));
+        let mut rendered = found.cloned().ok_or_else(|| super::no_node(&node.hostname))?;
+        if !matches!(&self.bundle, Ok(own) if own.cluster_id == bundle.cluster_id) {
+            rendered.set("the cluster's secrets bundle", None, |documents| within::replace(documents, bundle));
+        }
+        Ok(rendered)
+    }
+}

@@ -1,0 +1,54 @@
+//! `exec:` in `k8s-bootstrap.yaml`: a command for each node that prints its config.
+//!
+//! Its arguments hold the node's name, address and role where they say `{node}`, `{address}` and `{role}`, and nothing
+//! else; it runs in the repository's root, with a deadline.
+
+use std::sync::Arc;
+
+use super::layers::Layer;
+use super::{Declared, Inputs, Place, complete};
+use crate::{Role, Wanted};
+use yaml::{Diagnostic, Diagnostics, Origin, Position};
+
+pub(super) fn is(place: &Place<'_>) -> bool {
+    !place.settings.exec.is_empty()
+}
+
+pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+    if place.settings.nodes.is_empty() {
+        return Err(Diagnostic::general("k8s-bootstrap.yaml gives an `exec` and no `nodes` to run it for")
+            .with_hint("list them: clusters.<name>.nodes.<node>: {address: 10.0.0.11, role: controlplane}")
+            .into());
+    }
+    let mut found = Diagnostics::default();
+    let mut configs = Vec::new();
+    for (name, declared) in &place.settings.nodes {
+        let command = command(&place.settings.exec, name, declared);
+        let origin = Origin::new(format!("<{}>", command.join(" ")));
+        // Until it has run there is nothing to read; it is asked for.
+        let Some(text) = place.sources.get(Wanted::Output(command)) else { continue };
+        match Layer::plain(origin.clone(), text).first() {
+            Ok(rendered) => configs.push(complete::Config {
+                name: name.clone(),
+                address: declared.address,
+                role: declared.role,
+                at: origin.at(Position { line: 1, column: 1 }),
+                rendered,
+            }),
+            Err(more) => found.extend(more),
+        }
+    }
+    found.into_result(())?;
+    Ok(Arc::from(complete::inputs(place, configs, Diagnostics::default())?))
+}
+
+fn command(template: &[String], name: &str, declared: &Declared) -> Vec<String> {
+    let address = declared.address.map(|address| address.to_string()).unwrap_or_default();
+    let role = match declared.role {
+        Some(Role::ControlPlane) => "controlplane",
+        Some(Role::Worker) => "worker",
+        None => "",
+    };
+    let fill = |word: &String| word.replace("{node}", name).replace("{address}", &address).replace("{role}", role);
+    template.iter().map(fill).collect()
+}

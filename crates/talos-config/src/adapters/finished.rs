@@ -1,0 +1,86 @@
+//! Finished configs: a file for each node, plain or sealed as a whole, in `clusterconfig/` or in the folder itself.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::layers;
+use super::layers::Layer;
+use super::{Inputs, Place, complete};
+use crate::Wanted;
+use yaml::{Diagnostic, Diagnostics, Origin, Position};
+
+const FOLDER: &str = "clusterconfig";
+const ENDINGS: [&str; 2] = [".yaml", ".yml"];
+
+fn files(place: &Place<'_>) -> Vec<PathBuf> {
+    let made = layers::files(&place.folder.join(FOLDER), &ENDINGS);
+    if !made.is_empty() {
+        return made;
+    }
+    let own = |path: &PathBuf| path.parent() == Some(place.folder) && is_whole(path);
+    layers::files(place.folder, &ENDINGS).into_iter().filter(own).collect()
+}
+
+/// Whether a file is a machine config, and neither a patch nor one of the roles' files that other formats begin with.
+fn is_whole(path: &Path) -> bool {
+    let of_role = ["controlplane", "worker"].iter().any(|role| path.file_stem().is_some_and(|stem| stem == *role));
+    !of_role && std::fs::read_to_string(path).is_ok_and(|text| is_machine_config(&text))
+}
+
+/// Whether a text is a whole machine config, as far as its keys tell: values may be sealed.
+pub fn is_machine_config(text: &str) -> bool {
+    // Most texts are told apart without reading them as YAML.
+    if !["machine", "cluster", "token", "endpoint", "kubelet"].iter().all(|key| text.contains(key)) {
+        return false;
+    }
+    let documents = yaml::parse(&Origin::new("config"), text).unwrap_or_default();
+    documents.iter().map(yaml::Node::to_json).any(|document| {
+        ["/machine/token", "/machine/kubelet", "/cluster/controlPlane/endpoint"]
+            .iter()
+            .all(|pointer| document.pointer(pointer).is_some())
+    })
+}
+
+/// talhelper writes its results to the same folder; what describes them comes first.
+pub(super) fn is(place: &Place<'_>) -> bool {
+    !files(place).is_empty()
+}
+
+pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+    let mut found = Diagnostics::default();
+    let mut configs = Vec::new();
+    for path in files(place) {
+        let origin = layers::origin(place.root, &path);
+        let text = match place.sources.read(&path) {
+            Ok(text) => text,
+            Err(error) => {
+                found.push(Diagnostic::general(format!("cannot read {origin}: {error}")));
+                continue;
+            }
+        };
+        let text = if text.to_ascii_lowercase().contains("op://") {
+            let wanted = Wanted::References { origin: origin.to_string(), text: text.clone() };
+            place.sources.get(wanted).unwrap_or(text)
+        } else {
+            text
+        };
+        let layer = Layer::plain(origin, text);
+        match layer.first() {
+            Ok(rendered) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let name = name.split(".yaml").next().unwrap_or(&name).trim_end_matches(".sops").to_owned();
+                let declared = place.settings.nodes.get(&name).cloned().unwrap_or_default();
+                configs.push(complete::Config {
+                    address: declared.address.or_else(|| name.parse().ok()),
+                    role: declared.role,
+                    at: layer.origin.at(Position { line: 1, column: 1 }),
+                    name,
+                    rendered,
+                });
+            }
+            Err(more) => found.extend(more),
+        }
+    }
+    found.into_result(())?;
+    Ok(Arc::from(complete::inputs(place, configs, Diagnostics::default())?))
+}

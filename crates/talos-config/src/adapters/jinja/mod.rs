@@ -1,0 +1,331 @@
+//! Layers of Jinja templates: base ← what is for every node ← role ← node.
+//!
+//! `files` tells which file is what. The base is `machineconfig.yaml.j2` or `cluster.yaml.j2`, or the role's file where
+//! there is none; other parts of a config beside it are for every node. The role's layer is `controlplane.yaml.j2` or
+//! `worker.yaml.j2`. A node is a file `<node>.yaml.j2`, in `nodes/`, or in `controlplane/` or `worker/` there or beside
+//! it, which then says its role; it is named by host or by address. Where there is a `nodes/`, what lies in
+//! `controlplane/` and `worker/` beside it belongs to every node of the role. Every file may do without `.j2`; it is a
+//! template all the same when it names a variable of the environment.
+//! Templates are strict: a variable that nobody defines is an error. `variables` tells where values come from.
+
+mod data;
+mod files;
+mod variables;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use minijinja::context;
+use regex::Regex;
+
+use self::files::Files;
+use super::elsewhere;
+use super::elsewhere::written;
+use super::layers;
+use super::layers::Layer;
+use super::{Inputs, Place, complete};
+use crate::lines::Lines;
+use crate::talconfig::schematic_id;
+use crate::{Role, Wanted};
+use template::jinja;
+use template::jinja::Jinja;
+use template::written::{Found, Wrapper};
+use yaml::{Diagnostic, Diagnostics, Origin, Position};
+
+pub(super) const NAME: &str = "templates";
+
+pub(super) fn is(place: &Place<'_>) -> bool {
+    files::is(place.folder)
+}
+
+/// Whether anything in the folder has to be rendered.
+pub(super) fn has_templates(place: &Place<'_>) -> bool {
+    !Folder::of(place).templates.is_empty()
+}
+
+/// A node before its layers are rendered.
+struct Machine {
+    name: String,
+    role: Option<Role>,
+    /// What the settings or the data say.
+    address: Option<IpAddr>,
+    file: Option<PathBuf>,
+}
+
+/// Everything that the rendering of a node needs and that is the same for all.
+struct Folder<'f> {
+    place: &'f Place<'f>,
+    files: Files,
+    /// Every template of the folder by its path in it, so that they can include each other.
+    templates: BTreeMap<String, String>,
+    /// What files beside the templates say of their variables.
+    data: serde_json::Map<String, serde_json::Value>,
+    /// What the environment lacks and the repository says.
+    written: BTreeMap<String, Found>,
+    /// What recipes run behind, and the variables that nothing else says.
+    behind: Option<(Wrapper, BTreeSet<String>)>,
+}
+
+pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+    let mut found = Diagnostics::default();
+    let folder = Folder::of(place);
+    let machines = folder.machines(&mut found);
+    let mut configs = Vec::new();
+    for machine in &machines {
+        match folder.config(machine) {
+            Ok(config) => configs.push(config),
+            Err(more) => found.extend(more.into_iter().map(|finding| elsewhere::hinted(place, finding))),
+        }
+    }
+    if machines.is_empty() && found.is_empty() {
+        let folder = place.shown();
+        found.push(
+            Diagnostic::general(format!("{folder} has templates and no node"))
+                .with_hint("add nodes/<node>.yaml.j2, or list them in k8s-bootstrap.yaml: clusters.<name>.nodes"),
+        );
+    }
+    found.into_result(())?;
+    Ok(Arc::from(complete::inputs(place, configs, folder.notices())?))
+}
+
+const START: Position = Position { line: 1, column: 1 };
+
+impl<'f> Folder<'f> {
+    fn of(place: &'f Place<'f>) -> Self {
+        let files = Files::of(place.folder);
+        let text = |path: &PathBuf| {
+            let name = path.strip_prefix(place.folder).ok()?.display().to_string();
+            Some((name, place.sources.read(path).ok()?))
+        };
+        let paths = layers::files(place.folder, &[".j2", ".yaml", ".yml"]);
+        let templates: BTreeMap<String, String> =
+            paths.iter().filter_map(text).filter(|(name, text)| is_template(name, text)).collect();
+        let of_environment: BTreeSet<String> =
+            templates.values().flat_map(|text| jinja::of_environment(text)).collect();
+        let plain = templates.iter().flat_map(|(name, text)| jinja::undeclared(name, text));
+        let used = of_environment.iter().cloned().chain(plain);
+        let anybody = variables::Node { role: Some(Role::Worker), schematic: Some("") };
+        let mut lacking: BTreeSet<String> = used
+            .filter(|name| !place.environment.contains_key(name) && !place.settings.variables.contains_key(name))
+            .filter(|name| anybody.says(name).is_none() && !KNOWN.contains(&name.as_str()))
+            .collect();
+        let beside = |path: &PathBuf| path.parent() == Some(place.folder) && files.is_data(path);
+        let data = data::of(place, &paths.into_iter().filter(beside).collect::<Vec<_>>(), &lacking);
+        lacking.retain(|name| !data.contains_key(name));
+        let written = written(place, &lacking);
+        // What a recipe computes itself is told with its place.
+        let computed = |name: &str| elsewhere::computed(place, name).is_some();
+        lacking.retain(|name| !written.contains_key(name) && of_environment.contains(name) && !computed(name));
+        let wrapper = if lacking.is_empty() { None } else { Wrapper::find(place.root) };
+        Self { place, files, templates, data, written, behind: wrapper.map(|wrapper| (wrapper, lacking)) }
+    }
+
+    /// A variable of the environment that only the program which recipes run behind can say.
+    fn behind(&self, name: &str) -> Option<String> {
+        let (wrapper, names) = self.behind.as_ref()?;
+        names.contains(name).then(|| elsewhere::behind(self.place, wrapper, name))
+    }
+
+    /// What was taken from elsewhere than the environment.
+    fn notices(&self) -> Diagnostics {
+        let mut notices = Diagnostics::default();
+        for (name, found) in &self.written {
+            notices.push(found.notice(name));
+        }
+        notices
+    }
+
+    fn machines(&self, found: &mut Diagnostics) -> Vec<Machine> {
+        let (place, nodes) = (self.place, &self.files.nodes);
+        let mut machines: Vec<Machine> = nodes
+            .iter()
+            .map(|node| Machine {
+                name: node.name.clone(),
+                role: node.role,
+                address: None,
+                file: Some(node.path.clone()),
+            })
+            .collect();
+        let listed = data::nodes(&self.data);
+        for name in listed.iter().map(|(name, _)| name).chain(place.settings.nodes.keys()) {
+            if !machines.iter().any(|machine| machine.name == *name) {
+                machines.push(Machine { name: name.clone(), role: None, address: None, file: None });
+            }
+        }
+        let mut seen: BTreeMap<String, Origin> = BTreeMap::new();
+        machines.retain_mut(|machine| {
+            let listed = listed.iter().find(|(name, _)| *name == machine.name).map(|(_, declared)| declared);
+            let declared = [place.settings.nodes.get(&machine.name), listed];
+            machine.role = machine.role.or_else(|| declared.iter().flatten().find_map(|declared| declared.role));
+            machine.address = declared.iter().flatten().find_map(|declared| declared.address);
+            let origin = machine
+                .file
+                .as_ref()
+                .map_or_else(|| Origin::new("k8s-bootstrap.yaml"), |path| layers::origin(place.root, path));
+            let Some(first) = seen.insert(machine.name.clone(), origin.clone()) else { return true };
+            found.push(
+                Diagnostic::at(
+                    origin.at(START),
+                    format!("node `{}` is in two roles, or twice in one: it is described by {first} too", machine.name),
+                )
+                .with_hint("keep one of the two files"),
+            );
+            false
+        });
+        machines
+    }
+
+    fn config(&self, machine: &Machine) -> Result<complete::Config, Diagnostics> {
+        // A schematic may go by the role, which the node's own layer may say.
+        let says = |path: &PathBuf| role_of(&self.renderer(machine, machine.role, Some("")).layer(path).ok()?);
+        let role = machine.role.or_else(|| says(machine.file.as_ref()?)).or_else(|| self.files.only_role());
+        let schematic = self.schematic(machine, role).transpose();
+        let rendered = self.merged(machine, role, schematic.as_ref().ok().and_then(Option::as_deref));
+        rendered.map_err(|mut found| {
+            // What the schematic lacks comes first: the layers may lack nothing but its id.
+            found.extend(schematic.err().into_iter().flatten());
+            found
+        })
+    }
+
+    fn merged(
+        &self,
+        machine: &Machine,
+        role: Option<Role>,
+        schematic: Option<&str>,
+    ) -> Result<complete::Config, Diagnostics> {
+        let address = machine.address.or_else(|| machine.name.parse().ok());
+        let renderer = |role| self.renderer(machine, role, schematic);
+        // A node may say its role itself; its layer is needed first then.
+        let own = machine.file.as_ref().map(|path| renderer(role).layer(path)).transpose()?;
+        let role = role.or_else(|| own.as_ref().and_then(role_of));
+        let renderer = renderer(role);
+        let mut layers = Vec::new();
+        for path in self.files.below(role) {
+            layers.push(renderer.layer(path)?);
+        }
+        let mut layers = layers.into_iter().chain(own);
+        let Some(first) = layers.next() else {
+            let name = &machine.name;
+            let message = format!("nothing describes node `{name}`: there is no base and no layer of its role");
+            return Err(Diagnostic::general(message).into());
+        };
+        let mut rendered = first.first()?;
+        let mut found = Diagnostics::default();
+        for layer in layers {
+            if let Err(more) = layer.over(&mut rendered) {
+                found.extend(more);
+            }
+        }
+        let origin = machine.file.as_ref().or(self.files.base.as_ref());
+        let origin = origin.map(|path| layers::origin(self.place.root, path));
+        let at = origin.unwrap_or_else(|| first.origin.clone()).at(START);
+        found.into_result(complete::Config { name: machine.name.clone(), address, role: machine.role, at, rendered })
+    }
+
+    fn renderer<'m>(&'m self, machine: &'m Machine, role: Option<Role>, schematic: Option<&'m str>) -> Renderer<'m> {
+        let address = machine.address.or_else(|| machine.name.parse().ok());
+        Renderer { folder: self, name: &machine.name, address, node: variables::Node { role, schematic } }
+    }
+
+    /// The image factory's id of a node's schematic, where there is one that can be read.
+    fn schematic(&self, machine: &Machine, role: Option<Role>) -> Option<Result<String, Diagnostics>> {
+        let declared = self.place.settings.nodes.get(&machine.name).and_then(|node| node.schematic.as_ref());
+        let declared = declared.map(|path| self.place.root.join(path));
+        let path = declared.as_ref().or_else(|| self.files.schematic_of(&machine.name))?;
+        let renderer = self.renderer(machine, role, None);
+        let document = |layer: Layer| Ok(yaml::parse_one(&layer.origin, &layer.text)?.to_json());
+        Some(renderer.layer(path).and_then(document).map(|document| schematic_id(&document)))
+    }
+}
+
+/// A template that takes more of a node than its name.
+static PARTS: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"\{[{%][^}]*\bnode\.(?:name|address|role)\b").ok());
+
+/// What templates get under these names is about the node.
+const KNOWN: [&str; 4] = ["ENV", "node", "role", "machinetype"];
+
+/// Whether a file is rendered: its name says so, or it names a variable of the environment.
+fn is_template(name: &str, text: &str) -> bool {
+    Path::new(name).extension().is_some_and(|ending| ending == "j2") || !jinja::of_environment(text).is_empty()
+}
+
+/// The role that a node's own layer says.
+fn role_of(layer: &Layer) -> Option<Role> {
+    let documents = talos_schema::parse_documents(&layer.origin, &layer.text).ok()?;
+    super::facts::of(&documents).role
+}
+
+struct Renderer<'r> {
+    folder: &'r Folder<'r>,
+    name: &'r str,
+    address: Option<IpAddr>,
+    node: variables::Node<'r>,
+}
+
+impl Renderer<'_> {
+    fn layer(&self, path: &Path) -> Result<Layer, Diagnostics> {
+        let place = self.folder.place;
+        let origin = layers::origin(place.root, path);
+        let text = place.sources.read(path);
+        let text = text.map_err(|error| Diagnostic::general(format!("cannot read {origin}: {error}")))?;
+        let mut layer = Layer::plain(origin, text);
+        if is_template(layer.origin.as_str(), &layer.text) {
+            let rendered = self.render(path, &layer.text)?;
+            layer = Layer { lines: Lines::new(&layer.text, &rendered), text: rendered, ..layer };
+        }
+        if layer.text.to_ascii_lowercase().contains("op://") {
+            let wanted = Wanted::References { origin: layer.origin.to_string(), text: layer.text.clone() };
+            layer.text = place.sources.get(wanted).unwrap_or(layer.text);
+        }
+        Ok(layer)
+    }
+
+    fn render(&self, path: &Path, text: &str) -> Result<String, Diagnostic> {
+        let name = path.strip_prefix(self.folder.place.folder).unwrap_or(path).display().to_string();
+        let place = self.folder.place;
+        let origin = |name: &str| layers::origin(place.root, &place.folder.join(name));
+        let style = jinja::Style::of(place.root, place.environment);
+        let template = Jinja { name: &name, text, others: &self.folder.templates, origin: &origin, style };
+        template.render(self.values(&template))
+    }
+
+    fn values(&self, template: &Jinja<'_>) -> minijinja::Value {
+        let (place, role) = (self.folder.place, self.node.role_word());
+        let declared = place.settings.nodes.get(self.name).map(|node| &node.variables);
+        let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let lookup = |name: &str| {
+            let said = place.settings.variables.get(name).map(text);
+            said.or_else(|| self.node.says(name))
+                .or_else(|| self.folder.written.get(name).map(|found| elsewhere::value(place, found)))
+                .or_else(|| self.folder.behind(name))
+        };
+        let mut variables = place.environment.clone();
+        variables.extend(declared.into_iter().flatten().map(|(name, value)| (name.clone(), text(value))));
+        let templates = self.folder.templates.values().map(String::as_str).chain([template.text]);
+        for name in templates.flat_map(jinja::of_environment) {
+            if let (false, Some(value)) = (variables.contains_key(&name), lookup(&name)) {
+                variables.insert(name, value);
+            }
+        }
+        let plain = jinja::undeclared(template.name, template.text)
+            .into_iter()
+            .filter_map(|name| Some((name.clone(), lookup(&name)?)));
+        let plain = minijinja::Value::from_pairs(plain.collect::<Vec<_>>());
+        // A template that takes `node` for more than a name says so.
+        let takes_parts = |text: &String| PARTS.as_ref().is_some_and(|parts| parts.is_match(text));
+        let node = if self.folder.templates.values().any(takes_parts) {
+            context! { name => self.name, address => self.address.map(|address| address.to_string()), role }
+        } else {
+            minijinja::Value::from(self.name)
+        };
+        let known = context! { ENV => minijinja::Value::from_pairs(variables), node, role, machinetype => role };
+        let data = minijinja::Value::from(minijinja::value::Serde(&self.folder.data));
+        let settings = |variables| minijinja::Value::from(minijinja::value::Serde(variables));
+        let declared = declared.map(settings).unwrap_or_default();
+        context! { ..declared, ..known, ..data, ..settings(&place.settings.variables), ..plain }
+    }
+}

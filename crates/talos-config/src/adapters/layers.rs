@@ -1,0 +1,115 @@
+//! Patches in files, one over the other.
+
+use std::path::{Path, PathBuf};
+
+use crate::lines::Lines;
+use crate::{Rendered, Written};
+use talos_schema::{Patch, parse_documents};
+use yaml::{Diagnostic, Diagnostics, Location, Node, Origin, Position};
+
+/// The text of a layer, and the file that it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Layer {
+    pub(super) origin: Origin,
+    pub(super) text: String,
+    /// Where the text's lines come from, when it was a template.
+    pub(super) lines: Lines,
+}
+
+impl Layer {
+    /// A layer that is what its file says.
+    pub(super) fn plain(origin: Origin, text: String) -> Self {
+        Self { origin, text, lines: Lines::default() }
+    }
+
+    /// The layer's documents, with their places in its file.
+    fn nodes(&self) -> Result<Vec<Node>, Diagnostic> {
+        let mut nodes = yaml::parse(&self.origin, &self.text).map_err(|mut diagnostic| {
+            if let Some(location) = &mut diagnostic.location {
+                location.position.line = self.lines.source(location.position.line);
+            }
+            diagnostic
+        })?;
+        for node in &mut nodes {
+            node.relocate(&|at: Position| Position { line: self.lines.source(at.line), ..at });
+        }
+        Ok(nodes)
+    }
+
+    fn start(&self) -> Location {
+        self.origin.at(Position { line: 1, column: 1 })
+    }
+
+    /// The layer as a config of its own.
+    ///
+    /// # Errors
+    ///
+    /// Text that is no YAML; a layer in which nothing is said.
+    pub(super) fn first(&self) -> Result<Rendered, Diagnostics> {
+        let nodes = self.nodes()?;
+        let documents = parse_documents(&self.origin, &self.text)?;
+        if documents.0.is_empty() {
+            return Err(self.empty().into());
+        }
+        let written = Written { origin: &self.origin, documents: &nodes };
+        Ok(Rendered::new(self.origin.as_str(), Some(written), documents))
+    }
+
+    /// Merges the layer over what is there.
+    ///
+    /// # Errors
+    ///
+    /// Text that is no YAML; a layer in which nothing is said; a patch that does not apply.
+    pub(super) fn over(&self, rendered: &mut Rendered) -> Result<(), Diagnostics> {
+        let nodes = self.nodes()?;
+        let patch = Patch::parse(&self.origin, &self.text).map_err(|found| self.told(found))?;
+        if patch.is_empty() {
+            return Err(self.empty().into());
+        }
+        let merged = patch.apply(&rendered.documents).map_err(|error| self.told(error.0))?;
+        let written = Written { origin: &self.origin, documents: &nodes };
+        rendered.patch(self.origin.as_str(), &self.start(), written, merged);
+        Ok(())
+    }
+
+    /// Findings at the lines of the layer's file.
+    fn told(&self, found: Diagnostics) -> Diagnostics {
+        let mut all = Diagnostics::default();
+        for mut diagnostic in found {
+            let mut location = diagnostic.location.unwrap_or_else(|| self.start());
+            if location.origin == self.origin {
+                location.position.line = self.lines.source(location.position.line);
+            }
+            diagnostic.location = Some(location);
+            all.push(diagnostic);
+        }
+        all
+    }
+
+    fn empty(&self) -> Diagnostic {
+        Diagnostic::at(self.start(), "this layer is empty: nothing is said in it")
+            .with_hint("remove the file when nothing is meant; a template may have left everything out")
+    }
+}
+
+/// A path as the operator knows it.
+pub(super) fn origin(root: &Path, path: &Path) -> Origin {
+    Origin::of_path(path.strip_prefix(root).unwrap_or(path))
+}
+
+/// The files below a folder whose names end in one of `endings`, in the order of their paths.
+pub(super) fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    let mut found = Vec::new();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            found.extend(files(&path, endings));
+        } else if endings.iter().any(|ending| name.ends_with(ending)) {
+            found.push(path);
+        }
+    }
+    found
+}

@@ -1,0 +1,17 @@
+//! A model of Talos machine configs: document kinds and their fields, typed values, validation, merges and patches.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod container;
+pub mod document;
+mod merge;
+mod patch;
+pub mod schema;
+pub mod typed;
+pub mod validate;
+
+pub use document::{Documents, parse_documents, parse_strictly};
+pub use patch::{MergeError, Patch, merge};
+pub use validate::{Findings, Mode, validate, validate_text};
+
+#[cfg(test)]
+mod properties;

@@ -1,0 +1,141 @@
+//! YAML, JSON, base64, hashes.
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use std::cmp::Ordering;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256, Sha512};
+
+use super::{Call, Entry, Failure, Outcome, string};
+use yaml::{Dialect, Origin};
+
+pub(super) const TABLE: &[Entry] = &[
+    ("adler32sum", 1, 1, |_, a| Ok(Value::from(adler32(string(a, 0)?).to_string()))),
+    ("b64dec", 1, 1, b64dec),
+    ("b64enc", 1, 1, |_, a| Ok(Value::from(BASE64_STANDARD.encode(string(a, 0)?)))),
+    ("fromJson", 1, 1, |call, a| Ok(from_json(call, a).unwrap_or_default())),
+    ("fromYaml", 1, 1, from_yaml),
+    ("mustFromJson", 1, 1, from_json),
+    ("mustToJson", 1, 1, |_, a| json(&sorted(&a[0]), false)),
+    ("sha256sum", 1, 1, |_, a| Ok(Value::from(hex(Sha256::digest(string(a, 0)?))))),
+    ("sha1sum", 1, 1, |_, a| {
+        let sha1 = &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY;
+        Ok(Value::from(hex(aws_lc_rs::digest::digest(sha1, string(a, 0)?.as_bytes()))))
+    }),
+    ("sha512sum", 1, 1, |_, a| Ok(Value::from(hex(Sha512::digest(string(a, 0)?))))),
+    ("toJson", 1, 1, |_, a| json(&sorted(&a[0]), false)),
+    ("toPrettyJson", 1, 1, |_, a| json(&sorted(&a[0]), true)),
+    ("toRawJson", 1, 1, |_, a| Ok(Value::from(sorted(&a[0]).to_string()))),
+    ("toYaml", 1, 1, |_, a| Ok(Value::from(yaml::to_go_string(&naturally_sorted(&a[0]), 2)))),
+];
+
+fn b64dec(_: &Call<'_>, arguments: &[Value]) -> Outcome {
+    let bytes = BASE64_STANDARD.decode(string(arguments, 0)?).map_err(|error| error.to_string())?;
+    String::from_utf8(bytes).map(Value::from).map_err(|_| Failure::new("what is encoded is no text"))
+}
+
+fn from_json(_: &Call<'_>, arguments: &[Value]) -> Outcome {
+    serde_json::from_str(string(arguments, 0)?)
+        .map(as_floats)
+        .map_err(|error| Failure::new(format!("this is no JSON: {error}")))
+}
+
+/// Go prints maps in the order of their keys.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().map(|(key, value)| (key.clone(), sorted(value))).collect();
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(entries.into_iter().collect())
+        }
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        // Go writes a number without a fraction as a whole one.
+        #[allow(clippy::cast_possible_truncation, reason = "the bounds are those of 64 bits")]
+        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+            Some(float) if float.fract() == 0.0 && float.abs() < 9e18 => Value::from(float as i64),
+            _ => value.clone(),
+        },
+        other => other.clone(),
+    }
+}
+
+/// JSON's numbers are all floating-point ones in Go.
+fn as_floats(value: Value) -> Value {
+    match value {
+        Value::Number(number) => number.as_f64().map_or(Value::Null, Value::from),
+        Value::Array(items) => items.into_iter().map(as_floats).collect(),
+        Value::Object(map) => Value::Object(map.into_iter().map(|(key, value)| (key, as_floats(value))).collect()),
+        other => other,
+    }
+}
+
+fn json(value: &Value, pretty: bool) -> Outcome {
+    let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+    text.map(|text| Value::from(escaped(&text))).map_err(|error| Failure::new(error.to_string()))
+}
+
+/// The first document, as helmfile reads it. A number that YAML cannot tell from text stays what it looks like: `1.10`
+/// is 1.1.
+fn from_yaml(call: &Call<'_>, arguments: &[Value]) -> Outcome {
+    let text = string(arguments, 0)?;
+    let origin = call.functions.origin_of(text);
+    let name = origin.clone().unwrap_or_else(|| Origin::new("<text>"));
+    let documents = yaml::parse_as(&name, text, Dialect::Untyped).map_err(|diagnostic| {
+        let location = diagnostic.location.filter(|_| origin.is_some());
+        Failure { message: diagnostic.message, hint: diagnostic.hint, location }
+    })?;
+    Ok(documents.first().map(yaml::Node::to_json).unwrap_or_default())
+}
+
+/// go-yaml writes maps in an order in which `a2` comes before `a10`.
+fn naturally_sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().map(|(key, value)| (key.clone(), naturally_sorted(value))).collect();
+            entries.sort_by(|a, b| natural(&a.0, &b.0));
+            Value::Object(entries.into_iter().collect())
+        }
+        Value::Array(items) => items.iter().map(naturally_sorted).collect(),
+        other => other.clone(),
+    }
+}
+
+/// The order of keys in go-yaml: numbers within them by their value, letters after everything else.
+fn natural(left: &str, right: &str) -> Ordering {
+    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
+    let Some(at) = left.iter().zip(&right).position(|(a, b)| a != b) else { return left.len().cmp(&right.len()) };
+    let (a, b) = (left[at], right[at]);
+    let in_number = at > 0 && left[at - 1].is_numeric();
+    match (a.is_alphabetic(), b.is_alphabetic()) {
+        (true, true) => return a.cmp(&b),
+        (true, false) => return if in_number { Ordering::Less } else { Ordering::Greater },
+        (false, true) => return if in_number { Ordering::Greater } else { Ordering::Less },
+        (false, false) => {}
+    }
+    let before = left[..at].iter().rev().take_while(|letter| letter.is_numeric());
+    let led = u64::from((a == '0' || b == '0') && before.into_iter().any(|digit| *digit != '0'));
+    let number = |letters: &[char]| {
+        let digits = letters[at..].iter().map_while(|letter| letter.to_digit(10)).collect::<Vec<_>>();
+        let value = digits.iter().fold(led, |sum, digit| sum.wrapping_mul(10).wrapping_add(u64::from(*digit)));
+        (value, digits.len())
+    };
+    number(&left).cmp(&number(&right)).then(a.cmp(&b))
+}
+
+/// As Go's encoder writes JSON, fit to stand in HTML.
+fn escaped(text: &str) -> String {
+    text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
+fn hex(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Adler-32 (RFC 1950).
+fn adler32(text: &str) -> u32 {
+    let (low, high) = text.bytes().fold((1u32, 0u32), |(low, high), byte| {
+        let low = (low + u32::from(byte)) % 65_521;
+        (low, (high + low) % 65_521)
+    });
+    (high << 16) | low
+}

@@ -1,0 +1,77 @@
+//! Programs that a template runs.
+//!
+//! `yq` on a file is answered here when its expression is one that [`yq`] knows, so that no `yq` is
+//! needed; everything else really runs, without a shell, for 30 seconds at most.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde_json::Value;
+
+use super::{Call, Entry, Failure, Outcome, list, map, string};
+use crate::{value, yq};
+use process::Command;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+pub(super) const TABLE: &[Entry] = &[
+    ("envExec", 3, 4, |c, a| {
+        let variables = map(a, 0)?.iter().map(|(name, value)| (name.clone(), value::text(value))).collect();
+        run(c, &a[1..], variables)
+    }),
+    ("exec", 2, 3, |c, a| run(c, a, vec![])),
+];
+
+fn run(call: &Call<'_>, arguments: &[Value], variables: Vec<(String, String)>) -> Outcome {
+    let program = string(arguments, 0)?;
+    let mut texts = vec![];
+    for (index, argument) in list(arguments, 1)?.iter().enumerate() {
+        match argument {
+            Value::String(text) => texts.push(text.clone()),
+            other => {
+                return Err(Failure::new(format!(
+                    "argument {} of {program} must be a string, this is {}",
+                    index + 1,
+                    value::kind(other)
+                )));
+            }
+        }
+    }
+    if let ("yq", None, Some(query)) = (program, arguments.get(2), yq::Query::parse(&texts)) {
+        let (text, origin) = read(call, query.file())?;
+        return query.run(&origin, &text).map(Value::from).map_err(|diagnostic| Failure {
+            message: diagnostic.message,
+            hint: diagnostic.hint,
+            location: diagnostic.location,
+        });
+    }
+    let input = arguments.get(2).map(|_| string(arguments, 2)).transpose()?;
+    let functions = call.functions;
+    let path = if program.contains('/') { functions.path(program).into_os_string() } else { program.into() };
+    let mut command = Command::new(path).args(texts).current_dir(functions.folder()).deadline(DEADLINE);
+    for (name, value) in functions.environment().iter().map(|(n, v)| (n.clone(), v.clone())).chain(variables) {
+        command = command.env(name, value);
+    }
+    if let Some(input) = input {
+        command = command.stdin(SecretString::from(input));
+    }
+    let output = finish(command)?;
+    String::from_utf8(output).map(Value::from).map_err(|_| Failure::new(format!("`{program}` printed no text")))
+}
+
+fn read(call: &Call<'_>, file: &str) -> Result<(String, yaml::Origin), Failure> {
+    let text = call.functions.read(file)?;
+    let origin = call.functions.last_read().map_or_else(|| yaml::Origin::new(file), |(origin, _)| origin);
+    Ok((text, origin))
+}
+
+/// Children are started by async code, templates are not async and may run inside of it: a thread of its own bridges.
+fn finish(command: Command) -> Result<Vec<u8>, Failure> {
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        runtime.block_on(command.run()).map(|output| output.stdout).map_err(|error| error.to_string())
+    };
+    let result = std::thread::scope(|scope| scope.spawn(run).join());
+    result.unwrap_or_else(|_| Err("the thread that ran it died".to_owned())).map_err(Failure::new)
+}

@@ -1,0 +1,183 @@
+//! Finding a tool, and providing it when it is nowhere.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use regex::Regex;
+use semver::Version;
+
+use super::{Tool, build, download};
+use process::Command;
+
+/// Where a tool was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Directory,
+    Path,
+    Cache,
+    Download,
+    Build,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Directory => "tools directory",
+            Self::Path => "PATH",
+            Self::Cache => "cache",
+            Self::Download => "download",
+            Self::Build => "built by go",
+        })
+    }
+}
+
+/// A tool that works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub tool: Tool,
+    pub path: PathBuf,
+    pub version: Version,
+    pub source: Source,
+}
+
+/// Why there is no tool.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{} was not found (looked in {looked})", .tool.name())]
+    Missing { tool: Tool, looked: String },
+    #[error("{} {found} at {} is too old; {} or newer is needed", .tool.name(), .path.display(), .tool.oldest())]
+    TooOld { tool: Tool, found: Version, path: PathBuf },
+    #[error("{} could not be built: {reason}", .tool.name())]
+    Build { tool: Tool, reason: String },
+}
+
+/// Where to look.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// `--tools-dir`; `KUBEBUILDER_ASSETS` when absent.
+    pub tools_dir: Option<PathBuf>,
+    /// The value of `PATH`.
+    pub path: Option<std::ffi::OsString>,
+    /// The folder that holds the cache; without one nothing is provided.
+    pub cache: Option<PathBuf>,
+}
+
+impl Options {
+    /// The options of this process's environment.
+    pub fn from_environment(tools_dir: Option<PathBuf>) -> Self {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let cache = variable("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".cache")));
+        Self {
+            tools_dir: tools_dir.or_else(|| variable("KUBEBUILDER_ASSETS").map(PathBuf::from)),
+            path: variable("PATH"),
+            cache: cache.map(|cache| cache.join("k8s-bootstrap").join("tools")),
+        }
+    }
+}
+
+/// Finds tools, and provides those that are nowhere.
+#[derive(Debug, Clone)]
+pub struct Toolbox {
+    options: Options,
+}
+
+impl Toolbox {
+    pub fn new(options: Options) -> Self {
+        Self { options }
+    }
+
+    /// Looks for a tool without changing anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] with the places that were searched, [`Error::TooOld`] when there is only an old one.
+    pub async fn find(&self, tool: Tool) -> Result<Found, Error> {
+        let mut too_old = None;
+        for (path, source) in self.candidates(tool) {
+            let Some(version) = version(tool, &path).await else { continue };
+            if version >= tool.oldest() {
+                return Ok(Found { tool, path, version, source });
+            }
+            too_old.get_or_insert(Error::TooOld { tool, found: version, path });
+        }
+        Err(too_old.unwrap_or_else(|| Error::Missing { tool, looked: self.places() }))
+    }
+
+    /// Finds a tool, or downloads it, or builds it, telling which.
+    ///
+    /// # Errors
+    ///
+    /// When it is nowhere and cannot be built either.
+    pub async fn provide(&self, tool: Tool, tell: &(dyn Fn(&str) + Send + Sync)) -> Result<Found, Error> {
+        let missing = match self.find(tool).await {
+            Ok(found) => return Ok(found),
+            Err(missing) => missing,
+        };
+        let (Some(cache), Some(version)) = (self.options.cache.clone(), tool.pinned()) else { return Err(missing) };
+        let target = cached(&cache, tool, &version);
+        tell(&format!("{} {version}: looking for the official release", tool.name()));
+        let place = target.clone();
+        let downloaded = tokio::task::spawn_blocking(move || download::download(tool, &place)).await;
+        let source = match downloaded {
+            Ok(Ok(())) => Source::Download,
+            Ok(Err(reason)) => {
+                tell(&format!("{} {version}: no download ({reason}); building it with go", tool.name()));
+                build::build(tool, &cache, &target).await?;
+                Source::Build
+            }
+            Err(error) => return Err(Error::Build { tool, reason: error.to_string() }),
+        };
+        Ok(Found { tool, path: target, version, source })
+    }
+
+    fn candidates(&self, tool: Tool) -> Vec<(PathBuf, Source)> {
+        let mut candidates = Vec::new();
+        if let Some(folder) = &self.options.tools_dir {
+            candidates.push((folder.join(tool.name()), Source::Directory));
+        }
+        for folder in self.options.path.iter().flat_map(std::env::split_paths) {
+            candidates.push((folder.join(tool.name()), Source::Path));
+        }
+        if let (Some(cache), Some(version)) = (&self.options.cache, tool.pinned()) {
+            candidates.push((cached(cache, tool, &version), Source::Cache));
+        }
+        candidates.retain(|(path, _)| path.is_file());
+        candidates
+    }
+
+    fn places(&self) -> String {
+        let mut places = Vec::new();
+        if let Some(folder) = &self.options.tools_dir {
+            places.push(folder.display().to_string());
+        }
+        places.push("PATH".to_owned());
+        if let Some(cache) = &self.options.cache {
+            places.push(cache.display().to_string());
+        }
+        places.join(", ")
+    }
+}
+
+fn cached(cache: &Path, tool: Tool, version: &Version) -> PathBuf {
+    cache.join(tool.name()).join(version.to_string()).join(tool.name())
+}
+
+/// The version that a program tells, or nothing when it does not run.
+async fn version(tool: Tool, path: &Path) -> Option<Version> {
+    let output = Command::new(path)
+        .args(tool.version_arguments().iter().copied())
+        .deadline(Duration::from_secs(20))
+        .run()
+        .await
+        .ok()?;
+    parse_version(&String::from_utf8_lossy(&output.stdout))
+}
+
+fn parse_version(text: &str) -> Option<Version> {
+    let pattern = Regex::new(r"\bv?(\d+)\.(\d+)\.(\d+)").ok()?;
+    let captures = pattern.captures(text)?;
+    let number = |index: usize| captures.get(index)?.as_str().parse().ok();
+    Some(Version::new(number(1)?, number(2)?, number(3)?))
+}

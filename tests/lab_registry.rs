@@ -1,0 +1,316 @@
+//! The lab's chart registry, filled by the real `crane` and `helm` and read by the run's own helm adapter with the real
+//! charts' values.
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use helm::bundle;
+use helm::bundle::Contents;
+use helm::{Bundle, Charts, Helm, Kind, Mirrors, PulledChart, TemplateOptions, manifest};
+use helmfile::{Chart, Fetch, Flags, OnFailure, Release, ReleaseId, Wait};
+use lab::{ChartsFrom, Registry, ReleaseSpec};
+use process::Command;
+use serde_json::Value;
+use tools::{Options, Tool, Toolbox};
+use yaml::Origin;
+
+/// A registry of our own with the charts of both helmfiles, and what to pull them with.
+struct World {
+    registry: Registry,
+    charts: Charts,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    async fn with(port: u16, releases: &[ReleaseSpec]) -> Self {
+        let toolbox = Toolbox::new(Options::from_environment(None));
+        let crane = toolbox.provide(Tool::Crane, &|_| ()).await.unwrap().path;
+        let helm = toolbox.provide(Tool::Helm, &|_| ()).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let address = SocketAddr::from(([127, 77, 1, 1], port));
+        let place = folder.path().join("registry");
+        let registry =
+            Registry::start(&crane, &helm.path, address, &place, releases, ChartsFrom::StandIns).await.unwrap();
+        let mirrors = Mirrors([("*".to_owned(), address.to_string())].into());
+        let helm = Helm { program: helm.path, version: helm.version };
+        let charts = Charts { helm, cache: folder.path().join("cache"), mirrors, bundle: None };
+        Self { registry, charts, folder }
+    }
+
+    async fn template(&self, release: &Release, hooks: bool) -> Vec<Value> {
+        let chart = self.charts.pull(&release.chart).await.unwrap();
+        let options = TemplateOptions {
+            kube_version: Some("v1.35.0".to_owned()),
+            include_crds: true,
+            hooks,
+            api_versions: vec![],
+        };
+        self.charts.helm.template(release, &chart, &options).await.unwrap()
+    }
+}
+
+fn spec(chart: &str, version: Option<&str>) -> ReleaseSpec {
+    ReleaseSpec {
+        namespace: "ns".into(),
+        name: chart.rsplit('/').next().unwrap().into(),
+        chart: chart.into(),
+        version: version.map(Into::into),
+        needs: vec![],
+        crds_only: false,
+    }
+}
+
+fn release(namespace: &str, name: &str, chart: &str, version: &str, values: Value) -> Release {
+    Release {
+        id: ReleaseId { namespace: namespace.into(), name: name.into() },
+        chart: Chart::Oci { reference: chart.into(), version: Some(version.into()) },
+        fetch: Fetch::default(),
+        values,
+        written_values: Value::Null,
+        needs: vec![],
+        after: vec![],
+        hooks: vec![],
+        kube_version: None,
+        api_versions: vec![],
+        patches: vec![],
+        file: std::path::PathBuf::new(),
+        flags: Flags {
+            wait: Wait::Nothing,
+            timeout: Duration::from_mins(5),
+            create_namespace: true,
+            force_conflicts: false,
+            on_failure: OnFailure::Keep,
+            args: vec![],
+        },
+        at: Origin::new("test").at(yaml::Position::default()),
+    }
+}
+
+/// The releases of a state file of the reference inputs, their values as the cluster's HelmReleases say.
+fn reference(cluster: &str, file: &str) -> Vec<Release> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let parse = |text: &str| manifest::parse(text).unwrap().remove(0);
+    let variables = parse(&read(&format!("clusters/{cluster}/flux/cluster-vars.yaml")));
+    let state = parse(&read(&format!("bootstrap/{cluster}/helmfile.d/{file}")));
+    let releases = state["releases"].as_array().unwrap().iter();
+    let text = |release: &Value, key: &str| release[key].as_str().unwrap().to_owned();
+    releases
+        .map(|entry| {
+            let name = text(entry, "name");
+            let path = root.join(format!("infrastructure/base/{name}/helmrelease.yaml"));
+            let values = match std::fs::read_to_string(path) {
+                Ok(mut helm_release) if file == "01-apps.yaml" => {
+                    for (variable, value) in variables["data"].as_object().unwrap() {
+                        helm_release = helm_release.replace(&format!("${{{variable}}}"), value.as_str().unwrap());
+                    }
+                    assert!(!helm_release.contains("${"), "{helm_release}");
+                    parse(&helm_release)["spec"]["values"].clone()
+                }
+                _ => entry["values"][0].as_object().cloned().unwrap_or_default().into(),
+            };
+            let chart = text(entry, "chart").trim_start_matches("oci://").to_owned();
+            release(&text(entry, "namespace"), &name, &chart, &text(entry, "version"), values)
+        })
+        .collect()
+}
+
+fn specs(releases: &[Release]) -> Vec<ReleaseSpec> {
+    let spec = |release: &Release| match &release.chart {
+        Chart::Oci { reference, version } => spec(reference, version.as_deref()),
+        other => panic!("{other:?}"),
+    };
+    releases.iter().map(spec).collect()
+}
+
+fn names(objects: &[Value], kind: &str) -> Vec<String> {
+    let of_kind = objects.iter().filter(|object| object["kind"] == kind);
+    let mut names: Vec<_> = of_kind.map(|object| object["metadata"]["name"].as_str().unwrap().to_owned()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn every_chart_of_the_reference_inputs_renders_with_their_values() {
+    let mut charts = reference("infra", "00-crds.yaml");
+    charts.append(&mut reference("infra", "01-apps.yaml"));
+    let world = World::with(5001, &specs(&charts)).await;
+    assert_eq!(world.registry.stand_ins().len(), 11);
+    assert!(
+        world.registry.stand_ins().iter().all(|name| name.ends_with(" (stand-in)")),
+        "{:?}",
+        world.registry.stand_ins()
+    );
+
+    let mut crds = Vec::new();
+    for release in reference("infra", "00-crds.yaml") {
+        crds.extend(manifest::crds(world.template(&release, false).await));
+    }
+    let crds = names(&crds, "CustomResourceDefinition");
+    for name in [
+        "externalsecrets.external-secrets.io",
+        "gateways.gateway.networking.k8s.io",
+        "tcproutes.gateway.networking.k8s.io",
+        "servicemonitors.monitoring.coreos.com",
+        "dnsendpoints.externaldns.k8s.io",
+        "vmagents.operator.victoriametrics.com",
+        "envoyproxies.gateway.envoyproxy.io",
+    ] {
+        assert!(crds.iter().any(|found| found == name), "{name} is not in {crds:?}");
+    }
+    for cluster in ["infra", "apps"] {
+        let mut objects = Vec::new();
+        for release in reference(cluster, "01-apps.yaml") {
+            objects.extend(world.template(&release, true).await);
+        }
+        assert_cluster(cluster, &objects);
+    }
+    world.registry.shut_down().await;
+}
+
+fn assert_cluster(cluster: &str, objects: &[Value]) {
+    let find = |kind: &str, name: &str| {
+        let found = objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+        found.unwrap_or_else(|| panic!("no {kind} {name}"))
+    };
+    assert_eq!(names(objects, "DaemonSet"), ["cilium", "cilium-envoy", "spegel"]);
+    assert_eq!(
+        names(objects, "Deployment"),
+        [
+            "cert-manager",
+            "cert-manager-cainjector",
+            "cert-manager-webhook",
+            "cilium-operator",
+            "coredns",
+            "flux-operator"
+        ]
+    );
+    assert!(names(objects, "CustomResourceDefinition").iter().all(|name| !name.ends_with("cilium.io")));
+    let infra = cluster == "infra";
+    let config = &find("ConfigMap", "cilium-config")["data"];
+    assert_eq!(config["cluster-name"], cluster);
+    assert_eq!(config["cluster-id"], if infra { "1" } else { "2" });
+    assert_eq!(find("Service", "kube-dns")["spec"]["clusterIP"], if infra { "10.43.0.10" } else { "10.45.0.10" });
+    let sync = &find("FluxInstance", "flux")["spec"]["sync"];
+    assert_eq!(sync["ref"], if infra { "refs/heads/main" } else { "refs/heads/release" });
+    assert_eq!(sync["path"], format!("clusters/{cluster}/flux"));
+    assert_eq!(find("ValidatingWebhookConfiguration", "cert-manager-webhook")["webhooks"][0]["failurePolicy"], "Fail");
+    assert_eq!(find("Job", "cert-manager-startupapicheck")["metadata"]["annotations"]["helm.sh/hook"], "post-install");
+    let images = manifest::images(objects);
+    for image in [
+        "quay.io/cilium/cilium:v1.18.5",
+        "quay.io/cilium/operator-generic:v1.18.5",
+        "quay.io/jetstack/cert-manager-webhook:v1.19.2",
+        "coredns/coredns:1.13.1",
+        "ghcr.io/spegel-org/spegel:v0.6.0",
+        "ghcr.io/controlplaneio-fluxcd/flux-operator:v0.38.1",
+    ] {
+        assert!(images.contains(image), "{image} is not in {images:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_chart_is_replaced_by_a_generic_one_and_named() {
+    let chart = "ghcr.io/acme/charts/gizmo";
+    let world = World::with(5002, &[spec(chart, Some("v2.3.4+build.1")), spec("charts.acme.io/newest", None)]).await;
+    assert_eq!(world.registry.stand_ins(), ["gizmo v2.3.4+build.1 (generic stand-in)", "newest (generic stand-in)"]);
+    let objects = world.template(&release("ns", "mine", chart, "v2.3.4+build.1", Value::Null), true).await;
+    assert_eq!(names(&objects, "Deployment"), ["mine"]);
+    assert_eq!(names(&objects, "Service"), ["mine"]);
+    let newest = Chart::Repository { url: "https://charts.acme.io".into(), name: "newest".into(), version: None };
+    assert_eq!(world.charts.pull(&newest).await.unwrap().version, "1.0.0", "a repository is asked for in the mirror");
+    world.registry.shut_down().await;
+}
+
+async fn kind_of(charts: &Charts, reference: &str, version: &str) -> Kind {
+    let chart = Chart::Oci { reference: reference.into(), version: Some(version.into()) };
+    charts.pull(&chart).await.unwrap_err().kind
+}
+
+#[tokio::test]
+async fn a_pulled_chart_is_kept_and_trouble_is_told_apart() {
+    let World { registry, charts, folder } = World::with(5003, &[spec("quay.io/acme/app", Some("1.0.0"))]).await;
+    let app = Chart::Oci { reference: "quay.io/acme/app".into(), version: Some("1.0.0".into()) };
+    let PulledChart { path, digest, name, version } = charts.pull(&app).await.unwrap();
+    assert_eq!((name.as_str(), version.as_str()), ("app", "1.0.0"));
+    assert_eq!(kind_of(&charts, "quay.io/acme/app", "9.9.9").await, Kind::NotFound);
+    assert_eq!(kind_of(&charts, "quay.io/acme/nothing", "1.0.0").await, Kind::NotFound);
+
+    std::fs::write(&path, "damaged").unwrap();
+    assert_eq!(charts.pull(&app).await.unwrap().digest, digest, "a damaged package is pulled again");
+    let note = path.with_file_name("chart.json");
+    let other = std::fs::read_to_string(&note).unwrap().replace(&digest, &"0".repeat(64));
+    std::fs::write(&note, other).unwrap();
+    let error = charts.pull(&app).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Changed, "{error}");
+    assert!(error.words.contains(&digest), "{error}");
+    std::fs::remove_file(note).unwrap();
+    charts.pull(&app).await.unwrap();
+
+    registry.shut_down().await;
+    assert_eq!(charts.pull(&app).await.unwrap().digest, digest, "no registry is needed for what was pulled");
+    assert_eq!(kind_of(&charts, "quay.io/acme/app", "2.0.0").await, Kind::Unreachable);
+    drop(folder);
+}
+
+#[tokio::test]
+async fn a_chart_that_refuses_its_values_says_so_in_helms_words() {
+    let world = World::with(5004, &[spec("quay.io/cilium/charts/cilium", Some("1.18.5"))]).await;
+    let values = serde_json::json!({"operator": "text instead of a mapping"});
+    let release = release("kube-system", "cilium", "quay.io/cilium/charts/cilium", "1.18.5", values);
+    let chart = world.charts.pull(&release.chart).await.unwrap();
+    let error = world.charts.helm.template(&release, &chart, &TemplateOptions::default()).await.unwrap_err();
+    assert_eq!((error.kind, error.subject.as_str()), (Kind::Chart, "kube-system/cilium"), "{error}");
+    assert!(error.words.contains("replicas"), "{error}");
+    world.registry.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_bundle_serves_every_chart_when_no_registry_answers() {
+    let mut releases = reference("infra", "00-crds.yaml");
+    releases.append(&mut reference("infra", "01-apps.yaml"));
+    let newest = Chart::Repository { url: "https://charts.acme.io/".into(), name: "newest".into(), version: None };
+    releases.push(Release { chart: newest, ..release("ns", "mine", "", "", Value::Null) });
+    let served = specs(&releases[..11]).into_iter().chain([spec("charts.acme.io/newest", None)]);
+    let World { registry, charts, folder } = World::with(5005, &served.collect::<Vec<_>>()).await;
+    let options = TemplateOptions { kube_version: Some("v1.35.0".into()), hooks: true, ..TemplateOptions::default() };
+    let contents = Contents::gather(&charts, &releases, &options).await.unwrap();
+    assert_eq!(contents.charts(), 12);
+    assert!(contents.images.contains("quay.io/cilium/cilium:v1.18.5"), "{:?}", contents.images);
+    let path = folder.path().join("infra.oci.tar");
+    bundle::write(&contents, &mut std::fs::File::create(&path).unwrap()).unwrap();
+
+    // What other tools of registries make of it: a layout that can be copied on, and pulled from by helm.
+    let layout = folder.path().join("layout");
+    tar::Archive::new(std::fs::File::open(&path).unwrap()).unpack(&layout).unwrap();
+    let crane = Toolbox::new(Options::from_environment(None)).provide(Tool::Crane, &|_| ()).await.unwrap().path;
+    let copied = "127.77.1.1:5005/copied/all:1";
+    let layout = layout.display().to_string();
+    Command::new(&crane).args(["push", "--index", "--insecure", &layout, copied]).run().await.unwrap();
+
+    let mut direct = Vec::new();
+    for release in &releases {
+        direct.push(charts.pull(&release.chart).await.unwrap().digest);
+    }
+    registry.shut_down().await;
+    let open = Some(Arc::new(Bundle::open(&path).unwrap()));
+    let offline =
+        Charts { cache: folder.path().join("other"), mirrors: Mirrors::default(), bundle: open, ..charts.clone() };
+    for (release, digest) in releases.iter().zip(direct) {
+        assert_eq!(offline.pull(&release.chart).await.unwrap().digest, digest, "{}", release.chart);
+    }
+    assert_eq!(kind_of(&offline, "quay.io/acme/app", "1.0.0").await, Kind::NotFound);
+
+    let mut bytes = std::fs::read(&path).unwrap();
+    // Within the first blob, behind its header of 512 bytes.
+    bytes[600] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = Bundle::open(&path).unwrap_err().to_string();
+    assert!(error.contains("is damaged"), "{error}");
+    std::fs::write(&path, []).unwrap();
+    let error = Bundle::open(&path).unwrap_err().to_string();
+    assert!(error.contains("it is no bundle"), "{error}");
+}
