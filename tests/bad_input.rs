@@ -13,7 +13,7 @@ fn an_unknown_cluster_is_exit_2_with_those_that_exist() {
     assert_eq!(code, 2);
     insta::assert_snapshot!(err, @r#"
     error: 1 mistake in the inputs; nothing was changed
-    there is no cluster `nowhere` here: no folder of that name holds Talos inputs
+    cluster `nowhere` not found: no folder of that name holds Talos inputs
       hint: this repository describes: apps, infra
     "#);
 }
@@ -114,8 +114,8 @@ fn a_helmfile_that_is_missing_is_exit_2_with_the_key_that_names_another() {
     assert_eq!(code, 2, "{err}");
     insta::assert_snapshot!(err, @"
     error: 1 mistake in the inputs; nothing was changed
-    no helmfile of `infra` was found: no state file below bootstrap/ has `releases:`
-      hint: k8s-bootstrap.yaml can name one: clusters.infra.releases
+    no helmfile found for `infra`: no state file below bootstrap/ has `releases:`
+      hint: name one in k8s-bootstrap.yaml: clusters.infra.releases
     ");
 }
 

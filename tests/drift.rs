@@ -156,14 +156,14 @@ fn what_flux_will_change_is_told_and_shown_and_is_no_failure() {
     let (code, text) = plan(&world, &[]);
     assert_eq!(code, 0);
     insta::assert_snapshot!(told(&text), @r"
-    notice: bootstrap/infra/helmfile.d/01-apps.yaml:7:5: lab/other: version 1.0.0 is installed, and Flux will make it 1.1.0 (apps/all.yaml:19:16)
-      next: write the same version in both
-    notice: apps/all.yaml:23:14: lab/other: `cluster` holds `${CLUSTER}`, which the chart gets as it is written; Flux replaces it
-      next: replace it in the values template too, such as `replace` with the ConfigMap's value, or write the value
+    notice: bootstrap/infra/helmfile.d/01-apps.yaml:7:5: lab/other: the bootstrap installs version 1.0.0, Flux 1.1.0 (apps/all.yaml:19:16)
+      next: set the same version in both
+    notice: apps/all.yaml:23:14: lab/other: `cluster` holds `${CLUSTER}`, which Flux substitutes and the bootstrap does not
+      next: replace it in the values template too, for example by `replace` with the ConfigMap's value, or write the value
     notice: apps/all.yaml:22:12: lab/other: the values differ from the HelmRelease's at `color`
-      next: take the values from the HelmRelease, or write the same in both
-    notice: apps/all.yaml:25:5: lab/other: Flux changes what the chart renders by `postRenderers`, and the bootstrap does not
-      next: write the same as `jsonPatches` or `strategicMergePatches` of the release, or accept that Flux upgrades it once
+      next: read the values from the HelmRelease, or set the same in both
+    notice: apps/all.yaml:25:5: lab/other: Flux applies `postRenderers` to the chart, and the bootstrap does not
+      next: set the same as `jsonPatches` or `strategicMergePatches` of the release, or accept that Flux upgrades it once
     ");
 
     let unreachable = told(&plan(&world, &["--drift"]).1);

@@ -234,7 +234,7 @@ async fn secrets_from(
 /// The program `sops`, with the key that the repository's own tools would name to it.
 pub(super) async fn sops(common: &Common, root: &Path) -> Result<Sops, tools::Error> {
     let found = toolbox(common).find(Tool::Sops).await?;
-    Ok(Sops { program: found.path, key_file: repository::key_file(root, &std::env::vars().collect()) })
+    Ok(Sops { program: found.path, key_file: discover::sops_key_file(root, &std::env::vars().collect()) })
 }
 
 /// Whoever answers for the references in a repository: a Connect server where the environment names one, else `op`.
@@ -359,7 +359,7 @@ pub(super) async fn site(
     if wanted.place == Place::Lab {
         unpin(&mut cluster);
     }
-    repository::secrets(&cluster.surroundings).for_each(|value| redactor.learn(&value.to_owned().into()));
+    discover::secret_values(&cluster.recipe_environment).for_each(|value| redactor.learn(&value.to_owned().into()));
     inputs::warn(&cluster, redactor);
     let forced = wanted.forced.map(|name| control_plane(&cluster, name)).transpose()?;
     let pins = wanted.pins.iter().map(|(name, print)| Ok((node(&cluster, name)?.address, print.clone())));

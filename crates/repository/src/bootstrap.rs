@@ -1,10 +1,10 @@
-//! What goes onto the cluster before Flux: CRDs, releases, secrets.
+//! The bootstrap inputs of a cluster, what is installed before Flux: CRDs, releases, secrets.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::layout::Layout;
-use super::recipes::CrdFile;
+use discover::CrdUrl;
 use helmfile::Helmfile;
 use template::jinja::{Jinja, Style};
 use yaml::{Diagnostic, Diagnostics, Origin};
@@ -14,8 +14,8 @@ use yaml::{Diagnostic, Diagnostics, Origin};
 pub struct Bootstrap {
     /// Charts whose CRDs go in first; nothing else of them is applied.
     pub crds: Helmfile,
-    /// Files of CRDs that go in with them.
-    pub crd_files: Vec<CrdFile>,
+    /// Files of CRDs that are applied with them, by URL.
+    pub crd_files: Vec<CrdUrl>,
     /// The chain of releases.
     pub releases: Helmfile,
     pub secrets: Vec<SecretSource>,
@@ -27,9 +27,9 @@ pub struct SecretSource {
     /// Absolute.
     pub path: PathBuf,
     pub kind: SecretKind,
-    /// The path is a folder, whose kustomization has to be built first.
+    /// The path is a folder with a kustomization, which is built first.
     pub kustomized: bool,
-    /// As it is in the repository, and Jinja templates rendered: what they take from the environment may be secret.
+    /// The text in the repository, Jinja templates rendered. Values from the environment may be secret.
     pub text: String,
 }
 
@@ -39,7 +39,7 @@ impl std::fmt::Debug for SecretSource {
     }
 }
 
-/// How a file's secrets come to it.
+/// How a file holds its secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretKind {
     /// References to 1Password (`op://`) or to another manager.
@@ -48,7 +48,7 @@ pub enum SecretKind {
     Sops,
 }
 
-/// The variable by which helmfile itself is told its environment.
+/// The variable that selects the environment in helmfile 1.x.
 const ENVIRONMENT: &str = "HELMFILE_ENVIRONMENT";
 
 impl Bootstrap {
@@ -60,7 +60,7 @@ impl Bootstrap {
         self.secrets.iter().any(|source| source.kustomized) || hooks.any(|hook| hook.args.iter().any(builds))
     }
 
-    /// Reads what the layout of the cluster `name` says.
+    /// Reads the files that the layout of the cluster `name` lists.
     pub(super) fn read(
         root: &Path,
         name: &str,
@@ -88,7 +88,7 @@ impl Bootstrap {
     }
 }
 
-/// Several state files as one, under the first one's name.
+/// Joins several state files into one with the name of the first.
 fn joined(files: Vec<Helmfile>) -> Helmfile {
     let join = |mut all: Helmfile, next: Helmfile| {
         all.files.extend(next.files);
@@ -100,8 +100,8 @@ fn joined(files: Vec<Helmfile>) -> Helmfile {
 }
 
 fn missing(name: &str) -> Diagnostic {
-    Diagnostic::general(format!("no helmfile of `{name}` was found: no state file below bootstrap/ has `releases:`"))
-        .with_hint(format!("k8s-bootstrap.yaml can name one: clusters.{name}.releases"))
+    Diagnostic::general(format!("no helmfile found for `{name}`: no state file below bootstrap/ has `releases:`"))
+        .with_hint(format!("name one in k8s-bootstrap.yaml: clusters.{name}.releases"))
 }
 
 fn secrets(
@@ -128,15 +128,15 @@ fn secrets(
             }
             Ok(text) => sources.push(SecretSource { path, kind, kustomized: false, text }),
             Err(error) => {
-                let looked = path.strip_prefix(root).unwrap_or(&path).display();
-                found.push(Diagnostic::general(format!("the secrets file {looked} cannot be read: {error}")));
+                let shown = path.strip_prefix(root).unwrap_or(&path).display();
+                found.push(Diagnostic::general(format!("cannot read the secrets file {shown}: {error}")));
             }
         }
     }
     found.into_result(sources)
 }
 
-/// What the files of a kustomization say, so that a change of theirs is seen.
+/// The text of all files of a kustomization, for its fingerprint.
 pub(super) fn texts(folder: &Path) -> String {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
@@ -146,8 +146,7 @@ pub(super) fn texts(folder: &Path) -> String {
     paths.into_iter().map(read).collect()
 }
 
-/// A Jinja template of manifests, which is rendered before its references are filled in. Templates beside it may be
-/// included.
+/// Renders a Jinja template of manifests, before its references are resolved. It may include templates of its folder.
 fn jinja(root: &Path, path: &Path, text: &str, environment: &BTreeMap<String, String>) -> Result<String, Diagnostic> {
     let folder = path.parent().unwrap_or(root);
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());

@@ -1,25 +1,22 @@
-//! Where a repository keeps what it says of a cluster: found by what files hold, not by one fixed path.
+//! Finds the files of a cluster in a repository, by their content.
 //!
-//! The layouts of community repositories change from year to year: one cluster or many, the cluster's name in this folder
-//! or in that one, a helmfile or a folder of them. What they share is the content: a talconfig, a state file with
-//! `releases:`, a template with `op://` references. `k8s-bootstrap.yaml` decides where it says something.
+//! Layouts differ: one cluster or many, the cluster's name in one folder or another, a helmfile or a folder of them. The
+//! content is what they share: a talconfig, a state file with `releases:`, a template with `op://` references. A path in
+//! `k8s-bootstrap.yaml` counts before anything that is found.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::settings::Paths;
+use discover::walk;
 use secrets::Adapters;
 use talos_config::adapters::is_machine_config;
-use template::written;
 use yaml::{Diagnostic, near};
 
-/// Deeper trees than this hold no inputs of a bootstrap.
-const DEPTH: usize = 6;
-/// A file of inputs is read by people; larger ones are something else.
-const MAX_FILE: u64 = 1 << 20;
-/// Folders that hold no inputs, besides those that begin with a dot.
-const SKIPPED: [&str; 7] = ["target", "node_modules", "tests", "docs", "charts", "templates", "clusterconfig"];
-/// Files and folders that make the folder around them one of Talos inputs.
+/// Folders below which nothing is an input of its own.
+const SKIPPED: [&str; 3] = ["charts", "templates", "clusterconfig"];
+/// Files and folders that mark the folder around them as Talos inputs.
 const TALOS: [&str; 9] = [
     "talconfig.yaml",
     "talconfig.yml",
@@ -31,7 +28,7 @@ const TALOS: [&str; 9] = [
     "controlplane.yaml",
     "clusterconfig",
 ];
-/// Names of folders that say what lies in them, and not for which cluster.
+/// Folder names that describe the content and are not the name of a cluster.
 const GENERIC: [&str; 16] = [
     "talos",
     "bootstrap",
@@ -55,20 +52,20 @@ const GENERIC: [&str; 16] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) talos: PathBuf,
-    /// State files of which only the CRDs are applied, in the order of their names.
+    /// State files of which only the CRDs are applied, sorted by name.
     pub(super) crds: Vec<PathBuf>,
-    /// The state files of the chain, in the order of their names.
+    /// The state files of the release chain, sorted by name.
     pub(super) releases: Vec<PathBuf>,
     pub(super) secrets: Vec<PathBuf>,
-    /// The environment of the helmfiles that `k8s-bootstrap.yaml` chooses.
+    /// The helmfile environment that `k8s-bootstrap.yaml` selects.
     pub(super) environment: Option<String>,
-    /// What the repository's other clusters are called.
+    /// The names of the repository's other clusters.
     pub(super) others: BTreeSet<String>,
 }
 
-/// Everything in a repository that may be an input of some cluster.
+/// All files of a repository that may be inputs of a cluster.
 #[derive(Debug, Default)]
-struct Survey {
+struct Candidates {
     /// Folders, each with the cluster that its files name.
     talos: Vec<(PathBuf, Option<String>)>,
     /// Folders that hold finished machine configs.
@@ -86,18 +83,18 @@ struct Helmfile {
 }
 
 impl Layout {
-    /// Finds the inputs of the cluster `name`; what `paths` names is taken as it is.
+    /// Finds the inputs of the cluster `name`; paths that the settings name are used as they are.
     ///
     /// # Errors
     ///
-    /// A cluster that the repository does not describe, or that several folders claim to.
+    /// The repository does not describe the cluster, or several folders do.
     pub(super) fn find(root: &Path, name: &str, paths: &Paths, sources: &Adapters) -> Result<Self, Diagnostic> {
-        let survey = Survey::of(root, sources);
+        let survey = Candidates::find(root, sources);
         let talos = match &paths.talos {
             Some(named) => root.join(named),
             None => survey.talos_of(root, name)?,
         };
-        // Where there is one cluster, every folder is about it, whatever it is called.
+        // With a single cluster every folder belongs to it, whatever its name.
         let several = survey.talos.len() > 1;
         let others = survey.names(root).into_iter().filter(|known| several && known != name);
         let others: BTreeSet<String> = others.collect();
@@ -129,7 +126,7 @@ impl Layout {
 }
 
 /// The releases that a state file lists, by name.
-fn released(text: &str) -> BTreeSet<&str> {
+fn listed_releases(text: &str) -> BTreeSet<&str> {
     let listed = text.lines().skip_while(|line| !line.starts_with("releases:")).skip(1);
     let listed = listed.take_while(|line| line.starts_with([' ', '-', '#']) || line.is_empty());
     listed
@@ -137,7 +134,7 @@ fn released(text: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Those of `paths` that are the cluster's: the ones with its name on their way, or else those with nobody's.
+/// Those of `paths` that belong to the cluster: below a folder with its name, or else below none with another cluster's.
 fn own_of<'p>(
     root: &Path,
     name: &str,
@@ -146,9 +143,9 @@ fn own_of<'p>(
 ) -> Vec<PathBuf> {
     let (named, rest): (Vec<&PathBuf>, Vec<&PathBuf>) =
         paths.partition(|path| folders(root, path).contains(&name.to_owned()));
-    let of_nobody = |path: &&PathBuf| !folders(root, path).iter().any(|folder| others.contains(folder));
+    let of_no_cluster = |path: &&PathBuf| !folders(root, path).iter().any(|folder| others.contains(folder));
     if named.is_empty() {
-        rest.into_iter().filter(of_nobody).cloned().collect()
+        rest.into_iter().filter(of_no_cluster).cloned().collect()
     } else {
         named.into_iter().cloned().collect()
     }
@@ -171,9 +168,9 @@ fn folders(root: &Path, path: &Path) -> Vec<String> {
 
 const KUSTOMIZATION: &str = "kustomization.yaml";
 
-/// The files, or the kustomizations that take them in: those give them their namespace.
+/// The files, each replaced by the kustomization that lists it: the kustomization sets the namespace.
 fn kustomized(root: &Path, files: Vec<PathBuf>) -> Vec<PathBuf> {
-    let takes = |folder: &Path, what: &Path| {
+    let lists = |folder: &Path, what: &Path| {
         let name = what.file_name().unwrap_or_default().to_string_lossy().into_owned();
         std::fs::read_to_string(folder.join(KUSTOMIZATION)).is_ok_and(|text| {
             let listed = |line: &str| line.trim().trim_start_matches("- ").trim_start_matches("./") == name;
@@ -183,33 +180,33 @@ fn kustomized(root: &Path, files: Vec<PathBuf>) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
     for file in files {
         let folders = file.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
-        let mut place = file.as_path();
+        let mut path = file.as_path();
         for folder in folders {
-            if !takes(folder, place) {
+            if !lists(folder, path) {
                 break;
             }
-            place = folder;
+            path = folder;
         }
-        if !found.iter().any(|known| known == place) {
-            found.push(place.to_owned());
+        if !found.iter().any(|known| known == path) {
+            found.push(path.to_owned());
         }
     }
     found
 }
 
-/// Whether a file lies below a folder that says what it is for.
+/// Whether a file lies below a folder `bootstrap`.
 fn is_of_bootstrap(root: &Path, path: &Path) -> bool {
     folders(root, path).iter().any(|folder| folder == "bootstrap")
 }
 
-/// Whether a file of secrets lies where a state file's bootstrap does: in its folder or in one of the two above.
+/// Whether a secrets file lies in the folder of a state file or in one of the two above.
 fn is_beside(secrets: &Path, helmfile: &Path) -> bool {
     let folder = secrets.parent();
     helmfile.ancestors().skip(1).take(3).any(|near| Some(near) == folder)
 }
 
 impl Helmfile {
-    /// Whether the state file takes another one in by its `helmfiles:`.
+    /// Whether the state file lists another one under `helmfiles:`.
     fn includes(&self, other: &Path) -> bool {
         let folder = self.path.parent().unwrap_or(Path::new(""));
         let Ok(relative) = other.strip_prefix(folder) else { return false };
@@ -219,40 +216,30 @@ impl Helmfile {
     }
 }
 
-impl Survey {
-    /// The state files without those that an earlier layout left behind: of two that list the same release, the one that
-    /// the repository's recipes name.
+impl Candidates {
+    /// The state files without leftovers of an earlier layout: of two that list the same release, the one that recipes name.
     fn undisputed(&self, root: &Path, files: Vec<PathBuf>) -> Vec<PathBuf> {
         let text = |path: &PathBuf| {
             let known = self.helmfiles.iter().find(|helmfile| helmfile.path == *path);
             known.map(|helmfile| helmfile.text.as_str()).unwrap_or_default()
         };
         let disputed = |path: &&PathBuf| {
-            let own = released(text(path));
-            files.iter().any(|other| other != *path && !own.is_disjoint(&released(text(other))))
+            let own = listed_releases(text(path));
+            files.iter().any(|other| other != *path && !own.is_disjoint(&listed_releases(text(other))))
         };
         let disputed: BTreeSet<&PathBuf> = files.iter().filter(disputed).collect();
         if disputed.is_empty() {
             return files;
         }
-        let recipes: Vec<String> =
-            written::recipes(root).iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
-        let is_named = |path: &PathBuf| {
-            let ending: PathBuf =
-                folders(root, path).into_iter().rev().take(2).collect::<Vec<_>>().into_iter().rev().collect();
-            let ending = ending.to_string_lossy().into_owned();
-            recipes.iter().any(|recipe| recipe.contains(&ending))
-        };
-        let named: BTreeSet<PathBuf> =
-            disputed.iter().filter(|path| is_named(path)).map(|path| (*path).clone()).collect();
+        let named = discover::named_by_recipes(root, disputed.iter().copied());
         let stays = |path: &PathBuf| named.is_empty() || named.contains(path) || !disputed.contains(path);
         files.iter().filter(|path| stays(path)).cloned().collect()
     }
 
-    fn of(root: &Path, sources: &Adapters) -> Self {
+    fn find(root: &Path, sources: &Adapters) -> Self {
         let mut survey = Self { sources: sources.clone(), ..Self::default() };
-        survey.walk(root, DEPTH);
-        // What lies below other inputs was made from them.
+        survey.read(root);
+        // Configs below other inputs are rendered from them.
         let known: Vec<PathBuf> = survey.talos.iter().map(|(folder, _)| folder.clone()).collect();
         let own = |(folder, _): &(PathBuf, Option<String>)| !known.iter().any(|known| folder.starts_with(known));
         let finished = std::mem::take(&mut survey.finished);
@@ -260,32 +247,30 @@ impl Survey {
         survey
     }
 
-    fn walk(&mut self, folder: &Path, depth: usize) {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| !path.is_symlink()).collect();
-        paths.sort();
-        let mut talos = false;
-        for path in paths {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            talos |= TALOS.contains(&name.as_str());
-            if path.is_dir() {
-                if depth > 0 && !name.starts_with('.') && !SKIPPED.contains(&name.as_str()) {
-                    self.walk(&path, depth - 1);
-                }
+    fn read(&mut self, root: &Path) {
+        let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
+        for path in walk::files(root) {
+            let relative = path.strip_prefix(root).unwrap_or(&path);
+            let mut parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
+            let Some(name) = parts.pop().map(std::borrow::Cow::into_owned) else { continue };
+            if parts.iter().any(|part| part.starts_with('.')) {
                 continue;
             }
-            self.look(&path, &name);
+            let marker = relative.ancestors().find(|part| part.file_name().is_some_and(is_talos_marker));
+            folders.extend(marker.and_then(Path::parent).map(|folder| root.join(folder)));
+            if !parts.iter().any(|part| SKIPPED.contains(&&**part)) {
+                self.classify(&path, &name);
+            }
         }
-        if talos && !self.talos.iter().any(|(known, _)| known == folder) {
+        for folder in folders {
             let named = TALOS.iter().find_map(|file| cluster_name(&folder.join(file)));
-            self.talos.push((folder.to_owned(), named));
+            self.talos.push((folder, named));
         }
     }
 
-    fn look(&mut self, path: &Path, name: &str) {
+    fn classify(&mut self, path: &Path, name: &str) {
         let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
-        let small = path.metadata().is_ok_and(|metadata| metadata.len() <= MAX_FILE);
-        if !small || !ends(&[".yaml", ".yml", ".gotmpl", ".tpl", ".j2", ".sops.json"]) {
+        if !ends(&[".yaml", ".yml", ".gotmpl", ".tpl", ".j2", ".sops.json"]) {
             return;
         }
         let Ok(text) = std::fs::read_to_string(path) else { return };
@@ -314,23 +299,23 @@ impl Survey {
         }
     }
 
-    /// Whether a `helmfile.yaml` lies beside a `helmfile.d`: helmfile takes either, never both, and the folder is the later
-    /// way of the two.
+    /// Whether a `helmfile.yaml` has a `helmfile.d` beside it: helmfile 1.x accepts only one of them, and the folder is the
+    /// newer form.
     fn has_folder_beside(&self, path: &Path) -> bool {
         let is_file = path.file_stem().is_some_and(|stem| stem == "helmfile" || stem == "helmfile.yaml");
         let Some(folder) = path.parent().map(|folder| folder.join("helmfile.d")).filter(|_| is_file) else {
             return false;
         };
-        let takes_in = |other: &Path| self.helmfiles.iter().any(|file| file.path == path && file.includes(other));
-        self.helmfiles.iter().any(|other| other.path.parent() == Some(&folder) && !takes_in(&other.path))
+        let includes = |other: &Path| self.helmfiles.iter().any(|file| file.path == path && file.includes(other));
+        self.helmfiles.iter().any(|other| other.path.parent() == Some(&folder) && !includes(&other.path))
     }
 
-    /// What the repository calls its clusters.
+    /// The names of the repository's clusters.
     fn names(&self, root: &Path) -> BTreeSet<String> {
         let of = |(folder, named): &(PathBuf, Option<String>)| {
             let last = folders(root, folder).into_iter().rev().find(|part| !GENERIC.contains(&part.as_str()));
             match (self.talos.as_slice(), named) {
-                // A folder's name tells clusters apart; where there is one, its own name says more.
+                // Folder names distinguish clusters; a single cluster is known by the name in its files.
                 ([_], Some(named)) => Some(named.clone()),
                 _ => last.or_else(|| named.clone()),
             }
@@ -339,8 +324,8 @@ impl Survey {
     }
 
     fn talos_of(&self, root: &Path, name: &str) -> Result<PathBuf, Diagnostic> {
-        let on_the_way = self.talos.iter().filter(|(folder, _)| folders(root, folder).iter().any(|part| part == name));
-        let mut found: Vec<&PathBuf> = on_the_way.map(|(folder, _)| folder).collect();
+        let below_name = self.talos.iter().filter(|(folder, _)| folders(root, folder).iter().any(|part| part == name));
+        let mut found: Vec<&PathBuf> = below_name.map(|(folder, _)| folder).collect();
         if found.is_empty() {
             let by_name = self.talos.iter().filter(|(_, named)| named.as_deref() == Some(name));
             found = by_name.map(|(folder, _)| folder).collect();
@@ -348,7 +333,7 @@ impl Survey {
         let usual = root.join("talos").join(name);
         match found[..] {
             [one] => Ok(one.clone()),
-            // What is wrong with a folder that holds nothing known is told by those who read it.
+            // The readers report what is missing in a folder without known files.
             [] if usual.is_dir() => Ok(usual),
             [] => self.only(root, name).ok_or_else(|| self.unknown(root, name)),
             _ => found.iter().find(|folder| ***folder == usual).map(|folder| (*folder).clone()).ok_or_else(|| {
@@ -362,7 +347,7 @@ impl Survey {
         }
     }
 
-    /// The one cluster of the repository, which may be called as one likes unless the name is nearly another.
+    /// The only cluster of the repository: any name selects it, unless it looks like a typo of its own.
     fn only(&self, root: &Path, name: &str) -> Option<PathBuf> {
         let [(folder, _)] = self.talos.as_slice() else { return None };
         let names = self.names(root);
@@ -371,7 +356,7 @@ impl Survey {
 
     fn unknown(&self, root: &Path, name: &str) -> Diagnostic {
         let names = self.names(root);
-        let message = format!("there is no cluster `{name}` here: no folder of that name holds Talos inputs");
+        let message = format!("cluster `{name}` not found: no folder of that name holds Talos inputs");
         let all = names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         Diagnostic::general(message).with_hint(match near(name, names.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{near}`? This repository describes: {all}"),
@@ -381,6 +366,10 @@ impl Survey {
             None => format!("this repository describes: {all}"),
         })
     }
+}
+
+fn is_talos_marker(name: &OsStr) -> bool {
+    TALOS.iter().any(|marker| *marker == name)
 }
 
 /// The cluster's name in a file of Talos inputs, when it is a plain word.

@@ -1,4 +1,4 @@
-//! What the repository says: its files become one validated [`Cluster`] value.
+//! Reads an operator's repository: its files become one validated [`Cluster`].
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod bootstrap;
@@ -6,7 +6,6 @@ mod flux;
 mod layout;
 mod recipes;
 mod settings;
-mod surroundings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,43 +23,41 @@ use layout::Layout;
 
 pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
 pub use flux::{Counterpart, Decryption, FluxObjects, drift};
-pub use recipes::CrdFile;
 pub use settings::{HookRule, Paths, Settings};
-pub use surroundings::{key_file, secrets, surroundings};
 
 /// A cluster as its repository describes it. Reading it opens no secret and dials nothing.
 #[derive(Debug, Clone)]
 pub struct Cluster {
     pub name: String,
     pub root: PathBuf,
-    /// The machines.
+    /// The nodes.
     pub inventory: Inventory,
-    /// What renders the machines' configs.
+    /// Renders the nodes' machine configs.
     pub inputs: Arc<dyn Inputs>,
-    /// What was taken for the helmfiles and manifests from elsewhere than the environment.
+    /// Warnings, among them about variables that were found in the repository instead of the environment.
     pub warnings: Diagnostics,
-    /// What goes onto the cluster before Flux.
+    /// What is installed before Flux.
     pub bootstrap: Bootstrap,
-    /// What Flux will own later.
+    /// What Flux will own.
     pub flux: FluxObjects,
     pub phases: Phases,
     pub settings: Settings,
-    /// What the repository's own tools would put into the environment of its recipes, and the environment lacks.
-    pub surroundings: BTreeMap<String, String>,
+    /// The variables that the repository's own tools set for its recipes and that the environment lacks.
+    pub recipe_environment: BTreeMap<String, String>,
 }
 
 impl Cluster {
-    /// Reads the cluster `name` of the repository at `root`. `environment` answers the variables that inputs name.
+    /// Reads the cluster `name` of the repository at `root`, with the variables of `environment`.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong in the files, all at once, each finding with its place.
+    /// All mistakes in the files at once, each with its location.
     pub fn read(root: &Path, name: &str, environment: &BTreeMap<String, String>) -> Result<Self, Diagnostics> {
         Self::read_with(root, name, environment, &Sources::default())
     }
 
-    /// As [`Cluster::read`], with what has been fetched for inputs that need secrets or programs; what they still need
-    /// is in `sources` afterwards.
+    /// As [`Cluster::read`], with the secrets and outputs that have been fetched so far; `sources` records which are still
+    /// needed.
     ///
     /// # Errors
     ///
@@ -76,10 +73,10 @@ impl Cluster {
         let paths = settings.clusters.get(name).cloned().unwrap_or_default();
         let layout = Layout::find(root, name, &paths, &settings.sources)?;
         let phases = keep(read_phases(root), &mut found);
-        let surroundings = surroundings::surroundings(root, environment);
+        let recipe_environment = discover::recipe_environment(root, environment);
         let mut environment = environment.clone();
-        environment.extend(surroundings.clone());
-        for (variable, value) in recipes::usual(root, name) {
+        environment.extend(recipe_environment.clone());
+        for (variable, value) in discover::common_variables(root, name) {
             environment.entry(variable.to_owned()).or_insert(value);
         }
         let place = adapters::Place {
@@ -90,11 +87,11 @@ impl Cluster {
             settings: &paths.inputs,
         };
         let inputs = keep(adapters::read(&place), &mut found);
-        let (set, mut warnings) = recipes::set(root, &layout, &environment);
+        let (set, mut warnings) = recipes::missing_variables(root, &layout, &environment);
         environment.extend(set);
         let mut bootstrap = keep(Bootstrap::read(root, name, &layout, &environment), &mut found);
         if let Some(bootstrap) = &mut bootstrap {
-            let (files, notices) = recipes::crd_files(root, &layout.others);
+            let (files, notices) = discover::crd_urls(root, &layout.others);
             bootstrap.crd_files = files;
             warnings.extend(notices);
         }
@@ -109,7 +106,7 @@ impl Cluster {
                 flux: FluxObjects::read(root, name, &layout.others),
                 phases,
                 settings,
-                surroundings,
+                recipe_environment,
             }),
             _ => Err(found),
         }
@@ -121,12 +118,12 @@ impl Cluster {
         values.filter_map(|values| values.pointer("/cluster/id")?.as_u64()).find_map(|id| u32::try_from(id).ok())
     }
 
-    /// What `k8s-bootstrap.yaml` says of this cluster's hooks.
+    /// The rules for this cluster's hooks in `k8s-bootstrap.yaml`.
     pub fn hook_rules(&self) -> &[HookRule] {
         self.settings.clusters.get(&self.name).map(|paths| paths.hooks.as_slice()).unwrap_or_default()
     }
 
-    /// Where Flux will install something else than the bootstrap does.
+    /// Where Flux will install a release differently than the bootstrap.
     pub fn drift(&self) -> Vec<Drift> {
         let of = |releases: &[Release], extent: Extent| {
             let found = releases.iter().filter_map(|release| Some((release, self.flux.counterpart(release)?)));
@@ -136,7 +133,7 @@ impl Cluster {
         [of(&releases.releases, Extent::Everything), of(&crds.releases, Extent::Crds)].concat()
     }
 
-    /// A path as the operator knows it.
+    /// A path relative to the repository.
     pub fn relative<'p>(&self, path: &'p Path) -> &'p Path {
         path.strip_prefix(&self.root).unwrap_or(path)
     }

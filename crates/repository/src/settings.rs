@@ -1,4 +1,4 @@
-//! `k8s-bootstrap.yaml`: where a repository's files lie when they do not lie where they usually do.
+//! `k8s-bootstrap.yaml`: paths that differ from the convention, registries' mirrors, secret sources, rules for hooks.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,44 +10,44 @@ use talos_config::Role;
 use talos_config::adapters;
 use yaml::{Diagnostic, Diagnostics, Entry, Fields, Location, Mapping, Node, Origin};
 
-/// What `k8s-bootstrap.yaml` says; everything is optional.
+/// The content of `k8s-bootstrap.yaml`; everything is optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Registry host to the address that serves in its place.
+    /// The mirror of each registry host.
     pub mirrors: BTreeMap<String, String>,
     pub clusters: BTreeMap<String, Paths>,
-    /// Secret managers beside 1Password, by the scheme of their references.
+    /// Secret sources other than 1Password, by the scheme of their references.
     pub sources: Adapters,
-    /// Vaults of 1Password that lie in another account than the one that is signed in, and that account.
+    /// The 1Password account of each vault that is not in the default account.
     pub accounts: BTreeMap<String, String>,
 }
 
-/// The paths of one cluster, relative to the repository, and what its Talos inputs do not say themselves.
+/// The paths of one cluster, relative to the repository, and what its Talos inputs lack.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Paths {
     pub inputs: adapters::Settings,
     pub talos: Option<PathBuf>,
     pub crds: Option<PathBuf>,
     pub releases: Option<PathBuf>,
-    /// The environment that the helmfiles are read in.
+    /// The helmfile environment.
     pub environment: Option<String>,
     pub secrets: Vec<PathBuf>,
     pub hooks: Vec<HookRule>,
 }
 
-/// What is known of hooks that are commands.
+/// A rule for hooks that are commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookRule {
-    /// How the command with its arguments begins.
+    /// The beginning of the command line.
     pub command: String,
-    /// Whether it may run again when nobody knows whether it did its work.
+    /// Whether it may run again after a run whose outcome is unknown.
     pub idempotent: bool,
     pub at: Location,
 }
 
 impl HookRule {
-    /// Whether the hook's command line begins as the rule says.
-    pub fn is_about(&self, hook: &Hook) -> bool {
+    /// Whether the rule applies to the hook.
+    pub fn matches(&self, hook: &Hook) -> bool {
         let mut words = std::iter::once(&hook.command).chain(&hook.args).flat_map(|word| word.split_whitespace());
         self.command.split_whitespace().all(|wanted| words.next() == Some(wanted))
     }
@@ -57,11 +57,11 @@ impl HookRule {
 pub(super) const FILE: &str = "k8s-bootstrap.yaml";
 
 impl Settings {
-    /// Reads the settings of a repository; none are the default.
+    /// Reads the settings of a repository; without a file they are the default.
     ///
     /// # Errors
     ///
-    /// Every mistake in the file, with its place.
+    /// All mistakes in the file, each with its location.
     pub fn read(root: &Path) -> Result<Self, Diagnostics> {
         match std::fs::read_to_string(root.join(FILE)) {
             Ok(text) => Self::parse(&Origin::new(FILE), &text),
@@ -83,10 +83,10 @@ impl Settings {
     }
 }
 
-/// What the names of a mapping stand for, each a text.
+/// A mapping of names to strings.
 fn texts(origin: &Origin, node: &Node, what: &str, found: &mut Diagnostics) -> BTreeMap<String, String> {
     let Some(mapping) = node.as_mapping() else {
-        found.error(origin.at(node.at), format!("`{what}` maps names to what they stand for"));
+        found.error(origin.at(node.at), format!("`{what}` must map names to strings"));
         return BTreeMap::new();
     };
     let mut texts = BTreeMap::new();
@@ -95,13 +95,13 @@ fn texts(origin: &Origin, node: &Node, what: &str, found: &mut Diagnostics) -> B
             Some(text) => {
                 texts.insert(entry.key.clone(), text.to_owned());
             }
-            None => found.error(origin.at(entry.value.at), format!("what `{}` stands for is no text", entry.key)),
+            None => found.error(origin.at(entry.value.at), format!("the value of `{}` must be a string", entry.key)),
         }
     }
     texts
 }
 
-/// Schemes that mean something already, in templates or in manifests.
+/// Schemes that already have a meaning in templates or manifests.
 const TAKEN: [&str; 8] = ["op", "ref", "http", "https", "oci", "ssh", "git", "file"];
 
 fn secrets(origin: &Origin, node: &Node, found: &mut Diagnostics) -> (Adapters, BTreeMap<String, String>) {
@@ -113,10 +113,7 @@ fn secrets(origin: &Origin, node: &Node, found: &mut Diagnostics) -> (Adapters, 
         let letters = scheme.starts_with(|c: char| c.is_ascii_lowercase())
             && scheme.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
         if !letters || TAKEN.contains(&scheme) {
-            let message = format!(
-                "`{scheme}` cannot be a scheme of references: lower-case letters, and none of {}",
-                TAKEN.join(", ")
-            );
+            let message = format!("invalid scheme `{scheme}`: use lower-case letters, except {}", TAKEN.join(", "));
             found.error(origin.at(entry.key_at), message);
         }
         let mut fields = Fields::of(origin, &entry.value, format!("source `{scheme}`"), found);
@@ -124,7 +121,7 @@ fn secrets(origin: &Origin, node: &Node, found: &mut Diagnostics) -> (Adapters, 
         fields.finish(found);
         if adapter.command.is_empty() {
             let message =
-                format!("source `{scheme}` needs a `command`: the program that prints a value, and its arguments");
+                format!("source `{scheme}` has no `command`: set the program that prints a value, with its arguments");
             found.error(origin.at(entry.value.at), message);
         }
         sources.insert(scheme.to_owned(), adapter);
@@ -135,7 +132,7 @@ fn secrets(origin: &Origin, node: &Node, found: &mut Diagnostics) -> (Adapters, 
 
 fn clusters(origin: &Origin, node: &Node, found: &mut Diagnostics) -> BTreeMap<String, Paths> {
     let Some(mapping) = node.as_mapping() else {
-        found.error(origin.at(node.at), "`clusters` maps cluster names to their paths");
+        found.error(origin.at(node.at), "`clusters` must map cluster names to their settings");
         return BTreeMap::new();
     };
     let mut clusters = BTreeMap::new();
@@ -203,7 +200,7 @@ fn entries<'n>(
     let node = fields.get(key);
     let mapping = node.and_then(Node::as_mapping);
     if let (Some(node), None) = (node, mapping) {
-        found.error(origin.at(node.at), format!("`{key}` maps names to what they stand for"));
+        found.error(origin.at(node.at), format!("`{key}` must be a mapping"));
     }
     mapping.into_iter().flat_map(Mapping::iter)
 }
@@ -211,7 +208,7 @@ fn entries<'n>(
 fn address(origin: &Origin, fields: &mut Fields<'_>, found: &mut Diagnostics) -> Option<IpAddr> {
     let text = fields.string("address", found)?;
     let at = fields.get("address").map(|node| origin.at(node.at))?;
-    text.parse().map_err(|_| found.error(at, format!("`{text}` is no IP address"))).ok()
+    text.parse().map_err(|_| found.error(at, format!("`{text}` is not an IP address"))).ok()
 }
 
 fn role(origin: &Origin, fields: &mut Fields<'_>, found: &mut Diagnostics) -> Option<Role> {
@@ -221,7 +218,7 @@ fn role(origin: &Origin, fields: &mut Fields<'_>, found: &mut Diagnostics) -> Op
         "controlplane" | "control-plane" => Some(Role::ControlPlane),
         "worker" => Some(Role::Worker),
         other => {
-            found.error(at, format!("the role `{other}` is not controlplane or worker"));
+            found.error(at, format!("invalid role `{other}`: use controlplane or worker"));
             None
         }
     }
@@ -239,10 +236,10 @@ mod tests {
         assert_eq!(settings.sources.0["bws"].pointer.as_deref(), Some("/value"));
         let text = "secrets:\n  sources:\n    op: {command: [op]}\n    bao: {comand: [bao]}\n";
         insta::assert_snapshot!(Settings::parse(&origin, text).unwrap_err(), @r"
-        k8s-bootstrap.yaml:3:5: `op` cannot be a scheme of references: lower-case letters, and none of op, ref, http, https, oci, ssh, git, file
+        k8s-bootstrap.yaml:3:5: invalid scheme `op`: use lower-case letters, except op, ref, http, https, oci, ssh, git, file
         k8s-bootstrap.yaml:4:11: source `bao` has a key `comand`, which is not known
           hint: did you mean `command`?
-        k8s-bootstrap.yaml:4:10: source `bao` needs a `command`: the program that prints a value, and its arguments
+        k8s-bootstrap.yaml:4:10: source `bao` has no `command`: set the program that prints a value, with its arguments
         ");
     }
 

@@ -14,8 +14,8 @@ fn the_reference_clusters_are_read() {
 }
 
 #[test]
-fn an_unknown_cluster_is_told_with_those_that_exist() {
+fn an_unknown_cluster_is_reported_with_those_that_exist() {
     let root = &Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let found = Cluster::read(root, "nowhere", &BTreeMap::new()).unwrap_err().to_string();
-    assert!(found.contains("there is no cluster `nowhere` here") && found.contains("apps, infra"), "{found}");
+    let found = Cluster::read(root, "missing", &BTreeMap::new()).unwrap_err().to_string();
+    assert!(found.contains("cluster `missing` not found") && found.contains("apps, infra"), "{found}");
 }

@@ -6,16 +6,12 @@
 //! anything runs. What varies from run to run (dates, random values) is left out on purpose.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
-pub mod dotenv;
 mod execute;
 mod functions;
 pub mod jinja;
 mod parse;
 mod place;
-mod recipe;
 mod value;
-pub mod written;
-mod yq;
 
 use serde_json::Value;
 

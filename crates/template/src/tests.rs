@@ -229,7 +229,7 @@ fn yq_selections_need_no_yq() {
     assert_eq!(yq(r#"select(.kind == "OCIRepository") | .spec.url"#), "oci://x\n");
     assert_eq!(yq(r#"select(.kind == "Other") | .spec"#), "");
     assert_eq!(yq(r#"select(.kind == "HelmRelease").spec.nothing"#), "null\n");
-    let parse = |words: &[&str]| yq::Query::parse(&words.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let parse = |words: &[&str]| yaml::Query::parse(&words.iter().map(ToString::to_string).collect::<Vec<_>>());
     assert_eq!(parse(&[".spec | keys", "app.yaml"]), None);
     assert_eq!(parse(&["-i", ".spec", "app.yaml"]), None);
     assert_eq!(parse(&[r#"select(.kind == "A" or .b == "c")"#, "app.yaml"]), None);

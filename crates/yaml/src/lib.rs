@@ -11,6 +11,7 @@ mod fields;
 mod go;
 mod load;
 mod node;
+mod query;
 mod scalar;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Location, Origin, near};
@@ -18,6 +19,7 @@ pub use fields::Fields;
 pub use go::{go_float, to_go_string};
 pub use load::{LIMITS, Limits, parse, parse_as, parse_one};
 pub use node::{Entry, Mapping, Node, Position, Value};
+pub use query::Query;
 pub use scalar::Dialect;
 
 /// Writes data as YAML text that go-yaml, and so Talos and Kubernetes tools, read back as the same data.

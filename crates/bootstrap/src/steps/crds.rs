@@ -9,17 +9,17 @@ use tokio::sync::OnceCell;
 
 use super::objects::{apply_objects, gate_error, observe_objects};
 use super::site::{Site, helm_error};
+use discover::CrdUrl;
 use engine::{Observation, Step, StepContext, StepError};
 use helm::{TemplateOptions, manifest};
 use helmfile::Release;
-use repository::CrdFile;
 
 use yaml::Origin;
 
 /// Where CRDs come from.
 pub(super) enum Source {
     Chart(Box<Release>),
-    Files(Vec<CrdFile>),
+    Files(Vec<CrdUrl>),
 }
 
 /// Only the CRDs are applied, whatever else a chart renders or a file holds.
@@ -45,7 +45,7 @@ pub(super) async fn of_chart(site: &Site, release: &Release) -> Result<Vec<Value
 }
 
 /// The definitions in a file from the web.
-async fn of_file(site: &Site, file: &CrdFile) -> Result<Vec<Value>, StepError> {
+async fn of_file(site: &Site, file: &CrdUrl) -> Result<Vec<Value>, StepError> {
     let failed = |why: String| {
         StepError::wrong_input("a file of custom resource definitions cannot be had")
             .at(file.at.to_string())

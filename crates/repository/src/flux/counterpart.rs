@@ -1,4 +1,4 @@
-//! How Flux will install one release, as far as the repository tells.
+//! How Flux will install a release, read from the repository's manifests.
 
 use serde_json::Value;
 
@@ -6,23 +6,23 @@ use super::{FluxObjects, Object, renderers, values};
 use helmfile::{Chart, Patch, Release};
 use yaml::{Location, Node, Origin};
 
-/// A release as its HelmRelease has it.
+/// A release as its HelmRelease describes it.
 #[derive(Debug, Clone)]
 pub struct Counterpart {
-    /// Where the HelmRelease is.
+    /// The location of the HelmRelease.
     pub at: Location,
-    /// The namespace that Flux installs into, where one is named.
+    /// The namespace that Flux installs into, if the HelmRelease names one.
     pub namespace: Option<String>,
     pub chart: Result<FluxChart, (Location, String)>,
-    /// As written: variables are not put in yet.
+    /// The values before variables are substituted.
     pub written: Value,
-    /// As Flux hands them to the chart; variables that only a Secret holds are left as they are.
+    /// The values that Flux gives to the chart; variables from Secrets stay.
     pub values: Value,
-    /// A Kustomization puts variables into it.
+    /// A Kustomization substitutes variables in it.
     pub substituted: bool,
     pub values_from: Vec<ValuesFrom>,
     pub post_renderers: Option<Location>,
-    /// The post-renderers as patches, and those that are none.
+    /// The post-renderers as patches, and those that are not patches.
     pub patches: (Vec<Patch>, Vec<String>),
     pub(super) origin: Origin,
     pub(super) nodes: Option<Node>,
@@ -33,7 +33,7 @@ pub struct Counterpart {
 pub struct FluxChart {
     /// Its version may be a range.
     pub chart: Chart,
-    /// Where the version is written, or the chart where it has none.
+    /// The location of the version, or of the chart where it has none.
     pub at: Location,
 }
 
@@ -43,20 +43,20 @@ pub struct ValuesFrom {
     pub at: Location,
     /// Kind and name.
     pub what: String,
-    /// What it holds, where the repository tells.
+    /// Its content, if it is in the repository.
     pub values: Option<Value>,
 }
 
 impl FluxObjects {
-    /// How Flux will install `release`; nothing when no HelmRelease of the repository is its.
+    /// How Flux will install `release`; none if the repository has no HelmRelease for it.
     pub fn counterpart(&self, release: &Release) -> Option<Counterpart> {
         let object = self.helm_release(release)?;
-        let (written, values_from) = values::of(self, object);
+        let (written, values_from) = values::merged(self, object);
         let substitutes = !is_exempt(object);
         let variables = self.kustomizations.variables(self, &object.path).filter(|_| substitutes);
         let values = variables.as_ref().map_or_else(|| written.clone(), |variables| variables.substitute(&written));
         Some(Counterpart {
-            at: object.place(&["metadata", "name"]),
+            at: object.location(&["metadata", "name"]),
             namespace: self.target(object),
             chart: self.chart_of(object),
             written,
@@ -68,13 +68,13 @@ impl FluxObjects {
                 .find(&["spec", "postRenderers"])
                 .filter(|node| node.as_sequence().is_some_and(|items| !items.is_empty()))
                 .map(|node| object.origin.at(node.at)),
-            patches: renderers::of(object),
+            patches: renderers::patches(object),
             origin: object.origin.clone(),
             nodes: object.document.find(&["spec", "values"]).cloned(),
         })
     }
 
-    /// The HelmRelease that will take a release over. One without a chart is a patch of another.
+    /// The HelmRelease that adopts a release. One without a chart is a patch of another.
     fn helm_release(&self, release: &Release) -> Option<&Object> {
         let complete =
             |object: &&Object| ["chart", "chartRef"].iter().any(|key| object.document.find(&["spec", key]).is_some());
@@ -96,7 +96,7 @@ impl FluxObjects {
     }
 }
 
-/// Whether an object asks to be left as it is.
+/// Whether an object is exempt from variable substitution.
 fn is_exempt(object: &Object) -> bool {
     ["labels", "annotations"].iter().any(|kind| {
         let mark = object.text(&["metadata", kind, "kustomize.toolkit.fluxcd.io/substitute"]);

@@ -1,4 +1,4 @@
-//! What Flux has to decrypt: the files sealed by SOPS that its Kustomizations apply, and the Secrets with the keys.
+//! What Flux must decrypt: the SOPS files that its Kustomizations apply, and the Secrets that hold the keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use super::FluxObjects;
 use yaml::Node;
 
-/// A Secret that a Kustomization decrypts with, and what it has to open.
+/// A Secret with the keys of a Kustomization, and the files that they must decrypt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decryption {
     pub namespace: String,
     pub secret: String,
-    /// One file for each set of recipients, since a key that opens one of them opens all.
+    /// One file for each set of recipients: a key that decrypts one of them decrypts all.
     pub files: Vec<PathBuf>,
     /// How many files there are.
     pub count: usize,
 }
 
-/// A file that SOPS sealed for age.
+/// A file that is encrypted by SOPS for age recipients.
 #[derive(Debug, Clone)]
 pub(super) struct Sealed {
     path: PathBuf,
@@ -25,8 +25,8 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
-    /// Nothing for a file that is not sealed, or only with keys of another kind.
-    pub(super) fn of(path: &Path, documents: &[Node]) -> Option<Self> {
+    /// None for a file that is not encrypted, or without age recipients.
+    pub(super) fn from_documents(path: &Path, documents: &[Node]) -> Option<Self> {
         let lists = documents.iter().filter_map(|document| document.find(&["sops", "age"])?.as_sequence());
         let recipients = lists.flatten().filter_map(|entry| Some(entry.find(&["recipient"])?.as_str()?.to_owned()));
         let recipients: BTreeSet<String> = recipients.collect();
@@ -35,7 +35,7 @@ impl Sealed {
 }
 
 impl FluxObjects {
-    /// Everything that Flux has to decrypt, by Secret.
+    /// Everything that Flux must decrypt, by Secret.
     pub fn decryptions(&self) -> Vec<Decryption> {
         let with = |sealed: &Sealed| self.kustomizations.decrypted_with(&sealed.path);
         let secrets: BTreeSet<(String, String)> = self.sealed.iter().filter_map(with).collect();

@@ -1,5 +1,5 @@
-//! Where the bootstrap installs something else than Flux will (failure H14): what Flux then changes on a cluster that has
-//! just been finished.
+//! Drift: where the bootstrap installs a release differently than Flux will (failure H14). Flux would change it on the
+//! finished cluster.
 
 use std::fmt;
 
@@ -10,26 +10,26 @@ use super::{variables, version};
 use helmfile::{Chart, Release, ReleaseId};
 use yaml::Location;
 
-/// So many places are named where values differ.
-const NAMED: usize = 3;
+/// How many differing values a message lists.
+const MAX_LISTED: usize = 3;
 
-/// What differs.
+/// What differs between bootstrap and Flux.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Difference {
     Version,
     Chart,
     Namespace,
-    /// A variable of `postBuild` reaches the chart as it is written.
+    /// A variable of `postBuild` reaches the chart without being substituted.
     Variable,
     ValuesFrom,
     Values,
     PostRenderers,
-    /// Patches of the helmfile that Flux does not know.
+    /// Patches of the helmfile that the HelmRelease lacks.
     Patches,
 }
 
-/// One difference, where it is to be seen, and what to do about it.
+/// One difference, its location, and how to remove it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drift {
     pub release: ReleaseId,
@@ -45,16 +45,16 @@ impl fmt::Display for Drift {
     }
 }
 
-/// Whatever of a release is taken over: all of it, or only its CRDs.
+/// Which part of a release Flux adopts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     Everything,
     Crds,
 }
 
-/// Everything in which Flux will differ from the bootstrap.
+/// All differences between what the bootstrap installs and what Flux will.
 pub fn compare(release: &Release, flux: &Counterpart, extent: Extent) -> Vec<Drift> {
-    let told = |difference, at: &Location, message: String, next: &str| Drift {
+    let drift = |difference, at: &Location, message: String, next: &str| Drift {
         release: release.id.clone(),
         difference,
         at: at.clone(),
@@ -63,95 +63,99 @@ pub fn compare(release: &Release, flux: &Counterpart, extent: Extent) -> Vec<Dri
     };
     let mut found: Vec<Drift> = Vec::new();
     if let Ok(theirs) = &flux.chart {
-        found
-            .extend(chart(release, theirs).map(|(difference, at, message, next)| told(difference, &at, message, next)));
+        found.extend(chart(release, theirs).map(|found| drift(found.difference, &found.at, found.message, found.next)));
     }
     if extent == Extent::Crds {
         return found;
     }
     if let Err((at, message)) = &flux.chart {
-        let next = "correct the name, or add the source; Flux cannot take the release over without it";
-        found.push(told(Difference::Chart, at, message.clone(), next));
+        let next = "correct the name or add the source: Flux cannot adopt the release without it";
+        found.push(drift(Difference::Chart, at, message.clone(), next));
     }
     if let Some(namespace) = flux.namespace.as_ref().filter(|namespace| **namespace != release.id.namespace) {
-        let message = format!("Flux installs it into `{namespace}`, as a second release beside this one");
-        let next = "write the same namespace in both: only then Flux adopts the release";
-        found.push(told(Difference::Namespace, &flux.at, message, next));
+        let message = format!("Flux installs a second release of it into namespace `{namespace}`");
+        let next = "set the same namespace in both, so that Flux adopts the release";
+        found.push(drift(Difference::Namespace, &flux.at, message, next));
     }
-    for (at, variable, path) in left(release, flux) {
-        let message = format!("`{path}` holds `{variable}`, which the chart gets as it is written; Flux replaces it");
-        let next =
-            "replace it in the values template too, such as `replace` with the ConfigMap's value, or write the value";
-        found.push(told(Difference::Variable, &at, message, next));
+    for (at, variable, path) in unsubstituted(release, flux) {
+        let message = format!("`{path}` holds `{variable}`, which Flux substitutes and the bootstrap does not");
+        let next = "replace it in the values template too, for example by `replace` with the ConfigMap's value, or write the value";
+        found.push(drift(Difference::Variable, &at, message, next));
     }
     for source in &flux.values_from {
         let (message, next) = match &source.values {
             Some(values) if contains(&release.values, values) => continue,
             Some(_) => (
-                format!("Flux takes values from the {}, which the bootstrap does not have", source.what),
+                format!("Flux uses values from the {}, which the bootstrap lacks", source.what),
                 "add the same file to the release's `values`, before the HelmRelease's own",
             ),
             None => (
-                format!("Flux takes values from the {}, which is not in the repository", source.what),
-                "write into the release's `values` what it holds, or accept that Flux upgrades the release once",
+                format!("Flux uses values from the {}, which is not in the repository", source.what),
+                "copy them into the release's `values`, or accept that Flux upgrades the release once",
             ),
         };
-        found.push(told(Difference::ValuesFrom, &source.at, message, next));
+        found.push(drift(Difference::ValuesFrom, &source.at, message, next));
     }
     found.extend(values(release, flux).map(|(at, message)| {
-        told(Difference::Values, &at, message, "take the values from the HelmRelease, or write the same in both")
+        drift(Difference::Values, &at, message, "read the values from the HelmRelease, or set the same in both")
     }));
     match (&flux.post_renderers, release.patches.is_empty()) {
-        (Some(at), true) => found.push(told(
+        (Some(at), true) => found.push(drift(
             Difference::PostRenderers,
             at,
-            "Flux changes what the chart renders by `postRenderers`, and the bootstrap does not".to_owned(),
-            "write the same as `jsonPatches` or `strategicMergePatches` of the release, or accept that Flux upgrades it once",
+            "Flux applies `postRenderers` to the chart, and the bootstrap does not".to_owned(),
+            "set the same as `jsonPatches` or `strategicMergePatches` of the release, or accept that Flux upgrades it once",
         )),
-        (None, false) => found.push(told(
+        (None, false) => found.push(drift(
             Difference::Patches,
             &release.at,
-            "its `jsonPatches` or `strategicMergePatches` are unknown to Flux, which will undo them".to_owned(),
-            "write the same as `postRenderers` of the HelmRelease",
+            "Flux reverts its `jsonPatches` or `strategicMergePatches`, which the HelmRelease lacks".to_owned(),
+            "set the same as `postRenderers` of the HelmRelease",
         )),
         _ => {}
     }
     found
 }
 
-type Told = (Difference, Location, String, &'static str);
+/// A difference between two charts.
+struct ChartDifference {
+    difference: Difference,
+    at: Location,
+    message: String,
+    next: &'static str,
+}
 
 /// How the charts differ.
-fn chart(release: &Release, theirs: &FluxChart) -> Option<Told> {
+fn chart(release: &Release, theirs: &FluxChart) -> Option<ChartDifference> {
     let (ours, flux) = (Parts::of(&release.chart), Parts::of(&theirs.chart));
-    let at = &release.at;
+    let found = |difference, message, next| Some(ChartDifference { difference, at: release.at.clone(), message, next });
     if ours.name != flux.name {
-        let message = format!("the chart is `{}`, and Flux installs `{}` ({})", ours.name, flux.name, theirs.at);
-        return Some((Difference::Chart, at.clone(), message, "name the same chart in both"));
+        let message = format!("the bootstrap installs chart `{}`, Flux `{}` ({})", ours.name, flux.name, theirs.at);
+        return found(Difference::Chart, message, "name the same chart in both");
     }
-    let next = "write the same version in both";
+    let next = "set the same version in both";
     match (ours.digest, flux.digest) {
         (Some(own), Some(other)) if own != other => {
-            let message = format!("the chart's digest is {own}, and Flux installs {other} ({})", theirs.at);
-            return Some((Difference::Version, at.clone(), message, next));
+            let message = format!("the bootstrap installs digest {own}, Flux {other} ({})", theirs.at);
+            return found(Difference::Version, message, next);
         }
         (Some(own), Some(other)) if own == other => return None,
         _ => {}
     }
     match (ours.version, flux.version) {
         (Some(own), Some(other)) if version::fits(own, other) == Some(false) => {
-            let message = format!("version {own} is installed, and Flux will make it {other} ({})", theirs.at);
-            Some((Difference::Version, at.clone(), message, next))
+            let message = format!("the bootstrap installs version {own}, Flux {other} ({})", theirs.at);
+            found(Difference::Version, message, next)
         }
         (None, Some(other)) if !matches!(release.chart, Chart::Local(_)) => {
-            let message = format!("the newest version is installed, and Flux will make it {other} ({})", theirs.at);
-            Some((Difference::Version, at.clone(), message, next))
+            let message = format!("the bootstrap installs the newest version, Flux {other} ({})", theirs.at);
+            found(Difference::Version, message, next)
         }
         _ => None,
     }
 }
 
-/// What tells one chart from another.
+/// What identifies a chart.
 struct Parts<'c> {
     name: &'c str,
     version: Option<&'c str>,
@@ -181,8 +185,8 @@ fn last(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// Variables of `postBuild` that are still in the values that the chart gets, each with its place.
-fn left(release: &Release, flux: &Counterpart) -> Vec<(Location, String, String)> {
+/// Variables of `postBuild` in the values that the bootstrap gives to the chart: location, variable, path.
+fn unsubstituted(release: &Release, flux: &Counterpart) -> Vec<(Location, String, String)> {
     let mut found = Vec::new();
     if flux.substituted {
         leaves(&flux.written, &mut Vec::new(), &mut |path, text| {
@@ -197,25 +201,25 @@ fn left(release: &Release, flux: &Counterpart) -> Vec<(Location, String, String)
     found
 }
 
-/// Where the values differ, variables that nobody knows left out.
+/// Where the values differ, except at unknown variables.
 fn values(release: &Release, flux: &Counterpart) -> Option<(Location, String)> {
     let mut found = Vec::new();
     let ours = without_dropped(release, flux);
     differences(&ours, &flux.values, &mut Vec::new(), &mut found);
-    // What is told already, and what cannot be known.
+    // Unknown values, and those that `unsubstituted` reports.
     found.retain(|path| {
         let written = at(&flux.written, path).and_then(Value::as_str);
         let unknown = at(&flux.values, path).and_then(Value::as_str).and_then(variables::first).is_some();
         !(flux.substituted && (unknown || written.is_some() && at(&ours, path) == at(&flux.written, path)))
     });
     let first = found.first()?;
-    let named: Vec<String> = found.iter().take(NAMED).map(|path| format!("`{}`", shown(path))).collect();
-    let more = found.len().saturating_sub(NAMED);
+    let named: Vec<String> = found.iter().take(MAX_LISTED).map(|path| format!("`{}`", shown(path))).collect();
+    let more = found.len().saturating_sub(MAX_LISTED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     Some((place(flux, first), format!("the values differ from the HelmRelease's at {}{more}", named.join(", "))))
 }
 
-/// Flux's values with ours where only a Secret in the cluster knows what Flux puts in.
+/// Flux's values, with ours where the value comes from a Secret of the cluster.
 pub fn filled(flux: &Counterpart, ours: &Value) -> Value {
     if flux.substituted { fill(&flux.values, Some(ours)) } else { flux.values.clone() }
 }
@@ -234,7 +238,7 @@ fn fill(theirs: &Value, ours: Option<&Value>) -> Value {
     }
 }
 
-/// Our values with those of sources that the bootstrap is told to lack, so that they are not told twice.
+/// Our values with those of sources that the bootstrap lacks, which are reported by themselves.
 fn without_dropped(release: &Release, flux: &Counterpart) -> Value {
     let mut ours = serde_json::Map::new();
     for source in flux.values_from.iter().filter_map(|source| source.values.as_ref()) {
@@ -254,7 +258,7 @@ fn contains(whole: &Value, part: &Value) -> bool {
         (Value::Object(whole), Value::Object(part)) => {
             part.iter().all(|(key, part)| whole.get(key).is_some_and(|whole| contains(whole, part)))
         }
-        // The HelmRelease's own values may go over it.
+        // The HelmRelease's own values may override it.
         (_, Value::Object(part)) => part.is_empty(),
         _ => true,
     }
@@ -311,7 +315,7 @@ fn at<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {
     })
 }
 
-/// Where a value is written in the HelmRelease, or the closest to it.
+/// The location of a value in the HelmRelease, or of the nearest one that is written.
 fn place(flux: &Counterpart, path: &[String]) -> Location {
     let Some(mut node) = flux.nodes.as_ref() else { return flux.at.clone() };
     for key in path {

@@ -1,18 +1,19 @@
-//! Flux's Kustomizations: which files each one applies, and the variables that it puts into them.
+//! Flux's Kustomizations: which files each one applies, and the variables that it substitutes in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::variables::Variables;
 use super::{FluxObjects, Object};
+use discover::walk;
 use yaml::{Node, Origin};
 
 /// The API group.
 pub(super) const GROUP: &str = "kustomize.toolkit.fluxcd.io";
-/// Kustomizations that refer to one another more often than this are a circle.
-const DEPTH: usize = 16;
+/// How deep kustomizations may nest; deeper is a cycle.
+const MAX_DEPTH: usize = 16;
 
-pub(super) fn is_one(object: &Object) -> bool {
+pub(super) fn is_kustomization(object: &Object) -> bool {
     object.kind == "Kustomization" && object.text(&["apiVersion"]).is_some_and(|version| version.starts_with(GROUP))
 }
 
@@ -27,11 +28,11 @@ struct Kustomization {
     target_namespace: Option<String>,
     /// Its own.
     substitution: Option<Substitution>,
-    /// What its patches give to others.
+    /// What its patches set in others.
     patched: Option<Substitution>,
     /// The Secret that it decrypts with: namespace and name.
     decryption: Option<(String, String)>,
-    /// The name of the one that its patches give to others.
+    /// The name of the Secret that its patches set in others.
     patched_decryption: Option<String>,
     namespace: String,
 }
@@ -64,19 +65,19 @@ impl Kustomizations {
         all.flat_map(|substitution| substitution.config_maps.iter().cloned())
     }
 
-    /// The namespace that a Kustomization puts the objects of a file into.
+    /// The `targetNamespace` of the Kustomization that applies a file.
     pub(super) fn namespace_of(&self, file: &Path) -> Option<&str> {
         self.0.iter().filter(|one| one.files.contains(file)).find_map(|one| one.target_namespace.as_deref())
     }
 
-    /// The Secret, by namespace and name, with whose keys a file is decrypted; nothing when none applies it.
+    /// The Secret, by namespace and name, whose keys decrypt a file; none if no Kustomization applies it.
     pub(super) fn decrypted_with(&self, file: &Path) -> Option<(String, String)> {
         let given = self.0.iter().find_map(|one| one.patched_decryption.as_ref());
         let mut applied = self.0.iter().filter(|one| one.files.contains(file));
         applied.find_map(|one| one.decryption.clone().or_else(|| Some((one.namespace.clone(), given?.clone()))))
     }
 
-    /// What is put into the manifests of a file; nothing where no Kustomization substitutes.
+    /// The variables that are substituted in a file; none if no Kustomization substitutes.
     pub(super) fn variables(&self, objects: &FluxObjects, file: &Path) -> Option<Variables> {
         let applies = |one: &&Kustomization| one.files.contains(file);
         let own: Vec<&Substitution> =
@@ -86,7 +87,7 @@ impl Kustomizations {
         let mut all: Vec<(&Path, &Substitution)> = given.map(|(one, given)| (one.path.as_path(), given)).collect();
         all.extend(own.into_iter().map(|substitution| (file, substitution)));
         if !is_applied {
-            // Whoever applies the file is not to be seen; what all share are the ConfigMaps.
+            // Which Kustomization applies the file is unknown: the ConfigMaps are what all share.
             all.extend(self.0.iter().filter_map(|one| Some((one.path.as_path(), one.substitution.as_ref()?))));
         }
         if all.is_empty() {
@@ -119,16 +120,16 @@ impl Substitution {
     }
 }
 
-/// Where a Kustomization names the Secret with its keys.
+/// The path of the Secret with the keys in a Kustomization.
 const DECRYPTION: [&str; 4] = ["spec", "decryption", "secretRef", "name"];
-/// Where Flux's own Kustomizations are, unless they say something else.
+/// The namespace of Kustomizations that name none.
 const NAMESPACE: &str = "flux-system";
 
 fn namespace(object: &Object) -> String {
     object.namespace.clone().unwrap_or_else(|| NAMESPACE.to_owned())
 }
 
-/// What a Kustomization's patches give to the Kustomizations that it applies.
+/// What a Kustomization's patches set in the Kustomizations that it applies.
 fn patched(object: &Object, path: &[&str]) -> Option<Node> {
     let patches = object.document.find(&["spec", "patches"]).and_then(Node::as_sequence).unwrap_or_default();
     patches.iter().find_map(|entry| {
@@ -137,20 +138,19 @@ fn patched(object: &Object, path: &[&str]) -> Option<Node> {
     })
 }
 
-/// Every file that a Kustomization with this path applies: what its kustomization.yaml names, or else all below it.
+/// Every file that a Kustomization with this path applies: those in its kustomization.yaml, or else all below the path.
 fn files(root: &Path, path: &str) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let folder = template::clean(&root.join(path.trim_start_matches("./")));
-    if !follow(&folder, DEPTH, &mut found) {
-        let mut below = Vec::new();
-        super::walk(&folder, super::DEPTH, &mut below);
-        found.extend(below);
+    if !collect(&folder, MAX_DEPTH, &mut found) {
+        let below = walk::files_below(root, &folder);
+        found.extend(below.into_iter().filter(|path| walk::has_ending(path, &super::MANIFESTS)));
     }
     found
 }
 
-/// Collects what the kustomization.yaml of a folder names; whether it has one.
-fn follow(folder: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) -> bool {
+/// Collects the files that a folder's kustomization.yaml lists. Returns whether it has one.
+fn collect(folder: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) -> bool {
     let file = ["kustomization.yaml", "kustomization.yml"].map(|name| folder.join(name));
     let Some((file, text)) =
         file.into_iter().find_map(|file| Some((file.clone(), std::fs::read_to_string(file).ok()?)))
@@ -162,7 +162,7 @@ fn follow(folder: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) -> bool {
     for entry in lists.flatten().filter_map(Node::as_str).filter(|entry| !entry.contains("://")) {
         let path = template::clean(&folder.join(entry));
         if path.is_dir() && depth > 0 {
-            follow(&path, depth - 1, found);
+            collect(&path, depth - 1, found);
         } else if path.is_file() {
             found.insert(path);
         }

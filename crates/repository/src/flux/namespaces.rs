@@ -1,6 +1,6 @@
-//! What the repository says of its namespaces' Pod Security, which has to hold before the first pod, and so before Flux.
+//! The Pod Security labels of the repository's namespaces. They must be set before the first pod, so before Flux.
 //!
-//! Source: Kubernetes 1.35, "Pod Security Admission"; Talos enforces `baseline` wherever a namespace says nothing.
+//! Source: Kubernetes 1.35, "Pod Security Admission"; Talos enforces `baseline` in namespaces without labels.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,8 @@ pub(super) struct Security {
 }
 
 impl Security {
-    /// Those that a file sets: in manifests, and in patches of kustomizations.
-    pub(super) fn of(path: &Path, documents: &[Node]) -> Vec<Self> {
+    /// Reads the labels that a file sets, in manifests and in patches of kustomizations.
+    pub(super) fn from_documents(path: &Path, documents: &[Node]) -> Vec<Self> {
         documents.iter().flat_map(|document| Self::of_document(path, document)).collect()
     }
 
@@ -32,7 +32,7 @@ impl Security {
         let patches = patches.iter().filter_map(|patch| text(patch, &["patch"]));
         let patches = patches.filter_map(|patch| yaml::parse_one(&Origin::new("patch"), patch).ok());
         let of_namespaces = patches.filter(|patch| text(patch, &["kind"]) == Some("Namespace"));
-        // A patch may call its target anything; the kustomization gives the namespace.
+        // The name in a patch may be anything; the kustomization sets the namespace.
         let named = |patch: &Node| given.or(text(patch, &["metadata", "name"])).map(str::to_owned);
         of_namespaces.filter_map(|patch| Self::new(path, named(&patch).as_deref(), &patch)).collect()
     }

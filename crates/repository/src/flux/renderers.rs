@@ -1,4 +1,4 @@
-//! `postRenderers`: how a HelmRelease changes what its chart renders, as patches that can be applied here.
+//! `postRenderers` of a HelmRelease as patches.
 
 use serde_json::Value;
 
@@ -6,8 +6,8 @@ use super::Object;
 use helmfile::{Patch, Target};
 use yaml::Node;
 
-/// The patches of a HelmRelease's post-renderers, and the keys of those that are not applied here.
-pub(super) fn of(release: &Object) -> (Vec<Patch>, Vec<String>) {
+/// The patches of a HelmRelease's post-renderers, and the names of those that are not supported.
+pub(super) fn patches(release: &Object) -> (Vec<Patch>, Vec<String>) {
     let renderers = release.document.find(&["spec", "postRenderers"]).and_then(Node::as_sequence).unwrap_or_default();
     let (mut patches, mut left) = (Vec::new(), Vec::new());
     for entry in renderers.iter().filter_map(|renderer| renderer.find(&["kustomize"])?.as_mapping()) {

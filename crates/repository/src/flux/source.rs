@@ -7,14 +7,14 @@ use helmfile::Chart;
 use yaml::Location;
 
 impl FluxObjects {
-    /// The chart of a HelmRelease; the sentence that says what is missing where it cannot be told.
+    /// The chart of a HelmRelease, or what is missing and where.
     pub(super) fn chart_of(&self, release: &Object) -> Result<FluxChart, (Location, String)> {
-        let at = |keys: &[&str]| release.place(keys);
+        let at = |keys: &[&str]| release.location(keys);
         let namespace = release.text(&["spec", "chartRef", "namespace"]).or(release.namespace.as_deref());
         if let Some(name) = release.text(&["spec", "chartRef", "name"]) {
             let kind = release.text(&["spec", "chartRef", "kind"]).unwrap_or_default();
             let source = self.find(kind, name, namespace, &release.path);
-            let missing = || (at(&["spec", "chartRef", "name"]), format!("no {kind} `{name}` is in the repository"));
+            let missing = || (at(&["spec", "chartRef", "name"]), format!("{kind} `{name}` is not in the repository"));
             let source = source.ok_or_else(missing)?;
             return match kind {
                 "OCIRepository" => Ok(oci(source)),
@@ -28,20 +28,20 @@ impl FluxObjects {
     fn chart_spec(&self, object: &Object, keys: &[&str]) -> Result<FluxChart, (Location, String)> {
         let below = |more: &[&'static str]| [keys, more].concat();
         let text = |more: &[&'static str]| object.text(&below(more));
-        let place = |more: &[&'static str]| object.place(&below(more));
-        let name = text(&["chart"]).ok_or_else(|| (place(&[]), "it names no chart".to_owned()))?;
+        let place = |more: &[&'static str]| object.location(&below(more));
+        let name = text(&["chart"]).ok_or_else(|| (place(&[]), "`chart` is missing".to_owned()))?;
         let version = text(&["version"]).filter(|version| *version != "*").map(str::to_owned);
         let at = place(if version.is_some() { &["version"] } else { &["chart"] });
         let kind = text(&["sourceRef", "kind"]).unwrap_or_default();
         if kind != "HelmRepository" {
             let local = self.root.join(name.trim_start_matches("./"));
-            let foreign = || (place(&["sourceRef"]), format!("its chart comes from a {kind}, which is not read"));
+            let foreign = || (place(&["sourceRef"]), format!("charts from a {kind} are not supported"));
             return is_chart(&local).then_some(FluxChart { chart: Chart::Local(local), at }).ok_or_else(foreign);
         }
         let repository = text(&["sourceRef", "name"]).unwrap_or_default();
         let namespace = text(&["sourceRef", "namespace"]).or(object.namespace.as_deref());
         let missing =
-            || (place(&["sourceRef", "name"]), format!("no HelmRepository `{repository}` is in the repository"));
+            || (place(&["sourceRef", "name"]), format!("HelmRepository `{repository}` is not in the repository"));
         let source = self.find(kind, repository, namespace, &object.path).ok_or_else(missing)?;
         let url = source.text(&["spec", "url"]).unwrap_or_default().trim_end_matches('/');
         let chart = match url.strip_prefix("oci://") {
@@ -56,14 +56,14 @@ fn is_chart(folder: &Path) -> bool {
     folder.join("Chart.yaml").is_file()
 }
 
-/// Of `digest`, `semver` and `tag` Flux takes the first that is there.
+/// Flux uses the first of `digest`, `semver` and `tag` that is set.
 fn oci(source: &Object) -> FluxChart {
     let url = source.text(&["spec", "url"]).unwrap_or_default();
     let reference = url.trim_start_matches("oci://").trim_end_matches('/');
     let version = ["semver", "tag"].into_iter().find(|key| source.text(&["spec", "ref", key]).is_some());
     let text = version.and_then(|key| source.text(&["spec", "ref", key])).map(str::to_owned);
     let digest = source.text(&["spec", "ref", "digest"]);
-    let at = source.place(&["spec", "ref", if digest.is_some() { "digest" } else { version.unwrap_or("tag") }]);
+    let at = source.location(&["spec", "ref", if digest.is_some() { "digest" } else { version.unwrap_or("tag") }]);
     let reference = digest.map_or_else(|| reference.to_owned(), |digest| format!("{reference}@{digest}"));
     FluxChart { chart: Chart::Oci { reference, version: text }, at }
 }

@@ -20,8 +20,8 @@ fn oci_repository(name: &str, reference: &str) -> String {
 
 const BY_REF: &str = "  chartRef: {kind: OCIRepository, name: app}\n";
 
-/// What is told of a release of `oci://ghcr.io/acme/app` in a repository of these files.
-fn told(files: &[(&str, &str)], version: &str, values: Value) -> String {
+/// The drift of a release of `oci://ghcr.io/acme/app` in a repository of these files.
+fn drift(files: &[(&str, &str)], version: &str, values: Value) -> String {
     let drift = drifts(files, |release| {
         release.chart = Chart::Oci { reference: "ghcr.io/acme/app".to_owned(), version: Some(version.to_owned()) };
         release.values = values;
@@ -62,7 +62,7 @@ fn the_version_is_compared_through_every_kind_of_source() {
     let by_chart = helm_release("app", "  chartRef: {kind: HelmChart, name: app}\n");
     let central = [oci_repository("other", "{tag: 9.0.0}"), oci_repository("app", "{tag: 1.1.0}")].join("---\n");
     let together = [oci_repository("app", "{tag: 1.1.0}"), release.clone()].join("---\n");
-    let tag = "version 1.0.0 is installed, and Flux will make it";
+    let tag = "the bootstrap installs version 1.0.0, Flux";
     for (files, expected) in [
         (vec![("a/hr.yaml", release.as_str()), ("a/oci.yaml", &oci_repository("app", "{tag: 1.0.0}"))], None),
         (
@@ -84,14 +84,14 @@ fn the_version_is_compared_through_every_kind_of_source() {
             vec![("a/hr.yaml", &by_chart), ("a/chart.yaml", helm_chart), ("a/repo.yaml", repository)],
             Some(format!("{tag} 2.x (a/chart.yaml:5:12)")),
         ),
-        (vec![("a/hr.yaml", &release)], Some("no OCIRepository `app` is in the repository".to_owned())),
+        (vec![("a/hr.yaml", &release)], Some("OCIRepository `app` is not in the repository".to_owned())),
         (vec![("a/hr.yaml", &helm_release("other", BY_REF))], None),
     ] {
         let files: Vec<(&str, &str)> = files;
-        let told = told(&files, "1.0.0", json!({}));
+        let found = drift(&files, "1.0.0", json!({}));
         match expected {
-            Some(expected) => assert!(told.contains(&expected), "{files:?}: {told}"),
-            None => assert_eq!(told, "", "{files:?}"),
+            Some(expected) => assert!(found.contains(&expected), "{files:?}: {found}"),
+            None => assert_eq!(found, "", "{files:?}"),
         }
     }
 }
@@ -117,23 +117,23 @@ fn each_difference_has_its_place_and_what_to_do() {
     ];
     let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
     let ours = json!({"id": "${ID}", "deep": {"name": "of blue", "same": 2}, "list": [1, 2]});
-    insta::assert_snapshot!(told(&files, "1.0.0", ours), @r"
-    helmfile.yaml:2:5: lab/app: version 1.0.0 is installed, and Flux will make it 1.1.0 (apps/lab/app/oci.yaml:3:50)
-      next: write the same version in both
-    apps/lab/app/hr.yaml:13:9: lab/app: `id` holds `${ID}`, which the chart gets as it is written; Flux replaces it
-      next: replace it in the values template too, such as `replace` with the ConfigMap's value, or write the value
-    apps/lab/app/hr.yaml:9:7: lab/app: Flux takes values from the ConfigMap `app-values`, which the bootstrap does not have
+    insta::assert_snapshot!(drift(&files, "1.0.0", ours), @r"
+    helmfile.yaml:2:5: lab/app: the bootstrap installs version 1.0.0, Flux 1.1.0 (apps/lab/app/oci.yaml:3:50)
+      next: set the same version in both
+    apps/lab/app/hr.yaml:13:9: lab/app: `id` holds `${ID}`, which Flux substitutes and the bootstrap does not
+      next: replace it in the values template too, for example by `replace` with the ConfigMap's value, or write the value
+    apps/lab/app/hr.yaml:9:7: lab/app: Flux uses values from the ConfigMap `app-values`, which the bootstrap lacks
       next: add the same file to the release's `values`, before the HelmRelease's own
-    apps/lab/app/hr.yaml:10:7: lab/app: Flux takes values from the Secret `app-secret`, which is not in the repository
-      next: write into the release's `values` what it holds, or accept that Flux upgrades the release once
+    apps/lab/app/hr.yaml:10:7: lab/app: Flux uses values from the Secret `app-secret`, which is not in the repository
+      next: copy them into the release's `values`, or accept that Flux upgrades the release once
     apps/lab/app/hr.yaml:14:38: lab/app: the values differ from the HelmRelease's at `deep.same`
-      next: take the values from the HelmRelease, or write the same in both
-    apps/lab/app/hr.yaml:11:18: lab/app: Flux changes what the chart renders by `postRenderers`, and the bootstrap does not
-      next: write the same as `jsonPatches` or `strategicMergePatches` of the release, or accept that Flux upgrades it once
+      next: read the values from the HelmRelease, or set the same in both
+    apps/lab/app/hr.yaml:11:18: lab/app: Flux applies `postRenderers` to the chart, and the bootstrap does not
+      next: set the same as `jsonPatches` or `strategicMergePatches` of the release, or accept that Flux upgrades it once
     ");
     // The same values as Flux will have, and its file as well: nothing of that is left to tell.
     let ours = json!({"id": 1, "deep": {"name": "of blue", "same": 1}, "list": [1, 2], "from": "file"});
-    let left = told(&files, "1.1.0", ours);
+    let left = drift(&files, "1.1.0", ours);
     assert_eq!(left.lines().filter(|line| !line.starts_with("  next")).count(), 2, "{left}");
     assert!(left.contains("Secret `app-secret`") && left.contains("postRenderers"), "{left}");
 }
@@ -159,11 +159,11 @@ fn variables_come_from_the_kustomization_that_applies_the_file() {
         ("apps/app/app/oci.yaml", oci_repository("app", "{tag: 1.0.0}")),
     ];
     let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
-    assert_eq!(told(&files, "1.0.0", json!({"id": 7, "name": "app"})), "");
-    assert!(told(&files, "1.0.0", json!({"id": 8, "name": "app"})).contains("differ from the HelmRelease's at `id`"));
+    assert_eq!(drift(&files, "1.0.0", json!({"id": 7, "name": "app"})), "");
+    assert!(drift(&files, "1.0.0", json!({"id": 8, "name": "app"})).contains("differ from the HelmRelease's at `id`"));
     // Without any Kustomization nothing is put in, so what is written is what both install.
     let plain = [files[5], files[6]];
-    assert_eq!(told(&plain, "1.0.0", json!({"id": "${ID}", "name": "${APP}"})), "");
+    assert_eq!(drift(&plain, "1.0.0", json!({"id": "${ID}", "name": "${APP}"})), "");
 }
 
 #[test]
@@ -180,15 +180,18 @@ fn the_cluster_and_the_namespace_decide_between_several() {
         ("clusters/blue/patches/app.yaml", helm_release("app", "  values: {a: 1}\n")),
     ];
     let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
-    assert_eq!(told(&files, "1.0.0", json!({})), "");
+    assert_eq!(drift(&files, "1.0.0", json!({})), "");
     let lone = [("a/hr.yaml", in_namespace("another")), ("a/oci.yaml", source("1.0.0").replace("lab", "another"))];
     let lone = lone.each_ref().map(|(path, text)| (*path, text.as_str()));
-    let told = told(&lone, "1.0.0", json!({}));
-    assert!(told.starts_with("a/hr.yaml:4:9: lab/app: Flux installs it into `another`"), "{told}");
+    let found = drift(&lone, "1.0.0", json!({}));
+    assert!(
+        found.starts_with("a/hr.yaml:4:9: lab/app: Flux installs a second release of it into namespace `another`"),
+        "{found}"
+    );
 }
 
 #[test]
-fn patches_of_the_helmfile_that_flux_does_not_know_are_told() {
+fn patches_that_the_helmrelease_lacks_are_reported() {
     let files = [("a/hr.yaml", helm_release("app", BY_REF)), ("a/oci.yaml", oci_repository("app", "{tag: 1.0.0}"))];
     let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
     let at = Origin::new("helmfile.yaml").at(Position::default());
@@ -219,7 +222,7 @@ fn what_flux_decrypts_is_found_by_who_applies_it_and_one_file_stands_for_each_se
         ("apps/pgp.sops.yaml", sealed("age1z").replace("age:", "kms:")),
         ("flux/own.yaml", kustomization("own", "./own", own)),
         ("own/d.sops.yaml", sealed("age1x")),
-        ("bootstrap/nobodys.sops.yaml", sealed("age1x")),
+        ("bootstrap/unused.sops.yaml", sealed("age1x")),
     ];
     let root = tempfile::tempdir().unwrap();
     for (path, text) in &files {
@@ -267,5 +270,5 @@ fn pod_security_is_what_manifests_and_patches_of_the_cluster_say() {
         let labels: Vec<_> = flux.pod_security(namespace).into_iter().collect();
         assert_eq!(labels, [("pod-security.kubernetes.io/enforce".to_owned(), "privileged".to_owned())], "{namespace}");
     }
-    assert!(flux.pod_security("unknown").is_empty() && flux.pod_security("nobody").is_empty());
+    assert!(flux.pod_security("unknown").is_empty() && flux.pod_security("absent").is_empty());
 }

@@ -1,4 +1,4 @@
-//! The values that a HelmRelease hands to its chart: `valuesFrom`, and `values` over them.
+//! The values that a HelmRelease gives to its chart: `valuesFrom`, overridden by `values`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,15 +18,15 @@ fn entries(release: &Object) -> &[Node] {
     release.document.find(&["spec", "valuesFrom"]).and_then(Node::as_sequence).unwrap_or_default()
 }
 
-/// The ConfigMaps that a HelmRelease takes values from.
+/// The ConfigMaps that a HelmRelease reads values from.
 pub(super) fn config_maps(release: &Object) -> Vec<String> {
     let is_map = |entry: &&Node| entry.find(&["kind"]).and_then(Node::as_str) == Some("ConfigMap");
     let name = |entry: &Node| entry.find(&["name"]).and_then(Node::as_str).map(str::to_owned);
     entries(release).iter().filter(is_map).filter_map(name).collect()
 }
 
-/// What a HelmRelease's `valuesFrom` and `values` come to, as written, and what became of each source.
-pub(super) fn of(objects: &FluxObjects, release: &Object) -> (Value, Vec<ValuesFrom>) {
+/// The merged `valuesFrom` and `values` of a HelmRelease, not substituted, and each source.
+pub(super) fn merged(objects: &FluxObjects, release: &Object) -> (Value, Vec<ValuesFrom>) {
     let mut values = Map::new();
     let mut sources = Vec::new();
     for entry in entries(release) {
@@ -62,7 +62,7 @@ fn read(data: &str, target: Option<&str>) -> Option<Map<String, Value>> {
     }
 }
 
-/// Reads the ConfigMaps of these names out of `files`: manifests, and what kustomize makes from files and literals.
+/// Reads the ConfigMaps of these names from `files`: manifests, and those that kustomize generates from files and literals.
 pub(super) fn read_config_maps(files: &[PathBuf], wanted: &BTreeSet<String>) -> Vec<ConfigMap> {
     let mut found = Vec::new();
     for path in files {

@@ -1,6 +1,6 @@
-//! `postBuild`: the variables that kustomize-controller puts into manifests before it applies them.
+//! `postBuild`: the variables that kustomize-controller substitutes in manifests before it applies them.
 //!
-//! Source: Flux 2.7, "Kustomization: post build variable substitution". Forms with functions (`${VAR/a/b}`) are left alone.
+//! Source: Flux 2.7, "Kustomization: post build variable substitution". Forms with functions (`${VAR/a/b}`) are left unchanged.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use yaml::Origin;
 
-/// The values of variables, as far as the repository tells: those of Secrets it does not.
+/// The values of variables that the repository holds; values from Secrets are unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Variables(pub(super) BTreeMap<String, String>);
 
@@ -19,13 +19,13 @@ static REFERENCE: LazyLock<Option<Regex>> = LazyLock::new(|| {
         .ok()
 });
 
-/// The first variable in a text, as it is written there: `${NAME}`; also the escape `$${…}`, which is undone.
+/// The first variable in a text with its braces, `${NAME}`; also the escape `$${…}`.
 pub(super) fn first(text: &str) -> Option<&str> {
     REFERENCE.as_ref()?.find(text).map(|found| found.as_str())
 }
 
 impl Variables {
-    /// The value as Flux applies it. What is not known is left as it is written.
+    /// The value as Flux applies it; unknown variables stay.
     pub(super) fn substitute(&self, value: &Value) -> Value {
         match value {
             Value::String(text) if text.contains("${") => {
@@ -52,7 +52,7 @@ impl Variables {
     }
 }
 
-/// Flux replaces in the text of a manifest, so what looks like a number afterwards is one.
+/// Flux substitutes in the text of a manifest, so a value that reads as a number afterwards is a number.
 fn retyped(text: String) -> Value {
     let read = yaml::parse_one(&Origin::new("<value>"), &text).ok().filter(|_| !text.contains('\n'));
     match read.map(|node| node.to_json()) {
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_are_put_in_as_kustomize_controller_does() {
+    fn variables_are_substituted_as_by_kustomize_controller() {
         let variables =
             Variables([("ID", "1"), ("NAME", "blue")].map(|(key, value)| (key.into(), value.into())).into());
         for (written, expected) in [

@@ -59,8 +59,8 @@ fn the_only_cluster_may_be_called_as_one_likes_but_for_a_slip() {
     for name in ["main", "home", "setup"] {
         assert_eq!(layout(&files, name).unwrap(), chosen, "{name}");
     }
-    let told = layout(&files, "mian").unwrap_err();
-    assert!(told.contains("did you mean `main`?"), "{told}");
+    let error = layout(&files, "mian").unwrap_err();
+    assert!(error.contains("did you mean `main`?"), "{error}");
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn each_of_several_clusters_has_the_files_with_its_name_on_their_way_and_the_sha
     bootstrap/green/secrets.yaml
     ");
     insta::assert_snapshot!(layout(&files, "gren").unwrap_err(), @r"
-    there is no cluster `gren` here: no folder of that name holds Talos inputs
+    cluster `gren` not found: no folder of that name holds Talos inputs
       hint: did you mean `green`? This repository describes: blue, green
     ");
 }
@@ -149,14 +149,14 @@ fn of_a_file_and_a_folder_of_helmfiles_the_folder_is_taken() {
 }
 
 #[test]
-fn two_folders_for_one_cluster_are_told() {
+fn two_folders_for_one_cluster_are_an_error() {
     let files = [("a/main/talconfig.yaml", TALCONFIG), ("b/main/talconfig.yaml", TALCONFIG)];
     insta::assert_snapshot!(layout(&files, "main").unwrap_err(), @r"
     several folders hold Talos inputs of `main`: a/main, b/main
       hint: name one of them in k8s-bootstrap.yaml: clusters.main.talos
     ");
     insta::assert_snapshot!(layout(&[], "main").unwrap_err(), @r"
-    there is no cluster `main` here: no folder of that name holds Talos inputs
+    cluster `main` not found: no folder of that name holds Talos inputs
       hint: run from the root of the repository that describes your clusters, or name it with -C
     ");
 }
@@ -176,7 +176,7 @@ fn of_two_state_files_with_the_same_release_the_one_that_recipes_name_counts() {
     );
     let named = layout(&[old, new, other, talos, recipe], "main").unwrap();
     assert_eq!(named[2], "kubernetes/bootstrap/apps/helmfile.yaml kubernetes/bootstrap/more/helmfile.yaml");
-    // Whom nobody names is told later, with both places.
+    // A file that no recipe names is reported later, with both locations.
     let all = layout(&[old, new, talos], "main").unwrap();
     assert_eq!(all[2], "kubernetes/bootstrap/apps/helmfile.yaml kubernetes/bootstrap/helmfile.yaml");
 }

@@ -5,21 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Place;
 use crate::Wanted;
+use discover::{FoundValue, VariableSearch, Wrapper};
 use template::jinja;
-use template::written::{Found, Repository, Wrapper};
 use yaml::{Diagnostic, Location};
 
 const REFERENCE: &str = "op://";
 
 /// What the repository says of these names.
-pub(super) fn written(place: &Place<'_>, names: &BTreeSet<String>) -> BTreeMap<String, Found> {
-    let repository = Repository { root: place.root, folder: place.folder, known: place.environment };
-    if names.is_empty() { BTreeMap::new() } else { repository.written(names) }
+pub(super) fn written(place: &Place<'_>, names: &BTreeSet<String>) -> BTreeMap<String, FoundValue> {
+    let search = VariableSearch { root: place.root, folder: place.folder, known: place.environment };
+    if names.is_empty() { BTreeMap::new() } else { search.find(names) }
 }
 
 /// Where a recipe sets a variable by a command.
 pub(super) fn computed(place: &Place<'_>, name: &str) -> Option<Location> {
-    Repository { root: place.root, folder: place.folder, known: place.environment }.set(name)
+    VariableSearch { root: place.root, folder: place.folder, known: place.environment }.assigned_at(name)
 }
 
 /// Tells of an undefined variable where a recipe sets it by a command, which is not run here.
@@ -36,7 +36,7 @@ pub(super) fn hinted(place: &Place<'_>, finding: Diagnostic) -> Diagnostic {
 }
 
 /// The value itself, where a reference was found.
-pub(super) fn value(place: &Place<'_>, found: &Found) -> String {
+pub(super) fn value(place: &Place<'_>, found: &FoundValue) -> String {
     if !found.value.starts_with(REFERENCE) {
         return found.value.clone();
     }
@@ -56,7 +56,7 @@ pub(super) fn behind(place: &Place<'_>, wrapper: &Wrapper, name: &str) -> String
 pub(super) struct Elsewhere<'p> {
     place: &'p Place<'p>,
     wrapper: Option<Wrapper>,
-    known: RefCell<BTreeMap<String, Option<Found>>>,
+    known: RefCell<BTreeMap<String, Option<FoundValue>>>,
 }
 
 impl<'p> Elsewhere<'p> {
@@ -75,6 +75,6 @@ impl<'p> Elsewhere<'p> {
     /// What was found, each with its place.
     pub(super) fn notices(&self) -> Vec<Diagnostic> {
         let known = self.known.borrow();
-        known.iter().filter_map(|(name, found)| Some(found.as_ref()?.notice(name))).collect()
+        known.iter().filter_map(|(name, found)| Some(found.as_ref()?.warning(name))).collect()
     }
 }

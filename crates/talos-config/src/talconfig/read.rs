@@ -11,9 +11,9 @@ use super::substitute::{substitute, substitute_content};
 use super::types::{Found, conform};
 use super::{check, image};
 use crate::{Contract, Endpoint, Role, Sources};
+use discover::dotenv;
+use discover::dotenv::Lookup;
 use template::clean;
-use template::dotenv;
-use template::dotenv::Lookup;
 use yaml::{Diagnostic, Diagnostics, Dialect, Location, Node as YamlNode, Origin, Position};
 
 /// The file names of a talconfig.

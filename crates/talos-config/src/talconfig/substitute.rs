@@ -5,7 +5,7 @@
 
 use saphyr_parser::{Event, Parser};
 
-use template::dotenv::Lookup;
+use discover::dotenv::Lookup;
 use yaml::{Diagnostic, Diagnostics, Origin, Position};
 
 /// Substitutes the variables of a YAML text and removes comments, like talhelper.

@@ -1,6 +1,6 @@
 //! Programs that a template runs.
 //!
-//! `yq` on a file is answered here when its expression is one that [`yq`] knows, so that no `yq` is
+//! `yq` on a file is answered here when its expression is one that [`Query`] supports, so that no `yq` is
 //! needed; everything else really runs, without a shell, for 30 seconds at most.
 
 use std::time::Duration;
@@ -9,8 +9,9 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use super::{Call, Entry, Failure, Outcome, list, map, string};
-use crate::{value, yq};
+use crate::value;
 use process::Command;
+use yaml::Query;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -37,7 +38,7 @@ fn run(call: &Call<'_>, arguments: &[Value], variables: Vec<(String, String)>) -
             }
         }
     }
-    if let ("yq", None, Some(query)) = (program, arguments.get(2), yq::Query::parse(&texts)) {
+    if let ("yq", None, Some(query)) = (program, arguments.get(2), Query::parse(&texts)) {
         let (text, origin) = read(call, query.file())?;
         return query.run(&origin, &text).map(Value::from).map_err(|diagnostic| Failure {
             message: diagnostic.message,

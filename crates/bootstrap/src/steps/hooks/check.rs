@@ -36,7 +36,7 @@ pub(in crate::steps) fn check(cluster: &Cluster) -> Diagnostics {
             }
         }
     }
-    for rule in cluster.hook_rules().iter().filter(|rule| !helmfile.hooks().any(|hook| rule.is_about(hook))) {
+    for rule in cluster.hook_rules().iter().filter(|rule| !helmfile.hooks().any(|hook| rule.matches(hook))) {
         found.error(rule.at.clone(), format!("no hook of `{}` begins with `{}`", cluster.name, rule.command));
     }
     found

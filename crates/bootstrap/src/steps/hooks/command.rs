@@ -37,7 +37,7 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn new(site: Arc<Site>, hook: &Hook) -> Self {
-        let once = site.cluster.hook_rules().iter().any(|rule| !rule.idempotent && rule.is_about(hook));
+        let once = site.cluster.hook_rules().iter().any(|rule| !rule.idempotent && rule.matches(hook));
         Self { site, hook: hook.clone(), fingerprint: fingerprint(hook), once }
     }
 
@@ -114,9 +114,9 @@ impl Step for Process {
             return cx.conclude(json!(DONE));
         }
         let teller = cx.clone();
-        let surroundings = self.site.cluster.surroundings.iter();
+        let recipe_environment = self.site.cluster.recipe_environment.iter();
         let command = Command::new(&self.hook.command).args(&self.hook.args).credentials(Credentials::Operator);
-        let ran = surroundings
+        let ran = recipe_environment
             .fold(command, |command, (name, value)| command.env(name, value))
             .env("KUBECONFIG", kubeconfig.path())
             .env("PATH", self.path())

@@ -29,9 +29,9 @@ use super::{Inputs, Place, complete};
 use crate::lines::Lines;
 use crate::talconfig::schematic_id;
 use crate::{Role, Wanted};
+use discover::{FoundValue, Wrapper};
 use template::jinja;
 use template::jinja::Jinja;
-use template::written::{Found, Wrapper};
 use yaml::{Diagnostic, Diagnostics, Origin, Position};
 
 pub(super) const NAME: &str = "templates";
@@ -63,7 +63,7 @@ struct Folder<'f> {
     /// What files beside the templates say of their variables.
     data: serde_json::Map<String, serde_json::Value>,
     /// What the environment lacks and the repository says.
-    written: BTreeMap<String, Found>,
+    written: BTreeMap<String, FoundValue>,
     /// What recipes run behind, and the variables that nothing else says.
     behind: Option<(Wrapper, BTreeSet<String>)>,
 }
@@ -132,7 +132,7 @@ impl<'f> Folder<'f> {
     fn notices(&self) -> Diagnostics {
         let mut notices = Diagnostics::default();
         for (name, found) in &self.written {
-            notices.push(found.notice(name));
+            notices.push(found.warning(name));
         }
         notices
     }

@@ -121,8 +121,8 @@ fn what_a_recipe_reads_from_1password_is_read_from_there() {
     let inputs = inputs.unwrap();
     assert_eq!(machine(inputs.as_ref(), 0)["sysctls"]["of"], "fd00:1::/64");
     insta::assert_snapshot!(inputs.warnings(), @"
-    talos/blue/mod.just:2:1: `op://lab/net/V6` is taken for the variable `PREFIX`, which the environment lacks
-      hint: set the variable in the environment where another value is meant
+    talos/blue/mod.just:2:1: the variable `PREFIX` is not set in the environment: using `op://lab/net/V6`
+      hint: set the variable in the environment to use another value
     ");
 }
 
@@ -176,8 +176,8 @@ fn a_variable_of_a_patch_may_be_a_recipes() {
     ]);
     let inputs = folder.read().unwrap();
     insta::assert_snapshot!(inputs.warnings(), @"
-    talos/blue/mod.just:1:1: `fd00` is taken for the variable `prefix`, which the environment lacks
-      hint: set the variable in the environment where another value is meant
+    talos/blue/mod.just:1:1: the variable `prefix` is not set in the environment: using `fd00`
+      hint: set the variable in the environment to use another value
     ");
 }
 

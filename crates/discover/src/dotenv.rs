@@ -1,12 +1,12 @@
-//! Files of variables: lines `NAME=value` and `NAME: value`, as joho/godotenv reads them for talhelper and task.
+//! dotenv files: lines `NAME=value` and `NAME: value`, as joho/godotenv reads them for talhelper and task.
 
 use std::collections::BTreeMap;
 
 /// Where a variable's value comes from.
 pub type Lookup<'l> = &'l dyn Fn(&str) -> Option<String>;
 
-/// The variables of such a file; `outer` answers the variables that values name. None when it is no such file, which
-/// those tools then pass over as a whole.
+/// The variables of a dotenv file; `outer` looks up the variables that values refer to. None when the text is not a dotenv
+/// file: those tools then ignore it as a whole.
 pub fn parse(text: &str, outer: Lookup<'_>) -> Option<BTreeMap<String, String>> {
     let text = text.replace("\r\n", "\n");
     let mut variables = BTreeMap::new();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn nested_yaml_is_no_such_file() {
+    fn nested_yaml_is_not_a_dotenv_file() {
         assert_eq!(parse("a:\n  - b c\n", &|_| None), None);
     }
 }

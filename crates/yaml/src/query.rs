@@ -1,4 +1,4 @@
-//! The part of `yq` that values templates use: taking a value out of a multi-document file.
+//! The part of `yq` (4.x) that templates and recipes use: selecting a value from a multi-document file.
 //!
 //! `select(.kind == "HelmRelease").spec.values`, and its spelling with a pipe, are what public repositories write. The
 //! results are printed as yq prints them: text bare, everything else as YAML, `null` for what is not there, `---` between
@@ -6,11 +6,11 @@
 
 use serde_json::Value;
 
-use yaml::{Diagnostic, Dialect, Origin};
+use crate::{Diagnostic, Dialect, Origin, parse_as};
 
 /// An expression over a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Query {
+pub struct Query {
     steps: Vec<Step>,
     file: String,
 }
@@ -24,8 +24,8 @@ enum Step {
 }
 
 impl Query {
-    /// Reads the arguments of `yq`; `None` when they ask for more than is known here.
-    pub(super) fn parse(arguments: &[String]) -> Option<Self> {
+    /// Reads the arguments of `yq`; `None` when they use more of yq than is supported here.
+    pub fn parse(arguments: &[String]) -> Option<Self> {
         let plain = |argument: &&String| !["-r", "--unwrapScalar", "e", "eval"].contains(&argument.as_str());
         let [expression, file] = arguments.iter().filter(plain).collect::<Vec<_>>()[..] else { return None };
         if file.starts_with('-') {
@@ -63,7 +63,7 @@ impl Query {
         Some(Self { steps, file: file.clone() })
     }
 
-    pub(super) fn file(&self) -> &str {
+    pub fn file(&self) -> &str {
         &self.file
     }
 
@@ -71,10 +71,10 @@ impl Query {
     ///
     /// # Errors
     ///
-    /// A file that is no YAML.
-    pub(super) fn run(&self, origin: &Origin, text: &str) -> Result<String, Diagnostic> {
+    /// A file that is not YAML.
+    pub fn run(&self, origin: &Origin, text: &str) -> Result<String, Diagnostic> {
         let mut printed = vec![];
-        for document in yaml::parse_as(origin, text, Dialect::Kubernetes)? {
+        for document in parse_as(origin, text, Dialect::Kubernetes)? {
             let document = document.to_json();
             if let Some(value) = self.steps.iter().try_fold(document, step) {
                 printed.push(print(&value)?);
@@ -108,6 +108,6 @@ fn print(value: &Value) -> Result<String, Diagnostic> {
     match value {
         Value::Null => Ok("null\n".to_owned()),
         Value::String(text) => Ok(format!("{text}\n")),
-        other => yaml::to_string(other).map_err(|error| Diagnostic::general(error.to_string())),
+        other => crate::to_string(other).map_err(|error| Diagnostic::general(error.to_string())),
     }
 }
