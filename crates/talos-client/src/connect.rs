@@ -45,13 +45,18 @@ impl Fingerprint {
     }
 }
 
+/// A text that is not a fingerprint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid fingerprint `{0}`: expected the base64 of a SHA-256 digest (44 characters)")]
+pub struct InvalidFingerprint(String);
+
 impl std::str::FromStr for Fingerprint {
-    type Err = String;
+    type Err = InvalidFingerprint;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match STANDARD.decode(text) {
             Ok(digest) if digest.len() == 32 => Ok(Self(text.to_owned())),
-            _ => Err(format!("invalid fingerprint `{text}`: expected the base64 of a SHA-256 digest (44 characters)")),
+            _ => Err(InvalidFingerprint(text.to_owned())),
         }
     }
 }

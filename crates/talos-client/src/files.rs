@@ -142,7 +142,9 @@ async fn names(link: &Link, path: &str) -> Result<Vec<String>, ClientError> {
 pub(super) async fn kubeconfig(link: &Link) -> Result<SecretString, ClientError> {
     let (call, mut machine) = ("kubeconfig", link.machine());
     let archive = whole(link.stream(call, Flow::Ends, machine.kubeconfig(link.request(()))).await?).await?;
-    first_entry(&archive).map(Into::into).ok_or_else(|| link.error(call, Kind::Other, "the response is not a kubeconfig"))
+    first_entry(&archive)
+        .map(Into::into)
+        .ok_or_else(|| link.error(call, Kind::Other, "the response is not a kubeconfig"))
 }
 
 /// The first file of a gzipped tar. Talos does not finish the archive, so its end may be missing.

@@ -28,7 +28,7 @@ mod wire;
 
 pub use config::{Applied, Mode};
 pub use configured::{ByNode, Client, EveryNode};
-pub use connect::{Fingerprint, PORT};
+pub use connect::{Fingerprint, InvalidFingerprint, PORT};
 pub use error::{ClientError, Kind};
 pub use etcd::{Beginning, EtcdAlarm, EtcdMember, EtcdStatus};
 pub use events::{Edge, Event, Events, Happening, Since};

@@ -8,9 +8,9 @@ use rand::distr::slice::Choose;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::Contract;
 use super::pki;
 use super::pki::{KeyKind, PkiError};
+use talos_schema::Contract;
 use yaml::{Diagnostics, Fields, Node, Origin};
 
 /// Certificate and private key of a CA, both PEM-encoded.
@@ -62,7 +62,8 @@ impl SecretsBundle {
         let secretbox_key = fields.string("secretboxencryptionsecret", &mut reader.found).map(SecretString::from);
         let aescbc_key = fields.string("aescbcencryptionsecret", &mut reader.found).map(SecretString::from);
         if secretbox_key.is_some() == aescbc_key.is_some() {
-            let message = "the secrets bundle needs exactly one of `secretboxencryptionsecret` and `aescbcencryptionsecret`";
+            let message =
+                "the secrets bundle needs exactly one of `secretboxencryptionsecret` and `aescbcencryptionsecret`";
             reader.found.error(fields.location(), message);
         }
         let trustd_token = {

@@ -85,8 +85,7 @@ impl Inventory {
                 "it runs Talos {running}, its config is for {version}: the node may reject newer fields"
             ));
         }
-        (configured < runs)
-            .then(|| format!("it runs Talos {running}, its config is for {version}, which it accepts"))
+        (configured < runs).then(|| format!("it runs Talos {running}, its config is for {version}, which it accepts"))
     }
 }
 

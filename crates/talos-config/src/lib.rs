@@ -15,9 +15,9 @@ mod sources;
 pub mod talconfig;
 
 pub use bundle::{BundleError, CertificateAndKey, SecretsBundle};
-pub use generate::{Contract, Generate, Options, Role, UnknownContract, generate, generate_with};
+pub use generate::{Generate, Options, Role, generate, generate_with};
 pub use inventory::{Endpoint, Inventory, Node};
-pub use pki::{AdminIdentity, KubernetesAdmin, PkiError, ca_fingerprint, kubeconfig, talosconfig};
+pub use pki::{AdminIdentity, InvalidCa, KubernetesAdmin, PkiError, ca_fingerprint, kubeconfig, talosconfig};
 pub use provenance::{Explained, Rendered, Setter, Written};
 pub use sources::{Sources, Wanted, is_sealed};
 

@@ -3,6 +3,7 @@ use serde_json::json;
 use x509_parser::prelude::FromDer;
 
 use super::*;
+use talos_schema::Contract;
 use yaml::Origin;
 
 fn bundle() -> SecretsBundle {

@@ -6,7 +6,8 @@ use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
 use super::super::CertificateAndKey;
-use super::{Contract, Generate, KUBELET, NO_LOAD_BALANCER, Options, Role, audit_policy, image, pod_security};
+use super::{Generate, KUBELET, NO_LOAD_BALANCER, Options, Role, audit_policy, image, pod_security};
+use talos_schema::Contract;
 use talos_schema::document::put;
 use talos_schema::typed::Url;
 

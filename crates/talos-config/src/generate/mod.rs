@@ -3,7 +3,6 @@
 //! Up to Talos 1.13 nearly all settings are in the legacy document ([`legacy`]), from 1.14 on in separate documents
 //! ([`documents`]). Talos's `pkg/machinery/config/contract.go` lists the differences between contracts.
 
-mod contract;
 mod documents;
 mod legacy;
 
@@ -13,10 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::SecretsBundle;
+use talos_schema::Contract;
 use talos_schema::document::Documents;
 use talos_schema::typed::encode;
-
-pub use contract::{Contract, UnknownContract};
 
 /// The role of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::model::{Machine, Section, Talconfig};
 use super::types::Found;
-use crate::Contract;
+use talos_schema::Contract;
 use yaml::{Diagnostic, Location, Origin, Position};
 
 pub(super) fn check(origin: &Origin, talconfig: &Talconfig, found: &mut Found) {
@@ -59,7 +59,9 @@ fn cluster(origin: &Origin, talconfig: &Talconfig, found: &mut Found) {
         for (index, net) in section.strings(key).iter().enumerate() {
             if net.parse::<IpNet>().is_err() {
                 let at = section.item_at(key, index).cloned().unwrap_or_else(|| place(key));
-                found.errors.error(at, format!("`{key}`: invalid network `{net}`: expected a CIDR such as 10.42.0.0/16"));
+                found
+                    .errors
+                    .error(at, format!("`{key}`: invalid network `{net}`: expected a CIDR such as 10.42.0.0/16"));
             }
         }
     }
@@ -107,7 +109,10 @@ fn kubernetes_version(talconfig: &Talconfig, at: Location, found: &mut Found) {
         let (low, high) = (known.start(), known.end());
         found.errors.error(
             at,
-            format!("Talos {} does not support Kubernetes {version}, only 1.{low} to 1.{high}", talconfig.talos_version),
+            format!(
+                "Talos {} does not support Kubernetes {version}, only 1.{low} to 1.{high}",
+                talconfig.talos_version
+            ),
         );
     }
 }

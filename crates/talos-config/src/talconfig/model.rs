@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
-use crate::{Contract, Endpoint, Inventory, Node, Role};
+use crate::{Endpoint, Inventory, Node, Role};
+use talos_schema::Contract;
 use yaml::{Diagnostic, Diagnostics, Location, Origin, Position};
 
 /// A patch or an extra manifest, with the place of its text.

@@ -10,9 +10,10 @@ use super::model::{Machine, Patch, Section, Talconfig};
 use super::substitute::{substitute, substitute_content};
 use super::types::{Found, conform};
 use super::{check, image};
-use crate::{Contract, Endpoint, Role, Sources};
+use crate::{Endpoint, Role, Sources};
 use discover::dotenv;
 use discover::dotenv::Lookup;
+use talos_schema::Contract;
 use template::clean;
 use yaml::{Diagnostic, Diagnostics, Dialect, Location, Node as YamlNode, Origin, Position};
 

@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 
 use super::model::{Machine, Section, Talconfig};
 use super::{documents, image, types};
-use crate::{Contract, Generate, Rendered, Role, SecretsBundle, generate};
+use crate::{Generate, Rendered, Role, SecretsBundle, generate};
 use talos_schema::document::put;
-use talos_schema::{Documents, merge};
+use talos_schema::{Contract, Documents, merge};
 use template::{Functions, Source};
 use yaml::{Diagnostic, Diagnostics, Location};
 

@@ -117,7 +117,8 @@ fn reject_inside_list(steps: &[Step], directive: &Entry) -> Result<(), Diagnosti
         return Ok(());
     }
     let message = format!("cannot delete `{}`: Talos does not delete fields of list elements", display(steps));
-    Err(located(directive.at.as_ref(), message).with_hint("delete the whole element and add it again without the field"))
+    Err(located(directive.at.as_ref(), message)
+        .with_hint("delete the whole element and add it again without the field"))
 }
 
 fn first_key(item: &Written) -> Result<Step, Diagnostic> {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use self::delete::{Deletion, Rest, located};
 use self::json6902::Operations;
 use super::container::conflict;
+use super::contract::Contract;
 use super::document::{Documents, is_legacy};
 use super::merge::{Clash, merge_document};
 use super::schema::schema;
@@ -76,7 +77,8 @@ impl Patch {
             [only] if matches!(only.content, typed::Content::List(_)) => match Operations::of(&only.to_json()) {
                 Some(operations) => Content::Json(operations),
                 None => {
-                    let message = "a patch that is a list must consist of JSON patch operations, each a mapping with `op`";
+                    let message =
+                        "a patch that is a list must consist of JSON patch operations, each a mapping with `op`";
                     return Err(located(only.at.as_ref(), message.to_owned()).into());
                 }
             },
@@ -105,6 +107,27 @@ impl Patch {
         &self.origin
     }
 
+    /// Checks that a Talos version has all document kinds that the patch adds or changes.
+    ///
+    /// # Errors
+    ///
+    /// All documents of newer Talos versions, with their places.
+    pub fn check_kinds(&self, contract: Contract) -> Result<(), Diagnostics> {
+        let Content::Strategic(changes) = &self.content else { return Ok(()) };
+        let mut found = Diagnostics::default();
+        for change in changes {
+            let Change::Merge(target, _) = change else { continue };
+            let kind = Some(target.kind.as_str()).filter(|kind| !kind.is_empty());
+            if let Some(since) = schema().kind(kind).map(|kind| kind.since).filter(|since| *since > contract) {
+                let title = target.title();
+                let message =
+                    format!("document {title} requires Talos {since} or later, the config is for Talos {contract}");
+                found.push(located(target.at.as_ref(), message));
+            }
+        }
+        found.into_result(())
+    }
+
     /// Returns the patched config.
     ///
     /// # Errors
@@ -117,12 +140,11 @@ impl Patch {
             Content::Json(operations) => {
                 let [document] = config.0.as_slice() else {
                     let message = format!("{}: a JSON patch only applies to a config with one document", self.origin);
-                    return Err(Diagnostic::general(message)
-                        .with_hint("write it as a strategic merge patch")
-                        .into());
+                    return Err(Diagnostic::general(message).with_hint("write it as a strategic merge patch").into());
                 };
-                let patched =
-                    operations.apply(document).map_err(|error| Diagnostic::general(format!("{}: {error}", self.origin)))?;
+                let patched = operations
+                    .apply(document)
+                    .map_err(|error| Diagnostic::general(format!("{}: {error}", self.origin)))?;
                 check_patched(&self.origin, &patched)?;
                 Ok(Documents(vec![patched]))
             }

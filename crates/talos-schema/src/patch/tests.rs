@@ -41,7 +41,10 @@ fn deleting_an_absent_element_is_an_error() {
         ("machine: {sysctls: {b: {$patch: delete}}}", "`machine.sysctls.b`"),
         ("machine: {network: {interfaces: [{interface: eth1, $patch: delete}]}}", "interfaces[interface: eth1]"),
         ("cluster: {network: {cni: {$patch: delete}}}", "`cluster.network.cni`"),
-        ("machine: {network: {interfaces: [{interface: eth0, vip: {$patch: delete}}]}}", "Talos does not delete fields of list elements"),
+        (
+            "machine: {network: {interfaces: [{interface: eth0, vip: {$patch: delete}}]}}",
+            "Talos does not delete fields of list elements",
+        ),
         ("$patch: delete\nmachine: {}", "the legacy document cannot be deleted"),
     ] {
         let error = error_of(base, text);

@@ -8,6 +8,8 @@ mod parse;
 
 use std::sync::LazyLock;
 
+use crate::Contract;
+
 /// All document kinds and shared types.
 #[derive(Debug, Default)]
 pub(super) struct Schema {
@@ -19,6 +21,8 @@ pub(super) struct Schema {
 #[derive(Debug)]
 pub(super) struct Kind {
     pub(super) name: &'static str,
+    /// The first Talos version with this kind; 1.11 also stands for earlier versions.
+    pub(super) since: Contract,
     /// Documents of this kind are distinguished by their `name`.
     pub(super) named: bool,
     pub(super) control_plane_only: bool,
@@ -101,7 +105,8 @@ pub(super) enum Scalar {
     Expression,
 }
 
-static SCHEMA: LazyLock<Schema> = LazyLock::new(|| parse::parse(include_str!("types.txt")).unwrap_or_default());
+#[expect(clippy::expect_used, reason = "the table is part of the program, and a test parses it")]
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| parse::parse(include_str!("types.txt")).expect("a valid table"));
 
 /// The schema of Talos 1.14, which is a superset of its three predecessors.
 pub(super) fn schema() -> &'static Schema {
@@ -142,12 +147,19 @@ mod tests {
         assert!(schema.kind(None).unwrap().body.field("machine").is_some());
         assert!(schema.kind(Some("BondConfig")).unwrap().named);
         assert!(schema.kind(Some("NoSuchKind")).is_none());
+        let since = |kind| schema.kind(kind).unwrap().since;
+        let kinds = [None, Some("VolumeConfig"), Some("BondConfig"), Some("VRFConfig"), Some("KubeletConfig")];
+        use Contract::{V1_11, V1_12, V1_13, V1_14};
+        assert_eq!(kinds.map(since), [V1_11, V1_11, V1_12, V1_13, V1_14]);
+        let by_contract = [V1_11, V1_12, V1_13, V1_14]
+            .map(|contract| schema.kinds.iter().filter(|kind| kind.since <= contract).count() - 1);
+        assert_eq!(by_contract, [17, 36, 44, 89], "kinds that each release registers, without the legacy document");
     }
 
     #[test]
     fn an_invalid_table_is_reported_with_the_line() {
         for (table, line) in [("kind A\n  x nonsense\n", 2), ("type A\n  x\n", 2), ("  x string\n", 1)] {
-            assert!(parse::parse(table).unwrap_err().starts_with(&format!("line {line}:")));
+            assert_eq!(parse::parse(table).unwrap_err().line, line);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Field, Kind, ListRule, Scalar, Schema, Struct, Type};
+use crate::Contract;
 
 /// The name of the legacy document in the table.
 pub(super) const LEGACY: &str = "-";
@@ -14,20 +15,34 @@ struct Names {
     enums: HashMap<&'static str, Vec<&'static str>>,
 }
 
-pub(super) fn parse(text: &'static str) -> Result<Schema, String> {
+/// A line of the table that is invalid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {problem}: {text}")]
+pub(super) struct TableError {
+    pub(super) line: usize,
+    problem: &'static str,
+    text: &'static str,
+}
+
+pub(super) fn parse(text: &'static str) -> Result<Schema, TableError> {
     let names = names(text);
     let mut schema = Schema::default();
     // Whether the following fields belong to a kind or to a type.
     let mut in_kind = None;
     for (index, line) in text.lines().enumerate() {
-        let fail = |what: &str| format!("line {}: {what}: {line}", index + 1);
+        let fail = |problem| TableError { line: index + 1, problem, text: line };
         let words: Vec<&'static str> = line.split_whitespace().collect();
         match words.as_slice() {
             [] | ["#" | "enum", ..] => {}
             ["kind", name, flags @ ..] if !line.starts_with(' ') => {
                 in_kind = Some(true);
+                let since = match flags {
+                    ["since", version, ..] => version.parse().map_err(|_| fail("unknown version"))?,
+                    _ => Contract::V1_11,
+                };
                 schema.kinds.push(Kind {
                     name,
+                    since,
                     named: flags.contains(&"named"),
                     control_plane_only: flags.contains(&"control-plane"),
                     body: Struct::default(),

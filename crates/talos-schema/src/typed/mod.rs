@@ -59,7 +59,10 @@ pub(super) fn kind_of(written: &Written) -> Result<Option<&'static Kind>, Box<Di
 /// Reads a document.
 pub(super) fn document(written: &Written, unknown: UnknownKinds, found: &mut Diagnostics) -> Value {
     let Content::Map(entries) = &written.content else {
-        found.push(diagnostic(written.at.as_ref(), format!("a document must be a mapping, this is {}", written.describe())));
+        found.push(diagnostic(
+            written.at.as_ref(),
+            format!("a document must be a mapping, this is {}", written.describe()),
+        ));
         return written.to_json();
     };
     let mut typing = Typing { title: title(written), path: vec![], found };

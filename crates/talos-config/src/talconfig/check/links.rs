@@ -9,9 +9,9 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::at;
-use crate::Contract;
 use crate::talconfig::model::Section;
 use crate::talconfig::types::Found;
+use talos_schema::Contract;
 use yaml::{Diagnostic, Location};
 
 pub(super) fn check(contract: Contract, section: &Section, holder: &Location, found: &mut Found) {
@@ -226,9 +226,15 @@ fn lost(link: &Value) -> Vec<&'static str> {
     [
         (link.get("ignore") == Some(&Value::Bool(true)), "Talos 1.12 and later do not support `ignore: true`"),
         (link.pointer("/bond/primary").is_some(), "Talos 1.12 and later do not support `primary` of a bond"),
-        (link.get("bridgePort").is_some(), "Talos 1.12 and later do not support `bridgePort`; list the interface in `interfaces` of the bridge"),
+        (
+            link.get("bridgePort").is_some(),
+            "Talos 1.12 and later do not support `bridgePort`; list the interface in `interfaces` of the bridge",
+        ),
         (link.pointer("/vip/equinixMetal").is_some(), "Talos 1.12 and later do not support `vip.equinixMetal`"),
-        (peers.is_some_and(|peers| peers.iter().any(by_name)), "Talos 1.12 and later require an IP address as endpoint of a peer"),
+        (
+            peers.is_some_and(|peers| peers.iter().any(by_name)),
+            "Talos 1.12 and later require an IP address as endpoint of a peer",
+        ),
     ]
     .into_iter()
     .filter_map(|(is_lost, what)| is_lost.then_some(what))
