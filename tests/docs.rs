@@ -181,3 +181,35 @@ fn every_recipe_that_the_readme_names_exists() {
         assert!(Regex::new(&format!(r"(?m)^{recipe}[ :]")).unwrap().is_match(&justfile), "there is no recipe {recipe}");
     }
 }
+
+#[test]
+fn every_page_is_in_the_table_of_contents() {
+    let contents = read("docs/README.md");
+    for page in files(&root().join("docs"), ".md") {
+        let name = page.strip_prefix(root().join("docs")).unwrap().to_str().unwrap();
+        let has_own_index = name.starts_with("errors/") || name.starts_with("adr/");
+        let is_index = name.ends_with("README.md");
+        if name == "README.md" || (has_own_index && !is_index) {
+            continue;
+        }
+        assert!(contents.contains(&format!("]({name})")), "docs/README.md does not list {name}");
+    }
+}
+
+#[test]
+fn the_readme_has_fewer_than_200_lines() {
+    let lines = read("README.md").lines().count();
+    assert!(lines < 200, "README.md has {lines} lines");
+}
+
+#[test]
+fn a_change_is_one_line_of_at_most_120_characters() {
+    let changelog = read("CHANGELOG.md");
+    for line in changelog.lines() {
+        assert!(line.chars().count() <= 120, "longer than 120 characters: {line}");
+    }
+    let changes = changelog.split_once("\n## ").unwrap().1;
+    for line in changes.lines().skip(1).filter(|line| !line.is_empty()) {
+        assert!(line.starts_with("- ") || line.starts_with('#'), "not a line of its own: {line}");
+    }
+}

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helm::bundle;
-use helm::bundle::Contents;
-use helm::{Bundle, Charts, Helm, Kind, Mirrors, PulledChart, TemplateOptions, manifest};
-use helmfile::{Chart, Fetch, Flags, OnFailure, Release, ReleaseId, Wait};
+use helm::bundle::BundleContents;
+use helm::{ChartBundle, Charts, Helm, HelmErrorKind, Mirrors, PulledChart, TemplateOptions, manifest};
+use helmfile::{Chart, FetchOptions, InstallFlags, OnFailure, Release, ReleaseId, Wait};
 use lab::{ChartsFrom, Registry, ReleaseSpec};
 use process::Command;
 use serde_json::Value;
@@ -67,7 +67,7 @@ fn release(namespace: &str, name: &str, chart: &str, version: &str, values: Valu
     Release {
         id: ReleaseId { namespace: namespace.into(), name: name.into() },
         chart: Chart::Oci { reference: chart.into(), version: Some(version.into()) },
-        fetch: Fetch::default(),
+        fetch: FetchOptions::default(),
         values,
         written_values: Value::Null,
         needs: vec![],
@@ -77,7 +77,7 @@ fn release(namespace: &str, name: &str, chart: &str, version: &str, values: Valu
         api_versions: vec![],
         patches: vec![],
         file: std::path::PathBuf::new(),
-        flags: Flags {
+        flags: InstallFlags {
             wait: Wait::Nothing,
             timeout: Duration::from_mins(5),
             create_namespace: true,
@@ -225,7 +225,7 @@ async fn an_unknown_chart_is_replaced_by_a_generic_one_and_named() {
     world.registry.shut_down().await;
 }
 
-async fn kind_of(charts: &Charts, reference: &str, version: &str) -> Kind {
+async fn kind_of(charts: &Charts, reference: &str, version: &str) -> HelmErrorKind {
     let chart = Chart::Oci { reference: reference.into(), version: Some(version.into()) };
     charts.pull(&chart).await.unwrap_err().kind
 }
@@ -236,8 +236,8 @@ async fn a_pulled_chart_is_kept_and_trouble_is_told_apart() {
     let app = Chart::Oci { reference: "quay.io/acme/app".into(), version: Some("1.0.0".into()) };
     let PulledChart { path, digest, name, version } = charts.pull(&app).await.unwrap();
     assert_eq!((name.as_str(), version.as_str()), ("app", "1.0.0"));
-    assert_eq!(kind_of(&charts, "quay.io/acme/app", "9.9.9").await, Kind::NotFound);
-    assert_eq!(kind_of(&charts, "quay.io/acme/nothing", "1.0.0").await, Kind::NotFound);
+    assert_eq!(kind_of(&charts, "quay.io/acme/app", "9.9.9").await, HelmErrorKind::NotFound);
+    assert_eq!(kind_of(&charts, "quay.io/acme/nothing", "1.0.0").await, HelmErrorKind::NotFound);
 
     std::fs::write(&path, "damaged").unwrap();
     assert_eq!(charts.pull(&app).await.unwrap().digest, digest, "a damaged package is pulled again");
@@ -245,14 +245,14 @@ async fn a_pulled_chart_is_kept_and_trouble_is_told_apart() {
     let other = std::fs::read_to_string(&note).unwrap().replace(&digest, &"0".repeat(64));
     std::fs::write(&note, other).unwrap();
     let error = charts.pull(&app).await.unwrap_err();
-    assert_eq!(error.kind, Kind::Changed, "{error}");
+    assert_eq!(error.kind, HelmErrorKind::Changed, "{error}");
     assert!(error.words.contains(&digest), "{error}");
     std::fs::remove_file(note).unwrap();
     charts.pull(&app).await.unwrap();
 
     registry.shut_down().await;
     assert_eq!(charts.pull(&app).await.unwrap().digest, digest, "no registry is needed for what was pulled");
-    assert_eq!(kind_of(&charts, "quay.io/acme/app", "2.0.0").await, Kind::Unreachable);
+    assert_eq!(kind_of(&charts, "quay.io/acme/app", "2.0.0").await, HelmErrorKind::Unreachable);
     drop(folder);
 }
 
@@ -263,7 +263,7 @@ async fn a_chart_that_refuses_its_values_says_so_in_helms_words() {
     let release = release("kube-system", "cilium", "quay.io/cilium/charts/cilium", "1.18.5", values);
     let chart = world.charts.pull(&release.chart).await.unwrap();
     let error = world.charts.helm.template(&release, &chart, &TemplateOptions::default()).await.unwrap_err();
-    assert_eq!((error.kind, error.subject.as_str()), (Kind::Chart, "kube-system/cilium"), "{error}");
+    assert_eq!((error.kind, error.subject.as_str()), (HelmErrorKind::Chart, "kube-system/cilium"), "{error}");
     assert!(error.words.contains("replicas"), "{error}");
     world.registry.shut_down().await;
 }
@@ -277,7 +277,7 @@ async fn a_bundle_serves_every_chart_when_no_registry_answers() {
     let served = specs(&releases[..11]).into_iter().chain([spec("charts.acme.io/newest", None)]);
     let World { registry, charts, folder } = World::with(5005, &served.collect::<Vec<_>>()).await;
     let options = TemplateOptions { kube_version: Some("v1.35.0".into()), hooks: true, ..TemplateOptions::default() };
-    let contents = Contents::gather(&charts, &releases, &options).await.unwrap();
+    let contents = BundleContents::gather(&charts, &releases, &options).await.unwrap();
     assert_eq!(contents.charts(), 12);
     assert!(contents.images.contains("quay.io/cilium/cilium:v1.18.5"), "{:?}", contents.images);
     let path = folder.path().join("infra.oci.tar");
@@ -296,21 +296,21 @@ async fn a_bundle_serves_every_chart_when_no_registry_answers() {
         direct.push(charts.pull(&release.chart).await.unwrap().digest);
     }
     registry.shut_down().await;
-    let open = Some(Arc::new(Bundle::open(&path).unwrap()));
+    let open = Some(Arc::new(ChartBundle::open(&path).unwrap()));
     let offline =
         Charts { cache: folder.path().join("other"), mirrors: Mirrors::default(), bundle: open, ..charts.clone() };
     for (release, digest) in releases.iter().zip(direct) {
         assert_eq!(offline.pull(&release.chart).await.unwrap().digest, digest, "{}", release.chart);
     }
-    assert_eq!(kind_of(&offline, "quay.io/acme/app", "1.0.0").await, Kind::NotFound);
+    assert_eq!(kind_of(&offline, "quay.io/acme/app", "1.0.0").await, HelmErrorKind::NotFound);
 
     let mut bytes = std::fs::read(&path).unwrap();
     // Within the first blob, behind its header of 512 bytes.
     bytes[600] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    let error = Bundle::open(&path).unwrap_err().to_string();
+    let error = ChartBundle::open(&path).unwrap_err().to_string();
     assert!(error.contains("is damaged"), "{error}");
     std::fs::write(&path, []).unwrap();
-    let error = Bundle::open(&path).unwrap_err().to_string();
+    let error = ChartBundle::open(&path).unwrap_err().to_string();
     assert!(error.contains("it is no bundle"), "{error}");
 }

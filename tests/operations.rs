@@ -58,7 +58,7 @@ fn a_config_that_one_node_refuses_is_sent_to_none() {
     said("`machine.install.wipe` is set by ");
     said("docs/errors/T17.md");
     // The inputs are for another line of Talos; that alone stops nobody.
-    said("it runs Talos v1.13.2, its config is written for v1.12.0, which it takes");
+    said("it runs Talos v1.13.2, its config is for v1.12.0, which it accepts");
     let calls = world.status("infra")["record"]["calls"].clone();
     assert!(!calls.to_string().contains(r#""ApplyConfiguration""#), "{calls}");
     assert_eq!(calls["infra-cp-01"]["ApplyConfiguration (dry run)"], 1, "{calls}");

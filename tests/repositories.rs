@@ -168,8 +168,8 @@ fn a_helm_release_that_was_moved_is_told_with_its_new_place() {
         2,
         &[
             "bootstrap/helmfile.d/templates/values.yaml.gotmpl:1:15: values of release \"cert-manager\"",
-            "there is no file kubernetes/apps/cert-manager/cert-manager/app/helmrelease.yaml",
-            "hint: kubernetes/apps/network/cert-manager/app/helmrelease.yaml is there; was it moved?",
+            "kubernetes/apps/cert-manager/cert-manager/app/helmrelease.yaml: file not found",
+            "hint: did it move to kubernetes/apps/network/cert-manager/app/helmrelease.yaml?",
         ],
     );
 }
@@ -185,7 +185,7 @@ fn hook_files_that_are_missing_are_told_with_the_line_of_the_hook() {
         2,
         &[
             "helmfile.yaml:66:9: the hook applies manifests/pools, which is not there",
-            "hint: manifests/network/pools/kustomization.yaml is there; was it moved?",
+            "hint: did it move to manifests/network/pools/kustomization.yaml?",
             "helmfile.yaml:90:9: the hook applies manifests/once, which is not there",
         ],
     );

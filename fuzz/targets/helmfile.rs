@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use helmfile::Options;
+use helmfile::HelmfileOptions;
 use libfuzzer_sys::fuzz_target;
 
 static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a folder can be made"));
@@ -19,6 +19,6 @@ fuzz_target!(|text: &str| {
     std::fs::write(folder.join("base.yaml"), base).expect("the folder can be written to");
     for name in ["helmfile.yaml", "helmfile.yaml.gotmpl"] {
         std::fs::write(folder.join(name), state).expect("the folder can be written to");
-        let _ = helmfile::read(folder, &folder.join(name), &BTreeMap::new(), &Options::default());
+        let _ = helmfile::read(folder, &folder.join(name), &BTreeMap::new(), &HelmfileOptions::default());
     }
 });

@@ -9,7 +9,7 @@ use super::setup::Place;
 use super::{inputs, output};
 use helm::TemplateOptions;
 use helm::bundle;
-use helm::bundle::Contents;
+use helm::bundle::BundleContents;
 use secrets::Redactor;
 use tools::Tool;
 
@@ -24,7 +24,7 @@ async fn create(common: &Common, name: &str, out: &Path) -> Result<Exit, Refusal
     let kube_version = Some(cluster.inventory.kubernetes_version.clone());
     let options = TemplateOptions { kube_version, include_crds: true, hooks: true, ..TemplateOptions::default() };
     let releases = cluster.bootstrap.crds.releases.iter().chain(&cluster.bootstrap.releases.releases);
-    let mut contents = Contents::gather(&charts, releases, &options).await?;
+    let mut contents = BundleContents::gather(&charts, releases, &options).await?;
     let crane = setup::toolbox(common).find(Tool::Crane).await;
     match &crane {
         Ok(crane) => contents.pin(&crane.path).await,
@@ -48,7 +48,7 @@ async fn create(common: &Common, name: &str, out: &Path) -> Result<Exit, Refusal
 }
 
 /// A bundle is whole or not there at all.
-fn write(contents: &Contents, out: &Path) -> std::io::Result<()> {
+fn write(contents: &BundleContents, out: &Path) -> std::io::Result<()> {
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     bundle::write(contents, &mut file)?;

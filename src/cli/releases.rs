@@ -9,16 +9,16 @@ use super::args::{Common, HelmfileArgs, Output, ReleasesCommand};
 use super::exit::{Exit, Refusal};
 use super::{output, setup};
 use helm::TemplateOptions;
-use helmfile::{Depth, Helmfile, Listed, Options, Selector, StateFile, StateValue};
+use helmfile::{Helmfile, HelmfileOptions, ListedRelease, ReadDepth, Selector, StateFile, StateValue};
 
 pub(super) async fn releases(common: &Common, command: ReleasesCommand) -> Result<Exit, Refusal> {
     let root = common.directory.canonicalize().map_err(|error| {
         Refusal::input(format!("the repository {} cannot be opened: {error}", common.directory.display()))
     })?;
     let text = match &command {
-        ReleasesCommand::List(args) => list(&read(&root, args, Depth::Fields)?, common.output),
-        ReleasesCommand::Build(args) => build(&root, &read(&root, args, Depth::Fields)?, common.output)?,
-        ReleasesCommand::Values(args) => values(&read(&root, args, Depth::Everything)?, common.output)?,
+        ReleasesCommand::List(args) => list(&read(&root, args, ReadDepth::Fields)?, common.output),
+        ReleasesCommand::Build(args) => build(&root, &read(&root, args, ReadDepth::Fields)?, common.output)?,
+        ReleasesCommand::Values(args) => values(&read(&root, args, ReadDepth::Everything)?, common.output)?,
         ReleasesCommand::Template { helmfile, include_crds, no_hooks, kube_version } => {
             let options = TemplateOptions {
                 kube_version: kube_version.clone(),
@@ -33,7 +33,7 @@ pub(super) async fn releases(common: &Common, command: ReleasesCommand) -> Resul
     Ok(Exit::Done)
 }
 
-fn read(root: &Path, args: &HelmfileArgs, depth: Depth) -> Result<Helmfile, Refusal> {
+fn read(root: &Path, args: &HelmfileArgs, depth: ReadDepth) -> Result<Helmfile, Refusal> {
     let variables: BTreeMap<String, String> = std::env::vars().collect();
     let helmfile = helmfile::read(root, &root.join(&args.file), &variables, &options(args, depth)?)?;
     for notice in &helmfile.notices {
@@ -46,11 +46,11 @@ fn read(root: &Path, args: &HelmfileArgs, depth: Depth) -> Result<Helmfile, Refu
     Ok(helmfile)
 }
 
-fn options(args: &HelmfileArgs, depth: Depth) -> Result<Options, Refusal> {
+fn options(args: &HelmfileArgs, depth: ReadDepth) -> Result<HelmfileOptions, Refusal> {
     let selectors = args.selector.iter().map(|selector| selector.parse::<Selector>());
     let texts = args.state_values_set_string.iter().map(|set| StateValue::parse_text(set));
     let sets = texts.chain(args.state_values_set.iter().map(|set| StateValue::parse(set)));
-    Ok(Options {
+    Ok(HelmfileOptions {
         environment: args.environment.clone(),
         selectors: selectors.collect::<Result<_, _>>().map_err(Refusal::input)?,
         state_values: sets.collect::<Result<Vec<_>, _>>().map_err(Refusal::input)?.concat(),
@@ -61,20 +61,20 @@ fn options(args: &HelmfileArgs, depth: Depth) -> Result<Options, Refusal> {
 }
 
 /// Every release, by namespace and name.
-fn all(helmfile: &Helmfile) -> Vec<&Listed> {
-    let mut all: Vec<&Listed> = helmfile.files.iter().flat_map(|file| &file.releases).collect();
+fn all(helmfile: &Helmfile) -> Vec<&ListedRelease> {
+    let mut all: Vec<&ListedRelease> = helmfile.files.iter().flat_map(|file| &file.releases).collect();
     all.sort_by_key(|listed| (&listed.namespace, &listed.name));
     all
 }
 
-fn labels(listed: &Listed, between: &str) -> String {
+fn labels(listed: &ListedRelease, between: &str) -> String {
     listed.labels.iter().map(|(key, value)| format!("{key}:{value}")).collect::<Vec<_>>().join(between)
 }
 
 fn list(helmfile: &Helmfile, format: Output) -> String {
     let all = all(helmfile);
     if format == Output::Json {
-        let entry = |listed: &&Listed| {
+        let entry = |listed: &&ListedRelease| {
             json!({
                 "name": listed.name, "namespace": listed.namespace, "enabled": listed.enabled,
                 "installed": listed.installed, "labels": labels(listed, ","), "chart": listed.chart,
@@ -84,7 +84,7 @@ fn list(helmfile: &Helmfile, format: Output) -> String {
         return Value::from(all.iter().map(entry).collect::<Vec<_>>()).to_string();
     }
     let heads = ["NAME", "NAMESPACE", "ENABLED", "INSTALLED", "CHART", "VERSION", "LABELS"].map(str::to_owned);
-    let row = |listed: &&Listed| {
+    let row = |listed: &&ListedRelease| {
         [
             listed.name.clone(),
             listed.namespace.clone(),
@@ -148,8 +148,8 @@ async fn template(
     args: &HelmfileArgs,
     options: &TemplateOptions,
 ) -> Result<String, Refusal> {
-    let helmfile = read(root, args, Depth::Everything)?;
-    helmfile::check(&[&helmfile])?;
+    let helmfile = read(root, args, ReadDepth::Everything)?;
+    helmfile::check_needs(&[&helmfile])?;
     let charts = setup::charts_of(common, root).await?;
     let mut all = vec![];
     for release in &helmfile.releases {

@@ -14,7 +14,7 @@ use super::exit::Refusal;
 use super::inputs;
 use bootstrap::steps::{Parts, SecretsFrom, Site, Verdict};
 use engine::plan::StepId;
-use helm::{Bundle, Charts, Helm, Mirrors};
+use helm::{ChartBundle, Charts, Helm, Mirrors};
 use helmfile::Chart;
 use lab::{LabFile, lab_folder, web_folder};
 use net::{Dialer, Web};
@@ -168,7 +168,7 @@ pub(super) async fn charts(
         Place::Lab => lab_folder(&state_folder(common)?, &cluster.name).join("charts"),
     };
     let open = |path: &Path| {
-        Bundle::open(path).map(Arc::new).map_err(|error| {
+        ChartBundle::open(path).map(Arc::new).map_err(|error| {
             Refusal::world(format!("the bundle {} cannot be used: {error}; nothing was changed", path.display())).hint(
                 format!(
                     "make one where registries are reachable: k8s-bootstrap bundle create {} --out FILE",

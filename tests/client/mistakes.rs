@@ -16,8 +16,8 @@ async fn a_key_that_is_not_the_pinned_one_names_both() {
     let error = Maintenance::connect(&site.dialer, node, Some(&other)).await.unwrap_err();
     assert_eq!(error.kind, Kind::OtherKey);
     let expected = format!(
-        "connect on node 10.66.10.11 failed: it shows a certificate with the fingerprint {shown}, and {other} is \
-         pinned for it"
+        "connect on node 10.66.10.11 failed: the certificate has the fingerprint {shown}, expected the pinned \
+         {other}"
     );
     assert_eq!(error.to_string(), expected);
     let probed = probe(&site.dialer, node, &site.identity, Some(&other)).await.unwrap_err();

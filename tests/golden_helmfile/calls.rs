@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use helmfile::{Helmfile, Hook, HookEvent, Listed, OnFailure, Release, StateFile, Wait};
+use helmfile::{Helmfile, Hook, HookEvent, ListedRelease, OnFailure, Release, StateFile, Wait};
 use serde_json::{Value, json};
 
 use crate::case::{Case, Run};
@@ -92,7 +92,7 @@ fn sequence(case: &Case, helmfile: &Helmfile) -> Vec<Value> {
 }
 
 fn in_order<'h>(helmfile: &'h Helmfile, file: &StateFile) -> Vec<&'h Release> {
-    let listed: Vec<&Listed> = file.releases.iter().collect();
+    let listed: Vec<&ListedRelease> = file.releases.iter().collect();
     let order: Vec<_> = groups(&listed).into_iter().flatten().collect();
     let own = |id| helmfile.releases.iter().find(|release| release.file == file.path && release.id == id);
     order.into_iter().filter_map(own).collect()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use helmfile::{Options, StateValue};
+use helmfile::{HelmfileOptions, StateValue};
 use serde_json::Value;
 use yaml::{Dialect, Origin};
 
@@ -90,11 +90,11 @@ impl Case {
         usual.into_iter().find(|path| path.exists()).ok_or_else(|| "there is no state file".to_owned())
     }
 
-    pub fn options(&self, run: &Run) -> Options {
+    pub fn options(&self, run: &Run) -> HelmfileOptions {
         let sets = run.text_sets.iter().flat_map(|set| StateValue::parse_text(set).unwrap());
         let sets = sets.chain(run.sets.iter().flat_map(|set| StateValue::parse(set).unwrap()));
         let selectors = run.selectors.iter().map(|selector| selector.parse());
-        Options {
+        HelmfileOptions {
             environment: run.environment.clone(),
             // A malformed one takes nothing, as it is refused.
             selectors: selectors.collect::<Result<_, _>>().unwrap_or_else(|_: String| vec!["no=no".parse().unwrap()]),

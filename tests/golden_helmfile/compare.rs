@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use helmfile::{Helmfile, Listed, ReleaseId, StateFile};
+use helmfile::{Helmfile, ListedRelease, ReleaseId, StateFile};
 use serde_json::{Value, json};
 
 use crate::case::read_yaml;
@@ -31,20 +31,20 @@ pub fn normal(value: &Value) -> Value {
     }
 }
 
-fn all(ours: &Helmfile) -> impl Iterator<Item = &Listed> {
+fn all(ours: &Helmfile) -> impl Iterator<Item = &ListedRelease> {
     ours.files.iter().flat_map(|file| &file.releases)
 }
 
 pub fn list(ours: &Helmfile, result: &Path) -> Result<(), String> {
     let text = std::fs::read_to_string(result).unwrap();
     let theirs: Value = if text.trim().is_empty() { json!([]) } else { serde_json::from_str(&text).unwrap() };
-    let mut ours: Vec<&Listed> = all(ours).collect();
+    let mut ours: Vec<&ListedRelease> = all(ours).collect();
     ours.sort_by_key(|listed| (&listed.namespace, &listed.name));
     let ours: Vec<Value> = ours.into_iter().map(entry).collect();
     differ("list", &Value::from(ours), &theirs)
 }
 
-fn entry(listed: &Listed) -> Value {
+fn entry(listed: &ListedRelease) -> Value {
     let labels: Vec<String> = listed.labels.iter().map(|(key, value)| format!("{key}:{value}")).collect();
     json!({
         "name": listed.name, "namespace": listed.namespace, "enabled": listed.enabled, "installed": listed.installed,
@@ -117,12 +117,12 @@ pub fn values(ours: &Helmfile, result: &Path) -> Result<(), String> {
 }
 
 /// Releases in groups, each after all that it needs.
-pub fn groups(listed: &[&Listed]) -> Vec<Vec<ReleaseId>> {
+pub fn groups(listed: &[&ListedRelease]) -> Vec<Vec<ReleaseId>> {
     let known: BTreeSet<ReleaseId> = listed.iter().map(|one| one.id()).collect();
     let mut done = BTreeSet::new();
     let mut groups = vec![];
     while done.len() < known.len() {
-        let ready = |one: &&&Listed| {
+        let ready = |one: &&&ListedRelease| {
             !done.contains(&one.id()) && one.needs.iter().all(|need| done.contains(need) || !known.contains(need))
         };
         let group: Vec<ReleaseId> = listed.iter().filter(ready).map(|one| one.id()).collect();
@@ -145,7 +145,7 @@ pub fn dag(ours: &Helmfile, result: &Path) -> Result<(), String> {
             format!("{} {} {needs:?}", words[0], full_need("", words[1]))
         })
         .collect();
-    let listed: Vec<&Listed> = all(ours).collect();
+    let listed: Vec<&ListedRelease> = all(ours).collect();
     let mut ours: Vec<String> = vec![];
     for (index, group) in groups(&listed).iter().enumerate() {
         for one in listed.iter().filter(|one| group.contains(&one.id())) {

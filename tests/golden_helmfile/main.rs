@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use case::{Case, Run};
-use helmfile::{Depth, Helmfile};
+use helmfile::{Helmfile, ReadDepth};
 use libtest_mimic::Arguments;
 
 /// Decided otherwise than helmfile on purpose. A run that agrees must leave the list.
@@ -97,7 +97,7 @@ fn read(case: &Case, run: &Run) -> Result<Helmfile, String> {
     let helmfile = helmfile.map_err(|found| found.to_string())?;
     let ordered = ["template", "sync", "show-dag"].contains(&run.verb.as_str());
     if ordered {
-        helmfile::check(&[&helmfile]).map_err(|found| found.to_string())?;
+        helmfile::check_needs(&[&helmfile]).map_err(|found| found.to_string())?;
     }
     if !run.may_be_none && helmfile.files.iter().all(|file| file.releases.is_empty()) {
         return Err("no release is selected".to_owned());
@@ -106,6 +106,6 @@ fn read(case: &Case, run: &Run) -> Result<Helmfile, String> {
 }
 
 /// How far a command of helmfile reads.
-fn depth(verb: &str) -> Depth {
-    if ["list", "build"].contains(&verb) { Depth::Fields } else { Depth::Everything }
+fn depth(verb: &str) -> ReadDepth {
+    if ["list", "build"].contains(&verb) { ReadDepth::Fields } else { ReadDepth::Everything }
 }

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use super::chart;
 use super::chart::PulledChart;
 use super::package::{MAX_PACKAGE, hex};
-use super::{Charts, HelmError, Kind, TemplateOptions, manifest};
+use super::{Charts, HelmError, HelmErrorKind, TemplateOptions, manifest};
 use helmfile::{Chart, Release};
 use process::Command;
 
@@ -37,7 +37,7 @@ const MAX_ENTRIES: usize = 10_000;
 
 /// Charts by what a helmfile asks for, on this machine for as long as this value lives.
 #[derive(Debug)]
-pub struct Bundle {
+pub struct ChartBundle {
     folder: tempfile::TempDir,
     /// Subject to the hex digest of its package.
     charts: BTreeMap<String, String>,
@@ -71,13 +71,13 @@ struct Index {
 
 /// What a bundle is made of.
 #[derive(Debug, Default)]
-pub struct Contents {
+pub struct BundleContents {
     charts: Vec<(Chart, PulledChart)>,
     /// Every image that the rendered releases run.
     pub images: BTreeSet<String>,
 }
 
-impl Contents {
+impl BundleContents {
     /// Pulls the chart of each release, and renders it for its images; a few at a time.
     ///
     /// # Errors
@@ -129,7 +129,7 @@ async fn digest(crane: &Path, image: &str) -> Option<String> {
 /// # Errors
 ///
 /// A package that cannot be read, a file that cannot be written.
-pub fn write(contents: &Contents, out: &mut impl Write) -> io::Result<()> {
+pub fn write(contents: &BundleContents, out: &mut impl Write) -> io::Result<()> {
     let mut archive = Layout { archive: tar::Builder::new(out), written: BTreeMap::new() };
     let mut index = Index { schema_version: 2, manifests: vec![] };
     for (chart, pulled) in &contents.charts {
@@ -151,7 +151,7 @@ pub fn write(contents: &Contents, out: &mut impl Write) -> io::Result<()> {
 
 /// The artifact's reference with its tag, in which `+` is not allowed, and the subject; nothing for a local chart.
 fn names(chart: &Chart, pulled: &PulledChart) -> Option<(String, String)> {
-    let subject = chart::asked_for(chart)?;
+    let subject = chart::reference_of(chart)?;
     let reference = subject.split([' ', '@']).next().unwrap_or(&subject);
     Some((format!("{reference}:{}", pulled.version.replace('+', "_")), subject))
 }
@@ -185,7 +185,7 @@ impl<W: Write> Layout<W> {
     }
 }
 
-impl Bundle {
+impl ChartBundle {
     /// Reads a bundle, and checks every chart in it against its digest.
     ///
     /// # Errors
@@ -238,11 +238,11 @@ impl Bundle {
     ///
     /// # Errors
     ///
-    /// [`Kind::NotFound`] when the bundle was made without it.
+    /// [`HelmErrorKind::NotFound`] when the bundle was made without it.
     pub(super) fn chart(&self, subject: &str) -> Result<PulledChart, HelmError> {
         let digest = self.charts.get(subject).ok_or_else(|| {
             let held = self.charts.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            HelmError::new(Kind::NotFound, subject, format!("the bundle holds {held}"))
+            HelmError::new(HelmErrorKind::NotFound, subject, format!("the bundle holds {held}"))
         })?;
         chart::pulled(subject, self.folder.path().join(format!("{digest}.tgz")))
     }

@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 
 use super::package;
 use super::package::{Metadata, hex};
-use super::request::{Login, Request, Source};
-use super::{Bundle, Helm, HelmError, Kind, Mirrors, TemplateOptions};
+use super::request::{ChartSource, Login, Request};
+use super::{ChartBundle, Helm, HelmError, HelmErrorKind, Mirrors, TemplateOptions};
 use helmfile::patch;
-use helmfile::{Chart, Fetch, Release};
+use helmfile::{Chart, FetchOptions, Release};
 use process::{Command, SecretFile, Stream};
 
 /// A chart's package is some MiB at most.
@@ -29,7 +29,7 @@ pub struct Charts {
     pub cache: PathBuf,
     pub mirrors: Mirrors,
     /// Where every chart comes from when there is one; no registry is asked then.
-    pub bundle: Option<Arc<Bundle>>,
+    pub bundle: Option<Arc<ChartBundle>>,
 }
 
 /// A chart on this machine.
@@ -50,11 +50,11 @@ impl PulledChart {
     ///
     /// # Errors
     ///
-    /// [`Kind::NotFound`]; a package that is damaged, larger than charts are, or has files that lead out of it.
+    /// [`HelmErrorKind::NotFound`]; a package that is damaged, larger than charts are, or has files that lead out of it.
     pub fn local(path: &Path) -> Result<Self, HelmError> {
         let subject = path.display().to_string();
         if !path.exists() {
-            return Err(HelmError::new(Kind::NotFound, subject, "no such file or folder"));
+            return Err(HelmError::new(HelmErrorKind::NotFound, subject, "no such file or folder"));
         }
         pulled(&subject, path.to_owned())
     }
@@ -62,7 +62,7 @@ impl PulledChart {
 
 /// A chart that is ready to be rendered and installed.
 #[derive(Debug)]
-pub struct Ready {
+pub struct PreparedChart {
     pub chart: PulledChart,
     /// The package, when it is one that was made for a release's patches: it ends with this.
     _package: Option<SecretFile>,
@@ -81,9 +81,9 @@ impl Charts {
     /// # Errors
     ///
     /// Helm's, with the operator's registry login and, where that is refused, without any;
-    /// [`Kind::Changed`] when the kept package was damaged and its registry now has another one.
+    /// [`HelmErrorKind::Changed`] when the kept package was damaged and its registry now has another one.
     pub async fn pull(&self, chart: &Chart) -> Result<PulledChart, HelmError> {
-        self.fetch(chart, &Fetch::default()).await
+        self.fetch(chart, &FetchOptions::default()).await
     }
 
     /// Gets a release's chart, with the release's patches in it.
@@ -91,7 +91,7 @@ impl Charts {
     /// # Errors
     ///
     /// As [`pull`](Self::pull), and as [`patched`](Self::patched).
-    pub async fn prepare(&self, release: &Release, options: &TemplateOptions) -> Result<Ready, HelmError> {
+    pub async fn prepare(&self, release: &Release, options: &TemplateOptions) -> Result<PreparedChart, HelmError> {
         let chart = self.fetch(&release.chart, &release.fetch).await?;
         self.patched(release, chart, options).await
     }
@@ -100,15 +100,15 @@ impl Charts {
     ///
     /// # Errors
     ///
-    /// [`Kind::Chart`] when it cannot be rendered or a patch does not fit.
+    /// [`HelmErrorKind::Chart`] when it cannot be rendered or a patch does not fit.
     pub async fn patched(
         &self,
         release: &Release,
         chart: PulledChart,
         options: &TemplateOptions,
-    ) -> Result<Ready, HelmError> {
+    ) -> Result<PreparedChart, HelmError> {
         if release.patches.is_empty() {
-            return Ok(Ready { chart, _package: None });
+            return Ok(PreparedChart { chart, _package: None });
         }
         let options = TemplateOptions {
             kube_version: release.kube_version.clone().or_else(|| options.kube_version.clone()),
@@ -122,13 +122,13 @@ impl Charts {
         // By name and not by content, since a chart may make up a password at each rendering.
         let (crds, _) = patch::split(all, &templates);
         let patched = patch::apply([crds.clone(), templates].concat(), &release.patches);
-        let patched = patched.map_err(|words| HelmError::new(Kind::Chart, release.id.to_string(), words))?;
+        let patched = patched.map_err(|words| HelmError::new(HelmErrorKind::Chart, release.id.to_string(), words))?;
         let (objects, crds) = patch::split(patched, &crds);
         let file_error = |error: io::Error| HelmError::file(&release.id.to_string(), &error);
         let package = crate::wrap::wrap(&chart, &objects, &crds).map_err(file_error)?;
         let digest = hex(&Sha256::digest(&package));
         let file = SecretFile::of_bytes(&package).map_err(file_error)?;
-        Ok(Ready { chart: PulledChart { path: file.path().into(), digest, ..chart }, _package: Some(file) })
+        Ok(PreparedChart { chart: PulledChart { path: file.path().into(), digest, ..chart }, _package: Some(file) })
     }
 
     /// Gets a chart with what its repository and its release say about that.
@@ -136,8 +136,8 @@ impl Charts {
     /// # Errors
     ///
     /// As [`pull`](Self::pull).
-    pub async fn fetch(&self, chart: &Chart, fetch: &Fetch) -> Result<PulledChart, HelmError> {
-        if let (Some(bundle), Some(subject)) = (&self.bundle, asked_for(chart)) {
+    pub async fn fetch(&self, chart: &Chart, fetch: &FetchOptions) -> Result<PulledChart, HelmError> {
+        if let (Some(bundle), Some(subject)) = (&self.bundle, reference_of(chart)) {
             return bundle.chart(&subject);
         }
         let request = match chart {
@@ -162,42 +162,43 @@ impl Charts {
         let chart = pulled(&request.subject, fresh.path().join("chart.tgz"))?;
         if let Some(note) = recorded.filter(|note| note.digest != chart.digest) {
             let words = format!("recorded sha256:{}, now sha256:{}", note.digest, chart.digest);
-            return Err(HelmError::new(Kind::Changed, request.subject, words));
+            return Err(HelmError::new(HelmErrorKind::Changed, request.subject, words));
         }
         keep(fresh, &folder, &request.subject, &chart.digest)
             .map_err(|error| HelmError::file(&request.subject, &error))?;
         Ok(PulledChart { path: package, ..chart })
     }
 
-    fn oci(&self, reference: &str, version: Option<&str>, fetch: &Fetch) -> Request {
+    fn oci(&self, reference: &str, version: Option<&str>, fetch: &FetchOptions) -> Request {
         let resolved = self.mirrors.resolve(reference);
         let digest = reference.contains('@');
         // What stands in for a registry knows nothing of the original's login and certificates.
         let is_mirror = resolved.reference != reference;
-        let mut fetch = if is_mirror { Fetch { devel: fetch.devel, ..Fetch::default() } } else { fetch.clone() };
+        let mut fetch =
+            if is_mirror { FetchOptions { devel: fetch.devel, ..FetchOptions::default() } } else { fetch.clone() };
         fetch.plain_http |= resolved.plain_http;
         Request {
             exact: digest || version.is_some_and(is_exact),
             anonymous: resolved.plain_http,
             subject: subject(&resolved.reference, version),
-            source: Source::Registry { reference: resolved.reference },
+            source: ChartSource::Registry { reference: resolved.reference },
             version: version.map(str::to_owned),
             fetch,
         }
     }
 
-    fn repository(&self, url: &str, name: &str, version: Option<&str>, fetch: &Fetch) -> Request {
+    fn repository(&self, url: &str, name: &str, version: Option<&str>, fetch: &FetchOptions) -> Request {
         let place = place(url, name);
         let host = place.split('/').next().unwrap_or(&place);
         // What stands in for a repository is a registry: index files would name the original's addresses.
-        if self.mirrors.covers(host) {
+        if self.mirrors.has_mirror(host) {
             return self.oci(&place, version, fetch);
         }
         Request {
             exact: version.is_some_and(is_exact),
             anonymous: false,
             subject: subject(&place, version),
-            source: Source::Repository { url: url.to_owned(), name: name.to_owned() },
+            source: ChartSource::Repository { url: url.to_owned(), name: name.to_owned() },
             version: version.map(str::to_owned),
             fetch: fetch.clone(),
         }
@@ -210,7 +211,7 @@ impl Charts {
         let folder = tempfile::Builder::new().prefix(".pull-").tempdir_in(&self.cache).map_err(file_error)?;
         let mut done = self.helm_pull(request, folder.path(), request.anonymous).await;
         let is_ours = request.fetch.credentials.is_none() && !request.anonymous;
-        if is_ours && done.as_ref().is_err_and(|error| error.kind == Kind::Denied) {
+        if is_ours && done.as_ref().is_err_and(|error| error.kind == HelmErrorKind::Denied) {
             // A stale login is refused where nobody at all would be let in.
             done = self.helm_pull(request, folder.path(), true).await.or(done);
         }
@@ -218,7 +219,8 @@ impl Charts {
         let packed = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tgz");
         let files = std::fs::read_dir(folder.path()).map_err(file_error)?;
         let package = files.filter_map(|entry| Some(entry.ok()?.path())).find(packed);
-        let package = package.ok_or_else(|| HelmError::new(Kind::Other, &request.subject, "helm left no package"))?;
+        let package =
+            package.ok_or_else(|| HelmError::new(HelmErrorKind::Other, &request.subject, "helm left no package"))?;
         std::fs::rename(package, folder.path().join("chart.tgz")).map_err(file_error)?;
         Ok(folder)
     }
@@ -304,7 +306,7 @@ fn place(url: &str, name: &str) -> String {
 }
 
 /// Reference and version of a chart that comes from elsewhere, before any mirror.
-pub(super) fn asked_for(chart: &Chart) -> Option<String> {
+pub(super) fn reference_of(chart: &Chart) -> Option<String> {
     match chart {
         Chart::Local(_) => None,
         Chart::Oci { reference, version } => Some(subject(reference, version.as_deref())),

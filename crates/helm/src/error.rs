@@ -5,7 +5,7 @@ use std::fmt;
 /// A failure of helm: its kind, what it befell, and helm's own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HelmError {
-    pub kind: Kind,
+    pub kind: HelmErrorKind,
     /// The chart reference, or the release as `namespace/name`.
     pub subject: String,
     /// What helm said, on one line.
@@ -14,7 +14,7 @@ pub struct HelmError {
 
 /// Who has to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum HelmErrorKind {
     /// The registry or repository answers, and has no such chart or version.
     NotFound,
     /// The registry wants other credentials, with the operator's login and without any.
@@ -43,7 +43,7 @@ pub enum Kind {
     Other,
 }
 
-impl Kind {
+impl HelmErrorKind {
     /// Helm's own words, in lower case, that tell a kind; the first that fits wins.
     const WORDS: [(Self, &'static [&'static str]); 10] = [
         (Self::RateLimited, &["status code 429", "toomanyrequests", "too many requests", "rate limit"]),
@@ -158,13 +158,13 @@ impl Kind {
 }
 
 impl HelmError {
-    pub(super) fn new(kind: Kind, subject: impl Into<String>, words: impl Into<String>) -> Self {
+    pub(super) fn new(kind: HelmErrorKind, subject: impl Into<String>, words: impl Into<String>) -> Self {
         Self { kind, subject: subject.into(), words: words.into() }
     }
 
     /// A failure to use our own files.
     pub(super) fn file(subject: &str, error: &std::io::Error) -> Self {
-        Self::new(Kind::Other, subject, error.to_string())
+        Self::new(HelmErrorKind::Other, subject, error.to_string())
     }
 
     /// Sorts what the helm process said.
@@ -172,31 +172,41 @@ impl HelmError {
         match error {
             process::Error::Failed { stderr, .. } => {
                 let words = summary(&stderr);
-                Self::new(Kind::of(&words), subject, words)
+                Self::new(HelmErrorKind::of(&words), subject, words)
             }
-            deadline @ process::Error::Deadline { .. } => Self::new(Kind::Unreachable, subject, deadline.to_string()),
-            other => Self::new(Kind::Other, subject, other.to_string()),
+            deadline @ process::Error::Deadline { .. } => {
+                Self::new(HelmErrorKind::Unreachable, subject, deadline.to_string())
+            }
+            other => Self::new(HelmErrorKind::Other, subject, other.to_string()),
         }
     }
 
     /// Whether the same attempt may succeed without anybody acting.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind, Kind::RateLimited | Kind::Unreachable | Kind::Unconverted | Kind::NotYet)
+        matches!(
+            self.kind,
+            HelmErrorKind::RateLimited
+                | HelmErrorKind::Unreachable
+                | HelmErrorKind::Unconverted
+                | HelmErrorKind::NotYet
+        )
     }
 
     /// What the operator can do, where it is known.
     pub fn hint(&self) -> Option<String> {
         let hint = match self.kind {
-            Kind::Denied => {
+            HelmErrorKind::Denied => {
                 let host = self.subject.split('/').next().unwrap_or(&self.subject);
                 format!("an old login may be in the way: helm registry logout {host}")
             }
-            Kind::NotFound => "check the chart's name and version in the helmfile".to_owned(),
-            Kind::TooOld => "install helm 4, or let the tools be provided: k8s-bootstrap tools install".to_owned(),
-            Kind::Changed => {
+            HelmErrorKind::NotFound => "check the chart's name and version in the helmfile".to_owned(),
+            HelmErrorKind::TooOld => {
+                "install helm 4, or let the tools be provided: k8s-bootstrap tools install".to_owned()
+            }
+            HelmErrorKind::Changed => {
                 "somebody pushed another package under this version; look at it, then clear the chart cache".to_owned()
             }
-            Kind::Conflict => "see who owns the object: kubectl get … --show-managed-fields".to_owned(),
+            HelmErrorKind::Conflict => "see who owns the object: kubectl get … --show-managed-fields".to_owned(),
             _ => return None,
         };
         Some(hint)
@@ -228,34 +238,37 @@ mod tests {
     #[test]
     fn helms_words_are_sorted_by_who_has_to_act() {
         for (words, kind) in [
-            (r#"failed to perform "FetchReference" on source: ghcr.io/x/y:1.0.0: not found"#, Kind::NotFound),
+            (r#"failed to perform "FetchReference" on source: ghcr.io/x/y:1.0.0: not found"#, HelmErrorKind::NotFound),
             (
                 r#"failed to perform "FetchReference" on source: GET "https://ghcr.io/token": response status code 403: denied: denied"#,
-                Kind::Denied,
+                HelmErrorKind::Denied,
             ),
             (
                 r#"failed to perform "FetchReference" on source: GET "https://r/v2/": response status code 429: toomanyrequests: slow down"#,
-                Kind::RateLimited,
+                HelmErrorKind::RateLimited,
             ),
-            (r#"Get "https://quay.io/v2/x": dial tcp: lookup quay.io on 10.0.0.1:53: no such host"#, Kind::Unreachable),
+            (
+                r#"Get "https://quay.io/v2/x": dial tcp: lookup quay.io on 10.0.0.1:53: no such host"#,
+                HelmErrorKind::Unreachable,
+            ),
             (
                 r#"looks like "https://x/y" is not a valid chart repository or cannot be reached: failed to fetch https://x/y/index.yaml : 404 Not Found"#,
-                Kind::NotFound,
+                HelmErrorKind::NotFound,
             ),
             (
                 r#"failed to create resource: Internal error occurred: failed calling webhook "webhook.cert-manager.io": connect: connection refused"#,
-                Kind::NotYet,
+                HelmErrorKind::NotYet,
             ),
-            ("UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress", Kind::Pending),
-            ("failed post-install: 1 error occurred: * job x failed: BackoffLimitExceeded", Kind::Hook),
+            ("UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress", HelmErrorKind::Pending),
+            ("failed post-install: 1 error occurred: * job x failed: BackoffLimitExceeded", HelmErrorKind::Hook),
             (
                 r#"template: x/templates/a.yaml:1:3: executing "x" at <required "no">: error calling required: no"#,
-                Kind::Chart,
+                HelmErrorKind::Chart,
             ),
-            ("values don't meet the specifications of the schema(s) in the following chart(s)", Kind::Chart),
-            ("something new", Kind::Other),
+            ("values don't meet the specifications of the schema(s) in the following chart(s)", HelmErrorKind::Chart),
+            ("something new", HelmErrorKind::Other),
         ] {
-            assert_eq!(Kind::of(words), kind, "{words}");
+            assert_eq!(HelmErrorKind::of(words), kind, "{words}");
         }
     }
 

@@ -16,9 +16,9 @@ mod request;
 pub mod storage;
 mod wrap;
 
-pub use bundle::Bundle;
-pub use chart::{Charts, PulledChart, Ready};
-pub use error::{HelmError, Kind};
+pub use bundle::ChartBundle;
+pub use chart::{Charts, PreparedChart, PulledChart};
+pub use error::{HelmError, HelmErrorKind};
 pub use mirrors::Mirrors;
 pub use program::{ApplyMethod, Helm, TemplateOptions, notices};
 

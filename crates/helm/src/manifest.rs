@@ -46,7 +46,7 @@ pub fn crds(objects: Vec<Value>) -> Vec<Value> {
 
 /// Marks an object as a release's own, as Helm does with what it makes: one that exists without these marks Helm refuses
 /// to take into a release (Helm 4, `pkg/action/validate.go`).
-pub fn own(object: &mut Value, release: &ReleaseId) {
+pub fn add_ownership(object: &mut Value, release: &ReleaseId) {
     let marks = [
         ("labels", "app.kubernetes.io/managed-by", "Helm"),
         ("annotations", "meta.helm.sh/release-name", &release.name),
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn a_release_s_own_object_bears_helms_marks_beside_its_own() {
         let mut object = serde_json::json!({"metadata": {"name": "x", "annotations": {"a": "b"}}});
-        own(&mut object, &ReleaseId { namespace: "security".into(), name: "secrets".into() });
+        add_ownership(&mut object, &ReleaseId { namespace: "security".into(), name: "secrets".into() });
         assert_eq!(
             object["metadata"],
             serde_json::json!({

@@ -10,7 +10,7 @@ pub struct Mirrors(pub BTreeMap<String, String>);
 
 /// A chart reference as it is really asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resolved {
+pub struct MirroredReference {
     /// `HOST[:PORT]/PATH`, without a scheme.
     pub reference: String,
     /// The registry speaks HTTP without TLS: it was written `http://`, or it is this machine.
@@ -21,20 +21,20 @@ pub struct Resolved {
 
 impl Mirrors {
     /// Replaces the host of `HOST[:PORT]/PATH`.
-    pub fn resolve(&self, reference: &str) -> Resolved {
+    pub fn resolve(&self, reference: &str) -> MirroredReference {
         let (host, path) = reference.split_once('/').unwrap_or((reference, ""));
         let (target, path) = match (self.0.get(host), self.0.get("*")) {
             (Some(mirror), _) => (mirror.as_str(), path),
             (None, Some(mirror)) => (mirror.as_str(), reference),
             (None, None) => {
-                return Resolved { plain_http: is_local(host), reference: reference.into(), mirrored: false };
+                return MirroredReference { plain_http: is_local(host), reference: reference.into(), mirrored: false };
             }
         };
         let written_http = target.starts_with("http://");
         let target = target.trim_start_matches("http://").trim_start_matches("https://").trim_start_matches("oci://");
         let target = target.trim_end_matches('/');
         let host = target.split('/').next().unwrap_or(target);
-        Resolved {
+        MirroredReference {
             plain_http: written_http || is_local(host),
             reference: if path.is_empty() { target.to_owned() } else { format!("{target}/{path}") },
             mirrored: true,
@@ -42,7 +42,7 @@ impl Mirrors {
     }
 
     /// Whether a mirror stands in for this host.
-    pub fn covers(&self, host: &str) -> bool {
+    pub fn has_mirror(&self, host: &str) -> bool {
         self.0.contains_key(host) || self.0.contains_key("*")
     }
 }

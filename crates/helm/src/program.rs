@@ -6,8 +6,8 @@ use std::time::Duration;
 use semver::Version;
 use serde_json::Value;
 
-use super::{HelmError, Kind, PulledChart, manifest};
-use helmfile::{Flags, OnFailure, Release};
+use super::{HelmError, HelmErrorKind, PulledChart, manifest};
+use helmfile::{InstallFlags, OnFailure, Release};
 use process::{Command, Stream};
 
 /// Rendering asks nobody; minutes mean that something is wrong.
@@ -34,7 +34,7 @@ pub enum ApplyMethod {
 impl ApplyMethod {
     /// The method of a Flux distribution such as `2.7.5` or `2.8.x`: its helm-controller embeds Helm 3 up to 2.7 and
     /// Helm 4 from 2.8 on. An open range (`2.x`) means the newest.
-    pub fn of_flux(version: &str) -> Self {
+    pub fn from_flux_version(version: &str) -> Self {
         let mut parts = version.trim_start_matches(['v', '=', '~', '^']).split('.').map(str::parse::<u64>);
         match (parts.next(), parts.next()) {
             (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < (2, 8) => Self::ClientSide,
@@ -96,7 +96,7 @@ impl Helm {
     ///
     /// # Errors
     ///
-    /// [`Kind::Chart`] with helm's words when the chart refuses the values.
+    /// [`HelmErrorKind::Chart`] with helm's words when the chart refuses the values.
     pub async fn template(
         &self,
         release: &Release,
@@ -114,7 +114,7 @@ impl Helm {
             .await
             .map_err(|error| HelmError::from_process(&subject, error))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        manifest::parse(&text).map_err(|reason| HelmError::new(Kind::Chart, subject, reason))
+        manifest::parse(&text).map_err(|reason| HelmError::new(HelmErrorKind::Chart, subject, reason))
     }
 
     /// Installs or upgrades a release in the cluster of the kubeconfig at `kubeconfig`. Hooks are waited for, by helm;
@@ -122,7 +122,7 @@ impl Helm {
     ///
     /// # Errors
     ///
-    /// Helm's, by kind; [`Kind::TooOld`] when server-side apply is asked of Helm 3.
+    /// Helm's, by kind; [`HelmErrorKind::TooOld`] when server-side apply is asked of Helm 3.
     pub async fn upgrade(
         &self,
         release: &Release,
@@ -134,7 +134,7 @@ impl Helm {
         let subject = release.id.to_string();
         if method == ApplyMethod::ServerSide && self.version.major < 4 {
             let words = format!("server-side apply needs helm 4, this is {}", self.version);
-            return Err(HelmError::new(Kind::TooOld, subject, words));
+            return Err(HelmError::new(HelmErrorKind::TooOld, subject, words));
         }
         self.command()
             .arg("upgrade")
@@ -228,7 +228,7 @@ fn common(release: &Release, chart: &PulledChart) -> Vec<String> {
     arguments
 }
 
-fn seconds(flags: &Flags) -> String {
+fn seconds(flags: &InstallFlags) -> String {
     format!("{}s", flags.timeout.as_secs())
 }
 

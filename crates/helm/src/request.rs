@@ -8,7 +8,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use helmfile::{Credentials, Fetch};
+use helmfile::{Credentials, FetchOptions};
 use process::SecretFile;
 
 /// The name under which helm knows a repository with a login.
@@ -19,19 +19,19 @@ const REPOSITORY: &str = "repository";
 pub(super) struct Request {
     /// Reference and version, as a person reads them.
     pub(super) subject: String,
-    pub(super) source: Source,
+    pub(super) source: ChartSource,
     /// A version or a range of them.
     pub(super) version: Option<String>,
     /// The same request gets the same package: it names a digest or one version.
     pub(super) exact: bool,
     /// Credentials are of no use, and none of this site's business.
     pub(super) anonymous: bool,
-    pub(super) fetch: Fetch,
+    pub(super) fetch: FetchOptions,
 }
 
 /// Where a chart lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum ChartSource {
     /// Without the scheme.
     Registry {
         reference: String,
@@ -60,8 +60,10 @@ impl Login {
             return Ok(None);
         };
         let (text, flag) = match &request.source {
-            Source::Registry { reference } => (registry(reference, credentials), "--registry-config"),
-            Source::Repository { url, .. } => (repository(url, credentials, &request.fetch), "--repository-config"),
+            ChartSource::Registry { reference } => (registry(reference, credentials), "--registry-config"),
+            ChartSource::Repository { url, .. } => {
+                (repository(url, credentials, &request.fetch), "--repository-config")
+            }
         };
         Ok(Some(Self { file: SecretFile::new(&text.into())?, flag }))
     }
@@ -79,7 +81,7 @@ fn registry(reference: &str, credentials: &Credentials) -> String {
 }
 
 /// helm's list of repositories; JSON is YAML.
-fn repository(url: &str, credentials: &Credentials, fetch: &Fetch) -> String {
+fn repository(url: &str, credentials: &Credentials, fetch: &FetchOptions) -> String {
     let path = |file: &Option<std::path::PathBuf>| file.as_ref().map(|path| path.display().to_string());
     json!({
         "apiVersion": "", "generated": "2000-01-01T00:00:00Z",
@@ -96,7 +98,7 @@ fn repository(url: &str, credentials: &Credentials, fetch: &Fetch) -> String {
 impl Request {
     /// helm's arguments that get the index of a repository with a login into `cache`; nothing else needs that.
     pub(super) fn update(&self, login: Option<&Login>, cache: &Path) -> Option<Vec<String>> {
-        let (Source::Repository { .. }, Some(login)) = (&self.source, login) else { return None };
+        let (ChartSource::Repository { .. }, Some(login)) = (&self.source, login) else { return None };
         let [flag, file] = login.arguments();
         let words = ["repo", "update", REPOSITORY, "--repository-cache", &cache.display().to_string(), &flag, &file];
         Some(words.map(str::to_owned).to_vec())
@@ -106,12 +108,12 @@ impl Request {
     pub(super) fn pull(&self, login: Option<&Login>, cache: &Path, folder: &Path) -> Vec<String> {
         let mut arguments = vec!["pull".to_owned()];
         match &self.source {
-            Source::Registry { reference } => arguments.push(format!("oci://{reference}")),
-            Source::Repository { name, .. } if login.is_some() => {
+            ChartSource::Registry { reference } => arguments.push(format!("oci://{reference}")),
+            ChartSource::Repository { name, .. } if login.is_some() => {
                 arguments.push(format!("{REPOSITORY}/{name}"));
                 arguments.extend(["--repository-cache".to_owned(), cache.display().to_string()]);
             }
-            Source::Repository { url, name } => {
+            ChartSource::Repository { url, name } => {
                 arguments.extend([name.clone(), "--repo".to_owned(), url.clone()]);
             }
         }
@@ -143,7 +145,7 @@ mod tests {
 
     use super::*;
     use crate::wrap::wrap;
-    use crate::{Charts, Helm, Kind, Mirrors, PulledChart};
+    use crate::{Charts, Helm, HelmErrorKind, Mirrors, PulledChart};
     use helmfile::Chart;
     use tools::{Options, Tool, Toolbox};
 
@@ -182,11 +184,11 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let charts = Charts { helm, cache: cache.path().to_owned(), mirrors: Mirrors::default(), bundle: None };
         let chart = Chart::Repository { url, name: "app".into(), version: Some("1.2.3".into()) };
-        let login = |password: &str| Fetch {
+        let login = |password: &str| FetchOptions {
             credentials: Some(Credentials { username: "me".into(), password: password.into(), pass_on: false }),
-            ..Fetch::default()
+            ..FetchOptions::default()
         };
-        assert_eq!(charts.fetch(&chart, &login("wrong")).await.unwrap_err().kind, Kind::Denied);
+        assert_eq!(charts.fetch(&chart, &login("wrong")).await.unwrap_err().kind, HelmErrorKind::Denied);
         assert_eq!(charts.fetch(&chart, &login("hunter2")).await.unwrap().name, "app");
         let mut folders = vec![cache.path().to_owned()];
         while let Some(folder) = folders.pop() {
@@ -204,8 +206,8 @@ mod tests {
     #[test]
     fn no_login_is_an_argument() {
         let credentials = Some(Credentials { username: "me".into(), password: "hunter2".into(), pass_on: true });
-        let registry = Source::Registry { reference: "registry.example/charts/app".into() };
-        let repository = Source::Repository { url: "https://charts.example".into(), name: "app".into() };
+        let registry = ChartSource::Registry { reference: "registry.example/charts/app".into() };
+        let repository = ChartSource::Repository { url: "https://charts.example".into(), name: "app".into() };
         for source in [registry, repository] {
             let request = Request {
                 subject: "app".into(),
@@ -213,7 +215,11 @@ mod tests {
                 version: Some("1".into()),
                 exact: true,
                 anonymous: false,
-                fetch: Fetch { credentials: credentials.clone(), skip_tls_verify: true, ..Fetch::default() },
+                fetch: FetchOptions {
+                    credentials: credentials.clone(),
+                    skip_tls_verify: true,
+                    ..FetchOptions::default()
+                },
             };
             let login = Login::of(&request).unwrap();
             let (cache, folder) = (Path::new("/cache"), Path::new("/out"));

@@ -184,7 +184,7 @@ pub fn newest(releases: Vec<StoredRelease>) -> Option<StoredRelease> {
 
 /// What a release is to be.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Wanted<'a> {
+pub struct DesiredRelease<'a> {
     pub chart_name: &'a str,
     pub chart_version: &'a str,
     pub values: &'a Value,
@@ -208,7 +208,7 @@ pub enum ReleaseState {
 }
 
 /// Compares the newest revision with what is wanted.
-pub fn decide(newest: Option<&StoredRelease>, wanted: &Wanted) -> ReleaseState {
+pub fn release_state(newest: Option<&StoredRelease>, wanted: &DesiredRelease) -> ReleaseState {
     let Some(release) = newest else { return ReleaseState::Absent };
     match release.status {
         Status::Uninstalled => ReleaseState::Absent,
@@ -222,7 +222,7 @@ pub fn decide(newest: Option<&StoredRelease>, wanted: &Wanted) -> ReleaseState {
     }
 }
 
-fn difference(release: &StoredRelease, wanted: &Wanted) -> Option<String> {
+fn difference(release: &StoredRelease, wanted: &DesiredRelease) -> Option<String> {
     let recorded = (release.chart_name.as_str(), version(&release.chart_version));
     if recorded != (wanted.chart_name, version(wanted.chart_version)) {
         return Some(format!(

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::storage::{Recovery, ReleaseState, Status, StoredRelease, Wanted, decide, newest, recovery};
+use super::storage::{DesiredRelease, Recovery, ReleaseState, Status, StoredRelease, newest, recovery, release_state};
 use super::*;
-use helmfile::{Chart, Fetch, Flags, OnFailure, Patch, Release, ReleaseId, Target, Wait};
+use helmfile::{Chart, FetchOptions, InstallFlags, OnFailure, Patch, PatchTarget, Release, ReleaseId, Wait};
 use process::{Command, Daemon, SecretFile};
 use tools::{Options, Tool, Toolbox};
 use yaml::{Origin, Position};
@@ -147,7 +147,7 @@ fn release(chart: PathBuf, values: Value) -> Release {
     Release {
         id: ReleaseId { namespace: "shop".into(), name: "app".into() },
         chart: Chart::Local(chart),
-        fetch: Fetch::default(),
+        fetch: FetchOptions::default(),
         values,
         written_values: Value::Null,
         needs: vec![],
@@ -157,7 +157,7 @@ fn release(chart: PathBuf, values: Value) -> Release {
         api_versions: vec![],
         patches: vec![],
         file: PathBuf::new(),
-        flags: Flags {
+        flags: InstallFlags {
             wait: Wait::WorkloadsAndJobs,
             timeout: Duration::from_mins(5),
             create_namespace: true,
@@ -186,7 +186,7 @@ async fn an_installation_that_was_killed_is_recovered_without_losing_anything() 
     let stored = cluster.newest().await.unwrap();
     assert_eq!((stored.revision, stored.status), (1, Status::PendingInstall));
     let error = cluster.upgrade(&red, ApplyMethod::ClientSide).await.unwrap_err();
-    assert_eq!(error.kind, Kind::Pending, "{error}");
+    assert_eq!(error.kind, HelmErrorKind::Pending, "{error}");
 
     let Recovery::DeleteRecord { namespace, secret, .. } = recovery(Some(&stored)) else { panic!("{stored:?}") };
     cluster.kubectl(&["delete", "secret", "-n", &namespace, &secret]).await;
@@ -195,12 +195,12 @@ async fn an_installation_that_was_killed_is_recovered_without_losing_anything() 
     let stored = cluster.newest().await.unwrap();
     assert_eq!(stored.config, red.values);
     assert_eq!(stored.apply_method.as_deref(), Some("csa"));
-    let wanted = |values| Wanted { chart_name: "app", chart_version: "1.2.3", values };
-    assert_eq!(decide(Some(&stored), &wanted(&red.values)), ReleaseState::Deployed);
+    let wanted = |values| DesiredRelease { chart_name: "app", chart_version: "1.2.3", values };
+    assert_eq!(release_state(Some(&stored), &wanted(&red.values)), ReleaseState::Deployed);
     assert!(stored.manifest.contains("color: \"red\""), "{}", stored.manifest);
 
     let blue = Release { values: json!({"color": "blue"}), ..red };
-    assert!(matches!(decide(Some(&stored), &wanted(&blue.values)), ReleaseState::Outdated(_)));
+    assert!(matches!(release_state(Some(&stored), &wanted(&blue.values)), ReleaseState::Outdated(_)));
     cluster.upgrade(&blue, ApplyMethod::ServerSide).await.unwrap();
     let stored = cluster.newest().await.unwrap();
     assert_eq!((stored.revision, stored.apply_method.as_deref()), (2, Some("ssa")));
@@ -208,12 +208,12 @@ async fn an_installation_that_was_killed_is_recovered_without_losing_anything() 
     assert_eq!(color, "blue");
 
     let patch = json!([{"op": "replace", "path": "/data/color", "value": "navy"}]);
-    let target = Target { kind: "ConfigMap".into(), ..Target::default() };
+    let target = PatchTarget { kind: "ConfigMap".into(), ..PatchTarget::default() };
     let patches = vec![Patch::Json { target, operations: patch, at: blue.at.clone() }];
     let navy = Release { patches, ..blue.clone() };
     cluster.upgrade(&navy, ApplyMethod::ServerSide).await.unwrap();
     let stored = cluster.newest().await.unwrap();
-    assert_eq!(decide(Some(&stored), &wanted(&navy.values)), ReleaseState::Deployed);
+    assert_eq!(release_state(Some(&stored), &wanted(&navy.values)), ReleaseState::Deployed);
     let color = cluster.kubectl(&["get", "configmap", "app", "-n", "shop", "-o", "jsonpath={.data.color}"]).await;
     assert_eq!(color, "navy");
 
@@ -231,7 +231,7 @@ async fn an_api_that_does_not_answer_is_unreachable_and_may_be_tried_again() {
     let nowhere = kubeconfig(&free_address());
     let method = ApplyMethod::ClientSide;
     let error = charts.helm.upgrade(&release, &chart, &nowhere.path(), method, |_, _| ()).await.unwrap_err();
-    assert_eq!((error.kind, error.is_retryable()), (Kind::Unreachable, true), "{error}");
+    assert_eq!((error.kind, error.is_retryable()), (HelmErrorKind::Unreachable, true), "{error}");
     assert_eq!(notices(&release).len(), 1);
 }
 
@@ -253,7 +253,7 @@ async fn images_get_the_digest_that_their_registry_gives() {
     }
     let nobody = format!("{}/acme/app:1", free_address());
     let known = format!("{nobody}@sha256:{}", "0".repeat(64));
-    let mut contents = bundle::Contents::default();
+    let mut contents = bundle::BundleContents::default();
     contents.images = [image.clone(), nobody.clone(), known.clone()].into();
     contents.pin(&crane).await;
     assert_eq!(contents.images.len(), 3);
@@ -271,6 +271,6 @@ fn the_apply_method_is_the_one_of_the_helm_inside_flux() {
         ("3.0", ApplyMethod::ServerSide),
         ("2.x", ApplyMethod::ServerSide),
     ] {
-        assert_eq!(ApplyMethod::of_flux(version), method, "{version}");
+        assert_eq!(ApplyMethod::from_flux_version(version), method, "{version}");
     }
 }

@@ -1,7 +1,7 @@
 //! Where a chart comes from, and how it is fetched.
 
-use super::Site;
-use super::model::{Chart, Credentials, Fetch};
+use super::FileContext;
+use super::model::{Chart, Credentials, FetchOptions};
 use super::settings::Settings;
 use super::state::{Repository, State, Text};
 use yaml::{Diagnostic, near};
@@ -12,19 +12,19 @@ use yaml::{Diagnostic, near};
 ///
 /// A repository that is not declared, a folder that is not there, a version that OCI has not.
 pub(super) fn resolve(
-    site: &Site<'_>,
+    site: &FileContext<'_>,
     state: &State,
     settings: &Settings,
     chart: &str,
     version: Option<&str>,
     at: &Text,
-) -> Result<(Chart, Fetch), Diagnostic> {
+) -> Result<(Chart, FetchOptions), Diagnostic> {
     let fail = |message: String| Err(Diagnostic::at(at.at.clone(), message));
-    let mut fetch = Fetch {
+    let mut fetch = FetchOptions {
         skip_tls_verify: settings.is("insecureSkipTLSVerify"),
         plain_http: settings.is("plainHttp"),
         devel: settings.is("devel"),
-        ..Fetch::default()
+        ..FetchOptions::default()
     };
     if let Some(reference) = chart.strip_prefix("oci://") {
         return oci(reference, version).map(|chart| (chart, fetch)).or_else(fail);
@@ -66,7 +66,7 @@ pub(super) fn resolve(
 
 /// What a repository says of itself; a login that it does not hold may be in the environment, as `NAME_USERNAME` and
 /// `NAME_PASSWORD`.
-fn access(site: &Site<'_>, repository: &Repository, fetch: &mut Fetch) {
+fn access(site: &FileContext<'_>, repository: &Repository, fetch: &mut FetchOptions) {
     let prefix = repository.name.replace('-', "_").to_uppercase();
     let variable = |suffix: &str| site.variables.get(&format!("{prefix}_{suffix}")).filter(|value| !value.is_empty());
     let username = repository.username.clone().or_else(|| variable("USERNAME").cloned());

@@ -7,13 +7,13 @@ use serde_json::{Map, Value as Json};
 use super::environment::Environment;
 use super::merge::{Lists, merge_layer, merge_values};
 use super::state::{Missing, Strategy, Text, Values};
-use super::{Findings, Site, values};
-use template::Source;
+use super::{FileContext, Findings, values};
+use template::TemplateSource;
 use yaml::{Dialect, Origin};
 
 /// How a list of values is read.
 pub(super) struct Entries<'e> {
-    pub(super) site: &'e Site<'e>,
+    pub(super) site: &'e FileContext<'e>,
     /// What its templates see.
     pub(super) context: &'e Environment,
     pub(super) missing: Option<Missing>,
@@ -115,6 +115,10 @@ impl Entries<'_> {
         }
         merge_values(&mut visible, self.context.merged());
         let folder = path.parent().unwrap_or(&self.site.folder);
-        template::render(&Source::file(origin, &text), &self.context.data(&visible, ""), &self.site.functions(folder))
+        template::render(
+            &TemplateSource::file(origin, &text),
+            &self.context.data(&visible, ""),
+            &self.site.functions(folder),
+        )
     }
 }

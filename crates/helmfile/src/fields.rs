@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::environment::Environment;
-use super::model::{Listed, ReleaseId};
+use super::model::{ListedRelease, ReleaseId};
 use super::reader;
 use super::state::{Draft, State, Text};
-use super::{Findings, Site};
+use super::{FileContext, Findings};
 
 use yaml::{Diagnostic, Dialect, Origin};
 
@@ -17,7 +17,7 @@ const ROUNDS: usize = 6;
 
 /// What the templates of a file's releases see beside the release itself.
 pub(super) struct Scope<'s> {
-    pub(super) site: &'s Site<'s>,
+    pub(super) site: &'s FileContext<'s>,
     pub(super) state: &'s State,
     pub(super) environment: &'s Environment,
     /// `.Values`.
@@ -35,9 +35,9 @@ struct Rendered {
 }
 
 /// A release whose fields are rendered.
-pub(super) struct Resolved {
+pub(super) struct ResolvedRelease {
     pub(super) draft: Draft,
-    pub(super) listed: Listed,
+    pub(super) listed: ListedRelease,
     /// What its values and patches see.
     pub(super) data: Value,
     /// `waitTemplate`, when there is one.
@@ -67,7 +67,7 @@ impl Scope<'_> {
     }
 
     /// Renders the fields of one release; `None` when something is wrong with it, which `findings` then say.
-    pub(super) fn resolve(&self, draft: &Draft, findings: &mut Findings) -> Option<Resolved> {
+    pub(super) fn resolve(&self, draft: &Draft, findings: &mut Findings) -> Option<ResolvedRelease> {
         let mut draft = draft.clone();
         draft.labels.extend(self.state.labels.clone());
         let before = findings.found.len();
@@ -103,17 +103,23 @@ impl Scope<'_> {
         let needs = self.needs(&draft, &rendered, &data, &what, findings);
         let listed = self.listed(&draft, rendered, needs, (installed, enabled));
         let data = self.data(&Rendered::of(&listed), &kube_context);
-        (findings.found.len() == before).then_some(Resolved { draft, listed, data, wait })
+        (findings.found.len() == before).then_some(ResolvedRelease { draft, listed, data, wait })
     }
 
-    fn listed(&self, draft: &Draft, rendered: Rendered, needs: Vec<ReleaseId>, switches: (bool, bool)) -> Listed {
+    fn listed(
+        &self,
+        draft: &Draft,
+        rendered: Rendered,
+        needs: Vec<ReleaseId>,
+        switches: (bool, bool),
+    ) -> ListedRelease {
         let mut labels = rendered.labels;
         labels.insert("name".to_owned(), rendered.name.clone());
         labels.insert("namespace".to_owned(), rendered.namespace.clone());
         labels.insert("chart".to_owned(), rendered.chart.rsplit('/').next().unwrap_or_default().to_owned());
         let own = draft.text("kubeVersion").map(|text| text.raw.clone()).filter(|version| !version.is_empty());
         let api_versions = if draft.api_versions.is_empty() { &self.state.api_versions } else { &draft.api_versions };
-        Listed {
+        ListedRelease {
             name: rendered.name,
             namespace: rendered.namespace,
             chart: rendered.chart,
@@ -238,7 +244,7 @@ impl Scope<'_> {
 }
 
 impl Rendered {
-    fn of(listed: &Listed) -> Self {
+    fn of(listed: &ListedRelease) -> Self {
         Self {
             name: listed.name.clone(),
             namespace: listed.namespace.clone(),

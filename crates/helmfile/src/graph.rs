@@ -14,7 +14,7 @@ use yaml::{Diagnostic, Diagnostics, near};
 /// # Errors
 ///
 /// Everything that is wrong, all at once.
-pub fn check(files: &[&Helmfile]) -> Result<(), Diagnostics> {
+pub fn check_needs(files: &[&Helmfile]) -> Result<(), Diagnostics> {
     let mut found = Diagnostics::default();
     let mut graph = Graph::default();
     for (file, helmfile) in files.iter().enumerate() {
@@ -35,7 +35,7 @@ pub fn check(files: &[&Helmfile]) -> Result<(), Diagnostics> {
 }
 
 /// Finds releases that several files list, each of them for the same cluster.
-pub fn listed_twice(files: &[Helmfile]) -> Diagnostics {
+pub fn check_duplicates(files: &[Helmfile]) -> Diagnostics {
     let mut found = Diagnostics::default();
     let mut first: BTreeMap<&ReleaseId, &Release> = BTreeMap::new();
     for release in files.iter().flat_map(|file| &file.releases) {

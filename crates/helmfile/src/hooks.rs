@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::fields::{Resolved, Scope};
-use super::model::{Hook, Listed};
+use super::fields::{ResolvedRelease, Scope};
+use super::model::{Hook, ListedRelease};
 use super::state::{HookDraft, Text};
 use super::{Findings, reader};
 
@@ -11,7 +11,12 @@ use super::{Findings, reader};
 const COMMAND: &str = "sync";
 
 /// The hooks of a release.
-pub(super) fn of_release(scope: &Scope<'_>, resolved: &Resolved, values: &Value, findings: &mut Findings) -> Vec<Hook> {
+pub(super) fn of_release(
+    scope: &Scope<'_>,
+    resolved: &ResolvedRelease,
+    values: &Value,
+    findings: &mut Findings,
+) -> Vec<Hook> {
     if resolved.draft.hooks.is_empty() {
         return vec![];
     }
@@ -36,7 +41,7 @@ fn common(scope: &Scope<'_>) -> Value {
 }
 
 /// A hook sees the release as the state file has it, not the few fields that values see.
-fn release(listed: &Listed, data: &Value, values: &Value) -> Value {
+fn release(listed: &ListedRelease, data: &Value, values: &Value) -> Value {
     json!({
         "Name": listed.name, "Namespace": listed.namespace, "Chart": listed.chart, "Version": listed.version,
         "Labels": listed.labels, "KubeContext": data["Release"]["KubeContext"], "Values": values,

@@ -6,8 +6,8 @@ use super::entries::Entries;
 use super::environment::Environment;
 use super::reader;
 use super::state::{Missing, State, Strategy, Text};
-use super::{Findings, Site, environment};
-use template::Source;
+use super::{FileContext, Findings, environment};
+use template::TemplateSource;
 use yaml::{Diagnostic, Diagnostics, Origin, Position};
 
 /// What a state file is read with.
@@ -29,7 +29,7 @@ pub(super) struct Loaded {
 }
 
 /// Reads the state file at `path` with its bases; nothing when it is unreadable.
-pub(super) fn load(site: &Site<'_>, path: &Path, start: &Start<'_>, findings: &mut Findings) -> Option<Loaded> {
+pub(super) fn load(site: &FileContext<'_>, path: &Path, start: &Start<'_>, findings: &mut Findings) -> Option<Loaded> {
     let origin = site.origin(path);
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -48,7 +48,7 @@ pub(super) fn load(site: &Site<'_>, path: &Path, start: &Start<'_>, findings: &m
 
 /// A state file or a base being read.
 struct File<'f> {
-    site: &'f Site<'f>,
+    site: &'f FileContext<'f>,
     path: &'f Path,
     origin: Origin,
     is_base: bool,
@@ -91,7 +91,7 @@ impl File<'_> {
         let rendered = if is_template {
             let data = context.data(&context.merged(), "");
             let functions = self.site.functions(&self.site.folder);
-            match template::render(&Source::file(&self.origin, part), &data, &functions) {
+            match template::render(&TemplateSource::file(&self.origin, part), &data, &functions) {
                 Ok(rendered) => rendered,
                 Err(diagnostic) => {
                     findings.found.push(diagnostic);

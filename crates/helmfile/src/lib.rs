@@ -1,7 +1,7 @@
 //! Helmfiles: what an operator wrote, as releases with their needs and hooks.
 //!
 //! [`read()`] takes a state file, or a folder of them, with bases, environments, templates, values files and
-//! sub-helmfiles to [`Release`]s that are ready to install; [`check`] looks at several as one graph. Every mistake is
+//! sub-helmfiles to [`Release`]s that are ready to install; [`check_needs`] looks at several as one graph. Every mistake is
 //! found at once, before anything is touched. The semantics are those of helmfile 1.7; a key that it has and this room
 //! has not is refused by name. Nothing here runs Helm.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
@@ -33,13 +33,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use environment::DEFAULT as DEFAULT_ENVIRONMENT;
-pub use graph::{check, listed_twice};
+pub use graph::{check_duplicates, check_needs};
 pub use merge::merge_values;
 pub use model::{
-    Chart, Credentials, Fetch, Flags, Helmfile, Hook, HookEvent, Listed, OnFailure, Patch, Release, ReleaseId, Side,
-    StateFile, Target, Wait,
+    Chart, Credentials, FetchOptions, Helmfile, Hook, HookEvent, HookSide, InstallFlags, ListedRelease, OnFailure,
+    Patch, PatchTarget, Release, ReleaseId, StateFile, Wait,
 };
-pub use options::{Depth, Options, StateValue};
+pub use options::{HelmfileOptions, ReadDepth, StateValue};
 pub use selector::Selector;
 
 use template::{Functions, clean};
@@ -55,7 +55,7 @@ pub fn read(
     root: &Path,
     path: &Path,
     variables: &BTreeMap<String, String>,
-    options: &Options,
+    options: &HelmfileOptions,
 ) -> Result<Helmfile, Diagnostics> {
     let absolute = |path: &Path| clean(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
     let (helmfile, found) = visit::visit(&absolute(root), &absolute(path), variables, options);
@@ -80,14 +80,14 @@ impl Findings {
 }
 
 /// Where a state file lives and what its templates see.
-struct Site<'s> {
+struct FileContext<'s> {
     root: PathBuf,
     /// The state file's; what it names relatively is meant from here, and so is what its bases name.
     folder: PathBuf,
     variables: &'s BTreeMap<String, String>,
 }
 
-impl Site<'_> {
+impl FileContext<'_> {
     fn path(&self, written: &str) -> PathBuf {
         clean(&self.folder.join(written))
     }

@@ -40,7 +40,7 @@ pub struct StateFile {
     /// `.Values`.
     pub values: Map<String, Value>,
     /// Those that the selectors take, in file order, also where they are switched off.
-    pub releases: Vec<Listed>,
+    pub releases: Vec<ListedRelease>,
     /// Every release in it, selected or not.
     pub known: Vec<ReleaseId>,
     /// Of the whole file: `prepare` before its first release, `cleanup` after its last.
@@ -49,7 +49,7 @@ pub struct StateFile {
 
 /// A release as a state file has it, before its values are looked at.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Listed {
+pub struct ListedRelease {
     pub name: String,
     /// Empty when the file names none.
     pub namespace: String,
@@ -68,7 +68,7 @@ pub struct Listed {
     pub at: Location,
 }
 
-impl Listed {
+impl ListedRelease {
     pub fn id(&self) -> ReleaseId {
         ReleaseId::new(&self.namespace, &self.name)
     }
@@ -102,7 +102,7 @@ impl fmt::Display for ReleaseId {
 pub struct Release {
     pub id: ReleaseId,
     pub chart: Chart,
-    pub fetch: Fetch,
+    pub fetch: FetchOptions,
     /// All that Helm is given: values files and inline values, merged in order as Helm merges them, and what is `set`;
     /// an object.
     pub values: Value,
@@ -112,7 +112,7 @@ pub struct Release {
     /// What the file order puts before it: sub-helmfiles go one after the other, and before their parent.
     pub after: Vec<ReleaseId>,
     pub hooks: Vec<Hook>,
-    pub flags: Flags,
+    pub flags: InstallFlags,
     /// What the chart is rendered for where no cluster is asked.
     pub kube_version: Option<String>,
     pub api_versions: Vec<String>,
@@ -130,13 +130,13 @@ impl Release {
         Self {
             id,
             chart,
-            fetch: Fetch::default(),
+            fetch: FetchOptions::default(),
             values: Value::Object(Map::new()),
             written_values: Value::Object(Map::new()),
             needs: vec![],
             after: vec![],
             hooks: vec![],
-            flags: Flags::default(),
+            flags: InstallFlags::default(),
             kube_version: None,
             api_versions: vec![],
             patches: vec![],
@@ -171,7 +171,7 @@ impl fmt::Display for Chart {
 
 /// How a chart is fetched: what its repository and its release say beside the address.
 #[derive(Debug, Clone, Default)]
-pub struct Fetch {
+pub struct FetchOptions {
     pub credentials: Option<Credentials>,
     /// Absolute, as the other files.
     pub ca_file: Option<PathBuf>,
@@ -195,7 +195,7 @@ pub struct Credentials {
 
 /// How a release is installed; helmfile's keys, defaults applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flags {
+pub struct InstallFlags {
     pub wait: Wait,
     pub timeout: Duration,
     pub create_namespace: bool,
@@ -205,7 +205,7 @@ pub struct Flags {
     pub args: Vec<String>,
 }
 
-impl Default for Flags {
+impl Default for InstallFlags {
     fn default() -> Self {
         Self {
             wait: Wait::Nothing,
@@ -218,7 +218,7 @@ impl Default for Flags {
     }
 }
 
-impl Flags {
+impl InstallFlags {
     /// Helm's own, when nobody says.
     pub(super) const TIMEOUT: Duration = Duration::from_mins(5);
 }
@@ -247,14 +247,14 @@ pub enum OnFailure {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Patch {
     /// JSON patch operations on every object that the target means.
-    Json { target: Target, operations: Value, at: Location },
+    Json { target: PatchTarget, operations: Value, at: Location },
     /// A strategic merge with the object that it names.
     Merge { object: Value, at: Location },
 }
 
 /// Which objects a JSON patch means; what is empty means all. Every text is a regular expression for the whole.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Target {
+pub struct PatchTarget {
     pub group: String,
     pub version: String,
     pub kind: String,
@@ -276,7 +276,7 @@ pub enum HookEvent {
 
 /// On which side of an installation an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub enum HookSide {
     Before,
     After,
     /// Only a removal has it.
@@ -284,11 +284,11 @@ pub enum Side {
 }
 
 impl HookEvent {
-    pub fn side(self) -> Side {
+    pub fn side(self) -> HookSide {
         match self {
-            Self::Prepare | Self::Preapply | Self::Presync => Side::Before,
-            Self::Postsync | Self::Cleanup => Side::After,
-            Self::Preuninstall | Self::Postuninstall => Side::Neither,
+            Self::Prepare | Self::Preapply | Self::Presync => HookSide::Before,
+            Self::Postsync | Self::Cleanup => HookSide::After,
+            Self::Preuninstall | Self::Postuninstall => HookSide::Neither,
         }
     }
 }
@@ -307,7 +307,7 @@ pub struct Hook {
 
 impl Hook {
     /// Whether it runs on this side of an installation.
-    pub fn is_on(&self, side: Side) -> bool {
+    pub fn is_on(&self, side: HookSide) -> bool {
         self.events.iter().any(|event| event.side() == side)
     }
 }

@@ -10,7 +10,7 @@ use crate::set::{MAX_INDEX, typed};
 
 /// Which environment, which releases, which values: all optional.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub struct HelmfileOptions {
     /// The environment; [`DEFAULT_ENVIRONMENT`](super::DEFAULT_ENVIRONMENT) when nobody names one.
     pub environment: Option<String>,
     /// A release that one of them takes is meant; none take every release.
@@ -21,12 +21,12 @@ pub struct Options {
     pub state_values: Vec<StateValue>,
     /// What a selected release needs is selected as well.
     pub include_needs: bool,
-    pub depth: Depth,
+    pub depth: ReadDepth,
 }
 
 /// How far a reading goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Depth {
+pub enum ReadDepth {
     /// The releases' fields; values files, hooks and charts are not looked at.
     Fields,
     #[default]
@@ -46,7 +46,7 @@ enum Step {
     Element(String, usize),
 }
 
-impl Options {
+impl HelmfileOptions {
     pub(super) fn environment(&self) -> &str {
         self.environment.as_deref().filter(|name| !name.is_empty()).unwrap_or(environment::DEFAULT)
     }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json};
 use super::Findings;
 use super::fields::Scope;
 use super::merge::{Lists, merge_layer};
-use super::model::{Patch, Target};
+use super::model::{Patch, PatchTarget};
 use super::state::{Draft, Values};
 use super::values::ValuesFile;
 use yaml::{Dialect, Fields, Location, Node, Origin};
@@ -91,11 +91,11 @@ fn json_patch(origin: &Origin, node: &Node, what: &str, findings: &mut Findings)
     }
     let at = fields.location();
     fields.finish(found);
-    let mut selected = Target::default();
+    let mut selected = PatchTarget::default();
     if let Some(node) = target {
         let mut fields = Fields::of(origin, node, format!("`target` of a JSON patch of {what}"), found);
         let mut text = |key| fields.text(key, found).unwrap_or_default();
-        selected = Target {
+        selected = PatchTarget {
             group: text("group"),
             version: text("version"),
             kind: text("kind"),

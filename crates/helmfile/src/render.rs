@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::fields::{Resolved, Scope};
+use super::fields::{ResolvedRelease, Scope};
 use super::layers::Loaded;
-use super::model::{Flags, OnFailure, Release, ReleaseId, StateFile, Wait};
+use super::model::{InstallFlags, OnFailure, Release, ReleaseId, StateFile, Wait};
 use super::selector::{Selector, any_takes};
 use super::settings::Settings;
 use super::state::Draft;
 use super::values::Merging;
-use super::{Depth, Findings, Options, Site, chart, hooks, inherit, patches, sets};
+use super::{FileContext, Findings, HelmfileOptions, ReadDepth, chart, hooks, inherit, patches, sets};
 
 /// Labels that Helm gives a release's record itself.
 const HELMS_LABELS: [&str; 6] = ["createdAt", "modifiedAt", "name", "owner", "status", "version"];
@@ -21,14 +21,14 @@ const HELMS_LABELS: [&str; 6] = ["createdAt", "modifiedAt", "name", "owner", "st
 /// What is asked of a state file.
 pub(super) struct Asked<'a> {
     pub(super) selectors: &'a [Selector],
-    pub(super) options: &'a Options,
+    pub(super) options: &'a HelmfileOptions,
     /// Releases that go before the file's own.
     pub(super) after: &'a [ReleaseId],
 }
 
 /// The releases of a state file: all that are selected, and those of them that are to be installed.
 pub(super) fn file(
-    site: &Site<'_>,
+    site: &FileContext<'_>,
     path: &Path,
     loaded: &Loaded,
     asked: &Asked<'_>,
@@ -39,7 +39,7 @@ pub(super) fn file(
     let scope = Scope { site, state, environment, values: &values };
     contexts(&scope, path, findings);
     let drafts = inherit::resolve(state, findings);
-    let all: Vec<Resolved> = drafts.iter().filter_map(|draft| scope.resolve(draft, findings)).collect();
+    let all: Vec<ResolvedRelease> = drafts.iter().filter_map(|draft| scope.resolve(draft, findings)).collect();
     switched_off(&all, findings);
     let known = all.iter().map(|one| one.listed.id()).collect();
     let selected = selected(all, asked);
@@ -52,7 +52,7 @@ pub(super) fn file(
         known,
         hooks: vec![],
     };
-    if asked.options.depth == Depth::Fields {
+    if asked.options.depth == ReadDepth::Fields {
         return (file, vec![]);
     }
     file.hooks = hooks::of_file(&scope, findings);
@@ -62,7 +62,7 @@ pub(super) fn file(
 }
 
 /// Those that the selectors take and, when asked for, what they need.
-fn selected(all: Vec<Resolved>, asked: &Asked<'_>) -> Vec<Resolved> {
+fn selected(all: Vec<ResolvedRelease>, asked: &Asked<'_>) -> Vec<ResolvedRelease> {
     let taken = all.iter().filter(|one| any_takes(asked.selectors, &one.listed.labels));
     let mut wanted: BTreeSet<ReleaseId> = taken.map(|one| one.listed.id()).collect();
     let mut open: Vec<ReleaseId> = if asked.options.include_needs { wanted.iter().cloned().collect() } else { vec![] };
@@ -74,7 +74,7 @@ fn selected(all: Vec<Resolved>, asked: &Asked<'_>) -> Vec<Resolved> {
         }
     }
     let is_wanted =
-        |one: &Resolved| any_takes(asked.selectors, &one.listed.labels) || wanted.contains(&one.listed.id());
+        |one: &ResolvedRelease| any_takes(asked.selectors, &one.listed.labels) || wanted.contains(&one.listed.id());
     if asked.options.include_needs {
         return all.into_iter().filter(is_wanted).collect();
     }
@@ -95,7 +95,7 @@ fn contexts(scope: &Scope<'_>, path: &Path, findings: &mut Findings) {
 }
 
 /// A need that is switched off is no mistake, but worth knowing.
-fn switched_off(all: &[Resolved], findings: &mut Findings) {
+fn switched_off(all: &[ResolvedRelease], findings: &mut Findings) {
     let off: BTreeMap<ReleaseId, &str> = all
         .iter()
         .filter_map(|one| match (one.listed.installed, one.listed.enabled) {
@@ -114,7 +114,7 @@ fn switched_off(all: &[Resolved], findings: &mut Findings) {
     }
 }
 
-fn twice(selected: &[Resolved], findings: &mut Findings) {
+fn twice(selected: &[ResolvedRelease], findings: &mut Findings) {
     let mut seen = BTreeMap::new();
     for one in selected {
         if let Some(first) = seen.insert(one.listed.id(), &one.listed.at) {
@@ -129,11 +129,11 @@ fn twice(selected: &[Resolved], findings: &mut Findings) {
 fn release(
     scope: &Scope<'_>,
     path: &Path,
-    resolved: &Resolved,
+    resolved: &ResolvedRelease,
     after: &[ReleaseId],
     findings: &mut Findings,
 ) -> Option<Release> {
-    let Resolved { draft, listed, data, wait } = resolved;
+    let ResolvedRelease { draft, listed, data, wait } = resolved;
     let (site, state, before) = (scope.site, scope.state, findings.found.len());
     let what = format!("release {:?}", listed.name);
     let mut settings = draft.settings.or_defaults(&state.defaults);
@@ -179,7 +179,7 @@ fn flags(
     labels: &BTreeMap<String, String>,
     what: &str,
     findings: &mut Findings,
-) -> Flags {
+) -> InstallFlags {
     if settings.is("force") && settings.is("forceConflicts") {
         findings
             .error(&draft.at, format!("{what} has both `force` and `forceConflicts`, by itself or by `helmDefaults`"));
@@ -206,9 +206,9 @@ fn flags(
         (true, false) => Wait::Workloads,
         (false, _) => Wait::Nothing,
     };
-    Flags {
+    InstallFlags {
         wait,
-        timeout: settings.timeout.map_or(Flags::TIMEOUT, Duration::from_secs),
+        timeout: settings.timeout.map_or(InstallFlags::TIMEOUT, Duration::from_secs),
         create_namespace: settings.switches.get("createNamespace").copied().unwrap_or(true),
         force_conflicts: settings.is("forceConflicts"),
         on_failure,
@@ -216,7 +216,7 @@ fn flags(
     }
 }
 
-/// What [`Flags`] has no field for, as Helm's own flags.
+/// What [`InstallFlags`] has no field for, as Helm's own flags.
 fn arguments(settings: &Settings, labels: &BTreeMap<String, String>) -> Vec<String> {
     const FLAGS: [(&str, &str); 6] = [
         ("disableOpenAPIValidation", "--disable-openapi-validation"),

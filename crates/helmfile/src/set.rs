@@ -11,7 +11,7 @@ pub(super) const MAX_INDEX: usize = 65_536;
 
 /// What the text behind `=` stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum SetFlag {
     /// `--set`: true, false, null and whole numbers are what they look like.
     Typed,
     /// `--set-string`.
@@ -29,7 +29,7 @@ pub enum Kind {
 pub fn assign(
     values: &mut Map<String, Value>,
     text: &str,
-    kind: Kind,
+    kind: SetFlag,
     read: &dyn Fn(&str) -> Result<String, String>,
 ) -> Result<(), String> {
     let mut parser = Parser { rest: text, kind, read };
@@ -41,7 +41,7 @@ pub fn assign(
 
 struct Parser<'p> {
     rest: &'p str,
-    kind: Kind,
+    kind: SetFlag,
     read: &'p dyn Fn(&str) -> Result<String, String>,
 }
 
@@ -176,9 +176,9 @@ impl Parser<'_> {
 
     fn typed(&self, text: String) -> Result<Value, String> {
         match self.kind {
-            Kind::Text => Ok(Value::from(text)),
-            Kind::File => (self.read)(&text).map(Value::from),
-            Kind::Typed => Ok(typed(text)),
+            SetFlag::Text => Ok(Value::from(text)),
+            SetFlag::File => (self.read)(&text).map(Value::from),
+            SetFlag::Typed => Ok(typed(text)),
         }
     }
 }
@@ -208,7 +208,7 @@ mod tests {
 
     use super::*;
 
-    fn set(values: Value, text: &str, kind: Kind) -> Result<Value, String> {
+    fn set(values: Value, text: &str, kind: SetFlag) -> Result<Value, String> {
         let Value::Object(mut values) = values else { panic!("no map") };
         assign(&mut values, text, kind, &|path| {
             if path == "gone" { Err("gone".to_owned()) } else { Ok(format!("<{path}>")) }
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn keys_lists_and_types_are_read_as_helm_reads_them() {
-        let typed = |text: &str| set(json!({}), text, Kind::Typed).unwrap();
+        let typed = |text: &str| set(json!({}), text, SetFlag::Typed).unwrap();
         assert_eq!(typed("a=1,b.c=true,b.d=x"), json!({"a": 1, "b": {"c": true, "d": "x"}}));
         assert_eq!(
             typed("a=1.5,b=010,c=0,d=-3,e=null,f="),
@@ -235,30 +235,30 @@ mod tests {
     #[test]
     fn what_is_there_already_is_changed_in_its_place() {
         let values = json!({"a": {"b": 1, "c": 2}, "l": [{"x": 1}, "y"]});
-        let changed = set(values, "a.b=9,l[0].z=3,l[1]=w", Kind::Typed).unwrap();
+        let changed = set(values, "a.b=9,l[0].z=3,l[1]=w", SetFlag::Typed).unwrap();
         assert_eq!(changed, json!({"a": {"b": 9, "c": 2}, "l": [{"x": 1, "z": 3}, "w"]}));
     }
 
     #[test]
     fn texts_and_files_are_not_typed() {
-        assert_eq!(set(json!({}), "a=1,b=true", Kind::Text).unwrap(), json!({"a": "1", "b": "true"}));
-        assert_eq!(set(json!({}), "a=path/x", Kind::File).unwrap(), json!({"a": "<path/x>"}));
-        assert_eq!(set(json!({}), "a=gone", Kind::File), Err("gone".to_owned()));
+        assert_eq!(set(json!({}), "a=1,b=true", SetFlag::Text).unwrap(), json!({"a": "1", "b": "true"}));
+        assert_eq!(set(json!({}), "a=path/x", SetFlag::File).unwrap(), json!({"a": "<path/x>"}));
+        assert_eq!(set(json!({}), "a=gone", SetFlag::File), Err("gone".to_owned()));
     }
 
     #[test]
     fn what_helm_refuses_is_refused() {
         for text in ["a", "a,b=1", "a.=1", "a.b", "a[x]=1", "a[-1]=1", "a[0", "a[0]x=1", "a={b", "a[99999999]=1"] {
-            assert!(set(json!({}), text, Kind::Typed).is_err(), "{text}");
+            assert!(set(json!({}), text, SetFlag::Typed).is_err(), "{text}");
         }
-        assert!(set(json!({"a": "text"}), "a.b=1", Kind::Typed).is_err());
-        assert!(set(json!({"a": "text"}), "a[0]=1", Kind::Typed).is_err());
+        assert!(set(json!({"a": "text"}), "a.b=1", SetFlag::Typed).is_err());
+        assert!(set(json!({"a": "text"}), "a[0]=1", SetFlag::Typed).is_err());
     }
 
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in "[a-c=.,\\[\\]{}0-2\\\\]{0,16}") {
-            let _ = set(json!({"a": {"b": [1]}, "b": [{"c": 1}]}), &text, Kind::Typed);
+            let _ = set(json!({"a": {"b": [1]}, "b": [{"c": 1}]}), &text, SetFlag::Typed);
         }
     }
 }

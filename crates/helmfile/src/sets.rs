@@ -6,13 +6,13 @@ use super::fields::Scope;
 use super::state::{Draft, Element, Given, SetDraft, Text};
 use super::{Findings, values};
 use crate::set;
-use crate::set::Kind;
+use crate::set::SetFlag;
 
 use yaml::{Diagnostic, Location};
 
 /// A `set` as the text of one flag.
 struct Flag<'f> {
-    kind: Kind,
+    kind: SetFlag,
     text: String,
     at: &'f Location,
 }
@@ -41,7 +41,7 @@ pub(super) fn apply(
     for set in draft.set("env") {
         flags.extend(variable(scope, set, what, findings));
     }
-    flags.sort_by_key(|flag| [Kind::Typed, Kind::Text, Kind::File].iter().position(|kind| *kind == flag.kind));
+    flags.sort_by_key(|flag| [SetFlag::Typed, SetFlag::Text, SetFlag::File].iter().position(|kind| *kind == flag.kind));
     for Flag { kind, text, at } in flags {
         values::without_references(&Value::from(text.as_str()), at, findings);
         let read = |path: &str| {
@@ -63,11 +63,11 @@ fn flag(
     render: impl Fn(&Text) -> Result<String, Diagnostic>,
 ) -> Result<Option<Flag<'_>>, Diagnostic> {
     let name = escape(&render(&set.name)?);
-    let kind = if is_text { Kind::Text } else { Kind::Typed };
-    let flag = |kind: Kind, text: String| Some(Flag { kind, text: format!("{name}={text}"), at: &set.at });
+    let kind = if is_text { SetFlag::Text } else { SetFlag::Typed };
+    let flag = |kind: SetFlag, text: String| Some(Flag { kind, text: format!("{name}={text}"), at: &set.at });
     Ok(match &set.given {
         Given::Value(value) => flag(kind, escape(&render(value)?)),
-        Given::File(file) => flag(Kind::File, render(file)?),
+        Given::File(file) => flag(SetFlag::File, render(file)?),
         Given::Values(elements) if elements.is_empty() => None,
         Given::Values(elements) => {
             let mut texts = vec![];
@@ -90,7 +90,7 @@ fn variable<'s>(scope: &Scope<'_>, set: &'s SetDraft, what: &str, findings: &mut
         findings.error(&variable.at, message);
         return None;
     };
-    Some(Flag { kind: Kind::Typed, text: format!("{}={}", escape(&set.name.raw), escape(value)), at: &set.at })
+    Some(Flag { kind: SetFlag::Typed, text: format!("{}={}", escape(&set.name.raw), escape(value)), at: &set.at })
 }
 
 /// Takes braces and commas their meaning, and nothing else.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::model::HookEvent;
 use super::selector::Selector;
 use super::settings::Settings;
-use template::Source;
+use template::TemplateSource;
 use yaml::{Location, Position};
 
 /// What a state file and its bases say together.
@@ -45,9 +45,9 @@ pub(super) struct Text {
 }
 
 impl Text {
-    pub(super) fn source(&self) -> Source<'_> {
+    pub(super) fn source(&self) -> TemplateSource<'_> {
         let start: Position = self.at.position;
-        Source { origin: self.at.origin.clone(), text: &self.raw, start, indent: self.indent }
+        TemplateSource { origin: self.at.origin.clone(), text: &self.raw, start, indent: self.indent }
     }
 }
 

@@ -4,8 +4,8 @@ use serde_json::{Map, Value as Json};
 
 use super::merge::merge_values;
 use super::state::{Draft, Missing, Text, Values};
-use super::{Findings, Site};
-use template::Source;
+use super::{FileContext, Findings};
+use template::TemplateSource;
 use yaml::{Diagnostic, Dialect, Location, Node, Value};
 
 pub(super) const NOT_FINITE: &str = "values cannot hold this number: JSON, and so Helm, has no infinity and no NaN";
@@ -49,7 +49,7 @@ pub(super) fn without_references(value: &Json, at: &Location, findings: &mut Fin
 
 /// The values of a release being put together.
 pub(super) struct Merging<'m> {
-    pub(super) site: &'m Site<'m>,
+    pub(super) site: &'m FileContext<'m>,
     pub(super) what: String,
     /// What its templates see.
     pub(super) data: &'m Json,
@@ -125,9 +125,9 @@ impl Merging<'_> {
 }
 
 /// A mapping that is a template: written as YAML, rendered, and read again.
-fn rendered_inline(site: &Site<'_>, value: &Json, at: &Location, data: &Json) -> Result<Vec<Json>, Diagnostic> {
+fn rendered_inline(site: &FileContext<'_>, value: &Json, at: &Location, data: &Json) -> Result<Vec<Json>, Diagnostic> {
     let text = yaml::to_string(value).map_err(|error| Diagnostic::at(at.clone(), error.to_string()))?;
-    let source = Source { origin: at.origin.clone(), text: &text, start: at.position, indent: 0 };
+    let source = TemplateSource { origin: at.origin.clone(), text: &text, start: at.position, indent: 0 };
     let text = template::render(&source, data, &site.functions(&site.folder))?;
     let documents = yaml::parse_as(&at.origin, &text, Dialect::Untyped)?;
     Ok(documents.iter().map(Node::to_json).collect())
@@ -135,7 +135,7 @@ fn rendered_inline(site: &Site<'_>, value: &Json, at: &Location, data: &Json) ->
 
 /// A file that a release names: of values, or of a patch.
 pub(super) struct ValuesFile<'f> {
-    pub(super) site: &'f Site<'f>,
+    pub(super) site: &'f FileContext<'f>,
     pub(super) what: &'f str,
     /// What it is called in messages.
     pub(super) noun: &'f str,
@@ -181,7 +181,7 @@ impl ValuesFile<'_> {
         }
         let folder = path.parent().unwrap_or(&self.site.folder);
         let origin = self.site.origin(path);
-        match template::render(&Source::file(&origin, &text), self.data, &self.site.functions(folder)) {
+        match template::render(&TemplateSource::file(&origin, &text), self.data, &self.site.functions(folder)) {
             Ok(text) => Some((yaml::Origin::new(format!("<{origin} for {}>", self.what)), text)),
             Err(diagnostic) => {
                 let noun = if self.noun == "values file" { "values" } else { self.noun };

@@ -7,11 +7,11 @@ use super::entries::Entries;
 use super::environment::Environment;
 use super::layers::{Loaded, Start};
 use super::model::{Helmfile, ReleaseId};
-use super::options::Options;
+use super::options::HelmfileOptions;
 use super::selector;
 use super::selector::Selector;
 use super::state::{Nested, State, Strategy, Text, Values};
-use super::{Findings, Site, layers, render};
+use super::{FileContext, Findings, layers, render};
 use yaml::{Diagnostic, Diagnostics, Origin, Position, near};
 
 /// Sub-helmfiles within each other.
@@ -22,7 +22,7 @@ pub(super) fn visit(
     root: &Path,
     path: &Path,
     variables: &BTreeMap<String, String>,
-    options: &Options,
+    options: &HelmfileOptions,
 ) -> (Helmfile, Diagnostics) {
     let mut reading = Reading {
         root,
@@ -47,7 +47,7 @@ pub(super) fn visit(
 struct Reading<'r> {
     root: &'r Path,
     variables: &'r BTreeMap<String, String>,
-    options: &'r Options,
+    options: &'r HelmfileOptions,
     findings: Findings,
     helmfile: Helmfile,
     /// What the files that lack the environment have instead.
@@ -106,9 +106,9 @@ impl Inherited<'_> {
 }
 
 impl<'r> Reading<'r> {
-    fn site(&self, path: &Path) -> Site<'r> {
+    fn site(&self, path: &Path) -> FileContext<'r> {
         let folder = path.parent().unwrap_or(self.root).to_owned();
-        Site { root: self.root.to_owned(), folder, variables: self.variables }
+        FileContext { root: self.root.to_owned(), folder, variables: self.variables }
     }
 
     /// What the command line says over every environment.
@@ -132,7 +132,7 @@ impl<'r> Reading<'r> {
     }
 
     /// Values that somebody else gives a file; their templates see no others.
-    fn given(&mut self, site: &Site<'_>, values: &[Values]) -> Environment {
+    fn given(&mut self, site: &FileContext<'_>, values: &[Values]) -> Environment {
         let mut given = Environment::new(self.options.environment());
         let context = given.clone();
         let entries = Entries { site, context: &context, missing: None, strategy: Strategy::Override };
@@ -192,7 +192,7 @@ impl<'r> Reading<'r> {
     }
 
     /// helmfile takes versions from a lock file beside the state file, without a word.
-    fn lock(&mut self, site: &Site<'_>, path: &Path) {
+    fn lock(&mut self, site: &FileContext<'_>, path: &Path) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let lock = path.with_file_name(format!("{}.lock", name.split('.').next().unwrap_or_default()));
         if lock.exists() {
@@ -205,7 +205,7 @@ impl<'r> Reading<'r> {
 
     fn nested(
         &mut self,
-        site: &Site<'_>,
+        site: &FileContext<'_>,
         nested: &Nested,
         parent: &Loaded,
         visit: &Visit<'_>,

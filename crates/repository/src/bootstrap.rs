@@ -72,15 +72,15 @@ impl Bootstrap {
             found.push(missing(name));
         }
         let named = layout.environment.clone().or_else(|| environment.get(ENVIRONMENT).cloned());
-        let options = helmfile::Options { environment: named, ..helmfile::Options::default() };
+        let options = helmfile::HelmfileOptions { environment: named, ..helmfile::HelmfileOptions::default() };
         let mut read = |paths: &[PathBuf]| -> Vec<Helmfile> {
             let read = |path: &PathBuf| super::keep(helmfile::read(root, path, environment, &options), &mut found);
             paths.iter().filter_map(read).collect()
         };
         let (crds, releases) = (read(&layout.crds), read(&layout.releases));
-        found.extend(helmfile::listed_twice(&releases));
+        found.extend(helmfile::check_duplicates(&releases));
         let all: Vec<&Helmfile> = crds.iter().chain(&releases).collect();
-        if let Err(more) = helmfile::check(&all) {
+        if let Err(more) = helmfile::check_needs(&all) {
             found.extend(more);
         }
         let secrets = super::keep(secrets(root, &layout.secrets, environment), &mut found).unwrap_or_default();

@@ -237,7 +237,7 @@ mod tests {
         let text = "secrets:\n  sources:\n    op: {command: [op]}\n    bao: {comand: [bao]}\n";
         insta::assert_snapshot!(Settings::parse(&origin, text).unwrap_err(), @r"
         k8s-bootstrap.yaml:3:5: invalid scheme `op`: use lower-case letters, except op, ref, http, https, oci, ssh, git, file
-        k8s-bootstrap.yaml:4:11: source `bao` has a key `comand`, which is not known
+        k8s-bootstrap.yaml:4:11: source `bao` has an unknown key `comand`
           hint: did you mean `command`?
         k8s-bootstrap.yaml:4:10: source `bao` has no `command`: set the program that prints a value, with its arguments
         ");
@@ -252,9 +252,9 @@ mod tests {
         assert_eq!(settings.clusters["blue"].talos.as_deref(), Some(Path::new("machines")));
         let found = Settings::parse(&origin, "mirors: {}\nclusters:\n  blue: {talso: x}\n").unwrap_err();
         insta::assert_snapshot!(found, @r"
-        k8s-bootstrap.yaml:3:10: cluster `blue` has a key `talso`, which is not known
+        k8s-bootstrap.yaml:3:10: cluster `blue` has an unknown key `talso`
           hint: did you mean `talos`?
-        k8s-bootstrap.yaml:1:1: k8s-bootstrap.yaml has a key `mirors`, which is not known
+        k8s-bootstrap.yaml:1:1: k8s-bootstrap.yaml has an unknown key `mirors`
           hint: did you mean `mirrors`?
         ");
     }

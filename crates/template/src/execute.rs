@@ -1,75 +1,110 @@
-//! Walking the tree.
+//! Executes a parsed template.
 
 use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, Number, PipeNode, Pos, SmolStr, TemplateNode};
 use serde_json::{Map, Value};
 
-use super::functions;
-use super::functions::{Call, Failure, Functions};
-use super::parse;
-use super::parse::Tree;
-use super::place::{Place, Step, handed_on};
-use super::{Source, value};
+use super::functions::{self, Call, Failure, Functions};
+use super::parse::{self, Tree};
+use super::place::{Step, ValueRef, aliased_argument};
+use super::{TemplateSource, value};
 use yaml::{Diagnostic, near};
 
-/// Levels of `tpl`, `include`, `template` and blocks within each other.
+/// Maximum nesting of `tpl`, `include`, `template` and blocks.
 const MAX_DEPTH: usize = 64;
-/// The highest number that a loop may count to.
+/// The highest number that `range` counts to.
 const MAX_COUNT: u64 = 1_000_000;
 
 pub(super) fn render(
-    source: &Source<'_>,
+    source: &TemplateSource<'_>,
     data: &Value,
     functions: &Functions,
     depth: usize,
 ) -> Result<String, Diagnostic> {
     let tree = parse::parse(source, functions)?;
-    let data = Place::of(data.clone());
+    let data = ValueRef::of(data.clone());
     let mut executor = Executor::new(source, &tree, functions, &data, depth);
     executor.list(&tree.body, &data)?;
     Ok(executor.out)
 }
 
-/// Runs a template that the tree defines.
+/// Executes a template that the tree defines.
 pub(super) fn include(
-    source: &Source<'_>,
+    source: &TemplateSource<'_>,
     tree: &Tree,
     functions: &Functions,
     name: &str,
-    data: &Place,
+    data: &ValueRef,
     depth: usize,
 ) -> Result<String, Diagnostic> {
     let Some(define) = tree.defines.get(name) else {
         let near = near(name, tree.defines.keys().map(String::as_str));
-        let failure = Failure::new(format!("no template `{name}` is defined here"));
+        let failure = Failure::new(format!("template `{name}` is not defined"));
         return Err(failure.did_you_mean(near).at(source.at(0)));
     };
-    let helper = define.helper.as_deref().map(|(origin, text)| Source::file(origin, text));
+    let helper = define.helper.as_deref().map(|(origin, text)| TemplateSource::file(origin, text));
     let mut executor = Executor::new(helper.as_ref().unwrap_or(source), tree, functions, data, depth);
     executor.list(&define.body, data)?;
     Ok(executor.out)
 }
 
-/// What a node asks of the loop around it.
+/// How a node affects the loop around it.
 #[derive(PartialEq)]
 enum Flow {
-    On,
+    Next,
     Break,
     Continue,
+}
+
+/// The dot inside of `if` and `with`.
+#[derive(Clone, Copy)]
+enum Dot {
+    /// `if`: the dot around it.
+    Unchanged,
+    /// `with`: the result of the pipeline.
+    Result,
+}
+
+/// Whether a variable is declared (`:=`) or assigned (`=`).
+#[derive(Clone, Copy)]
+enum Binding {
+    Declare,
+    Assign,
+}
+
+impl Binding {
+    fn of(pipe: &PipeNode) -> Self {
+        if pipe.is_assign { Self::Assign } else { Self::Declare }
+    }
+}
+
+/// Where the value of a chain of fields may come from.
+#[derive(Clone, Copy, PartialEq)]
+enum Root {
+    /// The data that the template is rendered with.
+    Data,
+    /// A variable or a function's result, which may come from a file.
+    Computed,
 }
 
 type Done<T> = Result<T, Diagnostic>;
 
 struct Executor<'e> {
-    source: &'e Source<'e>,
+    source: &'e TemplateSource<'e>,
     tree: &'e Tree,
     functions: &'e Functions,
-    variables: Vec<(SmolStr, Place)>,
+    variables: Vec<(SmolStr, ValueRef)>,
     depth: usize,
     out: String,
 }
 
 impl<'e> Executor<'e> {
-    fn new(source: &'e Source<'e>, tree: &'e Tree, functions: &'e Functions, data: &Place, depth: usize) -> Self {
+    fn new(
+        source: &'e TemplateSource<'e>,
+        tree: &'e Tree,
+        functions: &'e Functions,
+        data: &ValueRef,
+        depth: usize,
+    ) -> Self {
         let variables = vec![(SmolStr::new_static("$"), data.clone())];
         Self { source, tree, functions, variables, depth, out: String::new() }
     }
@@ -78,17 +113,17 @@ impl<'e> Executor<'e> {
         failure.into().at(self.source.at(pos.offset))
     }
 
-    fn list(&mut self, list: &ListNode, dot: &Place) -> Done<Flow> {
+    fn list(&mut self, list: &ListNode, dot: &ValueRef) -> Done<Flow> {
         for node in &list.nodes {
             let flow = self.node(node, dot)?;
-            if flow != Flow::On {
+            if flow != Flow::Next {
                 return Ok(flow);
             }
         }
-        Ok(Flow::On)
+        Ok(Flow::Next)
     }
 
-    fn node(&mut self, node: &Node, dot: &Place) -> Done<Flow> {
+    fn node(&mut self, node: &Node, dot: &ValueRef) -> Done<Flow> {
         match node {
             Node::Text(node) => self.write(node.pos, parse::text(&node.text))?,
             Node::Action(node) => {
@@ -102,8 +137,8 @@ impl<'e> Executor<'e> {
                     self.write(node.pos, &text)?;
                 }
             }
-            Node::If(branch) => return self.block(branch, dot, false),
-            Node::With(branch) => return self.block(branch, dot, true),
+            Node::If(branch) => return self.block(branch, dot, Dot::Unchanged),
+            Node::With(branch) => return self.block(branch, dot, Dot::Result),
             Node::Range(branch) => return self.range(branch, dot),
             Node::Template(node) => self.template(node, dot)?,
             Node::List(list) => return self.list(list, dot),
@@ -111,18 +146,21 @@ impl<'e> Executor<'e> {
             Node::Break(_) => return Ok(Flow::Break),
             Node::Continue(_) => return Ok(Flow::Continue),
         }
-        Ok(Flow::On)
+        Ok(Flow::Next)
     }
 
-    /// `if` and `with`, which differ in the dot of what they hold.
-    fn block(&mut self, branch: &BranchNode, dot: &Place, moves_dot: bool) -> Done<Flow> {
+    fn block(&mut self, branch: &BranchNode, dot: &ValueRef, inner: Dot) -> Done<Flow> {
         let mark = self.variables.len();
         self.enter(branch.pos)?;
         let result = self.pipe(&branch.pipe, dot)?;
+        let body_dot = match inner {
+            Dot::Result => &result,
+            Dot::Unchanged => dot,
+        };
         let flow = match &branch.else_body {
-            _ if result.with(value::truth) => self.list(&branch.body, if moves_dot { &result } else { dot })?,
+            _ if result.with(value::truth) => self.list(&branch.body, body_dot)?,
             Some(body) => self.list(body, dot)?,
-            None => Flow::On,
+            None => Flow::Next,
         };
         self.depth -= 1;
         self.variables.truncate(mark);
@@ -137,18 +175,19 @@ impl<'e> Executor<'e> {
         self.functions.turn().map_err(|failure| self.fail(pos, failure))
     }
 
-    /// Adds to what is rendered.
+    /// Appends to the output.
     fn write(&mut self, pos: Pos, text: &str) -> Done<()> {
-        functions::fits(self.out.len() + text.len()).map_err(|failure| self.fail(pos, failure))?;
+        functions::check_length(self.out.len() + text.len()).map_err(|failure| self.fail(pos, failure))?;
         self.out.push_str(text);
         Ok(())
     }
 
-    fn range(&mut self, branch: &BranchNode, dot: &Place) -> Done<Flow> {
+    fn range(&mut self, branch: &BranchNode, dot: &ValueRef) -> Done<Flow> {
         let mark = self.variables.len();
         self.enter(branch.pos)?;
         let over = self.commands(&branch.pipe, dot)?;
         let items = self.items(branch, &over)?;
+        let binding = Binding::of(&branch.pipe);
         if let (true, Some(body)) = (items.is_empty(), &branch.else_body) {
             self.list(body, dot)?;
         }
@@ -156,10 +195,10 @@ impl<'e> Executor<'e> {
             self.functions.turn().map_err(|failure| self.fail(branch.pos, failure))?;
             match branch.pipe.decl.as_slice() {
                 [] => {}
-                [one] => self.bind(branch.pos, one, item.clone(), branch.pipe.is_assign)?,
+                [one] => self.bind(branch.pos, one, item.clone(), binding)?,
                 [index, element, ..] => {
-                    self.bind(branch.pos, index, key, branch.pipe.is_assign)?;
-                    self.bind(branch.pos, element, item.clone(), branch.pipe.is_assign)?;
+                    self.bind(branch.pos, index, key, binding)?;
+                    self.bind(branch.pos, element, item.clone(), binding)?;
                 }
             }
             let flow = self.list(&branch.body, &item)?;
@@ -170,34 +209,34 @@ impl<'e> Executor<'e> {
         }
         self.depth -= 1;
         self.variables.truncate(mark);
-        Ok(Flow::On)
+        Ok(Flow::Next)
     }
 
-    /// Keys and elements of what a `range` goes over; maps in the order of their keys.
-    fn items(&self, branch: &BranchNode, over: &Place) -> Done<Vec<(Place, Place)>> {
+    /// The keys and elements that `range` iterates over; maps in key order.
+    fn items(&self, branch: &BranchNode, over: &ValueRef) -> Done<Vec<(ValueRef, ValueRef)>> {
         over.with(|value| match value {
             Value::Null => Ok(vec![]),
             Value::Array(items) => {
-                Ok((0..items.len()).map(|index| (Place::of(index), over.child(Step::Index(index)))).collect())
+                Ok((0..items.len()).map(|index| (ValueRef::of(index), over.child(Step::Index(index)))).collect())
             }
             Value::Object(map) => {
                 let mut keys: Vec<&String> = map.keys().collect();
                 keys.sort();
-                let entry = |key: &String| (Place::of(key.clone()), over.child(Step::Key(key.clone())));
+                let entry = |key: &String| (ValueRef::of(key.clone()), over.child(Step::Key(key.clone())));
                 Ok(keys.into_iter().map(entry).collect())
             }
             Value::Number(number) if number.as_u64().is_some_and(|count| count <= MAX_COUNT) => {
                 let count = number.as_u64().unwrap_or_default();
-                Ok((0..count).map(|index| (Place::of(index), Place::of(index))).collect())
+                Ok((0..count).map(|index| (ValueRef::of(index), ValueRef::of(index))).collect())
             }
-            other => Err(self.fail(branch.pos, format!("`range` cannot go over {}", value::kind(other)))),
+            other => Err(self.fail(branch.pos, format!("`range` cannot iterate over {}", value::kind(other)))),
         })
     }
 
-    fn template(&mut self, node: &TemplateNode, dot: &Place) -> Done<()> {
+    fn template(&mut self, node: &TemplateNode, dot: &ValueRef) -> Done<()> {
         let data = match &node.pipe {
             Some(pipe) => self.pipe(pipe, dot)?,
-            None => Place::of(Value::Null),
+            None => ValueRef::of(Value::Null),
         };
         self.enter(node.pos)?;
         let text = include(self.source, self.tree, self.functions, &node.name, &data, self.depth)?;
@@ -206,88 +245,86 @@ impl<'e> Executor<'e> {
         Ok(())
     }
 
-    fn pipe(&mut self, pipe: &PipeNode, dot: &Place) -> Done<Place> {
+    fn pipe(&mut self, pipe: &PipeNode, dot: &ValueRef) -> Done<ValueRef> {
         let result = self.commands(pipe, dot)?;
         for name in &pipe.decl {
-            self.bind(pipe.pos, name, result.clone(), pipe.is_assign)?;
+            self.bind(pipe.pos, name, result.clone(), Binding::of(pipe))?;
         }
         Ok(result)
     }
 
-    fn bind(&mut self, pos: Pos, name: &SmolStr, value: Place, assign: bool) -> Done<()> {
+    fn bind(&mut self, pos: Pos, name: &SmolStr, value: ValueRef, binding: Binding) -> Done<()> {
         let value = value.bound();
-        if !assign {
-            self.variables.push((name.clone(), value));
-            return Ok(());
+        match binding {
+            Binding::Declare => self.variables.push((name.clone(), value)),
+            Binding::Assign => match self.variables.iter_mut().rev().find(|(known, _)| known == name) {
+                Some((_, slot)) => *slot = value,
+                None => return Err(self.undeclared(pos, name)),
+            },
         }
-        match self.variables.iter_mut().rev().find(|(known, _)| known == name) {
-            Some((_, slot)) => {
-                *slot = value;
-                Ok(())
-            }
-            None => Err(self.undeclared(pos, name)),
-        }
+        Ok(())
     }
 
     fn undeclared(&self, pos: Pos, name: &str) -> Diagnostic {
         let near = near(name, self.variables.iter().map(|(name, _)| name.as_str()));
-        self.fail(pos, Failure::new(format!("the variable `{name}` is not declared")).did_you_mean(near))
+        self.fail(pos, Failure::new(format!("variable `{name}` is not declared")).did_you_mean(near))
     }
 
-    fn commands(&mut self, pipe: &PipeNode, dot: &Place) -> Done<Place> {
+    fn commands(&mut self, pipe: &PipeNode, dot: &ValueRef) -> Done<ValueRef> {
         let mut piped = None;
         for command in &pipe.commands {
             piped = Some(self.command(command, dot, piped)?);
         }
-        Ok(piped.unwrap_or_else(|| Place::of(Value::Null)))
+        Ok(piped.unwrap_or_else(|| ValueRef::of(Value::Null)))
     }
 
-    fn command(&mut self, command: &CommandNode, dot: &Place, piped: Option<Place>) -> Done<Place> {
+    fn command(&mut self, command: &CommandNode, dot: &ValueRef, piped: Option<ValueRef>) -> Done<ValueRef> {
         let Some((first, rest)) = command.args.split_first() else {
-            return Err(self.fail(command.pos, "an empty command"));
+            return Err(self.fail(command.pos, "empty command"));
         };
         match first {
             Expr::Identifier(pos, name) => self.call(*pos, name, rest, dot, piped),
             Expr::Chain(pos, inner, fields) if matches!(**inner, Expr::Identifier(..)) => {
-                let Expr::Identifier(at, name) = &**inner else { return Ok(Place::of(Value::Null)) };
+                let Expr::Identifier(at, name) = &**inner else { return Ok(ValueRef::of(Value::Null)) };
                 let result = self.call(*at, name, rest, dot, piped)?;
-                self.fields(*pos, &format!("{name}…"), &result, fields, true)
+                self.fields(*pos, &format!("{name}…"), &result, fields, Root::Computed)
             }
             _ if piped.is_some() || !rest.is_empty() => {
-                Err(self.fail(first.pos(), "only a function takes arguments, this is a value"))
+                Err(self.fail(first.pos(), "arguments are allowed only after a function, this is a value"))
             }
             Expr::Nil(pos) => Err(self.fail(*pos, "`nil` is not a command")),
             _ => self.expression(first, dot),
         }
     }
 
-    fn expression(&mut self, expression: &Expr, dot: &Place) -> Done<Place> {
+    fn expression(&mut self, expression: &Expr, dot: &ValueRef) -> Done<ValueRef> {
         match expression {
             Expr::Dot(_) => Ok(dot.clone()),
-            Expr::Nil(_) => Ok(Place::of(Value::Null)),
-            Expr::Bool(_, value) => Ok(Place::of(*value)),
-            Expr::String(_, text) => Ok(Place::of(&**text)),
-            Expr::Number(_, Number::Int(number)) => Ok(Place::of(*number)),
-            Expr::Number(_, Number::Uint(number)) => Ok(Place::of(*number)),
-            Expr::Number(_, Number::Float(number)) => Ok(Place::of(*number)),
-            Expr::Field(pos, fields) => self.fields(*pos, "", dot, fields, false),
+            Expr::Nil(_) => Ok(ValueRef::of(Value::Null)),
+            Expr::Bool(_, value) => Ok(ValueRef::of(*value)),
+            Expr::String(_, text) => Ok(ValueRef::of(&**text)),
+            Expr::Number(_, Number::Int(number)) => Ok(ValueRef::of(*number)),
+            Expr::Number(_, Number::Uint(number)) => Ok(ValueRef::of(*number)),
+            Expr::Number(_, Number::Float(number)) => Ok(ValueRef::of(*number)),
+            Expr::Field(pos, fields) => self.fields(*pos, "", dot, fields, Root::Data),
             Expr::Variable(pos, name, fields) => {
                 let Some((_, value)) = self.variables.iter().rev().find(|(known, _)| known == name) else {
                     return Err(self.undeclared(*pos, name));
                 };
-                self.fields(*pos, name, &value.clone(), fields, name != "$")
+                let root = if name == "$" { Root::Data } else { Root::Computed };
+                self.fields(*pos, name, &value.clone(), fields, root)
             }
             Expr::Identifier(pos, name) => self.call(*pos, name, &[], dot, None),
             Expr::Pipe(_, pipe) => self.pipe(pipe, dot),
             Expr::Chain(pos, inner, fields) => {
                 let value = self.expression(inner, dot)?;
-                self.fields(*pos, "(…)", &value, fields, true)
+                self.fields(*pos, "(…)", &value, fields, Root::Computed)
             }
         }
     }
 
-    /// Follows a chain of fields; one that is missing is an error.
-    fn fields(&self, pos: Pos, base: &str, value: &Place, fields: &[SmolStr], from_file: bool) -> Done<Place> {
+    /// Follows a chain of fields; a missing field is an error.
+    fn fields(&self, pos: Pos, base: &str, value: &ValueRef, fields: &[SmolStr], root: Root) -> Done<ValueRef> {
         let mut place = value.clone();
         let mut path = base.to_owned();
         for field in fields {
@@ -295,10 +332,10 @@ impl<'e> Executor<'e> {
             path = format!("{path}.{field}");
             place.with(|value| match value {
                 Value::Object(map) if map.contains_key(field.as_str()) => Ok(()),
-                Value::Object(map) => Err(self.fail(pos, self.in_file(missing(&path, field, &parent, map), from_file))),
+                Value::Object(map) => Err(self.fail(pos, self.in_file(missing(&path, field, &parent, map), root))),
                 other => {
                     let kind = value::kind(other);
-                    Err(self.fail(pos, format!("`{path}`: {parent} is {kind} and has no field `{field}`")))
+                    Err(self.fail(pos, format!("`{path}`: {parent} is {kind}, without a field `{field}`")))
                 }
             })?;
             place = place.child(Step::Key(field.to_string()));
@@ -306,18 +343,26 @@ impl<'e> Executor<'e> {
         Ok(place)
     }
 
-    /// Names the file that was read last, when what is missing may come from it.
-    fn in_file(&self, failure: Failure, from_file: bool) -> Failure {
-        let Some((file, documents)) = self.functions.last_read().filter(|_| from_file) else { return failure };
-        let failure = failure.and(format!("; the file read last is {file}"));
+    /// Names the file that was read last, if the missing value may come from it.
+    fn in_file(&self, failure: Failure, root: Root) -> Failure {
+        let last_read = self.functions.last_read().filter(|_| root == Root::Computed);
+        let Some((file, documents)) = last_read else { return failure };
+        let failure = failure.and(format!("; the last file read is {file}"));
         if documents > 1 {
-            failure.hint(format!("it holds {documents} documents, and `fromYaml` reads the first alone"))
+            failure.hint(format!("{file} has {documents} documents, and `fromYaml` reads only the first"))
         } else {
             failure
         }
     }
 
-    fn call(&mut self, pos: Pos, name: &str, arguments: &[Expr], dot: &Place, piped: Option<Place>) -> Done<Place> {
+    fn call(
+        &mut self,
+        pos: Pos,
+        name: &str,
+        arguments: &[Expr],
+        dot: &ValueRef,
+        piped: Option<ValueRef>,
+    ) -> Done<ValueRef> {
         let mut places = vec![];
         let stop = match name {
             "and" => Some(false),
@@ -339,19 +384,19 @@ impl<'e> Executor<'e> {
         if ["include", "tpl"].contains(&name) {
             self.functions.turn().map_err(|failure| self.fail(pos, failure))?;
         }
-        let values: Vec<Value> = places.iter().map(Place::get).collect();
+        let values: Vec<Value> = places.iter().map(ValueRef::get).collect();
         let result = functions::run(&call, name, &values).map_err(|failure| self.fail(pos, failure))?;
-        let Some(place) = handed_on(name, &places) else { return Ok(Place::of(result)) };
+        let Some(place) = aliased_argument(name, &places) else { return Ok(ValueRef::of(result)) };
         if functions::CHANGES.contains(&name) {
             place.put(result);
             return Ok(place);
         }
-        // What a function made of it is its own.
-        Ok(if place.with(|value| *value == result) { place } else { Place::of(result) })
+        // A changed value is a new one, not an alias.
+        Ok(if place.with(|value| *value == result) { place } else { ValueRef::of(result) })
     }
 }
 
-/// `.Event.Error` is the one field of helmfile's data whose nil has a type, which Go prints otherwise.
+/// `.Event.Error` is the only typed nil in helmfile's data; Go prints it as `<nil>`.
 fn is_typed_nil(pipe: &PipeNode) -> bool {
     match pipe.commands.as_slice() {
         [CommandNode { args, .. }] => {
@@ -369,5 +414,5 @@ fn missing(path: &str, field: &str, parent: &str, map: &Map<String, Value>) -> F
         keys if keys.len() > 8 => format!("which has {} and {} more", keys[..8].join(", "), keys.len() - 8),
         keys => format!("which has {}", keys.join(", ")),
     };
-    Failure::new(format!("`{path}`: there is no `{field}` in {parent}, {has}")).did_you_mean(near(field, keys))
+    Failure::new(format!("`{path}`: no `{field}` in {parent}, {has}")).did_you_mean(near(field, keys))
 }

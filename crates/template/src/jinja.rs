@@ -1,48 +1,47 @@
-//! Jinja as operators have it rendered by `minijinja-cli`: strict, nothing escaped, blocks trimmed unless they say otherwise.
+//! Jinja templates as `minijinja-cli` renders them: strict, without escaping, with trimmed blocks by default.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::LazyLock;
 
+use lazy_regex::{Captures, regex};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
-use regex::Regex;
 
 use yaml::{Diagnostic, Origin, Position};
 
-/// What the finding of a variable that nobody defines begins with.
+/// The start of the message about an undefined variable.
 pub const UNDEFINED: &str = "the template variable";
 
-/// A template, and those that it may include, by their names.
+/// A template, and those that it may include, by name.
 #[derive(Clone, Copy)]
 pub struct Jinja<'t> {
     pub name: &'t str,
     pub text: &'t str,
     pub others: &'t BTreeMap<String, String>,
-    /// Where a template of that name was written.
+    /// The origin of the template of that name.
     pub origin: &'t dyn Fn(&str) -> Origin,
     pub style: Style,
 }
 
-/// What becomes of the space around blocks.
+/// How whitespace around blocks is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
-    /// The line's end behind a block goes.
+    /// The newline after a block is removed.
     pub trim: bool,
-    /// The space before a block goes.
+    /// The whitespace before a block is removed.
     pub lstrip: bool,
 }
 
 impl Default for Style {
-    /// As nearly all operators have it.
+    /// The usual setting.
     fn default() -> Self {
         Self { trim: true, lstrip: true }
     }
 }
 
 impl Style {
-    /// What the file that `MINIJINJA_CONFIG_FILE` names says, or the one in the repository's root.
+    /// Reads the file that `MINIJINJA_CONFIG_FILE` names, or `.minijinja.toml` in the repository's root.
     pub fn of(root: &Path, environment: &BTreeMap<String, String>) -> Self {
         let named = environment.get("MINIJINJA_CONFIG_FILE").map_or(".minijinja.toml", String::as_str);
         let text = std::fs::read_to_string(root.join(named)).unwrap_or_default();
@@ -63,16 +62,16 @@ impl Jinja<'_> {
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong, with its place in the template that it is in, which may be an included one.
+    /// The first mistake, with its location in the template or in an included one.
     pub fn render(&self, values: Value) -> Result<String, Diagnostic> {
-        let own = |error: &minijinja::Error| told(&(self.origin)(self.name), self.text, error);
+        let own = |error: &minijinja::Error| diagnostic(&(self.origin)(self.name), self.text, error);
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_syntax(syntax(self.style).map_err(|error| own(&error))?);
         environment.set_debug(true);
         for (name, text) in self.others {
-            // One that is not a template is told when it is used.
+            // An invalid template is reported when it is included.
             let _ = environment.add_template_owned(name.clone(), literal(text).into_owned());
         }
         let text = literal(self.text).into_owned();
@@ -81,22 +80,21 @@ impl Jinja<'_> {
         template.render(values).map_err(|error| {
             let name = error.name().unwrap_or_default();
             match self.others.get(name).filter(|_| name != self.name) {
-                Some(text) => told(&(self.origin)(name), text, &error),
+                Some(text) => diagnostic(&(self.origin)(name), text, &error),
                 None => own(&error),
             }
         })
     }
 }
 
-static BRACED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\{\{\s*[a-z][a-z0-9+.-]*://[^{}]*\}\}").ok());
-
-/// A template in which references in braces, `{{ op://vault/item/field }}`, stay as they are: they are for another tool.
+/// Quotes secret references in braces, `{{ op://vault/item/field }}`, so that they are kept for the tool that resolves
+/// them.
 fn literal(text: &str) -> Cow<'_, str> {
-    let quoted = |captures: &regex::Captures<'_>| format!("{{{{ {} }}}}", serde_json::Value::from(&captures[0]));
-    BRACED.as_ref().map_or(Cow::Borrowed(text), |braced| braced.replace_all(text, quoted))
+    let quoted = |captures: &Captures<'_>| format!("{{{{ {} }}}}", serde_json::Value::from(&captures[0]));
+    regex!(r"\{\{\s*[a-z][a-z0-9+.-]*://[^{}]*\}\}").replace_all(text, quoted)
 }
 
-/// The variables that a template expects from outside; none when it is no template.
+/// The variables that a template expects from its context; none if it is invalid.
 pub fn undeclared(name: &str, text: &str) -> BTreeSet<String> {
     let mut environment = Environment::new();
     let Ok(syntax) = syntax(Style::default()) else { return BTreeSet::new() };
@@ -106,12 +104,10 @@ pub fn undeclared(name: &str, text: &str) -> BTreeSet<String> {
     template.map(|template| template.undeclared_variables(false).into_iter().collect()).unwrap_or_default()
 }
 
-static NAMES: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r#"ENV(?:\.([A-Za-z_][A-Za-z0-9_]*)|\[\s*["']([^"']+)["']\s*\])"#).ok());
-
-/// The names of the environment's variables that a template uses.
+/// The names of the environment variables that a template uses.
 pub fn of_environment(text: &str) -> BTreeSet<String> {
-    let captures = NAMES.iter().flat_map(|names| names.captures_iter(text));
+    let names = regex!(r#"ENV(?:\.([A-Za-z_][A-Za-z0-9_]*)|\[\s*["']([^"']+)["']\s*\])"#);
+    let captures = names.captures_iter(text);
     captures.filter_map(|found| found.get(1).or(found.get(2))).map(|name| name.as_str().to_owned()).collect()
 }
 
@@ -120,7 +116,7 @@ fn syntax(style: Style) -> Result<SyntaxConfig, minijinja::Error> {
     builder.trim_blocks(style.trim).lstrip_blocks(style.lstrip).keep_trailing_newline(true).build()
 }
 
-fn told(origin: &Origin, text: &str, error: &minijinja::Error) -> Diagnostic {
+fn diagnostic(origin: &Origin, text: &str, error: &minijinja::Error) -> Diagnostic {
     let line = error.line().unwrap_or(1);
     let range = error.range();
     let column = range.as_ref().map_or(1, |range| {
@@ -137,7 +133,7 @@ fn told(origin: &Origin, text: &str, error: &minijinja::Error) -> Diagnostic {
         (_, expression) => {
             let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
             let what = expression.map(|expression| format!(" in `{expression}`")).unwrap_or_default();
-            Diagnostic::at(at, format!("the template cannot be rendered: {detail}{what}"))
+            Diagnostic::at(at, format!("cannot render template: {detail}{what}"))
         }
     }
 }
@@ -154,13 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_both_spellings_are_found() {
+    fn environment_variables_are_found_in_both_notations() {
         let names = of_environment(r#"{{ ENV.A }} {% if ENV["b.c"] == ENV['D'] %} {{ OTHER.E }}"#);
         assert_eq!(names.iter().map(String::as_str).collect::<Vec<_>>(), ["A", "D", "b.c"]);
     }
 
     #[test]
-    fn the_space_around_blocks_is_kept_where_the_repository_says_so() {
+    fn whitespace_around_blocks_follows_the_configuration_file() {
         let root = tempfile::tempdir().unwrap();
         let usual = Style::of(root.path(), &BTreeMap::new());
         assert_eq!(usual, Style::default());
@@ -177,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn references_in_braces_are_left_to_whoever_resolves_them() {
+    fn secret_references_in_braces_are_kept() {
         let text =
             "a: {{ op://v/\"i\"/f }}{{ x }}\nb: '*.{{ op://v/i/f }},{{op://v/i/g}}'\nc: {{ ref+vault://a#/b }}\n";
         assert_eq!(rendered(text), text.replace("{{ x }}", "1"));

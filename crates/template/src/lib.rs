@@ -1,9 +1,9 @@
 //! Go templates as helmfile runs them: `text/template` with sprig's and helmfile's functions and `missingkey=error`.
 //!
-//! [`render`] is the whole of it: text and data in, text or one finding with its place out. `gotmpl` parses; execution is
-//! ours, since a finding needs the place, the path of the missing value and the file that it came from
-//! (`docs/adr/0006-go-templates.md`). A function that helmfile has and this room has not is refused by name before
-//! anything runs. What varies from run to run (dates, random values) is left out on purpose.
+//! [`render`] takes text and data and returns text or one diagnostic. `gotmpl` parses; execution is ours, since a
+//! diagnostic names the location, the path of the missing value and the file that it came from
+//! (`docs/adr/0006-go-templates.md`). Functions of helmfile that are not supported here are rejected by name before
+//! anything runs; among them are those whose result differs from run to run (dates, random values).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod execute;
@@ -19,24 +19,24 @@ pub use functions::{Functions, clean, moved};
 
 use yaml::{Diagnostic, Location, Origin, Position};
 
-/// A template and where it was written.
+/// The text of a template, and where it is written.
 #[derive(Debug, Clone)]
-pub struct Source<'t> {
+pub struct TemplateSource<'t> {
     pub origin: Origin,
     pub text: &'t str,
-    /// Where the first character stands.
+    /// The position of the first character.
     pub start: Position,
-    /// Columns before each later line, as in a YAML block scalar.
+    /// Indentation of the later lines, as in a YAML block scalar.
     pub indent: usize,
 }
 
-impl<'t> Source<'t> {
-    /// A file that is a template from its first character on.
+impl<'t> TemplateSource<'t> {
+    /// A file that is a template as a whole.
     pub fn file(origin: &Origin, text: &'t str) -> Self {
         Self { origin: origin.clone(), text, start: Position { line: 1, column: 1 }, indent: 0 }
     }
 
-    /// The place of a byte of the text.
+    /// The location of a byte of the text.
     fn at(&self, offset: usize) -> Location {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line = before.matches('\n').count();
@@ -50,9 +50,8 @@ impl<'t> Source<'t> {
 ///
 /// # Errors
 ///
-/// The first thing that is wrong, with its place: syntax, a function that is not known, a value that is missing, a
-/// function that fails.
-pub fn render(source: &Source<'_>, data: &Value, functions: &Functions) -> Result<String, Diagnostic> {
+/// The first mistake, with its location: syntax, an unknown function, a missing value, a function that fails.
+pub fn render(source: &TemplateSource<'_>, data: &Value, functions: &Functions) -> Result<String, Diagnostic> {
     execute::render(source, data, functions, 0)
 }
 

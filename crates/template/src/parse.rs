@@ -1,4 +1,4 @@
-//! From text to a tree in which every block is closed and every function is known.
+//! Parses a template to a tree in which every block is closed and every function is known.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,34 +6,34 @@ use std::sync::Arc;
 use gotmpl::TemplateError;
 use gotmpl::parse::{BranchNode, DefineNode, Expr, ListNode, Node, Parser, PipeNode, Pos};
 
-use super::{Functions, Source, functions};
+use super::{Functions, TemplateSource, functions};
 use yaml::{Diagnostic, Origin, Position};
 
-/// Marks the end of the text: the parser takes a block that is never closed, and a stray `end`, without a word, but then
-/// the mark is not the last thing at the top.
+/// Marks the end of the text: the parser silently accepts an unclosed block and a stray `end`, but then this mark is not
+/// the last node at the top level.
 const END: &str = "\u{0}end of template\u{0}";
 
-/// A template and the templates that it can call.
+/// A parsed template, and the templates that it can call.
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) body: ListNode,
     pub(super) defines: BTreeMap<String, Define>,
 }
 
-/// A template with a name.
+/// A named template.
 #[derive(Debug)]
 pub(super) struct Define {
     pub(super) body: ListNode,
-    /// The helper file that it stands in, and that file's text.
+    /// The helper file that defines it, and that file's text.
     pub(super) helper: Option<Arc<(Origin, String)>>,
 }
 
-/// Parses a template, and the helper files in its folder (`_*.tpl`) when it may call one.
-pub(super) fn parse(source: &Source<'_>, functions: &Functions) -> Result<Tree, Diagnostic> {
+/// Parses a template, and the helper files in its folder (`_*.tpl`) if it may call one.
+pub(super) fn parse(source: &TemplateSource<'_>, functions: &Functions) -> Result<Tree, Diagnostic> {
     let mut tree = parse_one(source)?;
     if source.text.contains("include") || source.text.contains("template") {
         for helper in functions.helpers()?.into_iter().rev().map(Arc::new) {
-            let more = parse_one(&Source::file(&helper.0, &helper.1))?;
+            let more = parse_one(&TemplateSource::file(&helper.0, &helper.1))?;
             for (name, define) in more.defines {
                 tree.defines.entry(name).or_insert(Define { helper: Some(helper.clone()), ..define });
             }
@@ -42,7 +42,7 @@ pub(super) fn parse(source: &Source<'_>, functions: &Functions) -> Result<Tree, 
     Ok(tree)
 }
 
-fn parse_one(source: &Source<'_>) -> Result<Tree, Diagnostic> {
+fn parse_one(source: &TemplateSource<'_>) -> Result<Tree, Diagnostic> {
     let marked = format!("{}{END}", source.text);
     let parsed = Parser::new(&marked, "{{", "}}").and_then(Parser::parse);
     let (body, defines) = parsed.map_err(|error| syntax(source, error))?;
@@ -55,7 +55,7 @@ fn parse_one(source: &Source<'_>) -> Result<Tree, Diagnostic> {
         return Err(unbalanced(source, &body, &defines));
     }
     for (pos, name) in seen {
-        functions::known(&name).map_err(|failure| failure.at(source.at(pos.offset)))?;
+        functions::check_known(&name).map_err(|failure| failure.at(source.at(pos.offset)))?;
     }
     let named = |define: DefineNode| (define.name.to_string(), Define { body: define.body, helper: None });
     Ok(Tree { body, defines: defines.into_iter().map(named).collect() })
@@ -66,29 +66,30 @@ pub(super) fn text(text: &str) -> &str {
     text.strip_suffix(END).unwrap_or(text)
 }
 
-fn syntax(source: &Source<'_>, error: TemplateError) -> Diagnostic {
+fn syntax(source: &TemplateSource<'_>, error: TemplateError) -> Diagnostic {
     let (TemplateError::Parse { line, col, message, .. } | TemplateError::Lex { line, col, message, .. }) = error
     else {
-        return Diagnostic::at(source.at(0), format!("this is not a template: {error}"));
+        return Diagnostic::at(source.at(0), format!("invalid template: {error}"));
     };
     let offset = source.text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum::<usize>();
     let before = source.text.get(offset..).unwrap_or_default().chars().take(col.saturating_sub(1));
     let offset = offset + before.map(char::len_utf8).sum::<usize>();
-    Diagnostic::at(source.at(offset), format!("this is not a template: {message}"))
+    Diagnostic::at(source.at(offset), format!("invalid template: {message}"))
 }
 
 fn ends_at_the_top(body: &ListNode) -> bool {
     matches!(body.nodes.last(), Some(Node::Text(node)) if node.text.ends_with(END))
 }
 
-fn unbalanced(source: &Source<'_>, body: &ListNode, defines: &[DefineNode]) -> Diagnostic {
+fn unbalanced(source: &TemplateSource<'_>, body: &ListNode, defines: &[DefineNode]) -> Diagnostic {
     let open = defines.iter().find(|define| holds_end(&define.body)).map(|define| (define.pos, "define"));
     match open.or_else(|| innermost(body)) {
-        Some((pos, kind)) => Diagnostic::at(source.at(pos.offset), format!("this `{kind}` is never closed"))
-            .with_hint("it ends at `{{ end }}`"),
+        Some((pos, kind)) => {
+            Diagnostic::at(source.at(pos.offset), format!("unclosed `{kind}`")).with_hint("close it with `{{ end }}`")
+        }
         None => {
             let location = source.origin.at(Position { ..source.start });
-            Diagnostic::at(location, "the template has an `end` or `else` that belongs to nothing")
+            Diagnostic::at(location, "unexpected `end` or `else`")
         }
     }
 }

@@ -1,29 +1,30 @@
-//! Where a value lies. Go's maps are shared: who changes one through a variable, a field or the dot changes it for all.
+//! Shared values. Go's maps have reference semantics: a change through a variable, a field or the dot is visible through
+//! every other alias.
 //!
-//! A value lives in a cell, or within the value of a cell. Aliases of a map share its cell; what is no map is copied when
-//! it is bound, as Go does.
+//! A value is in a cell, or within the value of a cell. Aliases of a map or list share its cell; other values are copied
+//! when they are bound, as in Go.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use serde_json::Value;
 
-/// A step into a value.
+/// One step of a path into a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
     Key(String),
     Index(usize),
 }
 
-/// A value, by where it lies.
+/// A reference to a value, or to a part of one.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct ValueRef {
     cell: Rc<RefCell<Value>>,
     path: Vec<Step>,
 }
 
-impl Place {
-    /// A value of its own.
+impl ValueRef {
+    /// A new value.
     pub(super) fn of(value: impl Into<Value>) -> Self {
         Self { cell: Rc::new(RefCell::new(value.into())), path: Vec::new() }
     }
@@ -34,7 +35,7 @@ impl Place {
         Self { cell: self.cell.clone(), path }
     }
 
-    /// Lends the value; nil where it has gone.
+    /// Calls `look` with the value, or with null if the path no longer exists.
     pub(super) fn with<T>(&self, look: impl FnOnce(&Value) -> T) -> T {
         let whole = self.cell.borrow();
         let found = self.path.iter().try_fold(&*whole, |value, step| match step {
@@ -48,7 +49,7 @@ impl Place {
         self.with(Value::clone)
     }
 
-    /// Puts another value there.
+    /// Replaces the value.
     pub(super) fn put(&self, value: Value) {
         let mut whole = self.cell.borrow_mut();
         let found = self.path.iter().try_fold(&mut *whole, |value, step| match step {
@@ -60,26 +61,26 @@ impl Place {
         }
     }
 
-    /// As a variable holds it: a map or a list is shared, anything else a copy.
+    /// The value as a variable refers to it: a map or list is shared, any other value is copied.
     pub(super) fn bound(self) -> Self {
         let is_shared = self.with(|value| value.is_object() || value.is_array());
         if is_shared || self.path.is_empty() && Rc::strong_count(&self.cell) == 1 { self } else { Self::of(self.get()) }
     }
 }
 
-/// The argument, or the part of one, that a function hands on; none when its result is a value of its own.
-pub(super) fn handed_on(name: &str, arguments: &[Place]) -> Option<Place> {
+/// The argument, or the part of one, that a function returns by reference; none if its result is a new value.
+pub(super) fn aliased_argument(name: &str, arguments: &[ValueRef]) -> Option<ValueRef> {
     let text = |index: usize| arguments.get(index)?.with(|value| value.as_str().map(str::to_owned));
-    let step = |place: &Place| {
+    let step = |place: &ValueRef| {
         place.with(|value| match value {
             Value::String(key) => Some(Step::Key(key.clone())),
             Value::Number(index) => Some(Step::Index(usize::try_from(index.as_u64()?).ok()?)),
             _ => None,
         })
     };
-    let is_true = |place: &&Place| place.with(super::value::truth);
+    let is_true = |place: &&ValueRef| place.with(super::value::truth);
     let within =
-        |first: &Place, steps: Vec<Step>| steps.into_iter().fold(first.clone(), |place, step| place.child(step));
+        |first: &ValueRef, steps: Vec<Step>| steps.into_iter().fold(first.clone(), |place, step| place.child(step));
     match (name, arguments) {
         ("set" | "unset" | "merge" | "mergeOverwrite" | "mustMerge" | "mustMergeOverwrite", [map, ..])
         | ("setValueAtPath", [_, _, map]) => Some(map.clone()),

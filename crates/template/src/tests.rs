@@ -18,7 +18,8 @@ fn data() -> Value {
 
 fn run_in(folder: &Path, text: &str) -> Result<String, String> {
     let origin = Origin::new("values.yaml.gotmpl");
-    render(&Source::file(&origin, text), &data(), &functions(folder)).map_err(|diagnostic| diagnostic.to_string())
+    render(&TemplateSource::file(&origin, text), &data(), &functions(folder))
+        .map_err(|diagnostic| diagnostic.to_string())
 }
 
 fn run(text: &str) -> String {
@@ -41,12 +42,12 @@ fn control_flow_and_variables_work_as_in_go() {
 }
 
 #[test]
-fn and_stops_before_what_would_fail() {
+fn and_and_or_short_circuit() {
     assert_eq!(run("{{ and false (fail \"never\") }}{{ or 1 (fail \"never\") }}"), "false1");
 }
 
 #[test]
-fn what_would_never_end_is_ended() {
+fn endless_templates_are_stopped() {
     let nested = fail("{{ define \"a\" }}{{ include \"a\" . }}{{ end }}{{ include \"a\" . }}");
     assert!(nested.contains("nested more than 64 levels deep"), "{nested}");
     assert!(fail("{{ tpl \"{{ tpl . . }}\" \"{{ tpl . . }}\" }}").contains("nested more than 64 levels deep"));
@@ -54,11 +55,11 @@ fn what_would_never_end_is_ended() {
     assert!(fail("{{ untilStep -9000000000000000000 9000000000000000000 1 }}").contains("more than 10000 numbers"));
     let twice = "{{ define \"a\" }}{{ if lt . 25 }}{{ template \"a\" (add . 1) }}{{ template \"a\" (add . 1) }}{{ end }}\
                  {{ end }}{{ template \"a\" 0 }}";
-    assert!(fail(twice).contains("more than 1000000 turns of loops, blocks and templates"), "{}", fail(twice));
+    assert!(fail(twice).contains("more than 1000000 iterations of loops, blocks and templates"), "{}", fail(twice));
 }
 
 #[test]
-fn no_text_outgrows_the_memory() {
+fn texts_are_limited_in_length() {
     let grow =
         |step: &str| fail(&format!("{{{{ $x := \"aaaaaaaaaaaaaaaa\" }}}}{{{{ range until 60 }}}}{step}{{{{ end }}}}"));
     for step in [
@@ -71,43 +72,47 @@ fn no_text_outgrows_the_memory() {
         "{{ $x = list $x $x | toYaml }}",
         "{{ $x = indent 200 (replace \" \" \"\\n\" (cat $x $x)) }}",
     ] {
-        let told = grow(step);
-        assert!(told.contains("a text of more than 16 MiB"), "{step}: {told}");
+        let error = grow(step);
+        assert!(error.contains("the text exceeds 16 MiB"), "{step}: {error}");
     }
-    assert!(fail("{{ repeat 100000000 \"x\" }}").contains("a text of more than 16 MiB"));
+    assert!(fail("{{ repeat 100000000 \"x\" }}").contains("the text exceeds 16 MiB"));
     let out = fail("{{ $x := repeat 1000000 \"x\" }}{{ range until 20 }}{{ $x }}{{ end }}");
-    assert!(out.contains("a text of more than 16 MiB"), "{out}");
+    assert!(out.contains("the text exceeds 16 MiB"), "{out}");
     let wide = fail("{{ printf (repeat 1000 \"%60000d\") 1 }}");
-    assert!(wide.contains("a text of more than 16 MiB"), "{wide}");
+    assert!(wide.contains("the text exceeds 16 MiB"), "{wide}");
     assert_eq!(run("{{ printf \"%60000d\" 1 | len }}"), "60000");
 }
 
 #[test]
-fn what_functions_may_reach_is_not_printed() {
+fn debug_output_of_functions_hides_the_environment() {
     assert!(!format!("{:?}", functions(Path::new("/"))).contains("Node_A"));
 }
 
 #[test]
-fn functions_that_change_a_map_change_it_for_all_who_hold_it() {
-    let told = |text: &str| run(&format!("{{{{ $d := dict \"a\" (dict \"b\" 1) }}}}{text}{{{{ toJson $d }}}}"));
-    assert_eq!(told(r#"{{ $_ := set $d "c" 2 }}{{ $_ = unset $d "a" }}"#), r#"{"c":2}"#);
+fn changes_of_a_map_are_visible_through_every_alias() {
+    let after = |text: &str| run(&format!("{{{{ $d := dict \"a\" (dict \"b\" 1) }}}}{text}{{{{ toJson $d }}}}"));
+    assert_eq!(after(r#"{{ $_ := set $d "c" 2 }}{{ $_ = unset $d "a" }}"#), r#"{"c":2}"#);
     let nested = r#"{"a":{"b":1,"c":2}}"#;
-    assert_eq!(told(r#"{{ $_ := set $d.a "c" 2 }}"#), nested, "through a field");
-    assert_eq!(told(r#"{{ $x := $d.a }}{{ $_ := set $x "c" 2 }}"#), nested, "through another variable");
-    assert_eq!(told(r#"{{ $_ := set (get "a" $d) "c" 2 }}"#), nested, "through what a function hands on");
-    assert_eq!(told(r#"{{ with $d.a }}{{ $_ := set . "c" 2 }}{{ end }}"#), nested, "through the dot");
-    assert_eq!(told(r#"{{ range $k, $v := $d }}{{ $_ := set $v "c" 2 }}{{ end }}"#), nested, "through an element");
-    assert_eq!(told(r#"{{ $x := deepCopy $d }}{{ $_ := set $x.a "c" 2 }}"#), r#"{"a":{"b":1}}"#, "a copy is none");
+    assert_eq!(after(r#"{{ $_ := set $d.a "c" 2 }}"#), nested, "through a field");
+    assert_eq!(after(r#"{{ $x := $d.a }}{{ $_ := set $x "c" 2 }}"#), nested, "through another variable");
+    assert_eq!(after(r#"{{ $_ := set (get "a" $d) "c" 2 }}"#), nested, "through the result of a function");
+    assert_eq!(after(r#"{{ with $d.a }}{{ $_ := set . "c" 2 }}{{ end }}"#), nested, "through the dot");
+    assert_eq!(after(r#"{{ range $k, $v := $d }}{{ $_ := set $v "c" 2 }}{{ end }}"#), nested, "through an element");
     assert_eq!(
-        told(r#"{{ $x := $d.a.b }}{{ $_ := set $d.a "b" 2 }}{{ $x }}"#),
+        after(r#"{{ $x := deepCopy $d }}{{ $_ := set $x.a "c" 2 }}"#),
+        r#"{"a":{"b":1}}"#,
+        "a copy is not an alias"
+    );
+    assert_eq!(
+        after(r#"{{ $x := $d.a.b }}{{ $_ := set $d.a "b" 2 }}{{ $x }}"#),
         r#"1{"a":{"b":2}}"#,
-        "a number is none"
+        "a number is not an alias"
     );
     assert_eq!(run("{{ $_ := set .Release \"new\" 1 }}{{ .Release.new }}"), "1");
 }
 
 #[test]
-fn yaml_is_written_as_go_writes_it() {
+fn to_yaml_writes_what_go_yaml_writes() {
     let text = r#"{{ toYaml (dict "a10" 1 "a2" (list "x: y" "yes" "1" "" "é" "😀") "list" (list (dict "b" 1.0 "c" (list))) "t" "one\ntwo\n") }}"#;
     assert_eq!(
         run(text),
@@ -118,43 +123,46 @@ fn yaml_is_written_as_go_writes_it() {
 }
 
 #[test]
-fn a_missing_value_is_told_with_its_path_and_what_is_there() {
+fn a_missing_value_is_reported_with_its_path_and_existing_keys() {
     insta::assert_snapshot!(fail("a: 1\nb: {{ .Release.Nmae }}"), @r"
-    values.yaml.gotmpl:2:7: `.Release.Nmae`: there is no `Nmae` in `.Release`, which has Name, Namespace
+    values.yaml.gotmpl:2:7: `.Release.Nmae`: no `Nmae` in `.Release`, which has Name, Namespace
       hint: did you mean `Name`?
     ");
-    insta::assert_snapshot!(fail("{{ .ports.http }}"), @"values.yaml.gotmpl:1:4: `.ports.http`: `.ports` is a list and has no field `http`");
+    insta::assert_snapshot!(fail("{{ .ports.http }}"), @"values.yaml.gotmpl:1:4: `.ports.http`: `.ports` is a list, without a field `http`");
 }
 
 #[test]
-fn a_value_missing_in_a_file_is_told_with_the_file() {
+fn a_value_missing_in_a_file_is_reported_with_the_file() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("release.yaml"), "spec:\n  valuesFrom: []\n  interval: 1h\n").unwrap();
     let error = run_in(folder.path(), "{{ (fromYaml (readFile \"release.yaml\")).spec.values | toYaml }}").unwrap_err();
     insta::assert_snapshot!(error, @r"
-    values.yaml.gotmpl:1:4: `(…).spec.values`: there is no `values` in `(…).spec`, which has interval, valuesFrom; the file read last is release.yaml
+    values.yaml.gotmpl:1:4: `(…).spec.values`: no `values` in `(…).spec`, which has interval, valuesFrom; the last file read is release.yaml
       hint: did you mean `valuesFrom`?
     ");
     let two = "---\nkind: OCIRepository\nspec: {url: x}\n---\nkind: HelmRelease\nspec: {values: {a: 1}}\n";
     std::fs::write(folder.path().join("both.yaml"), two).unwrap();
     let error = run_in(folder.path(), "{{ (fromYaml (readFile \"both.yaml\")).spec.values | toYaml }}").unwrap_err();
-    assert!(error.contains("both.yaml\n  hint: it holds 2 documents, and `fromYaml` reads the first alone"), "{error}");
+    assert!(
+        error.contains("both.yaml\n  hint: both.yaml has 2 documents, and `fromYaml` reads only the first"),
+        "{error}"
+    );
 }
 
 #[test]
-fn a_file_that_was_moved_is_found() {
+fn the_new_path_of_a_moved_file_is_suggested() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(folder.path().join("apps/network/cilium")).unwrap();
     std::fs::write(folder.path().join("apps/network/cilium/helmrelease.yaml"), "").unwrap();
     let text = "{{ readFile (printf \"apps/%s/%s/helmrelease.yaml\" .Release.Namespace .Release.Name) }}";
     insta::assert_snapshot!(run_in(folder.path(), text).unwrap_err(), @r"
-    values.yaml.gotmpl:1:4: `readFile`: there is no file apps/kube-system/cilium/helmrelease.yaml
-      hint: apps/network/cilium/helmrelease.yaml is there; was it moved?
+    values.yaml.gotmpl:1:4: `readFile`: apps/kube-system/cilium/helmrelease.yaml: file not found
+      hint: did it move to apps/network/cilium/helmrelease.yaml?
     ");
 }
 
 #[test]
-fn a_mistake_in_a_file_that_is_read_stands_in_that_file() {
+fn a_mistake_in_a_file_that_is_read_is_located_in_that_file() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("bad.yaml"), "a: 1\nb: [1\n").unwrap();
     std::fs::write(folder.path().join("inner.tpl"), "x\n{{ .Nope }}").unwrap();
@@ -167,39 +175,53 @@ fn a_mistake_in_a_file_that_is_read_stands_in_that_file() {
 #[test]
 fn syntax_is_checked_before_anything_runs() {
     insta::assert_snapshot!(fail("a\n{{ if true }}b"), @r"
-    values.yaml.gotmpl:2:4: this `if` is never closed
-      hint: it ends at `{{ end }}`
+    values.yaml.gotmpl:2:4: unclosed `if`
+      hint: close it with `{{ end }}`
     ");
-    insta::assert_snapshot!(fail("a{{ end }}b"), @"values.yaml.gotmpl:1:1: the template has an `end` or `else` that belongs to nothing");
+    insta::assert_snapshot!(fail("a{{ end }}b"), @"values.yaml.gotmpl:1:1: unexpected `end` or `else`");
     insta::assert_snapshot!(fail("{{ if false }}{{ toYalm . }}{{ end }}"), @r"
-    values.yaml.gotmpl:1:18: there is no function `toYalm`
+    values.yaml.gotmpl:1:18: unknown function `toYalm`
       hint: did you mean `toYaml`?
     ");
     insta::assert_snapshot!(fail("{{ now }}"), @"
-    values.yaml.gotmpl:1:4: the function `now` is not supported here
-      hint: what it gives is another thing at each run, or asks the network: write the value itself
+    values.yaml.gotmpl:1:4: function `now` is not supported
+      hint: its result differs from run to run or needs the network: write the value itself
     ");
     insta::assert_snapshot!(fail("{{ fetchSecretValue `ref+vault://a#/b` }}"), @"
-    values.yaml.gotmpl:1:4: the function `fetchSecretValue` is not supported here
-      hint: no value of a chart is a secret here: put the reference into a manifest of a Secret beside the helmfile, and have the chart name that Secret
+    values.yaml.gotmpl:1:4: function `fetchSecretValue` is not supported
+      hint: chart values cannot contain secrets: put the reference into a Secret manifest beside the helmfile and let the chart refer to that Secret
     ");
-    insta::assert_snapshot!(fail("{{ $x }}"), @"values.yaml.gotmpl:1:4: the variable `$x` is not declared");
-    insta::assert_snapshot!(fail("{{ quote 1 | indent }}"), @"values.yaml.gotmpl:1:14: `indent` takes 2 arguments, here it gets 1");
-    assert!(fail("{{ \"x }}").contains("1:9: this is not a template"), "{}", fail("{{ \"x }}"));
+    insta::assert_snapshot!(fail("{{ $x }}"), @"values.yaml.gotmpl:1:4: variable `$x` is not declared");
+    insta::assert_snapshot!(fail("{{ quote 1 | indent }}"), @"values.yaml.gotmpl:1:14: `indent` expects 2 arguments, got 1");
+    assert!(fail("{{ \"x }}").contains("1:9: invalid template"), "{}", fail("{{ \"x }}"));
+}
+
+#[test]
+fn versions_compare_as_in_masterminds_semver() {
+    for (range, version, expected) in [
+        (">=1.0.0-dev.3", "1.0.0-dev.1", "false"),
+        (">=1.0.0-next.1", "1.0.0-next.2", "true"),
+        ("1.2.3 || 2.x", "v2.1", "true"),
+        ("1.2 - 1.4.5", "1.4.6", "false"),
+        ("^1.2", "1.3.0-rc.1", "false"),
+    ] {
+        assert_eq!(run(&format!("{{{{ semverCompare {range:?} {version:?} }}}}")), expected, "{version} in {range}");
+    }
+    insta::assert_snapshot!(fail("{{ semverCompare \"newest\" \"1.0.0\" }}"), @r#"values.yaml.gotmpl:1:4: `semverCompare`: invalid version range "newest""#);
 }
 
 #[test]
 fn an_environment_variable_that_is_empty_counts_as_unset() {
     assert_eq!(run("{{ env \"EMPTY\" | default \"x\" }}{{ requiredEnv \"NAME\" }}"), "xNode_A");
-    insta::assert_snapshot!(fail("{{ requiredEnv \"EMPTY\" }}"), @"values.yaml.gotmpl:1:4: `requiredEnv`: the environment variable `EMPTY` is not set");
+    insta::assert_snapshot!(fail("{{ requiredEnv \"EMPTY\" }}"), @"values.yaml.gotmpl:1:4: `requiredEnv`: environment variable `EMPTY` is not set");
     insta::assert_snapshot!(fail("{{ requiredEnv \"NAMES\" }}"), @r"
-    values.yaml.gotmpl:1:4: `requiredEnv`: the environment variable `NAMES` is not set
+    values.yaml.gotmpl:1:4: `requiredEnv`: environment variable `NAMES` is not set
       hint: did you mean `NAME`?
     ");
 }
 
 #[test]
-fn programs_run_without_a_shell_and_their_errors_are_told() {
+fn programs_run_without_a_shell_and_their_errors_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let run = |text: &str| run_in(folder.path(), text);
     assert_eq!(run("{{ exec \"printf\" (list \"%s\" \"$NAME;\") }}").unwrap(), "$NAME;");
@@ -236,9 +258,9 @@ fn yq_selections_need_no_yq() {
 }
 
 #[test]
-fn places_in_a_block_scalar_count_its_indentation() {
+fn locations_in_a_block_scalar_include_its_indentation() {
     let origin = Origin::new("helmfile.yaml");
-    let source = Source { origin, text: "a\nb {{ .x }}", start: Position { line: 7, column: 9 }, indent: 8 };
+    let source = TemplateSource { origin, text: "a\nb {{ .x }}", start: Position { line: 7, column: 9 }, indent: 8 };
     let error = render(&source, &json!({}), &functions(Path::new("/"))).unwrap_err();
     assert_eq!(error.location.unwrap().position, Position { line: 8, column: 14 });
 }
@@ -263,11 +285,11 @@ fn yaml_data() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    /// Whatever dialect reads it: that is what makes the one-line values template safe.
+    /// The one-line values template relies on this.
     #[test]
-    fn what_to_yaml_writes_every_tool_reads_alike(data in yaml_data()) {
+    fn the_output_of_to_yaml_is_the_same_data_in_every_dialect(data in yaml_data()) {
         let origin = Origin::new("x");
-        let text = render(&Source::file(&origin, "{{ . | toYaml }}"), &data, &functions(Path::new("/"))).unwrap();
+        let text = render(&TemplateSource::file(&origin, "{{ . | toYaml }}"), &data, &functions(Path::new("/"))).unwrap();
         for dialect in [yaml::Dialect::Kubernetes, yaml::Dialect::Untyped] {
             let read = yaml::parse_as(&origin, &text, dialect).unwrap();
             prop_assert_eq!(read[0].to_json(), data.clone(), "{}", text);
@@ -275,7 +297,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_it_panic(text in "(\\{\\{|\\}\\}|[ -~\n]|if |end|range |\\$x|\\.a|:=){0,24}") {
+    fn arbitrary_text_does_not_panic(text in "(\\{\\{|\\}\\}|[ -~\n]|if |end|range |\\$x|\\.a|:=){0,24}") {
         let _ = run_in(Path::new("/nowhere"), &text);
     }
 }

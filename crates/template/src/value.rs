@@ -1,4 +1,4 @@
-//! What Go's templates make of a value: truth, text, order.
+//! Values as Go templates see them: truth, text, order.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use yaml::go_float;
 
-/// Whether `if` takes it for true: everything but nil, false, zero and what is empty.
+/// Whether `if` counts the value as true: anything but nil, false, zero, and empty strings, lists and maps.
 pub(super) fn truth(value: &Value) -> bool {
     match value {
         Value::Null => false,
@@ -19,7 +19,7 @@ pub(super) fn truth(value: &Value) -> bool {
     }
 }
 
-/// The kind in the words of a message.
+/// The type as messages name it.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "nil",
@@ -31,7 +31,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The text of a value as Go's `%v` prints it.
+/// A value as Go's `%v` prints it.
 pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
@@ -51,7 +51,7 @@ pub(super) fn text(value: &Value) -> String {
     }
 }
 
-/// A value as `gotmpl` holds it.
+/// Converts to `gotmpl`'s value.
 pub(super) fn to_go(value: &Value) -> gotmpl::Value {
     match value {
         Value::Null => gotmpl::Value::Nil,
@@ -69,7 +69,7 @@ pub(super) fn to_go(value: &Value) -> gotmpl::Value {
     }
 }
 
-/// Whether two values are equal, as `eq` sees it; `None` where Go refuses to compare.
+/// Whether `eq` holds; `None` if Go rejects the comparison.
 pub(super) fn equal(left: &Value, right: &Value) -> Option<bool> {
     match (left, right) {
         (Value::Null, _) | (_, Value::Null) => Some(left.is_null() && right.is_null()),
@@ -78,7 +78,7 @@ pub(super) fn equal(left: &Value, right: &Value) -> Option<bool> {
     }
 }
 
-/// The order of two values, as `lt` sees it; `None` where Go refuses to compare.
+/// The order that `lt` uses; `None` if Go rejects the comparison.
 pub(super) fn order(left: &Value, right: &Value) -> Option<Ordering> {
     match (left, right) {
         (Value::String(left), Value::String(right)) => Some(left.cmp(right)),

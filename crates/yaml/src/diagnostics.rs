@@ -1,4 +1,4 @@
-//! Findings about files: all of them at once, each with its place.
+//! Diagnostics about files: all of them at once, each with its location.
 
 use std::fmt;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Position;
 
-/// Where a text came from, as the operator knows it: a path relative to the repository, or a name in angle brackets.
+/// The name of a text in messages: a path relative to the repository, or a name in angle brackets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin(Arc<str>);
 
@@ -19,7 +19,7 @@ impl Origin {
         Self::new(path.display().to_string())
     }
 
-    /// This origin with a position in it.
+    /// The location of a position in this text.
     pub fn at(&self, position: Position) -> Location {
         Location { origin: self.clone(), position }
     }
@@ -35,7 +35,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A place in a file, printed as `file:line:column`.
+/// A position in a file, printed as `file:line:column`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Location {
     pub origin: Origin,
@@ -48,7 +48,7 @@ impl fmt::Display for Location {
     }
 }
 
-/// One finding: where, what, and what to do about it.
+/// One mistake in a file: location, message, and a hint at the fix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Diagnostic {
     pub location: Option<Location>,
@@ -74,12 +74,12 @@ impl Diagnostic {
         Self { location: Some(location), message: message.into(), hint: None }
     }
 
-    /// A finding about something that has no line, such as a file that is missing.
+    /// A diagnostic without a line, for example about a missing file.
     pub fn general(message: impl Into<String>) -> Self {
         Self { location: None, message: message.into(), hint: None }
     }
 
-    /// Hints at what was probably meant, when something is near.
+    /// Suggests a similar name, if there is one.
     #[must_use]
     pub fn did_you_mean(self, near: Option<&str>) -> Self {
         match near {
@@ -95,14 +95,14 @@ impl Diagnostic {
     }
 }
 
-/// The one of `names` that `written` probably means.
+/// The name that is most similar to `written`, if any is similar enough.
 pub fn near<'n>(written: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let ratio = |name: &str| similar::TextDiff::from_chars(name, written).ratio();
     let best = names.into_iter().max_by(|a, b| ratio(a).total_cmp(&ratio(b)))?;
     (best.eq_ignore_ascii_case(written) || ratio(best) > 0.7).then_some(best)
 }
 
-/// Every finding of a reading, in the order found.
+/// All diagnostics of one run of a reader, without duplicates, in the order found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Diagnostics(Vec<Diagnostic>);
 
@@ -129,11 +129,11 @@ impl Diagnostics {
         self.0.iter()
     }
 
-    /// The value when nothing was found, else the findings.
+    /// The value if there are no diagnostics.
     ///
     /// # Errors
     ///
-    /// The findings themselves, when there is at least one.
+    /// The diagnostics, if there is at least one.
     pub fn into_result<T>(self, value: T) -> Result<T, Self> {
         if self.is_empty() { Ok(value) } else { Err(self) }
     }

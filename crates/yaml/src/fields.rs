@@ -1,16 +1,16 @@
-//! Reading a mapping key by key, so that a key nobody asked for is found.
+//! Reads a mapping key by key and reports unknown keys.
 
 use std::collections::BTreeSet;
 
 use super::{Diagnostic, Diagnostics, Location, Mapping, Node, Origin, Position, Value, near};
 
-/// A mapping being read. Every accessor marks its key as known; [`Fields::finish`] reports the rest.
+/// A mapping that is being read. Every accessor marks its key as known; [`Fields::finish`] reports the rest.
 ///
-/// A value of the wrong kind is reported and read as absent, so that one reading finds every mistake.
+/// A value of the wrong type is reported and treated as absent, so that all mistakes are found at once.
 #[derive(Debug)]
 pub struct Fields<'n> {
     origin: &'n Origin,
-    /// What the mapping is, in the words of a message: `release "cilium"`.
+    /// The mapping's name in messages: `release "cilium"`.
     what: String,
     at: Position,
     mapping: Option<&'n Mapping>,
@@ -18,26 +18,26 @@ pub struct Fields<'n> {
 }
 
 impl<'n> Fields<'n> {
-    /// Starts reading `node`, which must be a mapping; null reads as an empty one.
+    /// Reads `node`, which must be a mapping or null (an empty mapping).
     pub fn of(origin: &'n Origin, node: &'n Node, what: impl Into<String>, found: &mut Diagnostics) -> Self {
         let what = what.into();
         let mapping = match &node.value {
             Value::Mapping(mapping) => Some(mapping),
             Value::Null => None,
             other => {
-                found.error(origin.at(node.at), format!("{what} must be a mapping, this is {}", other.kind()));
+                found.error(origin.at(node.at), format!("{what} must be a mapping, not {}", other.kind()));
                 None
             }
         };
         Self { origin, what, at: node.at, mapping, known: BTreeSet::new() }
     }
 
-    /// Where the mapping begins.
+    /// The location of the mapping.
     pub fn location(&self) -> Location {
         self.origin.at(self.at)
     }
 
-    /// Where `key` stands, when it does.
+    /// The location of `key`, if it is present.
     pub fn key_location(&self, key: &str) -> Option<Location> {
         let entry = self.mapping?.iter().find(|entry| entry.key == key)?;
         Some(self.origin.at(entry.key_at))
@@ -57,7 +57,7 @@ impl<'n> Fields<'n> {
         }
     }
 
-    /// A text field that may be written as a number: a version `1.35`, a port.
+    /// A string that may be written as a number: a version `1.35`, a port.
     pub fn text(&mut self, key: &'static str, found: &mut Diagnostics) -> Option<String> {
         let node = self.get(key)?;
         match &node.value {
@@ -68,7 +68,7 @@ impl<'n> Fields<'n> {
         }
     }
 
-    /// As [`Fields::string`], and its absence is an error.
+    /// Like [`Fields::string`], but a missing key is an error.
     pub fn required_string(&mut self, key: &'static str, found: &mut Diagnostics) -> Option<String> {
         if self.get(key).is_none() {
             found.error(self.location(), format!("{} has no `{key}`", self.what));
@@ -109,26 +109,25 @@ impl<'n> Fields<'n> {
                 Some(text) => texts.push(text.to_owned()),
                 None => found.error(
                     self.origin.at(item.at),
-                    format!("`{key}` of {} holds strings, this is {}", self.what, item.value.kind()),
+                    format!("items of `{key}` of {} must be strings, not {}", self.what, item.value.kind()),
                 ),
             }
         }
         texts
     }
 
-    /// Reports every key that no accessor asked for.
+    /// Reports every key that was not read.
     pub fn finish(self, found: &mut Diagnostics) {
         let Some(mapping) = self.mapping else { return };
         for entry in mapping.iter().filter(|entry| !self.known.contains(entry.key.as_str())) {
-            let message = format!("{} has a key `{}`, which is not known", self.what, entry.key);
+            let message = format!("{} has an unknown key `{}`", self.what, entry.key);
             let near = near(&entry.key, self.known.iter().copied());
             found.push(Diagnostic::at(self.origin.at(entry.key_at), message).did_you_mean(near));
         }
     }
 
     fn mismatch<T>(&self, node: &Node, key: &str, want: &str, got: &Value, found: &mut Diagnostics) -> Option<T> {
-        found
-            .error(self.origin.at(node.at), format!("`{key}` of {} must be {want}, this is {}", self.what, got.kind()));
+        found.error(self.origin.at(node.at), format!("`{key}` of {} must be {want}, not {}", self.what, got.kind()));
         None
     }
 }

@@ -1,13 +1,11 @@
-//! YAML in the very bytes that go-yaml writes: for what is hashed, and for what templates put into texts.
+//! Writes YAML byte for byte as go-yaml does, for hashes and for `toYaml`.
 
-use std::sync::LazyLock;
-
-use regex::Regex;
+use lazy_regex::regex;
 use serde_json::{Map, Value};
 
 use super::{Dialect, Origin, parse_as};
 
-/// Writes a value with this many spaces a level; keys keep their order. go-yaml v3 as helmfile sets it up has 2, v4 has 4.
+/// Writes a value with `indent` spaces per level; keys keep their order. helmfile configures go-yaml v3 with 2; v4 uses 4.
 pub fn to_go_string(value: &Value, indent: usize) -> String {
     let writer = Writer { indent };
     let mut out = String::new();
@@ -27,7 +25,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes entries from the current column on, which is `column`.
+    /// Writes entries; the first one starts at the current position, in `column`.
     fn mapping(&self, out: &mut String, map: &Map<String, Value>, column: usize) {
         for (index, (key, value)) in map.iter().enumerate() {
             if index > 0 {
@@ -73,7 +71,7 @@ impl Writer {
         }
     }
 
-    /// A key stands on one line.
+    /// Writes a key on one line.
     fn key(&self, key: &str) -> String {
         if key.contains('\n') { double_quoted(key) } else { self.string(key, 0) }
     }
@@ -118,7 +116,7 @@ impl Writer {
     }
 }
 
-/// A floating-point number as Go prints it (`strconv`, format `g`, as short as possible).
+/// A floating-point number as Go prints it (`strconv`, format `g`, shortest representation).
 pub fn go_float(number: f64) -> String {
     if !number.is_finite() {
         return if number.is_nan() {
@@ -159,21 +157,20 @@ fn double_quoted(text: &str) -> String {
     out
 }
 
-/// What go-yaml never prints as it is: control characters, and whatever lies beyond the first 65,536 characters.
+/// Characters that go-yaml always escapes: control characters, and those beyond the Basic Multilingual Plane.
 fn is_special(letter: char) -> bool {
     (letter.is_control() && letter != '\n' && letter != '\t') || letter > '\u{FFFF}'
 }
 
-/// Dates and YAML 1.1's sexagesimal numbers.
-static OTHER_TYPES: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"^(?:[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?|\d{4}-\d{1,2}-\d{1,2}(?:[Tt ].*)?)$").ok()
-});
 const OLD_BOOLEANS: [&str; 16] =
     ["y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "n", "N", "no", "No", "NO", "off", "Off", "OFF"];
 
-/// Whether the text, unquoted, would be read back as a string.
+/// Whether the text, unquoted, is read back as a string.
 fn is_string(text: &str) -> bool {
-    if OLD_BOOLEANS.contains(&text) || OTHER_TYPES.as_ref().is_some_and(|pattern| pattern.is_match(text)) {
+    // YAML 1.1's sexagesimal numbers, and dates.
+    let other_types =
+        regex!(r"^(?:[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?|\d{4}-\d{1,2}-\d{1,2}(?:[Tt ].*)?)$");
+    if OLD_BOOLEANS.contains(&text) || other_types.is_match(text) {
         return false;
     }
     if !is_plain(text) {
@@ -183,7 +180,7 @@ fn is_string(text: &str) -> bool {
     read.is_ok_and(|documents| documents.first().is_some_and(|node| node.as_str() == Some(text)))
 }
 
-/// Whether a block mapping can hold the text without quotes.
+/// Whether the text needs no quotes in a block mapping.
 fn is_plain(text: &str) -> bool {
     let leading = text
         .starts_with(['#', ',', '[', ']', '{', '}', '&', '*', '!', '|', '>', '\'', '"', '%', '@', '`', ' ', '\t'])
@@ -201,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_layout_is_go_yamls() {
+    fn matches_the_output_of_go_yaml() {
         let value = json!({
             "a": {"list": ["x", {"key": 12, "value": "x: y"}], "empty": {}},
             "text": "one\n\n  two\nthree",

@@ -1,9 +1,9 @@
-//! YAML with positions: what was written where.
+//! YAML with positions.
 //!
-//! [`parse`] turns text into [`Node`]s that remember line and column, [`Fields`] reads a mapping key by key and reports
-//! whatever nobody asked for, and [`Diagnostics`] collects every finding instead of stopping at the first.
-//! The dialect is go-yaml v3's, since that is what Talos, helmfile and Flux read with: merge keys, aliases as values,
-//! whole files in flow style, YAML 1.2 scalars with 1.1's octals.
+//! [`parse`] turns text into [`Node`]s with line and column, [`Fields`] reads a mapping key by key and reports unknown
+//! keys, and [`Diagnostics`] collects every mistake instead of stopping at the first.
+//! The dialect is go-yaml v3's, which Talos, helmfile and Flux use: merge keys, aliases as values, whole files in flow
+//! style, YAML 1.2 scalars with 1.1's octals.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod diagnostics;
@@ -22,11 +22,11 @@ pub use node::{Entry, Mapping, Node, Position, Value};
 pub use query::Query;
 pub use scalar::Dialect;
 
-/// Writes data as YAML text that go-yaml, and so Talos and Kubernetes tools, read back as the same data.
+/// Writes data as YAML that go-yaml, and so Talos and Kubernetes tools, read back as the same data.
 ///
 /// # Errors
 ///
-/// When the value cannot be expressed in YAML; that cannot happen for JSON data.
+/// A value that YAML cannot express; JSON data has none.
 pub fn to_string(value: &serde_json::Value) -> Result<String, serde_saphyr::ser::Error> {
     serde_saphyr::to_string(value)
 }

@@ -1,4 +1,4 @@
-//! Text to nodes, within limits.
+//! Parses text to nodes, within limits.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
 use super::{Diagnostic, Dialect, Entry, Mapping, Node, Origin, Position, Value, scalar};
 
-/// How much a file may ask of us before it is refused.
+/// Limits on what is parsed.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Bytes of text.
@@ -17,10 +17,10 @@ pub struct Limits {
     pub depth: usize,
 }
 
-/// Far above any operator's file, far below what would hurt.
+/// Far above any real configuration file, far below what exhausts memory.
 pub const LIMITS: Limits = Limits { bytes: 16 << 20, nodes: 2_000_000, depth: 200 };
 
-/// Reads every document of `text` in the dialect [`Dialect::Typed`].
+/// Parses every document of `text` in the dialect [`Dialect::Typed`].
 ///
 /// # Errors
 ///
@@ -29,15 +29,15 @@ pub fn parse(origin: &Origin, text: &str) -> Result<Vec<Node>, Diagnostic> {
     parse_as(origin, text, Dialect::Typed)
 }
 
-/// Reads every document of `text`.
+/// Parses every document of `text`.
 ///
 /// # Errors
 ///
-/// The first place at which the text is no YAML, repeats a key (Helm and Kubernetes take the last), names an unknown alias or exceeds [`LIMITS`].
+/// Invalid YAML, a duplicate key (Helm and Kubernetes use the last one), a recursive alias, more than [`LIMITS`] allow.
 pub fn parse_as(origin: &Origin, text: &str, dialect: Dialect) -> Result<Vec<Node>, Diagnostic> {
     if text.len() > LIMITS.bytes {
         return Err(Diagnostic::general(format!(
-            "{origin}: {} bytes of YAML, more than the {} that are read",
+            "{origin}: {} bytes of YAML exceed the limit of {} bytes",
             text.len(),
             LIMITS.bytes
         )));
@@ -62,17 +62,17 @@ pub fn parse_as(origin: &Origin, text: &str, dialect: Dialect) -> Result<Vec<Nod
     }
 }
 
-/// Reads a text that must hold one document; an empty text is null.
+/// Parses a text of one document; an empty text is null.
 ///
 /// # Errors
 ///
-/// As [`parse`], and when there is a second document.
+/// As [`parse`], and a second document.
 pub fn parse_one(origin: &Origin, text: &str) -> Result<Node, Diagnostic> {
     let mut documents = parse(origin, text)?;
     match documents.len() {
         0 => Ok(Node { at: Position { line: 1, column: 1 }, value: Value::Null }),
         1 => Ok(documents.remove(0)),
-        _ => Err(Diagnostic::at(origin.at(documents[1].at), "a second document where one is expected")),
+        _ => Err(Diagnostic::at(origin.at(documents[1].at), "unexpected second document")),
     }
 }
 
@@ -89,7 +89,7 @@ impl Loader<'_> {
     fn next<'i>(&self, events: &mut Events<'i>) -> Result<(Event<'i>, Position), Diagnostic> {
         match events.next() {
             Some(Ok((event, span))) => Ok((event, position(&span.start))),
-            Some(Err(error)) => Err(self.fail(position(error.marker()), format!("this is not YAML: {}", error.info()))),
+            Some(Err(error)) => Err(self.fail(position(error.marker()), format!("invalid YAML: {}", error.info()))),
             None => Ok((Event::StreamEnd, Position::default())),
         }
     }
@@ -114,7 +114,7 @@ impl Loader<'_> {
             Event::Scalar(text, style, anchor, tag) => (anchor, self.scalar(&text, style, tag.as_deref(), at)?),
             Event::SequenceStart(anchor, _) => (anchor, self.sequence(events, depth)?),
             Event::MappingStart(anchor, _) => (anchor, self.mapping(events, depth)?),
-            _ => return Err(self.fail(at, "a value was expected here")),
+            _ => return Err(self.fail(at, "expected a value")),
         };
         let node = Node { at, value };
         if anchor != 0 {
@@ -125,7 +125,7 @@ impl Loader<'_> {
 
     fn alias(&mut self, id: usize, at: Position) -> Result<Node, Diagnostic> {
         let Some(target) = self.anchors.get(&id).cloned() else {
-            return Err(self.fail(at, "this alias refers to the value that contains it"));
+            return Err(self.fail(at, "recursive alias: it refers to the value that contains it"));
         };
         self.count(size(&target), at)?;
         Ok(target)
@@ -147,7 +147,7 @@ impl Loader<'_> {
             }
             None | Some(("" | "!", "") | (_, "str" | "binary")) => Ok(Value::String(text.to_owned())),
             Some(("tag:yaml.org,2002:", "null" | "bool" | "int" | "float")) => Ok(scalar::plain(text, self.dialect)),
-            Some((handle, suffix)) => Err(self.fail(at, format!("the tag {handle}{suffix} is not known here"))),
+            Some((handle, suffix)) => Err(self.fail(at, format!("unknown tag {handle}{suffix}"))),
         }
     }
 
@@ -185,8 +185,7 @@ impl Loader<'_> {
                     own.push(Entry { key, key_at, value });
                     continue;
                 }
-                return Err(self
-                    .fail(key_at, format!("the key `{key}` stands here a second time, first in line {}", first.line)));
+                return Err(self.fail(key_at, format!("duplicate key `{key}`, first used in line {}", first.line)));
             }
             own.push(Entry { key, key_at, value });
         }
@@ -211,21 +210,21 @@ impl Loader<'_> {
         }
         match self.node(events, event, at, depth + 1)?.value {
             Value::String(key) => Ok(key),
-            other => Err(self.fail(at, format!("{} cannot be a key here", other.kind()))),
+            other => Err(self.fail(at, format!("a key must be a string, not {}", other.kind()))),
         }
     }
 
-    /// `<<`: what the mapping says itself wins, then the earlier of several merged mappings.
+    /// `<<`: the mapping's own keys win, then those of the earlier merged mappings.
     fn merge(&self, own: &mut Vec<Entry>, merged: Vec<Node>) -> Result<(), Diagnostic> {
         for node in merged {
             let sources = match node.value {
                 Value::Mapping(_) => vec![node],
                 Value::Sequence(items) => items,
-                other => return Err(self.fail(node.at, format!("`<<` merges mappings, this is {}", other.kind()))),
+                other => return Err(self.fail(node.at, format!("`<<` merges mappings, not {}", other.kind()))),
             };
             for source in sources {
                 let Value::Mapping(Mapping(entries)) = source.value else {
-                    return Err(self.fail(source.at, format!("`<<` merges mappings, this is {}", source.value.kind())));
+                    return Err(self.fail(source.at, format!("`<<` merges mappings, not {}", source.value.kind())));
                 };
                 for entry in entries {
                     if !own.iter().any(|mine| mine.key == entry.key) {

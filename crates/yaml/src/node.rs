@@ -1,22 +1,22 @@
-//! The tree that a YAML document becomes.
+//! The tree of a YAML document.
 
 use serde_json::Value as Json;
 
-/// Line and column, both counted from 1.
+/// Line and column, both starting at 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Position {
     pub line: usize,
     pub column: usize,
 }
 
-/// A value and where it was written.
+/// A value and its position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
     pub at: Position,
     pub value: Value,
 }
 
-/// What a node holds.
+/// The value of a node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     Null,
@@ -30,11 +30,11 @@ pub enum Value {
     Mapping(Mapping),
 }
 
-/// Keys in the order written; a key occurs once.
+/// Entries in file order; keys are unique.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Mapping(pub Vec<Entry>);
 
-/// One key of a mapping with its value.
+/// A key of a mapping, and its value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     pub key: String,
@@ -53,7 +53,7 @@ impl Mapping {
 }
 
 impl Value {
-    /// The kind in the words of an error message.
+    /// The type as messages name it.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -93,12 +93,12 @@ impl Node {
         }
     }
 
-    /// The node below `path`, a key a step.
+    /// The node below `path`, a list of keys.
     pub fn find(&self, path: &[&str]) -> Option<&Node> {
         path.iter().try_fold(self, |node, key| node.as_mapping()?.get(key))
     }
 
-    /// Moves every position in it, for a text that is a part of another.
+    /// Maps every position in this tree, for a text that is part of another one.
     pub fn relocate(&mut self, place: &dyn Fn(Position) -> Position) {
         self.at = place(self.at);
         match &mut self.value {
@@ -113,7 +113,7 @@ impl Node {
         }
     }
 
-    /// The same data without positions. `.inf` and `.nan`, which JSON lacks, become null.
+    /// The data without positions. `.inf` and `.nan` become null, since JSON has neither.
     pub fn to_json(&self) -> Json {
         match &self.value {
             Value::Null => Json::Null,

@@ -2,22 +2,22 @@
 
 use super::Value;
 
-/// What an unquoted scalar means; the tools that read the same files do not agree.
+/// How unquoted scalars are resolved; the tools that read the same files disagree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// go-yaml v3 into the fields of a struct: a date is text.
+    /// go-yaml v3 into the fields of a struct: a date is a string.
     Typed,
     /// go-yaml v3 into a map: a date becomes a timestamp.
     Untyped,
-    /// sigs.k8s.io/yaml, with which Helm reads values: YAML 1.1's booleans, as keys too; a date is text.
+    /// sigs.k8s.io/yaml, which Helm uses for values: YAML 1.1's booleans, as keys too; a date is a string.
     Kubernetes,
-    /// Every scalar as it is written.
+    /// Every scalar is the string that is written.
     Verbatim,
 }
 
 /// The value of an unquoted scalar.
 ///
-/// go-yaml v3 follows YAML 1.2 (`yes` and `on` are text) but keeps 1.1's octals (`0755`), underscores in integers
+/// go-yaml v3 follows YAML 1.2 (`yes` and `on` are strings) but keeps 1.1's octals (`0755`), underscores in integers
 /// (`1_000`) and binary numbers, see its `resolve.go`.
 pub(super) fn plain(text: &str, dialect: Dialect) -> Value {
     match dialect {
@@ -32,7 +32,7 @@ pub(super) fn plain(text: &str, dialect: Dialect) -> Value {
     }
 }
 
-/// A date or a time without `T` as RFC 3339 writes it.
+/// A date, or a time with a space for `T`, in RFC 3339 format.
 fn timestamp(text: &str) -> Option<String> {
     let (date, time) = text.split_once(' ').unwrap_or((text, "00:00:00"));
     date.parse::<jiff::civil::Date>().ok().filter(|_| date.len() == 10)?;

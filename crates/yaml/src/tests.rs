@@ -23,7 +23,7 @@ fn scalars_resolve_as_go_yaml_resolves_them() {
 }
 
 #[test]
-fn the_same_scalars_mean_different_things_to_different_tools() {
+fn dialects_resolve_the_same_scalars_differently() {
     let text = "{yes: on, a: 2026-01-02, b: 1.10, c: 'on'}";
     let read = |dialect| parse_as(&origin(), text, dialect).unwrap()[0].to_json();
     assert_eq!(read(Dialect::Typed), json!({"yes": "on", "a": "2026-01-02", "b": 1.1, "c": "on"}));
@@ -33,26 +33,26 @@ fn the_same_scalars_mean_different_things_to_different_tools() {
 }
 
 #[test]
-fn merge_keys_yield_to_what_the_mapping_says_itself() {
+fn own_keys_win_over_merged_ones() {
     let read = one("base: &b {a: 1, b: 2}\nmore: &m {b: 3, c: 4}\nuse: {<<: [*b, *m], a: 9}\n");
     assert_eq!(read["use"], json!({"a": 9, "b": 2, "c": 4}));
 }
 
 #[test]
-fn a_repeated_key_is_refused_with_both_lines() {
+fn a_duplicate_key_is_rejected_with_both_lines() {
     let error = parse_one(&origin(), "a: 1\nb: 2\na: 3\n").unwrap_err();
-    assert_eq!(error.to_string(), "talconfig.yaml:3:1: the key `a` stands here a second time, first in line 1");
+    assert_eq!(error.to_string(), "talconfig.yaml:3:1: duplicate key `a`, first used in line 1");
 }
 
 #[test]
-fn text_that_is_no_yaml_is_told_with_its_place() {
+fn invalid_yaml_is_reported_with_its_location() {
     let error = parse(&origin(), "a: [1, 2\nb: 3\n").unwrap_err();
     assert_eq!(error.location.unwrap().origin, origin());
-    assert!(error.message.starts_with("this is not YAML"), "{}", error.message);
+    assert!(error.message.starts_with("invalid YAML"), "{}", error.message);
 }
 
 #[test]
-fn aliases_that_multiply_are_stopped() {
+fn exponential_aliases_are_rejected() {
     let mut text = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
     for level in 1..9 {
         let alias = vec![format!("*a{}", level - 1); 10].join(",");
@@ -63,7 +63,7 @@ fn aliases_that_multiply_are_stopped() {
 }
 
 #[test]
-fn a_key_that_nobody_asked_for_is_named_with_the_likely_one() {
+fn an_unknown_key_is_reported_with_a_similar_one() {
     let node = parse_one(&origin(), "clusterName: infra\nclustername2: x\nnodez: []\n").unwrap();
     let (mut found, origin) = (Diagnostics::default(), origin());
     let mut fields = Fields::of(&origin, &node, "the talconfig", &mut found);
@@ -71,9 +71,9 @@ fn a_key_that_nobody_asked_for_is_named_with_the_likely_one() {
     fields.list("nodes", &mut found);
     fields.finish(&mut found);
     insta::assert_snapshot!(found, @r"
-    talconfig.yaml:2:1: the talconfig has a key `clustername2`, which is not known
+    talconfig.yaml:2:1: the talconfig has an unknown key `clustername2`
       hint: did you mean `clusterName`?
-    talconfig.yaml:3:1: the talconfig has a key `nodez`, which is not known
+    talconfig.yaml:3:1: the talconfig has an unknown key `nodez`
       hint: did you mean `nodes`?
     ");
 }
@@ -111,13 +111,13 @@ fn data() -> impl Strategy<Value = serde_json::Value> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_back(value in data()) {
+    fn written_yaml_reads_back_as_the_same_data(value in data()) {
         let text = to_string(&value).unwrap();
         prop_assert_eq!(one(&text), value, "{}", text);
     }
 
     #[test]
-    fn no_text_makes_the_reader_panic(text in "[a-z:\\-\\[\\]{}&*<!|>'\"# \n0-9]{0,200}") {
+    fn arbitrary_text_does_not_panic(text in "[a-z:\\-\\[\\]{}&*<!|>'\"# \n0-9]{0,200}") {
         let _ = parse(&origin(), &text);
     }
 }

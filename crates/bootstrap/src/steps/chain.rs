@@ -10,7 +10,7 @@ use super::secret_manifests::SecretManifests;
 use super::{Site, Steps, base, conversion, crds, handoff, hooks, order, release};
 use engine::plan::{Fingerprint, FingerprintBuilder, StepId};
 use helm::ApplyMethod;
-use helmfile::{Release, ReleaseId, Side, StateFile};
+use helmfile::{HookSide, Release, ReleaseId, StateFile};
 use kubernetes::ObjectRef;
 
 /// The release that carries Flux's instance, and the names that Flux's operator gives (flux-operator: an instance is
@@ -105,14 +105,14 @@ impl Steps {
         let names = Names::of(releases, &site.cluster.bootstrap.crds.releases);
         let mut all = Vec::new();
         for (number, file) in helmfile.files.iter().enumerate() {
-            let mut own = self.file_hooks(site, number, file, Side::Before, before);
+            let mut own = self.file_hooks(site, number, file, HookSide::Before, before);
             let prepared: Vec<StepId> = own.last().cloned().into_iter().collect();
             for release in releases.iter().filter(|release| release.file == file.path) {
                 let needs = order.get(&release.id).into_iter().flatten().flat_map(|need| names.ends(need));
                 let needs = needs.chain(before.iter().cloned()).chain(prepared.iter().cloned()).collect();
                 own.extend(self.release(site, release, &names, needs));
             }
-            let done = self.file_hooks(site, number, file, Side::After, &own);
+            let done = self.file_hooks(site, number, file, HookSide::After, &own);
             all.extend(own.into_iter().chain(done));
         }
         all
@@ -124,7 +124,7 @@ impl Steps {
         site: &Arc<Site>,
         number: usize,
         file: &StateFile,
-        side: Side,
+        side: HookSide,
         needs: &[StepId],
     ) -> Vec<StepId> {
         let phase = site.cluster.phases.of_release("");
@@ -142,7 +142,7 @@ impl Steps {
         let phase = site.cluster.phases.of_release(&release.id.name);
         let mut added = Vec::new();
         let mut last = needs;
-        for (id, index) in names.hooks(release, Side::Before) {
+        for (id, index) in names.hooks(release, HookSide::Before) {
             last = vec![self.hook(site, phase.as_str(), &id, release, index, last)];
             added.extend(last.iter().cloned());
         }
@@ -165,7 +165,7 @@ impl Steps {
             last = vec![self.add(phase.as_str(), id.as_str(), &title, last, fingerprint(release), code)];
             added.extend(last.iter().cloned());
         }
-        for (id, index) in names.hooks(release, Side::After) {
+        for (id, index) in names.hooks(release, HookSide::After) {
             last = vec![self.hook(site, phase.as_str(), &id, release, index, last)];
             added.extend(last.iter().cloned());
         }
@@ -272,7 +272,7 @@ impl Site {
             .filter(|release| release.id.name == FLUX_RELEASE)
             .find_map(|release| release.values.pointer("/instance/distribution/version")?.as_str());
         // Without a Flux that says otherwise, the merge that every Helm knows.
-        version.map_or(ApplyMethod::ClientSide, ApplyMethod::of_flux)
+        version.map_or(ApplyMethod::ClientSide, ApplyMethod::from_flux_version)
     }
 }
 
@@ -314,7 +314,7 @@ impl Names {
             ends: BTreeMap::new(),
         };
         let ends = releases.iter().map(|release| {
-            let last = names.hooks(release, Side::After).pop().map(|(id, _)| id);
+            let last = names.hooks(release, HookSide::After).pop().map(|(id, _)| id);
             let last = last.or_else(|| names.conversion(&release.id));
             (release.id.clone(), vec![last.unwrap_or_else(|| names.step(&release.id))])
         });
@@ -341,7 +341,7 @@ impl Names {
     }
 
     /// The hooks of a release on one side of its installation: step id and index.
-    fn hooks(&self, release: &Release, side: Side) -> Vec<(StepId, usize)> {
+    fn hooks(&self, release: &Release, side: HookSide) -> Vec<(StepId, usize)> {
         let runs = |index: &usize| release.hooks[*index].is_on(side);
         let id = |index: usize| StepId::new(format!("hook/{}/{}", self.name(&release.id), index + 1));
         (0..release.hooks.len()).filter(runs).map(|index| (id(index), index)).collect()

@@ -74,7 +74,7 @@ impl Crds {
                     Source::Chart(release) => {
                         let mut crds = of_chart(&self.site, release).await?;
                         if self.is_installed_later(release) {
-                            crds.iter_mut().for_each(|crd| manifest::own(crd, &release.id));
+                            crds.iter_mut().for_each(|crd| manifest::add_ownership(crd, &release.id));
                         }
                         crds
                     }

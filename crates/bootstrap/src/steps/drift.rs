@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::site::Site;
 use helm::{HelmError, TemplateOptions};
-use helmfile::{Chart, Fetch, Release, ReleaseId};
+use helmfile::{Chart, FetchOptions, Release, ReleaseId};
 use repository::{Counterpart, drift};
 
 /// Rendering keeps a processor busy; more at once only wait for each other.
@@ -37,7 +37,11 @@ pub async fn compare(site: &Site) -> Vec<Compared> {
 async fn difference(site: &Site, release: &Release, flux: &Counterpart) -> Result<String, HelmError> {
     let theirs = match &flux.chart {
         Ok(source) => Release {
-            fetch: if is_same_place(&release.chart, &source.chart) { release.fetch.clone() } else { Fetch::default() },
+            fetch: if is_same_place(&release.chart, &source.chart) {
+                release.fetch.clone()
+            } else {
+                FetchOptions::default()
+            },
             chart: source.chart.clone(),
             values: drift::filled(flux, &release.values),
             patches: flux.patches.0.clone(),

@@ -1,6 +1,6 @@
 //! Which kinds releases are made of, and who brings them: what nobody brings, Helm refuses after minutes (failure H03).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
@@ -54,10 +54,49 @@ impl std::fmt::Display for Use {
     }
 }
 
+/// Cluster-scoped kinds of Kubernetes 1.35 and of the Gateway API, by group.
+const CLUSTER_SCOPED: [(&str, &str); 28] = [
+    ("", "Namespace"),
+    ("", "Node"),
+    ("", "PersistentVolume"),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"),
+    ("apiregistration.k8s.io", "APIService"),
+    ("certificates.k8s.io", "CertificateSigningRequest"),
+    ("certificates.k8s.io", "ClusterTrustBundle"),
+    ("flowcontrol.apiserver.k8s.io", "FlowSchema"),
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
+    ("gateway.networking.k8s.io", "GatewayClass"),
+    ("networking.k8s.io", "IPAddress"),
+    ("networking.k8s.io", "IngressClass"),
+    ("networking.k8s.io", "ServiceCIDR"),
+    ("node.k8s.io", "RuntimeClass"),
+    ("rbac.authorization.k8s.io", "ClusterRole"),
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
+    ("resource.k8s.io", "DeviceClass"),
+    ("resource.k8s.io", "ResourceSlice"),
+    ("scheduling.k8s.io", "PriorityClass"),
+    ("storage.k8s.io", "CSIDriver"),
+    ("storage.k8s.io", "StorageClass"),
+    ("storage.k8s.io", "VolumeAttributesClass"),
+];
+
+/// Whether objects of a kind are in a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    Namespaced,
+    Cluster,
+}
+
 #[derive(Debug, Default)]
 struct Ledger {
-    /// Group and kind.
-    defined: BTreeSet<(String, String)>,
+    /// By group and kind.
+    defined: BTreeMap<(String, String), Scope>,
     releases: BTreeSet<String>,
     uses: Vec<Use>,
     /// Secrets, by name.
@@ -77,9 +116,20 @@ impl Kinds {
     pub(super) fn define(&self, objects: &[Value]) {
         let defined = objects.iter().filter(|object| object["kind"] == "CustomResourceDefinition").filter_map(|crd| {
             let text = |pointer: &str| Some(crd.pointer(pointer)?.as_str()?.to_owned());
-            Some((text("/spec/group")?, text("/spec/names/kind")?))
+            let is_cluster_scoped = crd.pointer("/spec/scope").and_then(Value::as_str) == Some("Cluster");
+            let scope = if is_cluster_scoped { Scope::Cluster } else { Scope::Namespaced };
+            Some(((text("/spec/group")?, text("/spec/names/kind")?), scope))
         });
         self.ledger().defined.extend(defined);
+    }
+
+    /// The scope of a kind, by Kubernetes itself or by the definition that was noted; namespaced if there is neither.
+    pub(super) fn scope(&self, group: &str, kind: &str) -> Scope {
+        if CLUSTER_SCOPED.contains(&(group, kind)) {
+            return Scope::Cluster;
+        }
+        let defined = self.ledger().defined.get(&(group.to_owned(), kind.to_owned())).copied();
+        defined.unwrap_or(Scope::Namespaced)
     }
 
     /// Notes the Secrets among objects, and those that something in the cluster will make of them.
@@ -124,7 +174,7 @@ impl Kinds {
         let ledger = self.ledger();
         let mut told = BTreeSet::new();
         let is_served = |used: &Use| {
-            let by_crd = ledger.defined.contains(&(used.group().to_owned(), used.kind.clone()));
+            let by_crd = ledger.defined.contains_key(&(used.group().to_owned(), used.kind.clone()));
             let by_operator =
                 AT_RUN_TIME.iter().any(|(group, release)| *group == used.group() && ledger.releases.contains(*release));
             by_crd || by_operator

@@ -4,7 +4,6 @@
 
 mod base;
 mod chain;
-mod claims;
 mod conversion;
 mod crds;
 mod decryption;
@@ -17,6 +16,7 @@ mod kinds;
 mod kubernetes_api;
 mod kustomize;
 mod machine_config;
+mod object_owners;
 mod objects;
 mod order;
 mod preflight;

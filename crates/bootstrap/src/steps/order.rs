@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
     use engine::plan::builtin_phases;
-    use helmfile::{Chart, Fetch, Flags, OnFailure, Wait};
+    use helmfile::{Chart, FetchOptions, InstallFlags, OnFailure, Wait};
     use yaml::{Origin, Position};
 
     fn id(name: &str) -> ReleaseId {
@@ -82,7 +82,7 @@ mod tests {
         Release {
             id: id(name),
             chart: Chart::Local(PathBuf::from("/chart")),
-            fetch: Fetch::default(),
+            fetch: FetchOptions::default(),
             values: serde_json::json!({}),
             written_values: serde_json::json!({}),
             needs: needs.iter().map(|need| id(need)).collect(),
@@ -92,7 +92,7 @@ mod tests {
             api_versions: vec![],
             patches: vec![],
             file: PathBuf::from("01-apps.yaml"),
-            flags: Flags {
+            flags: InstallFlags {
                 wait: Wait::Workloads,
                 timeout: Duration::from_mins(5),
                 create_namespace: false,

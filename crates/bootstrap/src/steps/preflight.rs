@@ -85,6 +85,7 @@ impl Step for Prepared {
         let steps = self.steps.get().into_iter().flatten();
         stream::iter(steps.map(Ok)).try_for_each_concurrent(AT_ONCE, |step| step.prepare(cx)).await?;
         self.kinds(cx).await?;
+        self.site.owners.check_duplicates(&self.site.kinds)?;
         pull_secret::check(&self.site, cx).await?;
         Ok(Observation::Holds("all are there".to_owned()))
     }

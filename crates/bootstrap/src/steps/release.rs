@@ -14,14 +14,14 @@ use super::site::{Site, helm_error};
 use super::webhook;
 use engine::{Observation, Step, StepContext, StepError};
 use helm::storage;
-use helm::storage::{Recovery, ReleaseState, StoredRelease, Wanted};
-use helm::{PulledChart, Ready, TemplateOptions};
+use helm::storage::{DesiredRelease, Recovery, ReleaseState, StoredRelease};
+use helm::{PreparedChart, PulledChart, TemplateOptions};
 use helmfile::{Release, Wait};
 use kubernetes::{GateError, ObjectRef, Readiness, ServiceName, Unpulled};
 
 /// A chart that is ready, and what it renders to.
 struct Prepared {
-    ready: Ready,
+    ready: PreparedChart,
     /// What stays in the cluster; its readiness is the gate.
     objects: Vec<Value>,
     /// What Helm itself runs and waits for.
@@ -74,22 +74,14 @@ impl Installed {
                 let rendered = self.site.charts.helm.template(&self.release, &ready.chart, &options).await;
                 let (hooks, objects): (Vec<Value>, Vec<Value>) =
                     rendered.map_err(failed)?.into_iter().map(|object| self.placed(object)).partition(is_hook);
-                self.site.claims.note(&self.release, &objects).map_err(|other| self.made_twice(other))?;
                 self.site.kinds.note(&self.release, &objects);
+                self.site.owners.record(&self.release, &objects, &self.site.kinds)?;
                 self.site.kinds.note(&self.release, &webhook::probes(&objects, &self.release.id.namespace));
                 let workloads = hooks.iter().chain(&objects).filter_map(Workload::of).collect();
                 let hooks = hooks.iter().filter_map(|object| ObjectRef::of(object).ok()).collect();
                 Ok(Prepared { ready, objects, hooks, workloads })
             })
             .await
-    }
-
-    fn made_twice(&self, other: String) -> StepError {
-        StepError::wrong_input("another release makes the same object, and Helm lets only one have it")
-            .at(format!("release {} ({})", self.release.id, self.release.at))
-            .because(other)
-            .next("look whether the chart is the right one, or leave one of the two out")
-            .code("H06")
     }
 
     /// Helm puts what names no namespace into the release's; cluster-scoped kinds ignore it.
@@ -119,8 +111,8 @@ impl Installed {
         Ok(storage::newest(stored))
     }
 
-    fn wanted<'a>(&'a self, chart: &'a PulledChart) -> Wanted<'a> {
-        Wanted { chart_name: &chart.name, chart_version: &chart.version, values: &self.release.values }
+    fn wanted<'a>(&'a self, chart: &'a PulledChart) -> DesiredRelease<'a> {
+        DesiredRelease { chart_name: &chart.name, chart_version: &chart.version, values: &self.release.values }
     }
 
     /// Whether Flux has taken this release over; then it is not ours to write any more (F01).
@@ -196,7 +188,7 @@ impl Step for Installed {
         }
         let prepared = self.prepared().await?;
         let stored = self.stored(&client).await?;
-        Ok(match storage::decide(stored.as_ref(), &self.wanted(&prepared.ready.chart)) {
+        Ok(match storage::release_state(stored.as_ref(), &self.wanted(&prepared.ready.chart)) {
             ReleaseState::Absent => Observation::Missing("not installed".to_owned()),
             ReleaseState::Outdated(reason) => Observation::Missing(reason),
             ReleaseState::Failed(reason) => Observation::Missing(format!("the last attempt failed: {reason}")),

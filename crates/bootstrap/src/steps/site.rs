@@ -13,9 +13,9 @@ use sha2::Sha256;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::claims::Claims;
 use super::hooks::Verdict;
 use super::kinds::Kinds;
+use super::object_owners::ObjectOwners;
 use engine::plan::{Fingerprint, StepId};
 use engine::{ErrorClass, StepError};
 use helm::{Charts, HelmError, TemplateOptions};
@@ -61,7 +61,7 @@ pub struct Site {
     /// Keys that nodes must show in maintenance mode.
     pins: BTreeMap<IpAddr, talos_client::Fingerprint>,
     boots: std::sync::Mutex<BootTimes>,
-    pub(super) claims: Claims,
+    pub(super) owners: ObjectOwners,
     pub(super) kinds: Kinds,
 }
 
@@ -159,7 +159,7 @@ impl Site {
             client,
             pins,
             boots: std::sync::Mutex::default(),
-            claims: Claims::default(),
+            owners: ObjectOwners::default(),
             kinds: Kinds::default(),
         })
     }
@@ -344,7 +344,7 @@ pub(super) fn place(node: &Node) -> String {
 
 /// Helm's error as a step's.
 pub(super) fn helm_error(error: &HelmError, release: &Release) -> StepError {
-    use helm::Kind as Helm;
+    use helm::HelmErrorKind as Helm;
     let class = match error.kind {
         _ if error.is_retryable() => ErrorClass::Retryable,
         Helm::NotFound | Helm::Chart => ErrorClass::WrongInput,

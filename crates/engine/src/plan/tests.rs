@@ -64,7 +64,7 @@ fn a_phase_after_an_unknown_one_is_refused() {
     std::fs::create_dir(folder.path().join("phases")).unwrap();
     std::fs::write(folder.path().join("phases/10-a.yaml"), "name: a\nsummary: A.\nafter: [zero]\nextra: 1\n").unwrap();
     let found = read_phases(folder.path()).unwrap_err();
-    assert_eq!(found.to_string(), "phases/10-a.yaml:4:1: the phase has a key `extra`, which is not known");
+    assert_eq!(found.to_string(), "phases/10-a.yaml:4:1: the phase has an unknown key `extra`");
     std::fs::write(folder.path().join("phases/10-a.yaml"), "name: a\nsummary: A.\nafter: [zero]\n").unwrap();
     let found = read_phases(folder.path()).unwrap_err();
     assert_eq!(found.to_string(), "phases/10-a.yaml: comes after `zero`, which is no phase");

@@ -79,10 +79,13 @@ fn what_is_recorded_is_judged_against_what_is_wanted() {
         (Status::Uninstalling, "1.18.5", &values, pending(Status::Uninstalling)),
         (Status::Uninstalled, "1.18.5", &values, ReleaseState::Absent),
     ] {
-        let wanted = Wanted { chart_name: "cilium", chart_version: version, values };
-        assert_eq!(decide(Some(&stored(status)), &wanted), state, "{status} {version}");
+        let wanted = DesiredRelease { chart_name: "cilium", chart_version: version, values };
+        assert_eq!(release_state(Some(&stored(status)), &wanted), state, "{status} {version}");
     }
-    assert_eq!(decide(None, &Wanted { chart_name: "x", chart_version: "1", values: &values }), ReleaseState::Absent);
+    assert_eq!(
+        release_state(None, &DesiredRelease { chart_name: "x", chart_version: "1", values: &values }),
+        ReleaseState::Absent
+    );
 }
 
 #[test]

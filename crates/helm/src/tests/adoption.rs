@@ -118,7 +118,7 @@ async fn flux_adopts_a_release_with_one_revision_that_changes_nothing() {
     let values = json!({"color": "red", "unset": null, "resources": {"limits": {"memory": "2Gi"}, "requests": null}});
     let cluster = Cluster::start().await;
     let ours = release(workloads(cluster.folder.path()), values);
-    cluster.upgrade(&ours, ApplyMethod::of_flux("2.7.5")).await.unwrap();
+    cluster.upgrade(&ours, ApplyMethod::from_flux_version("2.7.5")).await.unwrap();
     let first = cluster.newest().await.unwrap();
     let before = generations(&cluster).await;
     assert_eq!(before.lines().count(), 3, "{before}");
@@ -132,6 +132,6 @@ async fn flux_adopts_a_release_with_one_revision_that_changes_nothing() {
         assert_eq!(generations(&cluster).await, before);
     }
     // And what Flux has adopted, a later run of ours finds as it is to be.
-    let wanted = Wanted { chart_name: "app", chart_version: "1.2.3", values: &ours.values };
-    assert_eq!(decide(cluster.newest().await.as_ref(), &wanted), ReleaseState::Deployed);
+    let wanted = DesiredRelease { chart_name: "app", chart_version: "1.2.3", values: &ours.values };
+    assert_eq!(release_state(cluster.newest().await.as_ref(), &wanted), ReleaseState::Deployed);
 }

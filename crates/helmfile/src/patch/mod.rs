@@ -9,7 +9,7 @@ mod strategic;
 use regex::Regex;
 use serde_json::Value;
 
-use crate::{Patch, Target};
+use crate::{Patch, PatchTarget};
 
 /// Applies patches in their order.
 ///
@@ -28,10 +28,10 @@ pub fn apply(mut objects: Vec<Value>, patches: &[Patch]) -> Result<Vec<Value>, S
     Ok(objects)
 }
 
-fn json(mut objects: Vec<Value>, target: &Target, operations: &Value) -> Result<Vec<Value>, String> {
+fn json(mut objects: Vec<Value>, target: &PatchTarget, operations: &Value) -> Result<Vec<Value>, String> {
     let patch: json_patch::Patch =
         serde_json::from_value(operations.clone()).map_err(|error| format!("this is no JSON patch: {error}"))?;
-    let means = Means::of(target)?;
+    let means = TargetMatcher::of(target)?;
     for object in objects.iter_mut().filter(|object| means.takes(object)) {
         json_patch::patch(object, &patch)
             .map_err(|error| format!("the JSON patch does not fit {}: {error}", Identity::of(object)))?;
@@ -91,17 +91,17 @@ impl std::fmt::Display for Identity {
 }
 
 /// A target, each of its texts a regular expression for the whole.
-struct Means([Option<Regex>; 5]);
+struct TargetMatcher([Option<Regex>; 5]);
 
-impl Means {
-    fn of(target: &Target) -> Result<Self, String> {
+impl TargetMatcher {
+    fn of(target: &PatchTarget) -> Result<Self, String> {
         let expression = |text: &String| match text.as_str() {
             "" => Ok(None),
             text => Regex::new(&format!("^(?:{text})$"))
                 .map(Some)
                 .map_err(|_| format!("`{text}` in the target is no regular expression")),
         };
-        let Target { group, version, kind, name, namespace } = target;
+        let PatchTarget { group, version, kind, name, namespace } = target;
         Ok(Self([
             expression(group)?,
             expression(version)?,

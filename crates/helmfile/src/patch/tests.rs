@@ -17,7 +17,7 @@ fn deployment() -> Value {
     })
 }
 
-fn json_patch(target: Target, operations: Value) -> Patch {
+fn json_patch(target: PatchTarget, operations: Value) -> Patch {
     Patch::Json { target, operations, at: at() }
 }
 
@@ -34,15 +34,15 @@ fn over(spec: Value) -> Value {
 fn json_patches_go_to_whatever_their_target_means() {
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "app"}, "spec": {}});
     let replace = json!([{"op": "add", "path": "/spec/replicas", "value": 5}]);
-    let patched = |target: Target| {
+    let patched = |target: PatchTarget| {
         let objects = apply(vec![deployment(), service.clone()], &[json_patch(target, replace.clone())]).unwrap();
         objects.iter().map(|object| object["spec"]["replicas"].clone()).collect::<Vec<_>>()
     };
-    assert_eq!(patched(Target { kind: "Deployment".into(), ..Target::default() }), [json!(5), json!(null)]);
-    assert_eq!(patched(Target { name: "a.p".into(), ..Target::default() }), [json!(5), json!(5)]);
-    assert_eq!(patched(Target { name: "ap".into(), ..Target::default() }), [json!(1), json!(null)]);
-    assert_eq!(patched(Target { namespace: "default".into(), ..Target::default() }), [json!(1), json!(5)]);
-    let wrong = json_patch(Target::default(), json!([{"op": "remove", "path": "/spec/gone"}]));
+    assert_eq!(patched(PatchTarget { kind: "Deployment".into(), ..PatchTarget::default() }), [json!(5), json!(null)]);
+    assert_eq!(patched(PatchTarget { name: "a.p".into(), ..PatchTarget::default() }), [json!(5), json!(5)]);
+    assert_eq!(patched(PatchTarget { name: "ap".into(), ..PatchTarget::default() }), [json!(1), json!(null)]);
+    assert_eq!(patched(PatchTarget { namespace: "default".into(), ..PatchTarget::default() }), [json!(1), json!(5)]);
+    let wrong = json_patch(PatchTarget::default(), json!([{"op": "remove", "path": "/spec/gone"}]));
     let error = apply(vec![deployment()], &[wrong]).unwrap_err();
     assert!(error.starts_with("helmfile.yaml:3:5: the JSON patch does not fit Deployment lab/app"), "{error}");
 }

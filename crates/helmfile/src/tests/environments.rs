@@ -5,8 +5,8 @@ use serde_json::json;
 use super::super::*;
 use super::{Repository, checked, one, refused, release};
 
-fn environment(name: &str) -> Options {
-    Options { environment: Some(name.to_owned()), ..Options::default() }
+fn environment(name: &str) -> HelmfileOptions {
+    HelmfileOptions { environment: Some(name.to_owned()), ..HelmfileOptions::default() }
 }
 
 const ENVIRONMENTS: &str = "values: [{a: default, b: default, list: [1, 2]}]\nenvironments:\n  default: {values: [{a: lab}]}\n  \
@@ -24,14 +24,14 @@ fn environments() -> Repository {
 #[test]
 fn values_come_from_defaults_environment_and_command_line() {
     let repository = environments();
-    let of = |options: &Options| repository.read_with("helmfile.yaml", options).unwrap().releases.remove(0);
-    let lab = of(&Options::default());
+    let of = |options: &HelmfileOptions| repository.read_with("helmfile.yaml", options).unwrap().releases.remove(0);
+    let lab = of(&HelmfileOptions::default());
     assert_eq!(lab.id.name, "default-lab");
     assert_eq!(lab.values, json!({"a": "lab", "b": "default", "list": [1, 2], "on": {"enabled": true}}));
     let prod = of(&environment("prod"));
     assert_eq!(prod.values, json!({"a": "prod", "b": "default", "list": [3], "on": {"enabled": true}}));
     let sets = StateValue::parse("list[1]=9,b=012,c.d=true").unwrap();
-    let set = of(&Options { state_values: sets, ..environment("prod") });
+    let set = of(&HelmfileOptions { state_values: sets, ..environment("prod") });
     assert_eq!(set.values, json!({"a": "prod", "b": "012", "list": [3, 9], "c": {"d": true}, "on": {"enabled": true}}));
 }
 
@@ -126,7 +126,7 @@ fn helmfiles_go_before_the_one_that_names_them_in_their_order() {
     given-given 300s after ["a"]
     own 42s after ["given-given"]
     "#);
-    let selected = Options { selectors: vec!["name=crds".parse().unwrap()], ..Options::default() };
+    let selected = HelmfileOptions { selectors: vec!["name=crds".parse().unwrap()], ..HelmfileOptions::default() };
     let releases = family().read_with("helmfile.yaml", &selected).unwrap().releases;
     // The selectors of a sub-helmfile stand in place of the command line's, unless no release could have both.
     assert_eq!(releases.iter().map(|release| release.id.name.as_str()).collect::<Vec<_>>(), ["crds", "a"]);
@@ -181,7 +181,7 @@ fn patches_are_read_with_the_values_of_the_release() {
     assert_eq!((target.name.as_str(), operations), ("a", &json!([{"op": "add", "path": "/x", "value": 3}])));
     assert!(matches!(&patches[2], Patch::Merge { object, .. } if object["kind"] == "Service"));
     insta::assert_snapshot!(refused("releases: [{name: a, chart: ./charts/app, jsonPatches: [{target: {knid: x}}]}]\n"), @r#"
-    helmfile.yaml:1:57: `target` of a JSON patch of release "a" has a key `knid`, which is not known
+    helmfile.yaml:1:57: `target` of a JSON patch of release "a" has an unknown key `knid`
       hint: did you mean `kind`?
     helmfile.yaml:1:57: a JSON patch of release "a" has no list `patch`
     "#);

@@ -143,7 +143,7 @@ fn chart(release: &Release, theirs: &FluxChart) -> Option<ChartDifference> {
         _ => {}
     }
     match (ours.version, flux.version) {
-        (Some(own), Some(other)) if version::fits(own, other) == Some(false) => {
+        (Some(own), Some(other)) if version::satisfies(own, other) == Some(false) => {
             let message = format!("the bootstrap installs version {own}, Flux {other} ({})", theirs.at);
             found(Difference::Version, message, next)
         }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Object;
-use helmfile::{Patch, Target};
+use helmfile::{Patch, PatchTarget};
 use yaml::Node;
 
 /// The patches of a HelmRelease's post-renderers, and the names of those that are not supported.
@@ -34,7 +34,7 @@ fn patch(release: &Object, item: &Node) -> Option<Patch> {
     }
     match content {
         Value::Array(_) => {
-            let target = Target {
+            let target = PatchTarget {
                 group: text("group"),
                 version: text("version"),
                 kind: text("kind"),

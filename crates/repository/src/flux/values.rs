@@ -54,7 +54,9 @@ fn read(data: &str, target: Option<&str>) -> Option<Map<String, Value>> {
         let mut values = Map::new();
         let value = data.trim_end_matches('\n').replace('\\', "\\\\").replace(',', "\\,");
         let no_file = |_: &str| Err(String::new());
-        return set::assign(&mut values, &format!("{path}={value}"), set::Kind::Typed, &no_file).ok().map(|()| values);
+        return set::assign(&mut values, &format!("{path}={value}"), set::SetFlag::Typed, &no_file)
+            .ok()
+            .map(|()| values);
     }
     match yaml::parse_one(&Origin::new("<values>"), data).ok()?.to_json() {
         Value::Object(map) => Some(map),

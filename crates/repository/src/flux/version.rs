@@ -1,39 +1,21 @@
-//! Versions of charts: equal, or within a range as Flux and Helm read it.
+//! Chart versions against the version or range that a Flux object asks for.
 
-use semver::{Version, VersionReq};
+use semver::Version;
+use version_range::VersionRange;
 
-/// A version as charts have it: a `v` in front does not count, and `_` stands for `+` in a tag of a registry.
-fn parse(text: &str) -> Option<Version> {
-    Version::parse(text.trim().trim_start_matches('v').replace('_', "+").as_str()).ok()
+/// An exact version; a leading `v` is ignored, and `_` stands for `+` in a registry's tag.
+fn exact(text: &str) -> Option<Version> {
+    let text = text.trim();
+    Version::parse(&text.strip_prefix('v').unwrap_or(text).replace('_', "+")).ok()
 }
 
-/// Whether `version` is what `wanted` (a version or a range of them) comes to; nothing where that cannot be told.
-pub(super) fn fits(version: &str, wanted: &str) -> Option<bool> {
-    if let Some(exact) = parse(wanted) {
-        return Some(parse(version).map_or(version == wanted, |version| version == exact));
+/// Whether `version` satisfies `wanted`, a version or a range; `None` if one of them is neither.
+pub(super) fn satisfies(version: &str, wanted: &str) -> Option<bool> {
+    if let Some(wanted_version) = exact(wanted) {
+        return Some(exact(version).map_or(version == wanted, |version| version == wanted_version));
     }
-    let version = parse(version)?;
-    let ranges = wanted.split("||").map(range).collect::<Option<Vec<_>>>()?;
-    Some(ranges.iter().any(|range| range.matches(&version)))
-}
-
-/// A range in the words of the `semver` crate: blanks for commas, `x` for `*`, and `1.2` means 1.2.*.
-fn range(text: &str) -> Option<VersionReq> {
-    let mut joined = text.trim().replace(',', " ");
-    for operator in [">=", "<=", "^", "~", "=", ">", "<"] {
-        joined = joined.replace(&format!("{operator} "), operator);
-    }
-    let comparator = |word: &str| {
-        let word = word.replace(['x', 'X'], "*");
-        let bare = word.starts_with(|c: char| c.is_ascii_digit() || c == 'v');
-        let word = word.replace('v', "");
-        if bare && !word.contains('*') { format!("{word}.*") } else { word }
-    };
-    if joined.split_whitespace().any(|word| word == "-") {
-        return None;
-    }
-    let words: Vec<String> = joined.split_whitespace().map(comparator).collect();
-    VersionReq::parse(&words.join(", ")).ok()
+    let range: VersionRange = wanted.parse().ok()?;
+    Some(range.contains(&exact(version)?))
 }
 
 #[cfg(test)]
@@ -41,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_held_against_a_version_or_a_range() {
+    fn a_version_is_compared_with_a_version_or_a_range() {
         for (version, wanted, expected) in [
             ("1.18.5", "1.18.5", Some(true)),
             ("v1.18.5", "1.18.5", Some(true)),
@@ -55,9 +37,14 @@ mod tests {
             ("2.1.0", "~1.2 || ^2", Some(true)),
             ("1.18.4", "*", Some(true)),
             ("latest", "1.18.x", None),
-            ("1.2.3", "1.0 - 2.0", None),
+            ("1.2.3", "newest", None),
+            ("1.2.3", "1.0 - 2.0", Some(true)),
+            ("1.0.0-dev.1", ">=1.0.0-dev.3", Some(false)),
+            ("1.0.0-dev.10", ">=1.0.0-dev.3", Some(true)),
+            ("1.0.0-next.0", ">=1.0.0-next.1", Some(false)),
+            ("1.0.0-next.2", ">=1.0.0-next.1", Some(true)),
         ] {
-            assert_eq!(fits(version, wanted), expected, "{version} in {wanted}");
+            assert_eq!(satisfies(version, wanted), expected, "{version} in {wanted}");
         }
     }
 }

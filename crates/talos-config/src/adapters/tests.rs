@@ -246,7 +246,7 @@ fn errors_in_templates_are_reported_with_their_places() {
       hint: set it in the environment (`ENV.X`) or in k8s-bootstrap.yaml: clusters.<name>.variables
     talos/blue/controlplane/b.yaml.j2:1:1: this layer is empty
       hint: remove the file; if it is a template, check its conditions
-    talos/blue/worker/c.yaml.j2:1:7: the template cannot be rendered: unexpected end of block in `%}`
+    talos/blue/worker/c.yaml.j2:1:7: cannot render template: unexpected end of block in `%}`
     talos/blue/worker/d.yaml.j2:3:5: cannot delete `machine.env.A`: not found in the config
     ");
 }
@@ -301,7 +301,7 @@ fn all_errors_of_topf_are_reported_at_once() {
     ]);
     insta::assert_snapshot!(folder.errors(), @"
     talos/blue/topf.yaml:2:1: invalid endpoint `10.0.0.10`: expected https://HOST:PORT
-    talos/blue/topf.yaml:4:1: topf.yaml has a key `nodez`, which is not known
+    talos/blue/topf.yaml:4:1: topf.yaml has an unknown key `nodez`
       hint: did you mean `nodes`?
     talos/blue/topf.yaml:6:3: node `a` has no address, and the host name `a` does not resolve
       hint: set its `ip`: certificates and the order of control planes depend on it
@@ -325,7 +325,7 @@ fn an_undefined_value_in_a_topf_template_is_reported_with_its_place() {
     let inputs = folder.read().unwrap();
     let found = inputs.config(&bundle(), &inputs.inventory().nodes[1]).unwrap_err();
     insta::assert_snapshot!(found, @"
-    talos/blue/all/x.yaml.tpl:2:16: `.Node.Data.mac`: there is no `mac` in `.Node.Data`, which is empty
+    talos/blue/all/x.yaml.tpl:2:16: `.Node.Data.mac`: no `mac` in `.Node.Data`, which is empty
     talos/blue/worker/j.yaml:1:1: topf does not support JSON patches; write a merge patch
     ");
 }

@@ -16,7 +16,7 @@ use crate::lines::Lines;
 use crate::talconfig::schematic_id;
 use crate::{Endpoint, Generate, Inventory, Node, Rendered, Role, SecretsBundle, Wanted, generate};
 use talos_schema::Contract;
-use template::{Functions, Source, clean};
+use template::{Functions, TemplateSource, clean};
 use yaml::{Diagnostic, Diagnostics, Fields, Node as YamlNode, Origin, Position};
 
 const FILE: &str = "topf.yaml";
@@ -303,7 +303,7 @@ impl Topf {
         let origin = layers::origin(&self.root, path);
         let folder = path.parent().unwrap_or(&self.folder);
         let functions = Functions::new(&self.root, folder, &self.environment);
-        template::render(&Source::file(&origin, text), data, &functions)
+        template::render(&TemplateSource::file(&origin, text), data, &functions)
     }
 
     /// The schematic id: literal, or computed from the file after `@`.

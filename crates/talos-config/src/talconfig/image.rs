@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::model::Section;
 use super::types;
-use template::{Functions, Source};
+use template::{Functions, TemplateSource};
 use yaml::{Diagnostic, Location, Origin, to_go_string};
 
 /// Defaults for the image factory (talhelper 3.1, `pkg/config/defaults.go`).
@@ -39,7 +39,7 @@ pub(super) fn installer(factory: &Section, node: &Section, version: &str) -> Res
 
 /// Renders a template in the talconfig.
 pub(super) fn expand(origin: &Origin, at: Option<&Location>, text: &str, data: &Value) -> Result<String, Diagnostic> {
-    let mut source = Source::file(origin, text);
+    let mut source = TemplateSource::file(origin, text);
     if let Some(at) = at {
         source.start = at.position;
     }

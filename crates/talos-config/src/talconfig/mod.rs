@@ -1,7 +1,7 @@
 //! talhelper's `talconfig.yaml`: one file that describes all nodes of a cluster.
 //!
 //! [`read()`] needs no secrets, so a plan can be made without them; [`Talconfig::render`] needs them. All fields behave as
-//! in talhelper 3.1; `docs/talos.md` lists the differences where talhelper loses data.
+//! in talhelper 3.1; `docs/machine-inputs.md` lists the differences where talhelper loses data.
 
 mod check;
 mod documents;

@@ -11,7 +11,7 @@ use super::types;
 use crate::lines::Lines;
 use crate::{Rendered, Written};
 use talos_schema::{Documents, MergeError, parse_documents};
-use template::{Functions, Source};
+use template::{Functions, TemplateSource};
 use yaml::{Diagnostic, Diagnostics, Node, Position};
 
 impl Talconfig {
@@ -73,7 +73,8 @@ fn expand(patch: &Patch, view: &Value, variables: &BTreeMap<String, String>) -> 
     if !patch.text.contains("{{") {
         return Ok(patch.text.clone());
     }
-    let source = Source { origin: patch.origin.clone(), text: &patch.text, start: patch.start, indent: patch.indent };
+    let source =
+        TemplateSource { origin: patch.origin.clone(), text: &patch.text, start: patch.start, indent: patch.indent };
     let functions = Functions::new(Path::new("."), Path::new("."), variables);
     template::render(&source, view, &functions)
 }

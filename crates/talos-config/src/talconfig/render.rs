@@ -11,7 +11,7 @@ use super::{documents, image, types};
 use crate::{Generate, Rendered, Role, SecretsBundle, generate};
 use talos_schema::document::put;
 use talos_schema::{Contract, Documents, merge};
-use template::{Functions, Source};
+use template::{Functions, TemplateSource};
 use yaml::{Diagnostic, Diagnostics, Location};
 
 const POD_SUBNETS: &str = "10.244.0.0/16";
@@ -233,7 +233,7 @@ fn templates(
     for key in ["nodeLabels", "nodeAnnotations"] {
         let Some(at) = section.at(key) else { continue };
         for (name, value) in section.object(key).into_iter().flatten().filter(|(_, value)| is_template(value)) {
-            let mut source = Source::file(&at.origin, value.as_str().unwrap_or_default());
+            let mut source = TemplateSource::file(&at.origin, value.as_str().unwrap_or_default());
             source.start = at.position;
             match template::render(&source, &view, &functions) {
                 Ok(text) => rendered.set(key, Some(at), |documents| {

@@ -1,23 +1,23 @@
-//! How large values may become: a few lines must not fill the memory, nor run for ever.
+//! Limits on text and loops: a few lines of template must not exhaust memory or run forever.
 
 use serde_json::Value;
 
 use super::Failure;
 
-/// Bytes of text in one value, in the arguments of one call, and in what a template renders. Files have the same limit.
+/// Maximum bytes of text in one value, in the arguments of one call, and in the output of a template; also of a file.
 pub(crate) const MAX_TEXT: usize = 16 << 20;
-/// Turns of loops, blocks and templates within each other, over everything that one set of functions renders.
+/// Maximum iterations of loops, blocks and templates, over everything that one [`Functions`](super::Functions) renders.
 pub(super) const MAX_TURNS: usize = 1_000_000;
 
-/// Refuses a length before anything of it is there.
-pub(crate) fn fits(length: usize) -> Result<(), Failure> {
+/// Rejects a length before the text is allocated.
+pub(crate) fn check_length(length: usize) -> Result<(), Failure> {
     if length > MAX_TEXT {
-        return Err(Failure::new(format!("a text of more than {} MiB", MAX_TEXT >> 20)));
+        return Err(Failure::new(format!("the text exceeds {} MiB", MAX_TEXT >> 20)));
     }
     Ok(())
 }
 
-/// The bytes of all texts in some values.
+/// The bytes of all texts in `values`.
 pub(super) fn length(values: &[Value]) -> usize {
     values.iter().map(length_of).sum()
 }

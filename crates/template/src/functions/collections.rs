@@ -1,4 +1,4 @@
-//! Lists and maps; `paths` has those that look values up.
+//! Lists and maps; lookups by path are in `paths`.
 
 use std::collections::BTreeSet;
 
@@ -31,8 +31,8 @@ pub(super) const TABLE: &[Entry] = &[
     ("list", 0, ANY, |_, a| Ok(Value::from(a.to_vec()))),
     ("merge", 1, ANY, |_, a| merge(a, fill)),
     ("mergeOverwrite", 1, ANY, |_, a| merge(a, overwrite)),
-    ("omit", 1, ANY, |_, a| pick(a, false)),
-    ("pick", 1, ANY, |_, a| pick(a, true)),
+    ("omit", 1, ANY, |_, a| select(a, Keys::Unlisted)),
+    ("pick", 1, ANY, |_, a| select(a, Keys::Listed)),
     ("pluck", 1, ANY, pluck),
     ("prepend", 2, 2, |_, a| Ok(a[1..].iter().chain(list(a, 0)?).cloned().collect())),
     ("push", 2, 2, |_, a| Ok(list(a, 0)?.iter().chain(&a[1..]).cloned().collect())),
@@ -107,7 +107,7 @@ fn merge(arguments: &[Value], with: fn(&mut Map<String, Value>, &Map<String, Val
     Ok(Value::Object(merged))
 }
 
-/// What is there already stays, unless it is empty.
+/// Existing values stay, unless they are empty.
 fn fill(into: &mut Map<String, Value>, from: &Map<String, Value>) {
     for (key, value) in from {
         match (into.get_mut(key), value) {
@@ -120,7 +120,7 @@ fn fill(into: &mut Map<String, Value>, from: &Map<String, Value>) {
     }
 }
 
-/// What comes later wins, even when it is empty.
+/// Later values win, even empty ones.
 fn overwrite(into: &mut Map<String, Value>, from: &Map<String, Value>) {
     for (key, value) in from {
         match (into.get_mut(key), value) {
@@ -132,10 +132,18 @@ fn overwrite(into: &mut Map<String, Value>, from: &Map<String, Value>) {
     }
 }
 
-fn pick(arguments: &[Value], wanted: bool) -> Outcome {
+/// Which keys of a map are kept.
+#[derive(Clone, Copy, PartialEq)]
+enum Keys {
+    Listed,
+    Unlisted,
+}
+
+fn select(arguments: &[Value], keys: Keys) -> Outcome {
     let names: BTreeSet<&str> = arguments[1..].iter().filter_map(Value::as_str).collect();
-    let picked = map(arguments, 0)?.iter().filter(|(key, _)| names.contains(key.as_str()) == wanted);
-    Ok(Value::Object(picked.map(|(key, value)| (key.clone(), value.clone())).collect()))
+    let is_kept = |key: &str| names.contains(key) == (keys == Keys::Listed);
+    let kept = map(arguments, 0)?.iter().filter(|(key, _)| is_kept(key));
+    Ok(Value::Object(kept.map(|(key, value)| (key.clone(), value.clone())).collect()))
 }
 
 fn pluck(_: &Call<'_>, arguments: &[Value]) -> Outcome {

@@ -1,8 +1,8 @@
 //! YAML, JSON, base64, hashes.
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use std::cmp::Ordering;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::Value;
 use sha2::{Digest, Sha256, Sha512};
 
@@ -16,31 +16,31 @@ pub(super) const TABLE: &[Entry] = &[
     ("fromJson", 1, 1, |call, a| Ok(from_json(call, a).unwrap_or_default())),
     ("fromYaml", 1, 1, from_yaml),
     ("mustFromJson", 1, 1, from_json),
-    ("mustToJson", 1, 1, |_, a| json(&sorted(&a[0]), false)),
+    ("mustToJson", 1, 1, |_, a| json(serde_json::to_string(&sorted(&a[0])))),
     ("sha256sum", 1, 1, |_, a| Ok(Value::from(hex(Sha256::digest(string(a, 0)?))))),
     ("sha1sum", 1, 1, |_, a| {
         let sha1 = &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY;
         Ok(Value::from(hex(aws_lc_rs::digest::digest(sha1, string(a, 0)?.as_bytes()))))
     }),
     ("sha512sum", 1, 1, |_, a| Ok(Value::from(hex(Sha512::digest(string(a, 0)?))))),
-    ("toJson", 1, 1, |_, a| json(&sorted(&a[0]), false)),
-    ("toPrettyJson", 1, 1, |_, a| json(&sorted(&a[0]), true)),
+    ("toJson", 1, 1, |_, a| json(serde_json::to_string(&sorted(&a[0])))),
+    ("toPrettyJson", 1, 1, |_, a| json(serde_json::to_string_pretty(&sorted(&a[0])))),
     ("toRawJson", 1, 1, |_, a| Ok(Value::from(sorted(&a[0]).to_string()))),
     ("toYaml", 1, 1, |_, a| Ok(Value::from(yaml::to_go_string(&naturally_sorted(&a[0]), 2)))),
 ];
 
 fn b64dec(_: &Call<'_>, arguments: &[Value]) -> Outcome {
-    let bytes = BASE64_STANDARD.decode(string(arguments, 0)?).map_err(|error| error.to_string())?;
-    String::from_utf8(bytes).map(Value::from).map_err(|_| Failure::new("what is encoded is no text"))
+    let bytes = BASE64_STANDARD.decode(string(arguments, 0)?).map_err(|error| format!("invalid base64: {error}"))?;
+    String::from_utf8(bytes).map(Value::from).map_err(|_| Failure::new("the decoded bytes are not UTF-8"))
 }
 
 fn from_json(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     serde_json::from_str(string(arguments, 0)?)
         .map(as_floats)
-        .map_err(|error| Failure::new(format!("this is no JSON: {error}")))
+        .map_err(|error| Failure::new(format!("invalid JSON: {error}")))
 }
 
-/// Go prints maps in the order of their keys.
+/// Sorts maps by key, as Go prints them.
 fn sorted(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
@@ -49,7 +49,7 @@ fn sorted(value: &Value) -> Value {
             Value::Object(entries.into_iter().collect())
         }
         Value::Array(items) => items.iter().map(sorted).collect(),
-        // Go writes a number without a fraction as a whole one.
+        // Go writes a number without a fraction as an integer.
         #[allow(clippy::cast_possible_truncation, reason = "the bounds are those of 64 bits")]
         Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
             Some(float) if float.fract() == 0.0 && float.abs() < 9e18 => Value::from(float as i64),
@@ -59,7 +59,7 @@ fn sorted(value: &Value) -> Value {
     }
 }
 
-/// JSON's numbers are all floating-point ones in Go.
+/// Go decodes every JSON number as floating-point.
 fn as_floats(value: Value) -> Value {
     match value {
         Value::Number(number) => number.as_f64().map_or(Value::Null, Value::from),
@@ -69,25 +69,24 @@ fn as_floats(value: Value) -> Value {
     }
 }
 
-fn json(value: &Value, pretty: bool) -> Outcome {
-    let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
-    text.map(|text| Value::from(escaped(&text))).map_err(|error| Failure::new(error.to_string()))
+fn json(text: serde_json::Result<String>) -> Outcome {
+    let text = text.map_err(|error| format!("the value cannot be written as JSON: {error}"))?;
+    Ok(Value::from(escaped(&text)))
 }
 
-/// The first document, as helmfile reads it. A number that YAML cannot tell from text stays what it looks like: `1.10`
-/// is 1.1.
+/// The first document, as helmfile reads it: an unquoted `1.10` is the number 1.1.
 fn from_yaml(call: &Call<'_>, arguments: &[Value]) -> Outcome {
     let text = string(arguments, 0)?;
     let origin = call.functions.origin_of(text);
     let name = origin.clone().unwrap_or_else(|| Origin::new("<text>"));
     let documents = yaml::parse_as(&name, text, Dialect::Untyped).map_err(|diagnostic| {
-        let location = diagnostic.location.filter(|_| origin.is_some());
-        Failure { message: diagnostic.message, hint: diagnostic.hint, location }
+        let location = diagnostic.location.clone().filter(|_| origin.is_some());
+        Failure { location, ..diagnostic.into() }
     })?;
     Ok(documents.first().map(yaml::Node::to_json).unwrap_or_default())
 }
 
-/// go-yaml writes maps in an order in which `a2` comes before `a10`.
+/// Sorts maps as go-yaml does: `a2` before `a10`.
 fn naturally_sorted(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
@@ -100,7 +99,7 @@ fn naturally_sorted(value: &Value) -> Value {
     }
 }
 
-/// The order of keys in go-yaml: numbers within them by their value, letters after everything else.
+/// The order of keys in go-yaml: digits by numeric value, letters last.
 fn natural(left: &str, right: &str) -> Ordering {
     let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
     let Some(at) = left.iter().zip(&right).position(|(a, b)| a != b) else { return left.len().cmp(&right.len()) };
@@ -122,7 +121,7 @@ fn natural(left: &str, right: &str) -> Ordering {
     number(&left).cmp(&number(&right)).then(a.cmp(&b))
 }
 
-/// As Go's encoder writes JSON, fit to stand in HTML.
+/// Escapes HTML's characters, as Go's JSON encoder does.
 fn escaped(text: &str) -> String {
     text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }

@@ -1,7 +1,7 @@
 //! Programs that a template runs.
 //!
-//! `yq` on a file is answered here when its expression is one that [`Query`] supports, so that no `yq` is
-//! needed; everything else really runs, without a shell, for 30 seconds at most.
+//! `yq` on a file is evaluated here if [`Query`] supports its expression, so that `yq` need not be installed; other programs
+//! run without a shell, for at most 30 seconds.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn run(call: &Call<'_>, arguments: &[Value], variables: Vec<(String, String)>) -
             Value::String(text) => texts.push(text.clone()),
             other => {
                 return Err(Failure::new(format!(
-                    "argument {} of {program} must be a string, this is {}",
+                    "argument {} of `{program}` must be a string, not {}",
                     index + 1,
                     value::kind(other)
                 )));
@@ -40,11 +40,7 @@ fn run(call: &Call<'_>, arguments: &[Value], variables: Vec<(String, String)>) -
     }
     if let ("yq", None, Some(query)) = (program, arguments.get(2), Query::parse(&texts)) {
         let (text, origin) = read(call, query.file())?;
-        return query.run(&origin, &text).map(Value::from).map_err(|diagnostic| Failure {
-            message: diagnostic.message,
-            hint: diagnostic.hint,
-            location: diagnostic.location,
-        });
+        return Ok(Value::from(query.run(&origin, &text)?));
     }
     let input = arguments.get(2).map(|_| string(arguments, 2)).transpose()?;
     let functions = call.functions;
@@ -57,7 +53,9 @@ fn run(call: &Call<'_>, arguments: &[Value], variables: Vec<(String, String)>) -
         command = command.stdin(SecretString::from(input));
     }
     let output = finish(command)?;
-    String::from_utf8(output).map(Value::from).map_err(|_| Failure::new(format!("`{program}` printed no text")))
+    String::from_utf8(output)
+        .map(Value::from)
+        .map_err(|_| Failure::new(format!("the output of `{program}` is not UTF-8")))
 }
 
 fn read(call: &Call<'_>, file: &str) -> Result<(String, yaml::Origin), Failure> {
@@ -66,13 +64,13 @@ fn read(call: &Call<'_>, file: &str) -> Result<(String, yaml::Origin), Failure> 
     Ok((text, origin))
 }
 
-/// Children are started by async code, templates are not async and may run inside of it: a thread of its own bridges.
+/// Runs the command on a thread of its own: starting children is async, templates are not and may run inside async code.
 fn finish(command: Command) -> Result<Vec<u8>, Failure> {
     let run = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| error.to_string())?;
-        runtime.block_on(command.run()).map(|output| output.stdout).map_err(|error| error.to_string())
+        let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
+        runtime.block_on(command.run()).map(|output| output.stdout).map_err(|error| Failure::new(error.to_string()))
     };
     let result = std::thread::scope(|scope| scope.spawn(run).join());
-    result.unwrap_or_else(|_| Err("the thread that ran it died".to_owned())).map_err(Failure::new)
+    result.unwrap_or_else(|_| Err(Failure::new("the thread that ran the program panicked")))
 }

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::{Call, Entry, Failure, Functions, Outcome, string};
 use yaml::{Origin, near};
 
-/// Files beyond this size are no configuration.
+/// Larger files are rejected.
 const MAX_BYTES: u64 = super::bounds::MAX_TEXT as u64;
-/// How many files are looked at for one that was moved.
-const MAX_LOOKED_AT: usize = 20_000;
+/// How many directory entries are searched for a moved file.
+const MAX_ENTRIES: usize = 20_000;
 
 pub(super) const TABLE: &[Entry] = &[
     ("base", 1, 1, |_, a| Ok(Value::from(base(string(a, 0)?)))),
@@ -45,18 +45,18 @@ impl Functions {
         &self.environment
     }
 
-    /// The path as the operator knows it.
+    /// The path relative to the root, for messages.
     pub(super) fn shown(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
     }
 
-    /// Reads a file for a function. One that is not there may have been moved: the hint names files of that name.
+    /// Reads a file for a function. For a missing file, the hint names the path to which it was probably moved.
     pub(crate) fn read(&self, written: &str) -> Result<String, Failure> {
         let path = self.path(written);
         let shown = self.shown(&path);
         let length = std::fs::metadata(&path).map(|meta| meta.len());
         if length.is_ok_and(|length| length > MAX_BYTES) {
-            return Err(Failure::new(format!("{shown} has more than {MAX_BYTES} bytes")));
+            return Err(Failure::new(format!("{shown} exceeds {} MiB", MAX_BYTES >> 20)));
         }
         match std::fs::read_to_string(&path) {
             Ok(text) => {
@@ -64,18 +64,18 @@ impl Functions {
                 Ok(text)
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let failure = Failure::new(format!("there is no file {shown}"));
+                let failure = Failure::new(format!("{shown}: file not found"));
                 Err(match moved(&self.root, &path) {
-                    Some(near) => failure.hint(format!("{} is there; was it moved?", self.shown(&near))),
+                    Some(near) => failure.hint(format!("did it move to {}?", self.shown(&near))),
                     None => failure,
                 })
             }
-            Err(error) => Err(Failure::new(format!("{shown} cannot be read: {error}"))),
+            Err(error) => Err(Failure::new(format!("{shown}: cannot read file: {error}"))),
         }
     }
 }
 
-/// A path without `.` and `..`, decided by the text alone.
+/// Removes `.` and `..` from a path lexically, as Go's `filepath.Clean` does.
 pub fn clean(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for part in path.components() {
@@ -91,14 +91,14 @@ pub fn clean(path: &Path) -> PathBuf {
     if clean.as_os_str().is_empty() { PathBuf::from(".") } else { clean }
 }
 
-/// The file below `root` that has the missing one's name and shares most of its path.
+/// Finds the file below `root` with the name of the missing file whose path is most similar.
 pub fn moved(root: &Path, missing: &Path) -> Option<PathBuf> {
     let name = missing.file_name()?;
-    let (mut folders, mut found, mut looked_at) = (vec![root.to_owned()], vec![], 0);
+    let (mut folders, mut found, mut entries) = (vec![root.to_owned()], vec![], 0);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).ok().into_iter().flatten().flatten() {
-            looked_at += 1;
-            if looked_at > MAX_LOOKED_AT {
+            entries += 1;
+            if entries > MAX_ENTRIES {
                 return None;
             }
             let hidden = entry.file_name().to_string_lossy().starts_with('.');
@@ -110,31 +110,30 @@ pub fn moved(root: &Path, missing: &Path) -> Option<PathBuf> {
         }
     }
     found.sort();
-    most_like(&found, missing, root)
+    most_similar(&found, missing, root)
 }
 
-/// The path that shares the most with the missing one; a folder that few paths have in common says more than one that
-/// all of them go through.
-fn most_like(found: &[PathBuf], missing: &Path, root: &Path) -> Option<PathBuf> {
+/// The path that has most folders in common with the missing one; a folder weighs more if fewer candidates contain it.
+fn most_similar(found: &[PathBuf], missing: &Path, root: &Path) -> Option<PathBuf> {
     let folders = |path: &Path| -> Vec<OsString> {
         let inside = path.strip_prefix(root).unwrap_or(path).parent().into_iter().flat_map(Path::iter);
         inside.map(ToOwned::to_owned).collect()
     };
     let wanted = folders(missing);
-    let through = |folder: &OsString| found.iter().filter(|path| folders(path).contains(folder)).count();
-    let rarity: Vec<(OsString, usize)> = wanted.iter().map(|folder| (folder.clone(), through(folder))).collect();
+    let uses = |folder: &OsString| found.iter().filter(|path| folders(path).contains(folder)).count();
+    let rarity: Vec<(OsString, usize)> = wanted.iter().map(|folder| (folder.clone(), uses(folder))).collect();
     let shared = |path: &PathBuf| -> Vec<usize> {
         let own = folders(path);
         rarity.iter().filter(|(folder, _)| own.contains(folder)).map(|(_, count)| *count).collect()
     };
-    // A thousandth is fine enough: no more files than that are looked for.
-    let likeness = |path: &PathBuf| shared(path).into_iter().map(|count| 1000 / count).sum::<usize>();
-    let best = found.iter().max_by_key(|path| likeness(path))?;
+    // Integer weights suffice: rarely do more than a thousand files have one name.
+    let similarity = |path: &PathBuf| shared(path).into_iter().map(|count| 1000 / count).sum::<usize>();
+    let best = found.iter().max_by_key(|path| similarity(path))?;
     let shared = shared(best);
-    // The folder next to the file that not everyone goes through says what the file is about.
-    let about = rarity.iter().rev().find(|(_, count)| count * 2 <= found.len()).map(|(folder, _)| folder);
-    let tells = found.len() == 1 || about.is_some_and(|folder| folders(best).contains(folder));
-    (tells && (shared.len() + 1) * 2 > wanted.len()).then(|| best.clone())
+    // The innermost folder that at most half of the candidates contain usually names the application.
+    let distinctive = rarity.iter().rev().find(|(_, count)| count * 2 <= found.len()).map(|(folder, _)| folder);
+    let is_certain = found.len() == 1 || distinctive.is_some_and(|folder| folders(best).contains(folder));
+    (is_certain && (shared.len() + 1) * 2 > wanted.len()).then(|| best.clone())
 }
 
 fn read_file(call: &Call<'_>, arguments: &[Value]) -> Outcome {
@@ -144,7 +143,7 @@ fn read_file(call: &Call<'_>, arguments: &[Value]) -> Outcome {
 fn entries(call: &Call<'_>, arguments: &[Value]) -> Result<Vec<(String, bool)>, Failure> {
     let path = call.functions.path(string(arguments, 0)?);
     let entries = std::fs::read_dir(&path)
-        .map_err(|error| Failure::new(format!("{} cannot be listed: {error}", call.functions.shown(&path))))?;
+        .map_err(|error| Failure::new(format!("{}: cannot read folder: {error}", call.functions.shown(&path))))?;
     let mut names: Vec<_> = entries
         .flatten()
         .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path().is_dir()))
@@ -153,7 +152,7 @@ fn entries(call: &Call<'_>, arguments: &[Value]) -> Result<Vec<(String, bool)>, 
     Ok(names)
 }
 
-/// helmfile's `readDir`: the files of a folder, with the folder as it was written.
+/// helmfile's `readDir`: the files of a folder, each with the folder's path as given.
 fn read_dir(call: &Call<'_>, arguments: &[Value]) -> Outcome {
     let folder = Path::new(string(arguments, 0)?);
     let files = entries(call, arguments)?.into_iter().filter(|(_, is_dir)| !is_dir);
@@ -183,12 +182,12 @@ fn variable<'c>(call: &'c Call<'_>, name: &str) -> &'c str {
     call.functions.environment.get(name).map_or("", String::as_str)
 }
 
-/// helmfile counts an empty variable as unset.
+/// helmfile treats an empty variable as unset.
 fn required_env(call: &Call<'_>, arguments: &[Value]) -> Outcome {
     let name = string(arguments, 0)?;
     match variable(call, name) {
         "" => {
-            let failure = Failure::new(format!("the environment variable `{name}` is not set"));
+            let failure = Failure::new(format!("environment variable `{name}` is not set"));
             Err(failure.did_you_mean(
                 near(name, call.functions.environment.keys().map(String::as_str)).filter(|near| *near != name),
             ))
@@ -197,7 +196,7 @@ fn required_env(call: &Call<'_>, arguments: &[Value]) -> Outcome {
     }
 }
 
-/// `$NAME` and `${NAME}`; a variable that is not set is empty.
+/// Expands `$NAME` and `${NAME}`; an unset variable is empty.
 fn expandenv(call: &Call<'_>, arguments: &[Value]) -> Outcome {
     let text = string(arguments, 0)?;
     let (mut out, mut rest) = (String::new(), text);

@@ -10,7 +10,7 @@ mod paths;
 mod strings;
 mod words;
 
-pub(super) use bounds::fits;
+pub(super) use bounds::check_length;
 pub use files::{clean, moved};
 
 use std::cell::{Cell, RefCell};
@@ -18,31 +18,32 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use version_range::VersionError;
 
 use super::parse::Tree;
-use super::place::Place;
-use super::{Source, execute, value};
+use super::place::ValueRef;
+use super::{TemplateSource, execute, value};
 use yaml::{Diagnostic, Location, Origin, near};
 
-/// What functions may reach: files below a folder, the environment, programs.
+/// What functions have access to: files, environment variables, programs.
 pub struct Functions {
     root: PathBuf,
     folder: PathBuf,
     environment: BTreeMap<String, String>,
-    /// Texts that were read, with where they came from.
+    /// The files that were read, with their names.
     read: RefCell<Vec<(String, Origin)>>,
     turns: Cell<usize>,
 }
 
 impl std::fmt::Debug for Functions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The environment and what was read may hold secrets.
+        // The environment and files may contain secrets.
         f.debug_struct("Functions").field("folder", &self.folder).finish_non_exhaustive()
     }
 }
 
 impl Functions {
-    /// Relative paths are meant from `folder`; messages name files relative to `root`.
+    /// Relative paths are resolved against `folder`; messages name files relative to `root`.
     pub fn new(root: &Path, folder: &Path, environment: &BTreeMap<String, String>) -> Self {
         Self {
             root: root.to_owned(),
@@ -53,16 +54,19 @@ impl Functions {
         }
     }
 
-    /// Counts a turn of a loop, a block or a template.
+    /// Counts an iteration of a loop, a block or a template.
     pub(super) fn turn(&self) -> Result<(), Failure> {
         self.turns.set(self.turns.get() + 1);
         if self.turns.get() > bounds::MAX_TURNS {
-            return Err(Failure::new(format!("more than {} turns of loops, blocks and templates", bounds::MAX_TURNS)));
+            return Err(Failure::new(format!(
+                "more than {} iterations of loops, blocks and templates",
+                bounds::MAX_TURNS
+            )));
         }
         Ok(())
     }
 
-    /// Files with templates that every template of this folder can call, and their texts, sorted by name.
+    /// The helper files (`_*.tpl`) of the folder with their texts, sorted by name.
     pub(super) fn helpers(&self) -> Result<Vec<(Origin, String)>, Diagnostic> {
         let is_helper = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -75,28 +79,28 @@ impl Functions {
             let shown = self.shown(&path);
             match std::fs::read_to_string(&path) {
                 Ok(text) => Ok((Origin::new(shown), text)),
-                Err(error) => Err(Diagnostic::general(format!("{shown} cannot be read: {error}"))),
+                Err(error) => Err(Diagnostic::general(format!("{shown}: cannot read file: {error}"))),
             }
         };
         paths.into_iter().map(read).collect()
     }
 
-    /// The file that was read last, and how many documents it holds.
+    /// The file that was read last, and its number of YAML documents.
     pub(super) fn last_read(&self) -> Option<(Origin, usize)> {
         let read = self.read.borrow();
         let (text, origin) = read.last()?;
-        // A line of dashes before anything is said ends nothing.
-        let parts = text.split("\n---").filter(|part| part.lines().any(says_something));
+        // Comments and a leading `---` are not a document.
+        let parts = text.split("\n---").filter(|part| part.lines().any(has_content));
         Some((origin.clone(), parts.count()))
     }
 
-    /// The file that holds exactly this text, among those that were read.
+    /// The file among those read whose content is this text.
     fn origin_of(&self, text: &str) -> Option<Origin> {
         self.read.borrow().iter().rev().find(|(read, _)| read == text).map(|(_, origin)| origin.clone())
     }
 }
 
-fn says_something(line: &str) -> bool {
+fn has_content(line: &str) -> bool {
     let line = line.trim();
     !line.starts_with('#') && !line.trim_matches('-').is_empty()
 }
@@ -106,7 +110,7 @@ fn says_something(line: &str) -> bool {
 pub(super) struct Failure {
     message: String,
     hint: Option<String>,
-    /// Where, when that is not the place of the call.
+    /// The location, if it is not that of the call.
     location: Option<Location>,
 }
 
@@ -137,23 +141,41 @@ impl Failure {
     }
 }
 
-impl<T: Into<String>> From<T> for Failure {
-    fn from(message: T) -> Self {
+impl From<VersionError> for Failure {
+    fn from(error: VersionError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(message: &str) -> Self {
         Self::new(message)
+    }
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self::new(message)
+    }
+}
+
+impl From<Diagnostic> for Failure {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self { message: diagnostic.message, hint: diagnostic.hint, location: diagnostic.location }
     }
 }
 
 type Outcome = Result<Value, Failure>;
 
-/// A call being made: what it may reach and from which template.
+/// The context of a call.
 pub(super) struct Call<'c> {
     pub(super) functions: &'c Functions,
-    pub(super) source: &'c Source<'c>,
+    pub(super) source: &'c TemplateSource<'c>,
     pub(super) tree: &'c Tree,
     pub(super) depth: usize,
 }
 
-/// A name, the least and most arguments, and what it does.
+/// Name, minimum and maximum number of arguments, implementation.
 type Entry = (&'static str, usize, usize, fn(&Call<'_>, &[Value]) -> Outcome);
 
 const ANY: usize = usize::MAX;
@@ -172,11 +194,11 @@ const TABLES: [&[Entry]; 9] = [
 
 const TEMPLATES: &[Entry] = &[("include", 2, 2, include), ("tpl", 2, 2, tpl)];
 
-/// Functions that change the map that they return.
+/// Functions that modify the map that they return.
 pub(super) const CHANGES: [&str; 7] =
     ["set", "unset", "merge", "mergeOverwrite", "mustMerge", "mustMergeOverwrite", "setValueAtPath"];
 
-/// Functions of helmfile and sprig that this room has not, so that the message is not about a typing mistake.
+/// Functions of helmfile and sprig that are not supported, so that the message does not suggest a typo.
 const UNSUPPORTED: &str = "ago buildCustomCert bcrypt date dateInZone dateModify date_in_zone date_modify decryptAES \
     derivePassword duration durationRound encryptAES expandSecretRefs fetchSecretValue genCA genCAWithKey genPrivateKey \
     genSelfSignedCert genSelfSignedCertWithKey genSignedCert genSignedCertWithKey getHostByName htmlDate htmlDateInZone \
@@ -187,46 +209,46 @@ fn find(name: &str) -> Option<&'static Entry> {
     TABLES.iter().flat_map(|table| table.iter()).find(|entry| entry.0 == name)
 }
 
-/// Refuses a name that no function has.
-pub(super) fn known(name: &str) -> Result<(), Failure> {
+/// Rejects an unknown function.
+pub(super) fn check_known(name: &str) -> Result<(), Failure> {
     if find(name).is_some() || ["and", "or"].contains(&name) {
         return Ok(());
     }
     if UNSUPPORTED.split_whitespace().any(|known| known == name) {
-        let refused = Failure::new(format!("the function `{name}` is not supported here"));
+        let unsupported = Failure::new(format!("function `{name}` is not supported"));
         return Err(match name {
-            "fetchSecretValue" | "expandSecretRefs" => refused.hint(
-                "no value of a chart is a secret here: put the reference into a manifest of a Secret beside the helmfile, and \
-                 have the chart name that Secret",
+            "fetchSecretValue" | "expandSecretRefs" => unsupported.hint(
+                "chart values cannot contain secrets: put the reference into a Secret manifest beside the helmfile and \
+                 let the chart refer to that Secret",
             ),
-            _ => refused.hint("what it gives is another thing at each run, or asks the network: write the value itself"),
+            _ => unsupported.hint("its result differs from run to run or needs the network: write the value itself"),
         });
     }
     let names = TABLES.iter().flat_map(|table| table.iter()).map(|entry| entry.0);
-    Err(Failure::new(format!("there is no function `{name}`")).did_you_mean(near(name, names)))
+    Err(Failure::new(format!("unknown function `{name}`")).did_you_mean(near(name, names)))
 }
 
-/// Calls a function with its arguments, the piped one last.
+/// Calls a function; a piped argument is the last one.
 pub(super) fn run(call: &Call<'_>, name: &str, arguments: &[Value]) -> Outcome {
     if let ("and" | "or", Some(last)) = (name, arguments.last()) {
         return Ok(last.clone());
     }
     let Some((_, least, most, function)) = find(name) else {
-        return Err(Failure::new(format!("`{name}` needs at least 1 argument, this is 0")));
+        return Err(Failure::new(format!("`{name}` expects at least 1 argument, got 0")));
     };
     if arguments.len() < *least || arguments.len() > *most {
-        let wants = match (*least, *most) {
+        let expected = match (*least, *most) {
             (least, most) if least == most => format!("{least}"),
             (least, ANY) => format!("at least {least}"),
             (least, most) => format!("{least} to {most}"),
         };
-        let (plural, got) = (if wants == "1" || wants.ends_with(" 1") { "" } else { "s" }, arguments.len());
-        return Err(Failure::new(format!("`{name}` takes {wants} argument{plural}, here it gets {got}")));
+        let (plural, got) = (if expected == "1" || expected.ends_with(" 1") { "" } else { "s" }, arguments.len());
+        return Err(Failure::new(format!("`{name}` expects {expected} argument{plural}, got {got}")));
     }
     let bounded = || {
-        fits(bounds::length(arguments))?;
+        check_length(bounds::length(arguments))?;
         let result = function(call, arguments)?;
-        fits(bounds::length(std::slice::from_ref(&result)))?;
+        check_length(bounds::length(std::slice::from_ref(&result)))?;
         Ok(result)
     };
     bounded().map_err(|failure: Failure| match failure.location {
@@ -238,25 +260,21 @@ pub(super) fn run(call: &Call<'_>, name: &str, arguments: &[Value]) -> Outcome {
 fn tpl(call: &Call<'_>, arguments: &[Value]) -> Outcome {
     let text = string(arguments, 0)?;
     let origin = call.functions.origin_of(text);
-    let inner = Source::file(origin.as_ref().unwrap_or(&Origin::new("<text>")), text);
+    let inner = TemplateSource::file(origin.as_ref().unwrap_or(&Origin::new("<text>")), text);
     execute::render(&inner, &arguments[1], call.functions, call.depth).map(Value::from).map_err(|diagnostic| {
-        let location = diagnostic.location.filter(|_| origin.is_some());
-        Failure { message: diagnostic.message, hint: diagnostic.hint, location }
+        let location = diagnostic.location.clone().filter(|_| origin.is_some());
+        Failure { location, ..diagnostic.into() }
     })
 }
 
 fn include(call: &Call<'_>, arguments: &[Value]) -> Outcome {
     let name = string(arguments, 0)?;
     let text =
-        execute::include(call.source, call.tree, call.functions, name, &Place::of(arguments[1].clone()), call.depth);
-    text.map(Value::from).map_err(|diagnostic| Failure {
-        message: diagnostic.message,
-        hint: diagnostic.hint,
-        location: diagnostic.location,
-    })
+        execute::include(call.source, call.tree, call.functions, name, &ValueRef::of(arguments[1].clone()), call.depth);
+    Ok(Value::from(text?))
 }
 
-/// An argument that must be text.
+/// An argument that must be a string.
 fn string(arguments: &[Value], index: usize) -> Result<&str, Failure> {
     match arguments.get(index) {
         Some(Value::String(text)) => Ok(text),
@@ -264,7 +282,7 @@ fn string(arguments: &[Value], index: usize) -> Result<&str, Failure> {
     }
 }
 
-/// An argument that must be a list; nil is an empty one.
+/// An argument that must be a list; nil counts as an empty list.
 fn list(arguments: &[Value], index: usize) -> Result<&[Value], Failure> {
     match arguments.get(index) {
         Some(Value::Array(items)) => Ok(items),
@@ -281,12 +299,12 @@ fn map(arguments: &[Value], index: usize) -> Result<&serde_json::Map<String, Val
     }
 }
 
-/// An argument that must be a whole number.
+/// An argument that must be an integer.
 fn integer(arguments: &[Value], index: usize) -> Result<i64, Failure> {
     let number = arguments.get(index).and_then(Value::as_i64);
-    number.ok_or_else(|| wrong(index, "a whole number", arguments.get(index)))
+    number.ok_or_else(|| wrong(index, "an integer", arguments.get(index)))
 }
 
 fn wrong(index: usize, wanted: &str, got: Option<&Value>) -> Failure {
-    Failure::new(format!("argument {} must be {wanted}, this is {}", index + 1, got.map_or("nothing", value::kind)))
+    Failure::new(format!("argument {} must be {wanted}, not {}", index + 1, got.map_or("nothing", value::kind)))
 }

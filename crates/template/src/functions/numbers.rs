@@ -1,18 +1,14 @@
-//! Numbers, comparisons, truth.
+//! Numbers, comparisons, versions.
 
 use std::cmp::Ordering;
-use std::sync::LazyLock;
 
-use regex::Regex;
 use serde_json::Value;
+use version_range::VersionRange;
 
 use super::{ANY, Call, Entry, Failure, Outcome, integer};
 use crate::value;
 
-/// The parts of a constraint: an operator and a version each.
-static PARTS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[!=<>~^]*\s*v?[0-9*xX][^\s,]*").ok());
-
-/// The longest list of numbers.
+/// The longest list that `until` and `untilStep` return.
 const MAX_LENGTH: u64 = 10_000;
 
 pub(super) const TABLE: &[Entry] = &[
@@ -55,7 +51,6 @@ pub(super) const TABLE: &[Entry] = &[
     ("biggest", 1, ANY, |_, a| extreme(a, i64::max)),
 ];
 
-/// A number, without a fraction where it has none, as Go prints it.
 fn number(value: f64) -> Value {
     Value::from(value)
 }
@@ -65,7 +60,7 @@ fn floats(arguments: &[Value], step: fn(f64, f64) -> f64) -> Outcome {
     Ok(number(numbers.into_iter().reduce(step).unwrap_or_default()))
 }
 
-/// As the program `seq`: first, step and last, in one text.
+/// Like the program `seq`: first, step and last; the numbers in one string.
 fn seq(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     let given = arguments.iter().map(whole).collect::<Result<Vec<_>, _>>()?;
     let (first, step, last) = match given.as_slice() {
@@ -85,10 +80,10 @@ fn seq(_: &Call<'_>, arguments: &[Value]) -> Outcome {
 }
 
 fn overflow() -> Failure {
-    Failure::new("the result does not fit into 64 bits")
+    Failure::new("integer overflow: the result exceeds 64 bits")
 }
 
-/// A whole number out of a number or its text, as sprig converts.
+/// Converts a number or its text to an integer, as sprig does.
 fn whole(value: &Value) -> Result<i64, Failure> {
     let number = match value {
         Value::Null => Some(0),
@@ -99,10 +94,10 @@ fn whole(value: &Value) -> Result<i64, Failure> {
         Value::String(text) => prefixed(text).or_else(|| Some(text.parse::<f64>().unwrap_or_default() as i64)),
         _ => None,
     };
-    number.ok_or_else(|| Failure::new(format!("{} is no whole number", value::text(value))))
+    number.ok_or_else(|| Failure::new(format!("`{}` is not an integer", value::text(value))))
 }
 
-/// A number as Go's literals have it: a leading zero makes it octal, `0x` hexadecimal.
+/// Parses an integer literal of Go: a leading zero means octal, `0x` hexadecimal.
 fn prefixed(text: &str) -> Option<i64> {
     let (sign, digits) = text.strip_prefix('-').map_or((1, text.trim_start_matches('+')), |digits| (-1, digits));
     let of = |radix, digits: &str| i64::from_str_radix(digits, radix).ok();
@@ -123,7 +118,7 @@ fn float(value: &Value) -> Result<f64, Failure> {
         Value::String(text) => Some(text.parse().unwrap_or_default()),
         _ => None,
     };
-    number.ok_or_else(|| Failure::new(format!("{} is no number", value::text(value))))
+    number.ok_or_else(|| Failure::new(format!("`{}` is not a number", value::text(value))))
 }
 
 fn fold(arguments: &[Value], start: i64, step: fn(i64, i64) -> Option<i64>) -> Outcome {
@@ -138,7 +133,7 @@ fn extreme(arguments: &[Value], pick: fn(i64, i64) -> i64) -> Outcome {
 
 fn divide(arguments: &[Value], divide: fn(i64, i64) -> Option<i64>) -> Outcome {
     let result = divide(whole(&arguments[0])?, whole(&arguments[1])?);
-    result.map(Value::from).ok_or_else(|| Failure::new("a division by zero"))
+    result.map(Value::from).ok_or_else(|| Failure::new("division by zero"))
 }
 
 fn round(_: &Call<'_>, arguments: &[Value]) -> Outcome {
@@ -155,11 +150,11 @@ fn incomparable(left: &Value, right: &Value) -> Failure {
     Failure::new(format!("{} and {} cannot be compared", value::kind(left), value::kind(right)))
 }
 
-/// Go's `eq` takes several: whether the first is any of the others.
+/// Go's `eq`: whether the first argument equals any of the others.
 fn equal(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     let Some((first, rest)) = arguments.split_first() else { return Ok(Value::from(false)) };
     if rest.is_empty() {
-        return Err("it compares at least two values".into());
+        return Err("at least two values are needed".into());
     }
     for other in rest {
         if value::equal(first, other).ok_or_else(|| incomparable(first, other))? {
@@ -194,14 +189,7 @@ fn steps(from: i64, to: i64, step: i64) -> Outcome {
 }
 
 fn version(text: &str) -> Result<semver::Version, Failure> {
-    let bare = text.strip_prefix('v').unwrap_or(text);
-    let core = bare.split(['-', '+']).next().unwrap_or_default();
-    let padded = match core.matches('.').count() {
-        0 => bare.replacen(core, &format!("{core}.0.0"), 1),
-        1 => bare.replacen(core, &format!("{core}.0"), 1),
-        _ => bare.to_owned(),
-    };
-    semver::Version::parse(&padded).map_err(|error| Failure::new(format!("{text:?} is no version: {error}")))
+    Ok(version_range::parse_version(text)?)
 }
 
 fn semver(_: &Call<'_>, arguments: &[Value]) -> Outcome {
@@ -212,17 +200,7 @@ fn semver(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     }))
 }
 
-/// `=1.2` and a bare `1.2` mean the same to sprig; to the crate a bare version is a caret one.
 fn semver_compare(_: &Call<'_>, arguments: &[Value]) -> Outcome {
-    let (wanted, version) = (super::string(arguments, 0)?, version(super::string(arguments, 1)?)?);
-    // What Masterminds takes and the crate does not: a range with a dash, parts with a blank between them.
-    let wanted = wanted.split_once(" - ").map_or_else(|| wanted.to_owned(), |(from, to)| format!(">={from},<={to}"));
-    let parts = PARTS.iter().flat_map(|parts| parts.find_iter(&wanted));
-    let wanted: Vec<String> = parts
-        .map(|part| part.as_str().trim().replace(['v', ' '], ""))
-        .map(|part| if part.starts_with(|c: char| c.is_ascii_digit()) { format!("={part}") } else { part })
-        .collect();
-    let wanted = semver::VersionReq::parse(&wanted.join(", "));
-    let wanted = wanted.map_err(|error| Failure::new(format!("{:?}: {error}", arguments[0])))?;
-    Ok(Value::from(wanted.matches(&version)))
+    let range: VersionRange = super::string(arguments, 0)?.parse()?;
+    Ok(Value::from(range.contains(&version(super::string(arguments, 1)?)?)))
 }

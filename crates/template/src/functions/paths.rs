@@ -1,4 +1,4 @@
-//! Looking values up, and putting them in, by a path of keys.
+//! Gets and sets values by a path of keys.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ pub(super) const TABLE: &[Entry] = &[
     ("slice", 1, 3, slice),
 ];
 
-/// The value below a path of keys and list indices, with dots between them.
+/// The value at a path of keys and list indices, separated by dots.
 fn find<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
     path.split('.').filter(|_| !path.is_empty()).try_fold(value, |value, key| match value {
         Value::Object(map) => map.get(key),
@@ -32,8 +32,7 @@ fn get(_: &Call<'_>, arguments: &[Value]) -> Outcome {
         _ => return Ok(Value::Null),
     };
     find(value, path).or(default).cloned().ok_or_else(|| {
-        Failure::new(format!("there is nothing at `{path}`"))
-            .hint("a default may stand between path and map; `getOrNil` gives nil")
+        Failure::new(format!("no value at `{path}`")).hint("pass a default between path and map, or use `getOrNil`")
     })
 }
 
@@ -50,7 +49,7 @@ fn dig(arguments: &[Value]) -> Value {
     at.clone()
 }
 
-/// Go's `index`: a key that a map lacks gives nil, an index that a list lacks is an error.
+/// Go's `index`: a missing key of a map is nil, a missing index of a list is an error.
 fn index(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     let Some((value, keys)) = arguments.split_first() else { return Ok(Value::Null) };
     let mut at = value.clone();
@@ -60,11 +59,12 @@ fn index(_: &Call<'_>, arguments: &[Value]) -> Outcome {
             Value::Array(items) => {
                 let wanted = integer(keys, position)?;
                 let item = usize::try_from(wanted).ok().and_then(|wanted| items.get(wanted));
-                item.cloned()
-                    .ok_or_else(|| Failure::new(format!("there is no element {wanted} in a list of {}", items.len())))?
+                item.cloned().ok_or_else(|| {
+                    Failure::new(format!("index {wanted} is out of range of a list of {}", items.len()))
+                })?
             }
             other => {
-                return Err(Failure::new(format!("{} has no element {}", value::kind(other), value::text(key))));
+                return Err(Failure::new(format!("cannot index {} with {}", value::kind(other), value::text(key))));
             }
         };
     }
@@ -76,7 +76,7 @@ fn slice(_: &Call<'_>, arguments: &[Value]) -> Outcome {
         Some(_) => integer(arguments, index).map(|bound| usize::try_from(bound).unwrap_or(usize::MAX)),
         None => Ok(default),
     };
-    let outside = || Failure::new("the bounds are outside");
+    let outside = || Failure::new("bounds out of range");
     match &arguments[0] {
         Value::String(text) => {
             let range = bound(1, 0)?..bound(2, text.len())?;
@@ -86,27 +86,37 @@ fn slice(_: &Call<'_>, arguments: &[Value]) -> Outcome {
             let range = bound(1, 0)?..bound(2, items.len())?;
             items.get(range).map(|items| Value::from(items.to_vec())).ok_or_else(outside)
         }
-        other => Err(Failure::new(format!("{} cannot be cut", value::kind(other)))),
+        other => Err(Failure::new(format!("cannot slice {}", value::kind(other)))),
     }
 }
 
-/// helmfile's `setValueAtPath PATH VALUE MAP`: every map on the way must be there.
+/// helmfile's `setValueAtPath PATH VALUE MAP`: every map along the path must exist.
 fn set_value_at_path(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     let (path, mut changed) = (string(arguments, 0)?, arguments[2].clone());
-    let (way, key) = path.rsplit_once('.').map_or((None, path), |(way, key)| (Some(way), key));
+    let (parents, key) = path.rsplit_once('.').map_or((None, path), |(parents, key)| (Some(parents), key));
     let mut at = &mut changed;
-    for step in way.into_iter().flat_map(|way| way.split('.')) {
+    for step in parents.into_iter().flat_map(|parents| parents.split('.')) {
         at = match at {
             Value::Object(map) => match map.get_mut(step) {
                 Some(value) => value,
-                None => return Err(Failure::new(format!("there is nothing at `{step}` of `{path}`"))),
+                None => return Err(Failure::new(format!("no `{step}` along the path `{path}`"))),
             },
-            other => return Err(Failure::new(format!("`{path}` leads through {}", value::kind(other)))),
+            other => {
+                return Err(Failure::new(format!(
+                    "the path `{path}` goes through {}, which is not a map",
+                    value::kind(other)
+                )));
+            }
         };
     }
     match at {
         Value::Object(map) => map.insert(key.to_owned(), arguments[1].clone()),
-        other => return Err(Failure::new(format!("`{path}` leads through {}", value::kind(other)))),
+        other => {
+            return Err(Failure::new(format!(
+                "the path `{path}` goes through {}, which is not a map",
+                value::kind(other)
+            )));
+        }
     };
     Ok(changed)
 }

@@ -1,9 +1,9 @@
-//! Text.
+//! Strings and regular expressions.
 
 use regex::Regex;
 use serde_json::Value;
 
-use super::{ANY, Call, Entry, Failure, Outcome, fits, integer, string};
+use super::{ANY, Call, Entry, Failure, Outcome, check_length, integer, string};
 use crate::value;
 
 pub(super) const TABLE: &[Entry] = &[
@@ -26,7 +26,7 @@ pub(super) const TABLE: &[Entry] = &[
     ("nospace", 1, 1, |_, a| Ok(Value::from(string(a, 0)?.split_whitespace().collect::<String>()))),
     ("print", 0, ANY, |_, a| format("print", a)),
     ("printf", 1, ANY, |_, a| {
-        fits(padding(string(a, 0)?))?;
+        check_length(padding(string(a, 0)?))?;
         format("printf", a)
     }),
     ("println", 0, ANY, |_, a| format("println", a)),
@@ -65,16 +65,16 @@ pub(super) const TABLE: &[Entry] = &[
     ("urlquery", 1, ANY, |_, a| Ok(Value::from(gotmpl::url_encode(&concat(a))))),
 ];
 
-/// Go's formatting, which `gotmpl` does: the function over the list of its arguments.
+/// Formats as Go does, by `gotmpl`.
 fn format(function: &str, arguments: &[Value]) -> Outcome {
     let operands: String = (0..arguments.len()).map(|index| format!(" (index . {index})")).collect();
     let template = gotmpl::Template::new(function).parse(&format!("{{{{ {function}{operands} }}}}"));
     let data = gotmpl::Value::List(arguments.iter().map(value::to_go).collect());
     let text = template.and_then(|template| template.execute_to_string(&data));
-    text.map(Value::from).map_err(|error| Failure::new(error.to_string()))
+    text.map(Value::from).map_err(|error| Failure::new(format!("cannot format: {error}")))
 }
 
-/// What the widths and precisions of a format may add; `gotmpl` clamps each.
+/// The padding that widths and precisions of a format may add; `gotmpl` clamps each of them.
 fn padding(format: &str) -> usize {
     const CLAMP: usize = 65_535;
     let numbers = format.split(|character: char| !character.is_ascii_digit() && character != '*');
@@ -85,7 +85,7 @@ fn concat(arguments: &[Value]) -> String {
     arguments.iter().map(value::text).collect()
 }
 
-/// The texts of a list, nil left out; one value is a list of one.
+/// The elements of a list as strings, without nil; a single value counts as a list of one.
 fn texts(value: &Value) -> Vec<String> {
     match value {
         Value::Array(items) => items.iter().filter(|item| !item.is_null()).map(value::text).collect(),
@@ -104,25 +104,25 @@ fn quoted(arguments: &[Value], quote: impl Fn(String) -> Outcome) -> Result<Stri
 fn indent(arguments: &[Value]) -> Result<String, Failure> {
     let pad = " ".repeat(usize::try_from(integer(arguments, 0)?).unwrap_or_default().min(200));
     let text = string(arguments, 1)?;
-    fits(text.matches('\n').count() * pad.len())?;
+    check_length(text.matches('\n').count() * pad.len())?;
     Ok(format!("{pad}{}", text.replace('\n', &format!("\n{pad}"))))
 }
 
 fn join(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     let (separator, texts) = (string(arguments, 0)?, texts(&arguments[1]));
-    fits(separator.len().saturating_mul(texts.len()))?;
+    check_length(separator.len().saturating_mul(texts.len()))?;
     Ok(Value::from(texts.join(separator)))
 }
 
 fn replace(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     let (old, new, text) = (string(arguments, 0)?, string(arguments, 1)?, string(arguments, 2)?);
-    fits(text.matches(old).count().saturating_mul(new.len()))?;
+    check_length(text.matches(old).count().saturating_mul(new.len()))?;
     Ok(Value::from(text.replace(old, new)))
 }
 
 fn repeat(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     let (count, text) = (usize::try_from(integer(arguments, 0)?).unwrap_or_default(), string(arguments, 1)?);
-    fits(count.saturating_mul(text.len()))?;
+    check_length(count.saturating_mul(text.len()))?;
     Ok(Value::from(text.repeat(count)))
 }
 
@@ -150,7 +150,7 @@ fn substr(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     let (from, to, text) = (integer(arguments, 0)?, integer(arguments, 1)?, string(arguments, 2)?);
     let from = usize::try_from(from).unwrap_or_default();
     let to = usize::try_from(to).unwrap_or(text.len()).min(text.len());
-    text.get(from..to.max(from)).map(Value::from).ok_or_else(|| "the bounds are outside of the text".into())
+    text.get(from..to.max(from)).map(Value::from).ok_or_else(|| "bounds out of range".into())
 }
 
 fn trim_all(_: &Call<'_>, arguments: &[Value]) -> Outcome {
@@ -162,7 +162,7 @@ fn trunc(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     let (count, text) = (integer(arguments, 0)?, string(arguments, 1)?);
     let keep = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
     let cut = if count < 0 { text.get(text.len().saturating_sub(keep)..) } else { text.get(..keep.min(text.len())) };
-    cut.map(Value::from).ok_or_else(|| "the cut is inside of a character".into())
+    cut.map(Value::from).ok_or_else(|| "the bound is inside of a character".into())
 }
 
 fn title(text: &str) -> String {
@@ -178,7 +178,7 @@ fn title(text: &str) -> String {
 
 fn pattern(arguments: &[Value]) -> Result<Regex, Failure> {
     let text = string(arguments, 0)?;
-    Regex::new(text).map_err(|error| Failure::new(format!("{text:?} is no regular expression: {error}")))
+    Regex::new(text).map_err(|error| Failure::new(format!("invalid regular expression {text:?}: {error}")))
 }
 
 fn regex_match(_: &Call<'_>, arguments: &[Value]) -> Outcome {
@@ -189,7 +189,7 @@ fn regex_find(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     Ok(Value::from(pattern(arguments)?.find(string(arguments, 1)?).map_or("", |found| found.as_str())))
 }
 
-/// A count of matches or parts; negative is all.
+/// A number of matches or parts; negative means all.
 fn count(arguments: &[Value]) -> Result<usize, Failure> {
     Ok(usize::try_from(integer(arguments, 2)?).unwrap_or(usize::MAX))
 }
@@ -206,15 +206,15 @@ fn regex_split(_: &Call<'_>, arguments: &[Value]) -> Outcome {
 
 fn regex_replace(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     let (pattern, text, with) = (pattern(arguments)?, string(arguments, 1)?, string(arguments, 2)?);
-    // Each reference may bring in all of what matched.
+    // Each reference may expand to the whole match.
     let references = with.matches('$').count();
     let grown = pattern.find_iter(text).map(|found| with.len() + references.saturating_mul(found.len()));
-    fits(grown.fold(0, usize::saturating_add))?;
+    check_length(grown.fold(0, usize::saturating_add))?;
     Ok(Value::from(pattern.replace_all(text, with)))
 }
 
 fn regex_replace_literal(_: &Call<'_>, arguments: &[Value]) -> Outcome {
     let (pattern, text, with) = (pattern(arguments)?, string(arguments, 1)?, string(arguments, 2)?);
-    fits(pattern.find_iter(text).count().saturating_mul(with.len()))?;
+    check_length(pattern.find_iter(text).count().saturating_mul(with.len()))?;
     Ok(Value::from(pattern.replace_all(text, regex::NoExpand(with))))
 }

@@ -1,4 +1,4 @@
-//! Words: how they are cut, counted and spelled.
+//! Case conversion, abbreviation, wrapping.
 
 use serde_json::Value;
 
@@ -18,19 +18,26 @@ pub(super) const TABLE: &[Entry] = &[
     ("snakecase", 1, 1, |_, a| Ok(Value::from(words(string(a, 0)?).join("_")))),
     ("swapcase", 1, 1, |_, a| Ok(Value::from(string(a, 0)?.chars().map(swapped).collect::<String>()))),
     ("untitle", 1, 1, |_, a| Ok(Value::from(untitled(string(a, 0)?)))),
-    ("wrap", 2, 2, |_, a| Ok(Value::from(wrapped(string(a, 1)?, width(a)?, "\n", false)))),
+    ("wrap", 2, 2, |_, a| Ok(Value::from(wrapped(string(a, 1)?, width(a)?, "\n", LongWords::Keep)))),
     ("wrapWith", 3, 3, wrap_with),
 ];
 
+/// What happens to a word that is longer than a line.
+#[derive(Clone, Copy, PartialEq)]
+enum LongWords {
+    Keep,
+    Break,
+}
+
 fn wrap_with(_: &Call<'_>, arguments: &[Value]) -> Outcome {
-    Ok(Value::from(wrapped(string(arguments, 2)?, width(arguments)?, string(arguments, 1)?, true)))
+    Ok(Value::from(wrapped(string(arguments, 2)?, width(arguments)?, string(arguments, 1)?, LongWords::Break)))
 }
 
 fn width(arguments: &[Value]) -> Result<usize, super::Failure> {
     Ok(usize::try_from(integer(arguments, 0)?).unwrap_or_default().max(1))
 }
 
-/// Cuts a text to a width, with dots where something is left out; from `offset` on, there are dots before as well.
+/// Truncates a text to a width, with an ellipsis at the end and, for an `offset`, at the start.
 fn abbreviated(text: &str, offset: i64, width: i64) -> String {
     const DOTS: &str = "...";
     let letters: Vec<char> = text.chars().collect();
@@ -53,8 +60,8 @@ fn abbreviated(text: &str, offset: i64, width: i64) -> String {
     format!("{DOTS}{}", of(&letters[letters.len() - room..]))
 }
 
-/// The words of a name in any spelling, in small letters: a new one begins at a capital after a small letter, and at the
-/// last capital of several before a small letter.
+/// The words of an identifier in any case style, in lower case: a word begins at an upper-case letter after a lower-case
+/// one, and at the last of several upper-case letters before a lower-case one.
 fn words(text: &str) -> Vec<String> {
     let letters: Vec<char> = text.chars().collect();
     let mut words: Vec<String> = Vec::new();
@@ -98,8 +105,8 @@ fn swapped(letter: char) -> char {
     other.unwrap_or(letter)
 }
 
-/// Breaks a text at blanks, so that lines fit a width; words that do not fit are broken where `hard`.
-fn wrapped(text: &str, width: usize, separator: &str, hard: bool) -> String {
+/// Wraps a text at spaces.
+fn wrapped(text: &str, width: usize, separator: &str, long_words: LongWords) -> String {
     let letters: Vec<char> = text.chars().collect();
     let mut lines: Vec<String> = Vec::new();
     let mut from = 0;
@@ -111,7 +118,7 @@ fn wrapped(text: &str, width: usize, separator: &str, hard: bool) -> String {
         let blank = |end: usize| letters[from..end].iter().rposition(|letter| *letter == ' ').map(|at| at + from);
         let (end, next) = match blank(from + width + 1) {
             Some(at) => (at, at + 1),
-            None if hard => (from + width, from + width),
+            None if long_words == LongWords::Break => (from + width, from + width),
             None => match letters[from + width..].iter().position(|letter| *letter == ' ') {
                 Some(at) => (from + width + at, from + width + at + 1),
                 None => (letters.len(), letters.len()),
@@ -130,18 +137,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_spelled_anew() {
+    fn case_styles_are_converted() {
         assert_eq!(words("HTTPServerTest99").join("_"), "http_server_test99");
         assert_eq!(words("foo-bar baz").iter().map(|word| upper_first(word)).collect::<String>(), "FooBarBaz");
         assert_eq!(words("XMLHttpRequest").join("-"), "xml-http-request");
     }
 
     #[test]
-    fn long_texts_are_cut_and_wrapped() {
+    fn long_texts_are_truncated_and_wrapped() {
         assert_eq!(abbreviated("hello world", 0, 5), "he...");
         assert_eq!(abbreviated("1234 5678 9123", 5, 10), "...5678...");
-        assert_eq!(wrapped("hello big world", 5, "\n", false), "hello\nbig\nworld");
-        assert_eq!(wrapped("Hello World", 5, "\t", true), "Hello\tWorld");
+        assert_eq!(wrapped("hello big world", 5, "\n", LongWords::Keep), "hello\nbig\nworld");
+        assert_eq!(wrapped("Hello World", 5, "\t", LongWords::Break), "Hello\tWorld");
         assert_eq!(untitled("Hello World"), "hello world");
     }
 }

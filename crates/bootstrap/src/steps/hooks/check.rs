@@ -68,7 +68,7 @@ fn missing(root: &Path, path: &Path, hook: &Hook) -> Option<Diagnostic> {
     // Of a folder, what it must hold is looked for.
     let near = same(path).or_else(|| KUSTOMIZATIONS.iter().find_map(|name| same(&path.join(name))));
     Some(match near {
-        Some(near) => told.with_hint(format!("{near} is there; was it moved?")),
+        Some(near) => told.with_hint(format!("did it move to {near}?")),
         None => told,
     })
 }
