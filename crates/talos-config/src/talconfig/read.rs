@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use lazy_regex::{Lazy, Regex, lazy_regex};
+use lazy_regex::regex;
 use serde_json::{Value, json};
 
 use super::model::{Machine, Patch, Section, Talconfig};
@@ -327,7 +327,9 @@ impl Reader<'_> {
 
     /// Collects the variables of a patch, which are substituted when the patch is applied.
     fn collect_variables(&mut self, text: &str) {
-        for captures in VARIABLE.captures_iter(text).filter(|captures| &captures[0] != DIRECTIVE) {
+        for captures in
+            regex!(r#"(?:\$\{?|\benv +")(\w+)"#).captures_iter(text).filter(|captures| &captures[0] != DIRECTIVE)
+        {
             match (self.lookup)(&captures[1]) {
                 Some(value) => drop(self.variables.insert(captures[1].to_owned(), value)),
                 None => drop(self.unknown.insert(captures[1].to_owned())),
@@ -363,4 +365,3 @@ const FIRST: Position = Position { line: 1, column: 1 };
 
 /// A patch directive that looks like a variable.
 const DIRECTIVE: &str = "$patch";
-static VARIABLE: Lazy<Regex> = lazy_regex!(r#"(?:\$\{?|\benv +")(\w+)"#);

@@ -142,6 +142,7 @@ mod tests {
 
     #[test]
     fn the_table_is_well_formed_and_knows_all_kinds_of_talos_1_14() {
+        use Contract::{V1_11, V1_12, V1_13, V1_14};
         let schema = parse::parse(include_str!("types.txt")).unwrap();
         assert_eq!(schema.kinds().count(), 89);
         assert!(schema.kind(None).unwrap().body.field("machine").is_some());
@@ -149,7 +150,6 @@ mod tests {
         assert!(schema.kind(Some("NoSuchKind")).is_none());
         let since = |kind| schema.kind(kind).unwrap().since;
         let kinds = [None, Some("VolumeConfig"), Some("BondConfig"), Some("VRFConfig"), Some("KubeletConfig")];
-        use Contract::{V1_11, V1_12, V1_13, V1_14};
         assert_eq!(kinds.map(since), [V1_11, V1_11, V1_12, V1_13, V1_14]);
         let by_contract = [V1_11, V1_12, V1_13, V1_14]
             .map(|contract| schema.kinds.iter().filter(|kind| kind.since <= contract).count() - 1);

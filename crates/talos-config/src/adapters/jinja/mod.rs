@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lazy_regex::{Lazy, Regex, lazy_regex};
+use lazy_regex::regex_is_match;
 use minijinja::context;
 
 use self::files::Files;
@@ -240,8 +240,10 @@ impl<'f> Folder<'f> {
     }
 }
 
-/// Matches templates that use `node` as an object instead of a name.
-static PARTS: Lazy<Regex> = lazy_regex!(r"\{[{%][^}]*\bnode\.(?:name|address|role)\b");
+/// Whether a template uses `node` as an object instead of a name.
+fn uses_node_fields(text: &str) -> bool {
+    regex_is_match!(r"\{[{%][^}]*\bnode\.(?:name|address|role)\b", text)
+}
 
 /// Template variables with facts of the node.
 const KNOWN: [&str; 4] = ["ENV", "node", "role", "machinetype"];
@@ -314,8 +316,7 @@ impl Renderer<'_> {
             .into_iter()
             .filter_map(|name| Some((name.clone(), lookup(&name)?)));
         let plain = minijinja::Value::from_pairs(plain.collect::<Vec<_>>());
-        let uses_parts = |text: &String| PARTS.is_match(text);
-        let node = if self.folder.templates.values().any(uses_parts) {
+        let node = if self.folder.templates.values().any(|text| uses_node_fields(text)) {
             context! { name => self.name, address => self.address.map(|address| address.to_string()), role }
         } else {
             minijinja::Value::from(self.name)

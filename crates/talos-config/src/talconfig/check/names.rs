@@ -1,29 +1,35 @@
 //! Formats of names, labels and images.
 
-use lazy_regex::{Lazy, Regex, lazy_regex};
-
-static HOSTNAME: Lazy<Regex> = lazy_regex!(
-    r"^(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]{0,61}[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]{0,61}[a-zA-Z0-9]))*$"
-);
-static DOMAIN: Lazy<Regex> =
-    lazy_regex!(r"^[a-zA-Z0-9_][a-zA-Z0-9_-]{0,62}(?:\.[a-zA-Z0-9_][a-zA-Z0-9_-]{0,62})*[._]?$");
-static SUBDOMAIN: Lazy<Regex> = lazy_regex!(r"^[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*$");
-static QUALIFIED: Lazy<Regex> = lazy_regex!("^(?:[A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$");
-/// A registry with a dot, a port or `localhost`, and a path without tag or digest.
-static IMAGE: Lazy<Regex> = lazy_regex!(
-    r"^(?:localhost|[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)+|[a-zA-Z0-9.-]+:\d+)(?::\d+)?(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)+$"
-);
+use lazy_regex::regex_is_match;
 
 pub(super) fn is_hostname(text: &str) -> bool {
-    text.len() <= 255 && HOSTNAME.is_match(text)
+    text.len() <= 255
+        && regex_is_match!(
+            r"^(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]{0,61}[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]{0,61}[a-zA-Z0-9]))*$",
+            text
+        )
 }
 
 pub(super) fn is_domain(text: &str) -> bool {
-    text.len() <= 255 && DOMAIN.is_match(text)
+    text.len() <= 255
+        && regex_is_match!(r"^[a-zA-Z0-9_][a-zA-Z0-9_-]{0,62}(?:\.[a-zA-Z0-9_][a-zA-Z0-9_-]{0,62})*[._]?$", text)
 }
 
+/// Whether an image has a registry with a dot, a port or `localhost`, and a path without tag and digest.
 pub(super) fn is_image(text: &str) -> bool {
-    IMAGE.is_match(text)
+    regex_is_match!(
+        r"^(?:localhost|[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)+|[a-zA-Z0-9.-]+:\d+)(?::\d+)?(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)+$",
+        text
+    )
+}
+
+fn is_subdomain(text: &str) -> bool {
+    text.len() <= 253
+        && regex_is_match!(r"^[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*$", text)
+}
+
+fn is_qualified(text: &str) -> bool {
+    text.len() <= 63 && regex_is_match!("^(?:[A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$", text)
 }
 
 /// Why a label, an annotation or a taint is invalid.
@@ -48,10 +54,10 @@ pub(super) enum InvalidName {
 /// Checks the key of a label, an annotation or a taint.
 pub(super) fn qualified_name(text: &str) -> Result<(), InvalidName> {
     let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
-    if prefix.is_some_and(|prefix| prefix.len() > 253 || !SUBDOMAIN.is_match(prefix)) {
+    if prefix.is_some_and(|prefix| !is_subdomain(prefix)) {
         return Err(InvalidName::Prefix(text.to_owned()));
     }
-    if name.len() > 63 || !QUALIFIED.is_match(name) {
+    if !is_qualified(name) {
         return Err(InvalidName::Name(name.to_owned()));
     }
     Ok(())
@@ -59,7 +65,7 @@ pub(super) fn qualified_name(text: &str) -> Result<(), InvalidName> {
 
 /// Checks the value of a label.
 pub(super) fn label_value(text: &str) -> Result<(), InvalidName> {
-    if text.is_empty() || (text.len() <= 63 && QUALIFIED.is_match(text)) {
+    if text.is_empty() || is_qualified(text) {
         return Ok(());
     }
     Err(InvalidName::Value(text.to_owned()))

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use lazy_regex::{Lazy, Regex, lazy_regex};
+use lazy_regex::regex_is_match;
 use serde_json::{Map, Value};
 
 use super::names::{is_domain, is_hostname, is_image, label_value, qualified_name, taint};
@@ -56,8 +56,10 @@ pub(super) fn check(talconfig: &Talconfig, machine: &Machine, found: &mut Found)
     links::check(talconfig.contract, section, &machine.at, found);
 }
 
-/// A comparison, a number and a unit.
-static SIZE: Lazy<Regex> = lazy_regex!(r"(?i)^(?:>=|<=|>|<|==)?\s*\d+(?:\.\d+)?\s*(?:[kmgtpe]?i?b?)$");
+/// Whether a text is a number with an optional comparison and unit.
+fn is_size(text: &str) -> bool {
+    regex_is_match!(r"(?i)^(?:>=|<=|>|<|==)?\s*\d+(?:\.\d+)?\s*(?:[kmgtpe]?i?b?)$", text)
+}
 
 fn disk_selector(section: &Section, holder: &Location, found: &mut Found) {
     let Some(selector) = section.object("installDiskSelector") else { return };
@@ -68,7 +70,7 @@ fn disk_selector(section: &Section, holder: &Location, found: &mut Found) {
             "type" if !["ssd", "hdd", "nvme", "sd"].contains(&value) => {
                 Some(format!("unknown disk type `{value}`: expected ssd, hdd, nvme or sd"))
             }
-            "size" if !SIZE.is_match(value.trim()) => {
+            "size" if !is_size(value.trim()) => {
                 Some(format!("invalid disk size `{value}`: expected a size such as `>= 400GB`"))
             }
             _ => None,
