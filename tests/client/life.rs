@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use talos_client::{
-    AddressStatus, Beginning, BlockDevice, Change, Client, ClusterInfo, Diagnostic, Edge, EtcdMemberId, Happening,
-    HostnameStatus, Identity, ImageSpace, Kind, LinkStatus, MachineType, Member, Mode, NetworkStatus, NodeAddress,
-    Nodename, Reboot, Reset, SecurityState, ServiceStatus, Since, Stage, StaticPodStatus, SystemDisk, Tail, TimeStatus,
-    UnattendedInstallStatus, Upgraded, VolumeStatus, Wipe,
+    AddressStatus, ApplyMode, BlockDevice, Client, ClientErrorKind, ClusterInfo, Diagnostic, EtcdBootstrap,
+    EtcdMemberId, EventAction, EventsSince, HostnameStatus, Identity, ImageSpace, LinkStatus, MachineEventDetail,
+    MachineType, Member, NetworkStatus, NodeAddress, Nodename, RebootMode, ResetOptions, ResourceChange, SecurityState,
+    ServiceStatus, Stage, StaticPodStatus, SystemDisk, Tail, TimeStatus, UnattendedInstallStatus, UpgradeOutcome,
+    VolumeStatus, WipeTarget,
 };
 use talos_schema::parse_documents;
 use yaml::Origin;
@@ -62,7 +63,7 @@ async fn in_maintenance(site: &Site, talos: &str) {
     assert_eq!(devices[0].1.dev_path, disks[0].device);
     // Nobody is an administrator here.
     let error = Client::connect(&site.dialer, site.address("cp-1"), &site.identity).await.unwrap_err();
-    assert_eq!(error.kind, Kind::Untrusted, "{error}");
+    assert_eq!(error.kind, ClientErrorKind::Untrusted, "{error}");
 }
 
 async fn looks(site: &Site, client: &Client, talos: &str) {
@@ -74,12 +75,12 @@ async fn looks(site: &Site, client: &Client, talos: &str) {
     assert!(clock.ahead.abs() < jiff::SignedDuration::from_mins(1) && !clock.server.is_empty(), "{clock:?}");
     client.clock(Some("pool.ntp.org")).await.unwrap();
     assert_eq!(client.folder("/no/such/folder").await.unwrap(), Vec::<String>::new());
-    assert_eq!(client.read("/no/such/file").await.unwrap_err().kind, Kind::Absent);
+    assert_eq!(client.read("/no/such/file").await.unwrap_err().kind, ClientErrorKind::NotFound);
     assert_eq!(client.boot_id().await.unwrap(), client.boot_id().await.unwrap());
     resources(site, client).await;
     // Another node through this one, and several at once, one of which is not there.
     let cp_2 = site.address("cp-2");
-    let there = client.towards(cp_2);
+    let there = client.forwarded_to(cp_2);
     assert_ne!(there.boot_id().await.unwrap(), client.boot_id().await.unwrap());
     let nobody = "10.66.250.1".parse().unwrap();
     let answers = client.every(&[site.address("cp-1"), cp_2, nobody]).version().await.unwrap();
@@ -120,7 +121,7 @@ async fn resources(site: &Site, client: &Client) {
     all.list::<StaticPodStatus>().await.unwrap();
     // What there is none of, and what this Talos does not know.
     assert_eq!(all.find::<EtcdMemberId>("nobody").await.unwrap(), None);
-    assert_eq!(all.get::<Nodename>("nobody").await.unwrap_err().kind, Kind::Absent);
+    assert_eq!(all.get::<Nodename>("nobody").await.unwrap_err().kind, ClientErrorKind::NotFound);
     all.find::<UnattendedInstallStatus>("unattended-install").await.unwrap();
     let text = all.text("network", "HostnameStatuses.net.talos.dev", Some("hostname")).await.unwrap();
     assert!(text[0].1.contains("hostname: cp-1"), "{text:?}");
@@ -135,30 +136,30 @@ async fn configs(site: &Site, client: &Client) {
     let changed = sent.replace("debug: false", "debug: true");
     let tried = client.try_configuration(&changed).await.unwrap();
     assert!(tried.details.contains("Config diff"), "{tried:?}");
-    let applied = client.apply_configuration(&changed, Mode::NoReboot).await.unwrap();
+    let applied = client.apply_configuration(&changed, ApplyMode::NoReboot).await.unwrap();
     assert!(!applied.rebooting && applied.details.contains("without a reboot"), "{applied:?}");
-    let staged = client.apply_configuration(&sent, Mode::Staged).await.unwrap();
+    let staged = client.apply_configuration(&sent, ApplyMode::Staged).await.unwrap();
     assert!(staged.details.contains("next reboot"), "{staged:?}");
-    let tried = client.apply_configuration(&sent, Mode::Try(Duration::from_mins(1))).await.unwrap();
+    let tried = client.apply_configuration(&sent, ApplyMode::Try(Duration::from_mins(1))).await.unwrap();
     assert!(!tried.rebooting, "{tried:?}");
     let error = client.try_configuration("machine: {type: nonsense}\n").await.unwrap_err();
-    assert_eq!(error.kind, Kind::Refused, "{error}");
+    assert_eq!(error.kind, ClientErrorKind::Rejected, "{error}");
 }
 
 async fn etcd(site: &Site, client: &Client) {
     let before = client.etcd_members().await.unwrap_err();
-    assert_eq!(before.kind, Kind::Other, "{before}");
+    assert_eq!(before.kind, ClientErrorKind::Other, "{before}");
     // A node is not ready for it until it has booted as far as its container runtime.
-    let begun = async |client: &Client| match client.bootstrap(Beginning::Empty).await {
+    let begun = async |client: &Client| match client.bootstrap(EtcdBootstrap::New).await {
         Ok(()) => true,
         Err(error) => {
-            assert_eq!(error.kind, Kind::NotYet, "{error}");
+            assert_eq!(error.kind, ClientErrorKind::NotReady, "{error}");
             false
         }
     };
     site.when("cp-1", begun).await;
     let client = site.when("cp-1", async |client: &Client| client.etcd_status().await.is_ok()).await;
-    assert_eq!(client.bootstrap(Beginning::Empty).await.unwrap_err().kind, Kind::AlreadyDone);
+    assert_eq!(client.bootstrap(EtcdBootstrap::New).await.unwrap_err().kind, ClientErrorKind::AlreadyExists);
     let status = client.etcd_status().await.unwrap();
     let members = client.etcd_members().await.unwrap();
     assert!(members.iter().any(|member| member.id == status.member && member.hostname == "cp-1"), "{members:?}");
@@ -172,8 +173,8 @@ async fn etcd(site: &Site, client: &Client) {
     assert_eq!(length % 512, 32);
     client.etcd_recover(snapshot.as_slice()).await.unwrap();
     // A node that has data must not begin with other data.
-    let again = client.bootstrap(Beginning::Recovered { skip_hash_check: false }).await.unwrap_err();
-    assert_eq!(again.kind, Kind::AlreadyDone, "{again}");
+    let again = client.bootstrap(EtcdBootstrap::FromSnapshot { skip_hash_check: false }).await.unwrap_err();
+    assert_eq!(again.kind, ClientErrorKind::AlreadyExists, "{again}");
     let kubeconfig = client.kubeconfig().await.unwrap();
     assert!(kubeconfig.expose_secret().contains("admin@lab"));
 }
@@ -188,17 +189,17 @@ async fn streams(client: &Client) {
     let mut followed = client.log("machined", Tail::Everything, true).await.unwrap();
     assert_eq!(followed.next().await.unwrap().as_ref(), lines.first());
     // Events of the past end with nothing that says so; the one that is looked for is among them.
-    let mut events = client.events(&Since::Everything, None).await.unwrap();
+    let mut events = client.events(&EventsSince::Everything, None).await.unwrap();
     let requested = loop {
         let event = events.next().await.unwrap().unwrap();
-        if matches!(&event.what, Happening::Service { id, message, .. } if id == "etcd" && message == "Bootstrap requested")
+        if matches!(&event.what, MachineEventDetail::Service { id, message, .. } if id == "etcd" && message == "Bootstrap requested")
         {
             break event;
         }
     };
-    let mut later = client.events(&Since::After(requested.id.clone()), None).await.unwrap();
+    let mut later = client.events(&EventsSince::After(requested.id.clone()), None).await.unwrap();
     assert!(later.next().await.unwrap().unwrap().id > requested.id);
-    client.events(&Since::Last(1), None).await.unwrap().next().await.unwrap().unwrap();
+    client.events(&EventsSince::Last(1), None).await.unwrap().next().await.unwrap().unwrap();
 }
 
 async fn images(client: &Client) {
@@ -221,8 +222,8 @@ async fn upgrade(site: &Site, next: &str) {
     let tell = |line: &str| told.lock().unwrap().push(line.to_owned());
     let upgraded = client.upgrade(&image, &tell).await.unwrap();
     assert!(!told.lock().unwrap().is_empty());
-    if upgraded == Upgraded::NeedsReboot {
-        client.reboot(Reboot::Default).await.unwrap();
+    if upgraded == UpgradeOutcome::NeedsReboot {
+        client.reboot(RebootMode::Default).await.unwrap();
     }
     site.when("worker-1", async |client: &Client| {
         client.boot_id().await.is_ok_and(|boot| boot != before)
@@ -230,26 +231,30 @@ async fn upgrade(site: &Site, next: &str) {
     })
     .await;
     // The old connection is that boot's, and never one to another.
-    assert_eq!(client.boot_id().await.unwrap_err().kind, Kind::Unreachable);
+    assert_eq!(client.boot_id().await.unwrap_err().kind, ClientErrorKind::Unavailable);
 }
 
 async fn goes_and_comes_back(site: &Site, next: &str) {
     let client = site.configured("worker-1").await;
     let mut watch = client.resources().watch::<TimeStatus>(Some("node")).await.unwrap();
-    assert!(matches!(watch.next().await.unwrap(), Change::Is { .. }));
-    let mut events = client.events(&Since::Now, None).await.unwrap();
+    assert!(matches!(watch.next().await.unwrap(), ResourceChange::Present { .. }));
+    let mut events = client.events(&EventsSince::Now, None).await.unwrap();
     client.rollback().await.unwrap();
     let begins = loop {
-        if let Happening::Sequence { name, edge, .. } = events.next().await.unwrap().unwrap().what {
+        if let MachineEventDetail::Sequence { name, edge, .. } = events.next().await.unwrap().unwrap().what {
             break (name, edge);
         }
     };
-    assert_eq!(begins, ("reboot".to_owned(), Some(Edge::Begin)));
-    assert_eq!(watch.next().await.unwrap_err().kind, Kind::Unreachable, "nobody waits for a machine that is gone");
+    assert_eq!(begins, ("reboot".to_owned(), Some(EventAction::Start)));
+    assert_eq!(
+        watch.next().await.unwrap_err().kind,
+        ClientErrorKind::Unavailable,
+        "nobody waits for a machine that is gone"
+    );
     let back = async |client: &Client| client.version().await.is_ok_and(|version| version.to_string() != next);
     let client = site.when("worker-1", back).await;
-    let wipe = Wipe::Partitions(vec!["STATE".into(), "EPHEMERAL".into()]);
-    let actor = client.reset(Reset { graceful: false, reboot: true, wipe }).await.unwrap();
+    let wipe = WipeTarget::Partitions(vec!["STATE".into(), "EPHEMERAL".into()]);
+    let actor = client.reset(ResetOptions { graceful: false, reboot: true, wipe }).await.unwrap();
     assert!(!actor.is_empty());
     site.maintenance("worker-1").await;
     let client = site.configured("cp-2").await;
@@ -260,5 +265,5 @@ async fn goes_and_comes_back(site: &Site, next: &str) {
             Err(error) => break error,
         }
     };
-    assert_eq!(gone.kind, Kind::Unreachable, "{gone}");
+    assert_eq!(gone.kind, ClientErrorKind::Unavailable, "{gone}");
 }

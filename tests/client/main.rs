@@ -11,8 +11,7 @@ mod world;
 use std::net::IpAddr;
 
 use net::{AddressMap, Dialer};
-use talos_client::{Client, Kind, Maintenance, Stage, knocks};
-use talos_config::AdminIdentity;
+use talos_client::{Client, ClientErrorKind, ClientIdentity, Maintenance, Stage, connect_delays};
 use world::{NAMES, World};
 
 /// After so many a machine will not come any more.
@@ -22,13 +21,13 @@ const KNOCKS: usize = 600;
 struct Site {
     world: World,
     dialer: Dialer,
-    identity: AdminIdentity,
+    identity: ClientIdentity,
 }
 
 /// A client's identity for these roles.
-fn identity(cluster: &cluster::Cluster, roles: &[&str]) -> AdminIdentity {
+fn identity(cluster: &cluster::Cluster, roles: &[&str]) -> ClientIdentity {
     let client = cluster.client(roles);
-    AdminIdentity {
+    ClientIdentity {
         ca_pem: cluster.machine.certificate.clone(),
         certificate_pem: client.certificate,
         key_pem: client.key.into(),
@@ -48,7 +47,7 @@ impl Site {
     }
 
     async fn maintenance(&self, name: &str) -> Maintenance {
-        for pause in knocks().take(KNOCKS) {
+        for pause in connect_delays().take(KNOCKS) {
             if let Ok(client) = Maintenance::connect(&self.dialer, self.address(name), None).await
                 && client.machine_status().await.is_ok()
             {
@@ -68,11 +67,13 @@ impl Site {
 
     /// Connects again and again until what is asked for holds.
     async fn when(&self, name: &str, holds: impl AsyncFn(&Client) -> bool) -> Client {
-        for pause in knocks().take(KNOCKS) {
+        for pause in connect_delays().take(KNOCKS) {
             match Client::connect(&self.dialer, self.address(name), &self.identity).await {
                 Ok(client) if holds(&client).await => return client,
                 Ok(_) => {}
-                Err(error) => assert!(matches!(error.kind, Kind::Unreachable | Kind::Untrusted), "{error}"),
+                Err(error) => {
+                    assert!(matches!(error.kind, ClientErrorKind::Unavailable | ClientErrorKind::Untrusted), "{error}");
+                }
             }
             tokio::time::sleep(pause).await;
         }

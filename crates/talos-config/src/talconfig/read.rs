@@ -10,7 +10,7 @@ use super::model::{Machine, Patch, Section, Talconfig};
 use super::substitute::{substitute, substitute_content};
 use super::types::{Found, conform};
 use super::{check, image};
-use crate::{Endpoint, Role, Sources};
+use crate::{Endpoint, FetchedInputs, Role};
 use discover::dotenv;
 use discover::dotenv::Lookup;
 use talos_schema::Contract;
@@ -39,7 +39,7 @@ pub fn read(
     root: &Path,
     folder: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
-    sources: &Sources,
+    sources: &FetchedInputs,
 ) -> Result<Talconfig, Diagnostics> {
     let mut found = Found::default();
     let path = file(folder).unwrap_or_else(|| folder.join(FILES[0]));
@@ -81,7 +81,7 @@ fn talenv(
     root: &Path,
     folder: &Path,
     environment: Lookup<'_>,
-    sources: &Sources,
+    sources: &FetchedInputs,
     found: &mut Found,
 ) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
@@ -109,7 +109,7 @@ struct Reader<'r> {
     /// The talconfig with its variables replaced.
     text: &'r str,
     lookup: Lookup<'r>,
-    sources: &'r Sources,
+    sources: &'r FetchedInputs,
     variables: BTreeMap<String, String>,
     /// Undefined variables that patches use.
     unknown: BTreeSet<String>,

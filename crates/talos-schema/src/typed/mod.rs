@@ -11,7 +11,7 @@ mod written;
 
 use serde_json::{Map, Value};
 
-use super::schema::{Kind, Scalar, Struct, Type, schema};
+use super::schema::{DocumentKind, Scalar, Struct, Type, schema};
 use yaml::{Diagnostic, Diagnostics, Location, near};
 
 pub use encode::encode;
@@ -43,7 +43,7 @@ pub(super) fn title(written: &Written) -> String {
 /// # Errors
 ///
 /// The document lacks fields by which Talos recognizes it.
-pub(super) fn kind_of(written: &Written) -> Result<Option<&'static Kind>, Box<Diagnostic>> {
+pub(super) fn kind_of(written: &Written) -> Result<Option<&'static DocumentKind>, Box<Diagnostic>> {
     let text = |key: &str| written.get(key).and_then(Written::text).filter(|text| !text.is_empty());
     let fail = |message: String| Err(Box::new(diagnostic(written.at.as_ref(), message)));
     let legacy = text("apiVersion") == Some("v1alpha1") || LEGACY_KEYS.iter().any(|key| written.get(key).is_some());

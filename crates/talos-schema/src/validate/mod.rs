@@ -28,31 +28,35 @@ use yaml::{Diagnostic, Diagnostics, Location, Origin};
 
 /// The platform type that a config is validated for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub enum RuntimeMode {
     Metal,
     Cloud,
     Container,
     MetalAgent,
 }
 
-const MODES: [(&str, Mode); 4] =
-    [("metal", Mode::Metal), ("cloud", Mode::Cloud), ("container", Mode::Container), ("metal-agent", Mode::MetalAgent)];
+const MODES: [(&str, RuntimeMode); 4] = [
+    ("metal", RuntimeMode::Metal),
+    ("cloud", RuntimeMode::Cloud),
+    ("container", RuntimeMode::Container),
+    ("metal-agent", RuntimeMode::MetalAgent),
+];
 
-/// An unknown [`Mode`].
+/// An unknown [`RuntimeMode`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown mode `{0}`: expected metal, cloud, container or metal-agent")]
-pub struct UnknownMode(String);
+pub struct UnknownRuntimeMode(String);
 
-impl FromStr for Mode {
-    type Err = UnknownMode;
+impl FromStr for RuntimeMode {
+    type Err = UnknownRuntimeMode;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let known = MODES.iter().find(|(name, _)| *name == text);
-        known.map(|(_, mode)| *mode).ok_or_else(|| UnknownMode(text.to_owned()))
+        known.map(|(_, mode)| *mode).ok_or_else(|| UnknownRuntimeMode(text.to_owned()))
     }
 }
 
-impl fmt::Display for Mode {
+impl fmt::Display for RuntimeMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = MODES.iter().find(|(_, mode)| mode == self).map_or("", |(name, _)| name);
         f.write_str(name)
@@ -61,7 +65,7 @@ impl fmt::Display for Mode {
 
 /// The result of validating a config.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Findings {
+pub struct ValidationFindings {
     pub errors: Diagnostics,
     /// Settings that Talos accepts but advises against.
     pub warnings: Diagnostics,
@@ -72,10 +76,10 @@ pub struct Findings {
 /// # Errors
 ///
 /// The config cannot be parsed.
-pub fn validate_text(origin: &Origin, text: &str, mode: Mode) -> Result<Findings, Diagnostics> {
+pub fn validate_text(origin: &Origin, text: &str, mode: RuntimeMode) -> Result<ValidationFindings, Diagnostics> {
     let documents = parse_strictly(origin, text)?;
     let written = Written::parse(origin, text)?;
-    let mut findings = Findings::default();
+    let mut findings = ValidationFindings::default();
     for finding in check(&documents, mode) {
         let document = finding.document.and_then(|index| written.get(index));
         let sink = if finding.warning { &mut findings.warnings } else { &mut findings.errors };
@@ -85,14 +89,18 @@ pub fn validate_text(origin: &Origin, text: &str, mode: Mode) -> Result<Findings
 }
 
 /// Validates the documents of a config.
-pub fn validate(documents: &Documents, mode: Mode) -> Findings {
+pub fn validate(documents: &Documents, mode: RuntimeMode) -> ValidationFindings {
     validate_at(documents, mode, &|_, _| None)
 }
 
 /// Like [`validate`], for documents whose fields come from several files: `place` returns the location of a field, by the
 /// index of the document and the path of the field.
-pub fn validate_at(documents: &Documents, mode: Mode, place: &dyn Fn(usize, &str) -> Option<Location>) -> Findings {
-    let mut findings = Findings::default();
+pub fn validate_at(
+    documents: &Documents,
+    mode: RuntimeMode,
+    place: &dyn Fn(usize, &str) -> Option<Location>,
+) -> ValidationFindings {
+    let mut findings = ValidationFindings::default();
     for finding in check(documents, mode) {
         let value = finding.document.and_then(|index| documents.0.get(index));
         let written = value.map(Written::from);
@@ -104,7 +112,7 @@ pub fn validate_at(documents: &Documents, mode: Mode, place: &dyn Fn(usize, &str
     findings
 }
 
-fn check(documents: &Documents, mode: Mode) -> Vec<Finding> {
+fn check(documents: &Documents, mode: RuntimeMode) -> Vec<Finding> {
     let mut found = Vec::new();
     for (index, value) in documents.0.iter().enumerate() {
         let mut document = Document { index, value, found: &mut found };

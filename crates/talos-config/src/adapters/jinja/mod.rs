@@ -24,10 +24,10 @@ use self::files::Files;
 use super::elsewhere;
 use super::layers;
 use super::layers::Layer;
-use super::{Inputs, Place, complete};
+use super::{InputContext, Inputs, complete};
 use crate::lines::Lines;
 use crate::talconfig::schematic_id;
-use crate::{Role, Wanted};
+use crate::{InputRequest, Role};
 use discover::{FoundValue, Wrapper};
 use template::jinja;
 use template::jinja::Jinja;
@@ -35,12 +35,12 @@ use yaml::{Diagnostic, Diagnostics, Origin, Position};
 
 pub(super) const NAME: &str = "templates";
 
-pub(super) fn is(place: &Place<'_>) -> bool {
+pub(super) fn is(place: &InputContext<'_>) -> bool {
     files::is(place.folder)
 }
 
 /// Whether the directory has templates.
-pub(super) fn has_templates(place: &Place<'_>) -> bool {
+pub(super) fn has_templates(place: &InputContext<'_>) -> bool {
     !Folder::of(place).templates.is_empty()
 }
 
@@ -55,7 +55,7 @@ struct Machine {
 
 /// Shared data for rendering all nodes.
 struct Folder<'f> {
-    place: &'f Place<'f>,
+    place: &'f InputContext<'f>,
     files: Files,
     /// All templates by relative path, since they can include each other.
     templates: BTreeMap<String, String>,
@@ -67,7 +67,7 @@ struct Folder<'f> {
     behind: Option<(Wrapper, BTreeSet<String>)>,
 }
 
-pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
     let mut found = Diagnostics::default();
     let folder = Folder::of(place);
     let machines = folder.machines(&mut found);
@@ -92,7 +92,7 @@ pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
 const START: Position = Position { line: 1, column: 1 };
 
 impl<'f> Folder<'f> {
-    fn of(place: &'f Place<'f>) -> Self {
+    fn of(place: &'f InputContext<'f>) -> Self {
         let files = Files::of(place.folder);
         let text = |path: &PathBuf| {
             let name = path.strip_prefix(place.folder).ok()?.display().to_string();
@@ -105,7 +105,7 @@ impl<'f> Folder<'f> {
             templates.values().flat_map(|text| jinja::of_environment(text)).collect();
         let plain = templates.iter().flat_map(|(name, text)| jinja::undeclared(name, text));
         let used = of_environment.iter().cloned().chain(plain);
-        let any_node = variables::Node { role: Some(Role::Worker), schematic: Some("") };
+        let any_node = variables::NodeVariables { role: Some(Role::Worker), schematic: Some("") };
         let mut lacking: BTreeSet<String> = used
             .filter(|name| !place.environment.contains_key(name) && !place.settings.variables.contains_key(name))
             .filter(|name| any_node.variable(name).is_none() && !KNOWN.contains(&name.as_str()))
@@ -226,7 +226,7 @@ impl<'f> Folder<'f> {
 
     fn renderer<'m>(&'m self, machine: &'m Machine, role: Option<Role>, schematic: Option<&'m str>) -> Renderer<'m> {
         let address = machine.address.or_else(|| machine.name.parse().ok());
-        Renderer { folder: self, name: &machine.name, address, node: variables::Node { role, schematic } }
+        Renderer { folder: self, name: &machine.name, address, node: variables::NodeVariables { role, schematic } }
     }
 
     /// The image factory's id of the node's schematic, if it has one.
@@ -263,7 +263,7 @@ struct Renderer<'r> {
     folder: &'r Folder<'r>,
     name: &'r str,
     address: Option<IpAddr>,
-    node: variables::Node<'r>,
+    node: variables::NodeVariables<'r>,
 }
 
 impl Renderer<'_> {
@@ -278,7 +278,7 @@ impl Renderer<'_> {
             layer = Layer { lines: Lines::new(&layer.text, &rendered), text: rendered, ..layer };
         }
         if layer.text.to_ascii_lowercase().contains("op://") {
-            let wanted = Wanted::References { origin: layer.origin.to_string(), text: layer.text.clone() };
+            let wanted = InputRequest::References { origin: layer.origin.to_string(), text: layer.text.clone() };
             layer.text = place.sources.get(wanted).unwrap_or(layer.text);
         }
         Ok(layer)
