@@ -83,7 +83,7 @@ fn a_wrong_command_line_is_exit_2() {
 fn an_unknown_scenario_is_exit_2_with_the_known_ones() {
     let (code, _, err) = TestEnvironment::reference().run(&["rehearse", "infra", "--scenario", "none"]);
     assert_eq!(code, 2);
-    assert!(err.contains("there is no scenario `none`") && err.contains("default"), "{err}");
+    assert!(err.contains("scenario `none` not found") && err.contains("default"), "{err}");
 }
 
 #[test]

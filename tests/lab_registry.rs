@@ -11,7 +11,7 @@ use helm::bundle;
 use helm::bundle::BundleContents;
 use helm::{ChartBundle, Charts, Helm, HelmErrorKind, Mirrors, PulledChart, TemplateOptions, manifest};
 use helmfile::{Chart, FetchOptions, InstallFlags, OnFailure, Release, ReleaseId, Wait};
-use lab::{ChartsFrom, Registry, ReleaseSpec};
+use lab::{ChartRegistry, ChartsFrom, ReleaseSpec};
 use process::Command;
 use serde_json::Value;
 use tools::{Options, Tool, Toolbox};
@@ -19,7 +19,7 @@ use yaml::Origin;
 
 /// A registry of our own with the charts of both helmfiles, and what to pull them with.
 struct World {
-    registry: Registry,
+    registry: ChartRegistry,
     charts: Charts,
     folder: tempfile::TempDir,
 }
@@ -33,7 +33,7 @@ impl World {
         let address = SocketAddr::from(([127, 77, 1, 1], port));
         let place = folder.path().join("registry");
         let registry =
-            Registry::start(&crane, &helm.path, address, &place, releases, ChartsFrom::StandIns).await.unwrap();
+            ChartRegistry::start(&crane, &helm.path, address, &place, releases, ChartsFrom::StandIns).await.unwrap();
         let mirrors = Mirrors([("*".to_owned(), address.to_string())].into());
         let helm = Helm { program: helm.path, version: helm.version };
         let charts = Charts { helm, cache: folder.path().join("cache"), mirrors, bundle: None };

@@ -4,6 +4,7 @@
 mod bootstrap;
 mod flux;
 mod layout;
+mod programs;
 mod recipes;
 mod settings;
 
@@ -23,6 +24,7 @@ use layout::Layout;
 
 pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
 pub use flux::{Counterpart, Decryption, FluxObjects, drift};
+pub use programs::TemplatePrograms;
 pub use settings::{HookRule, Paths, Settings};
 
 /// A cluster as its repository describes it. Reading it opens no secret and dials nothing.
