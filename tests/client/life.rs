@@ -1,4 +1,4 @@
-//! A machine's whole life, as the client sees it.
+//! The life cycle of a simulated machine through the client.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -18,37 +18,37 @@ use crate::Site;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_of_1_11() {
-    whole_life("10.66.1", "v1.11.6", "v1.11.7").await;
+    life_cycle("10.66.1", "v1.11.6", "v1.11.7").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_of_1_12() {
-    whole_life("10.66.2", "v1.12.4", "v1.12.5").await;
+    life_cycle("10.66.2", "v1.12.4", "v1.12.5").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_of_1_13() {
-    whole_life("10.66.3", "v1.13.9", "v1.13.10").await;
+    life_cycle("10.66.3", "v1.13.9", "v1.13.10").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_of_1_14() {
-    whole_life("10.66.4", "v1.14.0-rc.1", "v1.14.1").await;
+    life_cycle("10.66.4", "v1.14.0-rc.1", "v1.14.1").await;
 }
 
-async fn whole_life(network: &str, talos: &str, next: &str) {
+async fn life_cycle(network: &str, talos: &str, next: &str) {
     let site = Site::start(network, talos).await;
     in_maintenance(&site, talos).await;
     let client = site.configure("cp-1").await;
     site.configure("cp-2").await;
-    looks(&site, &client, talos).await;
+    read_only_calls(&site, &client, talos).await;
     configs(&site, &client).await;
     etcd(&site, &client).await;
     streams(&client).await;
     images(&client).await;
     upgrade(&site, next).await;
-    goes_and_comes_back(&site, next).await;
-    // The next one on these addresses must not find this one's etcd.
+    rollback_reset_and_shutdown(&site, next).await;
+    // The next test on these addresses must not find this etcd.
     site.world.lab.shut_down().await;
 }
 
@@ -61,12 +61,12 @@ async fn in_maintenance(site: &Site, talos: &str) {
     assert_eq!((disks[0].device.as_str(), disks[0].is_system), ("/dev/nvme0n1", false));
     let devices = client.resources().list::<BlockDevice>().await.unwrap();
     assert_eq!(devices[0].1.dev_path, disks[0].device);
-    // Nobody is an administrator here.
+    // Maintenance mode accepts no administrator.
     let error = Client::connect(&site.dialer, site.address("cp-1"), &site.identity).await.unwrap_err();
     assert_eq!(error.kind, ClientErrorKind::Untrusted, "{error}");
 }
 
-async fn looks(site: &Site, client: &Client, talos: &str) {
+async fn read_only_calls(site: &Site, client: &Client, talos: &str) {
     assert_eq!(client.version().await.unwrap().to_string(), talos);
     let services = client.services().await.unwrap();
     assert!(services.iter().any(|service| service.id == "apid" && service.healthy), "{services:?}");
@@ -78,24 +78,24 @@ async fn looks(site: &Site, client: &Client, talos: &str) {
     assert_eq!(client.read("/no/such/file").await.unwrap_err().kind, ClientErrorKind::NotFound);
     assert_eq!(client.boot_id().await.unwrap(), client.boot_id().await.unwrap());
     resources(site, client).await;
-    // Another node through this one, and several at once, one of which is not there.
+    // Forwarding to another node and to several nodes, one of which does not exist.
     let cp_2 = site.address("cp-2");
-    let there = client.forwarded_to(cp_2);
-    assert_ne!(there.boot_id().await.unwrap(), client.boot_id().await.unwrap());
-    let nobody = "10.66.250.1".parse().unwrap();
-    let answers = client.every(&[site.address("cp-1"), cp_2, nobody]).version().await.unwrap();
+    let forwarded = client.forwarded_to(cp_2);
+    assert_ne!(forwarded.boot_id().await.unwrap(), client.boot_id().await.unwrap());
+    let absent = "10.66.250.1".parse().unwrap();
+    let answers = client.every(&[site.address("cp-1"), cp_2, absent]).version().await.unwrap();
     assert_eq!(answers.len(), 3);
     for (name, answer) in answers {
         match answer {
             Ok(version) => assert!(version == talos && name != "10.66.250.1", "{name}"),
-            Err(error) => assert!(name == "10.66.250.1" && error.node == nobody, "{name}: {error}"),
+            Err(error) => assert!(name == "10.66.250.1" && error.node == absent, "{name}: {error}"),
         }
     }
     let services = client.every(&[cp_2]).services().await.unwrap();
     assert!(services[0].1.as_ref().unwrap().iter().any(|service| service.id == "etcd"));
 }
 
-/// Every kind of resource that the machine has is read into its type.
+/// Reads all resource types of the machine.
 async fn resources(site: &Site, client: &Client) {
     let all = client.resources();
     assert_eq!(all.get::<MachineType>("machine-type").await.unwrap(), MachineType::ControlPlane);
@@ -119,9 +119,9 @@ async fn resources(site: &Site, client: &Client) {
     assert!(!all.list::<NodeAddress>().await.unwrap().is_empty());
     assert!(all.list::<Diagnostic>().await.unwrap().is_empty());
     all.list::<StaticPodStatus>().await.unwrap();
-    // What there is none of, and what this Talos does not know.
-    assert_eq!(all.find::<EtcdMemberId>("nobody").await.unwrap(), None);
-    assert_eq!(all.get::<Nodename>("nobody").await.unwrap_err().kind, ClientErrorKind::NotFound);
+    // Resources that do not exist, and types that this Talos version does not have.
+    assert_eq!(all.find::<EtcdMemberId>("absent").await.unwrap(), None);
+    assert_eq!(all.get::<Nodename>("absent").await.unwrap_err().kind, ClientErrorKind::NotFound);
     all.find::<UnattendedInstallStatus>("unattended-install").await.unwrap();
     let text = all.text("network", "HostnameStatuses.net.talos.dev", Some("hostname")).await.unwrap();
     assert!(text[0].1.contains("hostname: cp-1"), "{text:?}");
@@ -149,7 +149,7 @@ async fn configs(site: &Site, client: &Client) {
 async fn etcd(site: &Site, client: &Client) {
     let before = client.etcd_members().await.unwrap_err();
     assert_eq!(before.kind, ClientErrorKind::Other, "{before}");
-    // A node is not ready for it until it has booted as far as its container runtime.
+    // A node rejects the call until its container runtime is up.
     let begun = async |client: &Client| match client.bootstrap(EtcdBootstrap::New).await {
         Ok(()) => true,
         Err(error) => {
@@ -172,7 +172,7 @@ async fn etcd(site: &Site, client: &Client) {
     assert_eq!(snapshot.len() as u64, length);
     assert_eq!(length % 512, 32);
     client.etcd_recover(snapshot.as_slice()).await.unwrap();
-    // A node that has data must not begin with other data.
+    // A node with data rejects a recovery.
     let again = client.bootstrap(EtcdBootstrap::FromSnapshot { skip_hash_check: false }).await.unwrap_err();
     assert_eq!(again.kind, ClientErrorKind::AlreadyExists, "{again}");
     let kubeconfig = client.kubeconfig().await.unwrap();
@@ -188,7 +188,7 @@ async fn streams(client: &Client) {
     assert!(kernel.next().await.unwrap().is_some());
     let mut followed = client.log("machined", Tail::Everything, true).await.unwrap();
     assert_eq!(followed.next().await.unwrap().as_ref(), lines.first());
-    // Events of the past end with nothing that says so; the one that is looked for is among them.
+    // The stream does not mark the end of past events.
     let mut events = client.events(&EventsSince::Everything, None).await.unwrap();
     let requested = loop {
         let event = events.next().await.unwrap().unwrap();
@@ -203,25 +203,25 @@ async fn streams(client: &Client) {
 }
 
 async fn images(client: &Client) {
-    let told = Mutex::new(Vec::new());
-    let tell = |line: &str| told.lock().unwrap().push(line.to_owned());
-    let pulled = client.pull_image(ImageSpace::Pods, "registry.k8s.io/pause:3.10", &tell).await.unwrap();
+    let lines = Mutex::new(Vec::new());
+    let record = |line: &str| lines.lock().unwrap().push(line.to_owned());
+    let pulled = client.pull_image(ImageSpace::Pods, "registry.k8s.io/pause:3.10", &record).await.unwrap();
     assert!(pulled.starts_with("registry.k8s.io/pause"), "{pulled}");
     let images = client.images(ImageSpace::Pods).await.unwrap();
     assert!(images.iter().any(|image| image.name.starts_with("registry.k8s.io/pause")), "{images:?}");
     let progress = client.version().await.unwrap().has_lifecycle_service();
-    assert_eq!(!told.lock().unwrap().is_empty(), progress, "{told:?}");
+    assert_eq!(!lines.lock().unwrap().is_empty(), progress, "{lines:?}");
 }
 
 async fn upgrade(site: &Site, next: &str) {
-    // A worker has no etcd whose quorum could keep it from being upgraded.
+    // A worker can be upgraded without an etcd quorum check.
     let client = site.configure("worker-1").await;
     let before = client.boot_id().await.unwrap();
     let image = format!("ghcr.io/siderolabs/installer:{next}");
-    let told = Mutex::new(Vec::new());
-    let tell = |line: &str| told.lock().unwrap().push(line.to_owned());
-    let upgraded = client.upgrade(&image, &tell).await.unwrap();
-    assert!(!told.lock().unwrap().is_empty());
+    let lines = Mutex::new(Vec::new());
+    let record = |line: &str| lines.lock().unwrap().push(line.to_owned());
+    let upgraded = client.upgrade(&image, &record).await.unwrap();
+    assert!(!lines.lock().unwrap().is_empty());
     if upgraded == UpgradeOutcome::NeedsReboot {
         client.reboot(RebootMode::Default).await.unwrap();
     }
@@ -230,26 +230,26 @@ async fn upgrade(site: &Site, next: &str) {
             && client.version().await.is_ok_and(|version| version.to_string() == next)
     })
     .await;
-    // The old connection is that boot's, and never one to another.
+    // A connection never survives a reboot.
     assert_eq!(client.boot_id().await.unwrap_err().kind, ClientErrorKind::Unavailable);
 }
 
-async fn goes_and_comes_back(site: &Site, next: &str) {
+async fn rollback_reset_and_shutdown(site: &Site, next: &str) {
     let client = site.configured("worker-1").await;
     let mut watch = client.resources().watch::<TimeStatus>(Some("node")).await.unwrap();
     assert!(matches!(watch.next().await.unwrap(), ResourceChange::Present { .. }));
     let mut events = client.events(&EventsSince::Now, None).await.unwrap();
     client.rollback().await.unwrap();
-    let begins = loop {
-        if let MachineEventDetail::Sequence { name, edge, .. } = events.next().await.unwrap().unwrap().what {
-            break (name, edge);
+    let started = loop {
+        if let MachineEventDetail::Sequence { name, action, .. } = events.next().await.unwrap().unwrap().what {
+            break (name, action);
         }
     };
-    assert_eq!(begins, ("reboot".to_owned(), Some(EventAction::Start)));
+    assert_eq!(started, ("reboot".to_owned(), Some(EventAction::Start)));
     assert_eq!(
         watch.next().await.unwrap_err().kind,
         ClientErrorKind::Unavailable,
-        "nobody waits for a machine that is gone"
+        "a watch fails when the machine goes down"
     );
     let back = async |client: &Client| client.version().await.is_ok_and(|version| version.to_string() != next);
     let client = site.when("worker-1", back).await;

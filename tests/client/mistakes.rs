@@ -1,4 +1,4 @@
-//! What operators get wrong, and what they are told.
+//! Errors of operators and their messages.
 
 use talos_client::ClientIdentity;
 use talos_client::{CertificateFingerprint, Client, ClientErrorKind, Maintenance, Probe, RebootMode, probe};
@@ -26,7 +26,7 @@ async fn a_fingerprint_mismatch_names_both_fingerprints() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bundle_of_another_cluster_is_found_out_without_a_change() {
+async fn nodes_of_another_cluster_are_detected_without_a_change() {
     let site = Site::start("10.66.11", "v1.13.9").await;
     site.configure("cp-1").await;
     let stranger = identity(&Cluster::new("10.66.11.11"), &["os:admin"]);
@@ -38,7 +38,7 @@ async fn a_bundle_of_another_cluster_is_found_out_without_a_change() {
         Probe::Foreign(foreign) => assert_eq!(foreign.node, node),
         other => panic!("{other:?}"),
     }
-    // With the right certificate authority and a certificate of another one it is the node that refuses.
+    // With the right CA but a client certificate of another CA, the node rejects the connection.
     let mixed = ClientIdentity { ca_pem: site.identity.ca_pem.clone(), ..stranger };
     let refused = match Client::connect(&site.dialer, node, &mixed).await {
         Ok(client) => client.machine_status().await.unwrap_err(),
@@ -48,14 +48,14 @@ async fn a_bundle_of_another_cluster_is_found_out_without_a_change() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_config_that_no_message_can_hold_is_not_sent() {
+async fn a_config_above_the_message_limit_is_not_sent() {
     let site = Site::start("10.66.12", "v1.12.4").await;
     let client = site.maintenance("cp-1").await;
     let padded = |mebibytes: usize| format!("{}# {}\n", site.world.config("cp-1"), "x".repeat(mebibytes << 20));
     let error = client.apply_configuration(&padded(33)).await.unwrap_err();
     assert_eq!(error.kind, ClientErrorKind::Rejected);
     assert_eq!(error.reason, "the config has 33 MiB; the Talos API accepts at most 32 MiB per message");
-    // Nothing has happened, and one that is only large goes through.
+    // The connection still works, and a large config below the limit is sent.
     client.machine_status().await.unwrap();
     client.apply_configuration(&padded(8)).await.unwrap();
 }

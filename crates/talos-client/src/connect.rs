@@ -22,9 +22,9 @@ use tonic::transport::Endpoint;
 use tower::service_fn;
 use x509_parser::prelude::FromDer;
 
+use super::connection::{ConnectionFailure, MonitoredStream};
 use super::error::{ClientError, ClientErrorKind, is_about_trust, source_text};
 use super::link::Link;
-use super::wire::{Broken, Wire};
 use net::Dialer;
 
 /// The port of the Talos API on every node.
@@ -189,7 +189,7 @@ async fn channel(dialer: &Dialer, node: IpAddr, mut config: ClientConfig) -> Res
     let connector = TlsConnector::from(Arc::new(config));
     let (dialer, name) = (dialer.clone(), ServerName::IpAddress(node.into()));
     let opened = Arc::new(AtomicBool::new(false));
-    let broken = Broken::default();
+    let broken = ConnectionFailure::default();
     let wire = broken.clone();
     let connect = service_fn(move |_| {
         let (connector, dialer, name) = (connector.clone(), dialer.clone(), name.clone());
@@ -200,7 +200,7 @@ async fn channel(dialer: &Dialer, node: IpAddr, mut config: ClientConfig) -> Res
             }
             let stream = dialer.connect(SocketAddr::new(node, PORT)).await?;
             keep_alive(&stream);
-            connector.connect(name, stream).await.map(|stream| TokioIo::new(Wire::new(stream, wire)))
+            connector.connect(name, stream).await.map(|stream| TokioIo::new(MonitoredStream::new(stream, wire)))
         }
     });
     let endpoint = Endpoint::from_static("http://node").connect_timeout(CONNECT_TIMEOUT);

@@ -42,16 +42,16 @@ pub enum MachineEventDetail {
     /// Such as `boot`, `install`, `reset`; failed when it has an error.
     Sequence {
         name: String,
-        edge: Option<EventAction>,
+        action: Option<EventAction>,
         error: Option<String>,
     },
     Phase {
         name: String,
-        edge: EventAction,
+        action: EventAction,
     },
     Task {
         name: String,
-        edge: EventAction,
+        action: EventAction,
     },
     /// The new state of a service (in capitals) and its reason.
     Service {
@@ -76,14 +76,14 @@ pub enum MachineEventDetail {
 
 impl std::fmt::Display for MachineEventDetail {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let verb = |edge: &EventAction| if *edge == EventAction::Start { "begins" } else { "ends" };
+        let verb = |action: &EventAction| if *action == EventAction::Start { "begins" } else { "ends" };
         match self {
             Self::Sequence { name, error: Some(error), .. } => write!(f, "sequence {name} failed: {error}"),
-            Self::Sequence { name, edge, error: None } => {
-                write!(f, "sequence {name} {}", edge.as_ref().map_or("is empty", verb))
+            Self::Sequence { name, action, error: None } => {
+                write!(f, "sequence {name} {}", action.as_ref().map_or("is empty", verb))
             }
-            Self::Phase { name, edge } => write!(f, "phase {name} {}", verb(edge)),
-            Self::Task { name, edge } => write!(f, "task {name} {}", verb(edge)),
+            Self::Phase { name, action } => write!(f, "phase {name} {}", verb(action)),
+            Self::Task { name, action } => write!(f, "task {name} {}", verb(action)),
             Self::Service { id, state, message } => write!(f, "service {id} {state}: {message}"),
             Self::Machine { stage, ready, unmet } if unmet.is_empty() => {
                 write!(f, "machine {stage}{}", if *ready { ", ready" } else { "" })
@@ -143,13 +143,19 @@ fn happening(data: &Any) -> Option<MachineEventDetail> {
         "SequenceEvent" => sequence(&wire::SequenceEvent::decode(bytes).ok()?),
         "PhaseEvent" => {
             let event = wire::PhaseEvent::decode(bytes).ok()?;
-            let begins = event.action() == wire::phase_event::Action::Start;
-            MachineEventDetail::Phase { name: event.phase, edge: edge(begins) }
+            let action = match event.action() {
+                wire::phase_event::Action::Start => EventAction::Start,
+                wire::phase_event::Action::Stop => EventAction::Stop,
+            };
+            MachineEventDetail::Phase { name: event.phase, action }
         }
         "TaskEvent" => {
             let event = wire::TaskEvent::decode(bytes).ok()?;
-            let begins = event.action() == wire::task_event::Action::Start;
-            MachineEventDetail::Task { name: event.task, edge: edge(begins) }
+            let action = match event.action() {
+                wire::task_event::Action::Start => EventAction::Start,
+                wire::task_event::Action::Stop => EventAction::Stop,
+            };
+            MachineEventDetail::Task { name: event.task, action }
         }
         "ServiceStateEvent" => {
             let event = wire::ServiceStateEvent::decode(bytes).ok()?;
@@ -182,19 +188,15 @@ fn happening(data: &Any) -> Option<MachineEventDetail> {
     })
 }
 
-fn edge(begins: bool) -> EventAction {
-    if begins { EventAction::Start } else { EventAction::Stop }
-}
-
 fn sequence(event: &wire::SequenceEvent) -> MachineEventDetail {
     use wire::sequence_event::Action;
-    let edge = match event.action() {
+    let action = match event.action() {
         Action::Noop => None,
         Action::Start => Some(EventAction::Start),
         Action::Stop => Some(EventAction::Stop),
     };
     let error = event.error.as_ref().map(|error| error.message.clone());
-    MachineEventDetail::Sequence { name: event.sequence.clone(), edge, error }
+    MachineEventDetail::Sequence { name: event.sequence.clone(), action, error }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! matches by patterns with `*`, by size and by type, and never a read-only disk or one without a transport; from 1.14
 //! on `UnattendedInstallConfig` has a CEL expression instead, of which only `disk.dev_path == "…"` is evaluated.
 
-mod fitting;
+mod matching;
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -9,9 +9,9 @@ use tonic::metadata::{AsciiMetadataValue, MetadataKey};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::answer::{Element, Wrapper};
+use super::connection::ConnectionFailure;
 use super::error::{ClientError, ClientErrorKind, is_about_trust};
-use super::wire::Broken;
+use super::response::{Element, Wrapper};
 use talos_proto::cosi::resource::state_client::StateClient;
 use talos_proto::machine::image_service_client::ImageServiceClient;
 use talos_proto::machine::lifecycle_service_client::LifecycleServiceClient;
@@ -73,12 +73,12 @@ pub(super) struct Link {
     dialled: IpAddr,
     channel: Channel,
     target: Target,
-    broken: Broken,
+    broken: ConnectionFailure,
     pub(super) deadlines: Deadlines,
 }
 
 impl Link {
-    pub(super) fn new(dialled: IpAddr, channel: Channel, broken: Broken) -> Self {
+    pub(super) fn new(dialled: IpAddr, channel: Channel, broken: ConnectionFailure) -> Self {
         Self { dialled, channel, target: Target::Dialled, broken, deadlines: Deadlines::default() }
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::configured::Client;
+use super::client::Client;
 use super::connect::{CertificateFingerprint, ClientIdentity};
 use super::error::{ClientError, ClientErrorKind};
 use super::maintenance::Maintenance;

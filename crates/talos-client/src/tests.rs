@@ -12,9 +12,9 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Request, Response, Status};
 use tower::service_fn;
 
-use super::answer::Element;
 use super::link::{Link, Target};
 use super::resource::{MachineStatus, Nodename, ResourceChange, Resources, RunningVersion};
+use super::response::Element;
 use super::*;
 use talos_proto::common::Metadata;
 use talos_proto::cosi::resource as wire;
@@ -95,7 +95,7 @@ async fn unresponsive_node() -> (Link, UnresponsiveNode) {
         async move { stream.map(TokioIo::new).ok_or_else(|| std::io::Error::other("connected twice")) }
     });
     let channel: Channel = Endpoint::from_static("http://node").connect_with_connector(connector).await.unwrap();
-    (Link::new(NODE, channel, super::wire::Broken::default()), node)
+    (Link::new(NODE, channel, super::connection::ConnectionFailure::default()), node)
 }
 
 #[tokio::test]

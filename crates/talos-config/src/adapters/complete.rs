@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::{InputContext, Inputs, SecretsLocation, facts, within};
+use super::{InputContext, Inputs, SecretsLocation, embedded_secrets, facts};
 use crate::{InputRequest, Inventory, InventoryNode, RenderedConfig, Role, SecretsBundle};
 use yaml::{Diagnostic, Diagnostics, Location};
 
@@ -41,7 +41,7 @@ pub(super) fn inputs(
     let mut found = Diagnostics::default();
     let known = talosconfig_nodes(place);
     let mut nodes = Vec::new();
-    let mut all = facts::Facts::default();
+    let mut all = facts::ConfigFacts::default();
     for config in &configs {
         let facts = facts::of(&config.rendered.documents);
         if let Some(node) = node(place, config, &facts, &known, &mut found) {
@@ -67,7 +67,7 @@ pub(super) fn inputs(
             found.error(first.at.clone(), format!("unknown version: no config has `{what}` with a tag"));
         }
     }
-    let bundle = within::bundle(&first.at.origin, &first.rendered.documents);
+    let bundle = embedded_secrets::bundle(&first.at.origin, &first.rendered.documents);
     let inventory = Inventory {
         cluster_name: all.cluster_name.unwrap_or_default(),
         endpoint: all.endpoint.unwrap_or(crate::Endpoint { host: String::new(), port: 0 }),
@@ -88,7 +88,7 @@ fn is_control_plane(config: &Config) -> bool {
 fn node(
     place: &InputContext<'_>,
     config: &Config,
-    facts: &facts::Facts,
+    facts: &facts::ConfigFacts,
     known: &[IpAddr],
     found: &mut Diagnostics,
 ) -> Option<InventoryNode> {
@@ -123,7 +123,7 @@ fn node(
 }
 
 /// Resolves a host name, for nodes that get their address from DHCP.
-fn resolved(place: &InputContext<'_>, host: &str, facts: &facts::Facts) -> Option<IpAddr> {
+fn resolved(place: &InputContext<'_>, host: &str, facts: &facts::ConfigFacts) -> Option<IpAddr> {
     let wanted = InputRequest::Address { host: host.to_owned(), subnet: facts.subnets.first().copied() };
     place.sources.get(wanted)?.parse().ok()
 }
@@ -137,8 +137,8 @@ fn word(role: Role) -> &'static str {
 
 /// Merges the facts of a config into those of the cluster; different endpoints mean different clusters.
 fn merge_facts(
-    all: &mut facts::Facts,
-    facts: &facts::Facts,
+    all: &mut facts::ConfigFacts,
+    facts: &facts::ConfigFacts,
     config: &Config,
     found: &mut Diagnostics,
     warnings: &mut Diagnostics,
@@ -196,7 +196,8 @@ impl Inputs for Complete {
         let found = index.and_then(|index| self.configs.get(index));
         let mut rendered = found.cloned().ok_or_else(|| super::no_node(&node.hostname))?;
         if !matches!(&self.bundle, Ok(own) if own.cluster_id == bundle.cluster_id) {
-            rendered.set("the cluster's secrets bundle", None, |documents| within::replace(documents, bundle));
+            rendered
+                .set("the cluster's secrets bundle", None, |documents| embedded_secrets::replace(documents, bundle));
         }
         Ok(rendered)
     }

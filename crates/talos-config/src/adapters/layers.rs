@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::lines::Lines;
+use crate::line_map::LineMap;
 use crate::{LayerSource, RenderedConfig};
 use talos_schema::{Patch, parse_documents};
 use yaml::{Diagnostic, Diagnostics, Location, Node, Origin, Position};
@@ -13,13 +13,13 @@ pub(super) struct Layer {
     pub(super) origin: Origin,
     pub(super) text: String,
     /// Maps lines of the text to lines of the template.
-    pub(super) lines: Lines,
+    pub(super) lines: LineMap,
 }
 
 impl Layer {
     /// A layer without a template.
     pub(super) fn plain(origin: Origin, text: String) -> Self {
-        Self { origin, text, lines: Lines::default() }
+        Self { origin, text, lines: LineMap::default() }
     }
 
     /// The documents of the layer, with their places in its file.

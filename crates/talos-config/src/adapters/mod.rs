@@ -3,16 +3,16 @@
 //! [`read()`] detects the format by the files in the directory. A new format is a module here and a line in `FORMATS`.
 
 mod complete;
-mod elsewhere;
+mod embedded_secrets;
 mod exec;
 mod facts;
 mod finished;
 mod jinja;
 mod layers;
+mod repository_variables;
 mod talhelper;
 mod topf;
 mod verify;
-mod within;
 
 pub use finished::is_machine_config;
 

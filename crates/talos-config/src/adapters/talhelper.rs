@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::elsewhere::RepositoryVariables;
+use super::repository_variables::RepositoryVariables;
 use super::{InputContext, Inputs, SecretsLocation};
 use crate::talconfig;
 use crate::talconfig::{Machine, Talconfig};

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::layers;
 use super::layers::Layer;
 use super::{InputContext, Inputs, SecretsLocation};
-use crate::lines::Lines;
+use crate::line_map::LineMap;
 use crate::talconfig::schematic_id;
 use crate::{
     Endpoint, GenerateInput, InputRequest, Inventory, InventoryNode, RenderedConfig, Role, SecretsBundle, generate,
@@ -348,7 +348,7 @@ impl Topf {
                     // topf ignores empty patches.
                     Ok((_, false)) => {}
                     Ok((rendered, true)) => {
-                        layers.push(Layer { origin, lines: Lines::new(text, &rendered), text: rendered });
+                        layers.push(Layer { origin, lines: LineMap::new(text, &rendered), text: rendered });
                     }
                     Err(diagnostic) => found.push(diagnostic),
                 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::model::{Patch, Talconfig};
 use super::substitute::substitute;
 use super::types;
-use crate::lines::Lines;
+use crate::line_map::LineMap;
 use crate::{LayerSource, RenderedConfig};
 use talos_schema::{Documents, MergeError, parse_documents};
 use template::{Functions, TemplateSource};
@@ -81,7 +81,7 @@ fn expand(patch: &Patch, view: &Value, variables: &BTreeMap<String, String>) -> 
 
 /// The documents of the patch with their places in its file.
 fn nodes(patch: &Patch, text: &str) -> Result<Vec<Node>, Diagnostic> {
-    let lines = Lines::new(&patch.text, text);
+    let lines = LineMap::new(&patch.text, text);
     let mut nodes = yaml::parse(&patch.origin, text).map_err(|diagnostic| moved(patch, diagnostic))?;
     for node in &mut nodes {
         node.relocate(&|at: Position| patch.place(Position { line: lines.source(at.line), ..at }));

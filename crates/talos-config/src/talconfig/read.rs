@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::model::{Machine, Patch, Section, Talconfig};
 use super::substitute::{substitute, substitute_content};
-use super::types::{Found, conform};
+use super::types::{TalconfigFindings, conform};
 use super::{check, image};
 use crate::{Endpoint, FetchedInputs, Role};
 use discover::dotenv;
@@ -41,7 +41,7 @@ pub fn read(
     environment: &dyn Fn(&str) -> Option<String>,
     sources: &FetchedInputs,
 ) -> Result<Talconfig, Diagnostics> {
-    let mut found = Found::default();
+    let mut found = TalconfigFindings::default();
     let path = file(folder).unwrap_or_else(|| folder.join(FILES[0]));
     let origin = Origin::of_path(path.strip_prefix(root).unwrap_or(&path));
     let text = sources.read(&path).map_err(|error| Diagnostic::general(format!("cannot read {origin}: {error}")))?;
@@ -82,7 +82,7 @@ fn talenv(
     folder: &Path,
     environment: Lookup<'_>,
     sources: &FetchedInputs,
-    found: &mut Found,
+    found: &mut TalconfigFindings,
 ) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     for path in ENVIRONMENTS.map(|name| folder.join(name)) {
@@ -113,7 +113,7 @@ struct Reader<'r> {
     variables: BTreeMap<String, String>,
     /// Undefined variables that patches use.
     unknown: BTreeSet<String>,
-    found: Found,
+    found: TalconfigFindings,
 }
 
 impl Reader<'_> {

@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use self::document::{Document, Finding};
 use super::document::{Documents, parse_strictly};
-use super::typed::{Content, Written, title};
+use super::typed::{RawContent, RawValue, title};
 use yaml::{Diagnostic, Diagnostics, Location, Origin};
 
 /// The platform type that a config is validated for.
@@ -78,7 +78,7 @@ pub struct ValidationFindings {
 /// The config cannot be parsed.
 pub fn validate_text(origin: &Origin, text: &str, mode: RuntimeMode) -> Result<ValidationFindings, Diagnostics> {
     let documents = parse_strictly(origin, text)?;
-    let written = Written::parse(origin, text)?;
+    let written = RawValue::parse(origin, text)?;
     let mut findings = ValidationFindings::default();
     for finding in check(&documents, mode) {
         let document = finding.document.and_then(|index| written.get(index));
@@ -103,7 +103,7 @@ pub fn validate_at(
     let mut findings = ValidationFindings::default();
     for finding in check(documents, mode) {
         let value = finding.document.and_then(|index| documents.0.get(index));
-        let written = value.map(Written::from);
+        let written = value.map(RawValue::from);
         let sink = if finding.warning { &mut findings.warnings } else { &mut findings.errors };
         let mut diagnostic = diagnostic(written.as_ref(), &finding);
         diagnostic.location = finding.document.and_then(|index| place(index, &finding.path)).or(diagnostic.location);
@@ -132,7 +132,7 @@ fn check(documents: &Documents, mode: RuntimeMode) -> Vec<Finding> {
 }
 
 /// The message of a finding: document, field and problem, with the location of the field or its nearest parent.
-fn diagnostic(document: Option<&Written>, finding: &Finding) -> Diagnostic {
+fn diagnostic(document: Option<&RawValue>, finding: &Finding) -> Diagnostic {
     let title = document.map(title).unwrap_or_default();
     let prefix = if title.is_empty() { String::new() } else { format!("{title}: ") };
     let field = if finding.path.is_empty() { String::new() } else { format!("`{}` ", finding.path) };
@@ -143,12 +143,12 @@ fn diagnostic(document: Option<&Written>, finding: &Finding) -> Diagnostic {
     }
 }
 
-fn nearest(document: &Written, path: &str) -> Option<Location> {
+fn nearest(document: &RawValue, path: &str) -> Option<Location> {
     let mut at = document.at.clone();
     let mut current = document;
     for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
         let next = match (&current.content, step.strip_suffix(']').and_then(|index| index.parse::<usize>().ok())) {
-            (Content::List(items), Some(index)) => items.get(index),
+            (RawContent::List(items), Some(index)) => items.get(index),
             _ => current.get(step),
         };
         let Some(next) = next else { break };

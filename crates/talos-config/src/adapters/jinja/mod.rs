@@ -21,11 +21,11 @@ use lazy_regex::regex_is_match;
 use minijinja::context;
 
 use self::files::Files;
-use super::elsewhere;
 use super::layers;
 use super::layers::Layer;
+use super::repository_variables;
 use super::{InputContext, Inputs, complete};
-use crate::lines::Lines;
+use crate::line_map::LineMap;
 use crate::talconfig::schematic_id;
 use crate::{InputRequest, Role};
 use discover::{FoundValue, Wrapper};
@@ -41,7 +41,7 @@ pub(super) fn is(place: &InputContext<'_>) -> bool {
 
 /// Whether the directory has templates.
 pub(super) fn has_templates(place: &InputContext<'_>) -> bool {
-    !Folder::of(place).templates.is_empty()
+    !TemplateFolder::of(place).templates.is_empty()
 }
 
 /// A node before its layers are rendered.
@@ -54,7 +54,7 @@ struct Machine {
 }
 
 /// Shared data for rendering all nodes.
-struct Folder<'f> {
+struct TemplateFolder<'f> {
     place: &'f InputContext<'f>,
     files: Files,
     /// All templates by relative path, since they can include each other.
@@ -69,13 +69,13 @@ struct Folder<'f> {
 
 pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
     let mut found = Diagnostics::default();
-    let folder = Folder::of(place);
+    let folder = TemplateFolder::of(place);
     let machines = folder.machines(&mut found);
     let mut configs = Vec::new();
     for machine in &machines {
         match folder.config(machine) {
             Ok(config) => configs.push(config),
-            Err(more) => found.extend(more.into_iter().map(|finding| elsewhere::hinted(place, finding))),
+            Err(more) => found.extend(more.into_iter().map(|finding| repository_variables::hinted(place, finding))),
         }
     }
     if machines.is_empty() && found.is_empty() {
@@ -91,7 +91,7 @@ pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnost
 
 const START: Position = Position { line: 1, column: 1 };
 
-impl<'f> Folder<'f> {
+impl<'f> TemplateFolder<'f> {
     fn of(place: &'f InputContext<'f>) -> Self {
         let files = Files::of(place.folder);
         let text = |path: &PathBuf| {
@@ -113,9 +113,9 @@ impl<'f> Folder<'f> {
         let beside = |path: &PathBuf| path.parent() == Some(place.folder) && files.is_data(path);
         let data = data::of(place, &paths.into_iter().filter(beside).collect::<Vec<_>>(), &lacking);
         lacking.retain(|name| !data.contains_key(name));
-        let written = elsewhere::find(place, &lacking);
+        let written = repository_variables::find(place, &lacking);
         // Variables that a recipe computes are reported with their places.
-        let computed = |name: &str| elsewhere::computed(place, name).is_some();
+        let computed = |name: &str| repository_variables::computed(place, name).is_some();
         lacking.retain(|name| !written.contains_key(name) && of_environment.contains(name) && !computed(name));
         let wrapper = if lacking.is_empty() { None } else { Wrapper::find(place.root) };
         Self { place, files, templates, data, written, behind: wrapper.map(|wrapper| (wrapper, lacking)) }
@@ -124,7 +124,7 @@ impl<'f> Folder<'f> {
     /// An environment variable that only the program around recipes can provide.
     fn behind(&self, name: &str) -> Option<String> {
         let (wrapper, names) = self.behind.as_ref()?;
-        names.contains(name).then(|| elsewhere::from_wrapper(self.place, wrapper, name))
+        names.contains(name).then(|| repository_variables::from_wrapper(self.place, wrapper, name))
     }
 
     /// Warnings about variables from the repository.
@@ -260,7 +260,7 @@ fn role_of(layer: &Layer) -> Option<Role> {
 }
 
 struct Renderer<'r> {
-    folder: &'r Folder<'r>,
+    folder: &'r TemplateFolder<'r>,
     name: &'r str,
     address: Option<IpAddr>,
     node: variables::NodeVariables<'r>,
@@ -275,7 +275,7 @@ impl Renderer<'_> {
         let mut layer = Layer::plain(origin, text);
         if is_template(layer.origin.as_str(), &layer.text) {
             let rendered = self.render(path, &layer.text)?;
-            layer = Layer { lines: Lines::new(&layer.text, &rendered), text: rendered, ..layer };
+            layer = Layer { lines: LineMap::new(&layer.text, &rendered), text: rendered, ..layer };
         }
         if layer.text.to_ascii_lowercase().contains("op://") {
             let wanted = InputRequest::References { origin: layer.origin.to_string(), text: layer.text.clone() };
@@ -301,7 +301,7 @@ impl Renderer<'_> {
             let setting = place.settings.variables.get(name).map(text);
             setting
                 .or_else(|| self.node.variable(name))
-                .or_else(|| self.folder.written.get(name).map(|found| elsewhere::value(place, found)))
+                .or_else(|| self.folder.written.get(name).map(|found| repository_variables::value(place, found)))
                 .or_else(|| self.folder.behind(name))
         };
         let mut variables = place.environment.clone();

@@ -19,9 +19,9 @@ use super::hardware;
 use super::hardware::{Clock, Disk};
 use super::image;
 use super::image::{Image, ImageSpace};
+use super::lifecycle;
+use super::lifecycle::{ActorId, RebootMode, ResetOptions, UpgradeOutcome};
 use super::link::{Link, Target, Wait};
-use super::orders;
-use super::orders::{ActorId, RebootMode, ResetOptions, UpgradeOutcome};
 use super::resource::{MachineStatus, ResourceChange, Resources};
 use super::service::{Service, services_of};
 use super::version::TalosVersion;
@@ -236,20 +236,20 @@ impl Client {
     }
 
     pub async fn reboot(&self, how: RebootMode) -> Result<ActorId, ClientError> {
-        orders::reboot(&self.link, how).await
+        lifecycle::reboot(&self.link, how).await
     }
 
     pub async fn shutdown(&self, force: bool) -> Result<ActorId, ClientError> {
-        orders::shutdown(&self.link, force).await
+        lifecycle::shutdown(&self.link, force).await
     }
 
     pub async fn reset(&self, what: ResetOptions) -> Result<ActorId, ClientError> {
-        orders::reset(&self.link, what).await
+        lifecycle::reset(&self.link, what).await
     }
 
     /// Boots the system that ran before the last upgrade.
     pub async fn rollback(&self) -> Result<(), ClientError> {
-        orders::rollback(&self.link).await
+        lifecycle::rollback(&self.link).await
     }
 
     /// Installs another version; `progress` gets the output of the installer. The caller keeps etcd healthy.
@@ -262,7 +262,7 @@ impl Client {
         image: &str,
         progress: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<UpgradeOutcome, ClientError> {
-        orders::upgrade(&self.link, &self.version().await?, image, progress).await
+        lifecycle::upgrade(&self.link, &self.version().await?, image, progress).await
     }
 }
 
