@@ -4,7 +4,7 @@ use std::io::Read;
 
 use secrecy::SecretString;
 
-use super::error::{ClientError, Kind};
+use super::error::{ClientError, ClientErrorKind};
 use super::link::{Flow, Link, Stream};
 use talos_proto::common::{ContainerDriver, Data};
 use talos_proto::machine::{DmesgRequest, ListRequest, LogsRequest, ReadRequest};
@@ -130,7 +130,7 @@ async fn names(link: &Link, path: &str) -> Result<Vec<String>, ClientError> {
     let mut names = Vec::new();
     while let Some(entry) = stream.next().await? {
         if !entry.error.is_empty() {
-            return Err(link.error(call, Kind::Other, entry.error));
+            return Err(link.error(call, ClientErrorKind::Other, entry.error));
         }
         names.push(entry.relative_name);
     }
@@ -144,7 +144,7 @@ pub(super) async fn kubeconfig(link: &Link) -> Result<SecretString, ClientError>
     let archive = whole(link.stream(call, Flow::Ends, machine.kubeconfig(link.request(()))).await?).await?;
     first_entry(&archive)
         .map(Into::into)
-        .ok_or_else(|| link.error(call, Kind::Other, "the response is not a kubeconfig"))
+        .ok_or_else(|| link.error(call, ClientErrorKind::Other, "the response is not a kubeconfig"))
 }
 
 /// The first file of a gzipped tar. Talos does not finish the archive, so its end may be missing.

@@ -12,7 +12,7 @@ use super::super::exit::{Exit, Refusal};
 use super::super::output;
 use super::args::{GenArgs, OutputType};
 use super::{at, patches, read};
-use talos_config::{AdminIdentity, Generate, Options, Role, SecretsBundle, generate_with, talosconfig};
+use talos_config::{AdminIdentity, GenerateInput, GenerateOptions, Role, SecretsBundle, generate_with, talosconfig};
 use talos_schema::{Contract, Documents, Patch};
 use yaml::{Diagnostics, Origin};
 
@@ -36,7 +36,7 @@ pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, Refusal>
     let bundle = bundle(common, args, contract)?;
     let image = args.install_image.clone().unwrap_or_else(|| installer(args.talos_version.as_deref(), contract));
     let kubernetes = args.kubernetes_version.as_deref().unwrap_or(contract.kubernetes());
-    let facts = Generate {
+    let facts = GenerateInput {
         contract,
         cluster_name: &args.cluster,
         endpoint: &args.endpoint,
@@ -103,7 +103,7 @@ fn check_endpoint(endpoint: &str) -> Result<(), Refusal> {
         .hint(format!("did you mean https://{bare}{port}?")))
 }
 
-fn options(args: &GenArgs) -> Result<Options, Refusal> {
+fn options(args: &GenArgs) -> Result<GenerateOptions, Refusal> {
     let mut registry_mirrors: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for mirror in &args.registry_mirror {
         let Some((registry, url)) = mirror.split_once('=') else {
@@ -111,7 +111,7 @@ fn options(args: &GenArgs) -> Result<Options, Refusal> {
         };
         registry_mirrors.entry(registry.to_owned()).or_default().push(url.to_owned());
     }
-    Ok(Options {
+    Ok(GenerateOptions {
         additional_sans: args.additional_sans.clone(),
         cluster_discovery: args.with_cluster_discovery,
         kubespan: args.with_kubespan,

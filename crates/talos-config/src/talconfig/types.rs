@@ -85,21 +85,27 @@ fn fields(name: &str) -> &'static [Field] {
 
 /// Errors, and warnings about fields that talhelper ignores.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct TalconfigFindings {
     pub(super) errors: Diagnostics,
     pub(super) warnings: Diagnostics,
 }
 
 /// Reads a mapping as the type `name`: scalars are converted to the types of their fields, unknown keys are ignored with a
 /// warning, null equals absent.
-pub(super) fn conform(origin: &Origin, node: &Node, name: &str, path: &str, found: &mut Found) -> Map<String, Value> {
+pub(super) fn conform(
+    origin: &Origin,
+    node: &Node,
+    name: &str,
+    path: &str,
+    found: &mut TalconfigFindings,
+) -> Map<String, Value> {
     match conform_value(origin, node, &Type::Struct(name.to_owned()), path, found) {
         Some(Value::Object(map)) => map,
         _ => Map::new(),
     }
 }
 
-fn conform_value(origin: &Origin, node: &Node, of: &Type, path: &str, found: &mut Found) -> Option<Value> {
+fn conform_value(origin: &Origin, node: &Node, of: &Type, path: &str, found: &mut TalconfigFindings) -> Option<Value> {
     if node.is_null() {
         return None;
     }
@@ -132,7 +138,7 @@ fn conform_value(origin: &Origin, node: &Node, of: &Type, path: &str, found: &mu
     value
 }
 
-fn conform_struct(origin: &Origin, node: &Node, name: &str, path: &str, found: &mut Found) -> Value {
+fn conform_struct(origin: &Origin, node: &Node, name: &str, path: &str, found: &mut TalconfigFindings) -> Value {
     let fields = fields(name);
     let mut map = Map::new();
     for entry in node.as_mapping().into_iter().flat_map(|mapping| mapping.iter()) {

@@ -13,13 +13,13 @@ use crate::Contract;
 /// All document kinds and shared types.
 #[derive(Debug, Default)]
 pub(super) struct Schema {
-    kinds: Vec<Kind>,
+    kinds: Vec<DocumentKind>,
     types: Vec<Struct>,
 }
 
 /// A document kind. The legacy document, which has no `kind`, is named `-`.
 #[derive(Debug)]
-pub(super) struct Kind {
+pub(super) struct DocumentKind {
     pub(super) name: &'static str,
     /// The first Talos version with this kind; 1.11 also stands for earlier versions.
     pub(super) since: Contract,
@@ -115,7 +115,7 @@ pub(super) fn schema() -> &'static Schema {
 
 impl Schema {
     /// The kind of a document; the legacy document's is `None`.
-    pub(super) fn kind(&self, name: Option<&str>) -> Option<&Kind> {
+    pub(super) fn kind(&self, name: Option<&str>) -> Option<&DocumentKind> {
         let name = name.unwrap_or(parse::LEGACY);
         self.kinds.iter().find(|kind| kind.name == name)
     }

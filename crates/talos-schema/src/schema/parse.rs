@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Field, Kind, ListRule, Scalar, Schema, Struct, Type};
+use super::{DocumentKind, Field, ListRule, Scalar, Schema, Struct, Type};
 use crate::Contract;
 
 /// The name of the legacy document in the table.
@@ -40,7 +40,7 @@ pub(super) fn parse(text: &'static str) -> Result<Schema, TableError> {
                     ["since", version, ..] => version.parse().map_err(|_| fail("unknown version"))?,
                     _ => Contract::V1_11,
                 };
-                schema.kinds.push(Kind {
+                schema.kinds.push(DocumentKind {
                     name,
                     since,
                     named: flags.contains(&"named"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::super::layers;
-use crate::{Role, is_sealed};
+use crate::{Role, is_sops_encrypted};
 
 const ENDINGS: [&str; 4] = [".yaml.j2", ".yml.j2", ".yaml", ".yml"];
 /// Names of the base layer; `cluster` only as a template, since other tools also have a `cluster.yaml`.
@@ -166,7 +166,7 @@ fn is_layer(path: &Path) -> bool {
     let is_bundle = begins("trustdinfo:") || begins("certs:");
     let is_legacy = begins("machine:") || begins("cluster:");
     let is_document = begins("apiVersion: v1alpha1") && begins("kind:");
-    (is_legacy || is_document) && !is_bundle && !is_sealed(&text)
+    (is_legacy || is_document) && !is_bundle && !is_sops_encrypted(&text)
 }
 
 #[cfg(test)]
