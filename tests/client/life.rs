@@ -6,10 +6,10 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use talos_client::{
     AddressStatus, ApplyMode, BlockDevice, Client, ClientErrorKind, ClusterInfo, Diagnostic, EtcdBootstrap,
-    EtcdMemberId, EventAction, EventsSince, HostnameStatus, Identity, ImageSpace, LinkStatus, MachineEventDetail,
-    MachineType, Member, NetworkStatus, NodeAddress, Nodename, RebootMode, ResetOptions, ResourceChange, SecurityState,
-    ServiceStatus, Stage, StaticPodStatus, SystemDisk, Tail, TimeStatus, UnattendedInstallStatus, UpgradeOutcome,
-    VolumeStatus, WipeTarget,
+    EtcdMemberId, EventAction, EventsSince, HostnameStatus, Identity, ImageSpace, LinkStatus, LogMode,
+    MachineEventDetail, MachineType, Member, NetworkStatus, NodeAddress, Nodename, RebootMode, ResetOptions,
+    ResourceChange, SecurityState, ServiceStatus, Stage, StaticPodStatus, SystemDisk, Tail, TimeStatus,
+    UnattendedInstallStatus, UpgradeOutcome, VolumeStatus, WipeTarget,
 };
 use talos_schema::parse_documents;
 use yaml::Origin;
@@ -180,13 +180,13 @@ async fn etcd(site: &Site, client: &Client) {
 }
 
 async fn streams(client: &Client) {
-    let lines = client.log("machined", Tail::Everything, false).await.unwrap().collect().await.unwrap();
+    let lines = client.log("machined", Tail::Everything, LogMode::Existing).await.unwrap().collect().await.unwrap();
     assert!(lines.iter().any(|line| line.contains("service[etcd]")), "{lines:?}");
-    let last = client.log("machined", Tail::Lines(1), false).await.unwrap().collect().await.unwrap();
+    let last = client.log("machined", Tail::Lines(1), LogMode::Existing).await.unwrap().collect().await.unwrap();
     assert_eq!(last.len(), 1);
-    let mut kernel = client.kernel_log(false, false).await.unwrap();
+    let mut kernel = client.kernel_log(LogMode::Existing).await.unwrap();
     assert!(kernel.next().await.unwrap().is_some());
-    let mut followed = client.log("machined", Tail::Everything, true).await.unwrap();
+    let mut followed = client.log("machined", Tail::Everything, LogMode::Follow).await.unwrap();
     assert_eq!(followed.next().await.unwrap().as_ref(), lines.first());
     // The stream does not mark the end of past events.
     let mut events = client.events(&EventsSince::Everything, None).await.unwrap();
@@ -258,7 +258,7 @@ async fn rollback_reset_and_shutdown(site: &Site, next: &str) {
     assert!(!actor.is_empty());
     site.maintenance("worker-1").await;
     let client = site.configured("cp-2").await;
-    client.shutdown(false).await.unwrap();
+    client.shutdown().await.unwrap();
     let gone = loop {
         match Client::connect(&site.dialer, site.address("cp-2"), &site.identity).await {
             Ok(_) => tokio::task::yield_now().await,

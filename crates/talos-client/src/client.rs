@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::config;
-use super::config::{ApplyMode, ApplyResult};
+use super::config::{ApplyMode, ApplyResult, Effect};
 use super::connect::{self, ClientIdentity};
 use super::error::{ClientError, ClientErrorKind};
 use super::etcd;
@@ -14,7 +14,7 @@ use super::etcd::{EtcdAlarm, EtcdBootstrap, EtcdMember, EtcdStatus};
 use super::events;
 use super::events::{EventsSince, MachineEvents};
 use super::files;
-use super::files::{KernelLog, Lines, Tail};
+use super::files::{KernelLog, Lines, LogMode, Tail};
 use super::hardware;
 use super::hardware::{Clock, Disk};
 use super::image;
@@ -102,7 +102,7 @@ impl Client {
     ///
     /// `Refused` with the node's message when the config is invalid.
     pub async fn apply_configuration(&self, config: &str, mode: ApplyMode) -> Result<ApplyResult, ClientError> {
-        config::apply(&self.link, config, mode, false).await
+        config::apply(&self.link, config, mode, Effect::Apply).await
     }
 
     /// Dry run of [`Client::apply_configuration`], including the node's own validation.
@@ -111,7 +111,7 @@ impl Client {
     ///
     /// As [`Client::apply_configuration`].
     pub async fn try_configuration(&self, config: &str) -> Result<ApplyResult, ClientError> {
-        config::apply(&self.link, config, ApplyMode::Auto, true).await
+        config::apply(&self.link, config, ApplyMode::Auto, Effect::DryRun).await
     }
 
     /// Bootstraps etcd on this node as the first member. Before a second call, the state of every control plane has to be
@@ -169,13 +169,13 @@ impl Client {
     }
 
     /// The log of a Talos service since the node booted.
-    pub async fn log(&self, service: &str, tail: Tail, follow: bool) -> Result<Lines, ClientError> {
-        files::log(&self.link, service, tail, follow).await
+    pub async fn log(&self, service: &str, tail: Tail, mode: LogMode) -> Result<Lines, ClientError> {
+        files::log(&self.link, service, tail, mode).await
     }
 
-    /// The kernel log since the node booted; only new messages with `tail`.
-    pub async fn kernel_log(&self, tail: bool, follow: bool) -> Result<KernelLog, ClientError> {
-        files::kernel_log(&self.link, tail, follow).await
+    /// The kernel log since the node booted.
+    pub async fn kernel_log(&self, mode: LogMode) -> Result<KernelLog, ClientError> {
+        files::kernel_log(&self.link, mode).await
     }
 
     /// Events of the machine, only those caused by `actor` if given.
@@ -239,8 +239,9 @@ impl Client {
         lifecycle::reboot(&self.link, how).await
     }
 
-    pub async fn shutdown(&self, force: bool) -> Result<ActorId, ClientError> {
-        lifecycle::shutdown(&self.link, force).await
+    /// Cordons and drains the node, then shuts it down.
+    pub async fn shutdown(&self) -> Result<ActorId, ClientError> {
+        lifecycle::shutdown(&self.link).await
     }
 
     pub async fn reset(&self, what: ResetOptions) -> Result<ActorId, ClientError> {

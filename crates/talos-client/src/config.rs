@@ -26,6 +26,13 @@ pub enum ApplyMode {
     Try(Duration),
 }
 
+/// Whether a config is applied or only validated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    Apply,
+    DryRun,
+}
+
 /// The node's response to a config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApplyResult {
@@ -39,7 +46,7 @@ pub(super) async fn apply(
     link: &Link,
     config: &str,
     mode: ApplyMode,
-    dry_run: bool,
+    effect: Effect,
 ) -> Result<ApplyResult, ClientError> {
     let call = "apply configuration";
     if config.len() + ENVELOPE > MAX_MESSAGE {
@@ -60,12 +67,12 @@ pub(super) async fn apply(
     let request = ApplyConfigurationRequest {
         data: config.as_bytes().to_vec(),
         mode: wire.into(),
-        dry_run,
+        dry_run: effect == Effect::DryRun,
         try_mode_timeout: timeout,
     };
     let mut machine = link.machine();
     let answer = link.one(call, Wait::Short, machine.apply_configuration(link.request(request))).await?;
-    let rebooting = !dry_run && answer.mode_details.contains("with a reboot");
+    let rebooting = effect == Effect::Apply && answer.mode_details.contains("with a reboot");
     Ok(ApplyResult { warnings: answer.warnings, details: answer.mode_details, rebooting })
 }
 

@@ -32,7 +32,7 @@ pub use connect::{CertificateFingerprint, ClientIdentity, InvalidCertificateFing
 pub use error::{ClientError, ClientErrorKind};
 pub use etcd::{EtcdAlarm, EtcdBootstrap, EtcdMember, EtcdStatus};
 pub use events::{EventAction, EventsSince, MachineEvent, MachineEventDetail, MachineEvents};
-pub use files::{KernelLog, Lines, Tail};
+pub use files::{KernelLog, Lines, LogMode, Tail};
 pub use hardware::{Clock, Disk, DiskType};
 pub use image::{Image, ImageSpace};
 pub use lifecycle::{ActorId, RebootMode, ResetOptions, UpgradeOutcome, WipeTarget};

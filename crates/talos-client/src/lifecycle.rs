@@ -67,8 +67,8 @@ pub(super) async fn reboot(link: &Link, how: RebootMode) -> Result<ActorId, Clie
     Ok(link.one("reboot", Wait::Short, machine.reboot(request)).await?.actor_id)
 }
 
-pub(super) async fn shutdown(link: &Link, force: bool) -> Result<ActorId, ClientError> {
-    let (mut machine, request) = (link.machine(), link.request(ShutdownRequest { force }));
+pub(super) async fn shutdown(link: &Link) -> Result<ActorId, ClientError> {
+    let (mut machine, request) = (link.machine(), link.request(ShutdownRequest { force: false }));
     Ok(link.one("shutdown", Wait::Short, machine.shutdown(request)).await?.actor_id)
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::config;
-use super::config::{ApplyMode, ApplyResult};
+use super::config::{ApplyMode, ApplyResult, Effect};
 use super::connect;
 use super::connect::CertificateFingerprint;
 use super::error::{ClientError, ClientErrorKind};
@@ -77,7 +77,7 @@ impl Maintenance {
     ///
     /// `Refused` with the node's message when the config is invalid.
     pub async fn apply_configuration(&self, config: &str) -> Result<ApplyResult, ClientError> {
-        config::apply(&self.link, config, ApplyMode::Auto, false).await
+        config::apply(&self.link, config, ApplyMode::Auto, Effect::Apply).await
     }
 
     /// Dry run of [`Maintenance::apply_configuration`]: the node validates the config against its own disks and links.
@@ -86,6 +86,6 @@ impl Maintenance {
     ///
     /// As [`Maintenance::apply_configuration`].
     pub async fn try_configuration(&self, config: &str) -> Result<ApplyResult, ClientError> {
-        config::apply(&self.link, config, ApplyMode::Auto, true).await
+        config::apply(&self.link, config, ApplyMode::Auto, Effect::DryRun).await
     }
 }

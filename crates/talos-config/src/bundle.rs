@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use super::pki;
-use super::pki::{KeyKind, PkiError};
+use super::pki::{CertificateError, KeyKind};
 use talos_schema::Contract;
 use yaml::{Diagnostics, Fields, Node, Origin};
 
@@ -40,7 +40,7 @@ pub struct SecretsBundle {
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateBundleError {
     #[error("cannot generate the secrets bundle: {0}")]
-    Pki(#[from] PkiError),
+    Pki(#[from] CertificateError),
 }
 
 impl SecretsBundle {

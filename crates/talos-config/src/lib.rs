@@ -18,7 +18,9 @@ pub use bundle::{CertificateAndKey, GenerateBundleError, SecretsBundle};
 pub use fetched::{FetchedInputs, InputRequest, is_sops_encrypted};
 pub use generate::{GenerateInput, GenerateOptions, Role, generate, generate_with};
 pub use inventory::{Endpoint, Inventory, InventoryNode};
-pub use pki::{AdminIdentity, InvalidCa, KubernetesAdmin, PkiError, ca_fingerprint, kubeconfig, talosconfig};
+pub use pki::{
+    AdminIdentity, CertificateError, InvalidAuthority, KubernetesAdmin, ca_fingerprint, kubeconfig, talosconfig,
+};
 pub use provenance::{ExplainedField, FieldSource, LayerSource, RenderedConfig};
 
 #[cfg(test)]

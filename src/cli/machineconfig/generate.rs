@@ -13,7 +13,7 @@ use super::super::output;
 use super::args::{GenArgs, OutputType};
 use super::{at, patches, read};
 use talos_config::{AdminIdentity, GenerateInput, GenerateOptions, Role, SecretsBundle, generate_with, talosconfig};
-use talos_schema::{Contract, Documents, Patch};
+use talos_schema::{ConfigPatch, Contract, Documents};
 use yaml::{Diagnostics, Origin};
 
 const STANDARD_STREAM: &str = "-";
@@ -48,7 +48,7 @@ pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, Refusal>
         service_subnets: &["10.96.0.0/12".to_owned()],
         bundle: &bundle,
     };
-    let config = |role, own: &[Patch]| patched(generate_with(&facts, &options, role), every.iter().chain(own));
+    let config = |role, own: &[ConfigPatch]| patched(generate_with(&facts, &options, role), every.iter().chain(own));
     let mut texts: Vec<(PathBuf, SecretString)> = Vec::new();
     for (output, path) in destinations {
         let text: SecretString = match output {
@@ -74,7 +74,7 @@ pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, Refusal>
 }
 
 /// A document kind of a newer Talos version would make nodes of this version reject the whole config.
-fn check_kinds<'p>(contract: Contract, patches: impl Iterator<Item = &'p Patch>) -> Result<(), Diagnostics> {
+fn check_kinds<'p>(contract: Contract, patches: impl Iterator<Item = &'p ConfigPatch>) -> Result<(), Diagnostics> {
     let mut found = Diagnostics::default();
     for patch in patches {
         if let Err(newer) = patch.check_kinds(contract) {
@@ -84,7 +84,7 @@ fn check_kinds<'p>(contract: Contract, patches: impl Iterator<Item = &'p Patch>)
     found.into_result(())
 }
 
-fn patched<'p>(config: Documents, patches: impl Iterator<Item = &'p Patch>) -> Result<Documents, Refusal> {
+fn patched<'p>(config: Documents, patches: impl Iterator<Item = &'p ConfigPatch>) -> Result<Documents, Refusal> {
     let mut config = config;
     for patch in patches {
         config = patch.apply(&config).map_err(|error| Refusal::from(error.0))?;

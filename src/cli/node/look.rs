@@ -5,19 +5,19 @@ use serde_json::{Value, json};
 use super::super::exit::Refusal;
 use super::super::output;
 use super::{Machine, refusal};
-use talos_client::{Client, ClientErrorKind, EventsSince, ImageSpace, Tail, connect_delays};
+use talos_client::{Client, ClientErrorKind, EventsSince, ImageSpace, LogMode, Tail, connect_delays};
 
-pub(super) async fn logs(machine: &Machine, service: &str, tail: Option<u16>, follow: bool) -> Result<(), Refusal> {
+pub(super) async fn logs(machine: &Machine, service: &str, tail: Option<u16>, mode: LogMode) -> Result<(), Refusal> {
     let tail = tail.map_or(Tail::Everything, Tail::Lines);
-    let mut lines = machine.client.log(service, tail, follow).await.map_err(refusal)?;
+    let mut lines = machine.client.log(service, tail, mode).await.map_err(refusal)?;
     while let Some(line) = lines.next().await.map_err(refusal)? {
         machine.print(&line);
     }
     Ok(())
 }
 
-pub(super) async fn kernel(machine: &Machine, follow: bool) -> Result<(), Refusal> {
-    let mut lines = machine.client.kernel_log(false, follow).await.map_err(refusal)?;
+pub(super) async fn kernel(machine: &Machine, mode: LogMode) -> Result<(), Refusal> {
+    let mut lines = machine.client.kernel_log(mode).await.map_err(refusal)?;
     while let Some(line) = lines.next().await.map_err(refusal)? {
         machine.print(&line);
     }

@@ -51,8 +51,8 @@ pub(super) async fn node(common: &Common, args: NodeArgs) -> Result<Exit, Refusa
     let client = Client::connect(&way.dialer, node.address, &way.identity).await.map_err(refusal)?;
     let machine = Machine { way, node, client, redactor, output: common.output };
     match args.command {
-        NodeCommand::Logs { service, follow, tail, .. } => look::logs(&machine, &service, tail, follow.follow).await,
-        NodeCommand::Dmesg { follow, .. } => look::kernel(&machine, follow.follow).await,
+        NodeCommand::Logs { service, follow, tail, .. } => look::logs(&machine, &service, tail, follow.mode()).await,
+        NodeCommand::Dmesg { follow, .. } => look::kernel(&machine, follow.mode()).await,
         NodeCommand::Events { .. } => look::events(&machine).await,
         NodeCommand::Services { .. } => look::services(&machine).await,
         NodeCommand::Get { kind, id, namespace, .. } => look::get(&machine, &namespace, &kind, id.as_deref()).await,

@@ -50,7 +50,7 @@ async fn back(machine: &Machine, boot: &str, afterwards: Afterwards) -> Result<(
 }
 
 pub(super) async fn shutdown(machine: &Machine) -> Result<(), Refusal> {
-    machine.client.shutdown(false).await.map(|_| ()).map_err(refusal)
+    machine.client.shutdown().await.map(|_| ()).map_err(refusal)
 }
 
 pub(super) async fn reset(machine: &Machine, graceful: bool, labels: Vec<String>) -> Result<(), Refusal> {

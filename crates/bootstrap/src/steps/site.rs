@@ -32,7 +32,8 @@ use talos_client::{
 };
 use talos_config::registries;
 use talos_config::{
-    AdminIdentity, InventoryNode, KubernetesAdmin, PkiError, SecretsBundle, ca_fingerprint, kubeconfig, talosconfig,
+    AdminIdentity, CertificateError, InventoryNode, KubernetesAdmin, SecretsBundle, ca_fingerprint, kubeconfig,
+    talosconfig,
 };
 use talos_schema::Documents;
 use yaml::Diagnostics;
@@ -107,7 +108,7 @@ pub struct Parts {
 #[derive(Debug, thiserror::Error)]
 pub enum SiteError {
     #[error("the administrator's certificates cannot be made: {0}")]
-    Certificates(#[from] PkiError),
+    Certificates(#[from] CertificateError),
     #[error(transparent)]
     Render(#[from] Diagnostics),
 }
@@ -174,7 +175,7 @@ impl Site {
     /// # Errors
     ///
     /// When the bundle holds no certificate.
-    pub fn talos_ca(&self) -> Result<String, PkiError> {
+    pub fn talos_ca(&self) -> Result<String, CertificateError> {
         ca_fingerprint(&self.bundle.os.certificate)
     }
 

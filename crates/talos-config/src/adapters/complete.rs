@@ -43,7 +43,7 @@ pub(super) fn inputs(
     let mut nodes = Vec::new();
     let mut all = facts::ConfigFacts::default();
     for config in &configs {
-        let facts = facts::of(&config.rendered.documents);
+        let facts = facts::from_documents(&config.rendered.documents);
         if let Some(node) = node(place, config, &facts, &known, &mut found) {
             nodes.push(node);
         }
@@ -81,7 +81,7 @@ pub(super) fn inputs(
 }
 
 fn is_control_plane(config: &Config) -> bool {
-    let role = config.role.or_else(|| facts::of(&config.rendered.documents).role);
+    let role = config.role.or_else(|| facts::from_documents(&config.rendered.documents).role);
     role == Some(Role::ControlPlane)
 }
 

@@ -9,7 +9,7 @@ use super::{DeclaredNode, InputContext, Inputs, complete};
 use crate::{InputRequest, Role};
 use yaml::{Diagnostic, Diagnostics, Origin, Position};
 
-pub(super) fn is(place: &InputContext<'_>) -> bool {
+pub(super) fn detects(place: &InputContext<'_>) -> bool {
     !place.settings.exec.is_empty()
 }
 
@@ -26,7 +26,7 @@ pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnost
         let origin = Origin::new(format!("<{}>", command.join(" ")));
         // Requested; the caller runs the command and reads again.
         let Some(text) = place.sources.get(InputRequest::CommandOutput(command)) else { continue };
-        match Layer::plain(origin.clone(), text).first() {
+        match Layer::plain(origin.clone(), text).parse_config() {
             Ok(rendered) => configs.push(complete::Config {
                 name: name.clone(),
                 address: declared.address,

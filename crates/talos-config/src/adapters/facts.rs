@@ -34,7 +34,7 @@ const SUBNETS: [&str; 4] = [
 ];
 
 /// Extracts the facts of all documents.
-pub(super) fn of(documents: &Documents) -> ConfigFacts {
+pub(super) fn from_documents(documents: &Documents) -> ConfigFacts {
     let mut facts = ConfigFacts::default();
     if let Some(config) = documents.legacy() {
         legacy(&mut facts, config);

@@ -42,7 +42,7 @@ pub fn is_machine_config(text: &str) -> bool {
 }
 
 /// Whether the directory has finished configs. talhelper writes its results to the same directory, so it is detected first.
-pub(super) fn is(place: &InputContext<'_>) -> bool {
+pub(super) fn detects(place: &InputContext<'_>) -> bool {
     !files(place).is_empty()
 }
 
@@ -65,7 +65,7 @@ pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnost
             text
         };
         let layer = Layer::plain(origin, text);
-        match layer.first() {
+        match layer.parse_config() {
             Ok(rendered) => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 let name = name.split(".yaml").next().unwrap_or(&name).trim_end_matches(".sops").to_owned();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::line_map::LineMap;
 use crate::{LayerSource, RenderedConfig};
-use talos_schema::{Patch, parse_documents};
+use talos_schema::{ConfigPatch, parse_documents};
 use yaml::{Diagnostic, Diagnostics, Location, Node, Origin, Position};
 
 /// The text of a layer and its file.
@@ -45,7 +45,7 @@ impl Layer {
     /// # Errors
     ///
     /// The text is invalid YAML or empty.
-    pub(super) fn first(&self) -> Result<RenderedConfig, Diagnostics> {
+    pub(super) fn parse_config(&self) -> Result<RenderedConfig, Diagnostics> {
         let nodes = self.nodes()?;
         let documents = parse_documents(&self.origin, &self.text)?;
         if documents.0.is_empty() {
@@ -60,9 +60,9 @@ impl Layer {
     /// # Errors
     ///
     /// The text is invalid YAML or empty, or the patch cannot be applied.
-    pub(super) fn over(&self, rendered: &mut RenderedConfig) -> Result<(), Diagnostics> {
+    pub(super) fn apply_to(&self, rendered: &mut RenderedConfig) -> Result<(), Diagnostics> {
         let nodes = self.nodes()?;
-        let patch = Patch::parse(&self.origin, &self.text).map_err(|found| self.located(found))?;
+        let patch = ConfigPatch::parse(&self.origin, &self.text).map_err(|found| self.located(found))?;
         if patch.is_empty() {
             return Err(self.empty().into());
         }

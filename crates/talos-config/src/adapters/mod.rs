@@ -79,7 +79,7 @@ pub struct InputContext<'p> {
 
 impl InputContext<'_> {
     /// The directory relative to the repository, for messages.
-    fn shown(&self) -> String {
+    fn display_folder(&self) -> String {
         self.folder.strip_prefix(self.root).unwrap_or(self.folder).display().to_string()
     }
 }
@@ -110,7 +110,7 @@ pub struct DeclaredNode {
 struct Format {
     name: &'static str,
     sign: &'static str,
-    is: fn(&InputContext<'_>) -> bool,
+    detects: fn(&InputContext<'_>) -> bool,
     read: fn(&InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics>,
 }
 
@@ -118,24 +118,24 @@ const EXEC: &str = "exec";
 const FINISHED: &str = "finished configs";
 
 const FORMATS: [Format; 5] = [
-    Format { name: EXEC, sign: "`exec` in k8s-bootstrap.yaml", is: exec::is, read: exec::read },
-    Format { name: "talhelper", sign: "talconfig.yaml", is: talhelper::is, read: talhelper::read },
-    Format { name: "topf", sign: "topf.yaml", is: topf::is, read: topf::read },
-    Format { name: jinja::NAME, sign: "machineconfig.yaml.j2", is: jinja::is, read: jinja::read },
+    Format { name: EXEC, sign: "`exec` in k8s-bootstrap.yaml", detects: exec::detects, read: exec::read },
+    Format { name: "talhelper", sign: "talconfig.yaml", detects: talhelper::detects, read: talhelper::read },
+    Format { name: "topf", sign: "topf.yaml", detects: topf::detects, read: topf::read },
+    Format { name: jinja::NAME, sign: "machineconfig.yaml.j2", detects: jinja::detects, read: jinja::read },
     Format {
         name: FINISHED,
         sign: "machine configs, as in clusterconfig/*.yaml",
-        is: finished::is,
+        detects: finished::detects,
         read: finished::read,
     },
 ];
 
 /// The detected formats: `exec` settings override files, and a description overrides configs rendered from it.
 fn detect(place: &InputContext<'_>) -> Vec<&'static Format> {
-    if exec::is(place) {
+    if exec::detects(place) {
         return FORMATS.iter().filter(|format| format.name == EXEC).collect();
     }
-    let mut found: Vec<&Format> = FORMATS.iter().filter(|format| (format.is)(place)).collect();
+    let mut found: Vec<&Format> = FORMATS.iter().filter(|format| (format.detects)(place)).collect();
     // A plain file with the name of a template beside another format is an old rendered file.
     if found.len() > 1 && !jinja::has_templates(place) {
         found.retain(|format| format.name != jinja::NAME);
@@ -152,7 +152,7 @@ fn detect(place: &InputContext<'_>) -> Vec<&'static Format> {
 ///
 /// All errors of the inputs; no format or several formats detected.
 pub fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
-    let folder = place.shown();
+    let folder = place.display_folder();
     match detect(place).as_slice() {
         [format] => (format.read)(place),
         [] => {

@@ -17,7 +17,7 @@ struct Talhelper {
     bundle: PathBuf,
 }
 
-pub(super) fn is(place: &InputContext<'_>) -> bool {
+pub(super) fn detects(place: &InputContext<'_>) -> bool {
     talconfig::file(place.folder).is_some()
 }
 

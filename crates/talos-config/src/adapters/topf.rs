@@ -31,7 +31,7 @@ fn file(folder: &Path) -> Option<PathBuf> {
     FILES.iter().map(|name| folder.join(name)).find(|path| path.is_file())
 }
 
-pub(super) fn is(place: &InputContext<'_>) -> bool {
+pub(super) fn detects(place: &InputContext<'_>) -> bool {
     file(place.folder).is_some()
 }
 
@@ -425,7 +425,7 @@ impl Inputs for Topf {
         });
         let mut found = Diagnostics::default();
         for layer in self.layers(machine, &self.data(machine, &schematic))? {
-            if let Err(more) = layer.over(&mut rendered) {
+            if let Err(more) = layer.apply_to(&mut rendered) {
                 found.extend(more);
             }
         }

@@ -20,7 +20,8 @@ impl Talconfig {
         let texts: Vec<String> = self.texts(rendered, patches)?;
         for (patch, text) in patches.iter().zip(&texts) {
             let nodes = nodes(patch, text)?;
-            let read = talos_schema::Patch::parse(&patch.origin, text).map_err(|found| moved_all(patch, found))?;
+            let read =
+                talos_schema::ConfigPatch::parse(&patch.origin, text).map_err(|found| moved_all(patch, found))?;
             if read.is_empty() && rendered.documents.0.len() > 1 {
                 return Err(Diagnostic::at(patch.at.clone(), "the patch is empty")
                     .with_hint(

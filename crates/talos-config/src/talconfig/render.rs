@@ -164,7 +164,7 @@ impl Talconfig {
 
     /// Merges the documents beside the legacy one into the generated ones.
     fn documents(&self, rendered: &mut RenderedConfig, machine: &Machine) -> Result<(), Diagnostics> {
-        for (key, document) in documents::of(machine, self.networks()) {
+        for (key, document) in documents::from_machine(machine, self.networks()) {
             let at = machine.section.at(key).unwrap_or(&machine.at).clone();
             let merged = merge(&rendered.documents, &Documents(vec![document]))
                 .map_err(|error| Diagnostic::at(at.clone(), format!("cannot merge `{key}`: {error}")))?;

@@ -179,48 +179,48 @@ fn from_fields(body: &Struct, map: &mut Map<String, Value>, steps: &[Step]) -> O
         map.shift_remove(key);
         return Some(());
     }
-    match (map.get_mut(key), &field.of) {
-        (Some(value), of) => from_value(of, value, rest),
-        (None, Type::Struct(index)) => from_fields(schema().of(*index), &mut Map::new(), rest),
+    match (map.get_mut(key), &field.value_type) {
+        (Some(value), value_type) => from_value(value_type, value, rest),
+        (None, Type::Struct(index)) => from_fields(schema().struct_type(*index), &mut Map::new(), rest),
         (None, _) => None,
     }
 }
 
-fn from_value(of: &Type, value: &mut Value, steps: &[Step]) -> Option<()> {
+fn from_value(value_type: &Type, value: &mut Value, steps: &[Step]) -> Option<()> {
     let (step, rest) = steps.split_first()?;
-    match (of, value, step) {
-        (Type::Optional(of), value, _) => from_value(of, value, steps),
-        (Type::Struct(index), Value::Object(map), _) => from_fields(schema().of(*index), map, steps),
+    match (value_type, value, step) {
+        (Type::Optional(value_type), value, _) => from_value(value_type, value, steps),
+        (Type::Struct(index), Value::Object(map), _) => from_fields(schema().struct_type(*index), map, steps),
         (Type::Map(_) | Type::Arguments | Type::Free, Value::Object(map), Step::Key(key)) => {
-            let inner = if let Type::Map(of) = of { of } else { &Type::Free };
+            let inner = if let Type::Map(value_type) = value_type { value_type } else { &Type::Free };
             match rest {
                 [] => map.shift_remove(key).map(drop),
                 rest => from_value(inner, map.get_mut(key)?, rest),
             }
         }
-        (Type::List(of, _), Value::Array(items), Step::First { key, spelled }) => {
-            let index = items.iter().position(|item| has(of, item, key, spelled))?;
+        (Type::List(value_type, _), Value::Array(items), Step::First { key, spelled }) => {
+            let index = items.iter().position(|item| has(value_type, item, key, spelled))?;
             items.remove(index);
             Some(())
         }
-        (Type::List(of, ListRule::MergeBy(keys)), Value::Array(items), Step::Element(element)) => {
-            let index = twin(of, items, element, keys)?;
-            from_value(of, &mut items[index], rest)
+        (Type::List(value_type, ListRule::MergeBy(keys)), Value::Array(items), Step::Element(element)) => {
+            let index = twin(value_type, items, element, keys)?;
+            from_value(value_type, &mut items[index], rest)
         }
         _ => None,
     }
 }
 
 /// Whether an element of a typed list has a key with this spelling. Free-form elements never match.
-fn has(of: &Type, item: &Value, key: &str, spelled: &str) -> bool {
-    let of = if let Type::Optional(of) = of { of } else { of };
-    let Type::Struct(index) = of else { return false };
-    let Some(field) = schema().of(*index).field(key) else { return false };
+fn has(value_type: &Type, item: &Value, key: &str, spelled: &str) -> bool {
+    let value_type = if let Type::Optional(value_type) = value_type { value_type } else { value_type };
+    let Type::Struct(index) = value_type else { return false };
+    let Some(field) = schema().struct_type(*index).field(key) else { return false };
     match item.get(key) {
         Some(Value::String(text)) => text == spelled,
         Some(Value::Number(number)) => number.to_string() == spelled,
         Some(Value::Bool(value)) => value.to_string() == spelled,
         Some(_) => false,
-        None => spelled.is_empty() && matches!(field.of, Type::Scalar(_)),
+        None => spelled.is_empty() && matches!(field.value_type, Type::Scalar(_)),
     }
 }

@@ -33,7 +33,7 @@ impl From<Diagnostic> for MergeError {
 
 /// A parsed patch.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Patch {
+pub struct ConfigPatch {
     origin: Origin,
     content: Content,
 }
@@ -64,7 +64,7 @@ struct Target {
     name: String,
 }
 
-impl Patch {
+impl ConfigPatch {
     /// Parses a strategic merge patch, or a JSON patch in JSON or YAML.
     ///
     /// # Errors
@@ -74,14 +74,16 @@ impl Patch {
         let written = RawValue::parse(origin, text)?;
         let content = match written.as_slice() {
             [] => Content::Empty,
-            [only] if matches!(only.content, typed::RawContent::List(_)) => match Operations::of(&only.to_json()) {
-                Some(operations) => Content::Json(operations),
-                None => {
-                    let message =
-                        "a patch that is a list must consist of JSON patch operations, each a mapping with `op`";
-                    return Err(located(only.at.as_ref(), message.to_owned()).into());
+            [only] if matches!(only.content, typed::RawContent::List(_)) => {
+                match Operations::from_json(&only.to_json()) {
+                    Some(operations) => Content::Json(operations),
+                    None => {
+                        let message =
+                            "a patch that is a list must consist of JSON patch operations, each a mapping with `op`";
+                        return Err(located(only.at.as_ref(), message.to_owned()).into());
+                    }
                 }
-            },
+            }
             _ => {
                 let mut found = check_duplicates(&written);
                 let changes = changes(written, UnknownKinds::Reject, &mut found);
@@ -160,7 +162,7 @@ fn check_duplicates(documents: &[RawValue]) -> Diagnostics {
         if delete::is_deleted(written) || typed::kind_of(written).is_err() {
             continue;
         }
-        let target = Target::of(written);
+        let target = Target::from_document(written);
         if let Some(first) = seen.iter().find(|first| first.is_same_document(&target)) {
             let first = first.at.as_ref().map_or_else(String::new, |at| format!(", first at {at}"));
             let title = if target.kind.is_empty() { "legacy document".to_owned() } else { target.title() };
@@ -197,7 +199,7 @@ pub fn merge(config: &Documents, patch: &Documents) -> Result<Documents, MergeEr
 fn changes(documents: Vec<RawValue>, unknown: UnknownKinds, found: &mut Diagnostics) -> Vec<Change> {
     let mut changes = Vec::new();
     for written in documents {
-        let target = Target::of(&written);
+        let target = Target::from_document(&written);
         let (rest, deletions) = match delete::extract(written) {
             Ok(parts) => parts,
             Err(diagnostic) => {
@@ -253,7 +255,7 @@ fn apply(config: &Documents, changes: &[Change]) -> Result<Documents, MergeError
 }
 
 impl Target {
-    fn of(written: &RawValue) -> Self {
+    fn from_document(written: &RawValue) -> Self {
         let text = |key: &str| written.get(key).and_then(RawValue::text).unwrap_or_default().to_owned();
         let named = schema().kind(written.get("kind").and_then(RawValue::text)).is_none_or(|kind| kind.named);
         let name = if named && written.get("kind").is_some() { text("name") } else { String::new() };
@@ -261,7 +263,7 @@ impl Target {
     }
 
     fn is(&self, document: &Value) -> bool {
-        self.is_same_document(&Self::of(&RawValue::from(document)))
+        self.is_same_document(&Self::from_document(&RawValue::from(document)))
     }
 
     fn is_same_document(&self, other: &Self) -> bool {

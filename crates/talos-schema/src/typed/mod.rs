@@ -121,7 +121,7 @@ impl Typing<'_> {
                 continue;
             };
             self.path.push(entry.key.clone());
-            if let Some(value) = self.value(&field.of, &entry.value) {
+            if let Some(value) = self.value(&field.value_type, &entry.value) {
                 fields.insert(entry.key.clone(), value);
             }
             self.path.pop();
@@ -130,12 +130,12 @@ impl Typing<'_> {
     }
 
     /// The typed value; `None` for null.
-    fn value(&mut self, of: &Type, written: &RawValue) -> Option<Value> {
+    fn value(&mut self, value_type: &Type, written: &RawValue) -> Option<Value> {
         if matches!(written.content, RawContent::Null) {
             return None;
         }
-        Some(match (of, &written.content) {
-            (Type::Optional(of), _) => return self.value(of, written),
+        Some(match (value_type, &written.content) {
+            (Type::Optional(value_type), _) => return self.value(value_type, written),
             (Type::Scalar(kind), RawContent::Scalar { resolved, spelled }) => {
                 match scalar::read(*kind, resolved, spelled) {
                     Ok(value) => value,
@@ -148,16 +148,23 @@ impl Typing<'_> {
                     None => self.mismatch(written, &format!("one of {}", values.join(", "))),
                 }
             }
-            (Type::List(of, _), RawContent::List(items)) => Value::Array(
-                items.iter().enumerate().map(|(index, item)| self.element(format!("[{index}]"), of, item)).collect(),
+            (Type::List(value_type, _), RawContent::List(items)) => Value::Array(
+                items
+                    .iter()
+                    .enumerate()
+                    .map(|(index, item)| self.element(format!("[{index}]"), value_type, item))
+                    .collect(),
             ),
-            (Type::Map(of), RawContent::Map(entries)) => {
+            (Type::Map(value_type), RawContent::Map(entries)) => {
                 self.reject_directive(entries);
-                let values =
-                    entries.iter().map(|entry| (entry.key.clone(), self.element(entry.key.clone(), of, &entry.value)));
+                let values = entries
+                    .iter()
+                    .map(|entry| (entry.key.clone(), self.element(entry.key.clone(), value_type, &entry.value)));
                 Value::Object(values.collect())
             }
-            (Type::Struct(index), RawContent::Map(entries)) => Value::Object(self.fields(schema().of(*index), entries)),
+            (Type::Struct(index), RawContent::Map(entries)) => {
+                Value::Object(self.fields(schema().struct_type(*index), entries))
+            }
             (Type::Free, RawContent::Map(_)) => {
                 self.reject_nested_directives(written);
                 written.to_json()
@@ -166,14 +173,14 @@ impl Typing<'_> {
                 self.reject_directive(entries);
                 Value::Object(entries.iter().map(|entry| (entry.key.clone(), self.argument(entry))).collect())
             }
-            (of, _) => self.mismatch(written, expected(of)),
+            (value_type, _) => self.mismatch(written, expected(value_type)),
         })
     }
 
     /// An element of a list or a map, where null is the zero value.
-    fn element(&mut self, step: String, of: &Type, written: &RawValue) -> Value {
+    fn element(&mut self, step: String, value_type: &Type, written: &RawValue) -> Value {
         self.path.push(step);
-        let value = self.value(of, written).unwrap_or_else(|| encode::zero(of));
+        let value = self.value(value_type, written).unwrap_or_else(|| encode::zero(value_type));
         self.path.pop();
         value
     }
@@ -263,8 +270,8 @@ impl Typing<'_> {
 /// The key of patch directives.
 pub(super) const DIRECTIVE: &str = "$patch";
 
-fn expected(of: &Type) -> &'static str {
-    match of {
+fn expected(value_type: &Type) -> &'static str {
+    match value_type {
         Type::List(..) => "a list",
         Type::Scalar(Scalar::Bool) => "true or false",
         Type::Scalar(Scalar::Integer(..) | Scalar::Mode) => "a number",

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use super::super::site::Site;
 use super::decision::{Etcd, Facts, State, View};
 use talos_client::{
-    Client, ClientError, ClientErrorKind, EtcdSpec, Maintenance, Probe, Service, Stage, Tail, TimeStatus,
+    Client, ClientError, ClientErrorKind, EtcdSpec, LogMode, Maintenance, Probe, Service, Stage, Tail, TimeStatus,
     UnattendedInstallStatus,
 };
 use talos_config::InventoryNode;
@@ -91,7 +91,7 @@ async fn members(client: &Client) -> Result<BTreeSet<u64>, ClientError> {
 
 /// Whether the node accepted a bootstrap in this boot.
 async fn requested(client: &Client) -> Result<bool, ClientError> {
-    let log = client.log("machined", Tail::Everything, false).await?.collect().await?;
+    let log = client.log("machined", Tail::Everything, LogMode::Existing).await?.collect().await?;
     Ok(log.iter().any(|line| line.contains("service[etcd]") && line.contains(REQUESTED)))
 }
 

@@ -16,7 +16,7 @@ const ROLES: [&str; 4] = ["role", "type", "machineType", "machine_type"];
 const CONTROLLERS: [&str; 4] = ["controller", "controlPlane", "controlplane", "control_plane"];
 
 /// The values of the variables `names` in the files.
-pub(super) fn of(place: &InputContext<'_>, paths: &[PathBuf], names: &BTreeSet<String>) -> Map<String, Value> {
+pub(super) fn read(place: &InputContext<'_>, paths: &[PathBuf], names: &BTreeSet<String>) -> Map<String, Value> {
     let mut data = Map::new();
     if names.is_empty() {
         return data;

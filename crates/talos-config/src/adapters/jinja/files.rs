@@ -43,7 +43,7 @@ pub(super) struct Files {
 }
 
 /// Whether a directory has template layers.
-pub(super) fn is(folder: &Path) -> bool {
+pub(super) fn detects(folder: &Path) -> bool {
     base(folder).is_some() || ROLES.iter().any(|(name, _)| find(folder, name).is_some()) || !whole(folder).is_empty()
 }
 
@@ -82,7 +82,7 @@ fn role(name: &str) -> Option<Role> {
 }
 
 impl Files {
-    pub(super) fn of(folder: &Path) -> Self {
+    pub(super) fn classify(folder: &Path) -> Self {
         let mut files = Self { base: base(folder), schematic: find(folder, SCHEMATIC), ..Self::default() };
         let whole = if files.base.is_none() { whole(folder) } else { Vec::new() };
         for path in directly_in(folder) {
@@ -180,7 +180,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let found = Files::of(folder.path());
+        let found = Files::classify(folder.path());
         let shown = |path: &PathBuf| path.strip_prefix(folder.path()).unwrap().display().to_string();
         let all = |paths: &mut dyn Iterator<Item = &PathBuf>| paths.map(shown).collect::<Vec<_>>().join(" < ");
         let nodes = found.nodes.iter().map(|node| {

@@ -35,13 +35,13 @@ use yaml::{Diagnostic, Diagnostics, Origin, Position};
 
 pub(super) const NAME: &str = "templates";
 
-pub(super) fn is(place: &InputContext<'_>) -> bool {
-    files::is(place.folder)
+pub(super) fn detects(place: &InputContext<'_>) -> bool {
+    files::detects(place.folder)
 }
 
 /// Whether the directory has templates.
 pub(super) fn has_templates(place: &InputContext<'_>) -> bool {
-    !TemplateFolder::of(place).templates.is_empty()
+    !TemplateFolder::load(place).templates.is_empty()
 }
 
 /// A node before its layers are rendered.
@@ -69,7 +69,7 @@ struct TemplateFolder<'f> {
 
 pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
     let mut found = Diagnostics::default();
-    let folder = TemplateFolder::of(place);
+    let folder = TemplateFolder::load(place);
     let machines = folder.machines(&mut found);
     let mut configs = Vec::new();
     for machine in &machines {
@@ -79,7 +79,7 @@ pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnost
         }
     }
     if machines.is_empty() && found.is_empty() {
-        let folder = place.shown();
+        let folder = place.display_folder();
         found.push(
             Diagnostic::general(format!("{folder} has templates but no nodes"))
                 .with_hint("add nodes/<node>.yaml.j2, or set clusters.<name>.nodes in k8s-bootstrap.yaml"),
@@ -92,8 +92,8 @@ pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnost
 const START: Position = Position { line: 1, column: 1 };
 
 impl<'f> TemplateFolder<'f> {
-    fn of(place: &'f InputContext<'f>) -> Self {
-        let files = Files::of(place.folder);
+    fn load(place: &'f InputContext<'f>) -> Self {
+        let files = Files::classify(place.folder);
         let text = |path: &PathBuf| {
             let name = path.strip_prefix(place.folder).ok()?.display().to_string();
             Some((name, place.sources.read(path).ok()?))
@@ -111,7 +111,7 @@ impl<'f> TemplateFolder<'f> {
             .filter(|name| any_node.variable(name).is_none() && !KNOWN.contains(&name.as_str()))
             .collect();
         let beside = |path: &PathBuf| path.parent() == Some(place.folder) && files.is_data(path);
-        let data = data::of(place, &paths.into_iter().filter(beside).collect::<Vec<_>>(), &lacking);
+        let data = data::read(place, &paths.into_iter().filter(beside).collect::<Vec<_>>(), &lacking);
         lacking.retain(|name| !data.contains_key(name));
         let written = repository_variables::find(place, &lacking);
         // Variables that a recipe computes are reported with their places.
@@ -211,10 +211,10 @@ impl<'f> TemplateFolder<'f> {
             let message = format!("node `{name}` has no config: neither a base nor a layer for its role exists");
             return Err(Diagnostic::general(message).into());
         };
-        let mut rendered = first.first()?;
+        let mut rendered = first.parse_config()?;
         let mut found = Diagnostics::default();
         for layer in layers {
-            if let Err(more) = layer.over(&mut rendered) {
+            if let Err(more) = layer.apply_to(&mut rendered) {
                 found.extend(more);
             }
         }
@@ -256,7 +256,7 @@ fn is_template(name: &str, text: &str) -> bool {
 /// The role in a node's own layer.
 fn role_of(layer: &Layer) -> Option<Role> {
     let documents = talos_schema::parse_documents(&layer.origin, &layer.text).ok()?;
-    super::facts::of(&documents).role
+    super::facts::from_documents(&documents).role
 }
 
 struct Renderer<'r> {
