@@ -44,7 +44,8 @@ pub(super) async fn stay(lab: &Lab, usage: &str) -> Result<(), CommandError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
     let (cluster, nodes) = (&lab.spec().cluster, lab.spec().nodes.len());
     output::say(&format!(
-        "the lab of {cluster} is up: {nodes} nodes; it ends with Ctrl-C or `k8s-bootstrap lab down {cluster}`\n{usage}"
+        "the lab of {cluster} is up: {nodes} nodes, seed {}; end it with Ctrl-C or `k8s-bootstrap lab down {cluster}`\n{usage}",
+        lab.seed()
     ));
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -64,13 +65,13 @@ async fn up(common: &Common, cluster: &str, args: &WorldArgs) -> Result<(), Comm
 
 async fn down(common: &Common, cluster: &str) -> Result<(), CommandError> {
     let folder = rehearsal::folder(&workspace(common), cluster)?;
-    ::lab::ask_down(&folder).await.map_err(|error| CommandError::precondition(error.to_string()))
+    ::lab::request_shutdown(&folder).await.map_err(|error| CommandError::precondition(error.to_string()))
 }
 
 async fn status(common: &Common, cluster: &str) -> Result<(), CommandError> {
     let folder = rehearsal::folder(&workspace(common), cluster)?;
     let failed = |error: &dyn std::fmt::Display| CommandError::precondition(error.to_string());
-    let status = ::lab::ask_status(&folder).await.map_err(|error| failed(&error))?;
+    let status = ::lab::query_status(&folder).await.map_err(|error| failed(&error))?;
     output::data(&match common.output {
         Output::Json => serde_json::to_string_pretty(&status).map_err(|error| failed(&error))?,
         Output::Text => lab_table(&status),

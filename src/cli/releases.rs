@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -12,7 +13,11 @@ use super::output;
 use super::workspace::workspace;
 use bootstrap::ops::repository_charts;
 use helm::TemplateOptions;
-use helmfile::{Helmfile, HelmfileOptions, ListedRelease, ReadDepth, Selector, StateFile, StateValue};
+use helmfile::{
+    Helmfile, HelmfileOptions, ListedRelease, ReadDepth, Selector, SelectorError, StateFile, StateValue,
+    StateValueError,
+};
+use repository::TemplatePrograms;
 
 pub(super) async fn releases(common: &Common, command: ReleasesCommand) -> Result<Exit, CommandError> {
     let root = common.directory.canonicalize().map_err(|error| {
@@ -55,10 +60,16 @@ fn options(args: &HelmfileArgs, depth: ReadDepth) -> Result<HelmfileOptions, Com
     let sets = texts.chain(args.state_values_set.iter().map(|set| StateValue::parse(set)));
     Ok(HelmfileOptions {
         environment: args.environment.clone(),
-        selectors: selectors.collect::<Result<_, _>>().map_err(CommandError::invalid)?,
-        state_values: sets.collect::<Result<Vec<_>, _>>().map_err(CommandError::invalid)?.concat(),
+        selectors: selectors
+            .collect::<Result<_, SelectorError>>()
+            .map_err(|error| CommandError::invalid(error.to_string()))?,
+        state_values: sets
+            .collect::<Result<Vec<_>, StateValueError>>()
+            .map_err(|error| CommandError::invalid(error.to_string()))?
+            .concat(),
         state_values_files: args.state_values_file.clone(),
         include_needs: args.include_needs,
+        programs: Some(Arc::new(TemplatePrograms)),
         depth,
     })
 }

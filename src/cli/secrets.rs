@@ -7,7 +7,8 @@ use super::args::SecretsCommand;
 use super::error::CommandError;
 use super::exit::Exit;
 use super::output;
-use talos_config::{Contract, SecretsBundle};
+use talos_config::SecretsBundle;
+use talos_schema::Contract;
 
 pub(super) fn secrets(command: &SecretsCommand) -> Result<Exit, CommandError> {
     match command {

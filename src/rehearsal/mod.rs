@@ -63,7 +63,7 @@ pub(crate) async fn start(
 ) -> Result<Lab, RehearsalError> {
     let scenario = Scenario::load(&options.scenario)?;
     let folder = folder(workspace, &cluster.name)?;
-    if ::lab::ask_status(&folder).await.is_ok() {
+    if ::lab::query_status(&folder).await.is_ok() {
         return Err(RehearsalError::AlreadyRunning { cluster: cluster.name.clone() });
     }
     if folder.exists() {

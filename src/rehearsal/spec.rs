@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use ::lab::{ApiServers, ChartsFrom, DiskSpec, NodeSpec, ReleaseSpec, Spec};
+use ::lab::{ApiServers, ChartsFrom, DiskSpec, LabSpec, NodeSpec, ReleaseSpec};
 use bootstrap::steps;
 use helmfile::{Chart, Release};
 use repository::Cluster;
 use talos_client::BlockDevice;
 use talos_client::install::InstallDisk;
-use talos_config::{Node, SecretsBundle};
+use talos_config::{InventoryNode, SecretsBundle};
 
 /// The lab that serves what a run of the cluster needs.
 pub(super) fn lab_spec(
@@ -17,20 +17,20 @@ pub(super) fn lab_spec(
     folder: PathBuf,
     charts: ChartsFrom,
     api_servers: ApiServers,
-) -> Spec {
+) -> LabSpec {
     let inventory = &cluster.inventory;
     let is_node = |address: &std::net::IpAddr| inventory.nodes.iter().any(|node| node.address == *address);
     let crd_files = cluster.bootstrap.crd_files.iter().map(|file| file.url.clone());
-    let node = |node: &Node| NodeSpec {
+    let node = |node: &InventoryNode| NodeSpec {
         name: node.hostname.clone(),
         address: node.address,
         disk: disk(cluster, secrets, node),
     };
-    Spec {
+    LabSpec {
         cluster: cluster.name.clone(),
         nodes: inventory.nodes.iter().map(node).collect(),
         releases: releases(cluster),
-        files: crd_files.chain(steps::urls(&cluster.bootstrap.releases)).collect(),
+        crd_urls: crd_files.chain(steps::urls(&cluster.bootstrap.releases)).collect(),
         vip: inventory.endpoint.address().filter(|address| !is_node(address)),
         api_port: inventory.endpoint.port,
         talos_version: inventory.talos_version.clone(),
@@ -41,7 +41,7 @@ pub(super) fn lab_spec(
 }
 
 /// The disk of a simulated node: one that matches the node's install disk or selector.
-fn disk(cluster: &Cluster, secrets: &SecretsBundle, node: &Node) -> DiskSpec {
+fn disk(cluster: &Cluster, secrets: &SecretsBundle, node: &InventoryNode) -> DiskSpec {
     let default = DiskSpec::default();
     // The run reports a config that cannot be rendered.
     let Ok(rendered) = cluster.inputs.render(secrets, node) else { return default };
@@ -60,7 +60,7 @@ fn disk(cluster: &Cluster, secrets: &SecretsBundle, node: &Node) -> DiskSpec {
         rotational: default.rotational,
         symlinks: default.symlinks,
     };
-    let device = InstallDisk::of(&rendered.documents).fitting(device);
+    let device = InstallDisk::from_config(&rendered.documents).with_matching_disk(device);
     DiskSpec {
         name: device.dev_path.trim_start_matches("/dev/").to_owned(),
         size: device.size,

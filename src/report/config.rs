@@ -1,13 +1,13 @@
 //! The fields of a machine config with the layers that set them.
 
 use serde_json::{Value, json};
-use talos_config::{Node, Rendered};
+use talos_config::{InventoryNode, RenderedConfig};
 
 /// Characters of a line; certificates are longer.
 const MAX_WIDTH: usize = 120;
 
 /// The fields as text, each passed through `mask`.
-pub(crate) fn explained_text(node: &Node, rendered: &Rendered, mask: &dyn Fn(&str) -> String) -> String {
+pub(crate) fn explained_text(node: &InventoryNode, rendered: &RenderedConfig, mask: &dyn Fn(&str) -> String) -> String {
     let mut lines = vec![format!("# {}", node.hostname)];
     let mut document = String::new();
     for field in rendered.explain() {
@@ -24,7 +24,7 @@ pub(crate) fn explained_text(node: &Node, rendered: &Rendered, mask: &dyn Fn(&st
 }
 
 /// The fields as JSON.
-pub(crate) fn explained_json(node: &Node, rendered: &Rendered) -> String {
+pub(crate) fn explained_json(node: &InventoryNode, rendered: &RenderedConfig) -> String {
     let fields = rendered.explain();
     let fields: Vec<Value> = fields
         .iter()

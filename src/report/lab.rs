@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ::lab::Status;
+use ::lab::LabStatus;
 
 /// Nodes, etcd members and calls of a lab.
-pub(crate) fn lab_table(status: &Status) -> String {
+pub(crate) fn lab_table(status: &LabStatus) -> String {
     let mut lines = vec![format!("{:<20} {:<16} {:<14} {:<12} PORT", "NODE", "ADDRESS", "ROLE", "STAGE")];
     for node in &status.nodes {
         let port = if node.port_open { "open" } else { "closed" };
@@ -19,6 +19,7 @@ pub(crate) fn lab_table(status: &Status) -> String {
             .map(|member| format!("etcd member {:<16} {:<17} {}", member.name, member.id, role(member.learner))),
     );
     lines.push(format!("API ready: {}", status.api_ready));
+    lines.push(format!("seed: {}", status.seed));
     let mut calls: BTreeMap<&str, u64> = BTreeMap::new();
     for (method, count) in status.record.calls.values().flatten() {
         *calls.entry(method).or_default() += count;

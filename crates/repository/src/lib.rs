@@ -4,6 +4,7 @@
 mod bootstrap;
 mod flux;
 mod layout;
+mod programs;
 mod recipes;
 mod settings;
 
@@ -15,7 +16,7 @@ use engine::plan::{Phases, read_phases};
 use helmfile::Release;
 use talos_config::adapters;
 use talos_config::adapters::Inputs;
-use talos_config::{Inventory, Sources, Wanted};
+use talos_config::{FetchedInputs, InputRequest, Inventory};
 use yaml::{Diagnostic, Diagnostics};
 
 use flux::drift::{Drift, Extent};
@@ -23,6 +24,7 @@ use layout::Layout;
 
 pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
 pub use flux::{Counterpart, Decryption, FluxObjects, drift};
+pub use programs::TemplatePrograms;
 pub use settings::{HookRule, Paths, Settings};
 
 /// A cluster as its repository describes it. Reading it opens no secret and dials nothing.
@@ -51,17 +53,17 @@ pub struct Cluster {
 pub enum ClusterReading {
     Complete(Box<Cluster>),
     /// The files name inputs from outside (a decrypted file, a program's output): provide them, and read again.
-    NeedsInput(Vec<Wanted>),
+    NeedsInput(Vec<InputRequest>),
 }
 
 /// An input that a reading without outside sources lacks.
-fn needed(input: &Wanted) -> Diagnostic {
+fn needed(input: &InputRequest) -> Diagnostic {
     let what = match input {
-        Wanted::Sealed(path) => format!("{} must be decrypted", path.display()),
-        Wanted::References { origin, .. } => format!("the secret references in {origin} must be resolved"),
-        Wanted::Variable { name, .. } => format!("the variable `{name}` is not set"),
-        Wanted::Output(command) => format!("`{}` must be run", command.join(" ")),
-        Wanted::Address { host, .. } => format!("the address of `{host}` must be resolved"),
+        InputRequest::SopsFile(path) => format!("{} must be decrypted", path.display()),
+        InputRequest::References { origin, .. } => format!("the secret references in {origin} must be resolved"),
+        InputRequest::Variable { name, .. } => format!("the variable `{name}` is not set"),
+        InputRequest::CommandOutput(command) => format!("`{}` must be run", command.join(" ")),
+        InputRequest::Address { host, .. } => format!("the address of `{host}` must be resolved"),
     };
     Diagnostic::general(what)
 }
@@ -73,7 +75,7 @@ impl Cluster {
     ///
     /// All mistakes in the files at once, each with its location.
     pub fn read(root: &Path, name: &str, environment: &BTreeMap<String, String>) -> Result<Self, Diagnostics> {
-        match Self::read_with(root, name, environment, &Sources::default())? {
+        match Self::read_with(root, name, environment, &FetchedInputs::default())? {
             ClusterReading::Complete(cluster) => Ok(*cluster),
             ClusterReading::NeedsInput(inputs) => {
                 let mut found = Diagnostics::default();
@@ -93,7 +95,7 @@ impl Cluster {
         root: &Path,
         name: &str,
         environment: &BTreeMap<String, String>,
-        sources: &Sources,
+        sources: &FetchedInputs,
     ) -> Result<ClusterReading, Diagnostics> {
         let result = Self::parse(root, name, environment, sources);
         let missing = sources.missing();
@@ -109,7 +111,7 @@ impl Cluster {
         root: &Path,
         name: &str,
         environment: &BTreeMap<String, String>,
-        sources: &Sources,
+        sources: &FetchedInputs,
     ) -> Result<Self, Diagnostics> {
         let mut found = Diagnostics::default();
         let settings = keep(Settings::read(root), &mut found).unwrap_or_default();
@@ -122,7 +124,7 @@ impl Cluster {
         for (variable, value) in discover::common_variables(root, name) {
             environment.entry(variable.to_owned()).or_insert(value);
         }
-        let place = adapters::Place {
+        let place = adapters::InputContext {
             root,
             folder: &layout.talos,
             environment: &environment,

@@ -13,9 +13,9 @@ use super::super::exit::Exit;
 use super::super::output;
 use super::args::{GenArgs, OutputType};
 use super::{at, patches, read};
-use talos_config::{AdminIdentity, Contract, Generate, Options, Role, SecretsBundle, generate_with, talosconfig};
-use talos_schema::{Documents, Patch};
-use yaml::Origin;
+use talos_config::{AdminIdentity, GenerateInput, GenerateOptions, Role, SecretsBundle, generate_with, talosconfig};
+use talos_schema::{ConfigPatch, Contract, Documents};
+use yaml::{Diagnostics, Origin};
 
 const STANDARD_STREAM: &str = "-";
 
@@ -26,17 +26,18 @@ pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, CommandE
     };
     check_endpoint(&args.endpoint)?;
     if args.with_docs == Some(true) || args.with_examples == Some(true) {
-        output::say("configs are written without comments: --with-docs and --with-examples change nothing");
+        output::say("configs are written without comments: --with-docs and --with-examples have no effect");
     }
     let options = options(args)?;
     let every = patches(common, "--config-patch", &args.config_patch)?;
     let control_plane = patches(common, "--config-patch-control-plane", &args.config_patch_control_plane)?;
     let worker = patches(common, "--config-patch-worker", &args.config_patch_worker)?;
+    check_kinds(contract, every.iter().chain(&control_plane).chain(&worker))?;
     let destinations = destinations(common, args)?;
     let bundle = bundle(common, args, contract)?;
     let image = args.install_image.clone().unwrap_or_else(|| installer(args.talos_version.as_deref(), contract));
     let kubernetes = args.kubernetes_version.as_deref().unwrap_or(contract.kubernetes());
-    let facts = Generate {
+    let facts = GenerateInput {
         contract,
         cluster_name: &args.cluster,
         endpoint: &args.endpoint,
@@ -48,7 +49,7 @@ pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, CommandE
         service_subnets: &["10.96.0.0/12".to_owned()],
         bundle: &bundle,
     };
-    let config = |role, own: &[Patch]| patched(generate_with(&facts, &options, role), every.iter().chain(own));
+    let config = |role, own: &[ConfigPatch]| patched(generate_with(&facts, &options, role), every.iter().chain(own));
     let mut texts: Vec<(PathBuf, SecretString)> = Vec::new();
     for (output, path) in destinations {
         let text: SecretString = match output {
@@ -73,7 +74,18 @@ pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, CommandE
     Ok(Exit::Done)
 }
 
-fn patched<'p>(config: Documents, patches: impl Iterator<Item = &'p Patch>) -> Result<Documents, CommandError> {
+/// A document kind of a newer Talos version would make nodes of this version reject the whole config.
+fn check_kinds<'p>(contract: Contract, patches: impl Iterator<Item = &'p ConfigPatch>) -> Result<(), Diagnostics> {
+    let mut found = Diagnostics::default();
+    for patch in patches {
+        if let Err(newer) = patch.check_kinds(contract) {
+            found.extend(newer);
+        }
+    }
+    found.into_result(())
+}
+
+fn patched<'p>(config: Documents, patches: impl Iterator<Item = &'p ConfigPatch>) -> Result<Documents, CommandError> {
     let mut config = config;
     for patch in patches {
         config = patch.apply(&config).map_err(|error| CommandError::from(error.0))?;
@@ -88,21 +100,21 @@ fn check_endpoint(endpoint: &str) -> Result<(), CommandError> {
     }
     let bare = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
     let port = if bare.rsplit_once(':').is_some() { "" } else { ":6443" };
-    Err(CommandError::invalid(format!("the endpoint `{endpoint}` is not of the form https://HOST:PORT"))
+    Err(CommandError::invalid(format!("invalid endpoint `{endpoint}`: expected https://HOST:PORT"))
         .hint(format!("did you mean https://{bare}{port}?")))
 }
 
-fn options(args: &GenArgs) -> Result<Options, CommandError> {
+fn options(args: &GenArgs) -> Result<GenerateOptions, CommandError> {
     let mut registry_mirrors: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for mirror in &args.registry_mirror {
         let Some((registry, url)) = mirror.split_once('=') else {
             return Err(CommandError::invalid(format!(
-                "--registry-mirror: `{mirror}` is not of the form REGISTRY=URL"
+                "--registry-mirror: invalid value `{mirror}`: expected REGISTRY=URL"
             )));
         };
         registry_mirrors.entry(registry.to_owned()).or_default().push(url.to_owned());
     }
-    Ok(Options {
+    Ok(GenerateOptions {
         additional_sans: args.additional_sans.clone(),
         cluster_discovery: args.with_cluster_discovery,
         kubespan: args.with_kubespan,
@@ -111,7 +123,7 @@ fn options(args: &GenArgs) -> Result<Options, CommandError> {
     })
 }
 
-/// The installer of the version that was asked for, of the line's known release when only a line was.
+/// The installer image of the requested version, or of the default release when only a minor version was requested.
 fn installer(version: Option<&str>, contract: Contract) -> String {
     let exact = version.filter(|version| version.split('.').count() > 2);
     let release = exact.unwrap_or(contract.release()).trim_start_matches('v');
@@ -128,7 +140,7 @@ fn bundle(common: &Common, args: &GenArgs, contract: Contract) -> Result<Secrets
             let mut text = String::new();
             std::io::stdin()
                 .read_to_string(&mut text)
-                .map_err(|error| CommandError::invalid(format!("standard input cannot be read: {error}")))?;
+                .map_err(|error| CommandError::invalid(format!("cannot read standard input: {error}")))?;
             (Origin::new("<standard input>"), text)
         }
         Some(path) => read(common, path)?,
@@ -136,13 +148,12 @@ fn bundle(common: &Common, args: &GenArgs, contract: Contract) -> Result<Secrets
     Ok(SecretsBundle::parse(&origin, &text)?)
 }
 
-/// Where each output goes; nothing that is there is overwritten unasked.
+/// The path of each output; existing files are only overwritten with `--force`.
 fn destinations(common: &Common, args: &GenArgs) -> Result<Vec<(OutputType, PathBuf)>, CommandError> {
     let stream = args.out == Path::new(STANDARD_STREAM);
     if stream && args.output_types.len() > 1 {
-        return Err(
-            CommandError::invalid("only one type can go to standard output").hint("choose it with --output-types")
-        );
+        return Err(CommandError::invalid("only one type can be written to standard output")
+            .hint("select it with --output-types"));
     }
     let single = args.output_types.len() == 1 && args.out != Path::new(".");
     let mut all = Vec::new();
@@ -158,11 +169,8 @@ fn destinations(common: &Common, args: &GenArgs) -> Result<Vec<(OutputType, Path
             (false, false) => at(common, &args.out.join(name)),
         };
         if !stream && !args.force && path.exists() {
-            return Err(CommandError::precondition(format!(
-                "{} is there already; nothing was changed",
-                path.display()
-            ))
-            .hint("overwrite it with --force, or name another place with --out"));
+            return Err(CommandError::precondition(format!("{} already exists; nothing was changed", path.display()))
+                .hint("overwrite it with --force, or set another path with --out"));
         }
         all.push((*output, path));
     }

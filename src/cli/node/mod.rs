@@ -13,8 +13,8 @@ use super::output;
 use super::workspace::{LabFlag, target, workspace};
 use bootstrap::ops::{NodeAccess, find_node, node_access};
 use secrets::Redactor;
-use talos_client::{Client, ClientError, Kind};
-use talos_config::Node;
+use talos_client::{Client, ClientError, ClientErrorKind};
+use talos_config::InventoryNode;
 
 pub(in crate::cli) use args::NodeArgs;
 use args::NodeCommand;
@@ -22,7 +22,7 @@ use args::NodeCommand;
 /// One machine, connected.
 struct Machine {
     access: NodeAccess,
-    node: Node,
+    node: InventoryNode,
     client: Client,
     redactor: Redactor,
     output: Output,
@@ -53,8 +53,8 @@ pub(super) async fn node(common: &Common, args: NodeArgs) -> Result<Exit, Comman
     let redactor = workspace.redactor.clone();
     let machine = Machine { access, node, client, redactor, output: common.output };
     match args.command {
-        NodeCommand::Logs { service, follow, tail, .. } => look::logs(&machine, &service, tail, follow.follow).await,
-        NodeCommand::Dmesg { follow, .. } => look::kernel(&machine, follow.follow).await,
+        NodeCommand::Logs { service, follow, tail, .. } => look::logs(&machine, &service, tail, follow.mode()).await,
+        NodeCommand::Dmesg { follow, .. } => look::kernel(&machine, follow.mode()).await,
         NodeCommand::Events { .. } => look::events(&machine).await,
         NodeCommand::Services { .. } => look::services(&machine).await,
         NodeCommand::Get { kind, id, namespace, .. } => look::get(&machine, &namespace, &kind, id.as_deref()).await,
@@ -78,8 +78,8 @@ pub(super) async fn node(common: &Common, args: NodeArgs) -> Result<Exit, Comman
 pub(super) fn refusal(error: ClientError) -> CommandError {
     let refusal = CommandError::precondition(error.to_string());
     match error.kind {
-        Kind::Untrusted => refusal.hint("the node may have no config yet, or belong to another cluster"),
-        Kind::Unreachable => refusal.hint("is the machine on, and its port 50000 reachable?"),
+        ClientErrorKind::Untrusted => refusal.hint("the node may have no config yet, or belong to another cluster"),
+        ClientErrorKind::Unavailable => refusal.hint("is the machine on, and its port 50000 reachable?"),
         _ => refusal,
     }
 }

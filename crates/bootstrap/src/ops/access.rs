@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 use net::Dialer;
 use repository::Cluster;
-use talos_config::{AdminIdentity, Node};
+use talos_client::ClientIdentity;
+use talos_config::{AdminIdentity, InventoryNode};
+
+use crate::client_identity;
 
 use super::{OpsError, Target, Workspace, open_bundle, read_cluster};
 
@@ -12,7 +15,7 @@ use super::{OpsError, Target, Workspace, open_bundle, read_cluster};
 pub struct NodeAccess {
     pub cluster: Cluster,
     pub dialer: Dialer,
-    pub identity: AdminIdentity,
+    pub identity: ClientIdentity,
 }
 
 /// Reads the cluster's files and issues the administrator's certificate from its secrets.
@@ -24,8 +27,8 @@ pub async fn node_access(workspace: &Workspace, name: &str, target: &Target) -> 
     let secrets = target.default_secrets();
     let cluster = read_cluster(workspace, name, secrets).await?;
     let bundle = open_bundle(workspace, &cluster, target, secrets).await?;
-    let identity = AdminIdentity::issue(&bundle, Timestamp::now())?;
-    Ok(NodeAccess { cluster, dialer: dialer(target), identity })
+    let admin = AdminIdentity::issue(&bundle, Timestamp::now())?;
+    Ok(NodeAccess { cluster, dialer: dialer(target), identity: client_identity(&admin) })
 }
 
 /// The dialer of a target.
@@ -41,7 +44,7 @@ pub(super) fn dialer(target: &Target) -> Dialer {
 /// # Errors
 ///
 /// [`OpsError::UnknownNode`], with the names that exist.
-pub fn find_node<'c>(cluster: &'c Cluster, name: &str) -> Result<&'c Node, OpsError> {
+pub fn find_node<'c>(cluster: &'c Cluster, name: &str) -> Result<&'c InventoryNode, OpsError> {
     let nodes = &cluster.inventory.nodes;
     let found = nodes.iter().find(|node| node.hostname == name || node.address.to_string() == name);
     found.ok_or_else(|| OpsError::UnknownNode {

@@ -5,8 +5,8 @@ use std::path::Path;
 use jiff::Timestamp;
 use repository::Cluster;
 use secrecy::ExposeSecret;
-use talos_config::adapters::Secrets;
-use talos_config::{SecretsBundle, is_sealed};
+use talos_config::adapters::SecretsLocation;
+use talos_config::{SecretsBundle, is_sops_encrypted};
 use yaml::Origin;
 
 use super::workspace::create_private_folder;
@@ -35,13 +35,14 @@ pub async fn open_bundle(
 
 async fn real_bundle(workspace: &Workspace, cluster: &Cluster) -> Result<SecretsBundle, OpsError> {
     let path = match cluster.inputs.secrets() {
-        Secrets::Within(bundle) => return Ok(bundle.clone()),
-        Secrets::Nowhere(found) => return Err(found.into()),
-        Secrets::Beside(path) => path,
+        SecretsLocation::InConfigs(bundle) => return Ok(bundle.clone()),
+        SecretsLocation::Incomplete(found) => return Err(found.into()),
+        SecretsLocation::File(path) => path,
     };
     let shown = cluster.relative(&path).display().to_string();
     let text = std::fs::read_to_string(&path).map_err(|source| OpsError::NoBundle { path: shown, source })?;
-    let text = if is_sealed(&text) { inputs::decrypt(workspace, &cluster.root, &path).await? } else { text.into() };
+    let text =
+        if is_sops_encrypted(&text) { inputs::decrypt(workspace, &cluster.root, &path).await? } else { text.into() };
     Ok(SecretsBundle::parse(&Origin::of_path(cluster.relative(&path)), text.expose_secret())?)
 }
 

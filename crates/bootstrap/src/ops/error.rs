@@ -7,7 +7,7 @@ use engine::journal::{JournalError, LockError, RunId};
 use engine::plan::{PlanError, StepId};
 use helm::HelmError;
 use talos_client::ClientError;
-use talos_config::{BundleError, PkiError};
+use talos_config::{CertificateError, GenerateBundleError};
 use yaml::Diagnostics;
 
 use crate::steps::SiteError;
@@ -31,9 +31,9 @@ pub enum OpsError {
     #[error("cannot read the secrets bundle {path}: {source}")]
     NoBundle { path: String, source: io::Error },
     #[error("cannot generate a secrets bundle: {0}")]
-    GenerateBundle(#[from] BundleError),
+    GenerateBundle(#[from] GenerateBundleError),
     #[error("cannot issue the administrator's certificates: {0}")]
-    Certificates(#[from] PkiError),
+    Certificates(#[from] CertificateError),
     #[error("{path} is encrypted as a whole: with placeholders in it, it does not describe a node")]
     EncryptedConfig { path: String },
     #[error("{0}")]
@@ -51,7 +51,7 @@ pub enum OpsError {
     #[error("{source}; nothing was changed")]
     Tool { source: tools::Error, purpose: ToolPurpose },
     #[error("cannot use the chart bundle {}: {source}; nothing was changed", .path.display())]
-    ChartBundle { path: PathBuf, cluster: String, source: io::Error },
+    ChartBundle { path: PathBuf, cluster: String, source: helm::BundleError },
     #[error(transparent)]
     Helm(#[from] HelmError),
     #[error("node `{name}` not found in cluster `{cluster}`")]

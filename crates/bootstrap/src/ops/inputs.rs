@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use secrets::sops;
 use sha2::{Digest, Sha256};
 use talos_config::adapters::is_machine_config;
-use talos_config::{Rendered, SecretsBundle, Sources, Wanted};
+use talos_config::{FetchedInputs, InputRequest, RenderedConfig, SecretsBundle};
 use yaml::Diagnostic;
 
 use super::error::ToolPurpose;
@@ -27,7 +27,7 @@ const COMMAND_DEADLINE: Duration = Duration::from_mins(2);
 /// All mistakes in the files at once, or the first input that cannot be fetched.
 pub async fn read_cluster(workspace: &Workspace, name: &str, secrets: SecretsMode) -> Result<Cluster, OpsError> {
     let root = workspace.repository()?;
-    let mut sources = Sources::default();
+    let mut sources = FetchedInputs::default();
     loop {
         match Cluster::read_with(&root, name, &workspace.variables, &sources)? {
             ClusterReading::Complete(cluster) => return Ok(*cluster),
@@ -49,30 +49,30 @@ pub fn input_warnings(cluster: &Cluster) -> impl Iterator<Item = &Diagnostic> {
 /// Warnings about patches that change nothing on any node; none if a config cannot be rendered.
 pub fn unused_patch_warnings(cluster: &Cluster, bundle: &SecretsBundle) -> Vec<Diagnostic> {
     let nodes = cluster.inventory.nodes.iter();
-    let rendered = nodes.map(|node| cluster.inputs.render(bundle, node)).collect::<Result<Vec<Rendered>, _>>();
-    rendered.map(|all| Rendered::idle(&all).iter().cloned().collect()).unwrap_or_default()
+    let rendered = nodes.map(|node| cluster.inputs.render(bundle, node)).collect::<Result<Vec<RenderedConfig>, _>>();
+    rendered.map(|all| RenderedConfig::unused_patches(&all).iter().cloned().collect()).unwrap_or_default()
 }
 
 async fn fetch(
     workspace: &Workspace,
     root: &Path,
-    input: &Wanted,
+    input: &InputRequest,
     secrets: SecretsMode,
 ) -> Result<SecretString, OpsError> {
     match input {
-        Wanted::Sealed(path) => decrypted(workspace, root, path, secrets).await,
-        Wanted::References { origin, text } => match secrets {
+        InputRequest::SopsFile(path) => decrypted(workspace, root, path, secrets).await,
+        InputRequest::References { origin, text } => match secrets {
             SecretsMode::Placeholder => Ok(secrets::placeholders(text, &Settings::read(root)?.sources).into()),
             SecretsMode::Real => resolved(workspace, root, origin, text).await,
         },
-        Wanted::Variable { name, .. } if secrets == SecretsMode::Placeholder => {
+        InputRequest::Variable { name, .. } if secrets == SecretsMode::Placeholder => {
             Ok(format!("op://environment/{}", name.trim_start_matches('.')).into())
         }
-        Wanted::Variable { name, behind, at } => {
+        InputRequest::Variable { name, behind, at } => {
             Err(OpsError::Variable { name: name.clone(), wrapper: behind.clone(), at: at.clone() })
         }
-        Wanted::Output(command) => output(root, command).await,
-        Wanted::Address { host, subnet } => {
+        InputRequest::CommandOutput(command) => output(root, command).await,
+        InputRequest::Address { host, subnet } => {
             let address = match secrets {
                 SecretsMode::Placeholder => placeholder_address(host, *subnet),
                 SecretsMode::Real => resolve(host, *subnet).await,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use engine::plan::StepId;
 use net::AddressMap;
-use talos_client::Fingerprint;
+use talos_client::CertificateFingerprint;
 
 use crate::steps::Verdict;
 
@@ -76,7 +76,7 @@ pub struct RunOptions {
     /// The operator's answers about hooks with an unknown outcome.
     pub verdicts: Vec<(StepId, Verdict)>,
     /// Certificate fingerprints that nodes in maintenance mode must present, by hostname or address.
-    pub pins: Vec<(String, Fingerprint)>,
+    pub pins: Vec<(String, CertificateFingerprint)>,
 }
 
 impl RunOptions {

@@ -5,9 +5,11 @@ use secrecy::{ExposeSecret, SecretString};
 use secrets::Redactor;
 use serde_json::{Map, Value};
 use talos_client::Client;
-use talos_config::{AdminIdentity, Node, Rendered, SecretsBundle};
+use talos_config::{AdminIdentity, InventoryNode, RenderedConfig, SecretsBundle};
 use talos_schema::{Documents, parse_documents};
 use yaml::Origin;
+
+use crate::client_identity;
 
 use super::access::{dialer, find_node};
 use super::{
@@ -25,8 +27,8 @@ pub enum Comparison {
 /// The machine config of a node.
 #[derive(Debug)]
 pub struct RenderedNode {
-    pub node: Node,
-    pub rendered: Rendered,
+    pub node: InventoryNode,
+    pub rendered: RenderedConfig,
     /// The diff from the running config, if it was asked for; empty if they are equal.
     pub diff: Option<String>,
 }
@@ -50,7 +52,7 @@ pub async fn render(
     for warning in unused_patch_warnings(&cluster, &bundle) {
         workspace.note(&format!("warning: {warning}"));
     }
-    let nodes: Vec<&Node> = match node {
+    let nodes: Vec<&InventoryNode> = match node {
         Some(name) => vec![find_node(&cluster, name)?],
         None => cluster.inventory.nodes.iter().collect(),
     };
@@ -72,10 +74,10 @@ pub async fn render(
 }
 
 /// The config that a node runs.
-async fn running_config(target: &Target, bundle: &SecretsBundle, node: &Node) -> Result<Documents, OpsError> {
+async fn running_config(target: &Target, bundle: &SecretsBundle, node: &InventoryNode) -> Result<Documents, OpsError> {
     let admin = AdminIdentity::issue(bundle, Timestamp::now())?;
     let failed = |source| OpsError::RunningConfig { node: format!("{} ({})", node.hostname, node.address), source };
-    let client = Client::connect(&dialer(target), node.address, &admin).await.map_err(failed)?;
+    let client = Client::connect(&dialer(target), node.address, &client_identity(&admin)).await.map_err(failed)?;
     let text = client.machine_config().await.map_err(failed)?;
     // The parser's message may quote the text, which holds secrets.
     parse_documents(&Origin::new("<running config>"), text.expose_secret())
@@ -121,7 +123,7 @@ fn learn_value(redactor: &Redactor, value: &Value) {
 
 /// A unified diff from the running to the rendered config, empty if they are equal. Keys are sorted and documents matched by
 /// kind and name.
-fn config_diff(node: &Node, running: &Documents, ours: &Documents) -> String {
+fn config_diff(node: &InventoryNode, running: &Documents, ours: &Documents) -> String {
     let ours = parse_documents(&Origin::new("<rendered>"), &ours.to_yaml()).unwrap_or_else(|_| ours.clone());
     let (before, after) = (comparable(running), comparable(&ours));
     let diff = similar::TextDiff::from_lines(&before, &after);
