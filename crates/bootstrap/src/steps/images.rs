@@ -17,9 +17,9 @@ use super::release::Installed;
 use super::site::{Site, step_error};
 use engine::{Observation, Step, StepContext, StepError};
 use helm::manifest;
-use talos_client::{Client, ClientError, ImageSpace, Kind};
+use talos_client::{Client, ClientError, ClientErrorKind, ImageSpace};
 use talos_config::registries::full_name;
-use talos_config::{Node, Role};
+use talos_config::{InventoryNode, Role};
 use talos_schema::Documents;
 
 /// Pulls at once, on one node and on all together: registries count requests.
@@ -83,7 +83,7 @@ fn borne(toleration: &Value) -> Option<&str> {
 impl Host {
     /// What a config makes of a node. Labels that something else gives it are not known, and nobody is sent there by
     /// them.
-    fn of(node: &Node, config: &Documents) -> Self {
+    fn of(node: &InventoryNode, config: &Documents) -> Self {
         let legacy = config.legacy();
         let field = |path: &str| legacy.and_then(|legacy| legacy.pointer(path));
         let mut labels: BTreeMap<String, String> = field("/machine/nodeLabels")
@@ -165,17 +165,17 @@ impl Ahead {
 /// The node has the images of the releases that are still to be installed.
 pub(super) struct Pulled {
     ahead: Arc<Ahead>,
-    node: Node,
+    node: InventoryNode,
 }
 
 impl Pulled {
-    pub(super) fn new(ahead: Arc<Ahead>, node: Node) -> Self {
+    pub(super) fn new(ahead: Arc<Ahead>, node: InventoryNode) -> Self {
         Self { ahead, node }
     }
 
     async fn client(&self) -> Result<Client, StepError> {
         let site = &self.ahead.site;
-        let connected = Client::connect(&site.dialer, self.node.address, &site.talos).await;
+        let connected = Client::connect(&site.dialer, self.node.address, &site.client_identity).await;
         connected.map_err(|error| step_error(&error, &self.node))
     }
 
@@ -197,7 +197,8 @@ impl Pulled {
         };
         let patience = ExponentialBuilder::default().with_max_times(6).with_jitter();
         // The container runtime of a node that has just booted comes a moment later.
-        let passes = |error: &ClientError| matches!(error.kind, Kind::Unreachable | Kind::NotYet);
+        let passes =
+            |error: &ClientError| matches!(error.kind, ClientErrorKind::Unavailable | ClientErrorKind::NotReady);
         let pulled = pull.retry(patience).when(passes).await;
         if let Err(error) = &pulled {
             cx.tell(&format!("{image} is not pulled ahead: {}; the kubelet will try again", error.reason));
@@ -213,7 +214,7 @@ impl Pulled {
         let pulls = stream::iter(missing).map(|image| async move { self.pull(client, &image, cx).await });
         let mut pulls = std::pin::pin!(pulls.buffer_unordered(ON_A_NODE));
         while let Some(pulled) = pulls.next().await {
-            if matches!(pulled, Err(ClientError { kind: Kind::Unsupported, .. })) {
+            if matches!(pulled, Err(ClientError { kind: ClientErrorKind::Unimplemented, .. })) {
                 cx.tell("this node pulls no images ahead; the kubelet will");
                 break;
             }

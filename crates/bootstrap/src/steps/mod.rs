@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use engine::plan::{Draft, Fingerprint, PhaseName, Plan, PlanError, Policy, StepId};
 use engine::{Step, StepSet};
-use talos_config::Node;
+use talos_config::InventoryNode;
 use talos_config::Role;
 
 use chain::Ground;
@@ -137,7 +137,7 @@ struct Steps {
 }
 
 impl Steps {
-    fn preflight(&mut self, site: &Arc<Site>, node: &Node) -> StepId {
+    fn preflight(&mut self, site: &Arc<Site>, node: &InventoryNode) -> StepId {
         self.add(
             "preflight",
             &format!("preflight/{}", node.hostname),
@@ -148,7 +148,7 @@ impl Steps {
         )
     }
 
-    fn machine_config(&mut self, site: &Arc<Site>, node: &Node, needs: &[StepId]) -> StepId {
+    fn machine_config(&mut self, site: &Arc<Site>, node: &InventoryNode, needs: &[StepId]) -> StepId {
         let id = self.add(
             "machine-config",
             &format!("machine-config/{}", node.hostname),

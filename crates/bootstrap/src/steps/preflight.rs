@@ -15,11 +15,12 @@ use super::site::{Site, place, step_error};
 use super::{crds, hooks, pull_secret};
 use engine::{Observation, Step, StepContext, StepError};
 
-use talos_client::install::{Finding, InstallDisk, describe};
+use talos_client::install::{DiskMatch, InstallDisk, describe};
 use talos_client::{
-    Applied, BlockDevice, Client, ClientError, Kind, Maintenance, Patience, Probe, Stage, TalosVersion, knocks,
+    ApplyResult, BlockDevice, Client, ClientError, ClientErrorKind, Maintenance, Probe, ProgressTimeout, Stage,
+    TalosVersion, connect_delays,
 };
-use talos_config::{Node, Role};
+use talos_config::{InventoryNode, Role};
 
 /// A first run finds its nodes powered on; a switch port may need a moment.
 const FIRST_RUN: Duration = Duration::from_secs(15);
@@ -98,11 +99,11 @@ impl Step for Prepared {
 /// The node answers, and is either unconfigured or of this cluster.
 pub(super) struct Reachable {
     site: Arc<Site>,
-    node: Node,
+    node: InventoryNode,
 }
 
 impl Reachable {
-    pub(super) fn new(site: Arc<Site>, node: Node) -> Self {
+    pub(super) fn new(site: Arc<Site>, node: InventoryNode) -> Self {
         Self { site, node }
     }
 
@@ -142,7 +143,7 @@ impl Reachable {
     }
 
     /// How the node took the config in a dry run. One that it refuses is not sent to any node (failure T17).
-    fn taken(&self, cx: &StepContext, answer: Result<Applied, ClientError>) -> Result<(), StepError> {
+    fn taken(&self, cx: &StepContext, answer: Result<ApplyResult, ClientError>) -> Result<(), StepError> {
         let error = match answer {
             Ok(applied) => {
                 applied.warnings.iter().for_each(|warning| cx.tell(&format!("the node warns: {warning}")));
@@ -150,10 +151,11 @@ impl Reachable {
             }
             Err(error) => error,
         };
-        if !matches!(error.kind, Kind::Refused | Kind::Other) {
+        if !matches!(error.kind, ClientErrorKind::Rejected | ClientErrorKind::Other) {
             return Err(step_error(&error, &self.node));
         }
-        let field = self.site.named_in(&self.node, &error.reason).map(|field| format!("; {field}")).unwrap_or_default();
+        let field =
+            self.site.field_in_message(&self.node, &error.reason).map(|field| format!("; {field}")).unwrap_or_default();
         Err(StepError::wrong_input("the node does not take its config")
             .at(place(&self.node))
             .because(format!("{}{field}", error.reason))
@@ -163,7 +165,7 @@ impl Reachable {
 
     /// A version that is not known, or not the one that the inputs are for, is worked with all the same, and said.
     fn noticed(&self, cx: &StepContext, version: &TalosVersion, text: String) -> String {
-        match self.site.cluster.inventory.disagreement(&version.to_string()) {
+        match self.site.cluster.inventory.version_mismatch(&version.to_string()) {
             Some(notice) => {
                 cx.tell(&notice);
                 format!("{text}; {notice}")
@@ -174,8 +176,8 @@ impl Reachable {
 
     /// A config whose disk the machine does not have is not sent: it would be taken, and the installation never end.
     fn check_disk(&self, disks: &[BlockDevice]) -> Result<(), StepError> {
-        let wanted = InstallDisk::of(&self.site.config(&self.node));
-        if wanted.find(disks) != Finding::Nothing {
+        let wanted = InstallDisk::from_config(&self.site.config(&self.node));
+        if wanted.find(disks) != DiskMatch::None {
             return Ok(());
         }
         let there: Vec<String> = disks.iter().map(describe).collect();
@@ -194,8 +196,8 @@ impl Step for Reachable {
         // In a resumed run a silent node may be installing.
         let long = self.site.resumed && !waits_for_others;
         let limit = if long { self.site.boot_limit(&self.node) } else { FIRST_RUN };
-        let mut patience = Patience::new(limit, Instant::now());
-        for pause in knocks() {
+        let mut patience = ProgressTimeout::new(limit, Instant::now());
+        for pause in connect_delays() {
             match self.site.probe(&self.node).await? {
                 Probe::Maintenance { client, .. } => return self.unconfigured(cx, &client).await,
                 Probe::Configured { client, status } => return self.configured(cx, &client, status.stage).await,
@@ -221,7 +223,7 @@ impl Step for Reachable {
     }
 }
 
-pub(super) fn belongs_elsewhere(node: &Node, evidence: &str) -> StepError {
+pub(super) fn belongs_elsewhere(node: &InventoryNode, evidence: &str) -> StepError {
     StepError::wrong_world("the node belongs to another cluster, or this is not the secrets bundle of its cluster")
         .at(place(node))
         .because(evidence)
