@@ -29,10 +29,10 @@ fn mistakes_in_the_files_are_exit_2_all_at_once() {
     assert_eq!(code, 2);
     insta::assert_snapshot!(err, @"
     error: 3 mistakes in the inputs; nothing was changed
-    talos/infra/talconfig.yaml:5:11: the endpoint `https://10.62.1.10` is not of the form https://HOST:PORT
+    talos/infra/talconfig.yaml:5:11: invalid endpoint `https://10.62.1.10`: expected https://HOST:PORT
       hint: the Kubernetes API usually listens on port 6443
-    talos/infra/talconfig.yaml:47:16: node `infra-cp-02` has the address 10.62.1.11 of node `infra-cp-01` (talos/infra/talconfig.yaml:23:16)
-    talos/infra/talconfig.yaml:17:1: `cniConfgi` is not known to talhelper, which passes over it; so nothing comes of it
+    talos/infra/talconfig.yaml:47:16: node `infra-cp-02` has the same address 10.62.1.11 as node `infra-cp-01` (talos/infra/talconfig.yaml:23:16)
+    talos/infra/talconfig.yaml:17:1: unknown field `cniConfgi` is ignored, like in talhelper
       hint: did you mean `cniConfig`?
     ");
 }
@@ -83,7 +83,7 @@ fn a_wrong_command_line_is_exit_2() {
 fn an_unknown_scenario_is_exit_2_with_the_known_ones() {
     let (code, _, err) = TestEnvironment::reference().run(&["rehearse", "infra", "--scenario", "none"]);
     assert_eq!(code, 2);
-    assert!(err.contains("there is no scenario `none`") && err.contains("default"), "{err}");
+    assert!(err.contains("scenario `none` not found") && err.contains("default"), "{err}");
 }
 
 #[test]

@@ -217,6 +217,9 @@ fn a_chart_that_does_not_suit_stops_a_run_before_any_machine_is_touched() {
     std::fs::write(&helmfile, text.replace("path: /metadata/labels/", "path: /spec/nowhere/")).unwrap();
     Rehearsal::of(world, "attic").stops(
         3,
-        &["preflight/charts: FAILED: release kube-system/cilium", "helmfile.yaml:37:9: the JSON patch does not fit"],
+        &[
+            "preflight/charts: FAILED: release kube-system/cilium",
+            "helmfile.yaml:37:9: the JSON patch does not apply to",
+        ],
     );
 }

@@ -79,7 +79,7 @@ pub(super) struct RunArgs {
     pub(super) merge_kubeconfig: bool,
 }
 
-fn pin(text: &str) -> Result<(String, Fingerprint), String> {
+fn pin(text: &str) -> Result<(String, Fingerprint), Box<dyn std::error::Error + Send + Sync>> {
     let (node, fingerprint) = text.split_once('=').ok_or("write NODE=FINGERPRINT")?;
     Ok((node.to_owned(), fingerprint.parse()?))
 }

@@ -10,7 +10,7 @@ use super::setup::Place;
 use super::{inputs, output, setup};
 use bootstrap::steps;
 use helmfile::{Chart, Release};
-use lab::{DiskSpec, Lab, NodeSpec, ReleaseSpec, Scenario, Spec, Status, lab_folder};
+use lab::{DiskSpec, Lab, LabSpec, LabStatus, NodeSpec, ReleaseSpec, Scenario, lab_folder};
 use repository::Cluster;
 use secrets::Redactor;
 use talos_client::BlockDevice;
@@ -29,7 +29,7 @@ pub(super) async fn lab(common: &Common, command: LabCommand) -> Result<Exit, Re
 pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs) -> Result<Lab, Refusal> {
     let scenario = Scenario::load(&world.scenario).map_err(|error| Refusal::input(error.to_string()))?;
     let folder = lab_folder(&setup::state_folder(common)?, &cluster.name);
-    if lab::ask_status(&folder).await.is_ok() {
+    if lab::query_status(&folder).await.is_ok() {
         return Err(Refusal {
             exit: Exit::Locked,
             message: format!("a lab of `{}` is up already", cluster.name),
@@ -46,7 +46,7 @@ pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs)
     let inventory = &cluster.inventory;
     let own = |address: &std::net::IpAddr| inventory.nodes.iter().any(|node| node.address == *address);
     let files = cluster.bootstrap.crd_files.iter().map(|file| file.url.clone());
-    let spec = Spec {
+    let spec = LabSpec {
         cluster: cluster.name.clone(),
         nodes: inventory
             .nodes
@@ -58,7 +58,7 @@ pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs)
             })
             .collect(),
         releases: releases(cluster),
-        files: files.chain(steps::urls(&cluster.bootstrap.releases)).collect(),
+        crd_urls: files.chain(steps::urls(&cluster.bootstrap.releases)).collect(),
         vip: inventory.endpoint.address().filter(|address| !own(address)),
         api_port: inventory.endpoint.port,
         talos_version: inventory.talos_version.clone(),
@@ -161,9 +161,10 @@ pub(super) async fn stay(lab: &Lab, what: &str) -> Result<(), Refusal> {
     let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
     let spec = lab.spec();
     output::say(&format!(
-        "the lab of {} is up: {} machines; it ends with Ctrl-C or `k8s-bootstrap lab down {}`\n{what}",
+        "the lab of {} is up: {} nodes, seed {}; end it with Ctrl-C or `k8s-bootstrap lab down {}`\n{what}",
         spec.cluster,
         spec.nodes.len(),
+        lab.seed(),
         spec.cluster
     ));
     tokio::select! {
@@ -184,13 +185,13 @@ async fn up(common: &Common, cluster: &str, world: &WorldArgs) -> Result<Exit, R
 
 async fn down(common: &Common, cluster: &str) -> Result<Exit, Refusal> {
     let folder = lab_folder(&setup::state_folder(common)?, cluster);
-    lab::ask_down(&folder).await.map_err(|error| Refusal::world(error.to_string()))?;
+    lab::request_shutdown(&folder).await.map_err(|error| Refusal::world(error.to_string()))?;
     Ok(Exit::Done)
 }
 
 async fn status(common: &Common, cluster: &str) -> Result<Exit, Refusal> {
     let folder = lab_folder(&setup::state_folder(common)?, cluster);
-    let status = lab::ask_status(&folder).await.map_err(|error| Refusal::world(error.to_string()))?;
+    let status = lab::query_status(&folder).await.map_err(|error| Refusal::world(error.to_string()))?;
     output::data(&match common.output {
         Output::Json => serde_json::to_string_pretty(&status).map_err(|error| Refusal::world(error.to_string()))?,
         Output::Text => table(&status),
@@ -198,7 +199,7 @@ async fn status(common: &Common, cluster: &str) -> Result<Exit, Refusal> {
     Ok(Exit::Done)
 }
 
-fn table(status: &Status) -> String {
+fn table(status: &LabStatus) -> String {
     let mut lines = vec![format!("{:<20} {:<16} {:<14} {:<12} PORT", "NODE", "ADDRESS", "ROLE", "STAGE")];
     for node in &status.nodes {
         let port = if node.port_open { "open" } else { "closed" };
@@ -212,6 +213,7 @@ fn table(status: &Status) -> String {
             .map(|member| format!("etcd member {:<16} {:<17} {}", member.name, member.id, role(member.learner))),
     );
     lines.push(format!("API ready: {}", status.api_ready));
+    lines.push(format!("seed: {}", status.seed));
     let mut calls: BTreeMap<&str, u64> = BTreeMap::new();
     for (method, count) in status.record.calls.values().flatten() {
         *calls.entry(method).or_default() += count;

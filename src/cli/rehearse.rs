@@ -77,9 +77,10 @@ async fn close(common: &Common, args: &RehearseArgs) -> Result<Seal, Refusal> {
 async fn honesty(lab: &Lab, secrets: SecretsArg, seal: &Seal) -> String {
     let record = lab.status().await.record;
     let mut lines = vec![format!(
-        "rehearsed: {} simulated Talos nodes over real etcd and Kubernetes; Bootstrap calls accepted: {}",
+        "rehearsed: {} simulated Talos nodes over real etcd and Kubernetes; Bootstrap calls accepted: {}; seed {}",
         lab.spec().nodes.len(),
-        record.bootstrap_accepted
+        record.bootstrap_accepted,
+        lab.seed()
     )];
     let stand_ins = LabFile::read(&lab.spec().folder).map(|file| file.stand_ins).unwrap_or_default();
     if !stand_ins.is_empty() {

@@ -9,7 +9,10 @@ use super::args::{Common, HelmfileArgs, Output, ReleasesCommand};
 use super::exit::{Exit, Refusal};
 use super::{output, setup};
 use helm::TemplateOptions;
-use helmfile::{Helmfile, HelmfileOptions, ListedRelease, ReadDepth, Selector, StateFile, StateValue};
+use helmfile::{
+    Helmfile, HelmfileOptions, ListedRelease, ReadDepth, Selector, SelectorError, StateFile, StateValue,
+    StateValueError,
+};
 
 pub(super) async fn releases(common: &Common, command: ReleasesCommand) -> Result<Exit, Refusal> {
     let root = common.directory.canonicalize().map_err(|error| {
@@ -52,8 +55,13 @@ fn options(args: &HelmfileArgs, depth: ReadDepth) -> Result<HelmfileOptions, Ref
     let sets = texts.chain(args.state_values_set.iter().map(|set| StateValue::parse(set)));
     Ok(HelmfileOptions {
         environment: args.environment.clone(),
-        selectors: selectors.collect::<Result<_, _>>().map_err(Refusal::input)?,
-        state_values: sets.collect::<Result<Vec<_>, _>>().map_err(Refusal::input)?.concat(),
+        selectors: selectors
+            .collect::<Result<_, SelectorError>>()
+            .map_err(|error| Refusal::input(error.to_string()))?,
+        state_values: sets
+            .collect::<Result<Vec<_>, StateValueError>>()
+            .map_err(|error| Refusal::input(error.to_string()))?
+            .concat(),
         state_values_files: args.state_values_file.clone(),
         include_needs: args.include_needs,
         depth,

@@ -6,7 +6,8 @@ use secrecy::ExposeSecret;
 use super::args::SecretsCommand;
 use super::exit::{Exit, Refusal};
 use super::output;
-use talos_config::{Contract, SecretsBundle};
+use talos_config::SecretsBundle;
+use talos_schema::Contract;
 
 pub(super) fn secrets(command: &SecretsCommand) -> Result<Exit, Refusal> {
     match command {

@@ -16,8 +16,8 @@ async fn a_key_that_is_not_the_pinned_one_names_both() {
     let error = Maintenance::connect(&site.dialer, node, Some(&other)).await.unwrap_err();
     assert_eq!(error.kind, Kind::OtherKey);
     let expected = format!(
-        "connect on node 10.66.10.11 failed: it shows a certificate with the fingerprint {shown}, and {other} is \
-         pinned for it"
+        "connect on node 10.66.10.11 failed: the certificate has the fingerprint {shown}, expected the pinned \
+         {other}"
     );
     assert_eq!(error.to_string(), expected);
     let probed = probe(&site.dialer, node, &site.identity, Some(&other)).await.unwrap_err();
@@ -54,7 +54,7 @@ async fn a_config_that_no_message_can_hold_is_not_sent() {
     let padded = |mebibytes: usize| format!("{}# {}\n", site.world.config("cp-1"), "x".repeat(mebibytes << 20));
     let error = client.apply_configuration(&padded(33)).await.unwrap_err();
     assert_eq!(error.kind, Kind::Refused);
-    assert_eq!(error.reason, "the config has 33 MiB, and Talos takes 32 MiB in one message at most");
+    assert_eq!(error.reason, "the config has 33 MiB; the Talos API accepts at most 32 MiB per message");
     // Nothing has happened, and one that is only large goes through.
     client.machine_status().await.unwrap();
     client.apply_configuration(&padded(8)).await.unwrap();

@@ -1,10 +1,10 @@
-//! Selectors: which releases of a file are meant.
+//! Label selectors of releases.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// Labels that a release must have, and labels that it must not: `tier=net,name!=cilium`.
+/// Labels that a release must and must not have: `tier=net,name!=cilium`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selector(Vec<Term>);
 
@@ -15,10 +15,17 @@ struct Term {
     value: String,
 }
 
-impl FromStr for Selector {
-    type Err = String;
+/// A selector that cannot be parsed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid selector `{term}`: expected `label=value` or `label!=value`")]
+pub struct SelectorError {
+    term: String,
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Selector {
+    type Err = SelectorError;
+
+    fn from_str(text: &str) -> Result<Self, SelectorError> {
         let is_word = |word: &str| {
             let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '+' | '-');
             !word.is_empty() && word.chars().all(known)
@@ -30,7 +37,7 @@ impl FromStr for Selector {
                 Some((label, wanted, value)) if is_word(label) && is_word(value) => {
                     Ok(Term { label: label.to_owned(), wanted, value: value.to_owned() })
                 }
-                _ => Err(format!("the selector `{term}` is neither `label=value` nor `label!=value`")),
+                _ => Err(SelectorError { term: term.to_owned() }),
             }
         };
         text.split(',').map(term).collect::<Result<_, _>>().map(Self)
@@ -48,11 +55,11 @@ impl fmt::Display for Selector {
 }
 
 impl Selector {
-    fn takes(&self, labels: &BTreeMap<String, String>) -> bool {
+    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.0.iter().all(|term| (labels.get(&term.label) == Some(&term.value)) == term.wanted)
     }
 
-    /// Whether no release can be meant by both.
+    /// Whether no release can match both.
     fn excludes(&self, other: &Self) -> bool {
         let wanted = |selector: &Self| selector.0.iter().filter(|term| term.wanted).cloned().collect::<Vec<_>>();
         let others = wanted(other);
@@ -60,12 +67,12 @@ impl Selector {
     }
 }
 
-/// Whether one of several selectors takes a release with these labels; none take every release.
-pub(super) fn any_takes(selectors: &[Selector], labels: &BTreeMap<String, String>) -> bool {
-    selectors.is_empty() || selectors.iter().any(|selector| selector.takes(labels))
+/// Whether one of the selectors matches a release with these labels; without selectors, every release matches.
+pub(super) fn any_matches(selectors: &[Selector], labels: &BTreeMap<String, String>) -> bool {
+    selectors.is_empty() || selectors.iter().any(|selector| selector.matches(labels))
 }
 
-/// Whether two sets of selectors cannot mean the same release.
+/// Whether no release can match both sets of selectors.
 pub(super) fn exclude_each_other(some: &[Selector], others: &[Selector]) -> bool {
     !some.is_empty() && !others.is_empty() && some.iter().all(|one| others.iter().all(|other| one.excludes(other)))
 }

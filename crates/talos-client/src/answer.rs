@@ -1,11 +1,11 @@
-//! What the answers of Talos's own services have in common: metadata in every element, one element a node.
+//! Responses of the Talos services: one element per node, each with metadata.
 
 use tonic::{Code, Status};
 
 use talos_proto::common::{Data, Metadata};
 use talos_proto::{machine, storage, time};
 
-/// A message that tells which node it is from, or what went wrong there.
+/// A message with the name of its node, and the error when the node failed.
 pub(super) trait Element {
     fn metadata(&self) -> Option<&Metadata>;
 
@@ -13,7 +13,7 @@ pub(super) trait Element {
         self.metadata().map(|metadata| metadata.hostname.as_str()).unwrap_or_default()
     }
 
-    /// The node's failure, which a fan-out wraps into an answer that succeeded.
+    /// The node's failure, which aggregation wraps into a successful response.
     fn failure(&self) -> Option<Status> {
         let metadata = self.metadata().filter(|metadata| !metadata.error.is_empty())?;
         let status = metadata.status.as_ref();
@@ -23,7 +23,7 @@ pub(super) trait Element {
     }
 }
 
-/// An answer with an element for each node.
+/// A response with an element for each node.
 pub(super) trait Wrapper {
     type Element: Element;
 

@@ -1,4 +1,4 @@
-//! Machine configs on their way to a node and back.
+//! Applying and reading machine configs.
 
 use std::time::Duration;
 
@@ -10,27 +10,27 @@ use super::resource::{MachineConfig, Resources};
 use talos_proto::machine::ApplyConfigurationRequest;
 use talos_proto::machine::apply_configuration_request::Mode as Wire;
 
-/// Room in a message for what is not the config.
+/// Bytes of a message besides the config.
 const ENVELOPE: usize = 1 << 10;
 
 /// When a config becomes active (Talos 1.11 to 1.14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// The node reboots if it must. Never left to the wire's default, which is a reboot and refused from 1.14 on.
+    /// The node reboots if necessary. Always set: the protocol default is REBOOT, which 1.14 rejects.
     Auto,
-    /// At once, and refused when that needs a reboot.
+    /// Immediately; rejected when it needs a reboot.
     NoReboot,
-    /// With the next reboot.
+    /// At the next reboot.
     Staged,
-    /// At once, and taken back after so long.
+    /// Immediately; reverted after this time.
     Try(Duration),
 }
 
-/// How a node took a config.
+/// The node's response to a config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
     pub warnings: Vec<String>,
-    /// The node's own words.
+    /// The node's description of what it does.
     pub details: String,
     pub rebooting: bool,
 }
@@ -39,7 +39,7 @@ pub(super) async fn apply(link: &Link, config: &str, mode: Mode, dry_run: bool) 
     let call = "apply configuration";
     if config.len() + ENVELOPE > MAX_MESSAGE {
         let (size, limit) = (config.len() >> 20, MAX_MESSAGE >> 20);
-        let text = format!("the config has {size} MiB, and Talos takes {limit} MiB in one message at most");
+        let text = format!("the config has {size} MiB; the Talos API accepts at most {limit} MiB per message");
         return Err(link.error(call, Kind::Refused, text));
     }
     let wire = match mode {

@@ -1,4 +1,4 @@
-//! A configured node, spoken to as its administrator.
+//! Client for a configured node, authenticated as administrator.
 
 use std::net::IpAddr;
 
@@ -28,17 +28,14 @@ use super::version::TalosVersion;
 use net::Dialer;
 use talos_config::AdminIdentity;
 
-/// A configured node, as its administrator.
-///
-/// Every call fails with what follows from it, see [`Kind`]; none waits for ever.
+/// Client for a configured node, authenticated as administrator. Every call has a timeout; [`Kind`] classifies errors.
 #[derive(Debug, Clone)]
 pub struct Client {
     link: Link,
 }
 
 impl Client {
-    /// Connects with mutual TLS. The connection is this one for good: when it is lost, calls fail, and who connects
-    /// anew looks anew.
+    /// Connects with mutual TLS. The client never reconnects: when the connection is lost, calls fail.
     ///
     /// # Errors
     ///
@@ -48,18 +45,18 @@ impl Client {
         Ok(Self { link })
     }
 
-    /// The same connection, whose node forwards calls to another one. A worker forwards to nobody.
+    /// A client that uses this connection and lets its node forward calls to `node`. Workers do not forward.
     #[must_use]
     pub fn towards(&self, node: IpAddr) -> Self {
         Self { link: self.link.to(Target::Forwarded(node)) }
     }
 
-    /// The same connection, whose node asks several others and puts their answers together.
+    /// A client that uses this connection and lets its node call `nodes` and aggregate their responses.
     pub fn every(&self, nodes: &[IpAddr]) -> EveryNode {
         EveryNode { link: self.link.to(Target::Every(nodes.to_vec())) }
     }
 
-    /// What the node tells about itself.
+    /// The COSI resources of the node.
     pub fn resources(&self) -> Resources {
         Resources::new(self.link.clone())
     }
@@ -68,18 +65,18 @@ impl Client {
         let (call, mut machine) = ("version", self.link.machine());
         let answer = self.link.one(call, Wait::Short, machine.version(self.link.request(()))).await?;
         let tag = answer.version.map(|version| version.tag).unwrap_or_default();
-        TalosVersion::parse(&tag).ok_or_else(|| self.link.error(call, Kind::Other, format!("`{tag}` is no version")))
+        TalosVersion::parse(&tag).ok_or_else(|| self.link.error(call, Kind::Other, format!("invalid version `{tag}`")))
     }
 
     pub async fn machine_status(&self) -> Result<MachineStatus, ClientError> {
         self.resources().get("machine").await
     }
 
-    /// Watches the machine's status until `enough` says so, and returns the status that it said so of.
+    /// Watches the machine status until it satisfies `enough`, and returns it.
     ///
     /// # Errors
     ///
-    /// When the connection ends first; the caller reconnects.
+    /// The connection ended; the caller reconnects.
     pub async fn watch_status(
         &self,
         mut enough: impl FnMut(&MachineStatus) -> bool,
@@ -99,16 +96,16 @@ impl Client {
         config::running(&self.resources()).await
     }
 
-    /// Applies a config; the node reboots for it if it must.
+    /// Applies a machine config.
     ///
     /// # Errors
     ///
-    /// `Refused` with the node's own words when the config is not valid.
+    /// `Refused` with the node's message when the config is invalid.
     pub async fn apply_configuration(&self, config: &str, mode: Mode) -> Result<Applied, ClientError> {
         config::apply(&self.link, config, mode, false).await
     }
 
-    /// What applying a config would do; the node's own checks included.
+    /// Dry run of [`Client::apply_configuration`], including the node's own validation.
     ///
     /// # Errors
     ///
@@ -117,20 +114,21 @@ impl Client {
         config::apply(&self.link, config, Mode::Auto, true).await
     }
 
-    /// Starts etcd on this node as the first member. Never call it twice without a look at every control plane.
+    /// Bootstraps etcd on this node as the first member. Before a second call, the state of every control plane has to be
+    /// checked: a bootstrap on another node creates a second cluster.
     ///
     /// # Errors
     ///
-    /// `NotYet` when the node is not ready for it; `AlreadyDone` when it has been bootstrapped.
+    /// `NotYet` when the node is not ready; `AlreadyDone` when it is bootstrapped.
     pub async fn bootstrap(&self, beginning: Beginning) -> Result<(), ClientError> {
         etcd::bootstrap(&self.link, beginning).await
     }
 
-    /// The members as this node's own one lists them.
+    /// The member list of this node's etcd member.
     ///
     /// # Errors
     ///
-    /// Before etcd runs on this node there is no list.
+    /// etcd does not run on this node yet.
     pub async fn etcd_members(&self) -> Result<Vec<EtcdMember>, ClientError> {
         etcd::members(&self.link).await
     }
@@ -144,12 +142,12 @@ impl Client {
         etcd::alarms(&self.link).await
     }
 
-    /// Takes all alarms back; those that were there.
+    /// Disarms all alarms and returns them.
     pub async fn etcd_disarm(&self) -> Result<Vec<(u64, EtcdAlarm)>, ClientError> {
         etcd::disarm(&self.link).await
     }
 
-    /// Writes a snapshot of etcd and says how many bytes it has, once its digest has been found right.
+    /// Writes a snapshot of etcd, verifies its digest and returns its size in bytes.
     pub async fn etcd_snapshot(&self, out: &mut (impl AsyncWrite + Unpin)) -> Result<u64, ClientError> {
         etcd::snapshot(&self.link, out).await
     }
@@ -158,29 +156,29 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// `NotYet` while the node has nowhere to put it.
+    /// `NotYet` while EPHEMERAL is not mounted.
     pub async fn etcd_recover(&self, snapshot: impl AsyncRead + Send + Unpin) -> Result<(), ClientError> {
         etcd::recover(&self.link, snapshot).await
     }
 
-    /// Every service that the node runs or waits to run.
+    /// All services of the node, running or waiting.
     pub async fn services(&self) -> Result<Vec<Service>, ClientError> {
         let mut machine = self.link.machine();
         let answer = self.link.one("service list", Wait::Short, machine.service_list(self.link.request(()))).await?;
         Ok(services_of(answer))
     }
 
-    /// The log of a Talos service since the node booted; from now on when it is followed.
+    /// The log of a Talos service since the node booted.
     pub async fn log(&self, service: &str, tail: Tail, follow: bool) -> Result<Lines, ClientError> {
         files::log(&self.link, service, tail, follow).await
     }
 
-    /// The kernel's messages since the node booted; only new ones with `tail`.
+    /// The kernel log since the node booted; only new messages with `tail`.
     pub async fn kernel_log(&self, tail: bool, follow: bool) -> Result<KernelLog, ClientError> {
         files::kernel_log(&self.link, tail, follow).await
     }
 
-    /// What happens on the machine, of one actor's doing if one is named.
+    /// Events of the machine, only those caused by `actor` if given.
     pub async fn events(&self, since: &Since, actor: Option<&str>) -> Result<Events, ClientError> {
         events::events(&self.link, since, actor).await
     }
@@ -189,23 +187,23 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// `Absent` when there is none.
+    /// `Absent` when the file does not exist.
     pub async fn read(&self, path: &str) -> Result<Vec<u8>, ClientError> {
         files::read(&self.link, path).await
     }
 
-    /// The names of what lies in a folder; none when there is no such folder.
+    /// The names in a directory; empty when it does not exist.
     pub async fn folder(&self, path: &str) -> Result<Vec<String>, ClientError> {
         files::folder(&self.link, path).await
     }
 
-    /// Differs from one boot to the next.
+    /// Changes with every boot.
     pub async fn boot_id(&self) -> Result<String, ClientError> {
         let text = self.read("/proc/sys/kernel/random/boot_id").await?;
         Ok(String::from_utf8_lossy(&text).trim().to_owned())
     }
 
-    /// The administrator's kubeconfig as the node makes it. It is secret.
+    /// The administrator's kubeconfig as the node generates it. It is secret.
     pub async fn kubeconfig(&self) -> Result<SecretString, ClientError> {
         files::kubeconfig(&self.link).await
     }
@@ -214,7 +212,7 @@ impl Client {
         hardware::disks(&self.link).await
     }
 
-    /// The node's clock against a time server's, its own one unless another is named.
+    /// Compares the node's clock with `server`, or with the node's configured time server.
     pub async fn clock(&self, server: Option<&str>) -> Result<Clock, ClientError> {
         hardware::clock(&self.link, server).await
     }
@@ -223,18 +221,18 @@ impl Client {
         image::list(&self.link, &self.version().await?, space).await
     }
 
-    /// Pulls an image, telling layers as they arrive where the node tells them, and says under which name the node has it.
+    /// Pulls an image and returns its name on the node. `progress` gets a line for each layer where the node reports them.
     ///
     /// # Errors
     ///
-    /// `Absent` when the registry has no such image.
+    /// `Absent` when the registry does not have the image.
     pub async fn pull_image(
         &self,
         space: ImageSpace,
         reference: &str,
-        tell: &(dyn Fn(&str) + Send + Sync),
+        progress: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<String, ClientError> {
-        image::pull(&self.link, &self.version().await?, space, reference, tell).await
+        image::pull(&self.link, &self.version().await?, space, reference, progress).await
     }
 
     pub async fn reboot(&self, how: Reboot) -> Result<Actor, ClientError> {
@@ -249,25 +247,25 @@ impl Client {
         orders::reset(&self.link, what).await
     }
 
-    /// Boots into what ran before the last upgrade.
+    /// Boots the system that ran before the last upgrade.
     pub async fn rollback(&self) -> Result<(), ClientError> {
         orders::rollback(&self.link).await
     }
 
-    /// Installs another version, telling what the installer says. etcd is for the caller to look after.
+    /// Installs another version; `progress` gets the output of the installer. The caller keeps etcd healthy.
     ///
     /// # Errors
     ///
     /// `Refused` when the installer failed.
-    pub async fn upgrade(&self, image: &str, tell: &(dyn Fn(&str) + Send + Sync)) -> Result<Upgraded, ClientError> {
-        orders::upgrade(&self.link, &self.version().await?, image, tell).await
+    pub async fn upgrade(&self, image: &str, progress: &(dyn Fn(&str) + Send + Sync)) -> Result<Upgraded, ClientError> {
+        orders::upgrade(&self.link, &self.version().await?, image, progress).await
     }
 }
 
-/// Answers by the nodes' names, each node's failure apart.
+/// One result for each node, by name.
 pub type ByNode<T> = Vec<(String, Result<T, ClientError>)>;
 
-/// Several nodes, asked through one. Only what Talos 1.11 to 1.14 all fan out.
+/// Several nodes, called through one of them. Only calls that Talos 1.11 to 1.14 all aggregate.
 #[derive(Debug, Clone)]
 pub struct EveryNode {
     link: Link,

@@ -31,10 +31,10 @@ use talos_config::AdminIdentity;
 /// The port of the Talos API on every node.
 pub const PORT: u16 = 50000;
 
-/// How long a connection may take; a node on the same continent answers within a second.
+/// Timeout for establishing a connection; a node on the same continent responds within a second.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Base64 of SHA-256 over a certificate's public key, as `talosctl --cert-fingerprint` takes it.
+/// Base64 of SHA-256 over a certificate's public key, in the format of `talosctl --cert-fingerprint`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint(String);
 
@@ -45,13 +45,18 @@ impl Fingerprint {
     }
 }
 
+/// A text that is not a fingerprint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid fingerprint `{0}`: expected the base64 of a SHA-256 digest (44 characters)")]
+pub struct InvalidFingerprint(String);
+
 impl std::str::FromStr for Fingerprint {
-    type Err = String;
+    type Err = InvalidFingerprint;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match STANDARD.decode(text) {
             Ok(digest) if digest.len() == 32 => Ok(Self(text.to_owned())),
-            _ => Err(format!("`{text}` is no fingerprint: it is base64 of a SHA-256, 44 characters")),
+            _ => Err(InvalidFingerprint(text.to_owned())),
         }
     }
 }
@@ -62,12 +67,12 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// What a verifier saw of the other side.
+/// The certificate that the server presented.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen(Arc<Mutex<Option<CertificateDer<'static>>>>);
 
 impl Seen {
-    fn note(&self, certificate: &CertificateDer<'_>) {
+    fn record(&self, certificate: &CertificateDer<'_>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(certificate.clone().into_owned());
     }
 
@@ -83,7 +88,7 @@ impl Seen {
     }
 }
 
-/// Connects to a node in maintenance mode: there is no CA to check, so the key's fingerprint is all there is.
+/// Connects to a node in maintenance mode. Its CA is unknown, so only a pinned fingerprint can be verified.
 pub(super) async fn maintenance(
     dialer: &Dialer,
     node: IpAddr,
@@ -96,8 +101,7 @@ pub(super) async fn maintenance(
         Ok(link) => Ok((link, seen)),
         Err(error) => Err(match (pin, seen.fingerprint()) {
             (Some(pinned), Some(shown)) if *pinned != shown => {
-                let text =
-                    format!("it shows a certificate with the fingerprint {shown}, and {pinned} is pinned for it");
+                let text = format!("the certificate has the fingerprint {shown}, expected the pinned {pinned}");
                 ClientError::new(node, "connect", Kind::OtherKey, text)
             }
             _ => error,
@@ -105,14 +109,15 @@ pub(super) async fn maintenance(
     }
 }
 
-/// Connects to a configured node, both sides checked by the cluster's CA and the node by its declared address.
+/// Connects to a configured node: both certificates are verified with the cluster's CA, the node's name is its declared
+/// address.
 pub(super) async fn configured(
     dialer: &Dialer,
     node: IpAddr,
     identity: &AdminIdentity,
 ) -> Result<(Link, Seen), ClientError> {
     let unusable = |what: &str| {
-        ClientError::new(node, "connect", Kind::Other, format!("the administrator's {what} cannot be used"))
+        ClientError::new(node, "connect", Kind::Other, format!("the {what} of the administrator is invalid"))
     };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(identity.ca_pem.as_bytes()) {
@@ -126,7 +131,7 @@ pub(super) async fn configured(
         .build()
         .map_err(|_| unusable("CA"))?;
     let seen = Seen::default();
-    let verifier = Arc::new(Noting { inner, seen: seen.clone() });
+    let verifier = Arc::new(RecordingVerifier { inner, seen: seen.clone() });
     let config = builder()
         .dangerous()
         .with_custom_certificate_verifier(verifier)
@@ -136,14 +141,14 @@ pub(super) async fn configured(
         Ok(link) => Ok((link, seen)),
         Err(mut error) => {
             if let (Kind::Untrusted, Some(issuer)) = (error.kind, seen.issuer()) {
-                error.reason = format!("{} (its certificate was issued by `{issuer}`)", error.reason);
+                error.reason = format!("{} (the certificate of the node was issued by `{issuer}`)", error.reason);
             }
             Err(error)
         }
     }
 }
 
-/// Talos labels its Ed25519 keys in a way of its own; the content is PKCS#8.
+/// Talos writes Ed25519 keys with its own PEM label; the content is PKCS#8.
 fn private_key(pem: &SecretString) -> Option<PrivateKeyDer<'static>> {
     let parsed = pem::parse(pem.expose_secret()).ok()?;
     match parsed.tag() {
@@ -170,8 +175,8 @@ fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
     }
 }
 
-/// One HTTP/2 connection. It is opened here and never silently opened again: who connects anew looks anew, since the
-/// node may have booted in between.
+/// One HTTP/2 connection. It never reconnects by itself: the node may have booted in between, so the caller connects and
+/// observes again.
 async fn channel(dialer: &Dialer, node: IpAddr, mut config: ClientConfig) -> Result<Link, ClientError> {
     config.alpn_protocols = vec![b"h2".to_vec()];
     let connector = TlsConnector::from(Arc::new(config));
@@ -181,9 +186,9 @@ async fn channel(dialer: &Dialer, node: IpAddr, mut config: ClientConfig) -> Res
     let wire = broken.clone();
     let connect = service_fn(move |_| {
         let (connector, dialer, name) = (connector.clone(), dialer.clone(), name.clone());
-        let (again, wire) = (opened.swap(true, Ordering::Relaxed), wire.clone());
+        let (reconnecting, wire) = (opened.swap(true, Ordering::Relaxed), wire.clone());
         async move {
-            if again {
+            if reconnecting {
                 return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the connection was lost"));
             }
             let stream = dialer.connect(SocketAddr::new(node, PORT)).await?;
@@ -200,11 +205,11 @@ async fn channel(dialer: &Dialer, node: IpAddr, mut config: ClientConfig) -> Res
     Ok(Link::new(node, channel, broken))
 }
 
-/// A node that loses power sends nothing; without this a watch on it would wait for ever. Talos sets no policy for
-/// HTTP/2 pings, so they could cost the connection.
+/// Without keep-alive a watch never ends when the node loses power. HTTP/2 pings are not used: Talos sets no keep-alive
+/// policy, so its server may close a connection that pings.
 fn keep_alive(stream: &tokio::net::TcpStream) {
     use rustix::net::sockopt;
-    // Best effort: a kernel that knows none of these still works.
+    // Best effort: the connection works without these options.
     let _ = sockopt::set_socket_keepalive(stream, true);
     let _ = sockopt::set_tcp_keepidle(stream, Duration::from_secs(10));
     let _ = sockopt::set_tcp_keepintvl(stream, Duration::from_secs(5));
@@ -213,7 +218,7 @@ fn keep_alive(stream: &tokio::net::TcpStream) {
     let _ = sockopt::set_tcp_user_timeout(stream, 20_000);
 }
 
-/// Accepts any certificate whose key signs the handshake, or only the pinned one.
+/// Accepts only the pinned certificate, or any certificate when none is pinned. The handshake signature is verified.
 #[derive(Debug)]
 struct AnyCertificate {
     pin: Option<Fingerprint>,
@@ -230,9 +235,9 @@ impl ServerCertVerifier for AnyCertificate {
         _ocsp: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.seen.note(leaf);
+        self.seen.record(leaf);
         if self.pin.is_some() && self.pin != self.seen.fingerprint() {
-            return Err(rustls::Error::General("the certificate is not the pinned one".to_owned()));
+            return Err(rustls::Error::General("the certificate does not match the pinned fingerprint".to_owned()));
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -260,14 +265,14 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// The ordinary check, remembering whom it checked.
+/// The standard verifier, which also records the certificate of the server.
 #[derive(Debug)]
-struct Noting {
+struct RecordingVerifier {
     inner: Arc<rustls::client::WebPkiServerVerifier>,
     seen: Seen,
 }
 
-impl ServerCertVerifier for Noting {
+impl ServerCertVerifier for RecordingVerifier {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,
@@ -276,7 +281,7 @@ impl ServerCertVerifier for Noting {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.seen.note(leaf);
+        self.seen.record(leaf);
         self.inner.verify_server_cert(leaf, intermediates, name, ocsp, now)
     }
 

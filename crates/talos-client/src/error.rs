@@ -1,27 +1,27 @@
-//! What can go wrong in a call, sorted by what follows from it.
+//! Errors of API calls, classified by what the caller can do about them.
 
 use std::net::IpAddr;
 
 use tonic::{Code, Status};
 
-/// What follows from a failed call.
+/// Why a call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The node does not answer; it may be rebooting.
+    /// The node does not respond; it may be rebooting.
     Unreachable,
-    /// The node refused our certificate, or we refused the node's: it may belong to another cluster.
+    /// The node rejected the client certificate, or its own certificate was rejected: it may belong to another cluster.
     Untrusted,
-    /// The node shows another key than the one that is pinned for it.
+    /// The node presented a certificate that does not match its pinned fingerprint.
     OtherKey,
     /// The node is not ready for this call yet.
     NotYet,
-    /// What was asked for has been done before.
+    /// The requested action was already carried out.
     AlreadyDone,
-    /// There is no such thing on the node.
+    /// The requested object does not exist on the node.
     Absent,
-    /// The node refuses what was sent.
+    /// The node rejected the request as invalid or not permitted.
     Refused,
-    /// The node does not offer this call in the state or in the version that it is in.
+    /// The node does not implement this call in its current state or version.
     Unsupported,
     /// Anything else.
     Other,
@@ -51,11 +51,11 @@ impl ClientError {
     }
 }
 
-/// What Talos answers with the code Unknown although it only means "later" (1.14, `services/etcd.go`; failure T07).
+/// Talos 1.14 returns this with code Unknown although the call succeeds later (`services/etcd.go`; failure T07).
 const LATER: &str = "bootstrap is not allowed during unattended install";
 
 fn kind(status: &Status) -> Kind {
-    // Only what came out of the transport can be about certificates; a node's own words may name some, too.
+    // Only transport errors can be about certificates; the message of a node may mention certificates, too.
     let text = source_text(status);
     if std::error::Error::source(status).is_some() && is_about_trust(&text) {
         return Kind::Untrusted;
@@ -73,12 +73,12 @@ fn kind(status: &Status) -> Kind {
     }
 }
 
-/// Whether a failed handshake is about who the other side is.
+/// Whether a failed handshake is about the identity of a peer.
 pub(super) fn is_about_trust(text: &str) -> bool {
     ["certificate", "Certificate", "UnknownCA", "UnknownIssuer", "alert"].iter().any(|word| text.contains(word))
 }
 
-/// The messages of an error and of everything behind it.
+/// The messages of an error and of all its sources.
 pub(super) fn source_text(error: &(dyn std::error::Error + 'static)) -> String {
     let mut texts = vec![error.to_string()];
     let mut current = error.source();

@@ -1,4 +1,4 @@
-//! What happens on a machine, as it tells it: a ring buffer of events that a reboot empties.
+//! Machine events. The machine keeps them in a ring buffer that a reboot empties.
 
 use prost::Message;
 use prost_types::Any;
@@ -7,39 +7,39 @@ use super::error::ClientError;
 use super::link::{Flow, Link, Stream};
 use talos_proto::machine as wire;
 
-/// From where on events are told. What was before the last boot is gone.
+/// The first event to receive. Events before the last boot are lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Since {
     Now,
-    /// All that the machine still has.
+    /// All events that the machine still has.
     Everything,
-    /// The last so many.
+    /// This many of the latest events.
     Last(u16),
-    /// What came after the event with this id.
+    /// Events after the one with this id.
     After(String),
 }
 
-/// Something that happened.
+/// An event of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Orders events of one boot, and lets a follower go on where it stopped.
+    /// Orders the events of one boot; see [`Since::After`].
     pub id: String,
-    /// Who asked for it, as the call answered.
+    /// The actor id that the causing call returned.
     pub actor: String,
     pub what: Happening,
 }
 
-/// Whether it begins or ends.
+/// Start or end of a sequence, phase or task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Edge {
     Begin,
     End,
 }
 
-/// What happened.
+/// The payload of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happening {
-    /// Such as `boot`, `install`, `reset`. With an error it has failed.
+    /// Such as `boot`, `install`, `reset`; failed when it has an error.
     Sequence {
         name: String,
         edge: Option<Edge>,
@@ -53,7 +53,7 @@ pub enum Happening {
         name: String,
         edge: Edge,
     },
-    /// A service's new state, in capitals, and why.
+    /// The new state of a service (in capitals) and its reason.
     Service {
         id: String,
         state: &'static str,
@@ -65,7 +65,7 @@ pub enum Happening {
         ready: bool,
         unmet: Vec<String>,
     },
-    /// A config could not be read or is not valid: why it never took (failure T05).
+    /// The machine could not parse a config or found it invalid (failure T05).
     ConfigRejected(String),
     Addresses {
         hostname: String,
@@ -96,7 +96,7 @@ impl std::fmt::Display for Happening {
     }
 }
 
-/// Events as they come.
+/// A stream of events.
 #[derive(Debug)]
 pub struct Events(Stream<wire::Event>);
 
@@ -110,21 +110,20 @@ pub(super) async fn events(link: &Link, since: &Since, actor: Option<&str>) -> R
     }
     let mut machine = link.machine();
     let mut stream = link.stream("events", Flow::Follows, machine.events(link.request(request))).await?;
-    // The first message is empty: the machine says that it listens now.
+    // The first message is empty: it confirms the subscription.
     stream.next().await?;
     Ok(Events(stream))
 }
 
 impl Events {
-    /// The next event of a kind that is known; nothing when the machine ends the stream, as it does to a follower that
-    /// is too slow.
+    /// The next event of a known type; `None` when the machine ends the stream, as it does when the client is too slow.
     ///
     /// # Errors
     ///
     /// As every call; `Unreachable` when the machine goes down.
     pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
         while let Some(event) = self.0.next().await? {
-            // Newer versions may tell what is not known here.
+            // Newer versions may send unknown event types.
             if let Some(what) = event.data.as_ref().and_then(happening) {
                 return Ok(Some(Event { id: event.id, actor: event.actor_id, what }));
             }
@@ -205,14 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_passed_over() {
+    fn unknown_event_types_are_skipped() {
         assert_eq!(happening(&any("TomorrowEvent", &wire::RestartEvent { cmd: 1 })), None);
         let foreign = Any { type_url: "type.googleapis.com/machine.RestartEvent".into(), value: vec![] };
         assert_eq!(happening(&foreign), None);
     }
 
     #[test]
-    fn a_config_that_was_rejected_says_why() {
+    fn a_rejected_config_has_its_reason() {
         let event = wire::ConfigValidationErrorEvent { error: "install disk is missing".into() };
         let text = happening(&any("ConfigValidationErrorEvent", &event)).unwrap().to_string();
         assert_eq!(text, "config rejected: install disk is missing");

@@ -1,8 +1,8 @@
-//! Where a config wants Talos to be installed, against the disks that a machine has (failure T10).
+//! The install disk of a config, matched with the disks of a machine (failure T10).
 //!
 //! Facts from Talos 1.11 to 1.14: `machine.install.disk` is a device or a link to one; `machine.install.diskSelector`
 //! matches by patterns with `*`, by size and by type, and never a read-only disk or one without a transport; from 1.14
-//! on `UnattendedInstallConfig` has an expression instead. Only the simplest of those are read here.
+//! on `UnattendedInstallConfig` has a CEL expression instead, of which only `disk.dev_path == "…"` is evaluated.
 
 mod fitting;
 
@@ -14,29 +14,29 @@ use serde_json::Value;
 use crate::BlockDevice;
 use talos_schema::Documents;
 
-/// Where Talos is to be installed.
+/// The disk that a config selects for the installation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum InstallDisk {
     Device(String),
     Selector(Value),
     /// From 1.14 on.
     Expression(String),
-    /// The config does not say.
+    /// The config selects no disk.
     Unsaid,
 }
 
-/// What the machine's disks make of it.
+/// The result of matching the selection with the disks of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// This device.
+    /// The path of the matching device.
     Found(String),
     Nothing,
-    /// Only the machine itself can tell.
+    /// Only the machine itself can evaluate the selection.
     Unclear,
 }
 
 impl InstallDisk {
-    /// What a config says.
+    /// The selection of a config.
     pub fn of(config: &Documents) -> Self {
         let install = config.legacy().and_then(|legacy| legacy.pointer("/machine/install"));
         let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
@@ -58,7 +58,7 @@ impl InstallDisk {
             .map_or(Self::Unsaid, Self::Expression)
     }
 
-    /// The disk that is meant.
+    /// Finds the selected disk.
     pub fn find(&self, disks: &[BlockDevice]) -> Finding {
         match self {
             Self::Unsaid => Finding::Unclear,
@@ -83,7 +83,7 @@ impl fmt::Display for InstallDisk {
     }
 }
 
-/// A disk as an operator recognizes it.
+/// A description of a disk for the operator.
 pub fn describe(disk: &BlockDevice) -> String {
     let facts = [("model", &disk.model), ("serial", &disk.serial), ("wwid", &disk.wwid), ("bus", &disk.bus_path)];
     let facts = facts.into_iter().filter(|(_, value)| !value.is_empty());
@@ -96,15 +96,15 @@ fn first<'d>(mut disks: impl Iterator<Item = &'d BlockDevice>) -> Finding {
 }
 
 fn by_device(device: &str, disks: &[BlockDevice]) -> Finding {
-    let links_told = disks.iter().any(|disk| !disk.symlinks.is_empty());
-    // A link that the machine does not tell of may be there all the same.
-    if device.starts_with("/dev/disk/") && !links_told {
+    let has_links = disks.iter().any(|disk| !disk.symlinks.is_empty());
+    // Old versions do not report links, so the link may exist.
+    if device.starts_with("/dev/disk/") && !has_links {
         return Finding::Unclear;
     }
     first(disks.iter().filter(|disk| disk.dev_path == device || disk.symlinks.iter().any(|link| link == device)))
 }
 
-/// `disk.dev_path == "…"`, which is what a generated config has.
+/// The device of `disk.dev_path == "…"`, the expression of generated configs.
 fn simple(expression: &str) -> Option<&str> {
     let (field, device) = expression.split_once("==")?;
     let device = device.trim().strip_prefix('"')?.strip_suffix('"')?;
@@ -150,7 +150,7 @@ fn is_of_type(disk: &BlockDevice, kind: &str) -> bool {
     }
 }
 
-/// `*` stands for anything, also for nothing.
+/// Matches a pattern in which `*` stands for any text, also none.
 fn glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|start| text.strip_prefix(start)) else { return false };
@@ -168,7 +168,7 @@ fn glob(pattern: &str, text: &str) -> bool {
 /// A size with a comparison, such as `>= 100GB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Size {
-    /// How a disk's size may compare to this one.
+    /// The accepted results of comparing a disk's size with `bytes`.
     allowed: &'static [Ordering],
     bytes: u64,
 }
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_is_read_when_it_is_a_device() {
+    fn an_expression_is_evaluated_when_it_is_a_device() {
         let config = |text: &str| {
             let document = json!({"apiVersion": "v1alpha1", "kind": "UnattendedInstallConfig",
                                   "provisioning": {"diskSelector": {"match": text}}});

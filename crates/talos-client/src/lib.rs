@@ -1,8 +1,8 @@
-//! The Talos API client: maintenance mode and mTLS, dial address apart from identity.
+//! The Talos API client: maintenance mode and mTLS; the dialled address is separate from the node's identity.
 //!
-//! Facts from Talos 1.11 to 1.14: one endpoint a node on port 50000, TLS without a client certificate in maintenance
-//! mode, mTLS by the machine CA afterwards. A run dials each node and lets nobody forward, so that errors come back as
-//! the call's own status; [`Client::towards`] and [`Client::every`] are for what cannot be dialled.
+//! Facts from Talos 1.11 to 1.14: one endpoint per node on port 50000, TLS without a client certificate in maintenance
+//! mode, mTLS with the machine CA afterwards. Each node is dialled directly, so that errors come back as the status of
+//! the call itself; [`Client::towards`] and [`Client::every`] use apid's forwarding for nodes that cannot be dialled.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod answer;
@@ -28,7 +28,7 @@ mod wire;
 
 pub use config::{Applied, Mode};
 pub use configured::{ByNode, Client, EveryNode};
-pub use connect::{Fingerprint, PORT};
+pub use connect::{Fingerprint, InvalidFingerprint, PORT};
 pub use error::{ClientError, Kind};
 pub use etcd::{Beginning, EtcdAlarm, EtcdMember, EtcdStatus};
 pub use events::{Edge, Event, Events, Happening, Since};

@@ -1,6 +1,6 @@
-//! What puts a machine down or makes it another: reboot, shutdown, reset, upgrade, rollback.
+//! Calls that stop or replace a machine's system: reboot, shutdown, reset, upgrade, rollback.
 //!
-//! All of them answer before anything has happened.
+//! The node responds before it acts; only upgrades respond later.
 
 use super::error::{ClientError, Kind};
 use super::image::{ImageSpace, pull};
@@ -12,49 +12,49 @@ use talos_proto::machine::{
     RollbackRequest, ShutdownRequest, UpgradeRequest, reboot_request, reset_request, upgrade_request,
 };
 
-/// How a machine is rebooted.
+/// How a machine reboots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reboot {
-    /// By kexec where the machine can.
+    /// With kexec where supported.
     Default,
     /// Through the firmware.
     PowerCycle,
-    /// Without waiting for what runs (1.12 and later).
+    /// Without graceful shutdown (1.12 and later).
     Force,
 }
 
-/// What a reset leaves.
+/// Options of a reset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reset {
-    /// Cordon, drain and leave etcd first; impossible for the last node of a cluster.
+    /// Cordon, drain and leave etcd first; fails for the last node of a cluster.
     pub graceful: bool,
-    /// Come back instead of staying off.
+    /// Reboot instead of shutting down.
     pub reboot: bool,
     pub wipe: Wipe,
 }
 
-/// What is emptied.
+/// What a reset wipes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wipe {
-    /// These partitions by label. `STATE` and `EPHEMERAL` bring a node back to maintenance mode.
+    /// The partitions with these labels. `STATE` and `EPHEMERAL` return a node to maintenance mode.
     Partitions(Vec<String>),
-    /// The system disk with the operating system on it.
+    /// The whole system disk, including the operating system.
     SystemDisk,
-    /// These disks, and not the system's.
+    /// These disks, not the system disk.
     UserDisks(Vec<String>),
     Everything(Vec<String>),
 }
 
-/// What an upgrade has come to.
+/// The result of an upgrade call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upgraded {
-    /// The node reboots by itself now.
+    /// The node reboots by itself.
     Rebooting,
-    /// The next boot is into the new version; somebody has to ask for it.
+    /// The new version is installed; the caller has to reboot the node.
     NeedsReboot,
 }
 
-/// Who asked for what happens next: the events of it carry this.
+/// The id that events caused by a call carry.
 pub type Actor = String;
 
 pub(super) async fn reboot(link: &Link, how: Reboot) -> Result<Actor, ClientError> {
@@ -99,59 +99,59 @@ pub(super) async fn reset(link: &Link, what: Reset) -> Result<Actor, ClientError
     Ok(link.one("reset", Wait::Short, machine.reset(link.request(request))).await?.actor_id)
 }
 
-/// Installs another version. Since 1.13 the image is pulled and the installer run in two calls that tell their progress
-/// and neither look after etcd nor reboot; before, one call does it all.
+/// Installs another version. From 1.13 on, pulling the image and running the installer are two calls that report
+/// progress and neither check etcd nor reboot; before, one call does everything.
 pub(super) async fn upgrade(
     link: &Link,
     version: &TalosVersion,
     image: &str,
-    tell: &(dyn Fn(&str) + Send + Sync),
+    progress: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<Upgraded, ClientError> {
     if version.has_lifecycle_service() {
-        pull(link, version, ImageSpace::System, image, tell).await?;
-        match install(link, image, tell).await {
+        pull(link, version, ImageSpace::System, image, progress).await?;
+        match install(link, image, progress).await {
             Err(error) if error.kind == Kind::Unsupported => {}
             installed => return installed.map(|()| Upgraded::NeedsReboot),
         }
     }
     let request = UpgradeRequest {
         image: image.to_owned(),
-        // Data has stayed in any case since 1.8.
+        // Ignored since 1.8, which always preserves data.
         preserve: true,
         stage: false,
         force: false,
         reboot_mode: upgrade_request::RebootMode::Default.into(),
     };
     let mut machine = link.machine();
-    // The image is pulled and tried before the answer comes.
+    // The node responds after it has pulled and verified the image.
     let answer = link.one("upgrade", Wait::Long, machine.upgrade(link.request(request))).await?;
-    tell(&answer.ack);
+    progress(&answer.ack);
     Ok(Upgraded::Rebooting)
 }
 
-async fn install(link: &Link, image: &str, tell: &(dyn Fn(&str) + Send + Sync)) -> Result<(), ClientError> {
+async fn install(link: &Link, image: &str, progress: &(dyn Fn(&str) + Send + Sync)) -> Result<(), ClientError> {
     let call = "upgrade";
     let request = LifecycleServiceUpgradeRequest {
         containerd: Some(ImageSpace::System.instance()),
         source: Some(InstallArtifactsSource { image_name: image.to_owned() }),
     };
     let mut lifecycle = link.lifecycle();
-    let mut progress = link.stream(call, Flow::Works, lifecycle.upgrade(link.request(request))).await?;
+    let mut output = link.stream(call, Flow::Works, lifecycle.upgrade(link.request(request))).await?;
     let mut last = String::new();
-    while let Some(message) = progress.raw().await? {
+    while let Some(message) = output.raw().await? {
         match message.progress.and_then(|progress| progress.response) {
             Some(Progress::Message(line)) => {
-                tell(line.trim_end());
+                progress(line.trim_end());
                 line.trim_end().clone_into(&mut last);
             }
-            // A failure is a good answer with an exit code.
+            // The status is OK even when the installer failed; the exit code tells.
             Some(Progress::ExitCode(0)) => return Ok(()),
             Some(Progress::ExitCode(code)) => {
-                let text = format!("the installer ended with exit code {code}; its last line was: {last}");
+                let text = format!("the installer failed with exit code {code}; its last line was: {last}");
                 return Err(link.error(call, Kind::Refused, text));
             }
             None => {}
         }
     }
-    Err(link.error(call, Kind::Unreachable, "the installer's output ended before it did"))
+    Err(link.error(call, Kind::Unreachable, "the output of the installer ended without an exit code"))
 }

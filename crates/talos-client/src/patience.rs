@@ -1,8 +1,8 @@
-//! How long a node is waited for: knocks with growing, jittered pauses, and a deadline that learns (failure T11).
+//! Waiting for a node: connection attempts with growing, jittered delays, and an adaptive timeout (failure T11).
 //!
-//! A machine may spend minutes in its firmware, and nobody knows how many before it has been seen once. So the deadline
-//! is about silence, not about the whole boot: every sign of life begins it anew, and a boot that was seen to take long
-//! makes it longer. Pure but for the clock, which is handed in.
+//! A machine may spend minutes in its firmware, and the duration is unknown until it has been measured once. So the
+//! timeout limits the time without progress, not the whole boot: every change of state resets it, and a long measured boot
+//! extends it. The caller passes the time in.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,15 +11,15 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::Instant;
 
-/// Silence that is no reason to worry on any machine.
+/// Lower bound of the timeout: every machine may need this long without visible progress.
 const LEAST: Duration = Duration::from_mins(15);
-/// Longer no machine takes for its firmware.
+/// Upper bound of the timeout: no firmware takes longer.
 const MOST: Duration = Duration::from_hours(1);
-/// How much longer than the boots that were seen another one may take.
+/// Factor by which a boot may exceed the measured ones.
 const SLACK: u32 = 3;
 
-/// Pauses between knocks at a closed port, without end: short at first, since most ports open soon, and never in step
-/// with other clients. Jitter makes each up to twice as long.
+/// Endless delays between connection attempts: short at first, since most ports open soon. Jitter makes each up to twice
+/// as long, so that clients do not retry in step.
 pub fn knocks() -> impl Iterator<Item = Duration> {
     ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(60))
@@ -30,31 +30,31 @@ pub fn knocks() -> impl Iterator<Item = Duration> {
         .build()
 }
 
-/// How long boots took in this run.
+/// Measured boot durations of this run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BootTimes(BTreeMap<IpAddr, Duration>);
 
 impl BootTimes {
-    /// A node was silent for so long, and then answered.
+    /// Records that a node did not respond for `took` and then responded.
     pub fn learn(&mut self, node: IpAddr, took: Duration) {
         let known = self.0.entry(node).or_default();
         *known = took.max(*known);
     }
 
-    /// How long a node may be silent: by its own boots, else by those of its neighbours.
+    /// The timeout for a node, from its own boots or else from those of other nodes.
     pub fn limit(&self, node: IpAddr) -> Duration {
         let seen = self.0.get(&node).or_else(|| self.0.values().max()).copied().unwrap_or_default();
         (seen * SLACK).clamp(LEAST, MOST)
     }
 }
 
-/// A node was silent for too long.
+/// A node made no progress within the timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overdue {
     pub silent: Duration,
 }
 
-/// One wait for a node.
+/// The timeout of one wait for a node.
 #[derive(Debug, Clone)]
 pub struct Patience {
     limit: Duration,
@@ -67,11 +67,11 @@ impl Patience {
         Self { limit, sign: String::new(), since: now }
     }
 
-    /// Notes what the node shows. The same again is no progress.
+    /// Records the observed state of the node. A changed state is progress and resets the timeout.
     ///
     /// # Errors
     ///
-    /// When nothing has changed for longer than the limit.
+    /// The state has not changed for longer than the limit.
     pub fn note(&mut self, sign: &str, now: Instant) -> Result<(), Overdue> {
         if sign != self.sign {
             sign.clone_into(&mut self.sign);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_begins_the_deadline_anew() {
+    fn progress_resets_the_timeout() {
         let began = Instant::now();
         let mut patience = Patience::new(minutes(15), began);
         assert_eq!(patience.note("port closed", began), Ok(()));
@@ -102,14 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn the_deadline_learns_from_the_slowest_boot() {
+    fn the_timeout_adapts_to_the_slowest_boot() {
         let [one, other] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
         let mut times = BootTimes::default();
         assert_eq!(times.limit(one), minutes(15));
         times.learn(one, minutes(9));
         times.learn(one, minutes(8));
         assert_eq!(times.limit(one), minutes(27));
-        assert_eq!(times.limit(other), minutes(27), "its neighbour is the best guess");
+        assert_eq!(times.limit(other), minutes(27), "the boot of another node is the best estimate");
         times.learn(other, minutes(1));
         assert_eq!(times.limit(other), minutes(15));
         times.learn(one, minutes(50));
@@ -117,11 +117,11 @@ mod tests {
     }
 
     #[test]
-    fn knocks_grow_and_have_no_end() {
+    fn delays_grow_and_are_endless() {
         let pauses: Vec<Duration> = knocks().take(1000).collect();
         assert_eq!(pauses.len(), 1000);
         assert!(pauses[0] < Duration::from_millis(125));
-        // At most eight times a second, and no port is open for longer than a quarter of one before it is seen.
+        // At most eight attempts per second; an open port is noticed within 250 ms.
         let settled = Duration::from_millis(125)..=Duration::from_millis(250);
         assert!(pauses[20..].iter().all(|pause| settled.contains(pause)));
     }

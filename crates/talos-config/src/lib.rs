@@ -1,6 +1,6 @@
-//! Machine configs: secrets bundle, generate, patch, and what an operator's folder says.
+//! Machine configs: secrets bundle, generation, patches, and the inputs in an operator's repository.
 //!
-//! A config is a list of documents, and documents are opaque: what this room does not know passes through unchanged.
+//! A config is a list of documents. Documents of unknown kinds pass through unchanged.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod adapters;
@@ -15,9 +15,9 @@ mod sources;
 pub mod talconfig;
 
 pub use bundle::{BundleError, CertificateAndKey, SecretsBundle};
-pub use generate::{Contract, Generate, Options, Role, UnknownContract, generate, generate_with};
+pub use generate::{Generate, Options, Role, generate, generate_with};
 pub use inventory::{Endpoint, Inventory, Node};
-pub use pki::{AdminIdentity, KubernetesAdmin, PkiError, ca_fingerprint, kubeconfig, talosconfig};
+pub use pki::{AdminIdentity, InvalidCa, KubernetesAdmin, PkiError, ca_fingerprint, kubeconfig, talosconfig};
 pub use provenance::{Explained, Rendered, Setter, Written};
 pub use sources::{Sources, Wanted, is_sealed};
 

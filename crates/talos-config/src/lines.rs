@@ -1,8 +1,8 @@
-//! From a line of a rendered template back to the line of the template.
+//! Maps lines of a rendered template to lines of the template.
 
 use similar::{DiffOp, TextDiff};
 
-/// The template's line for each line of what it rendered to; both from 1.
+/// The template line for each rendered line; both start at 1.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Lines(Vec<usize>);
 
@@ -24,7 +24,7 @@ impl Lines {
         Self(lines)
     }
 
-    /// The template's line; a line that is no part of the map is its own.
+    /// The template line; a line outside of the map maps to itself.
     pub(super) fn source(&self, line: usize) -> usize {
         self.0.get(line.saturating_sub(1)).copied().unwrap_or(line)
     }
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_found_again_around_what_the_template_left_out_and_put_in() {
+    fn lines_are_mapped_around_deleted_and_inserted_lines() {
         let template = "a: 1\n{% if x %}\nb: {{ y }}\n{% endif %}\nc: 3\n{{ more }}\nd: 4\n";
         let rendered = "a: 1\nb: 2\nc: 3\ne: 5\nf: 6\nd: 4\n";
         let lines = Lines::new(template, rendered);

@@ -1,7 +1,7 @@
-//! What inputs need that this room cannot get by itself: secrets and other programs' output.
+//! External data that readers need: secrets and command output.
 //!
-//! Reading stays pure: a reader asks for what it needs, and is told what has been fetched so far. Whoever reads fetches
-//! what [`Sources::missing`] names and reads again, until nothing is missing.
+//! Readers do no I/O beyond files: they request data and get what has been fetched so far. The caller fetches what
+//! [`Sources::missing`] returns and reads again until nothing is missing.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,23 +10,22 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
-/// Something to be fetched from outside.
+/// A request for external data.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wanted {
-    /// The plain text of a file that SOPS sealed.
+    /// The plain text of a file encrypted by SOPS.
     Sealed(PathBuf),
-    /// A text with its `op://` references filled in; `origin` is where it comes from, as the operator knows it.
+    /// A text with its `op://` references resolved; `origin` is its place for messages.
     References { origin: String, text: String },
-    /// The variable `name` of the environment, which the program `behind` sets for recipes; `at` is where one starts it.
+    /// The environment variable `name`, which the program `behind` sets for recipes; `at` is where a recipe runs it.
     Variable { name: String, behind: String, at: String },
-    /// What a command prints; the working directory is the repository.
+    /// The output of a command, run in the repository root.
     Output(Vec<String>),
-    /// The address that a host's name stands for, an empty text when nobody knows it. In a rehearsal any address of the
-    /// subnet will do.
+    /// The address of a host name, empty when unknown. In a rehearsal any address of the subnet is used.
     Address { host: String, subnet: Option<IpNet> },
 }
 
-/// What has been fetched, and what was asked for in vain.
+/// Fetched data and open requests.
 #[derive(Default)]
 pub struct Sources {
     fetched: BTreeMap<Wanted, SecretString>,
@@ -40,17 +39,17 @@ impl std::fmt::Debug for Sources {
 }
 
 impl Sources {
-    /// Hands in what was wanted.
+    /// Adds fetched data.
     pub fn provide(&mut self, wanted: Wanted, text: SecretString) {
         self.fetched.insert(wanted, text);
     }
 
-    /// Takes the list of what was asked for and not there.
+    /// Returns and clears the open requests.
     pub fn missing(&self) -> Vec<Wanted> {
         std::mem::take(&mut *self.missing.borrow_mut()).into_iter().collect()
     }
 
-    /// What was fetched, if it was.
+    /// The fetched data; otherwise records the request.
     pub(super) fn get(&self, wanted: Wanted) -> Option<String> {
         let found = self.fetched.get(&wanted).map(|text| text.expose_secret().to_owned());
         if found.is_none() {
@@ -59,11 +58,11 @@ impl Sources {
         found
     }
 
-    /// Reads a file, through whoever can open it where SOPS sealed it. A file that nobody has opened yet is read as it is.
+    /// Reads a file; decrypted when it is encrypted by SOPS, or still encrypted as long as it has not been fetched.
     ///
     /// # Errors
     ///
-    /// When there is no such file.
+    /// The file cannot be read.
     pub(super) fn read(&self, path: &Path) -> std::io::Result<String> {
         let text = std::fs::read_to_string(path)?;
         if !is_sealed(&text) {
@@ -73,8 +72,8 @@ impl Sources {
     }
 }
 
-/// Whether a file was encrypted by SOPS: it says so at its top level, whatever its name is.
+/// Whether a file is encrypted by SOPS, by its top-level `sops` key.
 pub fn is_sealed(text: &str) -> bool {
-    let says = text.lines().any(|line| line.starts_with("sops:") || line.trim_start().starts_with("\"sops\":"));
-    says && text.contains("ENC[")
+    let has_key = text.lines().any(|line| line.starts_with("sops:") || line.trim_start().starts_with("\"sops\":"));
+    has_key && text.contains("ENC[")
 }

@@ -12,9 +12,9 @@ use super::super::exit::{Exit, Refusal};
 use super::super::output;
 use super::args::{GenArgs, OutputType};
 use super::{at, patches, read};
-use talos_config::{AdminIdentity, Contract, Generate, Options, Role, SecretsBundle, generate_with, talosconfig};
-use talos_schema::{Documents, Patch};
-use yaml::Origin;
+use talos_config::{AdminIdentity, Generate, Options, Role, SecretsBundle, generate_with, talosconfig};
+use talos_schema::{Contract, Documents, Patch};
+use yaml::{Diagnostics, Origin};
 
 const STANDARD_STREAM: &str = "-";
 
@@ -25,12 +25,13 @@ pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, Refusal>
     };
     check_endpoint(&args.endpoint)?;
     if args.with_docs == Some(true) || args.with_examples == Some(true) {
-        output::say("configs are written without comments: --with-docs and --with-examples change nothing");
+        output::say("configs are written without comments: --with-docs and --with-examples have no effect");
     }
     let options = options(args)?;
     let every = patches(common, "--config-patch", &args.config_patch)?;
     let control_plane = patches(common, "--config-patch-control-plane", &args.config_patch_control_plane)?;
     let worker = patches(common, "--config-patch-worker", &args.config_patch_worker)?;
+    check_kinds(contract, every.iter().chain(&control_plane).chain(&worker))?;
     let destinations = destinations(common, args)?;
     let bundle = bundle(common, args, contract)?;
     let image = args.install_image.clone().unwrap_or_else(|| installer(args.talos_version.as_deref(), contract));
@@ -72,6 +73,17 @@ pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, Refusal>
     Ok(Exit::Done)
 }
 
+/// A document kind of a newer Talos version would make nodes of this version reject the whole config.
+fn check_kinds<'p>(contract: Contract, patches: impl Iterator<Item = &'p Patch>) -> Result<(), Diagnostics> {
+    let mut found = Diagnostics::default();
+    for patch in patches {
+        if let Err(newer) = patch.check_kinds(contract) {
+            found.extend(newer);
+        }
+    }
+    found.into_result(())
+}
+
 fn patched<'p>(config: Documents, patches: impl Iterator<Item = &'p Patch>) -> Result<Documents, Refusal> {
     let mut config = config;
     for patch in patches {
@@ -87,7 +99,7 @@ fn check_endpoint(endpoint: &str) -> Result<(), Refusal> {
     }
     let bare = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
     let port = if bare.rsplit_once(':').is_some() { "" } else { ":6443" };
-    Err(Refusal::input(format!("the endpoint `{endpoint}` is not of the form https://HOST:PORT"))
+    Err(Refusal::input(format!("invalid endpoint `{endpoint}`: expected https://HOST:PORT"))
         .hint(format!("did you mean https://{bare}{port}?")))
 }
 
@@ -95,7 +107,7 @@ fn options(args: &GenArgs) -> Result<Options, Refusal> {
     let mut registry_mirrors: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for mirror in &args.registry_mirror {
         let Some((registry, url)) = mirror.split_once('=') else {
-            return Err(Refusal::input(format!("--registry-mirror: `{mirror}` is not of the form REGISTRY=URL")));
+            return Err(Refusal::input(format!("--registry-mirror: invalid value `{mirror}`: expected REGISTRY=URL")));
         };
         registry_mirrors.entry(registry.to_owned()).or_default().push(url.to_owned());
     }
@@ -108,7 +120,7 @@ fn options(args: &GenArgs) -> Result<Options, Refusal> {
     })
 }
 
-/// The installer of the version that was asked for, of the line's known release when only a line was.
+/// The installer image of the requested version, or of the default release when only a minor version was requested.
 fn installer(version: Option<&str>, contract: Contract) -> String {
     let exact = version.filter(|version| version.split('.').count() > 2);
     let release = exact.unwrap_or(contract.release()).trim_start_matches('v');
@@ -125,7 +137,7 @@ fn bundle(common: &Common, args: &GenArgs, contract: Contract) -> Result<Secrets
             let mut text = String::new();
             std::io::stdin()
                 .read_to_string(&mut text)
-                .map_err(|error| Refusal::input(format!("standard input cannot be read: {error}")))?;
+                .map_err(|error| Refusal::input(format!("cannot read standard input: {error}")))?;
             (Origin::new("<standard input>"), text)
         }
         Some(path) => read(common, path)?,
@@ -133,11 +145,13 @@ fn bundle(common: &Common, args: &GenArgs, contract: Contract) -> Result<Secrets
     Ok(SecretsBundle::parse(&origin, &text)?)
 }
 
-/// Where each output goes; nothing that is there is overwritten unasked.
+/// The path of each output; existing files are only overwritten with `--force`.
 fn destinations(common: &Common, args: &GenArgs) -> Result<Vec<(OutputType, PathBuf)>, Refusal> {
     let stream = args.out == Path::new(STANDARD_STREAM);
     if stream && args.output_types.len() > 1 {
-        return Err(Refusal::input("only one type can go to standard output").hint("choose it with --output-types"));
+        return Err(
+            Refusal::input("only one type can be written to standard output").hint("select it with --output-types")
+        );
     }
     let single = args.output_types.len() == 1 && args.out != Path::new(".");
     let mut all = Vec::new();
@@ -153,8 +167,8 @@ fn destinations(common: &Common, args: &GenArgs) -> Result<Vec<(OutputType, Path
             (false, false) => at(common, &args.out.join(name)),
         };
         if !stream && !args.force && path.exists() {
-            return Err(Refusal::world(format!("{} is there already; nothing was changed", path.display()))
-                .hint("overwrite it with --force, or name another place with --out"));
+            return Err(Refusal::world(format!("{} already exists; nothing was changed", path.display()))
+                .hint("overwrite it with --force, or set another path with --out"));
         }
         all.push((*output, path));
     }

@@ -1,4 +1,4 @@
-//! `k8s-bootstrap machineconfig gen|patch|validate`: machine configs without a repository, with talosctl's flags.
+//! `k8s-bootstrap machineconfig gen|patch|validate`: machine configs without a repository, with the flags of talosctl.
 
 mod args;
 mod generate;
@@ -23,18 +23,18 @@ pub(super) fn machineconfig(common: &Common, command: &MachineconfigCommand) -> 
     }
 }
 
-/// Paths are the operator's: relative to where the command runs, or to `-C`.
+/// Paths are relative to the working directory or to `-C`.
 fn at(common: &Common, path: &Path) -> PathBuf {
     if common.directory == Path::new(".") { path.to_owned() } else { common.directory.join(path) }
 }
 
 fn read(common: &Common, path: &Path) -> Result<(Origin, String), Refusal> {
     let text = std::fs::read_to_string(at(common, path))
-        .map_err(|error| Refusal::input(format!("{} cannot be read: {error}", path.display())))?;
+        .map_err(|error| Refusal::input(format!("cannot read {}: {error}", path.display())))?;
     Ok((Origin::of_path(path), text))
 }
 
-/// Reads patches as they are named on the command line, with every mistake in them.
+/// Reads the patches of a flag and reports all their errors.
 fn patches(common: &Common, flag: &str, arguments: &[String]) -> Result<Vec<Patch>, Refusal> {
     let mut found = Diagnostics::default();
     let mut patches = Vec::new();

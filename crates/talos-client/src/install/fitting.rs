@@ -1,4 +1,4 @@
-//! A disk made for a config, for machines that are simulated: there every disk that an operator may mean has to exist.
+//! Disks of simulated machines that match the install disk of a config.
 
 use std::cmp::Ordering;
 
@@ -8,7 +8,7 @@ use super::{Finding, InstallDisk, Size};
 use crate::BlockDevice;
 
 impl InstallDisk {
-    /// `disk`, changed in nothing but what keeps it from being the one that is meant.
+    /// `disk` with the minimal changes that make it match.
     #[must_use]
     pub fn fitting(&self, disk: BlockDevice) -> BlockDevice {
         if self.find(std::slice::from_ref(&disk)) != Finding::Nothing {
@@ -26,7 +26,7 @@ impl InstallDisk {
     }
 }
 
-/// The disk under another name, or behind a link.
+/// The disk with another device path or link.
 fn at(path: &str, disk: BlockDevice) -> BlockDevice {
     if path.starts_with("/dev/disk/") {
         return BlockDevice { symlinks: vec![path.to_owned()], ..disk };
@@ -37,7 +37,7 @@ fn at(path: &str, disk: BlockDevice) -> BlockDevice {
     BlockDevice { dev_path: path.to_owned(), transport, ..disk }
 }
 
-/// The disk with one criterion of a selector met.
+/// The disk changed to match one criterion of a selector.
 fn meeting(name: &str, wanted: &Value, mut disk: BlockDevice) -> BlockDevice {
     let wanted = wanted.as_str().map_or_else(|| wanted.to_string(), str::to_owned);
     let field = match name {
@@ -75,7 +75,7 @@ fn of_type(kind: &str, disk: BlockDevice) -> BlockDevice {
 }
 
 impl Size {
-    /// A size that compares as it is to.
+    /// A size that satisfies the comparison.
     fn example(self) -> u64 {
         let allowed = |ordering: Ordering| self.allowed.contains(&ordering);
         if allowed(Ordering::Equal) {
@@ -129,7 +129,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_made_for_a_selector_is_what_it_selects(selector in selector()) {
+        fn a_generated_disk_matches_its_selector(selector in selector()) {
             let wanted = InstallDisk::Selector(selector);
             let disk = wanted.fitting(usual());
             prop_assert_eq!(wanted.find(std::slice::from_ref(&disk)), Finding::Found(disk.dev_path));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_has_the_name_that_is_asked_for_and_the_usual_disk_stays_where_it_suits() {
+    fn a_device_gets_the_selected_path_and_a_matching_disk_stays_unchanged() {
         for path in ["/dev/sda", "/dev/vda", "/dev/mmcblk0", "/dev/disk/by-id/wwn-0x5000"] {
             let wanted = InstallDisk::Device(path.to_owned());
             let disk = wanted.fitting(usual());

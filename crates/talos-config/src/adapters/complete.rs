@@ -1,5 +1,4 @@
-//! Formats whose result is a complete config for each node, secrets and all: layers of templates, finished files, what a
-//! command prints. From here on they are the same.
+//! Inputs that consist of complete configs with secrets: rendered templates, finished files, command output.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -8,12 +7,12 @@ use super::{Inputs, Place, Secrets, facts, within};
 use crate::{Inventory, Node, Rendered, Role, SecretsBundle, Wanted};
 use yaml::{Diagnostic, Diagnostics, Location};
 
-/// A node's config, and what is known of the node besides.
+/// The config of a node, with facts from outside of it.
 #[derive(Debug)]
 pub(super) struct Config {
-    /// What the node is called where its config does not say.
+    /// The name, for configs without a hostname.
     pub(super) name: String,
-    /// What its file or the settings say.
+    /// The address from the file name or the settings.
     pub(super) address: Option<IpAddr>,
     pub(super) role: Option<Role>,
     pub(super) at: Location,
@@ -29,11 +28,11 @@ struct Complete {
     beside: Option<PathBuf>,
 }
 
-/// Makes inputs of finished configs; `warnings` are those of whoever made them.
+/// Creates inputs from finished configs; `warnings` are those of their reader.
 ///
 /// # Errors
 ///
-/// What their inventory lacks: a role, an address, an endpoint.
+/// A missing role, address, endpoint or version.
 pub(super) fn inputs(
     place: &Place<'_>,
     configs: Vec<Config>,
@@ -48,21 +47,24 @@ pub(super) fn inputs(
         if let Some(node) = node(place, config, &facts, &known, &mut found) {
             nodes.push(node);
         }
-        agree(&mut all, &facts, config, &mut found, &mut warnings);
+        merge_facts(&mut all, &facts, config, &mut found, &mut warnings);
     }
-    super::unique(&nodes, &mut found);
+    super::check_nodes(&nodes, &mut found);
     let first = configs.iter().find(|config| is_control_plane(config)).or(configs.first());
     let Some(first) = first else {
-        return Err(Diagnostic::general("there is no node").into());
+        return Err(Diagnostic::general("no nodes found").into());
     };
     if all.endpoint.is_none() {
-        found.error(first.at.clone(), "no config says `cluster.controlPlane.endpoint`, of the form https://HOST:PORT");
+        found.error(
+            first.at.clone(),
+            "no config has a valid `cluster.controlPlane.endpoint`: expected https://HOST:PORT",
+        );
     }
     for (what, value) in
         [("machine.install.image", &all.talos_version), ("machine.kubelet.image", &all.kubernetes_version)]
     {
         if value.is_none() {
-            found.error(first.at.clone(), format!("no config says the version: `{what}` has no tag"));
+            found.error(first.at.clone(), format!("unknown version: no config has `{what}` with a tag"));
         }
     }
     let bundle = within::bundle(&first.at.origin, &first.rendered.documents);
@@ -90,13 +92,13 @@ fn node(
     known: &[IpAddr],
     found: &mut Diagnostics,
 ) -> Option<Node> {
-    if let (Some(said), Some(is)) = (config.role, facts.role)
-        && said != is
+    if let (Some(expected), Some(actual)) = (config.role, facts.role)
+        && expected != actual
     {
         let name = &config.name;
         found.error(
             config.at.clone(),
-            format!("node `{name}` is in two roles: {} by its place, {} by `machine.type`", word(said), word(is)),
+            format!("node `{name}` has two roles: {} by its file, {} by `machine.type`", word(expected), word(actual)),
         );
     }
     let Some(role) = facts.role.or(config.role) else {
@@ -110,9 +112,9 @@ fn node(
     let by_name = || resolved(place, &config.name, facts).or_else(|| resolved(place, facts.hostname.as_ref()?, facts));
     let Some(address) = config.address.or_else(of_config).or_else(by_name) else {
         let name = &config.name;
-        let message = format!("nothing says the address of node `{name}`, and no host of that name is known here");
+        let message = format!("node `{name}` has no address, and its host name does not resolve");
         found.push(Diagnostic::at(config.at.clone(), message).with_hint(
-            "name the file by the address, or say it in k8s-bootstrap.yaml: clusters.<name>.nodes.<node>.address",
+            "name the file after the address, or set clusters.<name>.nodes.<node>.address in k8s-bootstrap.yaml",
         ));
         return None;
     };
@@ -120,7 +122,7 @@ fn node(
     Some(Node { hostname, address, role, at: config.at.clone() })
 }
 
-/// The address that a host's name stands for; a node that gets its address from outside is known by that.
+/// Resolves a host name, for nodes that get their address from DHCP.
 fn resolved(place: &Place<'_>, host: &str, facts: &facts::Facts) -> Option<IpAddr> {
     let wanted = Wanted::Address { host: host.to_owned(), subnet: facts.subnets.first().copied() };
     place.sources.get(wanted)?.parse().ok()
@@ -133,8 +135,8 @@ fn word(role: Role) -> &'static str {
     }
 }
 
-/// Collects what all configs say; of two clusters in one folder nothing good comes.
-fn agree(
+/// Merges the facts of a config into those of the cluster; different endpoints mean different clusters.
+fn merge_facts(
     all: &mut facts::Facts,
     facts: &facts::Facts,
     config: &Config,
@@ -145,12 +147,12 @@ fn agree(
         && known != this
     {
         let (known, this) = (known.url(), this.url());
-        found.error(config.at.clone(), format!("this config's endpoint is {this}, another's is {known}"));
+        found.error(config.at.clone(), format!("this config has the endpoint {this}, another config has {known}"));
     }
     if let (Some(known), Some(this)) = (&all.talos_version, &facts.talos_version)
         && known != this
     {
-        let message = format!("node `{}` installs Talos {this}, another {known}", config.name);
+        let message = format!("node `{}` installs Talos {this}, another node {known}", config.name);
         warnings.push(Diagnostic::at(config.at.clone(), message));
     }
     all.endpoint = all.endpoint.take().or_else(|| facts.endpoint.clone());
@@ -159,7 +161,7 @@ fn agree(
     all.kubernetes_version = all.kubernetes_version.take().or_else(|| facts.kubernetes_version.clone());
 }
 
-/// The nodes of a talosconfig that lies with the inputs: which of a node's addresses it is reached at.
+/// The addresses in a talosconfig beside the inputs, which select among several addresses of a node.
 fn talosconfig_nodes(place: &Place<'_>) -> Vec<IpAddr> {
     let candidates = ["talosconfig", "clusterconfig/talosconfig"].map(|name| place.folder.join(name));
     let text = candidates.iter().find_map(|path| place.sources.read(path).ok()).unwrap_or_default();

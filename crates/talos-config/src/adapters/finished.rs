@@ -1,4 +1,4 @@
-//! Finished configs: a file for each node, plain or sealed as a whole, in `clusterconfig/` or in the folder itself.
+//! Finished configs: a file per node, plain or encrypted as a whole, in `clusterconfig/` or in the directory itself.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,15 +21,15 @@ fn files(place: &Place<'_>) -> Vec<PathBuf> {
     layers::files(place.folder, &ENDINGS).into_iter().filter(own).collect()
 }
 
-/// Whether a file is a machine config, and neither a patch nor one of the roles' files that other formats begin with.
+/// Whether a file is a whole machine config; role files are the base of other formats.
 fn is_whole(path: &Path) -> bool {
     let of_role = ["controlplane", "worker"].iter().any(|role| path.file_stem().is_some_and(|stem| stem == *role));
     !of_role && std::fs::read_to_string(path).is_ok_and(|text| is_machine_config(&text))
 }
 
-/// Whether a text is a whole machine config, as far as its keys tell: values may be sealed.
+/// Whether a text is a whole machine config, by its keys, since values may be encrypted.
 pub fn is_machine_config(text: &str) -> bool {
-    // Most texts are told apart without reading them as YAML.
+    // Fast path without YAML parsing.
     if !["machine", "cluster", "token", "endpoint", "kubelet"].iter().all(|key| text.contains(key)) {
         return false;
     }
@@ -41,7 +41,7 @@ pub fn is_machine_config(text: &str) -> bool {
     })
 }
 
-/// talhelper writes its results to the same folder; what describes them comes first.
+/// Whether the directory has finished configs. talhelper writes its results to the same directory, so it is detected first.
 pub(super) fn is(place: &Place<'_>) -> bool {
     !files(place).is_empty()
 }

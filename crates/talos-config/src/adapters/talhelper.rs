@@ -1,9 +1,9 @@
-//! talhelper: `talconfig.yaml` with patches beside it.
+//! talhelper: `talconfig.yaml` with patch files.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::elsewhere::Elsewhere;
+use super::elsewhere::RepositoryVariables;
 use super::{Inputs, Place, Secrets};
 use crate::talconfig;
 use crate::talconfig::{Machine, Talconfig};
@@ -22,25 +22,25 @@ pub(super) fn is(place: &Place<'_>) -> bool {
 }
 
 pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
-    let said = |name: &str| place.environment.get(name).cloned();
-    let talconfig = match talconfig::read(place.root, place.folder, &said, place.sources) {
-        Ok(talconfig) if !talconfig.lacks_variables() => talconfig,
-        // Only what may fail is looked for elsewhere.
+    let environment = |name: &str| place.environment.get(name).cloned();
+    let talconfig = match talconfig::read(place.root, place.folder, &environment, place.sources) {
+        Ok(talconfig) if !talconfig.has_undefined_variables() => talconfig,
+        // The repository is searched only for undefined variables.
         first => {
-            let elsewhere = Elsewhere::new(place);
-            let lookup = |name: &str| said(name).or_else(|| elsewhere.get(name));
+            let repository = RepositoryVariables::new(place);
+            let lookup = |name: &str| environment(name).or_else(|| repository.get(name));
             match (first, talconfig::read(place.root, place.folder, &lookup, place.sources)) {
                 (_, Ok(mut talconfig)) => {
-                    talconfig.warnings.extend(elsewhere.notices());
+                    talconfig.warnings.extend(repository.warnings());
                     talconfig
                 }
                 (Ok(talconfig), Err(_)) => talconfig,
-                (Err(mistakes), Err(_)) => return Err(mistakes),
+                (Err(errors), Err(_)) => return Err(errors),
             }
         }
     };
     let inventory = talconfig.inventory()?;
-    // Without one, the name that talhelper asks for first is the one to be missed.
+    // If it does not exist, the error names the file that talhelper prefers.
     let bundle = super::bundles(place.folder).unwrap_or_else(|| place.folder.join("talsecret.sops.yaml"));
     Ok(Arc::new(Talhelper { talconfig, inventory, bundle }))
 }

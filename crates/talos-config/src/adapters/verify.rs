@@ -1,4 +1,4 @@
-//! What every config must be before it is sent, whatever made it.
+//! Validation of rendered configs, independent of their format.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::{Node, Rendered};
 use talos_schema::validate::{Mode, validate_at};
 use yaml::{Diagnostic, Diagnostics};
 
-/// What gRPC takes in one message unless told otherwise, and so the most that a node in maintenance mode receives.
+/// gRPC's default message limit, which applies to nodes in maintenance mode.
 const LARGEST: usize = 4 << 20;
 
 pub(super) fn verify(rendered: &Rendered, node: &Node) -> Result<(), Diagnostics> {
@@ -20,13 +20,13 @@ pub(super) fn verify(rendered: &Rendered, node: &Node) -> Result<(), Diagnostics
         let what = match (kind.as_str(), name.as_str()) {
             ("", _) => "the document without `kind`".to_owned(),
             (kind, "") => format!("`{kind}`"),
-            (kind, name) => format!("`{kind}` of the name `{name}`"),
+            (kind, name) => format!("`{kind}` with the name `{name}`"),
         };
         if let Some(first) = seen.insert((kind, name), index) {
             let (this, first) = (rendered.maker(index), rendered.maker(first));
             found.push(
                 Diagnostic::general(format!(
-                    "node `{}`: {what} stands there twice, from {first} and from {this}; it must be single",
+                    "node `{}`: {what} is defined twice, in {first} and in {this}",
                     node.hostname
                 ))
                 .with_hint("remove one of them, or make it a patch of the other"),
@@ -44,9 +44,9 @@ pub(super) fn verify(rendered: &Rendered, node: &Node) -> Result<(), Diagnostics
         found.push(
             Diagnostic::at(
                 node.at.clone(),
-                format!("the config of node `{}` has {bytes} bytes; a node takes {LARGEST} at most", node.hostname),
+                format!("the config of node `{}` has {bytes} bytes; the limit is {LARGEST} bytes", node.hostname),
             )
-            .with_hint("inline manifests and files are the usual reason: let Flux apply the former"),
+            .with_hint("move large inline manifests to Flux, and shorten files"),
         );
     }
     found.into_result(())

@@ -1,4 +1,4 @@
-//! Secrets that lie in machine configs: taken out for the administrator's access, replaced for a rehearsal.
+//! Secrets inside machine configs: extracted for the administrator's access, replaced in a rehearsal.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,11 +9,11 @@ use crate::{CertificateAndKey, SecretsBundle};
 use talos_schema::Documents;
 use yaml::{Diagnostic, Diagnostics, Origin};
 
-/// The bundle that a control plane's config was made from.
+/// Extracts the secrets bundle from the config of a control plane.
 ///
 /// # Errors
 ///
-/// Every secret that it does not hold, by its path. No value is quoted.
+/// All missing secrets, by path. Values are never quoted.
 pub(super) fn bundle(origin: &Origin, config: &Documents) -> Result<SecretsBundle, Diagnostics> {
     let mut reader = Reader { origin, config: config.legacy().unwrap_or(&Value::Null), found: Diagnostics::default() };
     let bundle = SecretsBundle {
@@ -54,7 +54,7 @@ impl Reader<'_> {
         }
         let message = format!("{}: the control plane's config has no `{path}`", self.origin);
         self.found.push(
-            Diagnostic::general(message).with_hint("put the bundle beside the configs: talsecret.yaml or secrets.yaml"),
+            Diagnostic::general(message).with_hint("add the bundle beside the configs: talsecret.yaml or secrets.yaml"),
         );
         String::new()
     }
@@ -63,7 +63,7 @@ impl Reader<'_> {
         let encoded = self.text(path);
         let decoded = STANDARD.decode(encoded.as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         decoded.unwrap_or_else(|| {
-            self.found.push(Diagnostic::general(format!("{}: `{path}` is no base64 of a PEM text", self.origin)));
+            self.found.push(Diagnostic::general(format!("{}: `{path}` is not the base64 of PEM data", self.origin)));
             String::new()
         })
     }
@@ -74,7 +74,7 @@ impl Reader<'_> {
     }
 }
 
-/// Puts a bundle's secrets where a config holds others. With the bundle that it was made from, nothing changes.
+/// Replaces the secrets of a config with those of a bundle. Absent secrets are not added.
 pub(super) fn replace(config: &mut Documents, bundle: &SecretsBundle) {
     let Some(index) = config.0.iter().position(|document| document.get("kind").is_none()) else { return };
     let config = &mut config.0[index];

@@ -1,4 +1,4 @@
-//! Configs for Talos 1.14 and later: a small legacy document and one document for each subject.
+//! Configs for Talos 1.14 and later: a small legacy document and one document per subject.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use super::super::CertificateAndKey;
 use super::{Generate, KUBELET, NO_LOAD_BALANCER, Options, Role};
 use super::{audit_policy, document, image, pod_security, registry_mirrors};
 
-/// All documents in the order in which Talos writes them.
+/// All documents in Talos's order.
 pub(super) fn all(facts: &Generate<'_>, options: &Options, role: Role) -> Vec<Value> {
     let mut all = vec![legacy(facts, options, role)];
     all.extend(discovery(facts, options));
@@ -59,7 +59,7 @@ fn discovery(facts: &Generate<'_>, options: &Options) -> Vec<Value> {
     service.into_iter().chain([document("DiscoveryIdentityConfig", identity)]).collect()
 }
 
-/// What concerns the machine and not Kubernetes.
+/// Settings of the machine.
 fn machine(facts: &Generate<'_>, options: &Options) -> Vec<Value> {
     let mut all = Vec::new();
     if !facts.install_disk.is_empty() {
@@ -84,7 +84,7 @@ fn machine(facts: &Generate<'_>, options: &Options) -> Vec<Value> {
     all
 }
 
-/// What every node of a Kubernetes cluster has.
+/// Kubernetes settings of all nodes.
 fn kubernetes(facts: &Generate<'_>, role: Role) -> Vec<Value> {
     let authority = &facts.bundle.kubernetes;
     let (node, ca) = match role {
@@ -117,7 +117,7 @@ fn pem_pair(pair: &CertificateAndKey) -> Value {
     json!({"cert": pair.certificate, "key": pair.key.expose_secret()})
 }
 
-/// How the API server knows and is known, and what it keeps secret.
+/// Authentication, authorization and encryption of the API server.
 fn kubernetes_secrets(facts: &Generate<'_>) -> Vec<Value> {
     let bundle = facts.bundle;
     let anonymous = ["/livez", "/readyz", "/healthz"].map(|path| json!({"path": path}));

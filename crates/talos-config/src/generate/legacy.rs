@@ -1,4 +1,4 @@
-//! The legacy document, which up to Talos 1.13 says nearly everything.
+//! The legacy document, which up to Talos 1.13 has nearly all settings.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,7 +6,8 @@ use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
 use super::super::CertificateAndKey;
-use super::{Contract, Generate, KUBELET, NO_LOAD_BALANCER, Options, Role, audit_policy, image, pod_security};
+use super::{Generate, KUBELET, NO_LOAD_BALANCER, Options, Role, audit_policy, image, pod_security};
+use talos_schema::Contract;
 use talos_schema::document::put;
 use talos_schema::typed::Url;
 

@@ -1,4 +1,4 @@
-//! From a talconfig and a secrets bundle to the machine config of a node.
+//! Renders the machine config of a node from a talconfig and a secrets bundle.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 
 use super::model::{Machine, Section, Talconfig};
 use super::{documents, image, types};
-use crate::{Contract, Generate, Rendered, Role, SecretsBundle, generate};
+use crate::{Generate, Rendered, Role, SecretsBundle, generate};
 use talos_schema::document::put;
-use talos_schema::{Documents, merge};
+use talos_schema::{Contract, Documents, merge};
 use template::{Functions, TemplateSource};
 use yaml::{Diagnostic, Diagnostics, Location};
 
@@ -21,11 +21,11 @@ const SERVICE_SUBNETS: &str = "10.96.0.0/12";
 type Steps = &'static [&'static str];
 
 impl Talconfig {
-    /// The machine config of a node, every document of it.
+    /// Renders all documents of a node's machine config.
     ///
     /// # Errors
     ///
-    /// A patch or a template that does not apply, each with its place.
+    /// A patch or template cannot be applied.
     pub fn render(&self, bundle: &SecretsBundle, machine: &Machine) -> Result<Rendered, Diagnostics> {
         let image = image::installer(&self.factory, &machine.section, &self.talos_version)?;
         let mut rendered = self.generated(bundle, machine, &image);
@@ -39,7 +39,7 @@ impl Talconfig {
         Ok(rendered)
     }
 
-    /// Whether the contract keeps the network in documents.
+    /// Whether the contract has network documents.
     fn networks(&self) -> bool {
         self.contract >= Contract::V1_12
     }
@@ -63,7 +63,7 @@ impl Talconfig {
             bundle,
         };
         let mut documents = generate(&facts, machine.role);
-        // talhelper's library is newer than Talos 1.11 and leaves an empty section out.
+        // talhelper's library is newer than Talos 1.11 and omits the empty section.
         if documents.legacy().and_then(|config| config.pointer("/machine/registries")) == Some(&json!({})) {
             remove(documents.legacy_mut(), &["machine"], "registries");
         }
@@ -162,19 +162,19 @@ impl Talconfig {
         }
     }
 
-    /// The documents beside the legacy one, merged into those that are generated.
+    /// Merges the documents beside the legacy one into the generated ones.
     fn documents(&self, rendered: &mut Rendered, machine: &Machine) -> Result<(), Diagnostics> {
         for (key, document) in documents::of(machine, self.networks()) {
             let at = machine.section.at(key).unwrap_or(&machine.at).clone();
             let merged = merge(&rendered.documents, &Documents(vec![document]))
-                .map_err(|error| Diagnostic::at(at.clone(), format!("`{key}` does not fit: {error}")))?;
+                .map_err(|error| Diagnostic::at(at.clone(), format!("cannot merge `{key}`: {error}")))?;
             rendered.set(key, Some(&at), |documents| *documents = merged);
         }
         Ok(())
     }
 }
 
-/// Labels and the like: what a node gives replaces what is generated. Values that are templates come later.
+/// Sets labels, annotations or taints, which replace the generated ones. Templates are rendered later.
 fn node_map(rendered: &mut Rendered, section: &Section, key: &'static str) {
     let Some(map) = section.object(key) else { return };
     let plain = map.iter().filter(|(_, value)| key == "nodeTaints" || !is_template(value));
@@ -197,7 +197,7 @@ fn set(rendered: &mut Rendered, at: Option<&Location>, path: Steps, value: Value
     rendered.set("talconfig", at, |documents| put(documents.legacy_mut(), path, value));
 }
 
-/// The network as fields of the legacy document (contracts before 1.12).
+/// Sets the network fields of the legacy document (contracts before 1.12).
 fn legacy_network(rendered: &mut Rendered, machine: &Machine) {
     let section = &machine.section;
     if !section.flag("ignoreHostname") {
@@ -221,7 +221,7 @@ fn is_template(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.contains("{{") || text.contains("}}"))
 }
 
-/// Labels and annotations that are templates. All of them see the config as it is before the first.
+/// Renders labels and annotations that are templates. All of them see the config before the first one is set.
 fn templates(
     rendered: &mut Rendered,
     section: &Section,

@@ -1,5 +1,4 @@
-//! The types of a talconfig and of the legacy machine config, as data: what is read, written and shown to templates
-//! follows from them.
+//! The types of a talconfig and of the legacy machine config, as data. Reading, writing and the template view use them.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -23,12 +22,12 @@ enum Type {
 #[derive(Debug, Clone)]
 struct Field {
     key: String,
-    /// The name by which templates call it.
+    /// The Go name that templates use.
     go: String,
     of: Type,
-    /// Null is a value of its own: a pointer in Go.
+    /// A pointer in Go: null is distinct from the zero value.
     nullable: bool,
-    /// An empty value is left out.
+    /// An empty value is omitted.
     optional: bool,
 }
 
@@ -84,15 +83,15 @@ fn fields(name: &str) -> &'static [Field] {
     TYPES.get(name).map(Vec::as_slice).unwrap_or_default()
 }
 
-/// What a reading finds: mistakes, and what talhelper passes over without a word.
+/// Errors, and warnings about fields that talhelper ignores.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) errors: Diagnostics,
     pub(super) warnings: Diagnostics,
 }
 
-/// Reads a mapping as the type `name`: scalars become what their field holds, keys that the type has not are passed over
-/// with a warning, null is as good as absent.
+/// Reads a mapping as the type `name`: scalars are converted to the types of their fields, unknown keys are ignored with a
+/// warning, null equals absent.
 pub(super) fn conform(origin: &Origin, node: &Node, name: &str, path: &str, found: &mut Found) -> Map<String, Value> {
     match conform_value(origin, node, &Type::Struct(name.to_owned()), path, found) {
         Some(Value::Object(map)) => map,
@@ -127,8 +126,8 @@ fn conform_value(origin: &Origin, node: &Node, of: &Type, path: &str, found: &mu
         _ => None,
     };
     if value.is_none() {
-        let (want, got) = (description(of), node.value.kind());
-        found.errors.error(origin.at(node.at), format!("`{path}` must be {want}, this is {got}"));
+        let (expected, actual) = (description(of), node.value.kind());
+        found.errors.error(origin.at(node.at), format!("`{path}` must be {expected}, this is {actual}"));
     }
     value
 }
@@ -144,12 +143,12 @@ fn conform_struct(origin: &Origin, node: &Node, name: &str, path: &str, found: &
             }
             continue;
         }
-        // Names like these say themselves that they only hold anchors.
+        // By convention such keys only define anchors.
         if entry.key.starts_with("x-") || entry.key.starts_with(['.', '_']) {
             continue;
         }
         let near = near(&entry.key, fields.iter().map(|field| field.key.as_str()));
-        let message = format!("`{place}` is not known to talhelper, which passes over it; so nothing comes of it");
+        let message = format!("unknown field `{place}` is ignored, like in talhelper");
         found.warnings.push(Diagnostic::at(origin.at(entry.key_at), message).did_you_mean(near));
     }
     Value::Object(map)
@@ -166,7 +165,7 @@ fn description(of: &Type) -> &'static str {
     }
 }
 
-/// A scalar as the text that a string field gets.
+/// Converts a scalar to a string.
 fn text(value: &Yaml) -> Option<String> {
     match value {
         Yaml::String(text) => Some(text.clone()),
@@ -178,7 +177,7 @@ fn text(value: &Yaml) -> Option<String> {
     }
 }
 
-/// YAML 1.1's booleans, which go-yaml still takes where a boolean is wanted.
+/// YAML 1.1 booleans, which go-yaml still accepts for boolean fields.
 fn old_bool(text: &str) -> Option<bool> {
     match text {
         "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),
@@ -210,8 +209,7 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
-/// Writes a mapping as Go writes a struct of the type `name`: in the type's order, empty values left out where the type
-/// says so and written where not.
+/// Encodes a mapping like a Go struct of the type `name`: in field order, empty values omitted where the type says so.
 pub(super) fn encode(name: &str, map: &Map<String, Value>) -> Value {
     let mut out = Map::new();
     for field in fields(name) {
@@ -238,7 +236,7 @@ fn encode_value(of: &Type, value: &Value) -> Value {
     }
 }
 
-/// The legacy machine config as Go templates see it: fields by their Go names, all of them.
+/// The legacy machine config for Go templates: all fields, by their Go names.
 pub(super) fn view(config: &Value) -> Value {
     view_struct("Config", config)
 }

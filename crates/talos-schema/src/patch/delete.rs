@@ -1,8 +1,8 @@
-//! `$patch: delete`: what a patch takes away, found and taken out of it before the rest merges.
+//! `$patch: delete`: deletions are extracted from a patch before the rest merges.
 //!
-//! Talos (`configloader/internal/decoder`) deletes documents, fields, keys of maps, and elements of lists by the first
-//! key that stands beside the directive. It finds elements only in lists that lie in no other list, and only by text;
-//! here elements of a list whose elements merge by a key are found at any depth and by any scalar.
+//! Talos (`configloader/internal/decoder`) deletes documents, fields, map keys, and list elements selected by the first
+//! key beside the directive. It finds elements only in lists outside of other lists, and only by strings; here elements of
+//! keyed lists are found at any depth and by any scalar.
 
 use serde_json::{Map, Value};
 
@@ -11,7 +11,7 @@ use super::super::schema::{ListRule, Struct, Type, schema};
 use super::super::typed::{Content, DIRECTIVE, Entry, Written};
 use yaml::{Diagnostic, Location};
 
-/// One thing to take away from a document.
+/// A deletion from a document.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Deletion {
     pub(super) at: Option<Location>,
@@ -21,28 +21,28 @@ pub(super) struct Deletion {
 #[derive(Debug, Clone, PartialEq)]
 enum Step {
     Key(String),
-    /// The element of a list that the patch's element stands for.
+    /// The list element that corresponds to an element of the patch.
     Element(Value),
-    /// The first element of a list that has this key with this spelling.
+    /// The first list element with this key and spelling.
     First {
         key: String,
         spelled: String,
     },
 }
 
-/// What is left of a document once its deletions are taken out.
+/// The rest of a patch document without its deletions.
 pub(super) enum Rest {
-    /// The directive stood on the document itself.
+    /// The directive deletes the whole document.
     Document,
     Nothing,
     Written(Written),
 }
 
-/// Takes every deletion out of a document, in the order in which they stand.
+/// Extracts all deletions of a document, in document order.
 ///
 /// # Errors
 ///
-/// A deletion that Talos cannot carry out wherever it is applied.
+/// A deletion that Talos does not support.
 pub(super) fn extract(mut written: Written) -> Result<(Rest, Vec<Deletion>), Diagnostic> {
     if is_deleted(&written) {
         return Ok((Rest::Document, vec![]));
@@ -55,7 +55,7 @@ pub(super) fn extract(mut written: Written) -> Result<(Rest, Vec<Deletion>), Dia
     Ok((if nothing { Rest::Nothing } else { Rest::Written(written) }, found))
 }
 
-/// Whether the directive stands on the document itself.
+/// Whether the directive deletes the whole document.
 pub(super) fn is_deleted(written: &Written) -> bool {
     directive(written.entries()).is_some()
 }
@@ -64,7 +64,7 @@ fn directive(entries: &[Entry]) -> Option<&Entry> {
     entries.iter().find(|entry| entry.key == DIRECTIVE && entry.value.text() == Some("delete"))
 }
 
-/// Whether nothing is left of the value.
+/// Extracts deletions below a value; returns whether the value is empty afterwards.
 fn take(written: &mut Written, steps: &mut Vec<Step>, found: &mut Vec<Deletion>) -> Result<bool, Diagnostic> {
     match &mut written.content {
         Content::Map(entries) => {
@@ -74,7 +74,7 @@ fn take(written: &mut Written, steps: &mut Vec<Step>, found: &mut Vec<Deletion>)
                 steps.push(Step::Key(entry.key.clone()));
                 let gone = match directive(entry.value.entries()) {
                     Some(directive) => {
-                        refuse_inside_a_list(steps, directive)?;
+                        reject_inside_list(steps, directive)?;
                         found.push(Deletion { at: entry.at.clone(), steps: steps.clone() });
                         true
                     }
@@ -112,12 +112,13 @@ fn take(written: &mut Written, steps: &mut Vec<Step>, found: &mut Vec<Deletion>)
     }
 }
 
-fn refuse_inside_a_list(steps: &[Step], directive: &Entry) -> Result<(), Diagnostic> {
+fn reject_inside_list(steps: &[Step], directive: &Entry) -> Result<(), Diagnostic> {
     if steps.iter().all(|step| matches!(step, Step::Key(_))) {
         return Ok(());
     }
-    let message = format!("`{}` lies in an element of a list, from which Talos deletes nothing", display(steps));
-    Err(located(directive.at.as_ref(), message).with_hint("delete the whole element and add it again"))
+    let message = format!("cannot delete `{}`: Talos does not delete fields of list elements", display(steps));
+    Err(located(directive.at.as_ref(), message)
+        .with_hint("delete the whole element and add it again without the field"))
 }
 
 fn first_key(item: &Written) -> Result<Step, Diagnostic> {
@@ -125,7 +126,7 @@ fn first_key(item: &Written) -> Result<Step, Diagnostic> {
     match selector.map(|entry| (&entry.key, entry.value.text())) {
         Some((key, Some(spelled))) => Ok(Step::First { key: key.clone(), spelled: spelled.to_owned() }),
         _ => {
-            let message = "this element to delete has no key with a text that would select it";
+            let message = "cannot delete this element: it needs a key with a scalar value that selects it";
             Err(located(item.at.as_ref(), message.to_owned()))
         }
     }
@@ -152,11 +153,11 @@ fn display(steps: &[Step]) -> String {
 }
 
 impl Deletion {
-    /// Takes it away from a document that was read by its types.
+    /// Applies the deletion to a typed document.
     ///
     /// # Errors
     ///
-    /// When the document does not have it.
+    /// The document does not have the field or element.
     pub(super) fn apply(&self, title: &str, document: &mut Value) -> Result<(), Diagnostic> {
         let kind = schema().kind(document.get("kind").and_then(Value::as_str));
         let done = match (kind, document) {
@@ -164,8 +165,8 @@ impl Deletion {
             (_, document) => from_value(&Type::Free, document, &self.steps),
         };
         done.ok_or_else(|| {
-            let whose = if title.is_empty() { "the config".to_owned() } else { title.to_owned() };
-            located(self.at.as_ref(), format!("there is no `{}` in {whose} to delete", display(&self.steps)))
+            let target = if title.is_empty() { "the config" } else { title };
+            located(self.at.as_ref(), format!("cannot delete `{}`: not found in {target}", display(&self.steps)))
         })
     }
 }
@@ -174,7 +175,7 @@ fn from_fields(body: &Struct, map: &mut Map<String, Value>, steps: &[Step]) -> O
     let (Step::Key(key), rest) = steps.split_first()? else { return None };
     let field = body.field(key)?;
     if rest.is_empty() {
-        // A field that exists is deleted by being empty, so there is nothing to miss.
+        // A field of the schema always exists, so deleting an unset one is not an error.
         map.shift_remove(key);
         return Some(());
     }
@@ -210,7 +211,7 @@ fn from_value(of: &Type, value: &mut Value, steps: &[Step]) -> Option<()> {
     }
 }
 
-/// Whether an element of a typed list has a key with a spelling. Free-form elements have none.
+/// Whether an element of a typed list has a key with this spelling. Free-form elements never match.
 fn has(of: &Type, item: &Value, key: &str, spelled: &str) -> bool {
     let of = if let Type::Optional(of) = of { of } else { of };
     let Type::Struct(index) = of else { return false };

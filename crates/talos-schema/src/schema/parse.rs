@@ -1,33 +1,48 @@
-//! The notation of `types.txt`, which that file explains.
+//! Parser of `types.txt`; that file explains its notation.
 
 use std::collections::HashMap;
 
 use super::{Field, Kind, ListRule, Scalar, Schema, Struct, Type};
+use crate::Contract;
 
-/// The name under which the legacy document stands in the table.
+/// The name of the legacy document in the table.
 pub(super) const LEGACY: &str = "-";
 
-/// Names that a field's type may have besides scalars.
+/// Names of types and enums.
 #[derive(Default)]
 struct Names {
     types: HashMap<&'static str, usize>,
     enums: HashMap<&'static str, Vec<&'static str>>,
 }
 
-pub(super) fn parse(text: &'static str) -> Result<Schema, String> {
+/// A line of the table that is invalid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {problem}: {text}")]
+pub(super) struct TableError {
+    pub(super) line: usize,
+    problem: &'static str,
+    text: &'static str,
+}
+
+pub(super) fn parse(text: &'static str) -> Result<Schema, TableError> {
     let names = names(text);
     let mut schema = Schema::default();
-    // Where the fields that follow belong.
+    // Whether the following fields belong to a kind or to a type.
     let mut in_kind = None;
     for (index, line) in text.lines().enumerate() {
-        let fail = |what: &str| format!("line {}: {what}: {line}", index + 1);
+        let fail = |problem| TableError { line: index + 1, problem, text: line };
         let words: Vec<&'static str> = line.split_whitespace().collect();
         match words.as_slice() {
             [] | ["#" | "enum", ..] => {}
             ["kind", name, flags @ ..] if !line.starts_with(' ') => {
                 in_kind = Some(true);
+                let since = match flags {
+                    ["since", version, ..] => version.parse().map_err(|_| fail("unknown version"))?,
+                    _ => Contract::V1_11,
+                };
                 schema.kinds.push(Kind {
                     name,
+                    since,
                     named: flags.contains(&"named"),
                     control_plane_only: flags.contains(&"control-plane"),
                     body: Struct::default(),
@@ -38,15 +53,15 @@ pub(super) fn parse(text: &'static str) -> Result<Schema, String> {
                 schema.types.push(Struct::default());
             }
             [name, of, rule @ ..] => {
-                let field = field(name, of, rule, &names).ok_or_else(|| fail("no such type or rule"))?;
+                let field = field(name, of, rule, &names).ok_or_else(|| fail("unknown type or rule"))?;
                 let body = match in_kind {
                     Some(true) => schema.kinds.last_mut().map(|kind| &mut kind.body),
                     Some(false) => schema.types.last_mut(),
                     None => None,
                 };
-                body.ok_or_else(|| fail("a field of nothing"))?.fields.push(field);
+                body.ok_or_else(|| fail("field outside of a kind or type"))?.fields.push(field);
             }
-            [_] => return Err(fail("a field without a type")),
+            [_] => return Err(fail("field without a type")),
         }
     }
     Ok(schema)

@@ -1,11 +1,11 @@
-//! Documents as Talos writes them: fields in its order, empty ones left out or written by what the schema says.
+//! Writes documents like Talos: fields in schema order, empty fields omitted unless the schema says otherwise.
 
 use serde_json::{Map, Value};
 
 use super::super::schema::{Field, Scalar, Struct, Type, schema};
 use super::duration;
 
-/// Writes a document that was read by its types. A document of an unknown kind stays as it is.
+/// Encodes a typed document. A document of an unknown kind stays unchanged.
 pub fn encode(document: &Value) -> Value {
     let Value::Object(map) = document else { return document.clone() };
     let Some(kind) = schema().kind(document.get("kind").and_then(Value::as_str)) else { return document.clone() };
@@ -26,7 +26,7 @@ fn fields(body: &Struct, map: &Map<String, Value>) -> Map<String, Value> {
             written.insert(field.name.to_owned(), value);
         }
     }
-    // What the schema does not know is data all the same.
+    // Unknown fields are kept.
     for (key, value) in map {
         if body.field(key).is_none() && !matches!(key.as_str(), "apiVersion" | "kind") {
             written.insert(key.clone(), value.clone());
@@ -55,7 +55,7 @@ fn encoded(of: &Type, value: &Value) -> Value {
     }
 }
 
-/// What Talos writes for a value that is not there.
+/// What Talos writes for an absent value.
 pub(super) fn zero(of: &Type) -> Value {
     match of {
         Type::Optional(_) => Value::Null,
@@ -71,7 +71,7 @@ pub(super) fn zero(of: &Type) -> Value {
     }
 }
 
-/// Whether Go calls a value zero: a patch that has it changes nothing, and it is written only where the schema says.
+/// Whether a value is Go's zero value: it changes nothing in a patch and is written only where the schema says so.
 pub(crate) fn is_zero(of: &Type, value: &Value) -> bool {
     match (of, value) {
         (_, Value::Null) => true,

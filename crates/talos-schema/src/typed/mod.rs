@@ -1,8 +1,7 @@
-//! Documents read by their types.
+//! Reads documents by their schema types.
 //!
-//! What comes out is plain data again: texts as they are spelled where a text is wanted, numbers where a number is,
-//! fields that were set to null left out. Whatever does not fit is reported with its place and kept as it is, so that
-//! a caller that must not lose data can pass it on.
+//! The result is plain data: strings as spelled where the schema expects a string, numbers where it expects a number,
+//! null fields omitted. A mismatch is reported with its place and kept unchanged, so that no data is lost.
 
 pub(super) mod duration;
 mod encode;
@@ -24,34 +23,34 @@ pub(super) use written::{Content, Entry, Written};
 /// What to do with a document of a kind that the schema does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UnknownKinds {
-    /// Talos of that version would refuse it.
-    Refuse,
-    /// Documents are opaque.
+    /// Report it, as Talos rejects it.
+    Reject,
+    /// Keep it unchanged.
     Pass,
 }
 
-/// The keys that only the legacy document has; Talos knows it by them.
+/// Keys by which Talos recognizes the legacy document.
 const LEGACY_KEYS: [&str; 4] = ["machine", "cluster", "debug", "persist"];
 
-/// How a document is called in messages: `BondConfig bond0`; nothing for the legacy document.
+/// The name of a document in messages: `BondConfig bond0`; empty for the legacy document.
 pub(super) fn title(written: &Written) -> String {
     let text = |key: &str| written.get(key).and_then(Written::text).unwrap_or_default();
     format!("{} {}", text("kind"), if text("kind").is_empty() { "" } else { text("name") }).trim().to_owned()
 }
 
-/// The kind of a document, when it has all that Talos wants to see.
+/// The schema of a document; `None` when its kind is unknown.
 ///
 /// # Errors
 ///
-/// Why Talos does not know what it is.
+/// The document lacks fields by which Talos recognizes it.
 pub(super) fn kind_of(written: &Written) -> Result<Option<&'static Kind>, Box<Diagnostic>> {
     let text = |key: &str| written.get(key).and_then(Written::text).filter(|text| !text.is_empty());
     let fail = |message: String| Err(Box::new(diagnostic(written.at.as_ref(), message)));
     let legacy = text("apiVersion") == Some("v1alpha1") || LEGACY_KEYS.iter().any(|key| written.get(key).is_some());
     match (text("kind"), text("apiVersion")) {
         (None, _) if legacy => Ok(schema().kind(None)),
-        (None, _) => fail("this document has no `kind`, and no `machine` or `cluster` either".to_owned()),
-        (Some(kind), None) => fail(format!("the document of the kind {kind} has no `apiVersion`")),
+        (None, _) => fail("this document has neither `kind` nor `machine` or `cluster`".to_owned()),
+        (Some(kind), None) => fail(format!("the {kind} document has no `apiVersion`")),
         (Some(kind), Some("v1alpha1")) => Ok(schema().kind(Some(kind))),
         (Some(_), Some(_)) => Ok(None),
     }
@@ -60,17 +59,20 @@ pub(super) fn kind_of(written: &Written) -> Result<Option<&'static Kind>, Box<Di
 /// Reads a document.
 pub(super) fn document(written: &Written, unknown: UnknownKinds, found: &mut Diagnostics) -> Value {
     let Content::Map(entries) = &written.content else {
-        found.push(diagnostic(written.at.as_ref(), format!("a document is a mapping, this is {}", written.describe())));
+        found.push(diagnostic(
+            written.at.as_ref(),
+            format!("a document must be a mapping, this is {}", written.describe()),
+        ));
         return written.to_json();
     };
     let mut typing = Typing { title: title(written), path: vec![], found };
     match kind_of(written) {
         Err(problem) => typing.found.push(*problem),
-        Ok(None) if unknown == UnknownKinds::Refuse => {
+        Ok(None) if unknown == UnknownKinds::Reject => {
             let kind = written.get("kind").and_then(Written::text).unwrap_or_default();
             let version = written.get("apiVersion").and_then(Written::text).unwrap_or_default();
             let at = written.get("kind").and_then(|kind| kind.at.as_ref());
-            let message = format!("Talos knows no documents of the kind `{kind}` in `{version}`");
+            let message = format!("unknown document kind `{kind}` in `{version}`");
             typing.found.push(diagnostic(at, message).did_you_mean(near(kind, schema().kinds())));
         }
         Ok(None) => {}
@@ -93,7 +95,7 @@ struct Typing<'f> {
 }
 
 impl Typing<'_> {
-    /// A document of a kind other than the legacy one has these two besides its fields.
+    /// All documents but the legacy one have `apiVersion` and `kind` besides the fields of the schema.
     fn body(&mut self, body: &Struct, entries: &[Entry]) -> Value {
         let (meta, fields): (Vec<&Entry>, Vec<&Entry>) = entries
             .iter()
@@ -127,7 +129,7 @@ impl Typing<'_> {
         fields
     }
 
-    /// The value as its type wants it, `None` for null.
+    /// The typed value; `None` for null.
     fn value(&mut self, of: &Type, written: &Written) -> Option<Value> {
         if matches!(written.content, Content::Null) {
             return None;
@@ -137,7 +139,7 @@ impl Typing<'_> {
             (Type::Scalar(kind), Content::Scalar { resolved, spelled }) => match scalar::read(*kind, resolved, spelled)
             {
                 Ok(value) => value,
-                Err(wanted) => self.mismatch(written, &wanted),
+                Err(scalar::Expected(expected)) => self.mismatch(written, &expected),
             },
             (Type::Enum(values), Content::Scalar { spelled, .. }) => {
                 match values.iter().find(|value| value.eq_ignore_ascii_case(spelled) && **value != "-") {
@@ -149,21 +151,21 @@ impl Typing<'_> {
                 items.iter().enumerate().map(|(index, item)| self.element(format!("[{index}]"), of, item)).collect(),
             ),
             (Type::Map(of), Content::Map(entries)) => {
-                self.refuse_directive(entries);
+                self.reject_directive(entries);
                 let values =
                     entries.iter().map(|entry| (entry.key.clone(), self.element(entry.key.clone(), of, &entry.value)));
                 Value::Object(values.collect())
             }
             (Type::Struct(index), Content::Map(entries)) => Value::Object(self.fields(schema().of(*index), entries)),
             (Type::Free, Content::Map(_)) => {
-                self.refuse_directives(written);
+                self.reject_nested_directives(written);
                 written.to_json()
             }
             (Type::Arguments, Content::Map(entries)) => {
-                self.refuse_directive(entries);
+                self.reject_directive(entries);
                 Value::Object(entries.iter().map(|entry| (entry.key.clone(), self.argument(entry))).collect())
             }
-            (of, _) => self.mismatch(written, wanted(of)),
+            (of, _) => self.mismatch(written, expected(of)),
         })
     }
 
@@ -187,7 +189,7 @@ impl Typing<'_> {
         };
         value.unwrap_or_else(|| {
             self.path.push(entry.key.clone());
-            let value = self.mismatch(&entry.value, "a text or a list of texts");
+            let value = self.mismatch(&entry.value, "a string or a list of strings");
             self.path.pop();
             value
         })
@@ -195,56 +197,56 @@ impl Typing<'_> {
 
     fn unknown(&mut self, entry: &Entry, body: &Struct) {
         self.path.push(entry.key.clone());
-        let message = format!("{}Talos knows no field `{}`", self.prefix(), self.path());
+        let message = format!("{}unknown field `{}`", self.prefix(), self.path());
         self.path.pop();
         let diagnostic = diagnostic(entry.at.as_ref(), message);
         self.found.push(if entry.key == DIRECTIVE {
-            diagnostic.with_hint("`$patch: delete` is the only directive that Talos knows")
+            diagnostic.with_hint("`$patch: delete` is the only directive that Talos supports")
         } else {
             diagnostic.did_you_mean(near(&entry.key, body.fields.iter().map(|field| field.name)))
         });
     }
 
-    /// In a map that takes any key, a directive that Talos does not know would become an entry.
-    fn refuse_directive(&mut self, entries: &[Entry]) {
+    /// In a map with arbitrary keys, an unknown directive would become an entry.
+    fn reject_directive(&mut self, entries: &[Entry]) {
         for entry in entries.iter().filter(|entry| entry.key == DIRECTIVE) {
             let message = format!("{}`{}` in `{}` would become an entry", self.prefix(), DIRECTIVE, self.path());
             self.found.push(
                 diagnostic(entry.at.as_ref(), message)
-                    .with_hint("`$patch: delete` is the only directive that Talos knows"),
+                    .with_hint("`$patch: delete` is the only directive that Talos supports"),
             );
         }
     }
 
     /// The same at every depth of a value without a schema.
-    fn refuse_directives(&mut self, written: &Written) {
+    fn reject_nested_directives(&mut self, written: &Written) {
         match &written.content {
             Content::Map(entries) => {
-                self.refuse_directive(entries);
+                self.reject_directive(entries);
                 for entry in entries {
                     self.path.push(entry.key.clone());
-                    self.refuse_directives(&entry.value);
+                    self.reject_nested_directives(&entry.value);
                     self.path.pop();
                 }
             }
-            Content::List(items) => items.iter().for_each(|item| self.refuse_directives(item)),
+            Content::List(items) => items.iter().for_each(|item| self.reject_nested_directives(item)),
             Content::Null | Content::Scalar { .. } => {}
         }
     }
 
-    fn mismatch(&mut self, written: &Written, wanted: &str) -> Value {
-        let message = format!("{}`{}` must be {wanted}, this is {}", self.prefix(), self.path(), written.describe());
-        let mut told = diagnostic(written.at.as_ref(), message);
+    fn mismatch(&mut self, written: &Written, expected: &str) -> Value {
+        let message = format!("{}`{}` must be {expected}, this is {}", self.prefix(), self.path(), written.describe());
+        let mut finding = diagnostic(written.at.as_ref(), message);
         let text = written.to_json();
         if let Some((scheme, _)) = text.as_str().and_then(|text| text.split_once("://"))
             && !scheme.is_empty()
             && scheme.chars().all(|c| c.is_ascii_alphanumeric())
         {
-            told = told.with_hint(format!(
-                "if it refers to a secret: k8s-bootstrap.yaml, secrets.sources.{scheme}, says who resolves it"
+            finding = finding.with_hint(format!(
+                "if it is a secret reference, configure secrets.sources.{scheme} in k8s-bootstrap.yaml"
             ));
         }
-        self.found.push(told);
+        self.found.push(finding);
         text
     }
 
@@ -257,15 +259,15 @@ impl Typing<'_> {
     }
 }
 
-/// The key of a patch's directives.
+/// The key of patch directives.
 pub(super) const DIRECTIVE: &str = "$patch";
 
-fn wanted(of: &Type) -> &'static str {
+fn expected(of: &Type) -> &'static str {
     match of {
         Type::List(..) => "a list",
         Type::Scalar(Scalar::Bool) => "true or false",
         Type::Scalar(Scalar::Integer(..) | Scalar::Mode) => "a number",
-        Type::Scalar(_) | Type::Enum(_) => "a text",
+        Type::Scalar(_) | Type::Enum(_) => "a string",
         Type::Map(_) | Type::Struct(_) | Type::Arguments | Type::Free | Type::Optional(_) => "a mapping",
     }
 }

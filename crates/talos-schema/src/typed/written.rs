@@ -1,7 +1,6 @@
-//! A document as it was written: what a scalar resolves to beside how it is spelled.
+//! A document before typing: each scalar with its resolved value and its spelling.
 //!
-//! Which of the two counts is known only where the type is: `010` is eight in a free-form value and the text `010` in
-//! a text field.
+//! The schema type decides which one is used: `010` is eight in a free-form value and the string `010` in a string field.
 
 use serde_json::Value;
 
@@ -9,7 +8,7 @@ use yaml::{Diagnostic, Dialect, Location, Node, Origin};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Written {
-    /// Where it stands, when it was read from a text.
+    /// The location, when it was parsed from a text.
     pub at: Option<Location>,
     pub content: Content,
 }
@@ -30,11 +29,11 @@ pub(crate) struct Entry {
 }
 
 impl Written {
-    /// Every document of a text that is not empty.
+    /// Parses all documents of a text that are not empty.
     ///
     /// # Errors
     ///
-    /// The first place at which the text is no YAML.
+    /// The first YAML syntax error.
     pub(crate) fn parse(origin: &Origin, text: &str) -> Result<Vec<Self>, Diagnostic> {
         let resolved = yaml::parse_as(origin, text, Dialect::Typed)?;
         let spelled = yaml::parse_as(origin, text, Dialect::Verbatim)?;
@@ -42,7 +41,7 @@ impl Written {
         Ok(documents.map(|(resolved, spelled)| Self::of_nodes(origin, resolved, spelled)).collect())
     }
 
-    /// The two readings have the same shape: they differ in what plain scalars mean.
+    /// Both parses have the same structure; they differ only in plain scalars.
     fn of_nodes(origin: &Origin, resolved: &Node, spelled: &Node) -> Self {
         let content = match (&resolved.value, &spelled.value) {
             (yaml::Value::Null, _) => Content::Null,
@@ -72,7 +71,7 @@ impl Written {
         Self { at: Some(origin.at(resolved.at)), content }
     }
 
-    /// The data alone, every scalar as it resolves.
+    /// The resolved data.
     pub(crate) fn to_json(&self) -> Value {
         match &self.content {
             Content::Null => Value::Null,
@@ -95,7 +94,7 @@ impl Written {
         self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
-    /// A scalar's spelling.
+    /// The spelling of a scalar.
     pub(crate) fn text(&self) -> Option<&str> {
         match &self.content {
             Content::Scalar { spelled, .. } => Some(spelled),
@@ -103,21 +102,21 @@ impl Written {
         }
     }
 
-    /// What it is, in the words of a message.
+    /// A description for messages.
     pub(crate) fn describe(&self) -> String {
         match &self.content {
             Content::Null => "null".to_owned(),
             Content::List(_) => "a list".to_owned(),
             Content::Map(_) => "a mapping".to_owned(),
             Content::Scalar { resolved, spelled } => {
-                let sort = match resolved {
+                let kind = match resolved {
                     Value::Bool(_) => "the boolean",
                     Value::Number(_) => "the number",
-                    _ => "the text",
+                    _ => "the string",
                 };
-                // A long text is no help, and may be a secret.
+                // A long string may be a secret.
                 let shown = spelled.len() <= 40 && !spelled.contains('\n');
-                if shown { format!("{sort} `{spelled}`") } else { sort.replacen("the", "a", 1) }
+                if shown { format!("{kind} `{spelled}`") } else { kind.replacen("the", "a", 1) }
             }
         }
     }

@@ -1,8 +1,7 @@
-//! What Talos would say about a config, without a node.
+//! Offline validation of machine configs.
 //!
 //! The rules are those of `talosctl validate` of Talos 1.14 (`pkg/machinery/config/container/validate.go`,
-//! `types/*/…: Validate`). A config that passes may still be refused by the node, which also looks at its disks and
-//! links.
+//! `types/*/…: Validate`). A node may still reject a valid config, since it also checks its disks and links.
 
 mod conflicts;
 mod document;
@@ -27,7 +26,7 @@ use super::document::{Documents, parse_strictly};
 use super::typed::{Content, Written, title};
 use yaml::{Diagnostic, Diagnostics, Location, Origin};
 
-/// What a node runs on, as far as it matters for its config.
+/// The platform type that a config is validated for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Metal,
@@ -39,12 +38,17 @@ pub enum Mode {
 const MODES: [(&str, Mode); 4] =
     [("metal", Mode::Metal), ("cloud", Mode::Cloud), ("container", Mode::Container), ("metal-agent", Mode::MetalAgent)];
 
+/// An unknown [`Mode`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown mode `{0}`: expected metal, cloud, container or metal-agent")]
+pub struct UnknownMode(String);
+
 impl FromStr for Mode {
-    type Err = String;
+    type Err = UnknownMode;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let known = MODES.iter().find(|(name, _)| *name == text);
-        known.map(|(_, mode)| *mode).ok_or_else(|| "there are metal, cloud, container and metal-agent".to_owned())
+        known.map(|(_, mode)| *mode).ok_or_else(|| UnknownMode(text.to_owned()))
     }
 }
 
@@ -55,52 +59,47 @@ impl fmt::Display for Mode {
     }
 }
 
-/// What was found in a config.
+/// The result of validating a config.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Findings {
     pub errors: Diagnostics,
-    /// What Talos takes but advises against.
+    /// Settings that Talos accepts but advises against.
     pub warnings: Diagnostics,
-    /// Whether a warning is about the legacy document, which is what `--strict` is about.
-    pub strict: bool,
 }
 
-/// Checks a config.
+/// Parses and validates a config.
 ///
 /// # Errors
 ///
-/// When it cannot be read at all; that is told before anything else.
+/// The config cannot be parsed.
 pub fn validate_text(origin: &Origin, text: &str, mode: Mode) -> Result<Findings, Diagnostics> {
     let documents = parse_strictly(origin, text)?;
     let written = Written::parse(origin, text)?;
     let mut findings = Findings::default();
     for finding in check(&documents, mode) {
         let document = finding.document.and_then(|index| written.get(index));
-        let legacy = document.is_some_and(|document| title(document).is_empty());
-        findings.strict |= finding.warning && legacy;
         let sink = if finding.warning { &mut findings.warnings } else { &mut findings.errors };
         sink.push(diagnostic(document, &finding));
     }
     Ok(findings)
 }
 
-/// Checks the documents of a config, whatever text they came from.
+/// Validates the documents of a config.
 pub fn validate(documents: &Documents, mode: Mode) -> Findings {
     validate_at(documents, mode, &|_, _| None)
 }
 
-/// As [`validate`], for documents whose fields were written elsewhere: `place` answers where, for a document by its
-/// place in the config and a field of it.
+/// Like [`validate`], for documents whose fields come from several files: `place` returns the location of a field, by the
+/// index of the document and the path of the field.
 pub fn validate_at(documents: &Documents, mode: Mode, place: &dyn Fn(usize, &str) -> Option<Location>) -> Findings {
     let mut findings = Findings::default();
     for finding in check(documents, mode) {
         let value = finding.document.and_then(|index| documents.0.get(index));
-        findings.strict |= finding.warning && value.is_some_and(|value| value.get("kind").is_none());
         let written = value.map(Written::from);
         let sink = if finding.warning { &mut findings.warnings } else { &mut findings.errors };
-        let mut told = diagnostic(written.as_ref(), &finding);
-        told.location = finding.document.and_then(|index| place(index, &finding.path)).or(told.location);
-        sink.push(told);
+        let mut diagnostic = diagnostic(written.as_ref(), &finding);
+        diagnostic.location = finding.document.and_then(|index| place(index, &finding.path)).or(diagnostic.location);
+        sink.push(diagnostic);
     }
     findings
 }
@@ -124,7 +123,7 @@ fn check(documents: &Documents, mode: Mode) -> Vec<Finding> {
     found
 }
 
-/// The finding as an operator reads it: document, field, what is wrong, and where the field or its nearest parent is.
+/// The message of a finding: document, field and problem, with the location of the field or its nearest parent.
 fn diagnostic(document: Option<&Written>, finding: &Finding) -> Diagnostic {
     let title = document.map(title).unwrap_or_default();
     let prefix = if title.is_empty() { String::new() } else { format!("{title}: ") };

@@ -1,4 +1,4 @@
-//! What only the documents together show.
+//! Rules about all documents of a config together.
 
 use serde_json::Value;
 
@@ -56,7 +56,7 @@ impl<'v> Whole<'v> {
         problems
     }
 
-    /// Whether nodes of the cluster find each other through the discovery service.
+    /// Whether cluster discovery uses the discovery service.
     fn discovers(&self) -> bool {
         let legacy = self.legacy("cluster.discovery.enabled") == Some(&Value::Bool(true))
             && self.legacy("cluster.discovery.registries.service.disabled") != Some(&Value::Bool(true));
@@ -71,10 +71,7 @@ impl<'v> Whole<'v> {
             let here = identity.is_some_and(|identity| !text(identity, field).is_empty());
             let there = self.legacy(legacy).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
             if let Some((index, _)) = service.filter(|_| !here && !there) {
-                problems.push((
-                    Some(index),
-                    format!("needs the cluster's identity: {legacy}, or {field} of DiscoveryIdentityConfig"),
-                ));
+                problems.push((Some(index), format!("requires {legacy}, or {field} of DiscoveryIdentityConfig")));
             }
         }
         let legacy_mesh = self.legacy("machine.network.kubespan.enabled") == Some(&Value::Bool(true));
@@ -115,7 +112,7 @@ impl<'v> Whole<'v> {
         wrong.map(|(index, _)| (Some(index), "is only allowed on control plane machines".to_owned())).collect()
     }
 
-    /// Containers that wait for one that is not there.
+    /// Dependencies on containers that do not exist.
     fn containers(&self, found: &mut Vec<Finding>) {
         let names: Vec<&str> = self
             .documents
@@ -129,7 +126,7 @@ impl<'v> Whole<'v> {
             let mut document = Document { index, value, found };
             for (entry, name) in document.list("dependsOn.containers").iter().enumerate() {
                 if !names.contains(&name.as_str().unwrap_or_default()) {
-                    document.error(format!("dependsOn.containers[{entry}]"), format!("there is no container {name}"));
+                    document.error(format!("dependsOn.containers[{entry}]"), format!("unknown container {name}"));
                 }
             }
         }

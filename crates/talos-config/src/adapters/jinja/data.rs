@@ -1,5 +1,5 @@
-//! Data that templates are rendered with: files beside them whose top-level keys are variables of theirs, as
-//! `minijinja-cli` takes them. One of them may list the nodes.
+//! Data files for templates, as for `minijinja-cli`: YAML files beside the templates whose top-level keys are template
+//! variables. One of them may list the nodes.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ const ADDRESSES: [&str; 4] = ["ip", "address", "ipAddress", "ip_address"];
 const ROLES: [&str; 4] = ["role", "type", "machineType", "machine_type"];
 const CONTROLLERS: [&str; 4] = ["controller", "controlPlane", "controlplane", "control_plane"];
 
-/// The values of the variables `names` that the files hold.
+/// The values of the variables `names` in the files.
 pub(super) fn of(place: &Place<'_>, paths: &[PathBuf], names: &BTreeSet<String>) -> Map<String, Value> {
     let mut data = Map::new();
     if names.is_empty() {
@@ -32,7 +32,7 @@ pub(super) fn of(place: &Place<'_>, paths: &[PathBuf], names: &BTreeSet<String>)
     data
 }
 
-/// The nodes that the data list, by name: `nodes: {cp-1: {ip: 10.0.0.1, controller: true}}`, or a list of the kind.
+/// The nodes in the data, by name: `nodes: {cp-1: {ip: 10.0.0.1, controller: true}}`, or a list with names.
 pub(super) fn nodes(data: &Map<String, Value>) -> Vec<(String, Declared)> {
     data.values().map(listed).find(|nodes| !nodes.is_empty()).unwrap_or_default()
 }
@@ -72,21 +72,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_are_listed_by_name_or_in_order() {
-        let told = |data: Value| {
+    fn nodes_are_a_map_or_a_list() {
+        let summary = |data: Value| {
             let nodes = nodes(data.as_object().unwrap()).into_iter();
             nodes.map(|(name, node)| format!("{name} {} {:?}", node.address.unwrap(), node.role)).collect::<Vec<_>>()
         };
         assert_eq!(
-            told(
+            summary(
                 json!({"vip": "10.0.0.9", "nodes": {"a": {"ip": "10.0.0.1", "controller": true}, "b": {"ip": "10.0.0.2"}}})
             ),
             ["a 10.0.0.1 Some(ControlPlane)", "b 10.0.0.2 None"]
         );
         assert_eq!(
-            told(json!({"machines": [{"hostname": "a", "address": "10.0.0.1", "role": "worker"}]})),
+            summary(json!({"machines": [{"hostname": "a", "address": "10.0.0.1", "role": "worker"}]})),
             ["a 10.0.0.1 Some(Worker)"]
         );
-        assert!(told(json!({"nodes": {"a": {"mac": "00:00"}}, "other": [1]})).is_empty());
+        assert!(summary(json!({"nodes": {"a": {"mac": "00:00"}}, "other": [1]})).is_empty());
     }
 }

@@ -1,6 +1,6 @@
-//! Which documents each version of Talos knows.
+//! The document kinds of each Talos version.
 
-/// The first minor version of Talos that knows a kind.
+/// The first minor version of Talos that supports a kind.
 pub(super) fn since(kind: &str) -> Option<u64> {
     let known = [(11, V1_11), (12, V1_12), (13, V1_13), (14, V1_14)];
     known.into_iter().find(|(_, kinds)| kinds.contains(&kind)).map(|(minor, _)| minor)

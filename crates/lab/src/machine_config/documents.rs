@@ -1,26 +1,25 @@
-//! Configs of the 1.14 contract, whose settings are documents of their own: brought into the shape of the one document
-//! that they have taken the place of, so that the rest reads either.
+//! Configs of the 1.14 contract, whose settings are documents of their own. They are converted to the single `v1alpha1`
+//! document that they replace, so that the lab reads both forms alike.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-/// The old document with what the other documents say put in.
-pub(super) fn lowered(documents: &[Value]) -> Option<Value> {
+/// The `v1alpha1` document with the settings of the other documents merged in.
+pub(super) fn to_single_document(documents: &[Value]) -> Option<Value> {
     let mut legacy = documents.iter().find(|document| document.get("kind").is_none())?.clone();
-    // A config of an older contract has these in the old document, and must not lose them.
-    let own = documents.iter().any(|document| kind(document) == "KubeClusterConfig");
+    // A config of an older contract has these in the `v1alpha1` document, and must not lose them.
+    let is_multi_document = documents.iter().any(|document| kind(document) == "KubeClusterConfig");
     for document in documents {
-        lower(&mut legacy, document);
+        merge_into_legacy(&mut legacy, document);
     }
-    if own {
+    if is_multi_document {
         let cni = documents.iter().find(|document| kind(document) == "KubeFlannelCNIConfig");
         put(&mut legacy, "/cluster/network/cni/name", json!(cni.map_or("none", |_| "flannel")));
     }
-    // Where there is this document, taints are its alone, whatever form the rest has (Talos 1.14,
-    // `container.K8sNodeConfig`).
+    // This document alone decides the taints, whatever form the rest has (Talos 1.14, `container.K8sNodeConfig`).
     let node = documents.iter().find(|document| kind(document) == "KubeNodeConfig");
-    if own || node.is_some() {
+    if is_multi_document || node.is_some() {
         let taints = node.and_then(|document| document.pointer("/taints")).and_then(Value::as_object);
         let tainted = taints.is_some_and(|taints| taints.contains_key("node-role.kubernetes.io/control-plane"));
         put(&mut legacy, "/cluster/allowSchedulingOnControlPlanes", json!(!tainted));
@@ -32,7 +31,7 @@ fn kind(document: &Value) -> &str {
     document.get("kind").and_then(Value::as_str).unwrap_or_default()
 }
 
-fn lower(legacy: &mut Value, document: &Value) {
+fn merge_into_legacy(legacy: &mut Value, document: &Value) {
     let get = |pointer: &str| document.pointer(pointer).filter(|value| !value.is_null()).cloned();
     let mut copy = |from: &str, to: &str| {
         if let Some(value) = get(from) {
@@ -67,15 +66,15 @@ fn lower(legacy: &mut Value, document: &Value) {
             }
         }
         "KubeAPIServerCAConfig" => {
-            pair(legacy, document, "/issuingCA", "/cluster/ca");
+            copy_certificate_pair(legacy, document, "/issuingCA", "/cluster/ca");
             if let Some(accepted) = document.pointer("/acceptedCAs/0").filter(|_| get("/issuingCA").is_none()) {
-                put(legacy, "/cluster/ca/crt", encoded(accepted));
+                put(legacy, "/cluster/ca/crt", to_base64(accepted));
             }
         }
-        "KubeAggregatorCAConfig" => pair(legacy, document, "/issuingCA", "/cluster/aggregatorCA"),
+        "KubeAggregatorCAConfig" => copy_certificate_pair(legacy, document, "/issuingCA", "/cluster/aggregatorCA"),
         "KubeServiceAccountConfig" => {
             if let Some(key) = get("/issuer/privateKey") {
-                put(legacy, "/cluster/serviceAccount/key", encoded(&key));
+                put(legacy, "/cluster/serviceAccount/key", to_base64(&key));
             }
         }
         "KubeAdmissionControlConfig" => {
@@ -88,20 +87,20 @@ fn lower(legacy: &mut Value, document: &Value) {
     }
 }
 
-/// PEM texts, which the old document has in base64.
-fn pair(legacy: &mut Value, document: &Value, from: &str, to: &str) {
+/// PEM texts, which the `v1alpha1` document has in base64.
+fn copy_certificate_pair(legacy: &mut Value, document: &Value, from: &str, to: &str) {
     for (old, new) in [("crt", "cert"), ("key", "key")] {
         if let Some(text) = document.pointer(&format!("{from}/{new}")) {
-            put(legacy, &format!("{to}/{old}"), encoded(text));
+            put(legacy, &format!("{to}/{old}"), to_base64(text));
         }
     }
 }
 
-fn encoded(text: &Value) -> Value {
+fn to_base64(text: &Value) -> Value {
     json!(STANDARD.encode(text.as_str().unwrap_or_default()))
 }
 
-/// Sets a value, making the mappings on the way to it.
+/// Sets a value and creates the mappings above it.
 fn put(value: &mut Value, pointer: &str, new: Value) {
     let mut at = value;
     for key in pointer.split('/').skip(1) {
@@ -113,13 +112,13 @@ fn put(value: &mut Value, pointer: &str, new: Value) {
     *at = new;
 }
 
-/// What a mapping of documents is told apart by.
+/// The fields that identify a document.
 fn identity(document: &Value) -> [&Value; 3] {
     ["apiVersion", "kind", "name"].map(|key| document.get(key).unwrap_or(&Value::Null))
 }
 
-/// Documents with those of a later config in their places, or after them.
-pub(super) fn joined(before: Vec<Value>, later: Vec<Value>) -> Vec<Value> {
+/// Replaces or appends the documents of a later config.
+pub(super) fn merge_documents(before: Vec<Value>, later: Vec<Value>) -> Vec<Value> {
     let mut all = before;
     for document in later {
         match all.iter_mut().find(|known| identity(known) == identity(&document)) {
@@ -134,13 +133,13 @@ pub(super) fn joined(before: Vec<Value>, later: Vec<Value>) -> Vec<Value> {
 mod tests {
     use super::*;
 
-    /// Of the control plane's node, as Talos 1.14 has it: the document of a node owns its taints.
+    /// On a control plane node (Talos 1.14).
     #[test]
-    fn a_document_about_the_node_decides_its_taints_alone() {
+    fn the_kube_node_config_alone_decides_the_taints() {
         let schedulable = |more: &[Value]| {
             let old = json!({"version": "v1alpha1", "machine": {"type": "controlplane"}, "cluster": {}});
             let all: Vec<Value> = std::iter::once(old).chain(more.iter().cloned()).collect();
-            lowered(&all).unwrap().pointer("/cluster/allowSchedulingOnControlPlanes").cloned()
+            to_single_document(&all).unwrap().pointer("/cluster/allowSchedulingOnControlPlanes").cloned()
         };
         let node = |taints: Value| json!({"apiVersion": "v1alpha1", "kind": "KubeNodeConfig", "taints": taints});
         assert_eq!(schedulable(&[]), None);

@@ -1,21 +1,27 @@
-//! Static pods: those of the control plane, shown in the API by mirror pods.
+//! The static pods of a control plane, which mirror pods represent in the API.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use crate::machine::MachineConfig;
+use crate::machine_config::AppliedConfig;
+use crate::timestamp;
 
 /// The static pods of a control plane (Talos 1.12).
 const STATIC: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
-/// Creates the mirror pods of a control plane that do not exist.
-pub(super) async fn create(client: &kube::Client, host: &str, uid: &str, config: &MachineConfig) -> kube::Result<()> {
+/// Creates the mirror pods of a control plane that do not exist yet.
+pub(super) async fn create_mirror_pods(
+    client: &kube::Client,
+    host: &str,
+    uid: &str,
+    config: &AppliedConfig,
+) -> kube::Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), "kube-system");
     let version = config.kubelet_image.rsplit(':').next().unwrap_or_default();
     for name in STATIC {
-        let pod: Pod = serde_json::from_value(mirror(name, host, uid, version)).map_err(kube::Error::SerdeError)?;
+        let pod: Pod = serde_json::from_value(mirror_pod(name, host, uid, version)).map_err(kube::Error::SerdeError)?;
         match pods.create(&PostParams::default(), &pod).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.is_already_exists() => {}
@@ -25,7 +31,7 @@ pub(super) async fn create(client: &kube::Client, host: &str, uid: &str, config:
     Ok(())
 }
 
-fn mirror(name: &str, host: &str, uid: &str, version: &str) -> Value {
+fn mirror_pod(name: &str, host: &str, uid: &str, version: &str) -> Value {
     let hash = format!("{name}-{host}");
     json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -34,7 +40,7 @@ fn mirror(name: &str, host: &str, uid: &str, version: &str) -> Value {
             "labels": {"tier": "control-plane", "k8s-app": name, "component": name},
             "annotations": {
                 "kubernetes.io/config.hash": hash, "kubernetes.io/config.mirror": hash,
-                "kubernetes.io/config.source": "file", "kubernetes.io/config.seen": super::now(),
+                "kubernetes.io/config.source": "file", "kubernetes.io/config.seen": timestamp::now(),
             },
             "ownerReferences": [
                 {"apiVersion": "v1", "kind": "Node", "name": host, "uid": uid, "controller": true},
@@ -48,7 +54,7 @@ fn mirror(name: &str, host: &str, uid: &str, version: &str) -> Value {
     })
 }
 
-/// Whether a pod is there only to show a static one.
-pub(super) fn is_mirror(pod: &Pod) -> bool {
+/// Whether the pod represents a static pod.
+pub(crate) fn is_mirror_pod(pod: &Pod) -> bool {
     kube::ResourceExt::annotations(pod).contains_key("kubernetes.io/config.mirror")
 }

@@ -1,9 +1,9 @@
-//! Which Talos a config is written for.
+//! The Talos version that a config is generated for.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The version contract: which Talos line a config is written for.
+/// The version contract: the Talos minor version that a config is generated for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Contract {
     V1_11,
@@ -12,12 +12,12 @@ pub enum Contract {
     V1_14,
 }
 
-/// A version of Talos that this program does not write configs for.
+/// A Talos version without a known contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("Talos {0} is not supported; configs are written for 1.11, 1.12, 1.13 and 1.14")]
+#[error("Talos {0} is not supported; the supported versions are 1.11, 1.12, 1.13 and 1.14")]
 pub struct UnknownContract(String);
 
-/// What one line stands for when no more is said: its release and the Kubernetes that it brings.
+/// The default release of each minor version, and its default Kubernetes version.
 const RELEASES: [(Contract, &str, &str); 4] = [
     (Contract::V1_11, "v1.11.6", "1.34.1"),
     (Contract::V1_12, "v1.12.4", "1.35.0"),
@@ -26,15 +26,15 @@ const RELEASES: [(Contract, &str, &str); 4] = [
 ];
 
 impl Contract {
-    /// The line that is meant when nobody names one.
+    /// The contract when none is given.
     pub const DEFAULT: Self = Self::V1_12;
 
-    /// The release of this line whose results ours were compared with.
+    /// The release of this minor version that the golden tests compare with.
     pub fn release(self) -> &'static str {
         self.known().1
     }
 
-    /// The Kubernetes version that comes with [`Contract::release`], without a leading `v`.
+    /// The default Kubernetes version of [`Contract::release`], without a leading `v`.
     pub fn kubernetes(self) -> &'static str {
         self.known().2
     }

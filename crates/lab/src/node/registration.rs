@@ -1,4 +1,4 @@
-//! A machine's node: registered once the API answers, its lease renewed as long as the machine is up.
+//! The machine's own part of its kubelet: registers the Kubernetes node once the API is ready, and renews its lease.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,27 +9,31 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::{MANAGER, mirror, now};
-use crate::machine::{MachineConfig, Role};
-use crate::node::Node;
+use super::{SimulatedNode, static_pods};
+use crate::machine_config::{AppliedConfig, NodeRole};
+use crate::record::facts;
+use crate::timestamp::{now, now_micros};
 
-/// The kubelet's own rhythm (Kubernetes 1.35: a quarter of the lease's 40 s).
+/// The field manager of kubelets, and the source of their events.
+pub(crate) const KUBELET: &str = "kubelet";
+
+/// Between two lease renewals (Kubernetes 1.35: a quarter of the lease's 40 s).
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// Between two tries while the API server comes and goes.
-const PAUSE: Duration = Duration::from_millis(200);
-pub(super) const NO_NETWORK: &str = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady \
+/// Before a request that the API server did not accept is retried.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
+pub(crate) const NETWORK_NOT_READY: &str = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady \
     message:Network plugin returns error: cni plugin not initialized";
 
 /// Runs until the machine goes down.
-pub(crate) async fn run(node: &Node, config: &Arc<MachineConfig>) {
-    tokio::time::sleep(node.world.scenario.kubelet_start.duration()).await;
+pub(super) async fn run(node: &SimulatedNode, config: &Arc<AppliedConfig>) {
+    tokio::time::sleep(node.lab.scenario.kubelet_start.duration()).await;
     let mut began = Instant::now();
     let mut registered = false;
     loop {
-        let client = node.world.control_plane.client.borrow().clone();
+        let client = node.lab.control_plane.client.borrow().clone();
         let Some(client) = client else {
-            let mut changes = node.world.control_plane.client.subscribe();
-            // The sender outlives every machine, so this only ever waits.
+            let mut changes = node.lab.control_plane.client.subscribe();
+            // The control plane owns the sender and outlives every machine, so this only ever waits.
             let _ = changes.wait_for(Option::is_some).await;
             began = Instant::now();
             continue;
@@ -37,18 +41,18 @@ pub(crate) async fn run(node: &Node, config: &Arc<MachineConfig>) {
         if !registered {
             registered = register(&client, node, config).await.is_ok();
             if registered {
-                let causes = [format!("node/{}/booted", node.name()), "api/ready".to_owned()];
-                node.world.recorder.fact(format!("node/{}/registered", node.name()), began, causes);
+                let causes = [facts::node_booted(node.name()), facts::API_READY.to_owned()];
+                node.lab.recorder.record_fact(facts::node_registered(node.name()), began, causes);
                 node.change(|state| state.registered = true);
             }
         }
-        let beating = registered && heartbeat(&client, &node.hostname()).await.is_ok();
-        tokio::time::sleep(if beating { HEARTBEAT } else { PAUSE }).await;
+        let is_renewed = registered && renew_lease(&client, &node.hostname()).await.is_ok();
+        tokio::time::sleep(if is_renewed { HEARTBEAT } else { RETRY_DELAY }).await;
     }
 }
 
-/// Creates the node with its taints; of one that was there before, only the labels and the status are the kubelet's.
-async fn register(client: &kube::Client, node: &Node, config: &MachineConfig) -> kube::Result<()> {
+/// Creates the Kubernetes node with its taints. Of an existing one, the kubelet updates only labels and status.
+async fn register(client: &kube::Client, node: &SimulatedNode, config: &AppliedConfig) -> kube::Result<()> {
     let name = node.hostname();
     let nodes: Api<KubernetesNode> = Api::all(client.clone());
     let mut labels = json!({
@@ -59,7 +63,7 @@ async fn register(client: &kube::Client, node: &Node, config: &MachineConfig) ->
         labels[key] = json!(value);
     }
     let mut taints = vec![json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"})];
-    if config.role == Role::ControlPlane {
+    if config.role == NodeRole::ControlPlane {
         labels["node-role.kubernetes.io/control-plane"] = json!("");
         if !config.schedule_on_control_planes {
             taints.push(json!({"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}));
@@ -71,7 +75,7 @@ async fn register(client: &kube::Client, node: &Node, config: &MachineConfig) ->
         "spec": {"taints": taints},
     });
     let new: KubernetesNode = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
-    let merge = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let merge = PatchParams { field_manager: Some(KUBELET.to_owned()), ..PatchParams::default() };
     let object = match nodes.create(&PostParams::default(), &new).await {
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
             let labels = json!({"metadata": {"labels": labels}});
@@ -81,13 +85,13 @@ async fn register(client: &kube::Client, node: &Node, config: &MachineConfig) ->
     };
     let status = json!({"status": status(node, config)});
     nodes.patch_status(&name, &merge, &Patch::Strategic(&status)).await?;
-    if config.role == Role::ControlPlane {
-        mirror::create(client, &name, &object.uid().unwrap_or_default(), config).await?;
+    if config.role == NodeRole::ControlPlane {
+        static_pods::create_mirror_pods(client, &name, &object.uid().unwrap_or_default(), config).await?;
     }
     Ok(())
 }
 
-fn status(node: &Node, config: &MachineConfig) -> serde_json::Value {
+fn status(node: &SimulatedNode, config: &AppliedConfig) -> serde_json::Value {
     let now = now();
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
         json!({"type": kind, "status": status, "reason": reason, "message": message,
@@ -111,17 +115,16 @@ fn status(node: &Node, config: &MachineConfig) -> serde_json::Value {
             condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
             condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
             condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-            condition("Ready", "False", "KubeletNotReady", NO_NETWORK),
+            condition("Ready", "False", "KubeletNotReady", NETWORK_NOT_READY),
         ],
     })
 }
 
-async fn heartbeat(client: &kube::Client, name: &str) -> kube::Result<()> {
+async fn renew_lease(client: &kube::Client, name: &str) -> kube::Result<()> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), "kube-node-lease");
-    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
     let lease = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name},
-        "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now},
+        "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now_micros()},
     });
-    leases.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&lease)).await.map(|_| ())
+    leases.patch(name, &PatchParams::apply(KUBELET).force(), &Patch::Apply(&lease)).await.map(|_| ())
 }

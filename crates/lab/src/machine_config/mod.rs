@@ -1,127 +1,142 @@
-//! What the lab's machines read out of the config that was applied to them, and how they judge it.
+//! Reading and validating the machine config that was applied to a simulated node.
 
+mod document_kinds;
 mod documents;
-mod kinds;
+
+use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-
 use yaml::Origin;
 
-/// What a machine is.
+use crate::yaml_text::to_yaml;
+
+/// The role of a node in its config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum NodeRole {
     ControlPlane,
     Worker,
 }
 
-/// A certificate and, where the config has it, its key: PEM texts.
+/// A certificate and, if the config has it, its key, as PEM.
 #[derive(Clone, Default)]
-pub(super) struct Pair {
+pub(super) struct PemPair {
     pub(super) certificate: String,
     pub(super) key: String,
 }
 
-impl std::fmt::Debug for Pair {
+impl std::fmt::Debug for PemPair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pair").finish_non_exhaustive()
+        f.debug_struct("PemPair").finish_non_exhaustive()
     }
 }
 
 /// The parts of a machine config that the lab acts on.
 #[derive(Clone)]
-pub(super) struct MachineConfig {
+pub(super) struct AppliedConfig {
     pub(super) text: String,
-    /// The settings as one document, for what changes when another config is applied.
+    /// The settings as one document, to compare with another config.
     settings: Value,
-    pub(super) role: Role,
+    pub(super) role: NodeRole,
     pub(super) hostname: Option<String>,
-    pub(super) ca: Pair,
+    pub(super) ca: PemPair,
     pub(super) cert_sans: Vec<String>,
-    pub(super) node_labels: Vec<(String, String)>,
+    pub(super) node_labels: BTreeMap<String, String>,
     pub(super) cluster_id: String,
     pub(super) cluster_name: String,
-    /// Empty when Talos is to choose.
+    /// Empty if Talos chooses.
     pub(super) cni: String,
     pub(super) install_image: String,
-    /// The installation is asked for by a document of its own (1.14).
+    /// The config contains an `UnattendedInstallConfig` (1.14).
     pub(super) unattended_install: bool,
     pub(super) endpoint: String,
     pub(super) pod_subnets: Vec<String>,
     pub(super) service_subnets: Vec<String>,
-    pub(super) kubernetes_ca: Pair,
-    pub(super) aggregator_ca: Pair,
-    pub(super) etcd_ca: Pair,
+    pub(super) kubernetes_ca: PemPair,
+    pub(super) aggregator_ca: PemPair,
+    pub(super) etcd_ca: PemPair,
     pub(super) service_account_key: String,
     pub(super) secretbox_key: Option<String>,
     pub(super) api_server_sans: Vec<String>,
-    /// Flags of the controller manager by which it gives networks to nodes.
-    pub(super) node_masks: Vec<String>,
+    /// The `--node-cidr-mask-size…` flags of the controller manager.
+    pub(super) node_cidr_mask_flags: Vec<String>,
     pub(super) admission_control: Vec<Value>,
     pub(super) schedule_on_control_planes: bool,
     pub(super) kubelet_image: String,
 }
 
-impl std::fmt::Debug for MachineConfig {
+impl std::fmt::Debug for AppliedConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MachineConfig")
+        f.debug_struct("AppliedConfig")
             .field("role", &self.role)
             .field("hostname", &self.hostname)
             .finish_non_exhaustive()
     }
 }
 
-/// Why a machine refuses a config.
+/// Why a machine rejects a config.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Rejection {
+pub(super) enum ConfigRejection {
+    /// The error message of Talos's decoder.
     Parse(String),
+    /// The findings of Talos's validation.
     Invalid(Vec<String>),
-    /// There is nothing wrong with these documents, but they are no whole config.
+    /// The documents are valid but do not include a `v1alpha1` document.
     Incomplete,
 }
 
-impl MachineConfig {
+impl NodeRole {
+    /// For `lab status`.
+    pub(super) fn display_name(self) -> &'static str {
+        match self {
+            Self::ControlPlane => "control plane",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+impl AppliedConfig {
     /// Reads and validates a config as the machine's Talos does in metal mode.
-    pub(super) fn parse(text: &str, reader: Reader) -> Result<Self, Rejection> {
-        let documents = documents_of(text)?;
+    pub(super) fn parse(text: &str, reader: ConfigReader) -> Result<Self, ConfigRejection> {
+        let documents = parse_documents(text)?;
         if let Some(kind) = documents.iter().find_map(|document| reader.unknown_kind(document)) {
             let reason = format!("error decoding document v1alpha1/{kind}/: {kind:?} \"v1alpha1\": not registered");
-            return Err(Rejection::Parse(reason));
+            return Err(ConfigRejection::Parse(reason));
         }
-        let Some(settings) = documents::lowered(&documents) else { return Err(Rejection::Incomplete) };
+        let Some(settings) = documents::to_single_document(&documents) else { return Err(ConfigRejection::Incomplete) };
         if settings.get("version") != Some(&Value::from("v1alpha1")) {
-            return Err(Rejection::Parse("unknown version in the configuration".to_owned()));
+            return Err(ConfigRejection::Parse("unknown version in the configuration".to_owned()));
         }
-        let mut read = Read { document: &settings, reader, problems: Vec::new() };
-        let config = read.config(text, &documents);
-        match (config, read.problems.is_empty()) {
+        let mut parser = ConfigParser { document: &settings, reader, problems: Vec::new() };
+        let config = parser.config(text, &documents);
+        match (config, parser.problems.is_empty()) {
             (Some(config), true) => Ok(config),
-            _ => Err(Rejection::Invalid(read.problems)),
+            _ => Err(ConfigRejection::Invalid(parser.problems)),
         }
     }
 
-    /// Whether the machine can go over to another config as it runs (Talos 1.11 to 1.13).
-    pub(super) fn can_become(&self, other: &Self) -> bool {
-        let fixed = |config: &Self| {
+    /// Whether the machine can switch to another config without a reboot (Talos 1.11 to 1.13).
+    pub(super) fn can_switch_without_reboot(&self, other: &Self) -> bool {
+        let needs_reboot = |config: &Self| {
             let mut settings = config.settings.clone();
             for key in ["debug", "cluster"] {
                 remove(&mut settings, "", key);
             }
-            for key in HOT {
+            for key in LIVE_MACHINE_KEYS {
                 remove(&mut settings, "/machine", key);
             }
-            for key in HOT_FEATURES {
+            for key in LIVE_FEATURE_KEYS {
                 remove(&mut settings, "/machine/features", key);
             }
             settings
         };
-        fixed(self) == fixed(other)
+        needs_reboot(self) == needs_reboot(other)
     }
 }
 
 /// Keys of `machine` that take effect without a reboot.
-const HOT: [&str; 18] = [
+const LIVE_MACHINE_KEYS: [&str; 18] = [
     "ca",
     "acceptedCAs",
     "time",
@@ -141,8 +156,8 @@ const HOT: [&str; 18] = [
     "nodeLabels",
     "nodeTaints",
 ];
-/// The same of `machine.features`.
-const HOT_FEATURES: [&str; 5] =
+/// Keys of `machine.features` that take effect without a reboot.
+const LIVE_FEATURE_KEYS: [&str; 5] =
     ["kubernetesTalosAPIAccess", "kubePrism", "hostDNS", "imageCache", "nodeAddressSortAlgorithm"];
 
 fn remove(settings: &mut Value, parent: &str, key: &str) {
@@ -151,49 +166,57 @@ fn remove(settings: &mut Value, parent: &str, key: &str) {
     }
 }
 
-fn documents_of(text: &str) -> Result<Vec<Value>, Rejection> {
+fn parse_documents(text: &str) -> Result<Vec<Value>, ConfigRejection> {
     let documents = yaml::parse(&Origin::new("<machine config>"), text);
-    let documents = documents.map_err(|error| Rejection::Parse(error.message))?;
+    let documents = documents.map_err(|error| ConfigRejection::Parse(error.message))?;
     Ok(documents.iter().map(yaml::Node::to_json).filter(|document| !document.is_null()).collect())
 }
 
-/// Documents of a config that is not whole yet, and more of them.
-pub(super) fn joined(before: Option<&str>, later: &str) -> Result<String, Rejection> {
-    let before = before.map(documents_of).transpose()?.unwrap_or_default();
-    let documents = documents::joined(before, documents_of(later)?);
-    let texts: Vec<String> = documents.iter().filter_map(|document| yaml::to_string(document).ok()).collect();
+/// Merges the documents of an incomplete config with later ones.
+pub(super) fn merge_documents(before: Option<&str>, later: &str) -> Result<String, ConfigRejection> {
+    let before = before.map(parse_documents).transpose()?.unwrap_or_default();
+    let documents = documents::merge_documents(before, parse_documents(later)?);
+    let texts: Vec<String> = documents.iter().map(to_yaml).collect();
     Ok(texts.join("---\n"))
 }
 
-/// The config as Talos writes it, which is what two of them are compared by.
-pub(super) fn canonical(config: &MachineConfig) -> String {
-    joined(None, &config.text).unwrap_or_default()
+/// The config in a canonical form, to compare it with another.
+#[expect(clippy::expect_used, reason = "`AppliedConfig::parse` has parsed the same text")]
+pub(super) fn canonical(config: &AppliedConfig) -> String {
+    merge_documents(None, &config.text).expect("the text of an applied config parses")
 }
 
-/// The machine that reads a config.
+/// Whether Talos is installed on the machine's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SystemState {
+    Installed,
+    NotInstalled,
+}
+
+/// How a machine validates a config.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reader {
-    /// The minor version of its Talos.
+pub(super) struct ConfigReader {
+    /// The minor version of the machine's Talos.
     pub(super) minor: u64,
-    /// An installed machine does not ask where to install.
-    pub(super) installed: bool,
+    /// A machine without an installed system needs an install disk in the config.
+    pub(super) system: SystemState,
 }
 
-impl Reader {
+impl ConfigReader {
     fn unknown_kind(self, document: &Value) -> Option<String> {
         let kind = document.get("kind")?.as_str()?;
-        let known = kinds::since(kind).is_some_and(|since| since <= self.minor);
+        let known = document_kinds::since(kind).is_some_and(|since| since <= self.minor);
         (!known).then(|| kind.to_owned())
     }
 }
 
-struct Read<'d> {
+struct ConfigParser<'d> {
     document: &'d Value,
-    reader: Reader,
+    reader: ConfigReader,
     problems: Vec<String>,
 }
 
-impl Read<'_> {
+impl ConfigParser<'_> {
     fn text(&self, pointer: &str) -> String {
         self.document.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
     }
@@ -203,7 +226,7 @@ impl Read<'_> {
         items.into_iter().flatten().filter_map(|item| item.as_str().map(str::to_owned)).collect()
     }
 
-    fn node_masks(&self) -> Vec<String> {
+    fn node_cidr_mask_flags(&self) -> Vec<String> {
         let given = self.document.pointer("/cluster/controllerManager/extraArgs").and_then(Value::as_object);
         let masks = given.into_iter().flatten().filter(|(name, _)| name.starts_with("node-cidr-mask-size"));
         masks.filter_map(|(name, value)| Some(format!("--{name}={}", value.as_str()?))).collect()
@@ -214,52 +237,55 @@ impl Read<'_> {
         if let Some(text) = STANDARD.decode(&encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok()) {
             return text;
         }
-        self.problems.push(format!("{} is no base64", pointer.trim_start_matches('/').replace('/', ".")));
+        self.problems.push(format!("{} is not valid base64", pointer.trim_start_matches('/').replace('/', ".")));
         String::new()
     }
 
-    fn pair(&mut self, pointer: &str) -> Pair {
-        Pair { certificate: self.decoded(&format!("{pointer}/crt")), key: self.decoded(&format!("{pointer}/key")) }
+    fn pair(&mut self, pointer: &str) -> PemPair {
+        PemPair { certificate: self.decoded(&format!("{pointer}/crt")), key: self.decoded(&format!("{pointer}/key")) }
     }
 
-    fn require(&mut self, holds: bool, problem: &str) {
-        if !holds {
+    fn problem_unless(&mut self, is_valid: bool, problem: &str) {
+        if !is_valid {
             self.problems.push(problem.to_owned());
         }
     }
 
-    fn config(&mut self, text: &str, documents: &[Value]) -> Option<MachineConfig> {
-        self.require(self.document.get("machine").is_some(), "machine instructions are required");
-        self.require(self.document.get("cluster").is_some(), "cluster instructions are required");
+    fn config(&mut self, text: &str, documents: &[Value]) -> Option<AppliedConfig> {
+        self.problem_unless(self.document.get("machine").is_some(), "machine instructions are required");
+        self.problem_unless(self.document.get("cluster").is_some(), "cluster instructions are required");
         let role = match self.text("/machine/type").as_str() {
-            "controlplane" => Role::ControlPlane,
-            "worker" => Role::Worker,
+            "controlplane" => NodeRole::ControlPlane,
+            "worker" => NodeRole::Worker,
             other => {
                 self.problems.push(format!("unknown machine type {other:?}"));
                 return None;
             }
         };
         let ca = self.pair("/machine/ca");
-        self.require(!ca.certificate.is_empty(), "trusted CA certificates are required on the machine");
+        self.problem_unless(!ca.certificate.is_empty(), "trusted CA certificates are required on the machine");
         let kubernetes_ca = self.pair("/cluster/ca");
         match role {
-            Role::ControlPlane => self.require(!ca.key.is_empty(), "issuing Talos API CA key is required"),
-            Role::Worker => {
-                self.require(ca.key.is_empty(), "issuing Talos API CA key is not allowed on non-controlplane nodes");
-                self.require(
+            NodeRole::ControlPlane => self.problem_unless(!ca.key.is_empty(), "issuing Talos API CA key is required"),
+            NodeRole::Worker => {
+                self.problem_unless(
+                    ca.key.is_empty(),
+                    "issuing Talos API CA key is not allowed on non-controlplane nodes",
+                );
+                self.problem_unless(
                     kubernetes_ca.key.is_empty(),
                     "issuing Kubernetes API CA key is not allowed on non-controlplane nodes",
                 );
             }
         }
         let endpoint = self.text("/cluster/controlPlane/endpoint");
-        self.require(endpoint.starts_with("https://"), "a cluster control plane endpoint is required");
+        self.problem_unless(endpoint.starts_with("https://"), "a cluster control plane endpoint is required");
         let install = self.document.pointer("/machine/install");
-        let disk =
+        let has_disk =
             install.is_some_and(|install| install.get("disk").is_some() || install.get("diskSelector").is_some());
-        let asked = !self.reader.installed && self.reader.minor < 14;
-        self.require(disk || !asked, "an install disk or diskSelector must be specified");
-        let control_plane = role == Role::ControlPlane;
+        let is_required = self.reader.system == SystemState::NotInstalled && self.reader.minor < 14;
+        self.problem_unless(has_disk || !is_required, "an install disk or diskSelector must be specified");
+        let control_plane = role == NodeRole::ControlPlane;
         let hostname = Some(self.text("/machine/network/hostname")).filter(|name| !name.is_empty());
         let unattended = Some(&Value::from("UnattendedInstallConfig"));
         let labels = self.document.pointer("/machine/nodeLabels").and_then(Value::as_object);
@@ -269,7 +295,7 @@ impl Read<'_> {
             .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
             .collect();
         let schedulable = self.document.pointer("/cluster/allowSchedulingOnControlPlanes");
-        Some(MachineConfig {
+        Some(AppliedConfig {
             text: text.to_owned(),
             settings: self.document.clone(),
             role,
@@ -286,8 +312,8 @@ impl Read<'_> {
             pod_subnets: self.list("/cluster/network/podSubnets"),
             service_subnets: self.list("/cluster/network/serviceSubnets"),
             kubernetes_ca,
-            aggregator_ca: if control_plane { self.pair("/cluster/aggregatorCA") } else { Pair::default() },
-            etcd_ca: if control_plane { self.pair("/cluster/etcd/ca") } else { Pair::default() },
+            aggregator_ca: if control_plane { self.pair("/cluster/aggregatorCA") } else { PemPair::default() },
+            etcd_ca: if control_plane { self.pair("/cluster/etcd/ca") } else { PemPair::default() },
             service_account_key: if control_plane {
                 self.decoded("/cluster/serviceAccount/key")
             } else {
@@ -295,7 +321,7 @@ impl Read<'_> {
             },
             secretbox_key: Some(self.text("/cluster/secretboxEncryptionSecret")).filter(|key| !key.is_empty()),
             api_server_sans: self.list("/cluster/apiServer/certSANs"),
-            node_masks: self.node_masks(),
+            node_cidr_mask_flags: self.node_cidr_mask_flags(),
             admission_control: self
                 .document
                 .pointer("/cluster/apiServer/admissionControl")
