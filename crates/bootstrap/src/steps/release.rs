@@ -227,7 +227,7 @@ impl Action for Installed {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            installed = helm => installed.map(|_| Effect::Complete).map_err(|error| helm_error(&error, &self.release)),
+            installed = helm => installed.map(|()| Effect::Complete).map_err(|error| helm_error(&error, &self.release)),
             () = explained => Ok(Effect::Complete),
         }
     }
