@@ -16,7 +16,7 @@ use process::Command;
 use repository::{Cluster, Settings};
 use secrets::{Redactor, sops};
 use talos_config::adapters::is_machine_config;
-use talos_config::{Rendered, SecretsBundle, Sources, Wanted};
+use talos_config::{FetchedInputs, InputRequest, RenderedConfig, SecretsBundle};
 
 /// How long a command may take to print a node's config.
 const COMMAND: Duration = Duration::from_mins(2);
@@ -32,7 +32,7 @@ pub(super) async fn cluster(
         Refusal::input(format!("the repository {} cannot be opened: {error}", common.directory.display()))
     })?;
     let environment: BTreeMap<String, String> = std::env::vars().collect();
-    let mut sources = Sources::default();
+    let mut sources = FetchedInputs::default();
     loop {
         let result = Cluster::read_with(&root, name, &environment, &sources);
         let missing = sources.missing();
@@ -56,10 +56,11 @@ pub(super) fn warn(cluster: &Cluster, redactor: &Redactor) {
 /// Says which patches come to nothing on every node. A config that cannot be rendered is told by whoever needs it.
 pub(super) fn warn_idle(cluster: &Cluster, bundle: &SecretsBundle, redactor: &Redactor) {
     let nodes = cluster.inventory.nodes.iter();
-    let Ok(all) = nodes.map(|node| cluster.inputs.render(bundle, node)).collect::<Result<Vec<Rendered>, _>>() else {
+    let Ok(all) = nodes.map(|node| cluster.inputs.render(bundle, node)).collect::<Result<Vec<RenderedConfig>, _>>()
+    else {
         return;
     };
-    for warning in Rendered::idle(&all).iter() {
+    for warning in RenderedConfig::unused_patches(&all).iter() {
         output::say(&redactor.redact(&format!("warning: {warning}")));
     }
 }
@@ -67,12 +68,12 @@ pub(super) fn warn_idle(cluster: &Cluster, bundle: &SecretsBundle, redactor: &Re
 async fn fetch(
     common: &Common,
     root: &Path,
-    wanted: &Wanted,
+    wanted: &InputRequest,
     secrets: SecretsArg,
     redactor: &Redactor,
 ) -> Result<SecretString, Refusal> {
     match wanted {
-        Wanted::Sealed(path) => {
+        InputRequest::SopsFile(path) => {
             let sealed = std::fs::read_to_string(path)
                 .map_err(|error| Refusal::world(format!("{} cannot be read: {error}", path.display())))?;
             let text = match secrets {
@@ -83,22 +84,22 @@ async fn fetch(
             redactor.learn_filled(&sops::placeholders(&sealed), text.expose_secret());
             Ok(text)
         }
-        Wanted::References { origin, text } => {
+        InputRequest::References { origin, text } => {
             let filled = match secrets {
                 SecretsArg::Placeholder => secrets::placeholders(text, &Settings::read(root)?.sources).into(),
                 SecretsArg::Real => fill(common, root, origin, text, redactor).await?,
             };
             Ok(filled)
         }
-        Wanted::Variable { name, .. } if secrets == SecretsArg::Placeholder => {
+        InputRequest::Variable { name, .. } if secrets == SecretsArg::Placeholder => {
             Ok(format!("op://environment/{}", name.trim_start_matches('.')).into())
         }
-        Wanted::Variable { name, behind, at } => {
+        InputRequest::Variable { name, behind, at } => {
             Err(Refusal::input(format!("the variable `{name}` is not set; `{behind}` sets it for recipes ({at})"))
                 .hint(format!("run this behind it too: {behind} k8s-bootstrap …, or set the variable")))
         }
-        Wanted::Output(command) => run(root, command).await,
-        Wanted::Address { host, subnet } => Ok(match secrets {
+        InputRequest::CommandOutput(command) => run(root, command).await,
+        InputRequest::Address { host, subnet } => Ok(match secrets {
             SecretsArg::Placeholder => placeholder_address(host, *subnet),
             SecretsArg::Real => resolve(host, *subnet).await,
         }

@@ -15,7 +15,7 @@ use repository::Cluster;
 use secrets::Redactor;
 use talos_client::BlockDevice;
 use talos_client::install::InstallDisk;
-use talos_config::{Node, SecretsBundle};
+use talos_config::{InventoryNode, SecretsBundle};
 
 pub(super) async fn lab(common: &Common, command: LabCommand) -> Result<Exit, Refusal> {
     match command {
@@ -77,7 +77,7 @@ pub(super) async fn start(common: &Common, cluster: &Cluster, world: &WorldArgs)
 }
 
 /// The disk of a simulated machine: one that the node's config means. Which disks the real machine has is asked there.
-fn disk(cluster: &Cluster, secrets: &SecretsBundle, node: &Node) -> DiskSpec {
+fn disk(cluster: &Cluster, secrets: &SecretsBundle, node: &InventoryNode) -> DiskSpec {
     let usual = DiskSpec::default();
     // A config that cannot be rendered is told by the run.
     let Ok(rendered) = cluster.inputs.render(secrets, node) else { return usual };
@@ -96,7 +96,7 @@ fn disk(cluster: &Cluster, secrets: &SecretsBundle, node: &Node) -> DiskSpec {
         rotational: usual.rotational,
         symlinks: usual.symlinks,
     };
-    let device = InstallDisk::of(&rendered.documents).fitting(device);
+    let device = InstallDisk::from_config(&rendered.documents).with_matching_disk(device);
     DiskSpec {
         name: device.dev_path.trim_start_matches("/dev/").to_owned(),
         size: device.size,

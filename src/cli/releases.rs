@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -13,6 +14,7 @@ use helmfile::{
     Helmfile, HelmfileOptions, ListedRelease, ReadDepth, Selector, SelectorError, StateFile, StateValue,
     StateValueError,
 };
+use repository::TemplatePrograms;
 
 pub(super) async fn releases(common: &Common, command: ReleasesCommand) -> Result<Exit, Refusal> {
     let root = common.directory.canonicalize().map_err(|error| {
@@ -64,6 +66,7 @@ fn options(args: &HelmfileArgs, depth: ReadDepth) -> Result<HelmfileOptions, Ref
             .concat(),
         state_values_files: args.state_values_file.clone(),
         include_needs: args.include_needs,
+        programs: Some(Arc::new(TemplatePrograms)),
         depth,
     })
 }

@@ -11,10 +11,11 @@ use super::exit::{Exit, Refusal};
 use super::setup;
 use super::setup::Place;
 use super::{inputs, output};
+use bootstrap::client_identity;
 use repository::Cluster;
 use secrets::Redactor;
 use talos_client::Client;
-use talos_config::{AdminIdentity, Node, Rendered, SecretsBundle};
+use talos_config::{AdminIdentity, InventoryNode, RenderedConfig, SecretsBundle};
 use talos_schema::{Documents, parse_documents};
 use yaml::Origin;
 
@@ -66,10 +67,12 @@ fn ask(cluster: &str) -> Result<(), Refusal> {
     if answer.trim() == cluster { Ok(()) } else { Err(refused("that was not its name")) }
 }
 
-fn nodes<'c>(cluster: &'c Cluster, wanted: Option<&str>) -> Result<Vec<&'c Node>, Refusal> {
+fn nodes<'c>(cluster: &'c Cluster, wanted: Option<&str>) -> Result<Vec<&'c InventoryNode>, Refusal> {
     let all = &cluster.inventory.nodes;
-    let is = |node: &&Node| wanted.is_none_or(|wanted| node.hostname == wanted || node.address.to_string() == wanted);
-    let found: Vec<&Node> = all.iter().filter(is).collect();
+    let is = |node: &&InventoryNode| {
+        wanted.is_none_or(|wanted| node.hostname == wanted || node.address.to_string() == wanted)
+    };
+    let found: Vec<&InventoryNode> = all.iter().filter(is).collect();
     if found.is_empty() {
         let known: Vec<&str> = all.iter().map(|node| node.hostname.as_str()).collect();
         let node = wanted.unwrap_or_default();
@@ -121,7 +124,7 @@ fn learn_value(redactor: &Redactor, value: &Value) {
 const WIDEST: usize = 120;
 
 /// Each field with the layer that set it.
-fn explained(node: &Node, rendered: &Rendered, output: Output, mask: &dyn Fn(&str) -> String) -> String {
+fn explained(node: &InventoryNode, rendered: &RenderedConfig, output: Output, mask: &dyn Fn(&str) -> String) -> String {
     let fields = rendered.explain();
     if matches!(output, Output::Json) {
         let fields: Vec<Value> = fields
@@ -155,7 +158,7 @@ async fn running(
     cluster: &Cluster,
     place: Place,
     bundle: &SecretsBundle,
-    node: &Node,
+    node: &InventoryNode,
 ) -> Result<Documents, Refusal> {
     let dialer = setup::dialer(common, &cluster.name, place)?;
     let admin = AdminIdentity::issue(bundle, Timestamp::now()).map_err(|error| Refusal::world(error.to_string()))?;
@@ -163,7 +166,7 @@ async fn running(
         Refusal::world(format!("node `{}` ({}) does not tell its config: {error}", node.hostname, node.address))
             .hint("a node that is not configured yet runs no config; leave --diff out, or name another node")
     };
-    let client = Client::connect(&dialer, node.address, &admin).await.map_err(unreachable)?;
+    let client = Client::connect(&dialer, node.address, &client_identity(&admin)).await.map_err(unreachable)?;
     let text = client.machine_config().await.map_err(unreachable)?;
     // The reader's message may quote the text, which holds secrets.
     parse_documents(&Origin::new("<running config>"), text.expose_secret())
@@ -171,7 +174,7 @@ async fn running(
 }
 
 /// From what runs to what would be applied, as a diff of data: keys in one order, documents matched by their kinds.
-fn difference(node: &Node, running: &Documents, ours: &Documents) -> String {
+fn difference(node: &InventoryNode, running: &Documents, ours: &Documents) -> String {
     let ours = parse_documents(&Origin::new("<rendered>"), &ours.to_yaml()).unwrap_or_else(|_| ours.clone());
     let (before, after) = (comparable(running), comparable(&ours));
     let diff = similar::TextDiff::from_lines(&before, &after);

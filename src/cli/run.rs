@@ -17,7 +17,7 @@ use engine::journal::{Entry, FileStore, Holder, Identity, Journal, JournalError,
 use engine::plan::{PhaseName, Plan, StepId};
 use engine::{Code, Engine, RunOutcome, RunReport, StopSignal};
 use secrets::Redactor;
-use talos_client::Fingerprint;
+use talos_client::CertificateFingerprint;
 
 /// What a run is asked for, by whichever command.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ pub(super) struct Wish<'w> {
     /// What the operator says of hooks.
     pub(super) verdicts: &'w [(StepId, Verdict)],
     /// The keys that nodes must show, by hostname or address.
-    pub(super) pins: &'w [(String, Fingerprint)],
+    pub(super) pins: &'w [(String, CertificateFingerprint)],
 }
 
 pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Result<Exit, Refusal> {

@@ -12,6 +12,7 @@ use secrecy::ExposeSecret;
 use super::args::{Common, SecretsArg};
 use super::exit::Refusal;
 use super::inputs;
+use bootstrap::client_identity;
 use bootstrap::steps::{Parts, SecretsFrom, Site, Verdict};
 use engine::plan::StepId;
 use helm::{ChartBundle, Charts, Helm, Mirrors};
@@ -21,9 +22,9 @@ use net::{Dialer, Web};
 use repository::{Cluster, SecretKind, Settings};
 use secrets::sops::Sops;
 use secrets::{Connect, OnePassword, Person, Redactor, Sources};
-use talos_client::Fingerprint;
-use talos_config::adapters::Secrets;
-use talos_config::{AdminIdentity, Node, Role, SecretsBundle, is_sealed};
+use talos_client::{CertificateFingerprint, ClientIdentity};
+use talos_config::adapters::SecretsLocation;
+use talos_config::{AdminIdentity, InventoryNode, Role, SecretsBundle, is_sops_encrypted};
 use tools::{Options, Tool, Toolbox};
 use yaml::Origin;
 
@@ -110,9 +111,9 @@ pub(super) async fn bundle(
 
 async fn real_bundle(common: &Common, cluster: &Cluster) -> Result<SecretsBundle, Refusal> {
     let path = match cluster.inputs.secrets() {
-        Secrets::Within(bundle) => return Ok(bundle.clone()),
-        Secrets::Nowhere(found) => return Err(found.into()),
-        Secrets::Beside(path) => path,
+        SecretsLocation::InConfigs(bundle) => return Ok(bundle.clone()),
+        SecretsLocation::Incomplete(found) => return Err(found.into()),
+        SecretsLocation::File(path) => path,
     };
     let shown = cluster.relative(&path).display();
     let text = std::fs::read_to_string(&path).map_err(|error| {
@@ -120,7 +121,7 @@ async fn real_bundle(common: &Common, cluster: &Cluster) -> Result<SecretsBundle
             "expected is talsecret.sops.yaml, talsecret.yaml or secrets.yaml; `k8s-bootstrap secrets gen` makes one",
         )
     })?;
-    let text = if is_sealed(&text) { inputs::open(common, &cluster.root, &path).await? } else { text.into() };
+    let text = if is_sops_encrypted(&text) { inputs::open(common, &cluster.root, &path).await? } else { text.into() };
     let origin = Origin::of_path(cluster.relative(&path));
     Ok(SecretsBundle::parse(&origin, text.expose_secret())?)
 }
@@ -265,7 +266,7 @@ pub(super) async fn sources(
 }
 
 /// The node that is called so, by hostname or address.
-pub(super) fn node<'c>(cluster: &'c Cluster, name: &str) -> Result<&'c Node, Refusal> {
+pub(super) fn node<'c>(cluster: &'c Cluster, name: &str) -> Result<&'c InventoryNode, Refusal> {
     let nodes = &cluster.inventory.nodes;
     nodes.iter().find(|node| node.hostname == name || node.address.to_string() == name).ok_or_else(|| {
         let names: Vec<&str> = nodes.iter().map(|node| node.hostname.as_str()).collect();
@@ -287,7 +288,7 @@ fn control_plane(cluster: &Cluster, name: &str) -> Result<IpAddr, Refusal> {
 pub(super) struct Way {
     pub(super) cluster: Cluster,
     pub(super) dialer: Dialer,
-    pub(super) identity: AdminIdentity,
+    pub(super) identity: ClientIdentity,
 }
 
 /// Reads the cluster's files and mints the administrator's certificate from its secrets.
@@ -299,9 +300,8 @@ pub(super) async fn way(common: &Common, name: &str, place: Place, redactor: &Re
     let cluster = inputs::cluster(common, name, secrets, redactor).await?;
     let dialer = dialer(common, name, place)?;
     let bundle = bundle(common, &cluster, place, secrets, redactor).await?;
-    let identity =
-        AdminIdentity::issue(&bundle, Timestamp::now()).map_err(|error| Refusal::input(error.to_string()))?;
-    Ok(Way { cluster, dialer, identity })
+    let admin = AdminIdentity::issue(&bundle, Timestamp::now()).map_err(|error| Refusal::input(error.to_string()))?;
+    Ok(Way { cluster, dialer, identity: client_identity(&admin) })
 }
 
 /// Takes the digests out of charts' references, since a lab's charts have others.
@@ -338,7 +338,7 @@ pub(super) struct Wanted<'w> {
     /// What the operator says of hooks.
     pub(super) verdicts: &'w [(StepId, Verdict)],
     /// The keys that nodes must show, by hostname or address.
-    pub(super) pins: &'w [(String, Fingerprint)],
+    pub(super) pins: &'w [(String, CertificateFingerprint)],
 }
 
 /// Everything that the steps of a run share. Without `writes` the state folder is only named, not made.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use helmfile::{HelmfileOptions, Selector, SelectorError, StateValue};
+use repository::TemplatePrograms;
 use serde_json::Value;
 use yaml::{Dialect, Origin};
 
@@ -103,6 +105,7 @@ impl Case {
             state_values: sets.collect(),
             state_values_files: run.values_files.iter().map(|file| self.working_folder().join(file)).collect(),
             include_needs: run.include_needs,
+            programs: Some(Arc::new(TemplatePrograms)),
             depth: super::depth(&run.verb),
         }
     }

@@ -31,6 +31,7 @@ mod visit;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use environment::DEFAULT as DEFAULT_ENVIRONMENT;
 pub use graph::{check_duplicates, check_needs};
@@ -42,7 +43,7 @@ pub use model::{
 pub use options::{HelmfileOptions, ReadDepth, StateValue, StateValueError};
 pub use selector::{Selector, SelectorError};
 
-use template::{Functions, clean};
+use template::{Functions, ProgramRunner, clean};
 use yaml::{Diagnostics, Location, Origin};
 
 /// Reads the state file at `path`, or every one in that folder, with all files that it names. Messages name files relative
@@ -85,6 +86,7 @@ struct FileContext<'s> {
     /// The state file's folder; relative paths in it and in its bases are resolved here.
     folder: PathBuf,
     variables: &'s BTreeMap<String, String>,
+    programs: Option<&'s Arc<dyn ProgramRunner>>,
 }
 
 impl FileContext<'_> {
@@ -118,7 +120,7 @@ impl FileContext<'_> {
 
     /// Template functions that resolve paths against `folder`.
     fn functions(&self, folder: &Path) -> Functions {
-        Functions::new(&self.root, folder, self.variables)
+        Functions::new(&self.root, folder, self.variables).with_programs(self.programs.cloned())
     }
 }
 

@@ -1,8 +1,10 @@
 //! helmfile's command line options.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use template::ProgramRunner;
 
 use super::environment;
 use super::selector::Selector;
@@ -22,6 +24,8 @@ pub struct HelmfileOptions {
     /// Also select what a selected release needs.
     pub include_needs: bool,
     pub depth: ReadDepth,
+    /// Runs the programs of templates (`exec`); without it, such templates are an error.
+    pub programs: Option<Arc<dyn ProgramRunner>>,
 }
 
 /// How much is read.

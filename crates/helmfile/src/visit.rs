@@ -108,7 +108,8 @@ impl Inherited<'_> {
 impl<'r> Reading<'r> {
     fn site(&self, path: &Path) -> FileContext<'r> {
         let folder = path.parent().unwrap_or(self.root).to_owned();
-        FileContext { root: self.root.to_owned(), folder, variables: self.variables }
+        let programs = self.options.programs.as_ref();
+        FileContext { root: self.root.to_owned(), folder, variables: self.variables, programs }
     }
 
     /// The command line's overrides of every environment.

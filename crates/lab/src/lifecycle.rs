@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tools::{Tool, Toolbox};
 
 use super::cluster_context::OperatorTools;
 use super::control_plane::{ControlPlane, Programs};
@@ -14,7 +15,6 @@ use super::scenario::Scenario;
 use super::spec::{LabFile, LabSpec, web_folder};
 use super::status::{LabStatus, RunningLab};
 use super::{cluster, control_socket};
-use tools::{Tool, Toolbox};
 
 /// Receives one line for each tool that is downloaded or built.
 type OnProgress<'p> = &'p (dyn Fn(&str) + Send + Sync);

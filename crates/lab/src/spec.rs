@@ -5,9 +5,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use net::AddressMap;
+use serde::{Deserialize, Serialize};
 
 const REGISTRY_PORT: u16 = 5000;
 

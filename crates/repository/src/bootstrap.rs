@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::TemplatePrograms;
 use super::layout::Layout;
 use discover::CrdUrl;
-use helmfile::Helmfile;
+use helmfile::{Helmfile, HelmfileOptions};
 use template::jinja::{Jinja, Style};
 use yaml::{Diagnostic, Diagnostics, Origin};
 
@@ -72,7 +74,11 @@ impl Bootstrap {
             found.push(missing(name));
         }
         let named = layout.environment.clone().or_else(|| environment.get(ENVIRONMENT).cloned());
-        let options = helmfile::HelmfileOptions { environment: named, ..helmfile::HelmfileOptions::default() };
+        let options = HelmfileOptions {
+            environment: named,
+            programs: Some(Arc::new(TemplatePrograms)),
+            ..HelmfileOptions::default()
+        };
         let mut read = |paths: &[PathBuf]| -> Vec<Helmfile> {
             let read = |path: &PathBuf| super::keep(helmfile::read(root, path, environment, &options), &mut found);
             paths.iter().filter_map(read).collect()

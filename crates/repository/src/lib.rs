@@ -4,6 +4,7 @@
 mod bootstrap;
 mod flux;
 mod layout;
+mod programs;
 mod recipes;
 mod settings;
 
@@ -15,7 +16,7 @@ use engine::plan::{Phases, read_phases};
 use helmfile::Release;
 use talos_config::adapters;
 use talos_config::adapters::Inputs;
-use talos_config::{Inventory, Sources};
+use talos_config::{FetchedInputs, Inventory};
 use yaml::Diagnostics;
 
 use flux::drift::{Drift, Extent};
@@ -23,6 +24,7 @@ use layout::Layout;
 
 pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
 pub use flux::{Counterpart, Decryption, FluxObjects, drift};
+pub use programs::TemplatePrograms;
 pub use settings::{HookRule, Paths, Settings};
 
 /// A cluster as its repository describes it. Reading it opens no secret and dials nothing.
@@ -53,7 +55,7 @@ impl Cluster {
     ///
     /// All mistakes in the files at once, each with its location.
     pub fn read(root: &Path, name: &str, environment: &BTreeMap<String, String>) -> Result<Self, Diagnostics> {
-        Self::read_with(root, name, environment, &Sources::default())
+        Self::read_with(root, name, environment, &FetchedInputs::default())
     }
 
     /// As [`Cluster::read`], with the secrets and outputs that have been fetched so far; `sources` records which are still
@@ -66,7 +68,7 @@ impl Cluster {
         root: &Path,
         name: &str,
         environment: &BTreeMap<String, String>,
-        sources: &Sources,
+        sources: &FetchedInputs,
     ) -> Result<Self, Diagnostics> {
         let mut found = Diagnostics::default();
         let settings = keep(Settings::read(root), &mut found).unwrap_or_default();
@@ -79,7 +81,7 @@ impl Cluster {
         for (variable, value) in discover::common_variables(root, name) {
             environment.entry(variable.to_owned()).or_insert(value);
         }
-        let place = adapters::Place {
+        let place = adapters::InputContext {
             root,
             folder: &layout.talos,
             environment: &environment,

@@ -22,11 +22,10 @@ use tonic::transport::Endpoint;
 use tower::service_fn;
 use x509_parser::prelude::FromDer;
 
-use super::error::{ClientError, Kind, is_about_trust, source_text};
+use super::connection::{ConnectionFailure, MonitoredStream};
+use super::error::{ClientError, ClientErrorKind, is_about_trust, source_text};
 use super::link::Link;
-use super::wire::{Broken, Wire};
 use net::Dialer;
-use talos_config::AdminIdentity;
 
 /// The port of the Talos API on every node.
 pub const PORT: u16 = 50000;
@@ -36,9 +35,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Base64 of SHA-256 over a certificate's public key, in the format of `talosctl --cert-fingerprint`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fingerprint(String);
+pub struct CertificateFingerprint(String);
 
-impl Fingerprint {
+impl CertificateFingerprint {
     fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
         Some(Self(STANDARD.encode(Sha256::digest(parsed.public_key().raw))))
@@ -48,36 +47,44 @@ impl Fingerprint {
 /// A text that is not a fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid fingerprint `{0}`: expected the base64 of a SHA-256 digest (44 characters)")]
-pub struct InvalidFingerprint(String);
+pub struct InvalidCertificateFingerprint(String);
 
-impl std::str::FromStr for Fingerprint {
-    type Err = InvalidFingerprint;
+impl std::str::FromStr for CertificateFingerprint {
+    type Err = InvalidCertificateFingerprint;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match STANDARD.decode(text) {
             Ok(digest) if digest.len() == 32 => Ok(Self(text.to_owned())),
-            _ => Err(InvalidFingerprint(text.to_owned())),
+            _ => Err(InvalidCertificateFingerprint(text.to_owned())),
         }
     }
 }
 
-impl fmt::Display for Fingerprint {
+impl fmt::Display for CertificateFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
+/// The client certificate of an administrator, and the CA of the nodes.
+#[derive(Debug, Clone)]
+pub struct ClientIdentity {
+    pub ca_pem: String,
+    pub certificate_pem: String,
+    pub key_pem: SecretString,
+}
+
 /// The certificate that the server presented.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Seen(Arc<Mutex<Option<CertificateDer<'static>>>>);
+pub(super) struct PeerCertificate(Arc<Mutex<Option<CertificateDer<'static>>>>);
 
-impl Seen {
+impl PeerCertificate {
     fn record(&self, certificate: &CertificateDer<'_>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(certificate.clone().into_owned());
     }
 
-    pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Fingerprint::of)
+    pub(super) fn fingerprint(&self) -> Option<CertificateFingerprint> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(CertificateFingerprint::of)
     }
 
     /// The issuer of the certificate, for a message about a node of another cluster.
@@ -92,9 +99,9 @@ impl Seen {
 pub(super) async fn maintenance(
     dialer: &Dialer,
     node: IpAddr,
-    pin: Option<&Fingerprint>,
-) -> Result<(Link, Seen), ClientError> {
-    let seen = Seen::default();
+    pin: Option<&CertificateFingerprint>,
+) -> Result<(Link, PeerCertificate), ClientError> {
+    let seen = PeerCertificate::default();
     let verifier = Arc::new(AnyCertificate { pin: pin.cloned(), seen: seen.clone(), algorithms: algorithms() });
     let config = builder().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     match channel(dialer, node, config).await {
@@ -102,7 +109,7 @@ pub(super) async fn maintenance(
         Err(error) => Err(match (pin, seen.fingerprint()) {
             (Some(pinned), Some(shown)) if *pinned != shown => {
                 let text = format!("the certificate has the fingerprint {shown}, expected the pinned {pinned}");
-                ClientError::new(node, "connect", Kind::OtherKey, text)
+                ClientError::new(node, "connect", ClientErrorKind::FingerprintMismatch, text)
             }
             _ => error,
         }),
@@ -114,10 +121,10 @@ pub(super) async fn maintenance(
 pub(super) async fn configured(
     dialer: &Dialer,
     node: IpAddr,
-    identity: &AdminIdentity,
-) -> Result<(Link, Seen), ClientError> {
+    identity: &ClientIdentity,
+) -> Result<(Link, PeerCertificate), ClientError> {
     let unusable = |what: &str| {
-        ClientError::new(node, "connect", Kind::Other, format!("the {what} of the administrator is invalid"))
+        ClientError::new(node, "connect", ClientErrorKind::Other, format!("the {what} of the administrator is invalid"))
     };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(identity.ca_pem.as_bytes()) {
@@ -130,7 +137,7 @@ pub(super) async fn configured(
     let inner = rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
         .build()
         .map_err(|_| unusable("CA"))?;
-    let seen = Seen::default();
+    let seen = PeerCertificate::default();
     let verifier = Arc::new(RecordingVerifier { inner, seen: seen.clone() });
     let config = builder()
         .dangerous()
@@ -140,7 +147,7 @@ pub(super) async fn configured(
     match channel(dialer, node, config).await {
         Ok(link) => Ok((link, seen)),
         Err(mut error) => {
-            if let (Kind::Untrusted, Some(issuer)) = (error.kind, seen.issuer()) {
+            if let (ClientErrorKind::Untrusted, Some(issuer)) = (error.kind, seen.issuer()) {
                 error.reason = format!("{} (the certificate of the node was issued by `{issuer}`)", error.reason);
             }
             Err(error)
@@ -182,7 +189,7 @@ async fn channel(dialer: &Dialer, node: IpAddr, mut config: ClientConfig) -> Res
     let connector = TlsConnector::from(Arc::new(config));
     let (dialer, name) = (dialer.clone(), ServerName::IpAddress(node.into()));
     let opened = Arc::new(AtomicBool::new(false));
-    let broken = Broken::default();
+    let broken = ConnectionFailure::default();
     let wire = broken.clone();
     let connect = service_fn(move |_| {
         let (connector, dialer, name) = (connector.clone(), dialer.clone(), name.clone());
@@ -193,13 +200,13 @@ async fn channel(dialer: &Dialer, node: IpAddr, mut config: ClientConfig) -> Res
             }
             let stream = dialer.connect(SocketAddr::new(node, PORT)).await?;
             keep_alive(&stream);
-            connector.connect(name, stream).await.map(|stream| TokioIo::new(Wire::new(stream, wire)))
+            connector.connect(name, stream).await.map(|stream| TokioIo::new(MonitoredStream::new(stream, wire)))
         }
     });
     let endpoint = Endpoint::from_static("http://node").connect_timeout(CONNECT_TIMEOUT);
     let channel = endpoint.connect_with_connector(connect).await.map_err(|error| {
         let text = source_text(&error);
-        let kind = if is_about_trust(&text) { Kind::Untrusted } else { Kind::Unreachable };
+        let kind = if is_about_trust(&text) { ClientErrorKind::Untrusted } else { ClientErrorKind::Unavailable };
         ClientError::new(node, "connect", kind, text)
     })?;
     Ok(Link::new(node, channel, broken))
@@ -221,8 +228,8 @@ fn keep_alive(stream: &tokio::net::TcpStream) {
 /// Accepts only the pinned certificate, or any certificate when none is pinned. The handshake signature is verified.
 #[derive(Debug)]
 struct AnyCertificate {
-    pin: Option<Fingerprint>,
-    seen: Seen,
+    pin: Option<CertificateFingerprint>,
+    seen: PeerCertificate,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -269,7 +276,7 @@ impl ServerCertVerifier for AnyCertificate {
 #[derive(Debug)]
 struct RecordingVerifier {
     inner: Arc<rustls::client::WebPkiServerVerifier>,
-    seen: Seen,
+    seen: PeerCertificate,
 }
 
 impl ServerCertVerifier for RecordingVerifier {

@@ -5,7 +5,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::error::{ClientError, Kind};
+use super::error::{ClientError, ClientErrorKind};
 use super::link::{Flow, Link, Wait};
 use talos_proto::common::Data;
 use talos_proto::machine::etcd_member_alarm::AlarmType;
@@ -54,19 +54,19 @@ pub enum EtcdAlarm {
 
 /// What etcd starts with when a node is bootstrapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beginning {
-    Empty,
+pub enum EtcdBootstrap {
+    New,
     /// The uploaded snapshot.
-    Recovered {
+    FromSnapshot {
         /// For a database file that was copied, which has no digest.
         skip_hash_check: bool,
     },
 }
 
-pub(super) async fn bootstrap(link: &Link, beginning: Beginning) -> Result<(), ClientError> {
+pub(super) async fn bootstrap(link: &Link, beginning: EtcdBootstrap) -> Result<(), ClientError> {
     let request = match beginning {
-        Beginning::Empty => BootstrapRequest { recover_etcd: false, recover_skip_hash_check: false },
-        Beginning::Recovered { skip_hash_check } => {
+        EtcdBootstrap::New => BootstrapRequest { recover_etcd: false, recover_skip_hash_check: false },
+        EtcdBootstrap::FromSnapshot { skip_hash_check } => {
             BootstrapRequest { recover_etcd: true, recover_skip_hash_check: skip_hash_check }
         }
     };
@@ -90,7 +90,8 @@ pub(super) async fn members(link: &Link) -> Result<Vec<EtcdMember>, ClientError>
 pub(super) async fn status(link: &Link) -> Result<EtcdStatus, ClientError> {
     let (call, mut machine) = ("etcd status", link.machine());
     let answer = link.one(call, Wait::Short, machine.etcd_status(link.request(()))).await?;
-    let status = answer.member_status.ok_or_else(|| link.error(call, Kind::Other, "the response is empty"))?;
+    let status =
+        answer.member_status.ok_or_else(|| link.error(call, ClientErrorKind::Other, "the response is empty"))?;
     Ok(EtcdStatus {
         member: status.member_id,
         leader: status.leader,
@@ -137,17 +138,18 @@ pub(super) async fn snapshot(link: &Link, out: &mut (impl AsyncWrite + Unpin)) -
         check.update(&bytes);
         length += bytes.len() as u64;
         let written = out.write_all(&bytes).await;
-        written.map_err(|error| link.error(call, Kind::Other, format!("cannot write the snapshot: {error}")))?;
+        written
+            .map_err(|error| link.error(call, ClientErrorKind::Other, format!("cannot write the snapshot: {error}")))?;
     }
     if length % PAGE != DIGEST as u64 {
         let text = format!("the snapshot is incomplete: the stream ended after {length} bytes");
-        return Err(link.error(call, Kind::Unreachable, text));
+        return Err(link.error(call, ClientErrorKind::Unavailable, text));
     }
     if !check.matches() {
-        return Err(link.error(call, Kind::Other, "the digest of the snapshot does not match its content"));
+        return Err(link.error(call, ClientErrorKind::Other, "the digest of the snapshot does not match its content"));
     }
     let flushed = out.flush().await;
-    flushed.map_err(|error| link.error(call, Kind::Other, format!("cannot write the snapshot: {error}")))?;
+    flushed.map_err(|error| link.error(call, ClientErrorKind::Other, format!("cannot write the snapshot: {error}")))?;
     Ok(length)
 }
 
@@ -171,7 +173,7 @@ impl Check {
     }
 }
 
-/// Uploads a snapshot for [`Beginning::Recovered`].
+/// Uploads a snapshot for [`EtcdBootstrap::FromSnapshot`].
 pub(super) async fn recover(link: &Link, snapshot: impl AsyncRead + Send + Unpin) -> Result<(), ClientError> {
     let call = "etcd recover";
     let (chunks, receiver) = mpsc::channel(16);
@@ -186,7 +188,7 @@ pub(super) async fn recover(link: &Link, snapshot: impl AsyncRead + Send + Unpin
             Some((error, chunks)) => {
                 drop(answer);
                 drop(chunks);
-                return Err(link.error(call, Kind::Other, format!("cannot read the snapshot: {error}")));
+                return Err(link.error(call, ClientErrorKind::Other, format!("cannot read the snapshot: {error}")));
             }
         },
     };

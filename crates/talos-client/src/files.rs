@@ -4,7 +4,7 @@ use std::io::Read;
 
 use secrecy::SecretString;
 
-use super::error::{ClientError, Kind};
+use super::error::{ClientError, ClientErrorKind};
 use super::link::{Flow, Link, Stream};
 use talos_proto::common::{ContainerDriver, Data};
 use talos_proto::machine::{DmesgRequest, ListRequest, LogsRequest, ReadRequest};
@@ -58,16 +58,30 @@ impl Lines {
     }
 }
 
-fn flow(follow: bool) -> Flow {
-    if follow { Flow::Follows } else { Flow::Ends }
+/// Whether a log ends or continues with new lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogMode {
+    /// The existing log.
+    Existing,
+    /// The existing log, followed by new lines as they are written.
+    Follow,
 }
 
-pub(super) async fn log(link: &Link, service: &str, tail: Tail, follow: bool) -> Result<Lines, ClientError> {
+impl LogMode {
+    fn flow(self) -> Flow {
+        match self {
+            Self::Existing => Flow::Ends,
+            Self::Follow => Flow::Follows,
+        }
+    }
+}
+
+pub(super) async fn log(link: &Link, service: &str, tail: Tail, mode: LogMode) -> Result<Lines, ClientError> {
     let request = LogsRequest {
         namespace: "system".into(),
         id: service.to_owned(),
         driver: ContainerDriver::Containerd.into(),
-        follow,
+        follow: mode == LogMode::Follow,
         // The protocol default of 0 means no lines.
         tail_lines: match tail {
             Tail::Everything => -1,
@@ -75,14 +89,14 @@ pub(super) async fn log(link: &Link, service: &str, tail: Tail, follow: bool) ->
         },
     };
     let mut machine = link.machine();
-    let stream = link.stream("logs", flow(follow), machine.logs(link.request(request))).await?;
+    let stream = link.stream("logs", mode.flow(), machine.logs(link.request(request))).await?;
     Ok(Lines { stream, rest: vec![] })
 }
 
-pub(super) async fn kernel_log(link: &Link, tail: bool, follow: bool) -> Result<KernelLog, ClientError> {
+pub(super) async fn kernel_log(link: &Link, mode: LogMode) -> Result<KernelLog, ClientError> {
     let mut machine = link.machine();
-    let request = link.request(DmesgRequest { follow, tail });
-    Ok(KernelLog(link.stream("dmesg", flow(follow), machine.dmesg(request)).await?))
+    let request = link.request(DmesgRequest { follow: mode == LogMode::Follow, tail: false });
+    Ok(KernelLog(link.stream("dmesg", mode.flow(), machine.dmesg(request)).await?))
 }
 
 /// The kernel log. Unlike in other logs, each chunk is one line without a line break.
@@ -130,7 +144,7 @@ async fn names(link: &Link, path: &str) -> Result<Vec<String>, ClientError> {
     let mut names = Vec::new();
     while let Some(entry) = stream.next().await? {
         if !entry.error.is_empty() {
-            return Err(link.error(call, Kind::Other, entry.error));
+            return Err(link.error(call, ClientErrorKind::Other, entry.error));
         }
         names.push(entry.relative_name);
     }
@@ -144,7 +158,7 @@ pub(super) async fn kubeconfig(link: &Link) -> Result<SecretString, ClientError>
     let archive = whole(link.stream(call, Flow::Ends, machine.kubeconfig(link.request(()))).await?).await?;
     first_entry(&archive)
         .map(Into::into)
-        .ok_or_else(|| link.error(call, Kind::Other, "the response is not a kubeconfig"))
+        .ok_or_else(|| link.error(call, ClientErrorKind::Other, "the response is not a kubeconfig"))
 }
 
 /// The first file of a gzipped tar. Talos does not finish the archive, so its end may be missing.

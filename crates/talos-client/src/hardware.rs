@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::error::{ClientError, Kind};
+use super::error::{ClientError, ClientErrorKind};
 use super::link::{Link, Wait};
 use talos_proto::storage;
 use talos_proto::time::{Time, TimeRequest};
@@ -93,6 +93,6 @@ pub(super) async fn clock(link: &Link, server: Option<&str>) -> Result<Clock, Cl
         |stamp: Option<prost_types::Timestamp>| stamp.and_then(|stamp| Timestamp::new(stamp.seconds, stamp.nanos).ok());
     match (moment(answer.localtime), moment(answer.remotetime)) {
         (Some(local), Some(remote)) => Ok(Clock { server: answer.server, local, ahead: local.duration_since(remote) }),
-        _ => Err(link.error(call, Kind::Other, "the response has no time")),
+        _ => Err(link.error(call, ClientErrorKind::Other, "the response has no time")),
     }
 }

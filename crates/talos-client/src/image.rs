@@ -1,6 +1,6 @@
 //! Listing and pre-pulling images on a node.
 
-use super::error::{ClientError, Kind};
+use super::error::{ClientError, ClientErrorKind};
 use super::link::{Flow, Link, Wait};
 use super::version::TalosVersion;
 use talos_proto::common::{ContainerDriver, ContainerdInstance, ContainerdNamespace};
@@ -50,7 +50,7 @@ pub(super) async fn pull(
 ) -> Result<String, ClientError> {
     if version.has_lifecycle_service() {
         match pull_with_progress(link, space, reference, progress).await {
-            Err(error) if error.kind == Kind::Unsupported => {}
+            Err(error) if error.kind == ClientErrorKind::Unimplemented => {}
             pulled => return pulled,
         }
     }
@@ -83,7 +83,7 @@ async fn pull_with_progress(
             None => {}
         }
     }
-    name.ok_or_else(|| link.error(call, Kind::Unreachable, "the pull ended before it was complete"))
+    name.ok_or_else(|| link.error(call, ClientErrorKind::Unavailable, "the pull ended before it was complete"))
 }
 
 /// The images of a namespace.

@@ -9,9 +9,9 @@ use tonic::metadata::{AsciiMetadataValue, MetadataKey};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::answer::{Element, Wrapper};
-use super::error::{ClientError, Kind, is_about_trust};
-use super::wire::Broken;
+use super::connection::ConnectionFailure;
+use super::error::{ClientError, ClientErrorKind, is_about_trust};
+use super::response::{Element, Wrapper};
 use talos_proto::cosi::resource::state_client::StateClient;
 use talos_proto::machine::image_service_client::ImageServiceClient;
 use talos_proto::machine::lifecycle_service_client::LifecycleServiceClient;
@@ -73,12 +73,12 @@ pub(super) struct Link {
     dialled: IpAddr,
     channel: Channel,
     target: Target,
-    broken: Broken,
+    broken: ConnectionFailure,
     pub(super) deadlines: Deadlines,
 }
 
 impl Link {
-    pub(super) fn new(dialled: IpAddr, channel: Channel, broken: Broken) -> Self {
+    pub(super) fn new(dialled: IpAddr, channel: Channel, broken: ConnectionFailure) -> Self {
         Self { dialled, channel, target: Target::Dialled, broken, deadlines: Deadlines::default() }
     }
 
@@ -94,7 +94,7 @@ impl Link {
         }
     }
 
-    pub(super) fn error(&self, call: &'static str, kind: Kind, reason: impl Into<String>) -> ClientError {
+    pub(super) fn error(&self, call: &'static str, kind: ClientErrorKind, reason: impl Into<String>) -> ClientError {
         ClientError::new(self.node(), call, kind, reason)
     }
 
@@ -102,10 +102,10 @@ impl Link {
     pub(super) fn failed(&self, call: &'static str, status: &Status) -> ClientError {
         let error = ClientError::from_status(self.node(), call, status);
         match (error.kind, self.broken.cause()) {
-            (Kind::Unreachable | Kind::Other, Some(cause)) if is_about_trust(&cause) => {
-                self.error(call, Kind::Untrusted, cause)
+            (ClientErrorKind::Unavailable | ClientErrorKind::Other, Some(cause)) if is_about_trust(&cause) => {
+                self.error(call, ClientErrorKind::Untrusted, cause)
             }
-            (Kind::Unreachable, Some(cause)) => self.error(call, Kind::Unreachable, cause),
+            (ClientErrorKind::Unavailable, Some(cause)) => self.error(call, ClientErrorKind::Unavailable, cause),
             _ => error,
         }
     }
@@ -141,7 +141,7 @@ impl Link {
         match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(status)) => Err(self.failed(call, &status)),
-            Err(_) => Err(self.error(call, Kind::Unreachable, format!("no response within {deadline:?}"))),
+            Err(_) => Err(self.error(call, ClientErrorKind::Unavailable, format!("no response within {deadline:?}"))),
         }
     }
 
@@ -154,7 +154,7 @@ impl Link {
     ) -> Result<W::Element, ClientError> {
         let messages = self.within(call, wait, answer).await?.into_inner().messages();
         let message = messages.into_iter().next();
-        let message = message.ok_or_else(|| self.error(call, Kind::Other, "the response is empty"))?;
+        let message = message.ok_or_else(|| self.error(call, ClientErrorKind::Other, "the response is empty"))?;
         match message.failure() {
             Some(status) => Err(self.failed(call, &status)),
             None => Ok(message),
@@ -245,7 +245,7 @@ impl<T> Stream<T> {
                 Ok(next) => next,
                 Err(_) => {
                     let text = format!("the response is incomplete: no message for {pause:?}");
-                    return Err(self.link.error(self.call, Kind::Unreachable, text));
+                    return Err(self.link.error(self.call, ClientErrorKind::Unavailable, text));
                 }
             },
         };

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use super::config;
-use super::config::{Applied, Mode};
+use super::config::{ApplyMode, ApplyResult, Effect};
 use super::connect;
-use super::connect::Fingerprint;
-use super::error::{ClientError, Kind};
+use super::connect::CertificateFingerprint;
+use super::error::{ClientError, ClientErrorKind};
 use super::hardware;
 use super::hardware::Disk;
 use super::link::Link;
@@ -19,7 +19,7 @@ use net::Dialer;
 pub struct Maintenance {
     link: Link,
     /// The fingerprint of the certificate that the node presented.
-    pub fingerprint: Option<Fingerprint>,
+    pub fingerprint: Option<CertificateFingerprint>,
 }
 
 impl Maintenance {
@@ -28,7 +28,11 @@ impl Maintenance {
     /// # Errors
     ///
     /// The node does not respond, or its fingerprint does not match.
-    pub async fn connect(dialer: &Dialer, node: IpAddr, pin: Option<&Fingerprint>) -> Result<Self, ClientError> {
+    pub async fn connect(
+        dialer: &Dialer,
+        node: IpAddr,
+        pin: Option<&CertificateFingerprint>,
+    ) -> Result<Self, ClientError> {
         let (link, seen) = connect::maintenance(dialer, node, pin).await?;
         Ok(Self { link, fingerprint: seen.fingerprint() })
     }
@@ -55,7 +59,7 @@ impl Maintenance {
     pub async fn version(&self) -> Result<TalosVersion, ClientError> {
         let RunningVersion { version } = self.resources().get("version").await?;
         TalosVersion::parse(&version)
-            .ok_or_else(|| self.link.error("version", Kind::Other, format!("invalid version `{version}`")))
+            .ok_or_else(|| self.link.error("version", ClientErrorKind::Other, format!("invalid version `{version}`")))
     }
 
     /// All disks of the machine.
@@ -72,8 +76,8 @@ impl Maintenance {
     /// # Errors
     ///
     /// `Refused` with the node's message when the config is invalid.
-    pub async fn apply_configuration(&self, config: &str) -> Result<Applied, ClientError> {
-        config::apply(&self.link, config, Mode::Auto, false).await
+    pub async fn apply_configuration(&self, config: &str) -> Result<ApplyResult, ClientError> {
+        config::apply(&self.link, config, ApplyMode::Auto, Effect::Apply).await
     }
 
     /// Dry run of [`Maintenance::apply_configuration`]: the node validates the config against its own disks and links.
@@ -81,7 +85,7 @@ impl Maintenance {
     /// # Errors
     ///
     /// As [`Maintenance::apply_configuration`].
-    pub async fn try_configuration(&self, config: &str) -> Result<Applied, ClientError> {
-        config::apply(&self.link, config, Mode::Auto, true).await
+    pub async fn try_configuration(&self, config: &str) -> Result<ApplyResult, ClientError> {
+        config::apply(&self.link, config, ApplyMode::Auto, Effect::DryRun).await
     }
 }

@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::configured::Client;
-use super::connect::Fingerprint;
-use super::error::{ClientError, Kind};
+use super::client::Client;
+use super::connect::{CertificateFingerprint, ClientIdentity};
+use super::error::{ClientError, ClientErrorKind};
 use super::maintenance::Maintenance;
 use super::resource::{MachineStatus, Stage};
 use net::Dialer;
-use talos_config::AdminIdentity;
 
 /// The detected state of a node.
 #[derive(Debug)]
@@ -16,16 +15,16 @@ pub enum Probe {
     /// The port is closed: powered off, rebooting, or installing (Talos before 1.13).
     Closed(ClientError),
     /// Waits for a config; with the fingerprint of the presented certificate.
-    Maintenance { client: Maintenance, fingerprint: Option<Fingerprint> },
+    Maintenance { client: Maintenance, fingerprint: Option<CertificateFingerprint> },
     /// A node of this cluster.
     Configured { client: Client, status: MachineStatus },
     /// Belongs to another cluster, so nothing may be changed on it.
-    Foreign(Foreign),
+    Foreign(ForeignNode),
 }
 
 /// Evidence that a node belongs to another cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Foreign {
+pub struct ForeignNode {
     pub node: IpAddr,
     /// The error of the TLS handshake.
     pub evidence: String,
@@ -40,8 +39,8 @@ pub struct Foreign {
 pub async fn probe(
     dialer: &Dialer,
     node: IpAddr,
-    identity: &AdminIdentity,
-    pin: Option<&Fingerprint>,
+    identity: &ClientIdentity,
+    pin: Option<&CertificateFingerprint>,
 ) -> Result<Probe, ClientError> {
     let trusted = match Client::connect(dialer, node, identity).await {
         Ok(client) => client.machine_status().await.map(|status| (client, status)),
@@ -49,8 +48,8 @@ pub async fn probe(
     };
     let refusal = match trusted {
         Ok((client, status)) => return Ok(Probe::Configured { client, status }),
-        Err(error) if error.kind == Kind::Unreachable => return Ok(Probe::Closed(error)),
-        Err(error) if error.kind == Kind::Untrusted => error,
+        Err(error) if error.kind == ClientErrorKind::Unavailable => return Ok(Probe::Closed(error)),
+        Err(error) if error.kind == ClientErrorKind::Untrusted => error,
         Err(error) => return Err(error),
     };
     let anonymous = match Maintenance::connect(dialer, node, pin).await {
@@ -62,11 +61,11 @@ pub async fn probe(
             let fingerprint = client.fingerprint.clone();
             Ok(Probe::Maintenance { client, fingerprint })
         }
-        Ok(_) | Err(ClientError { kind: Kind::Untrusted, .. }) => {
-            Ok(Probe::Foreign(Foreign { node, evidence: refusal.reason }))
+        Ok(_) | Err(ClientError { kind: ClientErrorKind::Untrusted, .. }) => {
+            Ok(Probe::Foreign(ForeignNode { node, evidence: refusal.reason }))
         }
         // The port closed between the two connections, as it does while a node applies its config.
-        Err(error) if error.kind == Kind::Unreachable => Ok(Probe::Closed(error)),
+        Err(error) if error.kind == ClientErrorKind::Unavailable => Ok(Probe::Closed(error)),
         Err(error) => Err(error),
     }
 }

@@ -12,9 +12,9 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Request, Response, Status};
 use tower::service_fn;
 
-use super::answer::Element;
 use super::link::{Link, Target};
-use super::resource::{Change, MachineStatus, Nodename, Resources, RunningVersion};
+use super::resource::{MachineStatus, Nodename, ResourceChange, Resources, RunningVersion};
+use super::response::Element;
 use super::*;
 use talos_proto::common::Metadata;
 use talos_proto::cosi::resource as wire;
@@ -95,7 +95,7 @@ async fn unresponsive_node() -> (Link, UnresponsiveNode) {
         async move { stream.map(TokioIo::new).ok_or_else(|| std::io::Error::other("connected twice")) }
     });
     let channel: Channel = Endpoint::from_static("http://node").connect_with_connector(connector).await.unwrap();
-    (Link::new(NODE, channel, super::wire::Broken::default()), node)
+    (Link::new(NODE, channel, super::connection::ConnectionFailure::default()), node)
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn a_call_without_a_response_times_out() {
     let (mut link, _) = unresponsive_node().await;
     link.deadlines.short = SHORT;
     let error = Resources::new(link).get::<MachineStatus>("machine").await.unwrap_err();
-    assert_eq!(error.kind, Kind::Unreachable);
+    assert_eq!(error.kind, ClientErrorKind::Unavailable);
     assert_eq!(error.to_string(), "get resource on node 10.0.0.1 failed: no response within 300ms");
 }
 
@@ -112,7 +112,7 @@ async fn a_stalled_response_times_out() {
     let (mut link, _) = unresponsive_node().await;
     link.deadlines.pause = SHORT;
     let error = Resources::new(link).list::<Nodename>().await.unwrap_err();
-    assert_eq!(error.kind, Kind::Unreachable);
+    assert_eq!(error.kind, ClientErrorKind::Unavailable);
     assert!(error.reason.contains("the response is incomplete"), "{error}");
 }
 
@@ -138,11 +138,15 @@ async fn a_request_names_its_target() {
 async fn a_watch_by_id_reports_absence_then_changes() {
     let (link, _) = unresponsive_node().await;
     let mut watch = Resources::new(link).watch::<MachineStatus>(Some("machine")).await.unwrap();
-    assert_eq!(watch.next().await.unwrap(), Change::IsNot { id: "machine".into() });
+    assert_eq!(watch.next().await.unwrap(), ResourceChange::Absent { id: "machine".into() });
     let unmet = vec!["nodeReady: no network".to_owned()];
     let now = MachineStatus { stage: Stage::Running, ready: false, unmet };
-    assert_eq!(watch.next().await.unwrap(), Change::Is { id: "machine".into(), now });
-    assert_eq!(watch.next().await.unwrap_err().kind, Kind::Unreachable, "the caller has to restart a watch that ended");
+    assert_eq!(watch.next().await.unwrap(), ResourceChange::Present { id: "machine".into(), resource: now });
+    assert_eq!(
+        watch.next().await.unwrap_err().kind,
+        ClientErrorKind::Unavailable,
+        "the caller has to restart a watch that ended"
+    );
 }
 
 #[tokio::test]
@@ -152,14 +156,17 @@ async fn a_watch_of_a_type_lists_existing_resources_then_completes() {
     let mut ids = Vec::new();
     loop {
         match watch.next().await.unwrap() {
-            Change::Is { id, .. } => ids.push(id),
-            Change::Complete => break,
-            Change::IsNot { id } => panic!("{id} is gone"),
+            ResourceChange::Present { id, .. } => ids.push(id),
+            ResourceChange::Complete => break,
+            ResourceChange::Absent { id } => panic!("{id} is gone"),
         }
     }
     assert_eq!(ids, ["a", "b"]);
     let error = watch.next().await.unwrap_err();
-    assert_eq!((error.kind, error.reason.as_str()), (Kind::Unreachable, "the node aborted the watch: buffer overrun"));
+    assert_eq!(
+        (error.kind, error.reason.as_str()),
+        (ClientErrorKind::Unavailable, "the node aborted the watch: buffer overrun")
+    );
     assert_eq!(node.watches.load(Ordering::Relaxed), 1);
 }
 
@@ -170,22 +177,27 @@ fn a_failure_inside_a_successful_response_keeps_its_code() {
     let element = talos_proto::machine::Version { metadata: Some(metadata), ..Default::default() };
     let failure = element.failure().unwrap();
     assert_eq!((failure.code(), failure.message()), (Code::FailedPrecondition, "not yet"));
-    assert_eq!(ClientError::from_status(NODE, "version", &failure).kind, Kind::NotYet);
+    assert_eq!(ClientError::from_status(NODE, "version", &failure).kind, ClientErrorKind::NotReady);
 }
 
 #[test]
 fn statuses_are_classified() {
     let table = [
-        (Status::unavailable("connection refused"), Kind::Unreachable),
-        (Status::failed_precondition("time is not in sync yet"), Kind::NotYet),
-        (Status::unknown("bootstrap is not allowed during unattended install (phase: pending)"), Kind::NotYet),
-        (Status::already_exists("etcd data directory is not empty"), Kind::AlreadyDone),
-        (Status::not_found("no such resource"), Kind::Absent),
-        (Status::invalid_argument("configuration validation failed"), Kind::Refused),
-        (Status::unimplemented("unknown service machine.ImageService"), Kind::Unsupported),
+        (Status::unavailable("connection refused"), ClientErrorKind::Unavailable),
+        (Status::failed_precondition("time is not in sync yet"), ClientErrorKind::NotReady),
+        (
+            Status::unknown("bootstrap is not allowed during unattended install (phase: pending)"),
+            ClientErrorKind::NotReady,
+        ),
+        (Status::already_exists("etcd data directory is not empty"), ClientErrorKind::AlreadyExists),
+        (Status::not_found("no such resource"), ClientErrorKind::NotFound),
+        (Status::invalid_argument("configuration validation failed"), ClientErrorKind::Rejected),
+        (Status::permission_denied("not authorized"), ClientErrorKind::PermissionDenied),
+        (Status::resource_exhausted("no space left on device"), ClientErrorKind::ResourceExhausted),
+        (Status::unimplemented("unknown service machine.ImageService"), ClientErrorKind::Unimplemented),
         // Messages of a node may mention certificates without being about trust.
-        (Status::invalid_argument("machine.ca: the certificate is missing"), Kind::Refused),
-        (Status::unknown("failed to create etcd client: certificates are missing"), Kind::Other),
+        (Status::invalid_argument("machine.ca: the certificate is missing"), ClientErrorKind::Rejected),
+        (Status::unknown("failed to create etcd client: certificates are missing"), ClientErrorKind::Other),
     ];
     for (status, kind) in table {
         assert_eq!(ClientError::from_status(NODE, "call", &status).kind, kind, "{status}");

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use super::pki;
-use super::pki::{KeyKind, PkiError};
+use super::pki::{CertificateError, KeyKind};
 use talos_schema::Contract;
 use yaml::{Diagnostics, Fields, Node, Origin};
 
@@ -38,9 +38,9 @@ pub struct SecretsBundle {
 
 /// Why a bundle could not be generated.
 #[derive(Debug, thiserror::Error)]
-pub enum BundleError {
+pub enum GenerateBundleError {
     #[error("cannot generate the secrets bundle: {0}")]
-    Pki(#[from] PkiError),
+    Pki(#[from] CertificateError),
 }
 
 impl SecretsBundle {
@@ -99,7 +99,7 @@ impl SecretsBundle {
     /// # Errors
     ///
     /// Key generation failed.
-    pub fn generate(now: Timestamp) -> Result<Self, BundleError> {
+    pub fn generate(now: Timestamp) -> Result<Self, GenerateBundleError> {
         Self::generate_for(Contract::DEFAULT, now)
     }
 
@@ -108,7 +108,7 @@ impl SecretsBundle {
     /// # Errors
     ///
     /// Key generation failed.
-    pub fn generate_for(contract: Contract, now: Timestamp) -> Result<Self, BundleError> {
+    pub fn generate_for(contract: Contract, now: Timestamp) -> Result<Self, GenerateBundleError> {
         let authority = |organization, kind| pki::authority(organization, kind, now);
         Ok(Self {
             cluster_id: cluster_id(contract),

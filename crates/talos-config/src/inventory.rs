@@ -37,7 +37,7 @@ impl Endpoint {
 
 /// A node of the cluster.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Node {
+pub struct InventoryNode {
     pub hostname: String,
     /// The address of its Talos API.
     pub address: IpAddr,
@@ -55,19 +55,19 @@ pub struct Inventory {
     pub talos_version: String,
     /// Without a leading `v`.
     pub kubernetes_version: String,
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<InventoryNode>,
 }
 
 impl Inventory {
     /// The control planes, sorted by address, so that the order does not depend on the input files.
-    pub fn control_planes(&self) -> Vec<&Node> {
-        let mut nodes: Vec<&Node> = self.nodes.iter().filter(|node| node.role == Role::ControlPlane).collect();
+    pub fn control_planes(&self) -> Vec<&InventoryNode> {
+        let mut nodes: Vec<&InventoryNode> = self.nodes.iter().filter(|node| node.role == Role::ControlPlane).collect();
         nodes.sort_by_key(|node| node.address);
         nodes
     }
 
     /// The message when the running Talos has another minor version than the config, or an unknown one.
-    pub fn disagreement(&self, running: &str) -> Option<String> {
+    pub fn version_mismatch(&self, running: &str) -> Option<String> {
         let (runs, configured) = (minor(running)?, minor(&self.talos_version)?);
         let version = &self.talos_version;
         if runs < OLDEST {
@@ -111,7 +111,7 @@ mod tests {
             kubernetes_version: "1.35.0".into(),
             nodes: vec![],
         };
-        let message = |running: &str| inventory.disagreement(running).unwrap_or_else(|| "nothing".to_owned());
+        let message = |running: &str| inventory.version_mismatch(running).unwrap_or_else(|| "nothing".to_owned());
         let all: Vec<String> =
             ["v1.10.7", "v1.11.5", "v1.12.0", "v1.13.0-alpha.1", "v1.15.0"].into_iter().map(message).collect();
         insta::assert_snapshot!(all.join("\n"), @"

@@ -5,21 +5,23 @@
 
 pub mod adapters;
 mod bundle;
+mod fetched;
 mod generate;
 mod inventory;
-mod lines;
+mod line_map;
 mod pki;
 mod provenance;
 pub mod registries;
-mod sources;
 pub mod talconfig;
 
-pub use bundle::{BundleError, CertificateAndKey, SecretsBundle};
-pub use generate::{Generate, Options, Role, generate, generate_with};
-pub use inventory::{Endpoint, Inventory, Node};
-pub use pki::{AdminIdentity, InvalidCa, KubernetesAdmin, PkiError, ca_fingerprint, kubeconfig, talosconfig};
-pub use provenance::{Explained, Rendered, Setter, Written};
-pub use sources::{Sources, Wanted, is_sealed};
+pub use bundle::{CertificateAndKey, GenerateBundleError, SecretsBundle};
+pub use fetched::{FetchedInputs, InputRequest, is_sops_encrypted};
+pub use generate::{GenerateInput, GenerateOptions, Role, generate, generate_with};
+pub use inventory::{Endpoint, Inventory, InventoryNode};
+pub use pki::{
+    AdminIdentity, CertificateError, InvalidAuthority, KubernetesAdmin, ca_fingerprint, kubeconfig, talosconfig,
+};
+pub use provenance::{ExplainedField, FieldSource, LayerSource, RenderedConfig};
 
 #[cfg(test)]
 mod tests;

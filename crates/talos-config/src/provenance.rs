@@ -1,6 +1,6 @@
 //! Which layer set each field of a machine config.
 //!
-//! A config is built in layers: generated fields, input fields, patches. [`Rendered`] compares the config before and after
+//! A config is built in layers: generated fields, input fields, patches. [`RenderedConfig`] compares the config before and after
 //! each layer, so that layers need no bookkeeping.
 
 use std::collections::BTreeMap;
@@ -13,12 +13,12 @@ use yaml::{Diagnostic, Diagnostics, Location, Node, Origin, Position};
 
 /// The layer that set a field, and the place in its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setter {
+pub struct FieldSource {
     pub layer: String,
     pub at: Option<Location>,
 }
 
-impl fmt::Display for Setter {
+impl fmt::Display for FieldSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.at {
             Some(at) => write!(f, "{at}"),
@@ -30,7 +30,7 @@ impl fmt::Display for Setter {
 /// The setters of a value and of everything in it.
 #[derive(Debug, Clone, PartialEq)]
 struct Trace {
-    setter: Setter,
+    setter: FieldSource,
     fields: BTreeMap<String, Trace>,
     items: Vec<Trace>,
 }
@@ -50,7 +50,7 @@ impl Trace {
 
 /// A config with the layer that set each field.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Rendered {
+pub struct RenderedConfig {
     pub documents: Documents,
     traces: Vec<Trace>,
     /// Every applied patch, and whether it changed anything.
@@ -59,25 +59,25 @@ pub struct Rendered {
 
 /// A field of a config with its value and setter.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Explained {
+pub struct ExplainedField {
     /// The document's kind and name; empty for the legacy document.
     pub document: String,
     /// Such as `machine.network.interfaces[0].mtu`.
     pub path: String,
     pub value: Value,
-    pub setter: Setter,
+    pub setter: FieldSource,
 }
 
 /// The documents of a layer with their positions.
 #[derive(Debug, Clone, Copy)]
-pub struct Written<'w> {
+pub struct LayerSource<'w> {
     pub origin: &'w Origin,
     pub documents: &'w [Node],
 }
 
-impl Rendered {
+impl RenderedConfig {
     /// A config made by one layer.
-    pub fn new(layer: &str, written: Option<Written<'_>>, documents: Documents) -> Self {
+    pub fn new(layer: &str, written: Option<LayerSource<'_>>, documents: Documents) -> Self {
         let mut rendered = Self::default();
         rendered.replace(layer, None, written, documents);
         rendered
@@ -104,13 +104,13 @@ impl Rendered {
     }
 
     /// Replaces the config by the patched one; all differences are attributed to the lines of the patch.
-    pub fn patch(&mut self, layer: &str, at: &Location, written: Written<'_>, documents: Documents) {
+    pub fn patch(&mut self, layer: &str, at: &Location, written: LayerSource<'_>, documents: Documents) {
         self.patches.push((at.clone(), documents != self.documents));
         self.replace(layer, Some(at), Some(written), documents);
     }
 
-    fn replace(&mut self, layer: &str, at: Option<&Location>, written: Option<Written<'_>>, documents: Documents) {
-        let by = Setter { layer: layer.to_owned(), at: at.cloned() };
+    fn replace(&mut self, layer: &str, at: Option<&Location>, written: Option<LayerSource<'_>>, documents: Documents) {
+        let by = FieldSource { layer: layer.to_owned(), at: at.cloned() };
         let traces = documents.0.iter().map(|document| {
             let index = self.documents.0.iter().position(|known| identity(known) == identity(document));
             let before = index.and_then(|index| Some((&self.documents.0[index], self.traces.get(index)?)));
@@ -127,16 +127,16 @@ impl Rendered {
         self.documents = documents;
     }
 
-    /// The setter of a field or of its nearest parent; `document` as in [`Explained`].
-    pub fn setter(&self, document: &str, path: &str) -> Option<&Setter> {
+    /// The setter of a field or of its nearest parent; `document` as in [`ExplainedField`].
+    pub fn setter(&self, document: &str, path: &str) -> Option<&FieldSource> {
         let index = self.documents.0.iter().position(|known| label(known) == document)?;
         Some(&nearest(self.traces.get(index)?, path).setter)
     }
 
     /// The field with the longest path that a node's error message contains.
-    pub fn named_in(&self, message: &str) -> Option<Explained> {
+    pub fn field_in_message(&self, message: &str) -> Option<ExplainedField> {
         // A path of one step may be a common word.
-        let named = |field: &Explained| field.path.contains('.') && message.contains(&field.path);
+        let named = |field: &ExplainedField| field.path.contains('.') && message.contains(&field.path);
         self.explain().into_iter().filter(named).max_by_key(|field| field.path.len())
     }
 
@@ -146,7 +146,7 @@ impl Rendered {
     }
 
     /// The patches that change nothing in any of these configs.
-    pub fn idle<'r>(all: impl IntoIterator<Item = &'r Self>) -> Diagnostics {
+    pub fn unused_patches<'r>(all: impl IntoIterator<Item = &'r Self>) -> Diagnostics {
         let mut changed: BTreeMap<&Location, bool> = BTreeMap::new();
         for (at, changes) in all.into_iter().flat_map(|rendered| &rendered.patches) {
             *changed.entry(at).or_default() |= changes;
@@ -167,7 +167,7 @@ impl Rendered {
     }
 
     /// Every field with its setter, in document order.
-    pub fn explain(&self) -> Vec<Explained> {
+    pub fn explain(&self) -> Vec<ExplainedField> {
         let mut lines = Vec::new();
         for (document, trace) in self.documents.0.iter().zip(&self.traces) {
             explain(&mut lines, &label(document), String::new(), document, trace);
@@ -203,7 +203,7 @@ fn label(document: &Value) -> String {
     format!("{} {}", text("kind"), text("name")).trim().to_owned()
 }
 
-fn explain(lines: &mut Vec<Explained>, document: &str, path: String, value: &Value, trace: &Trace) {
+fn explain(lines: &mut Vec<ExplainedField>, document: &str, path: String, value: &Value, trace: &Trace) {
     match value {
         Value::Object(map) if !map.is_empty() => {
             for (key, value) in map {
@@ -218,7 +218,7 @@ fn explain(lines: &mut Vec<Explained>, document: &str, path: String, value: &Val
                 explain(lines, document, format!("{path}[{index}]"), value, trace);
             }
         }
-        value => lines.push(Explained {
+        value => lines.push(ExplainedField {
             document: document.to_owned(),
             path,
             value: value.clone(),
@@ -228,9 +228,9 @@ fn explain(lines: &mut Vec<Explained>, document: &str, path: String, value: &Val
 }
 
 type Known<'k> = Option<(&'k Value, &'k Trace)>;
-type Place<'p> = Option<(&'p Origin, &'p Node)>;
+type LayerNode<'p> = Option<(&'p Origin, &'p Node)>;
 
-fn trace(by: &Setter, before: Known<'_>, value: &Value, place: Place<'_>) -> Trace {
+fn trace(by: &FieldSource, before: Known<'_>, value: &Value, place: LayerNode<'_>) -> Trace {
     if let Some((known, trace)) = before
         && known == value
     {
@@ -261,7 +261,7 @@ fn same_kind(a: &Value, b: &Value) -> bool {
 }
 
 /// The setter of a field, with the line in the layer.
-fn field_place<'p>(by: &Setter, place: Place<'p>, key: &str) -> (Setter, Place<'p>) {
+fn field_place<'p>(by: &FieldSource, place: LayerNode<'p>, key: &str) -> (FieldSource, LayerNode<'p>) {
     let Some((origin, node)) = place else { return (by.clone(), None) };
     let entry = node.as_mapping().and_then(|mapping| mapping.iter().find(|entry| entry.key == key));
     match entry {
@@ -270,12 +270,12 @@ fn field_place<'p>(by: &Setter, place: Place<'p>, key: &str) -> (Setter, Place<'
     }
 }
 
-fn at(by: &Setter, origin: &Origin, position: Position) -> Setter {
-    Setter { layer: by.layer.clone(), at: Some(origin.at(position)) }
+fn at(by: &FieldSource, origin: &Origin, position: Position) -> FieldSource {
+    FieldSource { layer: by.layer.clone(), at: Some(origin.at(position)) }
 }
 
 /// An unchanged element keeps its setters, also at another index; a changed element is matched by its index.
-fn trace_items(by: &Setter, before: Known<'_>, items: &[Value], place: Place<'_>) -> Vec<Trace> {
+fn trace_items(by: &FieldSource, before: Known<'_>, items: &[Value], place: LayerNode<'_>) -> Vec<Trace> {
     let known: Vec<(&Value, &Trace)> = match before {
         Some((Value::Array(values), trace)) => values.iter().zip(&trace.items).collect(),
         _ => vec![],

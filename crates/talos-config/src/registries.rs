@@ -30,20 +30,20 @@ pub fn full_name(image: &str) -> String {
 }
 
 /// The endpoints that a node pulls an image from, in order; `None` without a mirror.
-pub fn asked(config: &Documents, image: &str) -> Option<Vec<String>> {
+pub fn pull_endpoints(config: &Documents, image: &str) -> Option<Vec<String>> {
     let full = full_name(image);
     let registry = full.split('/').next()?;
     let mirror = of_legacy(config, registry).or_else(|| of_document(config, registry));
     let mirror = mirror.or_else(|| of_legacy(config, "*")).or_else(|| of_document(config, "*"))?;
     let endpoints = mirror.get("endpoints").and_then(Value::as_array).into_iter().flatten();
-    let mut asked: Vec<String> = endpoints
+    let mut urls: Vec<String> = endpoints
         .filter_map(|endpoint| endpoint.as_str().or_else(|| endpoint.get("url")?.as_str()))
         .map(str::to_owned)
         .collect();
     if mirror.get("skipFallback").and_then(Value::as_bool) != Some(true) {
-        asked.push(format!("https://{registry}"));
+        urls.push(format!("https://{registry}"));
     }
-    Some(asked)
+    Some(urls)
 }
 
 fn of_legacy<'c>(config: &'c Documents, registry: &str) -> Option<&'c Value> {
@@ -90,10 +90,10 @@ mod tests {
         }}}});
         let document = json!({"apiVersion": "v1alpha1", "kind": "RegistryMirrorConfig", "name": "quay.io", "endpoints": [{"url": "https://q.lan"}]});
         let config = Documents(vec![legacy, document]);
-        let of = |image: &str| asked(&config, image).unwrap();
+        let of = |image: &str| pull_endpoints(&config, image).unwrap();
         assert_eq!(of("ghcr.io/a/b:1"), ["http://127.0.0.1:29999", "https://mirror.lan", "https://ghcr.io"]);
         assert_eq!(of("quay.io/a/b:1"), ["https://q.lan", "https://quay.io"]);
         assert_eq!(of("nginx"), ["http://127.0.0.1:29999"]);
-        assert_eq!(asked(&Documents::default(), "nginx"), None);
+        assert_eq!(pull_endpoints(&Documents::default(), "nginx"), None);
     }
 }

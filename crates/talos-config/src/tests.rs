@@ -46,7 +46,7 @@ fn all_missing_fields_of_a_bundle_are_reported_without_values() {
 fn worker_configs_have_no_private_keys_of_cas() {
     let bundle = bundle();
     let subnets = ["10.42.0.0/16".to_owned()];
-    let facts = Generate {
+    let facts = GenerateInput {
         contract: Contract::V1_12,
         cluster_name: "blue",
         endpoint: "https://10.0.0.10:6443",
@@ -66,7 +66,7 @@ fn worker_configs_have_no_private_keys_of_cas() {
 
 fn talconfig_in(folder: &std::path::Path, text: &str) -> Result<talconfig::Talconfig, yaml::Diagnostics> {
     std::fs::write(folder.join("talconfig.yaml"), text).unwrap();
-    talconfig::read(folder, folder, &|_| None, &Sources::default())
+    talconfig::read(folder, folder, &|_| None, &FetchedInputs::default())
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::container::conflict;
 use super::typed;
-use super::typed::{Content, UnknownKinds, Written};
+use super::typed::{RawContent, RawValue, UnknownKinds};
 use yaml::{Diagnostic, Diagnostics, Origin};
 
 /// The documents of a machine config, the legacy one (`version: v1alpha1`) first.
@@ -41,8 +41,8 @@ impl Documents {
 /// The text is invalid YAML, or a document is not a mapping.
 pub fn parse_documents(origin: &Origin, text: &str) -> Result<Documents, Diagnostic> {
     let mut documents = Vec::new();
-    for written in Written::parse(origin, text)? {
-        if !matches!(written.content, Content::Map(_)) {
+    for written in RawValue::parse(origin, text)? {
+        if !matches!(written.content, RawContent::Map(_)) {
             let message = format!("a machine config document must be a mapping, this is {}", written.describe());
             return Err(written.at.map_or_else(|| Diagnostic::general(&message), |at| Diagnostic::at(at, &message)));
         }
@@ -58,7 +58,7 @@ pub fn parse_documents(origin: &Origin, text: &str) -> Result<Documents, Diagnos
 /// Everything that Talos rejects: unknown fields and kinds, wrong types, conflicting documents.
 pub fn parse_strictly(origin: &Origin, text: &str) -> Result<Documents, Diagnostics> {
     let mut found = Diagnostics::default();
-    let written = Written::parse(origin, text)?;
+    let written = RawValue::parse(origin, text)?;
     let documents: Vec<Value> =
         written.iter().map(|written| typed::document(written, UnknownKinds::Reject, &mut found)).collect();
     if documents.is_empty() {

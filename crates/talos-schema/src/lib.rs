@@ -12,8 +12,8 @@ pub mod validate;
 
 pub use contract::{Contract, UnknownContract};
 pub use document::{Documents, parse_documents, parse_strictly};
-pub use patch::{MergeError, Patch, merge};
-pub use validate::{Findings, Mode, UnknownMode, validate, validate_text};
+pub use patch::{ConfigPatch, MergeError, merge};
+pub use validate::{RuntimeMode, UnknownRuntimeMode, ValidationFindings, validate, validate_text};
 
 #[cfg(test)]
 mod properties;

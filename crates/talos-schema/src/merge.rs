@@ -64,10 +64,10 @@ fn fields(body: &Struct, target: &mut Map<String, Value>, patch: &Map<String, Va
 
 fn merge_field(field: &Field, old: &mut Value, new: &Value) -> Result<(), Clash> {
     if !field.replace {
-        return merge_value(&field.of, old, new);
+        return merge_value(&field.value_type, old, new);
     }
-    let empty_list = matches!((&field.of, new), (Type::List(..), Value::Array(_)));
-    if empty_list || !is_zero(&field.of, new) {
+    let empty_list = matches!((&field.value_type, new), (Type::List(..), Value::Array(_)));
+    if empty_list || !is_zero(&field.value_type, new) {
         *old = new.clone();
     }
     Ok(())
@@ -76,31 +76,31 @@ fn merge_field(field: &Field, old: &mut Value, new: &Value) -> Result<(), Clash>
 /// The value of a field that the target does not have. Lists and structs are merged into their zero value, which joins
 /// elements of the list with the same key; other values are copied.
 fn fresh(field: &Field, new: &Value) -> Result<Option<Value>, Clash> {
-    let mut value = match (&field.of, new) {
+    let mut value = match (&field.value_type, new) {
         (Type::List(..), Value::Array(_)) if !field.replace => Value::Array(vec![]),
         (Type::Struct(_), Value::Object(_)) if !field.replace => Value::Object(Map::new()),
         _ => return Ok(Some(new.clone())),
     };
-    merge_value(&field.of, &mut value, new)?;
+    merge_value(&field.value_type, &mut value, new)?;
     Ok(Some(value))
 }
 
-fn merge_value(of: &Type, old: &mut Value, new: &Value) -> Result<(), Clash> {
-    match (of, old, new) {
+fn merge_value(value_type: &Type, old: &mut Value, new: &Value) -> Result<(), Clash> {
+    match (value_type, old, new) {
         (_, _, Value::Null) => Ok(()),
-        (Type::Optional(of), old, new) => match (&**of, &old) {
+        (Type::Optional(value_type), old, new) => match (&**value_type, &old) {
             (_, Value::Null) | (Type::Scalar(_) | Type::Enum(_), _) => {
                 *old = new.clone();
                 Ok(())
             }
-            (of, _) => merge_value(of, old, new),
+            (value_type, _) => merge_value(value_type, old, new),
         },
-        (Type::Struct(index), Value::Object(old), Value::Object(new)) => fields(schema().of(*index), old, new),
-        (Type::List(of, rule), Value::Array(old), Value::Array(new)) => list(of, rule, old, new),
-        (Type::Map(of), Value::Object(old), Value::Object(new)) => {
+        (Type::Struct(index), Value::Object(old), Value::Object(new)) => fields(schema().struct_type(*index), old, new),
+        (Type::List(value_type, rule), Value::Array(old), Value::Array(new)) => list(value_type, rule, old, new),
+        (Type::Map(value_type), Value::Object(old), Value::Object(new)) => {
             for (key, new) in new {
                 match old.get_mut(key) {
-                    Some(old) => merge_value(of, old, new).map_err(|clash| clash.within(key))?,
+                    Some(old) => merge_value(value_type, old, new).map_err(|clash| clash.within(key))?,
                     None => {
                         old.insert(key.clone(), new.clone());
                     }
@@ -113,8 +113,8 @@ fn merge_value(of: &Type, old: &mut Value, new: &Value) -> Result<(), Clash> {
             Ok(())
         }
         (Type::Free, old, new) => free(old, new),
-        (of, old, new) => {
-            if new.is_boolean() || !is_zero(of, new) {
+        (value_type, old, new) => {
+            if new.is_boolean() || !is_zero(value_type, new) {
                 *old = new.clone();
             }
             Ok(())
@@ -122,19 +122,20 @@ fn merge_value(of: &Type, old: &mut Value, new: &Value) -> Result<(), Clash> {
     }
 }
 
-fn list(of: &Type, rule: &ListRule, old: &mut Vec<Value>, new: &[Value]) -> Result<(), Clash> {
+fn list(value_type: &Type, rule: &ListRule, old: &mut Vec<Value>, new: &[Value]) -> Result<(), Clash> {
     // Replacing considers only elements of the target: an element that is twice in the patch is appended twice.
     let before = old.len();
     for element in new {
         let known = match rule {
             ListRule::Append => None,
-            ListRule::MergeBy(keys) => twin(of, old, element, keys),
+            ListRule::MergeBy(keys) => twin(value_type, old, element, keys),
             ListRule::ReplaceBy(key) => old[..before].iter().rposition(|known| text(known, key) == text(element, key)),
         };
         match (known, rule) {
             (Some(index), ListRule::ReplaceBy(_)) => old[index] = element.clone(),
             (Some(index), _) => {
-                merge_value(of, &mut old[index], element).map_err(|clash| clash.within(&format!("[{index}]")))?;
+                merge_value(value_type, &mut old[index], element)
+                    .map_err(|clash| clash.within(&format!("[{index}]")))?;
             }
             (None, _) => old.push(element.clone()),
         }
@@ -143,28 +144,29 @@ fn list(of: &Type, rule: &ListRule, old: &mut Vec<Value>, new: &[Value]) -> Resu
 }
 
 /// The element that is equal in the first of `keys` that the new element has.
-pub(super) fn twin(of: &Type, old: &[Value], element: &Value, keys: &[&str]) -> Option<usize> {
+pub(super) fn twin(value_type: &Type, old: &[Value], element: &Value, keys: &[&str]) -> Option<usize> {
     let present = |key: &&&str| element.get(**key).is_some_and(|value| value.as_str() != Some(""));
     let key = match keys {
         [only] => only,
         several => several.iter().find(present)?,
     };
-    if never_equal(of, key, element) {
+    if never_equal(value_type, key, element) {
         return None;
     }
     old.iter().position(|known| same(known.get(*key), element.get(*key)))
 }
 
 /// Go compares optional fields by pointer, so that a selector with `physical: true` never equals another one.
-fn never_equal(of: &Type, key: &str, element: &Value) -> bool {
-    let key_type = match of {
-        Type::Struct(index) => schema().of(*index).field(key).map(|field| &field.of),
+fn never_equal(value_type: &Type, key: &str, element: &Value) -> bool {
+    let key_type = match value_type {
+        Type::Struct(index) => schema().struct_type(*index).field(key).map(|field| &field.value_type),
         _ => None,
     };
-    let Some((Type::Optional(of), Value::Object(map))) = key_type.zip(element.get(key)) else { return false };
-    let Type::Struct(index) = &**of else { return false };
-    let optional =
-        |key: &str| schema().of(*index).field(key).is_some_and(|field| matches!(field.of, Type::Optional(_)));
+    let Some((Type::Optional(value_type), Value::Object(map))) = key_type.zip(element.get(key)) else { return false };
+    let Type::Struct(index) = &**value_type else { return false };
+    let optional = |key: &str| {
+        schema().struct_type(*index).field(key).is_some_and(|field| matches!(field.value_type, Type::Optional(_)))
+    };
     map.keys().any(|key| optional(key))
 }
 

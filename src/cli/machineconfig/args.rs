@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
 
-use talos_schema::Mode;
+use talos_schema::RuntimeMode;
 
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct MachineconfigArgs {
@@ -124,7 +124,7 @@ pub(in crate::cli) struct ValidateArgs {
     pub(super) config: PathBuf,
     /// Platform type: metal, cloud, container or metal-agent.
     #[arg(short, long, value_name = "MODE")]
-    pub(super) mode: Mode,
+    pub(super) mode: RuntimeMode,
     /// Treat warnings as errors.
     #[arg(long)]
     pub(super) strict: bool,

@@ -12,8 +12,8 @@ use super::super::exit::{Exit, Refusal};
 use super::super::output;
 use super::args::{GenArgs, OutputType};
 use super::{at, patches, read};
-use talos_config::{AdminIdentity, Generate, Options, Role, SecretsBundle, generate_with, talosconfig};
-use talos_schema::{Contract, Documents, Patch};
+use talos_config::{AdminIdentity, GenerateInput, GenerateOptions, Role, SecretsBundle, generate_with, talosconfig};
+use talos_schema::{ConfigPatch, Contract, Documents};
 use yaml::{Diagnostics, Origin};
 
 const STANDARD_STREAM: &str = "-";
@@ -36,7 +36,7 @@ pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, Refusal>
     let bundle = bundle(common, args, contract)?;
     let image = args.install_image.clone().unwrap_or_else(|| installer(args.talos_version.as_deref(), contract));
     let kubernetes = args.kubernetes_version.as_deref().unwrap_or(contract.kubernetes());
-    let facts = Generate {
+    let facts = GenerateInput {
         contract,
         cluster_name: &args.cluster,
         endpoint: &args.endpoint,
@@ -48,7 +48,7 @@ pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, Refusal>
         service_subnets: &["10.96.0.0/12".to_owned()],
         bundle: &bundle,
     };
-    let config = |role, own: &[Patch]| patched(generate_with(&facts, &options, role), every.iter().chain(own));
+    let config = |role, own: &[ConfigPatch]| patched(generate_with(&facts, &options, role), every.iter().chain(own));
     let mut texts: Vec<(PathBuf, SecretString)> = Vec::new();
     for (output, path) in destinations {
         let text: SecretString = match output {
@@ -74,7 +74,7 @@ pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, Refusal>
 }
 
 /// A document kind of a newer Talos version would make nodes of this version reject the whole config.
-fn check_kinds<'p>(contract: Contract, patches: impl Iterator<Item = &'p Patch>) -> Result<(), Diagnostics> {
+fn check_kinds<'p>(contract: Contract, patches: impl Iterator<Item = &'p ConfigPatch>) -> Result<(), Diagnostics> {
     let mut found = Diagnostics::default();
     for patch in patches {
         if let Err(newer) = patch.check_kinds(contract) {
@@ -84,7 +84,7 @@ fn check_kinds<'p>(contract: Contract, patches: impl Iterator<Item = &'p Patch>)
     found.into_result(())
 }
 
-fn patched<'p>(config: Documents, patches: impl Iterator<Item = &'p Patch>) -> Result<Documents, Refusal> {
+fn patched<'p>(config: Documents, patches: impl Iterator<Item = &'p ConfigPatch>) -> Result<Documents, Refusal> {
     let mut config = config;
     for patch in patches {
         config = patch.apply(&config).map_err(|error| Refusal::from(error.0))?;
@@ -103,7 +103,7 @@ fn check_endpoint(endpoint: &str) -> Result<(), Refusal> {
         .hint(format!("did you mean https://{bare}{port}?")))
 }
 
-fn options(args: &GenArgs) -> Result<Options, Refusal> {
+fn options(args: &GenArgs) -> Result<GenerateOptions, Refusal> {
     let mut registry_mirrors: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for mirror in &args.registry_mirror {
         let Some((registry, url)) = mirror.split_once('=') else {
@@ -111,7 +111,7 @@ fn options(args: &GenArgs) -> Result<Options, Refusal> {
         };
         registry_mirrors.entry(registry.to_owned()).or_default().push(url.to_owned());
     }
-    Ok(Options {
+    Ok(GenerateOptions {
         additional_sans: args.additional_sans.clone(),
         cluster_discovery: args.with_cluster_discovery,
         kubespan: args.with_kubespan,

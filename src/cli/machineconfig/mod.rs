@@ -12,7 +12,7 @@ pub(super) use args::{MachineconfigArgs, MachineconfigCommand};
 use super::args::Common;
 use super::exit::{Exit, Refusal};
 use super::output;
-use talos_schema::Patch;
+use talos_schema::ConfigPatch;
 use yaml::{Diagnostics, Origin};
 
 pub(super) fn machineconfig(common: &Common, command: &MachineconfigCommand) -> Result<Exit, Refusal> {
@@ -35,15 +35,15 @@ fn read(common: &Common, path: &Path) -> Result<(Origin, String), Refusal> {
 }
 
 /// Reads the patches of a flag and reports all their errors.
-fn patches(common: &Common, flag: &str, arguments: &[String]) -> Result<Vec<Patch>, Refusal> {
+fn patches(common: &Common, flag: &str, arguments: &[String]) -> Result<Vec<ConfigPatch>, Refusal> {
     let mut found = Diagnostics::default();
     let mut patches = Vec::new();
     for (index, argument) in arguments.iter().enumerate() {
-        let (origin, text) = match Patch::file(argument) {
+        let (origin, text) = match ConfigPatch::file(argument) {
             Some(file) => read(common, Path::new(file))?,
             None => (Origin::new(format!("<{flag} {}>", index + 1)), argument.clone()),
         };
-        match Patch::parse(&origin, &text) {
+        match ConfigPatch::parse(&origin, &text) {
             Ok(patch) => {
                 if patch.is_empty() {
                     output::say(&format!("warning: the patch {origin} is empty"));

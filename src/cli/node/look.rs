@@ -5,19 +5,19 @@ use serde_json::{Value, json};
 use super::super::exit::Refusal;
 use super::super::output;
 use super::{Machine, refusal};
-use talos_client::{Client, ImageSpace, Kind, Since, Tail, knocks};
+use talos_client::{Client, ClientErrorKind, EventsSince, ImageSpace, LogMode, Tail, connect_delays};
 
-pub(super) async fn logs(machine: &Machine, service: &str, tail: Option<u16>, follow: bool) -> Result<(), Refusal> {
+pub(super) async fn logs(machine: &Machine, service: &str, tail: Option<u16>, mode: LogMode) -> Result<(), Refusal> {
     let tail = tail.map_or(Tail::Everything, Tail::Lines);
-    let mut lines = machine.client.log(service, tail, follow).await.map_err(refusal)?;
+    let mut lines = machine.client.log(service, tail, mode).await.map_err(refusal)?;
     while let Some(line) = lines.next().await.map_err(refusal)? {
         machine.print(&line);
     }
     Ok(())
 }
 
-pub(super) async fn kernel(machine: &Machine, follow: bool) -> Result<(), Refusal> {
-    let mut lines = machine.client.kernel_log(false, follow).await.map_err(refusal)?;
+pub(super) async fn kernel(machine: &Machine, mode: LogMode) -> Result<(), Refusal> {
+    let mut lines = machine.client.kernel_log(mode).await.map_err(refusal)?;
     while let Some(line) = lines.next().await.map_err(refusal)? {
         machine.print(&line);
     }
@@ -27,11 +27,11 @@ pub(super) async fn kernel(machine: &Machine, follow: bool) -> Result<(), Refusa
 /// Follows events over reboots: after one the machine has forgotten what was before, so all that it has is told.
 pub(super) async fn events(machine: &Machine) -> Result<(), Refusal> {
     let (mut client, mut boot) = (machine.client.clone(), machine.client.boot_id().await.map_err(refusal)?);
-    let mut since = Since::Everything;
+    let mut since = EventsSince::Everything;
     loop {
         match follow(machine, &client, &mut since).await {
             Ok(()) => {}
-            Err(error) if error.kind == Kind::Unreachable => {
+            Err(error) if error.kind == ClientErrorKind::Unavailable => {
                 output::say(&format!("{}: {}; connecting again", machine.node.hostname, error.reason));
             }
             Err(error) => return Err(refusal(error)),
@@ -39,7 +39,7 @@ pub(super) async fn events(machine: &Machine) -> Result<(), Refusal> {
         (client, boot) = match again(machine).await? {
             (client, now) if now == boot => (client, boot),
             (client, now) => {
-                since = Since::Everything;
+                since = EventsSince::Everything;
                 (client, now)
             }
         };
@@ -47,25 +47,25 @@ pub(super) async fn events(machine: &Machine) -> Result<(), Refusal> {
 }
 
 /// Prints events until the stream ends, remembering the last one.
-async fn follow(machine: &Machine, client: &Client, since: &mut Since) -> Result<(), talos_client::ClientError> {
+async fn follow(machine: &Machine, client: &Client, since: &mut EventsSince) -> Result<(), talos_client::ClientError> {
     let mut events = client.events(since, None).await?;
     while let Some(event) = events.next().await? {
         machine.print(&event.what.to_string());
-        *since = Since::After(event.id);
+        *since = EventsSince::After(event.id);
     }
     Ok(())
 }
 
 /// Connects until the machine answers; the connection, and the boot that it is to.
 pub(super) async fn again(machine: &Machine) -> Result<(Client, String), Refusal> {
-    for pause in knocks() {
+    for pause in connect_delays() {
         match Client::connect(&machine.way.dialer, machine.node.address, &machine.way.identity).await {
             Ok(client) => {
                 if let Ok(boot) = client.boot_id().await {
                     return Ok((client, boot));
                 }
             }
-            Err(error) if error.kind != Kind::Unreachable => return Err(refusal(error)),
+            Err(error) if error.kind != ClientErrorKind::Unavailable => return Err(refusal(error)),
             Err(_) => {}
         }
         tokio::time::sleep(pause).await;

@@ -12,8 +12,8 @@ use super::output;
 use super::setup;
 use super::setup::{Place, Way};
 use secrets::Redactor;
-use talos_client::{Client, ClientError, Kind};
-use talos_config::Node;
+use talos_client::{Client, ClientError, ClientErrorKind};
+use talos_config::InventoryNode;
 
 pub(in crate::cli) use args::NodeArgs;
 use args::NodeCommand;
@@ -21,7 +21,7 @@ use args::NodeCommand;
 /// One machine, connected.
 struct Machine {
     way: Way,
-    node: Node,
+    node: InventoryNode,
     client: Client,
     redactor: Redactor,
     output: Output,
@@ -51,8 +51,8 @@ pub(super) async fn node(common: &Common, args: NodeArgs) -> Result<Exit, Refusa
     let client = Client::connect(&way.dialer, node.address, &way.identity).await.map_err(refusal)?;
     let machine = Machine { way, node, client, redactor, output: common.output };
     match args.command {
-        NodeCommand::Logs { service, follow, tail, .. } => look::logs(&machine, &service, tail, follow.follow).await,
-        NodeCommand::Dmesg { follow, .. } => look::kernel(&machine, follow.follow).await,
+        NodeCommand::Logs { service, follow, tail, .. } => look::logs(&machine, &service, tail, follow.mode()).await,
+        NodeCommand::Dmesg { follow, .. } => look::kernel(&machine, follow.mode()).await,
         NodeCommand::Events { .. } => look::events(&machine).await,
         NodeCommand::Services { .. } => look::services(&machine).await,
         NodeCommand::Get { kind, id, namespace, .. } => look::get(&machine, &namespace, &kind, id.as_deref()).await,
@@ -76,8 +76,8 @@ pub(super) async fn node(common: &Common, args: NodeArgs) -> Result<Exit, Refusa
 pub(super) fn refusal(error: ClientError) -> Refusal {
     let refusal = Refusal::world(error.to_string());
     match error.kind {
-        Kind::Untrusted => refusal.hint("the node may have no config yet, or belong to another cluster"),
-        Kind::Unreachable => refusal.hint("is the machine on, and its port 50000 reachable?"),
+        ClientErrorKind::Untrusted => refusal.hint("the node may have no config yet, or belong to another cluster"),
+        ClientErrorKind::Unavailable => refusal.hint("is the machine on, and its port 50000 reachable?"),
         _ => refusal,
     }
 }

@@ -2,13 +2,13 @@
 
 use engine::plan::{Fingerprint, FingerprintBuilder};
 use helmfile::{Hook, Release};
-use talos_config::Node;
+use talos_config::InventoryNode;
 
 use super::Site;
 
 impl Site {
     /// A node's address and its config.
-    pub(super) fn node_fingerprint(&self, node: &Node) -> Fingerprint {
+    pub(super) fn node_fingerprint(&self, node: &InventoryNode) -> Fingerprint {
         let address = Fingerprint::builder().part(node.address.to_string());
         address.secret(&self.fingerprint_key(), &self.config_text(node)).finish()
     }

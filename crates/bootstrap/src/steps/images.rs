@@ -17,9 +17,9 @@ use super::release::Installed;
 use super::site::{Site, step_error};
 use engine::{Action, Code, Effect, ErrorClass, Observation, StepContext, StepError, StepWait};
 use helm::manifest;
-use talos_client::{Client, ClientError, ImageSpace, Kind};
+use talos_client::{Client, ClientError, ClientErrorKind, ImageSpace};
 use talos_config::registries::full_name;
-use talos_config::{Node, Role};
+use talos_config::{InventoryNode, Role};
 use talos_schema::Documents;
 
 /// Pulls at once, on one node and on all together: registries count requests.
@@ -84,7 +84,7 @@ fn tolerated(toleration: &Value) -> Option<&str> {
 impl Host {
     /// The labels and taints that a node gets from its config. Labels from elsewhere are unknown, so no pod is expected
     /// there because of them.
-    fn of(node: &Node, config: &Documents) -> Self {
+    fn of(node: &InventoryNode, config: &Documents) -> Self {
         let legacy = config.legacy();
         let field = |path: &str| legacy.and_then(|legacy| legacy.pointer(path));
         let mut labels: BTreeMap<String, String> = field("/machine/nodeLabels")
@@ -166,17 +166,17 @@ impl ImagePrepull {
 /// The node has the images of the releases that are still to be installed.
 pub(super) struct NodeImages {
     prepull: Arc<ImagePrepull>,
-    node: Node,
+    node: InventoryNode,
 }
 
 impl NodeImages {
-    pub(super) fn new(prepull: Arc<ImagePrepull>, node: Node) -> Self {
+    pub(super) fn new(prepull: Arc<ImagePrepull>, node: InventoryNode) -> Self {
         Self { prepull, node }
     }
 
     async fn client(&self) -> Result<Client, StepError> {
         let site = &self.prepull.site;
-        let connected = Client::connect(&site.dialer, self.node.address, &site.talos).await;
+        let connected = Client::connect(&site.dialer, self.node.address, &site.client_identity).await;
         connected.map_err(|error| step_error(&error, &self.node))
     }
 
@@ -198,7 +198,8 @@ impl NodeImages {
         };
         let policy = ExponentialBuilder::default().with_max_times(6).with_jitter();
         // The container runtime of a node that has just booted starts a moment later.
-        let passes = |error: &ClientError| matches!(error.kind, Kind::Unreachable | Kind::NotYet);
+        let passes =
+            |error: &ClientError| matches!(error.kind, ClientErrorKind::Unavailable | ClientErrorKind::NotReady);
         let pulled = pull.retry(policy).when(passes).await;
         if let Err(error) = &pulled {
             let line = format!("{image} is not pulled in advance: {}; the kubelet will retry", error.reason);
@@ -221,7 +222,7 @@ impl NodeImages {
         while let Some((image, pulled)) = pulls.next().await {
             match pulled {
                 Ok(_) => {}
-                Err(ClientError { kind: Kind::Unsupported, .. }) => {
+                Err(ClientError { kind: ClientErrorKind::Unimplemented, .. }) => {
                     return Ok(Effect::Degraded("this Talos version cannot pull images in advance".to_owned()));
                 }
                 Err(error) => failed.push(format!("{image} ({})", error.reason)),

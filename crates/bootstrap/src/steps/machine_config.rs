@@ -8,19 +8,19 @@ use secrecy::ExposeSecret;
 use super::preflight::belongs_elsewhere;
 use super::site::{Site, place, step_error, wait_configured};
 use engine::{Action, Effect, Observation, StepContext, StepError};
-use talos_client::{Client, Mode, Probe};
-use talos_config::Node;
+use talos_client::{ApplyMode, Client, Probe};
+use talos_config::InventoryNode;
 use talos_schema::parse_documents;
 use yaml::Origin;
 
 /// The node runs the config that the repository defines.
 pub(super) struct Configured {
     site: Arc<Site>,
-    node: Node,
+    node: InventoryNode,
 }
 
 impl Configured {
-    pub(super) fn new(site: Arc<Site>, node: Node) -> Self {
+    pub(super) fn new(site: Arc<Site>, node: InventoryNode) -> Self {
         Self { site, node }
     }
 
@@ -30,7 +30,7 @@ impl Configured {
 }
 
 /// Whether the node runs its config, compared as data; both are parsed, because parsing drops empty fields.
-pub(super) async fn runs(site: &Site, node: &Node, client: &Client) -> Result<bool, StepError> {
+pub(super) async fn runs(site: &Site, node: &InventoryNode, client: &Client) -> Result<bool, StepError> {
     let running = client.machine_config().await.map_err(|error| step_error(&error, node))?;
     let running = parse_documents(&Origin::new("<running config>"), running.expose_secret());
     let ours = parse_documents(&Origin::new("<config>"), site.config_text(node).expose_secret());
@@ -56,7 +56,7 @@ impl Action for Configured {
         let text = self.site.config_text(&self.node);
         let applied = match self.probe().await? {
             Probe::Maintenance { client, .. } => client.apply_configuration(text.expose_secret()).await,
-            Probe::Configured { client, .. } => client.apply_configuration(text.expose_secret(), Mode::Auto).await,
+            Probe::Configured { client, .. } => client.apply_configuration(text.expose_secret(), ApplyMode::Auto).await,
             Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),
             Probe::Closed(error) => Err(error),
         };

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use engine::plan::{PhaseName, Plan, PlanError, Step, StepId};
 use engine::{Action, Check, Code, StepSet};
-use talos_config::{Node, Role};
+use talos_config::{InventoryNode, Role};
 
 use decryption::Keys;
 use secret_manifests::SecretManifests;
@@ -87,7 +87,7 @@ struct Preflight {
 
 /// A node whose config is a step.
 struct Configured {
-    node: Node,
+    node: InventoryNode,
     step: StepId,
 }
 

@@ -15,11 +15,12 @@ use super::site::{Site, place, step_error};
 use super::{crds, hooks, pull_secret};
 use engine::{Action, Check, CheckResult, Code, StepContext, StepError};
 
-use talos_client::install::{Finding, InstallDisk, describe};
+use talos_client::install::{DiskMatch, InstallDisk, describe};
 use talos_client::{
-    Applied, BlockDevice, Client, ClientError, Kind, Maintenance, Patience, Probe, Stage, TalosVersion, knocks,
+    ApplyResult, BlockDevice, Client, ClientError, ClientErrorKind, Maintenance, Probe, ProgressTimeout, Stage,
+    TalosVersion, connect_delays,
 };
-use talos_config::{Node, Role};
+use talos_config::{InventoryNode, Role};
 
 /// In a first run the nodes are powered on; a switch port may need a moment.
 const FIRST_RUN: Duration = Duration::from_secs(15);
@@ -94,11 +95,11 @@ impl Check for Prepared {
 /// The node responds, and is either unconfigured or of this cluster.
 pub(super) struct Reachable {
     site: Arc<Site>,
-    node: Node,
+    node: InventoryNode,
 }
 
 impl Reachable {
-    pub(super) fn new(site: Arc<Site>, node: Node) -> Self {
+    pub(super) fn new(site: Arc<Site>, node: InventoryNode) -> Self {
         Self { site, node }
     }
 
@@ -139,7 +140,7 @@ impl Reachable {
     }
 
     /// How the node answered to a dry run of its config. A config that is rejected is not sent to any node (T17).
-    fn check_dry_run(&self, cx: &StepContext, answer: Result<Applied, ClientError>) -> Result<(), StepError> {
+    fn check_dry_run(&self, cx: &StepContext, answer: Result<ApplyResult, ClientError>) -> Result<(), StepError> {
         let error = match answer {
             Ok(applied) => {
                 applied.warnings.iter().for_each(|warning| cx.progress(&format!("warning from the node: {warning}")));
@@ -147,10 +148,11 @@ impl Reachable {
             }
             Err(error) => error,
         };
-        if !matches!(error.kind, Kind::Refused | Kind::Other) {
+        if !matches!(error.kind, ClientErrorKind::Rejected | ClientErrorKind::Other) {
             return Err(step_error(&error, &self.node));
         }
-        let field = self.site.named_in(&self.node, &error.reason).map(|field| format!("; {field}")).unwrap_or_default();
+        let field =
+            self.site.field_in_message(&self.node, &error.reason).map(|field| format!("; {field}")).unwrap_or_default();
         Err(StepError::invalid_input("the node rejected its machine config")
             .at(place(&self.node))
             .because(format!("{}{field}", error.reason))
@@ -159,7 +161,7 @@ impl Reachable {
 
     /// Adds a warning about a version that is unknown, or not the one that the inputs are for.
     fn with_version_notice(&self, cx: &StepContext, version: &TalosVersion, text: String) -> String {
-        match self.site.cluster.inventory.disagreement(&version.to_string()) {
+        match self.site.cluster.inventory.version_mismatch(&version.to_string()) {
             Some(notice) => {
                 cx.progress(&notice);
                 format!("{text}; {notice}")
@@ -170,8 +172,8 @@ impl Reachable {
 
     /// A config whose disk the machine does not have is not sent: it would be accepted, and the installation never end.
     fn check_disk(&self, disks: &[BlockDevice]) -> Result<(), StepError> {
-        let target = InstallDisk::of(&self.site.config(&self.node));
-        if target.find(disks) != Finding::Nothing {
+        let target = InstallDisk::from_config(&self.site.config(&self.node));
+        if target.find(disks) != DiskMatch::None {
             return Ok(());
         }
         let there: Vec<String> = disks.iter().map(describe).collect();
@@ -189,8 +191,8 @@ impl Check for Reachable {
         // In a resumed run an unreachable node may be installing.
         let long = self.site.resumed && !waits_for_others;
         let limit = if long { self.site.boot_limit(&self.node) } else { FIRST_RUN };
-        let mut patience = Patience::new(limit, Instant::now());
-        for pause in knocks() {
+        let mut patience = ProgressTimeout::new(limit, Instant::now());
+        for pause in connect_delays() {
             match self.site.probe(&self.node).await? {
                 Probe::Maintenance { client, .. } => return self.unconfigured(cx, &client).await,
                 Probe::Configured { client, status } => return self.configured(cx, &client, status.stage).await,
@@ -214,7 +216,7 @@ impl Check for Reachable {
     }
 }
 
-pub(super) fn belongs_elsewhere(node: &Node, evidence: &str) -> StepError {
+pub(super) fn belongs_elsewhere(node: &InventoryNode, evidence: &str) -> StepError {
     StepError::failed_precondition(
         "the node belongs to another cluster, or this is not the secrets bundle of its cluster",
     )

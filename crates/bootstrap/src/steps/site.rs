@@ -24,10 +24,14 @@ use process::SecretFile;
 use repository::Cluster;
 use secrets::sops::Sops;
 use secrets::{Redactor, Sources};
-use talos_client::{BootTimes, Client, ClientError, Kind, Patience, Probe, Stage, knocks, probe};
+use talos_client::{
+    BootTimes, Client, ClientError, ClientErrorKind, ClientIdentity, Probe, ProgressTimeout, Stage, connect_delays,
+    probe,
+};
 use talos_config::registries;
 use talos_config::{
-    AdminIdentity, KubernetesAdmin, Node, PkiError, SecretsBundle, ca_fingerprint, kubeconfig, talosconfig,
+    AdminIdentity, CertificateError, InventoryNode, KubernetesAdmin, SecretsBundle, ca_fingerprint, kubeconfig,
+    talosconfig,
 };
 use talos_schema::Documents;
 use yaml::Diagnostics;
@@ -54,10 +58,11 @@ pub struct Site {
     pub(super) redactor: Redactor,
     bundle: SecretsBundle,
     pub(super) talos: AdminIdentity,
+    pub(super) client_identity: ClientIdentity,
     kubernetes: KubernetesAdmin,
     client: Mutex<Option<kube::Client>>,
     /// Keys that nodes must show in maintenance mode.
-    pins: BTreeMap<IpAddr, talos_client::Fingerprint>,
+    pins: BTreeMap<IpAddr, talos_client::CertificateFingerprint>,
     boots: std::sync::Mutex<BootTimes>,
     pub(super) owners: ObjectOwners,
     pub(super) kinds: Kinds,
@@ -89,7 +94,7 @@ pub struct Parts {
     pub forced: Option<IpAddr>,
     /// What the operator says of hooks that must not run twice.
     pub verdicts: BTreeMap<StepId, Verdict>,
-    pub pins: BTreeMap<IpAddr, talos_client::Fingerprint>,
+    pub pins: BTreeMap<IpAddr, talos_client::CertificateFingerprint>,
     pub charts: Charts,
     pub web: Web,
     pub secrets: SecretsFrom,
@@ -101,7 +106,7 @@ pub struct Parts {
 #[derive(Debug, thiserror::Error)]
 pub enum SiteError {
     #[error("the administrator's certificates cannot be made: {0}")]
-    Certificates(#[from] PkiError),
+    Certificates(#[from] CertificateError),
     #[error(transparent)]
     Render(#[from] Diagnostics),
 }
@@ -152,6 +157,7 @@ impl Site {
             kubectl,
             redactor,
             bundle,
+            client_identity: crate::client_identity(&talos),
             talos,
             kubernetes,
             client,
@@ -167,19 +173,19 @@ impl Site {
     /// # Errors
     ///
     /// When the bundle holds no certificate.
-    pub fn talos_ca(&self) -> Result<String, PkiError> {
+    pub fn talos_ca(&self) -> Result<String, CertificateError> {
         ca_fingerprint(&self.bundle.os.certificate)
     }
 
     /// The config of a node. It holds secrets.
-    pub(super) fn config(&self, node: &Node) -> Documents {
+    pub(super) fn config(&self, node: &InventoryNode) -> Documents {
         // Rendering was tried when the site was made, and nothing in it has changed since.
         self.cluster.inputs.render(&self.bundle, node).map(|rendered| rendered.documents).unwrap_or_default()
     }
 
     /// The field of a node's config that the node's words name, and who set it: "`machine.install.disk` set by …".
-    pub(super) fn named_in(&self, node: &Node, words: &str) -> Option<String> {
-        let field = self.cluster.inputs.render(&self.bundle, node).ok()?.named_in(words)?;
+    pub(super) fn field_in_message(&self, node: &InventoryNode, words: &str) -> Option<String> {
+        let field = self.cluster.inputs.render(&self.bundle, node).ok()?.field_in_message(words)?;
         Some(format!("`{}` is set by {}", field.path, field.setter))
     }
 
@@ -187,11 +193,11 @@ impl Site {
     pub(super) fn asked_for(&self, unpulled: &Unpulled) -> Option<String> {
         let name = unpulled.node.as_ref()?;
         let node = self.cluster.inventory.nodes.iter().find(|node| node.hostname == *name)?;
-        let asked = registries::asked(&self.config(node), &unpulled.image)?;
+        let asked = registries::pull_endpoints(&self.config(node), &unpulled.image)?;
         Some(format!("its config has it asked for at {}", asked.join(", then ")))
     }
 
-    pub(super) fn config_text(&self, node: &Node) -> SecretString {
+    pub(super) fn config_text(&self, node: &InventoryNode) -> SecretString {
         self.config(node).to_yaml().into()
     }
 
@@ -206,7 +212,7 @@ impl Site {
         TemplateOptions { kube_version: Some(version), ..TemplateOptions::default() }
     }
 
-    pub(super) fn control_planes(&self) -> Vec<&Node> {
+    pub(super) fn control_planes(&self) -> Vec<&InventoryNode> {
         self.cluster.inventory.control_planes()
     }
 
@@ -265,17 +271,17 @@ impl Site {
     }
 
     /// What a node is.
-    pub(super) async fn probe(&self, node: &Node) -> Result<Probe, StepError> {
+    pub(super) async fn probe(&self, node: &InventoryNode) -> Result<Probe, StepError> {
         let pin = self.pins.get(&node.address);
-        probe(&self.dialer, node.address, &self.talos, pin).await.map_err(|error| step_error(&error, node))
+        probe(&self.dialer, node.address, &self.client_identity, pin).await.map_err(|error| step_error(&error, node))
     }
 
     /// How long a node may be unreachable before the step fails.
-    pub(super) fn boot_limit(&self, node: &Node) -> Duration {
+    pub(super) fn boot_limit(&self, node: &InventoryNode) -> Duration {
         self.boots.lock().unwrap_or_else(PoisonError::into_inner).limit(node.address)
     }
 
-    fn learn_boot(&self, node: &Node, took: Duration) {
+    fn learn_boot(&self, node: &InventoryNode, took: Duration) {
         self.boots.lock().unwrap_or_else(PoisonError::into_inner).learn(node.address, took);
     }
 
@@ -297,7 +303,8 @@ impl Site {
     }
 
     pub(super) fn talosconfig(&self) -> SecretString {
-        let texts = |nodes: Vec<&Node>| nodes.into_iter().map(|node| node.address.to_string()).collect::<Vec<_>>();
+        let texts =
+            |nodes: Vec<&InventoryNode>| nodes.into_iter().map(|node| node.address.to_string()).collect::<Vec<_>>();
         let nodes = texts(self.cluster.inventory.nodes.iter().collect());
         talosconfig(&self.talos, &self.cluster.name, &texts(self.control_planes()), &nodes)
     }
@@ -314,22 +321,27 @@ impl Site {
 }
 
 /// A client's error as a step's.
-pub(super) fn step_error(error: &ClientError, node: &Node) -> StepError {
+pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError {
     let class = match error.kind {
-        Kind::Unreachable | Kind::NotYet | Kind::Other => ErrorClass::Unavailable,
-        Kind::Refused | Kind::Unsupported => ErrorClass::InvalidInput,
-        Kind::Untrusted | Kind::OtherKey | Kind::AlreadyDone | Kind::Absent => ErrorClass::FailedPrecondition,
+        ClientErrorKind::Unavailable | ClientErrorKind::NotReady | ClientErrorKind::Other => ErrorClass::Unavailable,
+        ClientErrorKind::Rejected | ClientErrorKind::Unimplemented => ErrorClass::InvalidInput,
+        ClientErrorKind::Untrusted
+        | ClientErrorKind::FingerprintMismatch
+        | ClientErrorKind::AlreadyExists
+        | ClientErrorKind::NotFound
+        | ClientErrorKind::PermissionDenied
+        | ClientErrorKind::ResourceExhausted => ErrorClass::FailedPrecondition,
     };
     let failed = StepError::new(class, format!("{} failed", error.call)).at(place(node)).because(&error.reason);
     match error.kind {
-        Kind::OtherKey => failed
+        ClientErrorKind::FingerprintMismatch => failed
             .next("compare with the fingerprint on the machine's console; a machine creates a new key at each boot"),
         _ => failed,
     }
 }
 
 /// A node as errors name it.
-pub(super) fn place(node: &Node) -> String {
+pub(super) fn place(node: &InventoryNode) -> String {
     format!("node {} ({})", node.hostname, node.address)
 }
 
@@ -362,8 +374,8 @@ pub(super) fn helm_error(error: &HelmError, release: &Release) -> StepError {
     }
 }
 
-async fn up(site: &Site, node: &Node) -> Result<(Client, Stage), ClientError> {
-    let client = Client::connect(&site.dialer, node.address, &site.talos).await?;
+async fn up(site: &Site, node: &InventoryNode) -> Result<(Client, Stage), ClientError> {
+    let client = Client::connect(&site.dialer, node.address, &site.client_identity).await?;
     let stage = client.machine_status().await?.stage;
     Ok((client, stage))
 }
@@ -373,10 +385,10 @@ async fn up(site: &Site, node: &Node) -> Result<(Client, Stage), ClientError> {
 /// # Errors
 ///
 /// When the node made no progress for longer than its slowest boot so far took.
-pub(super) async fn wait_configured(site: &Site, node: &Node, cx: &StepContext) -> Result<Client, StepError> {
+pub(super) async fn wait_configured(site: &Site, node: &InventoryNode, cx: &StepContext) -> Result<Client, StepError> {
     let began = Instant::now();
-    let mut patience = Patience::new(site.boot_limit(node), began);
-    for pause in knocks() {
+    let mut patience = ProgressTimeout::new(site.boot_limit(node), began);
+    for pause in connect_delays() {
         let line = match up(site, node).await {
             Ok((client, Stage::Booting | Stage::Running)) => {
                 site.learn_boot(node, began.elapsed());
@@ -385,8 +397,8 @@ pub(super) async fn wait_configured(site: &Site, node: &Node, cx: &StepContext) 
             // From 1.13 on a node answers with its new certificate before it has installed and rebooted.
             Ok((_, stage)) => format!("it is {stage}"),
             Err(error) => match error.kind {
-                Kind::Unreachable => "its port is closed: installing or rebooting".to_owned(),
-                Kind::Untrusted => "it still answers as an unconfigured node".to_owned(),
+                ClientErrorKind::Unavailable => "its port is closed: installing or rebooting".to_owned(),
+                ClientErrorKind::Untrusted => "it still answers as an unconfigured node".to_owned(),
                 _ => error.to_string(),
             },
         };

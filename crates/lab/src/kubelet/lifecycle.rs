@@ -80,6 +80,13 @@ fn is_terminal(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
+/// Whether a scenario's `holds` keep the pod from becoming ready or completing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Completion {
+    Allowed,
+    Held,
+}
+
 /// A fault of a pod.
 struct ActiveFault<'s> {
     fault: &'s PodFault,
@@ -108,9 +115,9 @@ impl PodTimeline<'_> {
     /// The pod's stage at `now`, given the facts in the lab's record.
     pub(super) fn next(&self, scenario: &Scenario, known: &BTreeSet<String>, now: Instant) -> NextStage {
         let at = |stage, wake| NextStage { stage, wake };
-        let pace = &scenario.pods;
+        let timings = &scenario.pods;
         if let Some(deleted) = self.deleted {
-            let end = deleted + pace.stop.duration();
+            let end = deleted + timings.stop.duration();
             if now >= end {
                 return at(PodStage::Ended, None);
             }
@@ -134,33 +141,34 @@ impl PodTimeline<'_> {
             }
             crash => crash,
         };
-        let pace = &scenario.pods;
+        let timings = &scenario.pods;
         let Some(pulled) = self.pulled else { return at(PodStage::Creating, None) };
         if now < pulled {
             return at(PodStage::Creating, Some(pulled));
         }
         let count = u32::try_from(init_containers(self.pod).count()).unwrap_or(u32::MAX);
-        let initialized = pulled + pace.init.duration().saturating_mul(count);
+        let initialized = pulled + timings.init.duration().saturating_mul(count);
         if now < initialized {
             return at(PodStage::Initializing, Some(initialized));
         }
-        let started = initialized + pace.start.duration();
+        let started = initialized + timings.start.duration();
         if now < started {
             return at(PodStage::Creating, Some(started));
         }
         if let Some(crash) = crash {
             return at(PodStage::Crashed(crash.fault.message.clone()), crash.end);
         }
-        let is_held = pace.holds.iter().any(|hold| hold.pod.selects(self.pod) && !known.contains(&hold.until));
-        self.stage_after_start(started + pace.run.duration(), is_held, now)
+        let is_held = timings.holds.iter().any(|hold| hold.pod.selects(self.pod) && !known.contains(&hold.until));
+        let completion = if is_held { Completion::Held } else { Completion::Allowed };
+        self.stage_after_start(started + timings.run.duration(), completion, now)
     }
 
-    /// The stage of started containers, which complete at `end` unless the pod is held or never completes.
-    fn stage_after_start(&self, end: Instant, is_held: bool, now: Instant) -> NextStage {
+    /// The stage of started containers. Those that run to completion do so at `end`, unless the pod is held.
+    fn stage_after_start(&self, end: Instant, completion: Completion, now: Instant) -> NextStage {
         if !completes(self.pod) {
-            return NextStage { stage: PodStage::Running { ready: !is_held }, wake: None };
+            return NextStage { stage: PodStage::Running { ready: completion == Completion::Allowed }, wake: None };
         }
-        if now >= end && !is_held {
+        if now >= end && completion == Completion::Allowed {
             return NextStage { stage: PodStage::Completed, wake: None };
         }
         NextStage { stage: PodStage::Running { ready: true }, wake: (now < end).then_some(end) }

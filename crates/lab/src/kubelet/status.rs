@@ -95,32 +95,32 @@ fn has_init(pod: &Pod) -> bool {
 fn init_status(container: &Container, stage: &PodStage, placement: PodPlacement, now: &str) -> Value {
     let sidecar = container.restart_policy.as_deref() == Some("Always");
     let initialized = matches!(stage, PodStage::Running { .. } | PodStage::Crashed(_) | PodStage::Completed);
-    let (state, ready) = match stage {
-        PodStage::PullFailed(message) => (pull_failed(container, message), false),
-        PodStage::Initializing => (json!({"running": {"startedAt": now}}), false),
-        _ if initialized && sidecar && *stage != PodStage::Completed => (json!({"running": {"startedAt": now}}), true),
-        _ if initialized => (terminated(now), true),
-        _ => (json!({"waiting": {"reason": "PodInitializing"}}), false),
+    let state = match stage {
+        PodStage::PullFailed(message) => ContainerState::not_ready(pull_failed(container, message)),
+        PodStage::Initializing => ContainerState::not_ready(running(now)),
+        _ if initialized && sidecar && *stage != PodStage::Completed => ContainerState::ready(running(now)),
+        _ if initialized => ContainerState::ready(terminated(now)),
+        _ => ContainerState::not_ready(waiting("PodInitializing")),
     };
-    describe(container, &state, ready, placement)
+    describe(container, &state, placement)
 }
 
 fn container_status(container: &Container, stage: &PodStage, placement: PodPlacement, now: &str) -> Value {
-    let waiting = |reason: &str| json!({"waiting": {"reason": reason}});
-    let (state, ready) = match stage {
+    let state = match stage {
         PodStage::NoNetwork | PodStage::Creating | PodStage::MountFailed(_) | PodStage::Ended => {
-            (waiting("ContainerCreating"), false)
+            ContainerState::not_ready(waiting("ContainerCreating"))
         }
-        PodStage::Initializing => (waiting("PodInitializing"), false),
-        PodStage::PullFailed(message) => (pull_failed(container, message), false),
-        PodStage::Running { ready } => (json!({"running": {"startedAt": now}}), *ready),
-        PodStage::Completed => (terminated(now), false),
+        PodStage::Initializing => ContainerState::not_ready(waiting("PodInitializing")),
+        PodStage::PullFailed(message) => ContainerState::not_ready(pull_failed(container, message)),
+        PodStage::Running { ready: true } => ContainerState::ready(running(now)),
+        PodStage::Running { ready: false } => ContainerState::not_ready(running(now)),
+        PodStage::Completed => ContainerState::not_ready(terminated(now)),
         PodStage::Crashed(_) => {
             let message = format!("back-off 10s restarting failed container={}", container.name);
-            (json!({"waiting": {"reason": "CrashLoopBackOff", "message": message}}), false)
+            ContainerState::not_ready(json!({"waiting": {"reason": "CrashLoopBackOff", "message": message}}))
         }
     };
-    let mut status = describe(container, &state, ready, placement);
+    let mut status = describe(container, &state, placement);
     if let PodStage::Crashed(message) = stage {
         status["restartCount"] = json!(placement.restarts + 1);
         status["lastState"] = json!({"terminated": {
@@ -128,6 +128,30 @@ fn container_status(container: &Container, stage: &PodStage, placement: PodPlace
         }});
     }
     status
+}
+
+/// The `state` and `ready` fields of a container's status.
+struct ContainerState {
+    state: Value,
+    ready: bool,
+}
+
+impl ContainerState {
+    fn ready(state: Value) -> Self {
+        Self { state, ready: true }
+    }
+
+    fn not_ready(state: Value) -> Self {
+        Self { state, ready: false }
+    }
+}
+
+fn waiting(reason: &str) -> Value {
+    json!({"waiting": {"reason": reason}})
+}
+
+fn running(now: &str) -> Value {
+    json!({"running": {"startedAt": now}})
 }
 
 fn terminated(now: &str) -> Value {
@@ -142,7 +166,8 @@ fn pull_failed(container: &Container, message: &str) -> Value {
     }})
 }
 
-fn describe(container: &Container, state: &Value, ready: bool, placement: PodPlacement) -> Value {
+fn describe(container: &Container, state: &ContainerState, placement: PodPlacement) -> Value {
+    let ContainerState { state, ready } = state;
     json!({
         "name": container.name, "image": container.image, "imageID": container.image, "state": state,
         "ready": ready, "started": state.get("running").is_some(), "restartCount": placement.restarts,

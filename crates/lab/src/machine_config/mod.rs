@@ -245,15 +245,41 @@ impl ConfigParser<'_> {
         PemPair { certificate: self.decoded(&format!("{pointer}/crt")), key: self.decoded(&format!("{pointer}/key")) }
     }
 
-    fn problem_unless(&mut self, is_valid: bool, problem: &str) {
-        if !is_valid {
-            self.problems.push(problem.to_owned());
+    fn report(&mut self, problem: &str) {
+        self.problems.push(problem.to_owned());
+    }
+
+    fn check_keys(&mut self, role: NodeRole, ca: &PemPair, kubernetes_ca: &PemPair) {
+        match role {
+            NodeRole::ControlPlane if ca.key.is_empty() => self.report("issuing Talos API CA key is required"),
+            NodeRole::ControlPlane => {}
+            NodeRole::Worker => {
+                if !ca.key.is_empty() {
+                    self.report("issuing Talos API CA key is not allowed on non-controlplane nodes");
+                }
+                if !kubernetes_ca.key.is_empty() {
+                    self.report("issuing Kubernetes API CA key is not allowed on non-controlplane nodes");
+                }
+            }
+        }
+    }
+
+    fn check_install_disk(&mut self) {
+        let install = self.document.pointer("/machine/install");
+        let has_disk =
+            install.is_some_and(|install| install.get("disk").is_some() || install.get("diskSelector").is_some());
+        if !has_disk && self.reader.system == SystemState::NotInstalled && self.reader.minor < 14 {
+            self.report("an install disk or diskSelector must be specified");
         }
     }
 
     fn config(&mut self, text: &str, documents: &[Value]) -> Option<AppliedConfig> {
-        self.problem_unless(self.document.get("machine").is_some(), "machine instructions are required");
-        self.problem_unless(self.document.get("cluster").is_some(), "cluster instructions are required");
+        if self.document.get("machine").is_none() {
+            self.report("machine instructions are required");
+        }
+        if self.document.get("cluster").is_none() {
+            self.report("cluster instructions are required");
+        }
         let role = match self.text("/machine/type").as_str() {
             "controlplane" => NodeRole::ControlPlane,
             "worker" => NodeRole::Worker,
@@ -263,28 +289,16 @@ impl ConfigParser<'_> {
             }
         };
         let ca = self.pair("/machine/ca");
-        self.problem_unless(!ca.certificate.is_empty(), "trusted CA certificates are required on the machine");
-        let kubernetes_ca = self.pair("/cluster/ca");
-        match role {
-            NodeRole::ControlPlane => self.problem_unless(!ca.key.is_empty(), "issuing Talos API CA key is required"),
-            NodeRole::Worker => {
-                self.problem_unless(
-                    ca.key.is_empty(),
-                    "issuing Talos API CA key is not allowed on non-controlplane nodes",
-                );
-                self.problem_unless(
-                    kubernetes_ca.key.is_empty(),
-                    "issuing Kubernetes API CA key is not allowed on non-controlplane nodes",
-                );
-            }
+        if ca.certificate.is_empty() {
+            self.report("trusted CA certificates are required on the machine");
         }
+        let kubernetes_ca = self.pair("/cluster/ca");
+        self.check_keys(role, &ca, &kubernetes_ca);
         let endpoint = self.text("/cluster/controlPlane/endpoint");
-        self.problem_unless(endpoint.starts_with("https://"), "a cluster control plane endpoint is required");
-        let install = self.document.pointer("/machine/install");
-        let has_disk =
-            install.is_some_and(|install| install.get("disk").is_some() || install.get("diskSelector").is_some());
-        let is_required = self.reader.system == SystemState::NotInstalled && self.reader.minor < 14;
-        self.problem_unless(has_disk || !is_required, "an install disk or diskSelector must be specified");
+        if !endpoint.starts_with("https://") {
+            self.report("a cluster control plane endpoint is required");
+        }
+        self.check_install_disk();
         let control_plane = role == NodeRole::ControlPlane;
         let hostname = Some(self.text("/machine/network/hostname")).filter(|name| !name.is_empty());
         let unattended = Some(&Value::from("UnattendedInstallConfig"));

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
+use talos_proto::machine as api;
 use tonic::Status;
 
 use super::bounded_log::{BoundedLog, KeptEntries};
 use crate::seeded::SeededRandom;
-use talos_proto::machine as api;
 
 /// Talos keeps this many events (1.12).
 const KEPT: usize = 1000;

@@ -3,9 +3,8 @@
 use std::pin::Pin;
 
 use futures::Stream;
-use tonic::Status;
-
 use talos_proto::machine::FileInfo;
+use tonic::Status;
 
 pub(super) type FileStream = Pin<Box<dyn Stream<Item = Result<FileInfo, Status>> + Send>>;
 

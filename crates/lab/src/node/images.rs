@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use futures::Stream;
 use jiff::Timestamp;
 use sha2::Digest;
-use tonic::{Request, Response, Status};
-
-use super::machine_service::NodeApi;
-use super::{SimulatedNode, to_proto_timestamp};
-use crate::machine_config::AppliedConfig;
-use api::image_service_pull_layer_progress::Status as Layer;
-use api::image_service_pull_response::Response as Pulled;
-use api::image_service_server::ImageService;
 use talos_proto::common::{ContainerDriver, ContainerdInstance, ContainerdNamespace};
 use talos_proto::machine as api;
+use talos_proto::machine::image_service_pull_layer_progress::Status as Layer;
+use talos_proto::machine::image_service_pull_response::Response as Pulled;
+use talos_proto::machine::image_service_server::ImageService;
+use tonic::{Request, Response, Status};
+
+use super::api::NodeApi;
+use super::{SimulatedNode, to_proto_timestamp};
+use crate::machine_config::AppliedConfig;
 
 type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(super) type LegacyImageStream = ResponseStream<api::ImageListResponse>;
@@ -31,6 +31,7 @@ pub(super) struct ImageStore(BTreeMap<(i32, String), StoredImage>);
 
 #[derive(Debug, Clone)]
 struct StoredImage {
+    name: String,
     digest: String,
     size: i64,
     created: Timestamp,
@@ -43,15 +44,17 @@ impl ImageStore {
     fn pull(&mut self, namespace: ContainerdNamespace, reference: &str, pull_time: Duration) -> StoredImage {
         let digest = format!("sha256:{}", hex(&sha2::Sha256::digest(reference)));
         let size = 20_000_000 + i64::try_from(reference.len()).unwrap_or_default() * 100_000;
-        let image = StoredImage { digest, size, created: Timestamp::now(), available_at: Instant::now() + pull_time };
+        let name = reference.to_owned();
+        let image =
+            StoredImage { name, digest, size, created: Timestamp::now(), available_at: Instant::now() + pull_time };
         self.0.entry((namespace.into(), reference.to_owned())).or_insert(image).clone()
     }
 
-    fn available(&self, namespace: ContainerdNamespace) -> Vec<(String, StoredImage)> {
+    fn available(&self, namespace: ContainerdNamespace) -> Vec<StoredImage> {
         let selected = i32::from(namespace);
         let now = Instant::now();
         let all = self.0.iter().filter(|((namespace, _), image)| *namespace == selected && image.available_at <= now);
-        all.map(|((_, name), image)| (name.clone(), image.clone())).collect()
+        all.map(|(_, image)| image.clone()).collect()
     }
 }
 
@@ -142,9 +145,10 @@ impl NodeApi {
     pub(super) fn list_images_legacy(&self, namespace: ContainerdNamespace) -> Result<LegacyImageStream, Status> {
         let images =
             self.node.with_images(|images| legacy_namespace(namespace).map(|namespace| images.available(namespace)))?;
-        let images = images.into_iter().map(|(name, image)| {
-            let created_at = Some(to_proto_timestamp(image.created));
-            Ok(api::ImageListResponse { metadata: None, name, digest: image.digest, size: image.size, created_at })
+        let images = images.into_iter().map(|image| {
+            let StoredImage { name, digest, size, created, .. } = image;
+            let created_at = Some(to_proto_timestamp(created));
+            Ok(api::ImageListResponse { metadata: None, name, digest, size, created_at })
         });
         Ok(Box::pin(futures::stream::iter(images.collect::<Vec<_>>())))
     }
@@ -164,9 +168,9 @@ impl ImageService for NodeApi {
 
     async fn list(&self, request: Request<api::ImageServiceListRequest>) -> Result<Response<Self::ListStream>, Status> {
         let namespace = containerd_namespace(request.get_ref().containerd)?;
-        let images = self.node.with_images(|images| images.available(namespace)).into_iter().map(|(name, image)| {
+        let images = self.node.with_images(|images| images.available(namespace)).into_iter().map(|image| {
             Ok(api::ImageServiceListResponse {
-                name,
+                name: image.name,
                 digest: image.digest,
                 size: image.size,
                 created_at: Some(to_proto_timestamp(image.created)),

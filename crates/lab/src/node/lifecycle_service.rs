@@ -4,15 +4,15 @@
 use std::pin::Pin;
 
 use futures::Stream;
+use talos_proto::common::ContainerdInstance;
+use talos_proto::machine as api;
+use talos_proto::machine::lifecycle_service_install_progress::Response as Progress;
+use talos_proto::machine::lifecycle_service_server::LifecycleService;
 use tonic::{Request, Response, Status};
 
 use super::TalosVersion;
-use super::machine_service::NodeApi;
+use super::api::NodeApi;
 use crate::scenario::CallFaultKind;
-use api::lifecycle_service_install_progress::Response as Progress;
-use api::lifecycle_service_server::LifecycleService;
-use talos_proto::common::ContainerdInstance;
-use talos_proto::machine as api;
 
 type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
+use talos_proto::common::Data;
+use talos_proto::machine as api;
 use tonic::Status;
 
 use super::SimulatedNode;
 use super::bounded_log::{BoundedLog, KeptEntries};
-use talos_proto::common::Data;
-use talos_proto::machine as api;
 
 /// In lines per log. Small enough for a hundred machines in one process.
 const KEPT: usize = 256;

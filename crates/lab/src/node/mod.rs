@@ -5,6 +5,7 @@
 //! containers, is reported in the form in which Talos would report it.
 
 mod access;
+mod api;
 mod bounded_log;
 mod cluster_service;
 mod directory;
@@ -40,7 +41,7 @@ use tokio::sync::watch;
 
 use super::control_plane::{BootstrapSignal, ControlPlane, ControlPlaneHost};
 use super::machine_config::AppliedConfig;
-use super::pki::PkiError;
+use super::pki::CertificateError;
 use super::record::Recorder;
 use super::scenario::{CallFault, CallFaultKind, Scenario};
 use super::seeded::SeededRandom;
@@ -59,7 +60,7 @@ const PORT: u16 = 50000;
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     #[error("cannot set up TLS: {0}")]
-    Tls(#[from] PkiError),
+    Tls(#[from] CertificateError),
     #[error("cannot serve the Talos API on {address}: {source}")]
     Serve { address: SocketAddr, source: io::Error },
 }

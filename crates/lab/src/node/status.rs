@@ -1,11 +1,12 @@
 //! The machine status: the stage, and the conditions that are not met.
 
-use super::services::ServiceState;
-use super::{NodeService, NodeStage, NodeState};
-use crate::machine_config::NodeRole;
 use talos_proto::machine::MachineStatusEvent;
 use talos_proto::machine::machine_status_event::machine_status::UnmetCondition;
 use talos_proto::machine::machine_status_event::{MachineStage, MachineStatus};
+
+use super::services::ServiceState;
+use super::{NodeService, NodeStage, NodeState};
+use crate::machine_config::NodeRole;
 
 impl NodeStage {
     pub(crate) fn name(self) -> &'static str {

@@ -1,14 +1,14 @@
 //! The storage service. A machine has one disk, which is the system disk once Talos is installed.
 
-use tonic::{Request, Response, Status};
-
-use super::access::ADMIN;
-use super::machine_service::{NodeApi, roles_of};
-use crate::spec::DiskSpec;
 use talos_proto::storage::storage_service_server::StorageService;
 use talos_proto::storage::{
     BlockDeviceWipe, BlockDeviceWipeRequest, BlockDeviceWipeResponse, Disk, Disks, DisksResponse, disk,
 };
+use tonic::{Request, Response, Status};
+
+use super::access::ADMIN;
+use super::api::{NodeApi, roles_of};
+use crate::spec::DiskSpec;
 
 /// The size of all system partitions except EPHEMERAL.
 const SYSTEM_SIZE: u64 = 12 << 30;

@@ -1,12 +1,12 @@
 //! The time service. Every time server agrees with the machine's clock.
 
 use jiff::Timestamp;
-use tonic::{Request, Response, Status};
-
-use super::machine_service::NodeApi;
-use super::to_proto_timestamp;
 use talos_proto::time::time_service_server::TimeService;
 use talos_proto::time::{Time, TimeRequest, TimeResponse};
+use tonic::{Request, Response, Status};
+
+use super::api::NodeApi;
+use super::to_proto_timestamp;
 
 const SERVER: &str = "time.cloudflare.com";
 

@@ -12,7 +12,7 @@ use x509_parser::prelude::FromDer;
 use super::SimulatedNode;
 use crate::machine_config::{AppliedConfig, PemPair};
 use crate::pki::{
-    CertificateAuthority, CertificatePurpose, CertificateSubject, KeyAlgorithm, PkiError, crypto_provider,
+    CertificateAuthority, CertificateError, CertificatePurpose, CertificateSubject, KeyAlgorithm, crypto_provider,
     tls_server_builder,
 };
 
@@ -26,7 +26,7 @@ pub(super) enum ClientCertificateError {
 }
 
 /// Server TLS with a self-signed certificate and without client certificates.
-pub(super) fn maintenance(node: &SimulatedNode) -> Result<ServerConfig, PkiError> {
+pub(super) fn maintenance(node: &SimulatedNode) -> Result<ServerConfig, CertificateError> {
     let leaf = CertificateAuthority::generate()?.issue(&CertificateSubject {
         common_name: "maintenance-service.talos.dev",
         organizations: vec![],
@@ -45,7 +45,7 @@ pub(super) fn configured(
     node: &SimulatedNode,
     config: &AppliedConfig,
     signer: &PemPair,
-) -> Result<ServerConfig, PkiError> {
+) -> Result<ServerConfig, CertificateError> {
     let hostname = node.hostname();
     let mut addresses = vec![node.address(), node.listen_address(), IpAddr::from(Ipv4Addr::LOCALHOST)];
     let mut dns_names = vec![hostname.clone()];

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use futures::future::try_join_all;
+use process::Command;
+use yaml::Origin;
 
 use super::{ChartPackager, ChartsFrom, LOCAL_TIMEOUT, RegistryError, builtin_chart};
 use crate::yaml_text::to_yaml;
-use process::Command;
-use yaml::Origin;
 
 /// Writes a file for each URL below `web`, under its host and path. `folder` is for temporary files.
 ///

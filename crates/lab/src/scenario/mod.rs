@@ -11,7 +11,6 @@ use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 use serde_json::Value;
 use tonic::{Code, Status};
-
 use yaml::Origin;
 
 pub(super) use pods::{PodFault, PodFaultKind, PodLabel, PodTimings};

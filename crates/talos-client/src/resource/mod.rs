@@ -5,7 +5,7 @@
 
 mod kinds;
 
-use super::error::{ClientError, Kind};
+use super::error::{ClientError, ClientErrorKind};
 use super::link::{Flow, Link, Stream, Wait};
 use talos_proto::cosi::resource as wire;
 use talos_proto::cosi::resource::{GetRequest, ListRequest, WatchOptions, WatchRequest};
@@ -39,11 +39,11 @@ const fn type_of<R: Resource>() -> ResourceType<'static> {
 
 /// A change of a watched resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change<R> {
+pub enum ResourceChange<R> {
     /// The resource exists, or has changed.
-    Is { id: String, now: R },
+    Present { id: String, resource: R },
     /// The resource does not exist, or no longer.
-    IsNot { id: String },
+    Absent { id: String },
     /// All resources that existed at the start of the watch have been sent.
     Complete,
 }
@@ -75,7 +75,9 @@ impl Resources {
     pub async fn find<R: Resource>(&self, id: &str) -> Result<Option<R>, ClientError> {
         match self.get(id).await {
             Ok(found) => Ok(Some(found)),
-            Err(error) if error.kind == Kind::Absent || error.reason.contains("is not supported") => Ok(None),
+            Err(error) if error.kind == ClientErrorKind::NotFound || error.reason.contains("is not supported") => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -156,7 +158,7 @@ impl Resources {
     }
 
     fn unreadable(&self, call: &'static str, kind: &str, id: &str) -> ClientError {
-        self.0.error(call, Kind::Other, format!("{kind} `{id}` has an unknown format"))
+        self.0.error(call, ClientErrorKind::Other, format!("{kind} `{id}` has an unknown format"))
     }
 }
 
@@ -179,13 +181,13 @@ impl<R> Watch<R> {
     /// # Errors
     ///
     /// `Unreachable` when the watch ends; the caller connects and watches again.
-    pub async fn next(&mut self) -> Result<Change<R>, ClientError> {
+    pub async fn next(&mut self) -> Result<ResourceChange<R>, ClientError> {
         let call = "watch resources";
         loop {
             while let Some(event) = self.pending.pop() {
                 if event.event_type() == wire::EventType::Errored {
                     let text = format!("the node aborted the watch: {}", event.error);
-                    return Err(self.stream.link().error(call, Kind::Unreachable, text));
+                    return Err(self.stream.link().error(call, ClientErrorKind::Unavailable, text));
                 }
                 if let Some(change) = self.change(event) {
                     return Ok(change);
@@ -193,20 +195,20 @@ impl<R> Watch<R> {
             }
             match self.stream.raw().await? {
                 Some(answer) => self.pending = answer.event.into_iter().rev().collect(),
-                None => return Err(self.stream.link().error(call, Kind::Unreachable, "the watch ended")),
+                None => return Err(self.stream.link().error(call, ClientErrorKind::Unavailable, "the watch ended")),
             }
         }
     }
 
-    fn change(&self, event: wire::Event) -> Option<Change<R>> {
+    fn change(&self, event: wire::Event) -> Option<ResourceChange<R>> {
         use wire::EventType;
         match event.event_type() {
             EventType::Created | EventType::Updated => {
                 let (id, yaml) = parts(event.resource?)?;
-                Some(Change::Is { id, now: (self.read)(&yaml)? })
+                Some(ResourceChange::Present { id, resource: (self.read)(&yaml)? })
             }
-            EventType::Destroyed => Some(Change::IsNot { id: event.resource?.metadata?.id }),
-            EventType::Bootstrapped => Some(Change::Complete),
+            EventType::Destroyed => Some(ResourceChange::Absent { id: event.resource?.metadata?.id }),
+            EventType::Bootstrapped => Some(ResourceChange::Complete),
             EventType::Errored | EventType::Noop => None,
         }
     }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::{Inputs, Place, Secrets, facts, within};
-use crate::{Inventory, Node, Rendered, Role, SecretsBundle, Wanted};
+use super::{InputContext, Inputs, SecretsLocation, embedded_secrets, facts};
+use crate::{InputRequest, Inventory, InventoryNode, RenderedConfig, Role, SecretsBundle};
 use yaml::{Diagnostic, Diagnostics, Location};
 
 /// The config of a node, with facts from outside of it.
@@ -16,14 +16,14 @@ pub(super) struct Config {
     pub(super) address: Option<IpAddr>,
     pub(super) role: Option<Role>,
     pub(super) at: Location,
-    pub(super) rendered: Rendered,
+    pub(super) rendered: RenderedConfig,
 }
 
 #[derive(Debug)]
 struct Complete {
     inventory: Inventory,
     warnings: Diagnostics,
-    configs: Vec<Rendered>,
+    configs: Vec<RenderedConfig>,
     bundle: Result<SecretsBundle, Diagnostics>,
     beside: Option<PathBuf>,
 }
@@ -34,16 +34,16 @@ struct Complete {
 ///
 /// A missing role, address, endpoint or version.
 pub(super) fn inputs(
-    place: &Place<'_>,
+    place: &InputContext<'_>,
     configs: Vec<Config>,
     mut warnings: Diagnostics,
 ) -> Result<Box<dyn Inputs>, Diagnostics> {
     let mut found = Diagnostics::default();
     let known = talosconfig_nodes(place);
     let mut nodes = Vec::new();
-    let mut all = facts::Facts::default();
+    let mut all = facts::ConfigFacts::default();
     for config in &configs {
-        let facts = facts::of(&config.rendered.documents);
+        let facts = facts::from_documents(&config.rendered.documents);
         if let Some(node) = node(place, config, &facts, &known, &mut found) {
             nodes.push(node);
         }
@@ -67,7 +67,7 @@ pub(super) fn inputs(
             found.error(first.at.clone(), format!("unknown version: no config has `{what}` with a tag"));
         }
     }
-    let bundle = within::bundle(&first.at.origin, &first.rendered.documents);
+    let bundle = embedded_secrets::bundle(&first.at.origin, &first.rendered.documents);
     let inventory = Inventory {
         cluster_name: all.cluster_name.unwrap_or_default(),
         endpoint: all.endpoint.unwrap_or(crate::Endpoint { host: String::new(), port: 0 }),
@@ -81,17 +81,17 @@ pub(super) fn inputs(
 }
 
 fn is_control_plane(config: &Config) -> bool {
-    let role = config.role.or_else(|| facts::of(&config.rendered.documents).role);
+    let role = config.role.or_else(|| facts::from_documents(&config.rendered.documents).role);
     role == Some(Role::ControlPlane)
 }
 
 fn node(
-    place: &Place<'_>,
+    place: &InputContext<'_>,
     config: &Config,
-    facts: &facts::Facts,
+    facts: &facts::ConfigFacts,
     known: &[IpAddr],
     found: &mut Diagnostics,
-) -> Option<Node> {
+) -> Option<InventoryNode> {
     if let (Some(expected), Some(actual)) = (config.role, facts.role)
         && expected != actual
     {
@@ -119,12 +119,12 @@ fn node(
         return None;
     };
     let hostname = facts.hostname.clone().unwrap_or_else(|| config.name.clone());
-    Some(Node { hostname, address, role, at: config.at.clone() })
+    Some(InventoryNode { hostname, address, role, at: config.at.clone() })
 }
 
 /// Resolves a host name, for nodes that get their address from DHCP.
-fn resolved(place: &Place<'_>, host: &str, facts: &facts::Facts) -> Option<IpAddr> {
-    let wanted = Wanted::Address { host: host.to_owned(), subnet: facts.subnets.first().copied() };
+fn resolved(place: &InputContext<'_>, host: &str, facts: &facts::ConfigFacts) -> Option<IpAddr> {
+    let wanted = InputRequest::Address { host: host.to_owned(), subnet: facts.subnets.first().copied() };
     place.sources.get(wanted)?.parse().ok()
 }
 
@@ -137,8 +137,8 @@ fn word(role: Role) -> &'static str {
 
 /// Merges the facts of a config into those of the cluster; different endpoints mean different clusters.
 fn merge_facts(
-    all: &mut facts::Facts,
-    facts: &facts::Facts,
+    all: &mut facts::ConfigFacts,
+    facts: &facts::ConfigFacts,
     config: &Config,
     found: &mut Diagnostics,
     warnings: &mut Diagnostics,
@@ -162,7 +162,7 @@ fn merge_facts(
 }
 
 /// The addresses in a talosconfig beside the inputs, which select among several addresses of a node.
-fn talosconfig_nodes(place: &Place<'_>) -> Vec<IpAddr> {
+fn talosconfig_nodes(place: &InputContext<'_>) -> Vec<IpAddr> {
     let candidates = ["talosconfig", "clusterconfig/talosconfig"].map(|name| place.folder.join(name));
     let text = candidates.iter().find_map(|path| place.sources.read(path).ok()).unwrap_or_default();
     let origin = yaml::Origin::new("talosconfig");
@@ -183,20 +183,21 @@ impl Inputs for Complete {
         &self.warnings
     }
 
-    fn secrets(&self) -> Secrets<'_> {
+    fn secrets(&self) -> SecretsLocation<'_> {
         match (&self.beside, &self.bundle) {
-            (Some(path), _) => Secrets::Beside(path.clone()),
-            (None, Ok(bundle)) => Secrets::Within(bundle),
-            (None, Err(found)) => Secrets::Nowhere(found.clone()),
+            (Some(path), _) => SecretsLocation::File(path.clone()),
+            (None, Ok(bundle)) => SecretsLocation::InConfigs(bundle),
+            (None, Err(found)) => SecretsLocation::Incomplete(found.clone()),
         }
     }
 
-    fn render(&self, bundle: &SecretsBundle, node: &Node) -> Result<Rendered, Diagnostics> {
+    fn render(&self, bundle: &SecretsBundle, node: &InventoryNode) -> Result<RenderedConfig, Diagnostics> {
         let index = self.inventory.nodes.iter().position(|known| known.hostname == node.hostname);
         let found = index.and_then(|index| self.configs.get(index));
         let mut rendered = found.cloned().ok_or_else(|| super::no_node(&node.hostname))?;
         if !matches!(&self.bundle, Ok(own) if own.cluster_id == bundle.cluster_id) {
-            rendered.set("the cluster's secrets bundle", None, |documents| within::replace(documents, bundle));
+            rendered
+                .set("the cluster's secrets bundle", None, |documents| embedded_secrets::replace(documents, bundle));
         }
         Ok(rendered)
     }

@@ -5,15 +5,15 @@
 use std::sync::Arc;
 
 use super::layers::Layer;
-use super::{Declared, Inputs, Place, complete};
-use crate::{Role, Wanted};
+use super::{DeclaredNode, InputContext, Inputs, complete};
+use crate::{InputRequest, Role};
 use yaml::{Diagnostic, Diagnostics, Origin, Position};
 
-pub(super) fn is(place: &Place<'_>) -> bool {
+pub(super) fn detects(place: &InputContext<'_>) -> bool {
     !place.settings.exec.is_empty()
 }
 
-pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
     if place.settings.nodes.is_empty() {
         return Err(Diagnostic::general("k8s-bootstrap.yaml has `exec` but no `nodes`")
             .with_hint("add the nodes: clusters.<name>.nodes.<node>: {address: 10.0.0.11, role: controlplane}")
@@ -25,8 +25,8 @@ pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
         let command = command(&place.settings.exec, name, declared);
         let origin = Origin::new(format!("<{}>", command.join(" ")));
         // Requested; the caller runs the command and reads again.
-        let Some(text) = place.sources.get(Wanted::Output(command)) else { continue };
-        match Layer::plain(origin.clone(), text).first() {
+        let Some(text) = place.sources.get(InputRequest::CommandOutput(command)) else { continue };
+        match Layer::plain(origin.clone(), text).parse_config() {
             Ok(rendered) => configs.push(complete::Config {
                 name: name.clone(),
                 address: declared.address,
@@ -41,7 +41,7 @@ pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
     Ok(Arc::from(complete::inputs(place, configs, Diagnostics::default())?))
 }
 
-fn command(template: &[String], name: &str, declared: &Declared) -> Vec<String> {
+fn command(template: &[String], name: &str, declared: &DeclaredNode) -> Vec<String> {
     let address = declared.address.map(|address| address.to_string()).unwrap_or_default();
     let role = match declared.role {
         Some(Role::ControlPlane) => "controlplane",

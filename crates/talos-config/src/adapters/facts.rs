@@ -10,7 +10,7 @@ use talos_schema::Documents;
 
 /// The facts that a run needs from a finished config.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Facts {
+pub(super) struct ConfigFacts {
     pub(super) role: Option<Role>,
     pub(super) hostname: Option<String>,
     /// All addresses that the config assigns, in order.
@@ -34,8 +34,8 @@ const SUBNETS: [&str; 4] = [
 ];
 
 /// Extracts the facts of all documents.
-pub(super) fn of(documents: &Documents) -> Facts {
-    let mut facts = Facts::default();
+pub(super) fn from_documents(documents: &Documents) -> ConfigFacts {
+    let mut facts = ConfigFacts::default();
     if let Some(config) = documents.legacy() {
         legacy(&mut facts, config);
     }
@@ -67,7 +67,7 @@ pub(super) fn of(documents: &Documents) -> Facts {
     facts
 }
 
-fn legacy(facts: &mut Facts, config: &Value) {
+fn legacy(facts: &mut ConfigFacts, config: &Value) {
     let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
     facts.role = match text("/machine/type") {
         Some("controlplane" | "init") => Some(Role::ControlPlane),

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::layers;
 use super::layers::Layer;
-use super::{Inputs, Place, complete};
-use crate::Wanted;
+use super::{InputContext, Inputs, complete};
+use crate::InputRequest;
 use yaml::{Diagnostic, Diagnostics, Origin, Position};
 
 const FOLDER: &str = "clusterconfig";
 const ENDINGS: [&str; 2] = [".yaml", ".yml"];
 
-fn files(place: &Place<'_>) -> Vec<PathBuf> {
+fn files(place: &InputContext<'_>) -> Vec<PathBuf> {
     let made = layers::files(&place.folder.join(FOLDER), &ENDINGS);
     if !made.is_empty() {
         return made;
@@ -42,11 +42,11 @@ pub fn is_machine_config(text: &str) -> bool {
 }
 
 /// Whether the directory has finished configs. talhelper writes its results to the same directory, so it is detected first.
-pub(super) fn is(place: &Place<'_>) -> bool {
+pub(super) fn detects(place: &InputContext<'_>) -> bool {
     !files(place).is_empty()
 }
 
-pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
     let mut found = Diagnostics::default();
     let mut configs = Vec::new();
     for path in files(place) {
@@ -59,13 +59,13 @@ pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
             }
         };
         let text = if text.to_ascii_lowercase().contains("op://") {
-            let wanted = Wanted::References { origin: origin.to_string(), text: text.clone() };
+            let wanted = InputRequest::References { origin: origin.to_string(), text: text.clone() };
             place.sources.get(wanted).unwrap_or(text)
         } else {
             text
         };
         let layer = Layer::plain(origin, text);
-        match layer.first() {
+        match layer.parse_config() {
             Ok(rendered) => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 let name = name.split(".yaml").next().unwrap_or(&name).trim_end_matches(".sops").to_owned();

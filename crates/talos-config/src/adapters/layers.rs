@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::lines::Lines;
-use crate::{Rendered, Written};
-use talos_schema::{Patch, parse_documents};
+use crate::line_map::LineMap;
+use crate::{LayerSource, RenderedConfig};
+use talos_schema::{ConfigPatch, parse_documents};
 use yaml::{Diagnostic, Diagnostics, Location, Node, Origin, Position};
 
 /// The text of a layer and its file.
@@ -13,13 +13,13 @@ pub(super) struct Layer {
     pub(super) origin: Origin,
     pub(super) text: String,
     /// Maps lines of the text to lines of the template.
-    pub(super) lines: Lines,
+    pub(super) lines: LineMap,
 }
 
 impl Layer {
     /// A layer without a template.
     pub(super) fn plain(origin: Origin, text: String) -> Self {
-        Self { origin, text, lines: Lines::default() }
+        Self { origin, text, lines: LineMap::default() }
     }
 
     /// The documents of the layer, with their places in its file.
@@ -45,14 +45,14 @@ impl Layer {
     /// # Errors
     ///
     /// The text is invalid YAML or empty.
-    pub(super) fn first(&self) -> Result<Rendered, Diagnostics> {
+    pub(super) fn parse_config(&self) -> Result<RenderedConfig, Diagnostics> {
         let nodes = self.nodes()?;
         let documents = parse_documents(&self.origin, &self.text)?;
         if documents.0.is_empty() {
             return Err(self.empty().into());
         }
-        let written = Written { origin: &self.origin, documents: &nodes };
-        Ok(Rendered::new(self.origin.as_str(), Some(written), documents))
+        let written = LayerSource { origin: &self.origin, documents: &nodes };
+        Ok(RenderedConfig::new(self.origin.as_str(), Some(written), documents))
     }
 
     /// Applies the layer as a patch.
@@ -60,14 +60,14 @@ impl Layer {
     /// # Errors
     ///
     /// The text is invalid YAML or empty, or the patch cannot be applied.
-    pub(super) fn over(&self, rendered: &mut Rendered) -> Result<(), Diagnostics> {
+    pub(super) fn apply_to(&self, rendered: &mut RenderedConfig) -> Result<(), Diagnostics> {
         let nodes = self.nodes()?;
-        let patch = Patch::parse(&self.origin, &self.text).map_err(|found| self.located(found))?;
+        let patch = ConfigPatch::parse(&self.origin, &self.text).map_err(|found| self.located(found))?;
         if patch.is_empty() {
             return Err(self.empty().into());
         }
         let merged = patch.apply(&rendered.documents).map_err(|error| self.located(error.0))?;
-        let written = Written { origin: &self.origin, documents: &nodes };
+        let written = LayerSource { origin: &self.origin, documents: &nodes };
         rendered.patch(self.origin.as_str(), &self.start(), written, merged);
         Ok(())
     }

@@ -3,16 +3,16 @@
 //! [`read()`] detects the format by the files in the directory. A new format is a module here and a line in `FORMATS`.
 
 mod complete;
-mod elsewhere;
+mod embedded_secrets;
 mod exec;
 mod facts;
 mod finished;
 mod jinja;
 mod layers;
+mod repository_variables;
 mod talhelper;
 mod topf;
 mod verify;
-mod within;
 
 pub use finished::is_machine_config;
 
@@ -22,7 +22,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Inventory, Node, Rendered, Role, SecretsBundle, Sources};
+use super::{FetchedInputs, Inventory, InventoryNode, RenderedConfig, Role, SecretsBundle};
 use yaml::{Diagnostic, Diagnostics};
 
 /// The parsed inputs of a cluster.
@@ -33,21 +33,21 @@ pub trait Inputs: Debug + Send + Sync {
     fn warnings(&self) -> &Diagnostics;
 
     /// Where the secrets of the cluster are.
-    fn secrets(&self) -> Secrets<'_>;
+    fn secrets(&self) -> SecretsLocation<'_>;
 
     /// Renders the machine config of a node.
     ///
     /// # Errors
     ///
     /// A layer cannot be applied.
-    fn render(&self, bundle: &SecretsBundle, node: &Node) -> Result<Rendered, Diagnostics>;
+    fn render(&self, bundle: &SecretsBundle, node: &InventoryNode) -> Result<RenderedConfig, Diagnostics>;
 
     /// Renders and validates the machine config of a node.
     ///
     /// # Errors
     ///
     /// As [`Inputs::render`], and everything that a node would reject.
-    fn config(&self, bundle: &SecretsBundle, node: &Node) -> Result<Rendered, Diagnostics> {
+    fn config(&self, bundle: &SecretsBundle, node: &InventoryNode) -> Result<RenderedConfig, Diagnostics> {
         let rendered = self.render(bundle, node)?;
         verify::verify(&rendered, node)?;
         Ok(rendered)
@@ -56,48 +56,48 @@ pub trait Inputs: Debug + Send + Sync {
 
 /// The location of the secrets of a cluster.
 #[derive(Debug, Clone)]
-pub enum Secrets<'s> {
+pub enum SecretsLocation<'s> {
     /// In the configs themselves.
-    Within(&'s SecretsBundle),
+    InConfigs(&'s SecretsBundle),
     /// In a separate file.
-    Beside(PathBuf),
+    File(PathBuf),
     /// Expected in the configs, but incomplete.
-    Nowhere(Diagnostics),
+    Incomplete(Diagnostics),
 }
 
 /// The location of the inputs, and what their readers may use.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'p> {
+pub struct InputContext<'p> {
     pub root: &'p Path,
     /// The directory of the cluster.
     pub folder: &'p Path,
     /// Environment variables for the inputs.
     pub environment: &'p BTreeMap<String, String>,
-    pub sources: &'p Sources,
-    pub settings: &'p Settings,
+    pub sources: &'p FetchedInputs,
+    pub settings: &'p InputSettings,
 }
 
-impl Place<'_> {
+impl InputContext<'_> {
     /// The directory relative to the repository, for messages.
-    fn shown(&self) -> String {
+    fn display_folder(&self) -> String {
         self.folder.strip_prefix(self.root).unwrap_or(self.folder).display().to_string()
     }
 }
 
 /// Settings in `k8s-bootstrap.yaml` for the inputs of a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settings {
+pub struct InputSettings {
     /// A command that prints the config of a node; `{node}`, `{address}` and `{role}` are replaced.
     pub exec: Vec<String>,
     /// Nodes by name, for facts that the inputs lack.
-    pub nodes: BTreeMap<String, Declared>,
+    pub nodes: BTreeMap<String, DeclaredNode>,
     /// Variables for templates.
     pub variables: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Settings for a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Declared {
+pub struct DeclaredNode {
     pub address: Option<IpAddr>,
     pub role: Option<Role>,
     /// The image factory's schematic of the node, relative to the repository.
@@ -110,32 +110,32 @@ pub struct Declared {
 struct Format {
     name: &'static str,
     sign: &'static str,
-    is: fn(&Place<'_>) -> bool,
-    read: fn(&Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics>,
+    detects: fn(&InputContext<'_>) -> bool,
+    read: fn(&InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics>,
 }
 
 const EXEC: &str = "exec";
 const FINISHED: &str = "finished configs";
 
 const FORMATS: [Format; 5] = [
-    Format { name: EXEC, sign: "`exec` in k8s-bootstrap.yaml", is: exec::is, read: exec::read },
-    Format { name: "talhelper", sign: "talconfig.yaml", is: talhelper::is, read: talhelper::read },
-    Format { name: "topf", sign: "topf.yaml", is: topf::is, read: topf::read },
-    Format { name: jinja::NAME, sign: "machineconfig.yaml.j2", is: jinja::is, read: jinja::read },
+    Format { name: EXEC, sign: "`exec` in k8s-bootstrap.yaml", detects: exec::detects, read: exec::read },
+    Format { name: "talhelper", sign: "talconfig.yaml", detects: talhelper::detects, read: talhelper::read },
+    Format { name: "topf", sign: "topf.yaml", detects: topf::detects, read: topf::read },
+    Format { name: jinja::NAME, sign: "machineconfig.yaml.j2", detects: jinja::detects, read: jinja::read },
     Format {
         name: FINISHED,
         sign: "machine configs, as in clusterconfig/*.yaml",
-        is: finished::is,
+        detects: finished::detects,
         read: finished::read,
     },
 ];
 
 /// The detected formats: `exec` settings override files, and a description overrides configs rendered from it.
-fn detect(place: &Place<'_>) -> Vec<&'static Format> {
-    if exec::is(place) {
+fn detect(place: &InputContext<'_>) -> Vec<&'static Format> {
+    if exec::detects(place) {
         return FORMATS.iter().filter(|format| format.name == EXEC).collect();
     }
-    let mut found: Vec<&Format> = FORMATS.iter().filter(|format| (format.is)(place)).collect();
+    let mut found: Vec<&Format> = FORMATS.iter().filter(|format| (format.detects)(place)).collect();
     // A plain file with the name of a template beside another format is an old rendered file.
     if found.len() > 1 && !jinja::has_templates(place) {
         found.retain(|format| format.name != jinja::NAME);
@@ -151,8 +151,8 @@ fn detect(place: &Place<'_>) -> Vec<&'static Format> {
 /// # Errors
 ///
 /// All errors of the inputs; no format or several formats detected.
-pub fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
-    let folder = place.shown();
+pub fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+    let folder = place.display_folder();
     match detect(place).as_slice() {
         [format] => (format.read)(place),
         [] => {
@@ -189,9 +189,9 @@ fn bundles(folder: &Path) -> Option<PathBuf> {
 }
 
 /// Checks that names and addresses of nodes are unique, and that there is a control plane.
-fn check_nodes(nodes: &[Node], found: &mut Diagnostics) {
-    let mut addresses: HashMap<IpAddr, &Node> = HashMap::new();
-    let mut names: HashMap<&str, &Node> = HashMap::new();
+fn check_nodes(nodes: &[InventoryNode], found: &mut Diagnostics) {
+    let mut addresses: HashMap<IpAddr, &InventoryNode> = HashMap::new();
+    let mut names: HashMap<&str, &InventoryNode> = HashMap::new();
     for node in nodes {
         if let Some(first) = addresses.insert(node.address, node) {
             let (name, address) = (&node.hostname, node.address);

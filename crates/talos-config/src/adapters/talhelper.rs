@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::elsewhere::RepositoryVariables;
-use super::{Inputs, Place, Secrets};
+use super::repository_variables::RepositoryVariables;
+use super::{InputContext, Inputs, SecretsLocation};
 use crate::talconfig;
 use crate::talconfig::{Machine, Talconfig};
-use crate::{Inventory, Node, Rendered, SecretsBundle};
+use crate::{Inventory, InventoryNode, RenderedConfig, SecretsBundle};
 use yaml::{Diagnostic, Diagnostics};
 
 #[derive(Debug)]
@@ -17,11 +17,11 @@ struct Talhelper {
     bundle: PathBuf,
 }
 
-pub(super) fn is(place: &Place<'_>) -> bool {
+pub(super) fn detects(place: &InputContext<'_>) -> bool {
     talconfig::file(place.folder).is_some()
 }
 
-pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
     let environment = |name: &str| place.environment.get(name).cloned();
     let talconfig = match talconfig::read(place.root, place.folder, &environment, place.sources) {
         Ok(talconfig) if !talconfig.has_undefined_variables() => talconfig,
@@ -46,7 +46,7 @@ pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
 }
 
 impl Talhelper {
-    fn machine(&self, node: &Node) -> Result<&Machine, Diagnostic> {
+    fn machine(&self, node: &InventoryNode) -> Result<&Machine, Diagnostic> {
         let same = |machine: &&Machine| machine.hostname == node.hostname;
         let found = self.talconfig.machines.iter().find(same);
         found.ok_or_else(|| super::no_node(&node.hostname))
@@ -62,11 +62,11 @@ impl Inputs for Talhelper {
         &self.talconfig.warnings
     }
 
-    fn secrets(&self) -> Secrets<'_> {
-        Secrets::Beside(self.bundle.clone())
+    fn secrets(&self) -> SecretsLocation<'_> {
+        SecretsLocation::File(self.bundle.clone())
     }
 
-    fn render(&self, bundle: &SecretsBundle, node: &Node) -> Result<Rendered, Diagnostics> {
+    fn render(&self, bundle: &SecretsBundle, node: &InventoryNode) -> Result<RenderedConfig, Diagnostics> {
         self.talconfig.render(bundle, self.machine(node)?)
     }
 }

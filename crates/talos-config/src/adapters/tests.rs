@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::*;
-use crate::{Generate, Wanted, generate};
+use crate::{GenerateInput, InputRequest, generate};
 use talos_schema::{Contract, Documents};
 
 mod recipes;
@@ -13,9 +13,9 @@ mod recipes;
 /// A directory of inputs with settings and environment.
 struct Folder {
     root: tempfile::TempDir,
-    settings: Settings,
+    settings: InputSettings,
     environment: BTreeMap<String, String>,
-    sources: Sources,
+    sources: FetchedInputs,
 }
 
 impl Folder {
@@ -26,11 +26,16 @@ impl Folder {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        Self { root, settings: Settings::default(), environment: BTreeMap::new(), sources: Sources::default() }
+        Self {
+            root,
+            settings: InputSettings::default(),
+            environment: BTreeMap::new(),
+            sources: FetchedInputs::default(),
+        }
     }
 
     fn read(&self) -> Result<Arc<dyn Inputs>, Diagnostics> {
-        read(&Place {
+        read(&InputContext {
             root: self.root.path(),
             folder: &self.root.path().join("talos/blue"),
             environment: &self.environment,
@@ -44,7 +49,7 @@ impl Folder {
     }
 
     /// Reads with `answer` for all requests.
-    fn read_with(&mut self, answer: impl Fn(&Wanted) -> String) -> Result<Arc<dyn Inputs>, Diagnostics> {
+    fn read_with(&mut self, answer: impl Fn(&InputRequest) -> String) -> Result<Arc<dyn Inputs>, Diagnostics> {
         loop {
             let result = self.read();
             let missing = self.sources.missing();
@@ -67,7 +72,7 @@ fn bundle() -> SecretsBundle {
 
 fn generated(bundle: &SecretsBundle, role: Role) -> Documents {
     let subnets = ["10.42.0.0/16".to_owned()];
-    let facts = Generate {
+    let facts = GenerateInput {
         contract: Contract::V1_12,
         cluster_name: "blue",
         endpoint: "https://10.0.0.10:6443",
@@ -129,7 +134,7 @@ fn finished_configs_provide_inventory_and_secrets() {
     w-1 10.0.0.99 Worker talos/blue/clusterconfig/10.0.0.99.yaml:1:1
     cp-1 10.0.0.11 ControlPlane talos/blue/clusterconfig/blue-cp-1.yaml:1:1
     ");
-    let Secrets::Within(found) = inputs.secrets() else { panic!("{:?}", inputs.secrets()) };
+    let SecretsLocation::InConfigs(found) = inputs.secrets() else { panic!("{:?}", inputs.secrets()) };
     assert_eq!(found.cluster_id, bundle.cluster_id);
     let rendered = inputs.config(found, &inputs.inventory().nodes[1]).unwrap();
     assert!(rendered.documents.to_yaml().contains("hostname: cp-1"));
@@ -150,7 +155,7 @@ fn an_encrypted_config_is_requested() {
     let inputs = folder
         .read_with(|wanted| {
             assert!(
-                matches!(wanted, Wanted::Sealed(path) if path.ends_with("clusterconfig/cp-1.sops.yaml")),
+                matches!(wanted, InputRequest::SopsFile(path) if path.ends_with("clusterconfig/cp-1.sops.yaml")),
                 "{wanted:?}"
             );
             plain.clone()
@@ -207,7 +212,7 @@ fn template_layers_are_merged_and_references_are_requested() {
     folder.settings.variables.insert("prefix".into(), serde_json::json!({"short": "cp-"}));
     let inputs = folder
         .read_with(|wanted| match wanted {
-            Wanted::References { origin, text } => {
+            InputRequest::References { origin, text } => {
                 assert_eq!(origin, "talos/blue/controlplane/10.0.0.11.yaml.j2");
                 text.replace("op://v/i/f", "t0psecret")
             }
@@ -336,21 +341,21 @@ fn a_command_prints_the_config_of_each_node() {
     let mut folder = Folder::new(&[]);
     std::fs::create_dir_all(folder.root.path().join("talos/blue")).unwrap();
     folder.settings.exec = ["./render", "--node={node}", "{address}", "{role}"].map(str::to_owned).to_vec();
-    let declared = |address: &str, role| Declared {
+    let declared = |address: &str, role| DeclaredNode {
         address: Some(address.parse().unwrap()),
         role: Some(role),
-        ..Declared::default()
+        ..DeclaredNode::default()
     };
     folder.settings.nodes.insert("cp-1".into(), declared("10.0.0.11", Role::ControlPlane));
     folder.settings.nodes.insert("w-1".into(), declared("10.0.0.21", Role::Worker));
     let inputs = folder
         .read_with(|wanted| match wanted {
-            Wanted::Output(command)
+            InputRequest::CommandOutput(command)
                 if command.ends_with(&["--node=cp-1".into(), "10.0.0.11".into(), "controlplane".into()]) =>
             {
                 config(&bundle, Role::ControlPlane, "one", "10.9.9.9")
             }
-            Wanted::Output(_) => config(&bundle, Role::Worker, "two", "10.9.9.10"),
+            InputRequest::CommandOutput(_) => config(&bundle, Role::Worker, "two", "10.9.9.10"),
             other => panic!("{other:?}"),
         })
         .unwrap();
@@ -366,7 +371,7 @@ fn a_node_with_two_roles_is_rejected() {
     let bundle = bundle();
     let mut folder =
         Folder::new(&[("clusterconfig/w-1.yaml", config(&bundle, Role::ControlPlane, "w-1", "10.0.0.21").as_str())]);
-    folder.settings.nodes.insert("w-1".into(), Declared { role: Some(Role::Worker), ..Declared::default() });
+    folder.settings.nodes.insert("w-1".into(), DeclaredNode { role: Some(Role::Worker), ..DeclaredNode::default() });
     insta::assert_snapshot!(folder.errors(), @"talos/blue/clusterconfig/w-1.yaml:1:1: node `w-1` has two roles: worker by its file, control plane by `machine.type`");
 }
 
@@ -379,7 +384,7 @@ fn patches_without_effect_are_reported() {
     let inputs = Folder::new(&[("talconfig.yaml", talconfig)]).read().unwrap();
     insta::assert_snapshot!(inputs.warnings(), @"talos/blue/talconfig.yaml:11:1: `worker` has no effect: no node has that role");
     let rendered = inputs.config(&bundle(), &inputs.inventory().nodes[0]).unwrap();
-    insta::assert_snapshot!(Rendered::idle([&rendered]), @"
+    insta::assert_snapshot!(RenderedConfig::unused_patches([&rendered]), @"
     talos/blue/talconfig.yaml:7:3: this patch changes nothing on any node
       hint: the fields that it deletes do not exist, or have the same values already
     ");

@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 
 use super::layers;
 use super::layers::Layer;
-use super::{Inputs, Place, Secrets};
-use crate::lines::Lines;
+use super::{InputContext, Inputs, SecretsLocation};
+use crate::line_map::LineMap;
 use crate::talconfig::schematic_id;
-use crate::{Endpoint, Generate, Inventory, Node, Rendered, Role, SecretsBundle, Wanted, generate};
+use crate::{
+    Endpoint, GenerateInput, InputRequest, Inventory, InventoryNode, RenderedConfig, Role, SecretsBundle, generate,
+};
 use talos_schema::Contract;
 use template::{Functions, TemplateSource, clean};
 use yaml::{Diagnostic, Diagnostics, Fields, Node as YamlNode, Origin, Position};
@@ -29,7 +31,7 @@ fn file(folder: &Path) -> Option<PathBuf> {
     FILES.iter().map(|name| folder.join(name)).find(|path| path.is_file())
 }
 
-pub(super) fn is(place: &Place<'_>) -> bool {
+pub(super) fn detects(place: &InputContext<'_>) -> bool {
     file(place.folder).is_some()
 }
 
@@ -45,7 +47,7 @@ struct Image {
 
 #[derive(Debug)]
 struct Machine {
-    node: Node,
+    node: InventoryNode,
     image: Image,
     data: Value,
 }
@@ -67,7 +69,7 @@ struct Topf {
     patches: PathBuf,
 }
 
-pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
     let path = file(place.folder).unwrap_or_else(|| place.folder.join(FILE));
     let origin = layers::origin(place.root, &path);
     let text =
@@ -80,7 +82,7 @@ pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
 }
 
 struct Reader<'r> {
-    place: &'r Place<'r>,
+    place: &'r InputContext<'r>,
     origin: Origin,
     found: Diagnostics,
 }
@@ -123,7 +125,7 @@ impl Reader<'_> {
         machines.extend(self.provided(provider, &cluster_name));
         let key = |machine: &Machine| (machine.node.role, machine.node.hostname.clone());
         machines.sort_by_key(key);
-        let nodes: Vec<Node> = machines.iter().map(|machine| machine.node.clone()).collect();
+        let nodes: Vec<InventoryNode> = machines.iter().map(|machine| machine.node.clone()).collect();
         super::check_nodes(&nodes, &mut self.found);
         let version = image.talos_version.as_deref().unwrap_or(TALOS_VERSION).trim_start_matches('v').to_owned();
         let files = self.files(&patches);
@@ -173,7 +175,7 @@ impl Reader<'_> {
         };
         let host = host?;
         let name = ip.as_deref().unwrap_or(&host);
-        let resolved = || self.place.sources.get(Wanted::Address { host: name.to_owned(), subnet: None });
+        let resolved = || self.place.sources.get(InputRequest::Address { host: name.to_owned(), subnet: None });
         let address = name.parse::<IpAddr>().ok().or_else(|| resolved()?.parse().ok());
         if address.is_none() {
             let message = format!("node `{host}` has no address, and the host name `{name}` does not resolve");
@@ -183,14 +185,14 @@ impl Reader<'_> {
             );
         }
         fields.finish(found);
-        Some(Machine { node: Node { hostname: host, address: address?, role: role?, at }, image, data })
+        Some(Machine { node: InventoryNode { hostname: host, address: address?, role: role?, at }, image, data })
     }
 
     /// The nodes from the output of `nodesProvider`.
     fn provided(&mut self, provider: Option<String>, cluster: &str) -> Vec<Machine> {
         let Some(program) = provider else { return vec![] };
         let command = vec![program.clone(), "nodes".to_owned(), cluster.to_owned()];
-        let Some(text) = self.place.sources.get(Wanted::Output(command)) else { return vec![] };
+        let Some(text) = self.place.sources.get(InputRequest::CommandOutput(command)) else { return vec![] };
         let origin = Origin::new(format!("<{program} nodes {cluster}>"));
         match yaml::parse_one(&origin, &text) {
             Ok(node) => {
@@ -346,7 +348,7 @@ impl Topf {
                     // topf ignores empty patches.
                     Ok((_, false)) => {}
                     Ok((rendered, true)) => {
-                        layers.push(Layer { origin, lines: Lines::new(text, &rendered), text: rendered });
+                        layers.push(Layer { origin, lines: LineMap::new(text, &rendered), text: rendered });
                     }
                     Err(diagnostic) => found.push(diagnostic),
                 }
@@ -355,7 +357,7 @@ impl Topf {
         found.into_result(layers)
     }
 
-    fn machine(&self, node: &Node) -> Result<&Machine, Diagnostic> {
+    fn machine(&self, node: &InventoryNode) -> Result<&Machine, Diagnostic> {
         let same = |machine: &&Machine| machine.node.hostname == node.hostname;
         self.machines.iter().find(same).ok_or_else(|| super::no_node(&node.hostname))
     }
@@ -389,18 +391,18 @@ impl Inputs for Topf {
         &self.warnings
     }
 
-    fn secrets(&self) -> Secrets<'_> {
-        Secrets::Beside(self.secrets.clone())
+    fn secrets(&self) -> SecretsLocation<'_> {
+        SecretsLocation::File(self.secrets.clone())
     }
 
-    fn render(&self, bundle: &SecretsBundle, node: &Node) -> Result<Rendered, Diagnostics> {
+    fn render(&self, bundle: &SecretsBundle, node: &InventoryNode) -> Result<RenderedConfig, Diagnostics> {
         let machine = self.machine(node)?;
         let schematic = self.schematic(machine)?;
         let image = self.installer(machine, &schematic);
         let contract = self.version(machine).parse::<Contract>();
         let contract = contract.map_err(|error| Diagnostic::at(node.at.clone(), error.to_string()))?;
         let (pods, services) = (vec!["10.244.0.0/16".to_owned()], vec!["10.96.0.0/12".to_owned()]);
-        let facts = Generate {
+        let facts = GenerateInput {
             contract,
             cluster_name: &self.inventory.cluster_name,
             endpoint: &self.endpoint,
@@ -412,7 +414,8 @@ impl Inputs for Topf {
             service_subnets: &services,
             bundle,
         };
-        let mut rendered = Rendered::new(&format!("generated for Talos {contract}"), None, generate(&facts, node.role));
+        let mut rendered =
+            RenderedConfig::new(&format!("generated for Talos {contract}"), None, generate(&facts, node.role));
         rendered.set("topf.yaml", Some(&node.at), |documents| {
             if let Some(install) = documents.legacy_mut().pointer_mut("/machine/install").and_then(Value::as_object_mut)
             {
@@ -422,7 +425,7 @@ impl Inputs for Topf {
         });
         let mut found = Diagnostics::default();
         for layer in self.layers(machine, &self.data(machine, &schematic))? {
-            if let Err(more) = layer.over(&mut rendered) {
+            if let Err(more) = layer.apply_to(&mut rendered) {
                 found.extend(more);
             }
         }

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::{Node, Rendered};
-use talos_schema::validate::{Mode, validate_at};
+use crate::{InventoryNode, RenderedConfig};
+use talos_schema::RuntimeMode;
+use talos_schema::validate::validate_at;
 use yaml::{Diagnostic, Diagnostics};
 
 /// gRPC's default message limit, which applies to nodes in maintenance mode.
 const LARGEST: usize = 4 << 20;
 
-pub(super) fn verify(rendered: &Rendered, node: &Node) -> Result<(), Diagnostics> {
+pub(super) fn verify(rendered: &RenderedConfig, node: &InventoryNode) -> Result<(), Diagnostics> {
     let mut found = Diagnostics::default();
     let mut seen: HashMap<(String, String), usize> = HashMap::new();
     for (index, document) in rendered.documents.0.iter().enumerate() {
@@ -34,7 +35,7 @@ pub(super) fn verify(rendered: &Rendered, node: &Node) -> Result<(), Diagnostics
         }
     }
     let place = |document: usize, path: &str| rendered.place(document, path);
-    let findings = validate_at(&rendered.documents, Mode::Metal, &place);
+    let findings = validate_at(&rendered.documents, RuntimeMode::Metal, &place);
     for diagnostic in findings.errors {
         let message = format!("node `{}`: {}", node.hostname, diagnostic.message);
         found.push(Diagnostic { message, ..diagnostic });

@@ -26,7 +26,7 @@ pub enum Role {
 
 /// The parameters that a config is generated from.
 #[derive(Debug, Clone)]
-pub struct Generate<'a> {
+pub struct GenerateInput<'a> {
     pub contract: Contract,
     pub cluster_name: &'a str,
     /// `https://host:port`
@@ -44,7 +44,7 @@ pub struct Generate<'a> {
 
 /// Further options of `talosctl gen config`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub struct GenerateOptions {
     /// Subject alternative names for the certificates of the Talos API and the Kubernetes API.
     pub additional_sans: Vec<String>,
     pub cluster_discovery: bool,
@@ -55,7 +55,7 @@ pub struct Options {
     pub registry_mirrors: BTreeMap<String, Vec<String>>,
 }
 
-impl Default for Options {
+impl Default for GenerateOptions {
     fn default() -> Self {
         Self {
             additional_sans: vec![],
@@ -68,12 +68,12 @@ impl Default for Options {
 }
 
 /// Generates the documents of a node.
-pub fn generate(facts: &Generate<'_>, role: Role) -> Documents {
-    generate_with(facts, &Options::default(), role)
+pub fn generate(facts: &GenerateInput<'_>, role: Role) -> Documents {
+    generate_with(facts, &GenerateOptions::default(), role)
 }
 
 /// Generates the documents of a node with options.
-pub fn generate_with(facts: &Generate<'_>, options: &Options, role: Role) -> Documents {
+pub fn generate_with(facts: &GenerateInput<'_>, options: &GenerateOptions, role: Role) -> Documents {
     let mut all = if facts.contract >= Contract::V1_14 {
         documents::all(facts, options, role)
     } else {
@@ -100,7 +100,7 @@ fn document(kind: &str, fields: Value) -> Value {
     document
 }
 
-fn registry_mirrors(options: &Options) -> Vec<Value> {
+fn registry_mirrors(options: &GenerateOptions) -> Vec<Value> {
     let mirror = |(registry, endpoints): (&String, &Vec<String>)| {
         let endpoints: Vec<Value> = endpoints.iter().map(|url| json!({"url": url})).collect();
         document("RegistryMirrorConfig", json!({"name": registry, "endpoints": endpoints}))
@@ -108,7 +108,7 @@ fn registry_mirrors(options: &Options) -> Vec<Value> {
     options.registry_mirrors.iter().map(mirror).collect()
 }
 
-fn image(name: &str, facts: &Generate<'_>) -> String {
+fn image(name: &str, facts: &GenerateInput<'_>) -> String {
     format!("{name}:v{}", facts.kubernetes_version)
 }
 

@@ -10,11 +10,11 @@ use std::collections::HashMap;
 use ipnet::IpNet;
 
 use super::model::{Machine, Section, Talconfig};
-use super::types::Found;
+use super::types::TalconfigFindings;
 use talos_schema::Contract;
 use yaml::{Diagnostic, Location, Origin, Position};
 
-pub(super) fn check(origin: &Origin, talconfig: &Talconfig, found: &mut Found) {
+pub(super) fn check(origin: &Origin, talconfig: &Talconfig, found: &mut TalconfigFindings) {
     cluster(origin, talconfig, found);
     for machine in &talconfig.machines {
         nodes::check(talconfig, machine, found);
@@ -31,7 +31,7 @@ fn at(section: &Section, key: &str, holder: &Location) -> Location {
     section.at(key).unwrap_or(holder).clone()
 }
 
-fn cluster(origin: &Origin, talconfig: &Talconfig, found: &mut Found) {
+fn cluster(origin: &Origin, talconfig: &Talconfig, found: &mut TalconfigFindings) {
     let section = &talconfig.section;
     let place = |key: &str| at(section, key, &top(origin));
     for key in ["clusterName", "kubernetesVersion", "endpoint"] {
@@ -90,7 +90,7 @@ fn kubernetes_versions(contract: Contract) -> std::ops::RangeInclusive<u64> {
     }
 }
 
-fn kubernetes_version(talconfig: &Talconfig, at: Location, found: &mut Found) {
+fn kubernetes_version(talconfig: &Talconfig, at: Location, found: &mut TalconfigFindings) {
     let version = &talconfig.kubernetes_version;
     if version.is_empty() {
         return;
@@ -117,7 +117,7 @@ fn kubernetes_version(talconfig: &Talconfig, at: Location, found: &mut Found) {
     }
 }
 
-fn cni(section: &Section, at: &Location, found: &mut Found) {
+fn cni(section: &Section, at: &Location, found: &mut TalconfigFindings) {
     let Some(cni) = section.object("cniConfig") else { return };
     let name = cni.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
     let filled = |pointer: &str| {
@@ -142,7 +142,7 @@ fn cni(section: &Section, at: &Location, found: &mut Found) {
     }
 }
 
-fn manifests(section: &Section, at: &Location, found: &mut Found) {
+fn manifests(section: &Section, at: &Location, found: &mut TalconfigFindings) {
     let mut seen = HashMap::new();
     for (index, manifest) in section.list("inlineManifests").iter().enumerate() {
         let at = section.item_at("inlineManifests", index).unwrap_or(at).clone();
@@ -155,7 +155,7 @@ fn manifests(section: &Section, at: &Location, found: &mut Found) {
     }
 }
 
-fn unique(talconfig: &Talconfig, found: &mut Found) {
+fn unique(talconfig: &Talconfig, found: &mut TalconfigFindings) {
     let mut addresses: HashMap<&str, &Machine> = HashMap::new();
     let mut hostnames: HashMap<&str, &Machine> = HashMap::new();
     for machine in &talconfig.machines {

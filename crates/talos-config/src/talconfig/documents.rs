@@ -9,7 +9,7 @@ use super::{network, types};
 pub(super) type Made = (&'static str, Value);
 
 /// All documents of a node, in talhelper's order; `networks` when the contract has network documents.
-pub(super) fn of(machine: &Machine, networks: bool) -> Vec<Made> {
+pub(super) fn from_machine(machine: &Machine, networks: bool) -> Vec<Made> {
     let section = &machine.section;
     let mut made: Vec<Made> = Vec::new();
     if networks {

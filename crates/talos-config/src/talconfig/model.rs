@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
-use crate::{Endpoint, Inventory, Node, Role};
+use crate::{Endpoint, Inventory, InventoryNode, Role};
 use talos_schema::Contract;
 use yaml::{Diagnostic, Diagnostics, Location, Origin, Position};
 
@@ -188,7 +188,7 @@ impl Talconfig {
         for machine in &self.machines {
             let first = machine.addresses.first().map(String::as_str).unwrap_or_default();
             match first.parse::<IpAddr>() {
-                Ok(address) => nodes.push(Node {
+                Ok(address) => nodes.push(InventoryNode {
                     hostname: machine.hostname.clone(),
                     address,
                     role: machine.role,

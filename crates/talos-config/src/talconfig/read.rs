@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::model::{Machine, Patch, Section, Talconfig};
 use super::substitute::{substitute, substitute_content};
-use super::types::{Found, conform};
+use super::types::{TalconfigFindings, conform};
 use super::{check, image};
-use crate::{Endpoint, Role, Sources};
+use crate::{Endpoint, FetchedInputs, Role};
 use discover::dotenv;
 use discover::dotenv::Lookup;
 use talos_schema::Contract;
@@ -39,9 +39,9 @@ pub fn read(
     root: &Path,
     folder: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
-    sources: &Sources,
+    sources: &FetchedInputs,
 ) -> Result<Talconfig, Diagnostics> {
-    let mut found = Found::default();
+    let mut found = TalconfigFindings::default();
     let path = file(folder).unwrap_or_else(|| folder.join(FILES[0]));
     let origin = Origin::of_path(path.strip_prefix(root).unwrap_or(&path));
     let text = sources.read(&path).map_err(|error| Diagnostic::general(format!("cannot read {origin}: {error}")))?;
@@ -81,8 +81,8 @@ fn talenv(
     root: &Path,
     folder: &Path,
     environment: Lookup<'_>,
-    sources: &Sources,
-    found: &mut Found,
+    sources: &FetchedInputs,
+    found: &mut TalconfigFindings,
 ) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     for path in ENVIRONMENTS.map(|name| folder.join(name)) {
@@ -109,11 +109,11 @@ struct Reader<'r> {
     /// The talconfig with its variables replaced.
     text: &'r str,
     lookup: Lookup<'r>,
-    sources: &'r Sources,
+    sources: &'r FetchedInputs,
     variables: BTreeMap<String, String>,
     /// Undefined variables that patches use.
     unknown: BTreeSet<String>,
-    found: Found,
+    found: TalconfigFindings,
 }
 
 impl Reader<'_> {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::model::{Machine, Section, Talconfig};
 use super::{documents, image, types};
-use crate::{Generate, Rendered, Role, SecretsBundle, generate};
+use crate::{GenerateInput, RenderedConfig, Role, SecretsBundle, generate};
 use talos_schema::document::put;
 use talos_schema::{Contract, Documents, merge};
 use template::{Functions, TemplateSource};
@@ -26,7 +26,7 @@ impl Talconfig {
     /// # Errors
     ///
     /// A patch or template cannot be applied.
-    pub fn render(&self, bundle: &SecretsBundle, machine: &Machine) -> Result<Rendered, Diagnostics> {
+    pub fn render(&self, bundle: &SecretsBundle, machine: &Machine) -> Result<RenderedConfig, Diagnostics> {
         let image = image::installer(&self.factory, &machine.section, &self.talos_version)?;
         let mut rendered = self.generated(bundle, machine, &image);
         self.cluster_fields(&mut rendered, bundle, machine);
@@ -44,13 +44,13 @@ impl Talconfig {
         self.contract >= Contract::V1_12
     }
 
-    fn generated(&self, bundle: &SecretsBundle, machine: &Machine, image: &str) -> Rendered {
+    fn generated(&self, bundle: &SecretsBundle, machine: &Machine, image: &str) -> RenderedConfig {
         let subnets = |key: &str, default: &str| {
             let given = self.section.strings(key);
             if given.is_empty() { vec![default.to_owned()] } else { given }
         };
         let (pods, services) = (subnets("clusterPodNets", POD_SUBNETS), subnets("clusterSvcNets", SERVICE_SUBNETS));
-        let facts = Generate {
+        let facts = GenerateInput {
             contract: self.contract,
             cluster_name: &self.cluster_name,
             endpoint: self.section.text("endpoint").unwrap_or_default(),
@@ -67,7 +67,7 @@ impl Talconfig {
         if documents.legacy().and_then(|config| config.pointer("/machine/registries")) == Some(&json!({})) {
             remove(documents.legacy_mut(), &["machine"], "registries");
         }
-        let mut rendered = Rendered::new(&format!("generated for Talos {}", self.contract), None, documents);
+        let mut rendered = RenderedConfig::new(&format!("generated for Talos {}", self.contract), None, documents);
         for (key, path) in [
             ("clusterName", &["cluster", "clusterName"][..]),
             ("endpoint", &["cluster", "controlPlane", "endpoint"]),
@@ -83,7 +83,7 @@ impl Talconfig {
         rendered
     }
 
-    fn cluster_fields(&self, rendered: &mut Rendered, bundle: &SecretsBundle, machine: &Machine) {
+    fn cluster_fields(&self, rendered: &mut RenderedConfig, bundle: &SecretsBundle, machine: &Machine) {
         if let Some(key) = &bundle.aescbc_key {
             set(rendered, None, &["cluster", "aescbcEncryptionSecret"], json!(key.expose_secret()));
         }
@@ -122,7 +122,7 @@ impl Talconfig {
         }
     }
 
-    fn node_fields(&self, rendered: &mut Rendered, machine: &Machine) {
+    fn node_fields(&self, rendered: &mut RenderedConfig, machine: &Machine) {
         let section = &machine.section;
         if !self.networks() {
             legacy_network(rendered, machine);
@@ -163,8 +163,8 @@ impl Talconfig {
     }
 
     /// Merges the documents beside the legacy one into the generated ones.
-    fn documents(&self, rendered: &mut Rendered, machine: &Machine) -> Result<(), Diagnostics> {
-        for (key, document) in documents::of(machine, self.networks()) {
+    fn documents(&self, rendered: &mut RenderedConfig, machine: &Machine) -> Result<(), Diagnostics> {
+        for (key, document) in documents::from_machine(machine, self.networks()) {
             let at = machine.section.at(key).unwrap_or(&machine.at).clone();
             let merged = merge(&rendered.documents, &Documents(vec![document]))
                 .map_err(|error| Diagnostic::at(at.clone(), format!("cannot merge `{key}`: {error}")))?;
@@ -175,7 +175,7 @@ impl Talconfig {
 }
 
 /// Sets labels, annotations or taints, which replace the generated ones. Templates are rendered later.
-fn node_map(rendered: &mut Rendered, section: &Section, key: &'static str) {
+fn node_map(rendered: &mut RenderedConfig, section: &Section, key: &'static str) {
     let Some(map) = section.object(key) else { return };
     let plain = map.iter().filter(|(_, value)| key == "nodeTaints" || !is_template(value));
     let plain: Map<String, Value> = plain.map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -193,12 +193,12 @@ fn encoded(section: &Section, key: &str, of: &str) -> Value {
     section.list(key).iter().filter_map(Value::as_object).map(|map| types::encode(of, map)).collect()
 }
 
-fn set(rendered: &mut Rendered, at: Option<&Location>, path: Steps, value: Value) {
+fn set(rendered: &mut RenderedConfig, at: Option<&Location>, path: Steps, value: Value) {
     rendered.set("talconfig", at, |documents| put(documents.legacy_mut(), path, value));
 }
 
 /// Sets the network fields of the legacy document (contracts before 1.12).
-fn legacy_network(rendered: &mut Rendered, machine: &Machine) {
+fn legacy_network(rendered: &mut RenderedConfig, machine: &Machine) {
     let section = &machine.section;
     if !section.flag("ignoreHostname") {
         set(rendered, section.at("hostname"), &["machine", "network", "hostname"], json!(machine.hostname));
@@ -223,7 +223,7 @@ fn is_template(value: &Value) -> bool {
 
 /// Renders labels and annotations that are templates. All of them see the config before the first one is set.
 fn templates(
-    rendered: &mut Rendered,
+    rendered: &mut RenderedConfig,
     section: &Section,
     variables: &BTreeMap<String, String>,
 ) -> Result<(), Diagnostics> {

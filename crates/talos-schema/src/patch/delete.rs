@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::super::merge::twin;
 use super::super::schema::{ListRule, Struct, Type, schema};
-use super::super::typed::{Content, DIRECTIVE, Entry, Written};
+use super::super::typed::{DIRECTIVE, RawContent, RawEntry, RawValue};
 use yaml::{Diagnostic, Location};
 
 /// A deletion from a document.
@@ -35,7 +35,7 @@ pub(super) enum Rest {
     /// The directive deletes the whole document.
     Document,
     Nothing,
-    Written(Written),
+    Written(RawValue),
 }
 
 /// Extracts all deletions of a document, in document order.
@@ -43,31 +43,31 @@ pub(super) enum Rest {
 /// # Errors
 ///
 /// A deletion that Talos does not support.
-pub(super) fn extract(mut written: Written) -> Result<(Rest, Vec<Deletion>), Diagnostic> {
+pub(super) fn extract(mut written: RawValue) -> Result<(Rest, Vec<Deletion>), Diagnostic> {
     if is_deleted(&written) {
         return Ok((Rest::Document, vec![]));
     }
     let mut found = Vec::new();
     let emptied = take(&mut written, &mut Vec::new(), &mut found)?;
-    let scalar = |entry: &Entry| matches!(entry.value.content, Content::Scalar { .. });
-    let label = |entry: &Entry| scalar(entry) && matches!(entry.key.as_str(), "version" | "kind" | "name");
+    let scalar = |entry: &RawEntry| matches!(entry.value.content, RawContent::Scalar { .. });
+    let label = |entry: &RawEntry| scalar(entry) && matches!(entry.key.as_str(), "version" | "kind" | "name");
     let nothing = emptied || (!found.is_empty() && written.entries().iter().all(label));
     Ok((if nothing { Rest::Nothing } else { Rest::Written(written) }, found))
 }
 
 /// Whether the directive deletes the whole document.
-pub(super) fn is_deleted(written: &Written) -> bool {
+pub(super) fn is_deleted(written: &RawValue) -> bool {
     directive(written.entries()).is_some()
 }
 
-fn directive(entries: &[Entry]) -> Option<&Entry> {
+fn directive(entries: &[RawEntry]) -> Option<&RawEntry> {
     entries.iter().find(|entry| entry.key == DIRECTIVE && entry.value.text() == Some("delete"))
 }
 
 /// Extracts deletions below a value; returns whether the value is empty afterwards.
-fn take(written: &mut Written, steps: &mut Vec<Step>, found: &mut Vec<Deletion>) -> Result<bool, Diagnostic> {
+fn take(written: &mut RawValue, steps: &mut Vec<Step>, found: &mut Vec<Deletion>) -> Result<bool, Diagnostic> {
     match &mut written.content {
-        Content::Map(entries) => {
+        RawContent::Map(entries) => {
             let mut took = false;
             let mut index = 0;
             while let Some(entry) = entries.get_mut(index) {
@@ -86,7 +86,7 @@ fn take(written: &mut Written, steps: &mut Vec<Step>, found: &mut Vec<Deletion>)
             }
             Ok(took && entries.is_empty())
         }
-        Content::List(items) => {
+        RawContent::List(items) => {
             let mut took = false;
             let mut index = 0;
             while let Some(item) = items.get_mut(index) {
@@ -108,11 +108,11 @@ fn take(written: &mut Written, steps: &mut Vec<Step>, found: &mut Vec<Deletion>)
             }
             Ok(took && items.is_empty())
         }
-        Content::Null | Content::Scalar { .. } => Ok(false),
+        RawContent::Null | RawContent::Scalar { .. } => Ok(false),
     }
 }
 
-fn reject_inside_list(steps: &[Step], directive: &Entry) -> Result<(), Diagnostic> {
+fn reject_inside_list(steps: &[Step], directive: &RawEntry) -> Result<(), Diagnostic> {
     if steps.iter().all(|step| matches!(step, Step::Key(_))) {
         return Ok(());
     }
@@ -121,7 +121,7 @@ fn reject_inside_list(steps: &[Step], directive: &Entry) -> Result<(), Diagnosti
         .with_hint("delete the whole element and add it again without the field"))
 }
 
-fn first_key(item: &Written) -> Result<Step, Diagnostic> {
+fn first_key(item: &RawValue) -> Result<Step, Diagnostic> {
     let selector = item.entries().iter().find(|entry| entry.key != DIRECTIVE);
     match selector.map(|entry| (&entry.key, entry.value.text())) {
         Some((key, Some(spelled))) => Ok(Step::First { key: key.clone(), spelled: spelled.to_owned() }),
@@ -179,48 +179,48 @@ fn from_fields(body: &Struct, map: &mut Map<String, Value>, steps: &[Step]) -> O
         map.shift_remove(key);
         return Some(());
     }
-    match (map.get_mut(key), &field.of) {
-        (Some(value), of) => from_value(of, value, rest),
-        (None, Type::Struct(index)) => from_fields(schema().of(*index), &mut Map::new(), rest),
+    match (map.get_mut(key), &field.value_type) {
+        (Some(value), value_type) => from_value(value_type, value, rest),
+        (None, Type::Struct(index)) => from_fields(schema().struct_type(*index), &mut Map::new(), rest),
         (None, _) => None,
     }
 }
 
-fn from_value(of: &Type, value: &mut Value, steps: &[Step]) -> Option<()> {
+fn from_value(value_type: &Type, value: &mut Value, steps: &[Step]) -> Option<()> {
     let (step, rest) = steps.split_first()?;
-    match (of, value, step) {
-        (Type::Optional(of), value, _) => from_value(of, value, steps),
-        (Type::Struct(index), Value::Object(map), _) => from_fields(schema().of(*index), map, steps),
+    match (value_type, value, step) {
+        (Type::Optional(value_type), value, _) => from_value(value_type, value, steps),
+        (Type::Struct(index), Value::Object(map), _) => from_fields(schema().struct_type(*index), map, steps),
         (Type::Map(_) | Type::Arguments | Type::Free, Value::Object(map), Step::Key(key)) => {
-            let inner = if let Type::Map(of) = of { of } else { &Type::Free };
+            let inner = if let Type::Map(value_type) = value_type { value_type } else { &Type::Free };
             match rest {
                 [] => map.shift_remove(key).map(drop),
                 rest => from_value(inner, map.get_mut(key)?, rest),
             }
         }
-        (Type::List(of, _), Value::Array(items), Step::First { key, spelled }) => {
-            let index = items.iter().position(|item| has(of, item, key, spelled))?;
+        (Type::List(value_type, _), Value::Array(items), Step::First { key, spelled }) => {
+            let index = items.iter().position(|item| has(value_type, item, key, spelled))?;
             items.remove(index);
             Some(())
         }
-        (Type::List(of, ListRule::MergeBy(keys)), Value::Array(items), Step::Element(element)) => {
-            let index = twin(of, items, element, keys)?;
-            from_value(of, &mut items[index], rest)
+        (Type::List(value_type, ListRule::MergeBy(keys)), Value::Array(items), Step::Element(element)) => {
+            let index = twin(value_type, items, element, keys)?;
+            from_value(value_type, &mut items[index], rest)
         }
         _ => None,
     }
 }
 
 /// Whether an element of a typed list has a key with this spelling. Free-form elements never match.
-fn has(of: &Type, item: &Value, key: &str, spelled: &str) -> bool {
-    let of = if let Type::Optional(of) = of { of } else { of };
-    let Type::Struct(index) = of else { return false };
-    let Some(field) = schema().of(*index).field(key) else { return false };
+fn has(value_type: &Type, item: &Value, key: &str, spelled: &str) -> bool {
+    let value_type = if let Type::Optional(value_type) = value_type { value_type } else { value_type };
+    let Type::Struct(index) = value_type else { return false };
+    let Some(field) = schema().struct_type(*index).field(key) else { return false };
     match item.get(key) {
         Some(Value::String(text)) => text == spelled,
         Some(Value::Number(number)) => number.to_string() == spelled,
         Some(Value::Bool(value)) => value.to_string() == spelled,
         Some(_) => false,
-        None => spelled.is_empty() && matches!(field.of, Type::Scalar(_)),
+        None => spelled.is_empty() && matches!(field.value_type, Type::Scalar(_)),
     }
 }

@@ -19,7 +19,7 @@ struct Operation {
 
 impl Operations {
     /// Reads a list of mappings; operations are validated when they are applied.
-    pub(super) fn of(value: &Value) -> Option<Self> {
+    pub(super) fn from_json(value: &Value) -> Option<Self> {
         let items = value.as_array()?;
         let read = |item: &Value| {
             let map = item.as_object()?;

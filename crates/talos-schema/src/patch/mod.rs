@@ -17,7 +17,7 @@ use super::document::{Documents, is_legacy};
 use super::merge::{Clash, merge_document};
 use super::schema::schema;
 use super::typed;
-use super::typed::{UnknownKinds, Written, encode};
+use super::typed::{RawValue, UnknownKinds, encode};
 use yaml::{Diagnostic, Diagnostics, Location, Origin};
 
 /// Why a patch could not be applied.
@@ -33,7 +33,7 @@ impl From<Diagnostic> for MergeError {
 
 /// A parsed patch.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Patch {
+pub struct ConfigPatch {
     origin: Origin,
     content: Content,
 }
@@ -64,24 +64,26 @@ struct Target {
     name: String,
 }
 
-impl Patch {
+impl ConfigPatch {
     /// Parses a strategic merge patch, or a JSON patch in JSON or YAML.
     ///
     /// # Errors
     ///
     /// All errors that do not depend on the config.
     pub fn parse(origin: &Origin, text: &str) -> Result<Self, Diagnostics> {
-        let written = Written::parse(origin, text)?;
+        let written = RawValue::parse(origin, text)?;
         let content = match written.as_slice() {
             [] => Content::Empty,
-            [only] if matches!(only.content, typed::Content::List(_)) => match Operations::of(&only.to_json()) {
-                Some(operations) => Content::Json(operations),
-                None => {
-                    let message =
-                        "a patch that is a list must consist of JSON patch operations, each a mapping with `op`";
-                    return Err(located(only.at.as_ref(), message.to_owned()).into());
+            [only] if matches!(only.content, typed::RawContent::List(_)) => {
+                match Operations::from_json(&only.to_json()) {
+                    Some(operations) => Content::Json(operations),
+                    None => {
+                        let message =
+                            "a patch that is a list must consist of JSON patch operations, each a mapping with `op`";
+                        return Err(located(only.at.as_ref(), message.to_owned()).into());
+                    }
                 }
-            },
+            }
             _ => {
                 let mut found = check_duplicates(&written);
                 let changes = changes(written, UnknownKinds::Reject, &mut found);
@@ -153,14 +155,14 @@ impl Patch {
 }
 
 /// Duplicate documents of a patch. Talos up to 1.13 rejects them; later versions merge one into the other.
-fn check_duplicates(documents: &[Written]) -> Diagnostics {
+fn check_duplicates(documents: &[RawValue]) -> Diagnostics {
     let mut found = Diagnostics::default();
     let mut seen: Vec<Target> = Vec::new();
     for written in documents {
         if delete::is_deleted(written) || typed::kind_of(written).is_err() {
             continue;
         }
-        let target = Target::of(written);
+        let target = Target::from_document(written);
         if let Some(first) = seen.iter().find(|first| first.is_same_document(&target)) {
             let first = first.at.as_ref().map_or_else(String::new, |at| format!(", first at {at}"));
             let title = if target.kind.is_empty() { "legacy document".to_owned() } else { target.title() };
@@ -174,7 +176,7 @@ fn check_duplicates(documents: &[Written]) -> Diagnostics {
 /// Checks the result of a JSON patch, which Talos checks only with the next patch or on the node.
 fn check_patched(origin: &Origin, patched: &Value) -> Result<(), Diagnostics> {
     let mut found = Diagnostics::default();
-    typed::document(&Written::from(patched), UnknownKinds::Reject, &mut found);
+    typed::document(&RawValue::from(patched), UnknownKinds::Reject, &mut found);
     let mut all = Diagnostics::default();
     all.extend(found.into_iter().map(|diagnostic| Diagnostic {
         message: format!("{origin}: the patched config is invalid: {}", diagnostic.message),
@@ -190,14 +192,14 @@ fn check_patched(origin: &Origin, patched: &Value) -> Result<(), Diagnostics> {
 /// The patch cannot be applied.
 pub fn merge(config: &Documents, patch: &Documents) -> Result<Documents, MergeError> {
     let mut found = Diagnostics::default();
-    let changes = changes(patch.0.iter().map(Written::from).collect(), UnknownKinds::Pass, &mut found);
+    let changes = changes(patch.0.iter().map(RawValue::from).collect(), UnknownKinds::Pass, &mut found);
     apply(config, &found.into_result(changes)?)
 }
 
-fn changes(documents: Vec<Written>, unknown: UnknownKinds, found: &mut Diagnostics) -> Vec<Change> {
+fn changes(documents: Vec<RawValue>, unknown: UnknownKinds, found: &mut Diagnostics) -> Vec<Change> {
     let mut changes = Vec::new();
     for written in documents {
-        let target = Target::of(&written);
+        let target = Target::from_document(&written);
         let (rest, deletions) = match delete::extract(written) {
             Ok(parts) => parts,
             Err(diagnostic) => {
@@ -227,7 +229,7 @@ fn apply(config: &Documents, changes: &[Change]) -> Result<Documents, MergeError
     let mut found = Diagnostics::default();
     let mut documents: Vec<Value> = Vec::new();
     for document in &config.0 {
-        documents.push(typed::document(&Written::from(document), UnknownKinds::Pass, &mut found));
+        documents.push(typed::document(&RawValue::from(document), UnknownKinds::Pass, &mut found));
     }
     found.into_result(())?;
     for change in changes {
@@ -253,15 +255,15 @@ fn apply(config: &Documents, changes: &[Change]) -> Result<Documents, MergeError
 }
 
 impl Target {
-    fn of(written: &Written) -> Self {
-        let text = |key: &str| written.get(key).and_then(Written::text).unwrap_or_default().to_owned();
-        let named = schema().kind(written.get("kind").and_then(Written::text)).is_none_or(|kind| kind.named);
+    fn from_document(written: &RawValue) -> Self {
+        let text = |key: &str| written.get(key).and_then(RawValue::text).unwrap_or_default().to_owned();
+        let named = schema().kind(written.get("kind").and_then(RawValue::text)).is_none_or(|kind| kind.named);
         let name = if named && written.get("kind").is_some() { text("name") } else { String::new() };
         Self { at: written.at.clone(), api_version: text("apiVersion"), kind: text("kind"), name }
     }
 
     fn is(&self, document: &Value) -> bool {
-        self.is_same_document(&Self::of(&Written::from(document)))
+        self.is_same_document(&Self::from_document(&RawValue::from(document)))
     }
 
     fn is_same_document(&self, other: &Self) -> bool {

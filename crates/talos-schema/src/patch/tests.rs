@@ -7,8 +7,8 @@ fn config(text: &str) -> Documents {
     parse_documents(&Origin::new("base.yaml"), text).unwrap()
 }
 
-fn patch(text: &str) -> Result<Patch, Diagnostics> {
-    Patch::parse(&Origin::new("patch.yaml"), text)
+fn patch(text: &str) -> Result<ConfigPatch, Diagnostics> {
+    ConfigPatch::parse(&Origin::new("patch.yaml"), text)
 }
 
 fn error_of(base: &str, text: &str) -> String {

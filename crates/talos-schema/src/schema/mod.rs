@@ -13,13 +13,13 @@ use crate::Contract;
 /// All document kinds and shared types.
 #[derive(Debug, Default)]
 pub(super) struct Schema {
-    kinds: Vec<Kind>,
+    kinds: Vec<DocumentKind>,
     types: Vec<Struct>,
 }
 
 /// A document kind. The legacy document, which has no `kind`, is named `-`.
 #[derive(Debug)]
-pub(super) struct Kind {
+pub(super) struct DocumentKind {
     pub(super) name: &'static str,
     /// The first Talos version with this kind; 1.11 also stands for earlier versions.
     pub(super) since: Contract,
@@ -38,7 +38,7 @@ pub(super) struct Struct {
 #[derive(Debug)]
 pub(super) struct Field {
     pub(super) name: &'static str,
-    pub(super) of: Type,
+    pub(super) value_type: Type,
     /// Talos writes the field even when it is empty.
     pub(super) always: bool,
     /// A patch replaces the whole value.
@@ -54,7 +54,7 @@ pub(super) enum Type {
     Optional(Box<Type>),
     List(Box<Type>, ListRule),
     Map(Box<Type>),
-    /// An index into the schema's types, see [`Schema::of`].
+    /// An index into the schema's types, see [`Schema::struct_type`].
     Struct(usize),
     /// Arguments by name, each a string or a list of strings; a patch replaces an argument.
     Arguments,
@@ -115,7 +115,7 @@ pub(super) fn schema() -> &'static Schema {
 
 impl Schema {
     /// The kind of a document; the legacy document's is `None`.
-    pub(super) fn kind(&self, name: Option<&str>) -> Option<&Kind> {
+    pub(super) fn kind(&self, name: Option<&str>) -> Option<&DocumentKind> {
         let name = name.unwrap_or(parse::LEGACY);
         self.kinds.iter().find(|kind| kind.name == name)
     }
@@ -125,7 +125,7 @@ impl Schema {
         self.kinds.iter().map(|kind| kind.name).filter(|name| *name != parse::LEGACY)
     }
 
-    pub(super) fn of(&self, index: usize) -> &Struct {
+    pub(super) fn struct_type(&self, index: usize) -> &Struct {
         &self.types[index]
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Field, Kind, ListRule, Scalar, Schema, Struct, Type};
+use super::{DocumentKind, Field, ListRule, Scalar, Schema, Struct, Type};
 use crate::Contract;
 
 /// The name of the legacy document in the table.
@@ -40,7 +40,7 @@ pub(super) fn parse(text: &'static str) -> Result<Schema, TableError> {
                     ["since", version, ..] => version.parse().map_err(|_| fail("unknown version"))?,
                     _ => Contract::V1_11,
                 };
-                schema.kinds.push(Kind {
+                schema.kinds.push(DocumentKind {
                     name,
                     since,
                     named: flags.contains(&"named"),
@@ -52,8 +52,8 @@ pub(super) fn parse(text: &'static str) -> Result<Schema, TableError> {
                 in_kind = Some(false);
                 schema.types.push(Struct::default());
             }
-            [name, of, rule @ ..] => {
-                let field = field(name, of, rule, &names).ok_or_else(|| fail("unknown type or rule"))?;
+            [name, value_type, rule @ ..] => {
+                let field = field(name, value_type, rule, &names).ok_or_else(|| fail("unknown type or rule"))?;
                 let body = match in_kind {
                     Some(true) => schema.kinds.last_mut().map(|kind| &mut kind.body),
                     Some(false) => schema.types.last_mut(),
@@ -85,8 +85,9 @@ fn names(text: &'static str) -> Names {
     names
 }
 
-fn field(name: &'static str, of: &'static str, rule: &[&'static str], names: &Names) -> Option<Field> {
-    let (of, always) = of.strip_suffix('!').map_or((of, false), |of| (of, true));
+fn field(name: &'static str, value_type: &'static str, rule: &[&'static str], names: &Names) -> Option<Field> {
+    let (value_type, always) =
+        value_type.strip_suffix('!').map_or((value_type, false), |value_type| (value_type, true));
     let (list, replace) = match rule {
         [] => (ListRule::Append, false),
         ["replace"] => (ListRule::Append, true),
@@ -94,7 +95,7 @@ fn field(name: &'static str, of: &'static str, rule: &[&'static str], names: &Na
         ["swap", key] => (ListRule::ReplaceBy(key), false),
         _ => return None,
     };
-    Some(Field { name, of: of_text(of, &list, names)?, always, replace })
+    Some(Field { name, value_type: of_text(value_type, &list, names)?, always, replace })
 }
 
 fn of_text(text: &'static str, list: &ListRule, names: &Names) -> Option<Type> {

@@ -5,20 +5,20 @@
 
 pub(super) mod duration;
 mod encode;
+mod raw;
 mod scalar;
 mod url;
-mod written;
 
 use serde_json::{Map, Value};
 
-use super::schema::{Kind, Scalar, Struct, Type, schema};
+use super::schema::{DocumentKind, Scalar, Struct, Type, schema};
 use yaml::{Diagnostic, Diagnostics, Location, near};
 
 pub use encode::encode;
 pub(super) use encode::is_zero;
+pub(super) use raw::{RawContent, RawEntry, RawValue};
 pub(super) use scalar::size;
 pub use url::Url;
-pub(super) use written::{Content, Entry, Written};
 
 /// What to do with a document of a kind that the schema does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub(super) enum UnknownKinds {
 const LEGACY_KEYS: [&str; 4] = ["machine", "cluster", "debug", "persist"];
 
 /// The name of a document in messages: `BondConfig bond0`; empty for the legacy document.
-pub(super) fn title(written: &Written) -> String {
-    let text = |key: &str| written.get(key).and_then(Written::text).unwrap_or_default();
+pub(super) fn title(written: &RawValue) -> String {
+    let text = |key: &str| written.get(key).and_then(RawValue::text).unwrap_or_default();
     format!("{} {}", text("kind"), if text("kind").is_empty() { "" } else { text("name") }).trim().to_owned()
 }
 
@@ -43,8 +43,8 @@ pub(super) fn title(written: &Written) -> String {
 /// # Errors
 ///
 /// The document lacks fields by which Talos recognizes it.
-pub(super) fn kind_of(written: &Written) -> Result<Option<&'static Kind>, Box<Diagnostic>> {
-    let text = |key: &str| written.get(key).and_then(Written::text).filter(|text| !text.is_empty());
+pub(super) fn kind_of(written: &RawValue) -> Result<Option<&'static DocumentKind>, Box<Diagnostic>> {
+    let text = |key: &str| written.get(key).and_then(RawValue::text).filter(|text| !text.is_empty());
     let fail = |message: String| Err(Box::new(diagnostic(written.at.as_ref(), message)));
     let legacy = text("apiVersion") == Some("v1alpha1") || LEGACY_KEYS.iter().any(|key| written.get(key).is_some());
     match (text("kind"), text("apiVersion")) {
@@ -57,8 +57,8 @@ pub(super) fn kind_of(written: &Written) -> Result<Option<&'static Kind>, Box<Di
 }
 
 /// Reads a document.
-pub(super) fn document(written: &Written, unknown: UnknownKinds, found: &mut Diagnostics) -> Value {
-    let Content::Map(entries) = &written.content else {
+pub(super) fn document(written: &RawValue, unknown: UnknownKinds, found: &mut Diagnostics) -> Value {
+    let RawContent::Map(entries) = &written.content else {
         found.push(diagnostic(
             written.at.as_ref(),
             format!("a document must be a mapping, this is {}", written.describe()),
@@ -69,8 +69,8 @@ pub(super) fn document(written: &Written, unknown: UnknownKinds, found: &mut Dia
     match kind_of(written) {
         Err(problem) => typing.found.push(*problem),
         Ok(None) if unknown == UnknownKinds::Reject => {
-            let kind = written.get("kind").and_then(Written::text).unwrap_or_default();
-            let version = written.get("apiVersion").and_then(Written::text).unwrap_or_default();
+            let kind = written.get("kind").and_then(RawValue::text).unwrap_or_default();
+            let version = written.get("apiVersion").and_then(RawValue::text).unwrap_or_default();
             let at = written.get("kind").and_then(|kind| kind.at.as_ref());
             let message = format!("unknown document kind `{kind}` in `{version}`");
             typing.found.push(diagnostic(at, message).did_you_mean(near(kind, schema().kinds())));
@@ -96,8 +96,8 @@ struct Typing<'f> {
 
 impl Typing<'_> {
     /// All documents but the legacy one have `apiVersion` and `kind` besides the fields of the schema.
-    fn body(&mut self, body: &Struct, entries: &[Entry]) -> Value {
-        let (meta, fields): (Vec<&Entry>, Vec<&Entry>) = entries
+    fn body(&mut self, body: &Struct, entries: &[RawEntry]) -> Value {
+        let (meta, fields): (Vec<&RawEntry>, Vec<&RawEntry>) = entries
             .iter()
             .partition(|entry| body.field(&entry.key).is_none() && matches!(entry.key.as_str(), "apiVersion" | "kind"));
         let legacy = schema().kind(None).is_some_and(|kind| std::ptr::eq(&raw const kind.body, body));
@@ -112,7 +112,7 @@ impl Typing<'_> {
         Value::Object(document)
     }
 
-    fn fields<'e>(&mut self, body: &Struct, entries: impl IntoIterator<Item = &'e Entry>) -> Map<String, Value> {
+    fn fields<'e>(&mut self, body: &Struct, entries: impl IntoIterator<Item = &'e RawEntry>) -> Map<String, Value> {
         let mut fields = Map::new();
         for entry in entries {
             let Some(field) = body.field(&entry.key) else {
@@ -121,7 +121,7 @@ impl Typing<'_> {
                 continue;
             };
             self.path.push(entry.key.clone());
-            if let Some(value) = self.value(&field.of, &entry.value) {
+            if let Some(value) = self.value(&field.value_type, &entry.value) {
                 fields.insert(entry.key.clone(), value);
             }
             self.path.pop();
@@ -130,61 +130,69 @@ impl Typing<'_> {
     }
 
     /// The typed value; `None` for null.
-    fn value(&mut self, of: &Type, written: &Written) -> Option<Value> {
-        if matches!(written.content, Content::Null) {
+    fn value(&mut self, value_type: &Type, written: &RawValue) -> Option<Value> {
+        if matches!(written.content, RawContent::Null) {
             return None;
         }
-        Some(match (of, &written.content) {
-            (Type::Optional(of), _) => return self.value(of, written),
-            (Type::Scalar(kind), Content::Scalar { resolved, spelled }) => match scalar::read(*kind, resolved, spelled)
-            {
-                Ok(value) => value,
-                Err(scalar::Expected(expected)) => self.mismatch(written, &expected),
-            },
-            (Type::Enum(values), Content::Scalar { spelled, .. }) => {
+        Some(match (value_type, &written.content) {
+            (Type::Optional(value_type), _) => return self.value(value_type, written),
+            (Type::Scalar(kind), RawContent::Scalar { resolved, spelled }) => {
+                match scalar::read(*kind, resolved, spelled) {
+                    Ok(value) => value,
+                    Err(scalar::Expected(expected)) => self.mismatch(written, &expected),
+                }
+            }
+            (Type::Enum(values), RawContent::Scalar { spelled, .. }) => {
                 match values.iter().find(|value| value.eq_ignore_ascii_case(spelled) && **value != "-") {
                     Some(value) => Value::String((*value).to_owned()),
                     None => self.mismatch(written, &format!("one of {}", values.join(", "))),
                 }
             }
-            (Type::List(of, _), Content::List(items)) => Value::Array(
-                items.iter().enumerate().map(|(index, item)| self.element(format!("[{index}]"), of, item)).collect(),
+            (Type::List(value_type, _), RawContent::List(items)) => Value::Array(
+                items
+                    .iter()
+                    .enumerate()
+                    .map(|(index, item)| self.element(format!("[{index}]"), value_type, item))
+                    .collect(),
             ),
-            (Type::Map(of), Content::Map(entries)) => {
+            (Type::Map(value_type), RawContent::Map(entries)) => {
                 self.reject_directive(entries);
-                let values =
-                    entries.iter().map(|entry| (entry.key.clone(), self.element(entry.key.clone(), of, &entry.value)));
+                let values = entries
+                    .iter()
+                    .map(|entry| (entry.key.clone(), self.element(entry.key.clone(), value_type, &entry.value)));
                 Value::Object(values.collect())
             }
-            (Type::Struct(index), Content::Map(entries)) => Value::Object(self.fields(schema().of(*index), entries)),
-            (Type::Free, Content::Map(_)) => {
+            (Type::Struct(index), RawContent::Map(entries)) => {
+                Value::Object(self.fields(schema().struct_type(*index), entries))
+            }
+            (Type::Free, RawContent::Map(_)) => {
                 self.reject_nested_directives(written);
                 written.to_json()
             }
-            (Type::Arguments, Content::Map(entries)) => {
+            (Type::Arguments, RawContent::Map(entries)) => {
                 self.reject_directive(entries);
                 Value::Object(entries.iter().map(|entry| (entry.key.clone(), self.argument(entry))).collect())
             }
-            (of, _) => self.mismatch(written, expected(of)),
+            (value_type, _) => self.mismatch(written, expected(value_type)),
         })
     }
 
     /// An element of a list or a map, where null is the zero value.
-    fn element(&mut self, step: String, of: &Type, written: &Written) -> Value {
+    fn element(&mut self, step: String, value_type: &Type, written: &RawValue) -> Value {
         self.path.push(step);
-        let value = self.value(of, written).unwrap_or_else(|| encode::zero(of));
+        let value = self.value(value_type, written).unwrap_or_else(|| encode::zero(value_type));
         self.path.pop();
         value
     }
 
-    fn argument(&mut self, entry: &Entry) -> Value {
-        let text = |written: &Written| match &written.content {
-            Content::Null => Some(String::new()),
-            Content::Scalar { spelled, .. } => Some(spelled.clone()),
-            Content::List(_) | Content::Map(_) => None,
+    fn argument(&mut self, entry: &RawEntry) -> Value {
+        let text = |written: &RawValue| match &written.content {
+            RawContent::Null => Some(String::new()),
+            RawContent::Scalar { spelled, .. } => Some(spelled.clone()),
+            RawContent::List(_) | RawContent::Map(_) => None,
         };
         let value = match &entry.value.content {
-            Content::List(items) => items.iter().map(|item| text(item).map(Value::String)).collect::<Option<_>>(),
+            RawContent::List(items) => items.iter().map(|item| text(item).map(Value::String)).collect::<Option<_>>(),
             _ => text(&entry.value).map(Value::String),
         };
         value.unwrap_or_else(|| {
@@ -195,7 +203,7 @@ impl Typing<'_> {
         })
     }
 
-    fn unknown(&mut self, entry: &Entry, body: &Struct) {
+    fn unknown(&mut self, entry: &RawEntry, body: &Struct) {
         self.path.push(entry.key.clone());
         let message = format!("{}unknown field `{}`", self.prefix(), self.path());
         self.path.pop();
@@ -208,7 +216,7 @@ impl Typing<'_> {
     }
 
     /// In a map with arbitrary keys, an unknown directive would become an entry.
-    fn reject_directive(&mut self, entries: &[Entry]) {
+    fn reject_directive(&mut self, entries: &[RawEntry]) {
         for entry in entries.iter().filter(|entry| entry.key == DIRECTIVE) {
             let message = format!("{}`{}` in `{}` would become an entry", self.prefix(), DIRECTIVE, self.path());
             self.found.push(
@@ -219,9 +227,9 @@ impl Typing<'_> {
     }
 
     /// The same at every depth of a value without a schema.
-    fn reject_nested_directives(&mut self, written: &Written) {
+    fn reject_nested_directives(&mut self, written: &RawValue) {
         match &written.content {
-            Content::Map(entries) => {
+            RawContent::Map(entries) => {
                 self.reject_directive(entries);
                 for entry in entries {
                     self.path.push(entry.key.clone());
@@ -229,12 +237,12 @@ impl Typing<'_> {
                     self.path.pop();
                 }
             }
-            Content::List(items) => items.iter().for_each(|item| self.reject_nested_directives(item)),
-            Content::Null | Content::Scalar { .. } => {}
+            RawContent::List(items) => items.iter().for_each(|item| self.reject_nested_directives(item)),
+            RawContent::Null | RawContent::Scalar { .. } => {}
         }
     }
 
-    fn mismatch(&mut self, written: &Written, expected: &str) -> Value {
+    fn mismatch(&mut self, written: &RawValue, expected: &str) -> Value {
         let message = format!("{}`{}` must be {expected}, this is {}", self.prefix(), self.path(), written.describe());
         let mut finding = diagnostic(written.at.as_ref(), message);
         let text = written.to_json();
@@ -262,8 +270,8 @@ impl Typing<'_> {
 /// The key of patch directives.
 pub(super) const DIRECTIVE: &str = "$patch";
 
-fn expected(of: &Type) -> &'static str {
-    match of {
+fn expected(value_type: &Type) -> &'static str {
+    match value_type {
         Type::List(..) => "a list",
         Type::Scalar(Scalar::Bool) => "true or false",
         Type::Scalar(Scalar::Integer(..) | Scalar::Mode) => "a number",

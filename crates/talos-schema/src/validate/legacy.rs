@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::super::typed::Url;
-use super::Mode;
+use super::RuntimeMode;
 use super::document::{Document, get, list, number, text};
 use super::interfaces;
 use super::kubernetes::{PROTECTED_KUBELET_FIELDS, ROLES, node_names};
@@ -16,7 +16,7 @@ pub(super) fn is_control_plane(machine_type: &str) -> bool {
     matches!(machine_type, "init" | "controlplane")
 }
 
-pub(super) fn check(document: &mut Document<'_, '_>, mode: Mode) {
+pub(super) fn check(document: &mut Document<'_, '_>, mode: RuntimeMode) {
     if !document.has("machine") {
         document.error("machine", "machine instructions are required");
         return;
@@ -28,7 +28,7 @@ pub(super) fn check(document: &mut Document<'_, '_>, mode: Mode) {
     } else {
         document.error("cluster", "cluster instructions are required");
     }
-    if mode == Mode::Metal {
+    if mode == RuntimeMode::Metal {
         install(document);
     }
     match machine_type {

@@ -23,36 +23,40 @@ use serde_json::Value;
 
 use self::document::{Document, Finding};
 use super::document::{Documents, parse_strictly};
-use super::typed::{Content, Written, title};
+use super::typed::{RawContent, RawValue, title};
 use yaml::{Diagnostic, Diagnostics, Location, Origin};
 
 /// The platform type that a config is validated for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub enum RuntimeMode {
     Metal,
     Cloud,
     Container,
     MetalAgent,
 }
 
-const MODES: [(&str, Mode); 4] =
-    [("metal", Mode::Metal), ("cloud", Mode::Cloud), ("container", Mode::Container), ("metal-agent", Mode::MetalAgent)];
+const MODES: [(&str, RuntimeMode); 4] = [
+    ("metal", RuntimeMode::Metal),
+    ("cloud", RuntimeMode::Cloud),
+    ("container", RuntimeMode::Container),
+    ("metal-agent", RuntimeMode::MetalAgent),
+];
 
-/// An unknown [`Mode`].
+/// An unknown [`RuntimeMode`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown mode `{0}`: expected metal, cloud, container or metal-agent")]
-pub struct UnknownMode(String);
+pub struct UnknownRuntimeMode(String);
 
-impl FromStr for Mode {
-    type Err = UnknownMode;
+impl FromStr for RuntimeMode {
+    type Err = UnknownRuntimeMode;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let known = MODES.iter().find(|(name, _)| *name == text);
-        known.map(|(_, mode)| *mode).ok_or_else(|| UnknownMode(text.to_owned()))
+        known.map(|(_, mode)| *mode).ok_or_else(|| UnknownRuntimeMode(text.to_owned()))
     }
 }
 
-impl fmt::Display for Mode {
+impl fmt::Display for RuntimeMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = MODES.iter().find(|(_, mode)| mode == self).map_or("", |(name, _)| name);
         f.write_str(name)
@@ -61,7 +65,7 @@ impl fmt::Display for Mode {
 
 /// The result of validating a config.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Findings {
+pub struct ValidationFindings {
     pub errors: Diagnostics,
     /// Settings that Talos accepts but advises against.
     pub warnings: Diagnostics,
@@ -72,10 +76,10 @@ pub struct Findings {
 /// # Errors
 ///
 /// The config cannot be parsed.
-pub fn validate_text(origin: &Origin, text: &str, mode: Mode) -> Result<Findings, Diagnostics> {
+pub fn validate_text(origin: &Origin, text: &str, mode: RuntimeMode) -> Result<ValidationFindings, Diagnostics> {
     let documents = parse_strictly(origin, text)?;
-    let written = Written::parse(origin, text)?;
-    let mut findings = Findings::default();
+    let written = RawValue::parse(origin, text)?;
+    let mut findings = ValidationFindings::default();
     for finding in check(&documents, mode) {
         let document = finding.document.and_then(|index| written.get(index));
         let sink = if finding.warning { &mut findings.warnings } else { &mut findings.errors };
@@ -85,17 +89,21 @@ pub fn validate_text(origin: &Origin, text: &str, mode: Mode) -> Result<Findings
 }
 
 /// Validates the documents of a config.
-pub fn validate(documents: &Documents, mode: Mode) -> Findings {
+pub fn validate(documents: &Documents, mode: RuntimeMode) -> ValidationFindings {
     validate_at(documents, mode, &|_, _| None)
 }
 
 /// Like [`validate`], for documents whose fields come from several files: `place` returns the location of a field, by the
 /// index of the document and the path of the field.
-pub fn validate_at(documents: &Documents, mode: Mode, place: &dyn Fn(usize, &str) -> Option<Location>) -> Findings {
-    let mut findings = Findings::default();
+pub fn validate_at(
+    documents: &Documents,
+    mode: RuntimeMode,
+    place: &dyn Fn(usize, &str) -> Option<Location>,
+) -> ValidationFindings {
+    let mut findings = ValidationFindings::default();
     for finding in check(documents, mode) {
         let value = finding.document.and_then(|index| documents.0.get(index));
-        let written = value.map(Written::from);
+        let written = value.map(RawValue::from);
         let sink = if finding.warning { &mut findings.warnings } else { &mut findings.errors };
         let mut diagnostic = diagnostic(written.as_ref(), &finding);
         diagnostic.location = finding.document.and_then(|index| place(index, &finding.path)).or(diagnostic.location);
@@ -104,7 +112,7 @@ pub fn validate_at(documents: &Documents, mode: Mode, place: &dyn Fn(usize, &str
     findings
 }
 
-fn check(documents: &Documents, mode: Mode) -> Vec<Finding> {
+fn check(documents: &Documents, mode: RuntimeMode) -> Vec<Finding> {
     let mut found = Vec::new();
     for (index, value) in documents.0.iter().enumerate() {
         let mut document = Document { index, value, found: &mut found };
@@ -124,7 +132,7 @@ fn check(documents: &Documents, mode: Mode) -> Vec<Finding> {
 }
 
 /// The message of a finding: document, field and problem, with the location of the field or its nearest parent.
-fn diagnostic(document: Option<&Written>, finding: &Finding) -> Diagnostic {
+fn diagnostic(document: Option<&RawValue>, finding: &Finding) -> Diagnostic {
     let title = document.map(title).unwrap_or_default();
     let prefix = if title.is_empty() { String::new() } else { format!("{title}: ") };
     let field = if finding.path.is_empty() { String::new() } else { format!("`{}` ", finding.path) };
@@ -135,12 +143,12 @@ fn diagnostic(document: Option<&Written>, finding: &Finding) -> Diagnostic {
     }
 }
 
-fn nearest(document: &Written, path: &str) -> Option<Location> {
+fn nearest(document: &RawValue, path: &str) -> Option<Location> {
     let mut at = document.at.clone();
     let mut current = document;
     for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
         let next = match (&current.content, step.strip_suffix(']').and_then(|index| index.parse::<usize>().ok())) {
-            (Content::List(items), Some(index)) => items.get(index),
+            (RawContent::List(items), Some(index)) => items.get(index),
             _ => current.get(step),
         };
         let Some(next) = next else { break };

@@ -1,13 +1,13 @@
 use super::*;
 
-fn findings(text: &str, mode: Mode) -> (Vec<String>, Vec<String>) {
+fn findings(text: &str, mode: RuntimeMode) -> (Vec<String>, Vec<String>) {
     let findings = validate_text(&Origin::new("config.yaml"), text, mode).unwrap();
     let lines = |found: Diagnostics| found.iter().map(ToString::to_string).collect();
     (lines(findings.errors), lines(findings.warnings))
 }
 
 fn errors(text: &str) -> Vec<String> {
-    findings(text, Mode::Metal).0
+    findings(text, RuntimeMode::Metal).0
 }
 
 const WORKER: &str =
@@ -74,15 +74,15 @@ fn a_setting_in_both_documents_is_a_conflict() {
 #[test]
 fn required_fields_depend_on_the_mode() {
     let no_disk = WORKER.replace("type: worker,", "type: worker, install: {image: a},");
-    assert_eq!(findings(&no_disk, Mode::Cloud).0.len(), 0);
-    assert_eq!(findings(&no_disk, Mode::Metal).0.len(), 1);
-    assert_eq!(findings(WORKER, Mode::Container).0.len(), 2);
+    assert_eq!(findings(&no_disk, RuntimeMode::Cloud).0.len(), 0);
+    assert_eq!(findings(&no_disk, RuntimeMode::Metal).0.len(), 1);
+    assert_eq!(findings(WORKER, RuntimeMode::Container).0.len(), 2);
 }
 
 #[test]
 fn documents_of_all_kinds_have_warnings() {
     let bond = "apiVersion: v1alpha1\nkind: BondConfig\nname: bond0\nlinks: [a]\nbondMode: 802.3ad\n";
-    let check = |text: &str| validate_text(&Origin::new("config.yaml"), text, Mode::Metal).unwrap();
+    let check = |text: &str| validate_text(&Origin::new("config.yaml"), text, RuntimeMode::Metal).unwrap();
     let other = check(&format!("{WORKER}---\n{bond}"));
     assert_eq!((other.warnings.len(), other.errors.len()), (3, 0));
     let legacy = check(&WORKER.replace("type: worker,", "type: worker, install: {disk: a, extensions: [{image: b}]},"));

@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use super::super::schema::schema;
-use super::Mode;
+use super::RuntimeMode;
 use super::document::{Document, Finding, get, list, text};
 use super::legacy::is_control_plane;
 
-pub(super) fn check(documents: &[Value], mode: Mode, found: &mut Vec<Finding>) {
+pub(super) fn check(documents: &[Value], mode: RuntimeMode, found: &mut Vec<Finding>) {
     let whole = Whole { documents };
     let mut problems = whole.host_dns(mode);
     problems.extend(whole.discovery());
@@ -34,12 +34,12 @@ impl<'v> Whole<'v> {
         self.documents.iter().enumerate().find(|(_, document)| text(document, "kind") == kind)
     }
 
-    fn host_dns(&self, mode: Mode) -> Problems {
+    fn host_dns(&self, mode: RuntimeMode) -> Problems {
         let document = self.of_kind("ResolverConfig").and_then(|(_, resolver)| get(resolver, "hostDNS"));
         let config = document.or_else(|| self.legacy("machine.features.hostDNS"));
         let is = |field: &str| config.is_some_and(|config| get(config, field) == Some(&Value::Bool(true)));
         let mut problems = Problems::new();
-        if mode == Mode::Container {
+        if mode == RuntimeMode::Container {
             for field in ["enabled", "forwardKubeDNSToHost"].into_iter().filter(|field| !is(field)) {
                 let message =
                     format!("hostDNS config is required in container mode (machine.features.hostDNS.{field})");

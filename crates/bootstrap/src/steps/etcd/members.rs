@@ -8,7 +8,7 @@ use super::super::site::{KNOCK, Site, step_error, wait_configured};
 use super::connect;
 use engine::{Check, CheckResult, Code, StepContext, StepError, StepWait};
 use talos_client::{Client, ClientError};
-use talos_config::Node;
+use talos_config::InventoryNode;
 
 /// Every control plane is a voting member.
 pub(in crate::steps) struct Members(Arc<Site>);
@@ -31,7 +31,7 @@ impl Members {
         Err(last.unwrap_or_else(|| StepError::invalid_input("the cluster has no control plane")))
     }
 
-    async fn counted(&self, node: &Node, expected: usize) -> Result<Option<String>, StepError> {
+    async fn counted(&self, node: &InventoryNode, expected: usize) -> Result<Option<String>, StepError> {
         let client = connect(&self.0, node).await?;
         let members = client.etcd_members().await.map_err(|error| step_error(&error, node))?;
         let learners = members.iter().filter(|member| member.is_learner).count();
@@ -53,7 +53,7 @@ impl Members {
     }
 
     /// Why one control plane does not vote, as far as it knows.
-    async fn problem(&self, node: &Node) -> Option<String> {
+    async fn problem(&self, node: &InventoryNode) -> Option<String> {
         let client = connect(&self.0, node).await.ok()?;
         match client.etcd_status().await {
             Ok(status) if status.is_learner => {

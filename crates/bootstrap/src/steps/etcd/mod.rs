@@ -19,8 +19,8 @@ use decision::{Context, Decision, Intent, Reason, View, agreed, decide};
 use engine::{Action, Code, Effect, Observation, StepContext, StepError, StepWait};
 pub(super) use members::Members;
 use survey::survey;
-use talos_client::{Beginning, Client, Kind};
-use talos_config::Node;
+use talos_client::{Client, ClientErrorKind, EtcdBootstrap};
+use talos_config::InventoryNode;
 
 /// A call whose answer was lost may still be in progress on the node: for so long its absence proves nothing.
 const GRACE: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ impl Bootstrap {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn node(&self, address: IpAddr) -> Result<&Node, StepError> {
+    fn node(&self, address: IpAddr) -> Result<&InventoryNode, StepError> {
         self.site
             .control_planes()
             .into_iter()
@@ -68,10 +68,12 @@ impl Bootstrap {
         let intent = Intent { node: address, boot, accepted: false };
         cx.intend(json!(intent)).await?;
         *self.sent() = Some(intent.clone());
-        match client.bootstrap(Beginning::Empty).await {
+        match client.bootstrap(EtcdBootstrap::New).await {
             Ok(()) => self.accepted(cx, intent, ACCEPTED).await,
-            Err(error) if error.kind == Kind::AlreadyDone => self.accepted(cx, intent, ACCEPTED_EARLIER).await,
-            Err(error) if matches!(error.kind, Kind::NotYet | Kind::Refused | Kind::Unsupported) => {
+            Err(error) if error.kind == ClientErrorKind::AlreadyExists => {
+                self.accepted(cx, intent, ACCEPTED_EARLIER).await
+            }
+            Err(error) if is_rejected(error.kind) => {
                 *self.sent() = None;
                 cx.conclude(json!(NOT_ACCEPTED)).await?;
                 Err(step_error(&error, node))
@@ -99,8 +101,8 @@ fn recorded(cx: &StepContext) -> Option<Intent> {
     Some(Intent { accepted: prior.outcome.is_some(), ..intent })
 }
 
-async fn connect(site: &Site, node: &Node) -> Result<Client, StepError> {
-    Client::connect(&site.dialer, node.address, &site.talos).await.map_err(|error| step_error(&error, node))
+async fn connect(site: &Site, node: &InventoryNode) -> Result<Client, StepError> {
+    Client::connect(&site.dialer, node.address, &site.client_identity).await.map_err(|error| step_error(&error, node))
 }
 
 #[async_trait]
@@ -185,4 +187,16 @@ fn refused(reason: &Reason) -> StepError {
 fn summary(views: &[View]) -> String {
     let texts: Vec<String> = views.iter().map(|view| format!("{}: {}", view.node, view.state)).collect();
     texts.join("; ")
+}
+
+/// Whether the node rejected the call, so that the bootstrap has not started.
+fn is_rejected(kind: ClientErrorKind) -> bool {
+    matches!(
+        kind,
+        ClientErrorKind::NotReady
+            | ClientErrorKind::Rejected
+            | ClientErrorKind::PermissionDenied
+            | ClientErrorKind::ResourceExhausted
+            | ClientErrorKind::Unimplemented
+    )
 }

@@ -7,9 +7,10 @@ use futures::future::join_all;
 use super::super::site::Site;
 use super::decision::{Etcd, Facts, State, View};
 use talos_client::{
-    Client, ClientError, EtcdSpec, Kind, Maintenance, Probe, Service, Stage, Tail, TimeStatus, UnattendedInstallStatus,
+    Client, ClientError, ClientErrorKind, EtcdSpec, LogMode, Maintenance, Probe, Service, Stage, Tail, TimeStatus,
+    UnattendedInstallStatus,
 };
-use talos_config::Node;
+use talos_config::InventoryNode;
 
 /// Where Talos keeps etcd's data (1.11 to 1.14).
 const DATA: &str = "/var/lib/etcd";
@@ -22,7 +23,7 @@ pub(super) async fn survey(site: &Site) -> Vec<View> {
     join_all(site.control_planes().into_iter().map(|node| view(site, node))).await
 }
 
-async fn view(site: &Site, node: &Node) -> View {
+async fn view(site: &Site, node: &InventoryNode) -> View {
     let unknown = |error: ClientError| State::Unknown { reason: error.to_string() };
     let state = match site.probe(node).await {
         Ok(Probe::Configured { client, .. }) => Box::pin(facts(&client)).await.map_or_else(unknown, State::Known),
@@ -76,21 +77,21 @@ async fn etcd(client: &Client, service: &Service, requested: bool) -> Result<Etc
 
 /// Talos starts etcd once it has found an address for it; until then it has no spec (T14).
 async fn has_no_spec(client: &Client) -> bool {
-    client.resources().get::<EtcdSpec>("etcd").await.is_err_and(|error| error.kind == Kind::Absent)
+    client.resources().get::<EtcdSpec>("etcd").await.is_err_and(|error| error.kind == ClientErrorKind::NotFound)
 }
 
 /// A member that has just started may have no list yet; that it runs is known all the same.
 async fn members(client: &Client) -> Result<BTreeSet<u64>, ClientError> {
     match client.etcd_members().await {
         Ok(members) => Ok(members.into_iter().map(|member| member.id).collect()),
-        Err(error) if error.kind == Kind::Unreachable => Err(error),
+        Err(error) if error.kind == ClientErrorKind::Unavailable => Err(error),
         Err(_) => Ok(BTreeSet::new()),
     }
 }
 
 /// Whether the node accepted a bootstrap in this boot.
 async fn requested(client: &Client) -> Result<bool, ClientError> {
-    let log = client.log("machined", Tail::Everything, false).await?.collect().await?;
+    let log = client.log("machined", Tail::Everything, LogMode::Existing).await?.collect().await?;
     Ok(log.iter().any(|line| line.contains("service[etcd]") && line.contains(REQUESTED)))
 }
 

@@ -31,19 +31,13 @@ pub(super) enum CheckOutcome {
 
 /// Why a condition does not hold yet, as Talos reports it.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct NotYet(String);
-
-impl From<kube::Error> for NotYet {
-    fn from(error: kube::Error) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl From<EtcdError> for NotYet {
-    fn from(error: EtcdError) -> Self {
-        Self(error.to_string())
-    }
+pub(super) enum NotYet {
+    #[error("{0}")]
+    Condition(String),
+    #[error(transparent)]
+    Kubernetes(#[from] kube::Error),
+    #[error(transparent)]
+    Etcd(#[from] EtcdError),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -106,7 +100,7 @@ const COMPONENTS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kub
 type CheckResult = Result<CheckOutcome, NotYet>;
 
 fn passed_unless(problems: Vec<String>) -> CheckResult {
-    if problems.is_empty() { Ok(CheckOutcome::Passed) } else { Err(NotYet(problems.join(", "))) }
+    if problems.is_empty() { Ok(CheckOutcome::Passed) } else { Err(NotYet::Condition(problems.join(", "))) }
 }
 
 pub(super) async fn run(check: &HealthCheckItem, cluster: &CheckedCluster) -> CheckResult {
@@ -165,7 +159,10 @@ impl CheckedCluster {
             let address = member.address();
             let list = member.lab.control_plane.members(member.host()).await;
             let list = list.map_err(|error| {
-                NotYet(format!("error getting etcd member list from node {:?}: {error}", address.to_string()))
+                NotYet::Condition(format!(
+                    "error getting etcd member list from node {:?}: {error}",
+                    address.to_string()
+                ))
             })?;
             let identity = |member: EtcdMember| MemberIdentity {
                 hostname: member.hostname,
@@ -179,7 +176,9 @@ impl CheckedCluster {
                         set.iter().map(|member| member.hostname.as_str()).collect::<Vec<_>>().join(" ")
                     };
                     let (expected, own) = (names(expected), names(&own));
-                    return Err(NotYet(format!("{address}: expected to have [{expected}] members, got [{own}]")));
+                    return Err(NotYet::Condition(format!(
+                        "{address}: expected to have [{expected}] members, got [{own}]"
+                    )));
                 }
                 _ => expected = Some(own),
             }
@@ -198,7 +197,7 @@ impl CheckedCluster {
         if peers.iter().all(|peer| known.contains(peer)) {
             return Ok(CheckOutcome::Passed);
         }
-        Err(NotYet(format!("etcd member ips {peers:?} are not subset of control plane node ips {known:?}")))
+        Err(NotYet::Condition(format!("etcd member ips {peers:?} are not subset of control plane node ips {known:?}")))
     }
 
     fn reachable(&self) -> CheckResult {
@@ -216,14 +215,14 @@ impl CheckedCluster {
         if names.is_empty() {
             return Ok(CheckOutcome::Passed);
         }
-        Err(NotYet(format!("nodes {names:?} are still in boot sequence")))
+        Err(NotYet::Condition(format!("nodes {names:?} are still in boot sequence")))
     }
 
     fn api(&self) -> Result<kube::Client, NotYet> {
         let client = self.node.lab.control_plane.client.borrow().clone();
         client.ok_or_else(|| {
             let url = "https://localhost:6443/api/v1/nodes";
-            NotYet(format!("Get {url:?}: dial tcp 127.0.0.1:6443: connect: connection refused"))
+            NotYet::Condition(format!("Get {url:?}: dial tcp 127.0.0.1:6443: connect: connection refused"))
         })
     }
 
@@ -244,9 +243,12 @@ impl CheckedCluster {
         }
         let missing: Vec<&String> = expected.difference(&found).collect();
         if !missing.is_empty() {
-            return Err(NotYet(format!("can't find expected node with IPs {missing:?}")));
+            return Err(NotYet::Condition(format!("can't find expected node with IPs {missing:?}")));
         }
-        Err(NotYet(format!("unexpected nodes with IPs {:?}", found.difference(&expected).collect::<Vec<_>>())))
+        Err(NotYet::Condition(format!(
+            "unexpected nodes with IPs {:?}",
+            found.difference(&expected).collect::<Vec<_>>()
+        )))
     }
 
     async fn pods(&self, selector: &str) -> Result<Vec<Pod>, NotYet> {
@@ -261,7 +263,7 @@ impl CheckedCluster {
             let missing: Vec<String> = expected.into_iter().filter(|name| !found.contains(name)).collect();
             if !missing.is_empty() {
                 let names: Vec<String> = missing.iter().map(|name| format!("kube-system/{name}")).collect();
-                return Err(NotYet(format!("missing static pods on node {}: {names:?}", member.address())));
+                return Err(NotYet::Condition(format!("missing static pods on node {}: {names:?}", member.address())));
             }
         }
         Ok(CheckOutcome::Passed)
@@ -274,12 +276,12 @@ impl CheckedCluster {
             if pods.len() != expected {
                 let count = pods.len();
                 let problem = format!("expected number of pods for {component} to be {expected}, got {count}");
-                return Err(NotYet(problem));
+                return Err(NotYet::Condition(problem));
             }
             let not_ready: Vec<String> = names(pods.iter().filter(|pod| !is_ready(pod)));
             if !not_ready.is_empty() {
                 let not_ready = not_ready.join(" ");
-                return Err(NotYet(format!("some pods are not ready for {component}: [{not_ready}]")));
+                return Err(NotYet::Condition(format!("some pods are not ready for {component}: [{not_ready}]")));
             }
         }
         Ok(CheckOutcome::Passed)
@@ -297,7 +299,7 @@ impl CheckedCluster {
         if not_ready.is_empty() {
             return Ok(CheckOutcome::Passed);
         }
-        Err(NotYet(format!("some nodes are not ready: [{}]", not_ready.join(" "))))
+        Err(NotYet::Condition(format!("some nodes are not ready: [{}]", not_ready.join(" "))))
     }
 
     async fn schedulable(&self) -> CheckResult {
@@ -307,7 +309,7 @@ impl CheckedCluster {
         if cordoned.is_empty() {
             return Ok(CheckOutcome::Passed);
         }
-        Err(NotYet(format!("some nodes are not schedulable: [{}]", cordoned.join(" "))))
+        Err(NotYet::Condition(format!("some nodes are not schedulable: [{}]", cordoned.join(" "))))
     }
 
     async fn kube_proxy(&self) -> CheckResult {
@@ -334,8 +336,9 @@ impl CheckedCluster {
 
     async fn ready_pods(&self, selector: &str, expected: Option<i32>) -> CheckResult {
         let pods = self.pods(selector).await?;
-        let missing =
-            |pods: &str| NotYet(format!("{pods} found for namespace \"kube-system\" and label selector {selector:?}"));
+        let missing = |pods: &str| {
+            NotYet::Condition(format!("{pods} found for namespace \"kube-system\" and label selector {selector:?}"))
+        };
         if pods.is_empty() {
             return Err(missing("no pods"));
         }
@@ -344,7 +347,7 @@ impl CheckedCluster {
             return Err(missing("no ready pods"));
         }
         match expected.and_then(|expected| usize::try_from(expected).ok()).filter(|expected| *expected != ready) {
-            Some(expected) => Err(NotYet(format!("expected {expected} ready pods, got {ready}"))),
+            Some(expected) => Err(NotYet::Condition(format!("expected {expected} ready pods, got {ready}"))),
             None => Ok(CheckOutcome::Passed),
         }
     }

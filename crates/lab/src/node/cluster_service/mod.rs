@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
+use talos_proto::cluster::cluster_service_server::ClusterService;
+use talos_proto::cluster::{ClusterInfo, HealthCheckProgress, HealthCheckRequest};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -14,10 +16,8 @@ use tonic::{Request, Response, Status};
 
 use self::checks::{CHECKS, CheckOutcome, CheckedCluster, HealthCheckItem};
 use super::SimulatedNode;
-use super::machine_service::NodeApi;
+use super::api::NodeApi;
 use crate::machine_config::NodeRole;
-use talos_proto::cluster::cluster_service_server::ClusterService;
-use talos_proto::cluster::{ClusterInfo, HealthCheckProgress, HealthCheckRequest};
 
 /// Between two evaluations of a condition that does not hold yet.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);

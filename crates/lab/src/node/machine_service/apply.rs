@@ -3,15 +3,15 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use talos_proto::machine as api;
+use talos_proto::machine::apply_configuration_request::Mode;
 use tonic::{Request, Status};
 
-use super::{NodeApi, roles_of};
 use crate::machine_config::{self, AppliedConfig, ConfigReader, ConfigRejection, SystemState};
 use crate::node::access::ADMIN;
+use crate::node::api::{NodeApi, roles_of};
 use crate::node::sequence::{NodeSequence, RebootMode};
 use crate::node::{NodeStage, SimulatedNode};
-use api::apply_configuration_request::Mode;
-use talos_proto::machine as api;
 
 /// The default timeout of try mode (Talos 1.12).
 const TRY_TIMEOUT: Duration = Duration::from_mins(1);

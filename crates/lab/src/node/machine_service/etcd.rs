@@ -1,15 +1,15 @@
 //! Calls about etcd. The members are real.
 
 use futures::{Stream, StreamExt};
+use talos_proto::common::Data;
+use talos_proto::machine as api;
 use tonic::{Request, Status};
 
-use super::NodeApi;
 use crate::control_plane::{EtcdError, SnapshotRecovery};
+use crate::node::api::NodeApi;
 use crate::node::logs::{DataStream, to_chunks};
 use crate::node::services::ServiceState;
 use crate::scenario::CallFaultKind;
-use talos_proto::common::Data;
-use talos_proto::machine as api;
 
 /// Talos reports the errors of its etcd client without a specific code.
 fn failed<E: std::fmt::Display>(action: &str) -> impl Fn(E) -> Status {

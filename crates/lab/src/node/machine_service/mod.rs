@@ -6,47 +6,16 @@ mod identity;
 mod power;
 mod services;
 
-use std::sync::Arc;
-
+use talos_proto::common::Data;
+use talos_proto::machine as api;
+use talos_proto::machine::machine_service_server::MachineService;
 use tonic::{Request, Response, Status};
 
-use super::SimulatedNode;
-use super::access::ApiMode;
-use super::access::Caller;
+use super::api::NodeApi;
 use super::events::EventStream;
 use super::files::{self, EtcdData, FileStream};
 use super::images::LegacyImageStream;
 use super::logs::DataStream;
-use crate::machine_config::{AppliedConfig, NodeRole};
-use talos_proto::common::Data;
-use talos_proto::machine as api;
-use talos_proto::machine::machine_service_server::MachineService;
-
-/// The gRPC services of a machine's port.
-#[derive(Debug, Clone)]
-pub(super) struct NodeApi {
-    pub(super) node: Arc<SimulatedNode>,
-    pub(super) mode: ApiMode,
-}
-
-pub(super) fn roles_of<T>(request: &Request<T>) -> &[String] {
-    request.extensions().get::<Caller>().map(|caller| caller.roles.as_slice()).unwrap_or_default()
-}
-
-impl NodeApi {
-    pub(super) fn in_maintenance(&self) -> bool {
-        self.mode == ApiMode::Maintenance
-    }
-
-    /// The config of a control plane. An error on other nodes, with Talos's name of the `method`.
-    pub(super) fn control_plane_only(&self, method: &str) -> Result<Arc<AppliedConfig>, Status> {
-        match self.node.config() {
-            Some(config) if config.role == NodeRole::ControlPlane => Ok(config),
-            Some(_) => Err(Status::unimplemented(format!("{method} is only available on control plane nodes"))),
-            None => Err(Status::unimplemented(format!("machine type is not set, cannot use {method} API"))),
-        }
-    }
-}
 
 /// A unary response, which Talos wraps into a list of one message per node.
 macro_rules! respond {

@@ -1,14 +1,14 @@
 //! Calls that reboot, shut down, reset or upgrade a machine. All of them respond before the sequence starts.
 
+use talos_proto::machine as api;
+use talos_proto::machine::reset_request::WipeMode;
 use tonic::Status;
 
-use super::NodeApi;
 use crate::machine_config::NodeRole;
 use crate::node::TalosVersion;
+use crate::node::api::NodeApi;
 use crate::node::disk::SystemPartition;
 use crate::node::sequence::{NodeSequence, RebootMode, WipeTarget};
-use api::reset_request::WipeMode;
-use talos_proto::machine as api;
 
 impl NodeApi {
     pub(super) fn request_reboot(&self, request: api::RebootRequest) -> api::Reboot {

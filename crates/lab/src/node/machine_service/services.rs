@@ -1,10 +1,10 @@
 //! Calls that list, start, stop and restart services.
 
+use talos_proto::machine as api;
 use tonic::Status;
 
-use super::NodeApi;
+use crate::node::api::NodeApi;
 use crate::node::services::ServiceState;
-use talos_proto::machine as api;
 
 /// The only service that calls can start and restart. Extensions, which could be as well, are not simulated.
 const KUBELET: &str = "kubelet";

@@ -2,11 +2,11 @@
 
 use http_body_util::{BodyExt, Full};
 use prost::Message;
+use talos_proto::machine::ApplyConfigurationRequest;
 use tonic::Status;
 use tonic::body::Body;
 
 use super::frames::Frames;
-use talos_proto::machine::ApplyConfigurationRequest;
 
 const APPLY: &str = "ApplyConfiguration";
 /// A dry run changes nothing, so it has a name of its own.

@@ -5,10 +5,9 @@
 
 use prost::Message;
 use prost::bytes::{Buf, BufMut, Bytes, BytesMut};
-use tonic::Status;
-
 use talos_proto::common::Metadata;
 use talos_proto::google::rpc;
+use tonic::Status;
 
 /// The length of a frame's header: the compression flag and the message's length.
 const HEADER: usize = 5;

@@ -31,7 +31,7 @@ use self::network_faults::NetworkFaults;
 use self::router::ApidRouter;
 pub(super) use self::router::PeerApi;
 use super::access::{ApiMode, Caller};
-use super::machine_service::NodeApi;
+use super::api::NodeApi;
 use super::{PORT, SimulatedNode, tls};
 use talos_proto::cluster::cluster_service_server::ClusterServiceServer;
 use talos_proto::cosi::resource::state_server::StateServer;

@@ -56,8 +56,9 @@ fn singletons(node: &SimulatedNode, state: &NodeState, kind: &str) -> Option<Res
         "RebootRequests" => (state.unattended == Some(UnattendedInstall::WaitingForReboot))
             .then(|| ResourceItem::new("reboot-request", &(), json!({"reason": "unattended install is finished"}))),
         "MachineTypes" => {
-            let (number, name) = config.map_or((0, "unknown"), |config| machine_type(config.role));
-            Some(ResourceItem::new("machine-type", &api::Number { number }, json!(name)))
+            let machine_type = config.map_or(MachineType::UNKNOWN, |config| MachineType::from_role(config.role));
+            let message = api::Number { number: machine_type.number };
+            Some(ResourceItem::new("machine-type", &message, json!(machine_type.name)))
         }
         "Identities" => {
             let id = node_id(node);
@@ -149,10 +150,20 @@ fn machine_configs(state: &NodeState) -> Vec<ResourceItem> {
         .collect()
 }
 
-fn machine_type(role: NodeRole) -> (i32, &'static str) {
-    match role {
-        NodeRole::ControlPlane => (2, "controlplane"),
-        NodeRole::Worker => (3, "worker"),
+/// A machine type by its number in the API and its name.
+struct MachineType {
+    number: i32,
+    name: &'static str,
+}
+
+impl MachineType {
+    const UNKNOWN: Self = Self { number: 0, name: "unknown" };
+
+    fn from_role(role: NodeRole) -> Self {
+        match role {
+            NodeRole::ControlPlane => Self { number: 2, name: "controlplane" },
+            NodeRole::Worker => Self { number: 3, name: "worker" },
+        }
     }
 }
 
@@ -174,7 +185,7 @@ fn members(node: &SimulatedNode) -> Vec<ResourceItem> {
             let state = other.state.borrow();
             let config = state.config.as_ref().filter(|config| config.cluster_id == own.cluster_id)?;
             state.disk.installed.as_ref()?;
-            let (number, name) = machine_type(config.role);
+            let machine_type = MachineType::from_role(config.role);
             let (hostname, id) = (config.hostname.clone().unwrap_or_else(|| other.name().to_owned()), node_id(other));
             let system = format!("Talos ({})", state.talos.tag());
             let is_control_plane = config.role == NodeRole::ControlPlane;
@@ -182,12 +193,12 @@ fn members(node: &SimulatedNode) -> Vec<ResourceItem> {
                 node_id: id.clone(),
                 addresses: vec![other.address().into()],
                 hostname: hostname.clone(),
-                machine_type: number,
+                machine_type: machine_type.number,
                 operating_system: system.clone(),
                 control_plane: is_control_plane.then_some(api::ControlPlane { api_server_port: 6443 }),
             };
             let mut shown = json!({
-                "nodeId": id, "addresses": [other.address()], "hostname": hostname, "machineType": name,
+                "nodeId": id, "addresses": [other.address()], "hostname": hostname, "machineType": machine_type.name,
                 "operatingSystem": system,
             });
             if is_control_plane {

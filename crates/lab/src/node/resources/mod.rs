@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 use self::kinds::ResourceKind;
 pub(super) use self::versions::ResourceVersions;
 use super::access::{ADMIN, ApiMode};
-use super::machine_service::{NodeApi, roles_of};
+use super::api::{NodeApi, roles_of};
 use super::{SimulatedNode, to_proto_timestamp};
 use crate::yaml_text::to_yaml;
 use talos_proto::cosi::resource::state_server::State;

@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use process::Command;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -13,7 +14,6 @@ use crate::cluster_context::ClusterContext;
 use crate::operators::objects::{apply, condition, set_status};
 use crate::record::facts;
 use crate::spec::ReleaseSpec;
-use process::Command;
 
 const MANAGER: &str = "kustomize-controller";
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::super::{Declared, Place, layers};
+use super::super::{DeclaredNode, InputContext, layers};
 use crate::Role;
 
 const NAMES: [&str; 3] = ["name", "hostname", "host"];
@@ -16,7 +16,7 @@ const ROLES: [&str; 4] = ["role", "type", "machineType", "machine_type"];
 const CONTROLLERS: [&str; 4] = ["controller", "controlPlane", "controlplane", "control_plane"];
 
 /// The values of the variables `names` in the files.
-pub(super) fn of(place: &Place<'_>, paths: &[PathBuf], names: &BTreeSet<String>) -> Map<String, Value> {
+pub(super) fn read(place: &InputContext<'_>, paths: &[PathBuf], names: &BTreeSet<String>) -> Map<String, Value> {
     let mut data = Map::new();
     if names.is_empty() {
         return data;
@@ -33,21 +33,21 @@ pub(super) fn of(place: &Place<'_>, paths: &[PathBuf], names: &BTreeSet<String>)
 }
 
 /// The nodes in the data, by name: `nodes: {cp-1: {ip: 10.0.0.1, controller: true}}`, or a list with names.
-pub(super) fn nodes(data: &Map<String, Value>) -> Vec<(String, Declared)> {
+pub(super) fn nodes(data: &Map<String, Value>) -> Vec<(String, DeclaredNode)> {
     data.values().map(listed).find(|nodes| !nodes.is_empty()).unwrap_or_default()
 }
 
-fn listed(value: &Value) -> Vec<(String, Declared)> {
+fn listed(value: &Value) -> Vec<(String, DeclaredNode)> {
     let first = |fields: &Value, keys: &[&str]| keys.iter().find_map(|key| fields.get(key)).cloned();
     let text = |value: Value| value.as_str().map(str::to_owned);
-    let declared = |fields: &Value| -> Option<Declared> {
+    let declared = |fields: &Value| -> Option<DeclaredNode> {
         let address: IpAddr = text(first(fields, &ADDRESSES)?)?.parse().ok()?;
         let word = first(fields, &ROLES).and_then(text).map(|word| role(&word));
         let flag = first(fields, &CONTROLLERS).and_then(|flag| flag.as_bool());
         let flag = flag.map(|is| if is { Role::ControlPlane } else { Role::Worker });
-        Some(Declared { address: Some(address), role: word.flatten().or(flag), ..Declared::default() })
+        Some(DeclaredNode { address: Some(address), role: word.flatten().or(flag), ..DeclaredNode::default() })
     };
-    let nodes: Option<Vec<(String, Declared)>> = match value {
+    let nodes: Option<Vec<(String, DeclaredNode)>> = match value {
         Value::Object(all) => all.iter().map(|(name, fields)| Some((name.clone(), declared(fields)?))).collect(),
         Value::Array(all) => {
             all.iter().map(|fields| Some((text(first(fields, &NAMES)?)?, declared(fields)?))).collect()

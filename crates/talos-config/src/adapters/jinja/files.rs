@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::super::layers;
-use crate::{Role, is_sealed};
+use crate::{Role, is_sops_encrypted};
 
 const ENDINGS: [&str; 4] = [".yaml.j2", ".yml.j2", ".yaml", ".yml"];
 /// Names of the base layer; `cluster` only as a template, since other tools also have a `cluster.yaml`.
@@ -43,7 +43,7 @@ pub(super) struct Files {
 }
 
 /// Whether a directory has template layers.
-pub(super) fn is(folder: &Path) -> bool {
+pub(super) fn detects(folder: &Path) -> bool {
     base(folder).is_some() || ROLES.iter().any(|(name, _)| find(folder, name).is_some()) || !whole(folder).is_empty()
 }
 
@@ -82,7 +82,7 @@ fn role(name: &str) -> Option<Role> {
 }
 
 impl Files {
-    pub(super) fn of(folder: &Path) -> Self {
+    pub(super) fn classify(folder: &Path) -> Self {
         let mut files = Self { base: base(folder), schematic: find(folder, SCHEMATIC), ..Self::default() };
         let whole = if files.base.is_none() { whole(folder) } else { Vec::new() };
         for path in directly_in(folder) {
@@ -166,7 +166,7 @@ fn is_layer(path: &Path) -> bool {
     let is_bundle = begins("trustdinfo:") || begins("certs:");
     let is_legacy = begins("machine:") || begins("cluster:");
     let is_document = begins("apiVersion: v1alpha1") && begins("kind:");
-    (is_legacy || is_document) && !is_bundle && !is_sealed(&text)
+    (is_legacy || is_document) && !is_bundle && !is_sops_encrypted(&text)
 }
 
 #[cfg(test)]
@@ -180,7 +180,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let found = Files::of(folder.path());
+        let found = Files::classify(folder.path());
         let shown = |path: &PathBuf| path.strip_prefix(folder.path()).unwrap().display().to_string();
         let all = |paths: &mut dyn Iterator<Item = &PathBuf>| paths.map(shown).collect::<Vec<_>>().join(" < ");
         let nodes = found.nodes.iter().map(|node| {

@@ -21,13 +21,13 @@ use lazy_regex::regex_is_match;
 use minijinja::context;
 
 use self::files::Files;
-use super::elsewhere;
 use super::layers;
 use super::layers::Layer;
-use super::{Inputs, Place, complete};
-use crate::lines::Lines;
+use super::repository_variables;
+use super::{InputContext, Inputs, complete};
+use crate::line_map::LineMap;
 use crate::talconfig::schematic_id;
-use crate::{Role, Wanted};
+use crate::{InputRequest, Role};
 use discover::{FoundValue, Wrapper};
 use template::jinja;
 use template::jinja::Jinja;
@@ -35,13 +35,13 @@ use yaml::{Diagnostic, Diagnostics, Origin, Position};
 
 pub(super) const NAME: &str = "templates";
 
-pub(super) fn is(place: &Place<'_>) -> bool {
-    files::is(place.folder)
+pub(super) fn detects(place: &InputContext<'_>) -> bool {
+    files::detects(place.folder)
 }
 
 /// Whether the directory has templates.
-pub(super) fn has_templates(place: &Place<'_>) -> bool {
-    !Folder::of(place).templates.is_empty()
+pub(super) fn has_templates(place: &InputContext<'_>) -> bool {
+    !TemplateFolder::load(place).templates.is_empty()
 }
 
 /// A node before its layers are rendered.
@@ -54,8 +54,8 @@ struct Machine {
 }
 
 /// Shared data for rendering all nodes.
-struct Folder<'f> {
-    place: &'f Place<'f>,
+struct TemplateFolder<'f> {
+    place: &'f InputContext<'f>,
     files: Files,
     /// All templates by relative path, since they can include each other.
     templates: BTreeMap<String, String>,
@@ -67,19 +67,19 @@ struct Folder<'f> {
     behind: Option<(Wrapper, BTreeSet<String>)>,
 }
 
-pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
     let mut found = Diagnostics::default();
-    let folder = Folder::of(place);
+    let folder = TemplateFolder::load(place);
     let machines = folder.machines(&mut found);
     let mut configs = Vec::new();
     for machine in &machines {
         match folder.config(machine) {
             Ok(config) => configs.push(config),
-            Err(more) => found.extend(more.into_iter().map(|finding| elsewhere::hinted(place, finding))),
+            Err(more) => found.extend(more.into_iter().map(|finding| repository_variables::hinted(place, finding))),
         }
     }
     if machines.is_empty() && found.is_empty() {
-        let folder = place.shown();
+        let folder = place.display_folder();
         found.push(
             Diagnostic::general(format!("{folder} has templates but no nodes"))
                 .with_hint("add nodes/<node>.yaml.j2, or set clusters.<name>.nodes in k8s-bootstrap.yaml"),
@@ -91,9 +91,9 @@ pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
 
 const START: Position = Position { line: 1, column: 1 };
 
-impl<'f> Folder<'f> {
-    fn of(place: &'f Place<'f>) -> Self {
-        let files = Files::of(place.folder);
+impl<'f> TemplateFolder<'f> {
+    fn load(place: &'f InputContext<'f>) -> Self {
+        let files = Files::classify(place.folder);
         let text = |path: &PathBuf| {
             let name = path.strip_prefix(place.folder).ok()?.display().to_string();
             Some((name, place.sources.read(path).ok()?))
@@ -105,17 +105,17 @@ impl<'f> Folder<'f> {
             templates.values().flat_map(|text| jinja::of_environment(text)).collect();
         let plain = templates.iter().flat_map(|(name, text)| jinja::undeclared(name, text));
         let used = of_environment.iter().cloned().chain(plain);
-        let any_node = variables::Node { role: Some(Role::Worker), schematic: Some("") };
+        let any_node = variables::NodeVariables { role: Some(Role::Worker), schematic: Some("") };
         let mut lacking: BTreeSet<String> = used
             .filter(|name| !place.environment.contains_key(name) && !place.settings.variables.contains_key(name))
             .filter(|name| any_node.variable(name).is_none() && !KNOWN.contains(&name.as_str()))
             .collect();
         let beside = |path: &PathBuf| path.parent() == Some(place.folder) && files.is_data(path);
-        let data = data::of(place, &paths.into_iter().filter(beside).collect::<Vec<_>>(), &lacking);
+        let data = data::read(place, &paths.into_iter().filter(beside).collect::<Vec<_>>(), &lacking);
         lacking.retain(|name| !data.contains_key(name));
-        let written = elsewhere::find(place, &lacking);
+        let written = repository_variables::find(place, &lacking);
         // Variables that a recipe computes are reported with their places.
-        let computed = |name: &str| elsewhere::computed(place, name).is_some();
+        let computed = |name: &str| repository_variables::computed(place, name).is_some();
         lacking.retain(|name| !written.contains_key(name) && of_environment.contains(name) && !computed(name));
         let wrapper = if lacking.is_empty() { None } else { Wrapper::find(place.root) };
         Self { place, files, templates, data, written, behind: wrapper.map(|wrapper| (wrapper, lacking)) }
@@ -124,7 +124,7 @@ impl<'f> Folder<'f> {
     /// An environment variable that only the program around recipes can provide.
     fn behind(&self, name: &str) -> Option<String> {
         let (wrapper, names) = self.behind.as_ref()?;
-        names.contains(name).then(|| elsewhere::from_wrapper(self.place, wrapper, name))
+        names.contains(name).then(|| repository_variables::from_wrapper(self.place, wrapper, name))
     }
 
     /// Warnings about variables from the repository.
@@ -211,10 +211,10 @@ impl<'f> Folder<'f> {
             let message = format!("node `{name}` has no config: neither a base nor a layer for its role exists");
             return Err(Diagnostic::general(message).into());
         };
-        let mut rendered = first.first()?;
+        let mut rendered = first.parse_config()?;
         let mut found = Diagnostics::default();
         for layer in layers {
-            if let Err(more) = layer.over(&mut rendered) {
+            if let Err(more) = layer.apply_to(&mut rendered) {
                 found.extend(more);
             }
         }
@@ -226,7 +226,7 @@ impl<'f> Folder<'f> {
 
     fn renderer<'m>(&'m self, machine: &'m Machine, role: Option<Role>, schematic: Option<&'m str>) -> Renderer<'m> {
         let address = machine.address.or_else(|| machine.name.parse().ok());
-        Renderer { folder: self, name: &machine.name, address, node: variables::Node { role, schematic } }
+        Renderer { folder: self, name: &machine.name, address, node: variables::NodeVariables { role, schematic } }
     }
 
     /// The image factory's id of the node's schematic, if it has one.
@@ -256,14 +256,14 @@ fn is_template(name: &str, text: &str) -> bool {
 /// The role in a node's own layer.
 fn role_of(layer: &Layer) -> Option<Role> {
     let documents = talos_schema::parse_documents(&layer.origin, &layer.text).ok()?;
-    super::facts::of(&documents).role
+    super::facts::from_documents(&documents).role
 }
 
 struct Renderer<'r> {
-    folder: &'r Folder<'r>,
+    folder: &'r TemplateFolder<'r>,
     name: &'r str,
     address: Option<IpAddr>,
-    node: variables::Node<'r>,
+    node: variables::NodeVariables<'r>,
 }
 
 impl Renderer<'_> {
@@ -275,10 +275,10 @@ impl Renderer<'_> {
         let mut layer = Layer::plain(origin, text);
         if is_template(layer.origin.as_str(), &layer.text) {
             let rendered = self.render(path, &layer.text)?;
-            layer = Layer { lines: Lines::new(&layer.text, &rendered), text: rendered, ..layer };
+            layer = Layer { lines: LineMap::new(&layer.text, &rendered), text: rendered, ..layer };
         }
         if layer.text.to_ascii_lowercase().contains("op://") {
-            let wanted = Wanted::References { origin: layer.origin.to_string(), text: layer.text.clone() };
+            let wanted = InputRequest::References { origin: layer.origin.to_string(), text: layer.text.clone() };
             layer.text = place.sources.get(wanted).unwrap_or(layer.text);
         }
         Ok(layer)
@@ -301,7 +301,7 @@ impl Renderer<'_> {
             let setting = place.settings.variables.get(name).map(text);
             setting
                 .or_else(|| self.node.variable(name))
-                .or_else(|| self.folder.written.get(name).map(|found| elsewhere::value(place, found)))
+                .or_else(|| self.folder.written.get(name).map(|found| repository_variables::value(place, found)))
                 .or_else(|| self.folder.behind(name))
         };
         let mut variables = place.environment.clone();

@@ -7,12 +7,12 @@ use crate::Role;
 
 /// The facts of a node that templates use.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Node<'n> {
+pub(super) struct NodeVariables<'n> {
     pub(super) role: Option<Role>,
     pub(super) schematic: Option<&'n str>,
 }
 
-impl Node<'_> {
+impl NodeVariables<'_> {
     /// The role as Talos machine type.
     pub(super) fn role_word(&self) -> Option<&'static str> {
         self.role.map(|role| match role {

@@ -74,10 +74,10 @@ fn node_settings_provide_schematic_and_variables() {
     folder.environment.insert("PATH".into(), "/bin".into());
     folder.settings.variables =
         [("ZONE".to_owned(), json!("attic")), ("GPU".to_owned(), json!("no"))].into_iter().collect();
-    let node = Declared {
+    let node = DeclaredNode {
         schematic: Some("talos/blue/schematics/gpu.yaml".into()),
         variables: [("GPU".to_owned(), json!(2)), ("PATH".to_owned(), json!("/own"))].into_iter().collect(),
-        ..Declared::default()
+        ..DeclaredNode::default()
     };
     folder.settings.nodes.insert("10.0.0.11".into(), node);
     let machine = machine(folder.read().unwrap().as_ref(), 0);
@@ -94,7 +94,7 @@ fn variables_of_a_wrapper_program_are_requested_with_their_place() {
         ("mod.just", "template file:\n    envconsul -secret=\"lab\" -once minijinja-cli --strict \"{{ file }}\"\n"),
     ]);
     let inputs = folder.read_with(|wanted| match wanted {
-        Wanted::Variable { name, behind, at } => {
+        InputRequest::Variable { name, behind, at } => {
             assert_eq!((behind.as_str(), at.as_str()), ("envconsul -secret=\"lab\" -once", "talos/blue/mod.just:2:1"));
             format!("of {name}")
         }
@@ -112,7 +112,7 @@ fn references_in_recipes_are_resolved() {
         ("mod.just", "render:\n    export PREFIX=\"$(op item get net --field V6 --vault lab)\"\n"),
     ]);
     let inputs = folder.read_with(|wanted| match wanted {
-        Wanted::References { origin, text } if text == "op://lab/net/V6" => {
+        InputRequest::References { origin, text } if text == "op://lab/net/V6" => {
             assert_eq!(origin, "talos/blue/mod.just:2:1");
             "fd00:1".to_owned()
         }
@@ -154,7 +154,7 @@ fn a_topf_host_without_an_address_is_resolved() {
     let topf = "clusterName: blue\nclusterEndpoint: https://10.0.0.10:6443\nkubernetesVersion: 1.35.0\ntalosVersion: 1.12.4\n\
                 nodes:\n- {host: cp-1.lab, role: control-plane}\n";
     let mut folder = Folder::new(&[("topf.yaml", topf)]);
-    let expected = Wanted::Address { host: "cp-1.lab".to_owned(), subnet: None };
+    let expected = InputRequest::Address { host: "cp-1.lab".to_owned(), subnet: None };
     let inputs = folder.read_with(|request| {
         assert_eq!(*request, expected);
         "10.0.0.11".to_owned()

@@ -10,11 +10,11 @@ use serde_json::Value;
 
 use super::at;
 use crate::talconfig::model::Section;
-use crate::talconfig::types::Found;
+use crate::talconfig::types::TalconfigFindings;
 use talos_schema::Contract;
 use yaml::{Diagnostic, Location};
 
-pub(super) fn check(contract: Contract, section: &Section, holder: &Location, found: &mut Found) {
+pub(super) fn check(contract: Contract, section: &Section, holder: &Location, found: &mut TalconfigFindings) {
     let mut enslaved: BTreeMap<String, String> = BTreeMap::new();
     for (index, link) in section.list("networkInterfaces").iter().enumerate() {
         let place = section.item_at("networkInterfaces", index).cloned();

@@ -8,11 +8,11 @@ use serde_json::{Map, Value};
 use super::names::{is_domain, is_hostname, is_image, label_value, qualified_name, taint};
 use super::{at, links};
 use crate::talconfig::model::{Machine, Section, Talconfig};
-use crate::talconfig::types::Found;
+use crate::talconfig::types::TalconfigFindings;
 use talos_schema::Contract;
 use yaml::{Diagnostic, Location};
 
-pub(super) fn check(talconfig: &Talconfig, machine: &Machine, found: &mut Found) {
+pub(super) fn check(talconfig: &Talconfig, machine: &Machine, found: &mut TalconfigFindings) {
     let section = &machine.section;
     let place = |key: &str| at(section, key, &machine.at);
     let mut wrong = |key: &str, message: String| found.errors.error(place(key), message);
@@ -61,7 +61,7 @@ fn is_size(text: &str) -> bool {
     regex_is_match!(r"(?i)^(?:>=|<=|>|<|==)?\s*\d+(?:\.\d+)?\s*(?:[kmgtpe]?i?b?)$", text)
 }
 
-fn disk_selector(section: &Section, holder: &Location, found: &mut Found) {
+fn disk_selector(section: &Section, holder: &Location, found: &mut TalconfigFindings) {
     let Some(selector) = section.object("installDiskSelector") else { return };
     let place = at(section, "installDiskSelector", holder);
     for (key, value) in texts(selector).filter(|(_, value)| !value.is_empty()) {
@@ -88,7 +88,7 @@ fn texts(map: &Map<String, Value>) -> impl Iterator<Item = (&str, &str)> {
 /// Kubernetes' limit for the total size of annotations.
 const ANNOTATIONS: usize = 256 << 10;
 
-fn node_maps(section: &Section, holder: &Location, found: &mut Found) {
+fn node_maps(section: &Section, holder: &Location, found: &mut TalconfigFindings) {
     let is_template = |text: &str| text.contains("{{") || text.contains("}}");
     for key in ["nodeLabels", "nodeAnnotations", "nodeTaints"] {
         let mut size = 0;
@@ -114,7 +114,7 @@ fn node_maps(section: &Section, holder: &Location, found: &mut Found) {
     }
 }
 
-fn disks(section: &Section, holder: &Location, found: &mut Found) {
+fn disks(section: &Section, holder: &Location, found: &mut TalconfigFindings) {
     let disks = section.list("machineDisks");
     let place = at(section, "machineDisks", holder);
     if !disks.is_empty() {
@@ -136,7 +136,7 @@ fn disks(section: &Section, holder: &Location, found: &mut Found) {
     }
 }
 
-fn files(machine: &Machine, found: &mut Found) {
+fn files(machine: &Machine, found: &mut TalconfigFindings) {
     for (index, file) in machine.files.iter().enumerate() {
         let section = &machine.section;
         let place = section.item_at("machineFiles", index).unwrap_or(&machine.at).clone();
@@ -153,7 +153,7 @@ fn files(machine: &Machine, found: &mut Found) {
     }
 }
 
-fn machine_spec(section: &Section, holder: &Location, found: &mut Found) {
+fn machine_spec(section: &Section, holder: &Location, found: &mut TalconfigFindings) {
     let Some(spec) = section.object("machineSpec") else { return };
     let place = at(section, "machineSpec", holder);
     let text = |key: &str| spec.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -173,7 +173,7 @@ fn machine_spec(section: &Section, holder: &Location, found: &mut Found) {
     }
 }
 
-fn firewall(section: &Section, holder: &Location, found: &mut Found) {
+fn firewall(section: &Section, holder: &Location, found: &mut TalconfigFindings) {
     let Some(firewall) = section.object("ingressFirewall") else { return };
     let place = at(section, "ingressFirewall", holder);
     let mut wrong = |message: String| found.errors.error(place.clone(), message);
@@ -218,7 +218,7 @@ fn is_port_range(port: &Value) -> bool {
     matches!((low.parse::<u16>(), high.parse::<u16>()), (Ok(low), Ok(high)) if low <= high)
 }
 
-fn volumes(section: &Section, holder: &Location, found: &mut Found) {
+fn volumes(section: &Section, holder: &Location, found: &mut TalconfigFindings) {
     for key in ["volumes", "userVolumes"] {
         let mut seen = std::collections::BTreeSet::new();
         for (index, volume) in section.list(key).iter().enumerate() {
@@ -244,7 +244,7 @@ fn has(words: &[&str], line: &str) -> bool {
     })
 }
 
-fn schematic(contract: Contract, section: &Section, holder: &Location, found: &mut Found) {
+fn schematic(contract: Contract, section: &Section, holder: &Location, found: &mut TalconfigFindings) {
     let Some(schematic) = section.value("schematic") else { return };
     let place = at(section, "schematic", holder);
     let line = contract.to_string();

@@ -7,28 +7,28 @@ use serde_json::Value;
 use yaml::{Diagnostic, Dialect, Location, Node, Origin};
 
 #[derive(Debug, Clone)]
-pub(crate) struct Written {
+pub(crate) struct RawValue {
     /// The location, when it was parsed from a text.
     pub at: Option<Location>,
-    pub content: Content,
+    pub content: RawContent,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) enum Content {
+pub(crate) enum RawContent {
     Null,
     Scalar { resolved: Value, spelled: String },
-    List(Vec<Written>),
-    Map(Vec<Entry>),
+    List(Vec<RawValue>),
+    Map(Vec<RawEntry>),
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct RawEntry {
     pub key: String,
     pub at: Option<Location>,
-    pub value: Written,
+    pub value: RawValue,
 }
 
-impl Written {
+impl RawValue {
     /// Parses all documents of a text that are not empty.
     ///
     /// # Errors
@@ -44,26 +44,26 @@ impl Written {
     /// Both parses have the same structure; they differ only in plain scalars.
     fn of_nodes(origin: &Origin, resolved: &Node, spelled: &Node) -> Self {
         let content = match (&resolved.value, &spelled.value) {
-            (yaml::Value::Null, _) => Content::Null,
-            (yaml::Value::Sequence(resolved), yaml::Value::Sequence(spelled)) => Content::List(
+            (yaml::Value::Null, _) => RawContent::Null,
+            (yaml::Value::Sequence(resolved), yaml::Value::Sequence(spelled)) => RawContent::List(
                 resolved
                     .iter()
                     .zip(spelled)
                     .map(|(resolved, spelled)| Self::of_nodes(origin, resolved, spelled))
                     .collect(),
             ),
-            (yaml::Value::Mapping(resolved), yaml::Value::Mapping(spelled)) => Content::Map(
+            (yaml::Value::Mapping(resolved), yaml::Value::Mapping(spelled)) => RawContent::Map(
                 resolved
                     .iter()
                     .zip(spelled.iter())
-                    .map(|(resolved, spelled)| Entry {
+                    .map(|(resolved, spelled)| RawEntry {
                         key: resolved.key.clone(),
                         at: Some(origin.at(resolved.key_at)),
                         value: Self::of_nodes(origin, &resolved.value, &spelled.value),
                     })
                     .collect(),
             ),
-            _ => Content::Scalar {
+            _ => RawContent::Scalar {
                 resolved: resolved.to_json(),
                 spelled: spelled.as_str().unwrap_or_default().to_owned(),
             },
@@ -74,18 +74,18 @@ impl Written {
     /// The resolved data.
     pub(crate) fn to_json(&self) -> Value {
         match &self.content {
-            Content::Null => Value::Null,
-            Content::Scalar { resolved, .. } => resolved.clone(),
-            Content::List(items) => Value::Array(items.iter().map(Self::to_json).collect()),
-            Content::Map(entries) => {
+            RawContent::Null => Value::Null,
+            RawContent::Scalar { resolved, .. } => resolved.clone(),
+            RawContent::List(items) => Value::Array(items.iter().map(Self::to_json).collect()),
+            RawContent::Map(entries) => {
                 Value::Object(entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect())
             }
         }
     }
 
-    pub(crate) fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[RawEntry] {
         match &self.content {
-            Content::Map(entries) => entries,
+            RawContent::Map(entries) => entries,
             _ => &[],
         }
     }
@@ -97,7 +97,7 @@ impl Written {
     /// The spelling of a scalar.
     pub(crate) fn text(&self) -> Option<&str> {
         match &self.content {
-            Content::Scalar { spelled, .. } => Some(spelled),
+            RawContent::Scalar { spelled, .. } => Some(spelled),
             _ => None,
         }
     }
@@ -105,10 +105,10 @@ impl Written {
     /// A description for messages.
     pub(crate) fn describe(&self) -> String {
         match &self.content {
-            Content::Null => "null".to_owned(),
-            Content::List(_) => "a list".to_owned(),
-            Content::Map(_) => "a mapping".to_owned(),
-            Content::Scalar { resolved, spelled } => {
+            RawContent::Null => "null".to_owned(),
+            RawContent::List(_) => "a list".to_owned(),
+            RawContent::Map(_) => "a mapping".to_owned(),
+            RawContent::Scalar { resolved, spelled } => {
                 let kind = match resolved {
                     Value::Bool(_) => "the boolean",
                     Value::Number(_) => "the number",
@@ -122,16 +122,18 @@ impl Written {
     }
 }
 
-impl From<&Value> for Written {
+impl From<&Value> for RawValue {
     fn from(value: &Value) -> Self {
         let content = match value {
-            Value::Null => Content::Null,
-            Value::Array(items) => Content::List(items.iter().map(Self::from).collect()),
-            Value::Object(map) => Content::Map(
-                map.iter().map(|(key, value)| Entry { key: key.clone(), at: None, value: Self::from(value) }).collect(),
+            Value::Null => RawContent::Null,
+            Value::Array(items) => RawContent::List(items.iter().map(Self::from).collect()),
+            Value::Object(map) => RawContent::Map(
+                map.iter()
+                    .map(|(key, value)| RawEntry { key: key.clone(), at: None, value: Self::from(value) })
+                    .collect(),
             ),
-            Value::String(text) => Content::Scalar { resolved: value.clone(), spelled: text.clone() },
-            other => Content::Scalar { resolved: other.clone(), spelled: other.to_string() },
+            Value::String(text) => RawContent::Scalar { resolved: value.clone(), spelled: text.clone() },
+            other => RawContent::Scalar { resolved: other.clone(), spelled: other.to_string() },
         };
         Self { at: None, content }
     }

@@ -2,7 +2,7 @@
 //!
 //! The node responds before it acts; only upgrades respond later.
 
-use super::error::{ClientError, Kind};
+use super::error::{ClientError, ClientErrorKind};
 use super::image::{ImageSpace, pull};
 use super::link::{Flow, Link, Wait};
 use super::version::TalosVersion;
@@ -14,7 +14,7 @@ use talos_proto::machine::{
 
 /// How a machine reboots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reboot {
+pub enum RebootMode {
     /// With kexec where supported.
     Default,
     /// Through the firmware.
@@ -25,17 +25,17 @@ pub enum Reboot {
 
 /// Options of a reset.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reset {
+pub struct ResetOptions {
     /// Cordon, drain and leave etcd first; fails for the last node of a cluster.
     pub graceful: bool,
     /// Reboot instead of shutting down.
     pub reboot: bool,
-    pub wipe: Wipe,
+    pub wipe: WipeTarget,
 }
 
 /// What a reset wipes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wipe {
+pub enum WipeTarget {
     /// The partitions with these labels. `STATE` and `EPHEMERAL` return a node to maintenance mode.
     Partitions(Vec<String>),
     /// The whole system disk, including the operating system.
@@ -47,7 +47,7 @@ pub enum Wipe {
 
 /// The result of an upgrade call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Upgraded {
+pub enum UpgradeOutcome {
     /// The node reboots by itself.
     Rebooting,
     /// The new version is installed; the caller has to reboot the node.
@@ -55,20 +55,20 @@ pub enum Upgraded {
 }
 
 /// The id that events caused by a call carry.
-pub type Actor = String;
+pub type ActorId = String;
 
-pub(super) async fn reboot(link: &Link, how: Reboot) -> Result<Actor, ClientError> {
+pub(super) async fn reboot(link: &Link, how: RebootMode) -> Result<ActorId, ClientError> {
     let mode = match how {
-        Reboot::Default => reboot_request::Mode::Default,
-        Reboot::PowerCycle => reboot_request::Mode::Powercycle,
-        Reboot::Force => reboot_request::Mode::Force,
+        RebootMode::Default => reboot_request::Mode::Default,
+        RebootMode::PowerCycle => reboot_request::Mode::Powercycle,
+        RebootMode::Force => reboot_request::Mode::Force,
     };
     let (mut machine, request) = (link.machine(), link.request(RebootRequest { mode: mode.into() }));
     Ok(link.one("reboot", Wait::Short, machine.reboot(request)).await?.actor_id)
 }
 
-pub(super) async fn shutdown(link: &Link, force: bool) -> Result<Actor, ClientError> {
-    let (mut machine, request) = (link.machine(), link.request(ShutdownRequest { force }));
+pub(super) async fn shutdown(link: &Link) -> Result<ActorId, ClientError> {
+    let (mut machine, request) = (link.machine(), link.request(ShutdownRequest { force: false }));
     Ok(link.one("shutdown", Wait::Short, machine.shutdown(request)).await?.actor_id)
 }
 
@@ -77,13 +77,13 @@ pub(super) async fn rollback(link: &Link) -> Result<(), ClientError> {
     link.one("rollback", Wait::Short, machine.rollback(request)).await.map(|_| ())
 }
 
-pub(super) async fn reset(link: &Link, what: Reset) -> Result<Actor, ClientError> {
+pub(super) async fn reset(link: &Link, what: ResetOptions) -> Result<ActorId, ClientError> {
     use reset_request::WipeMode;
     let (mode, partitions, disks) = match what.wipe {
-        Wipe::Partitions(labels) => (WipeMode::SystemDisk, labels, vec![]),
-        Wipe::SystemDisk => (WipeMode::SystemDisk, vec![], vec![]),
-        Wipe::UserDisks(disks) => (WipeMode::UserDisks, vec![], disks),
-        Wipe::Everything(disks) => (WipeMode::All, vec![], disks),
+        WipeTarget::Partitions(labels) => (WipeMode::SystemDisk, labels, vec![]),
+        WipeTarget::SystemDisk => (WipeMode::SystemDisk, vec![], vec![]),
+        WipeTarget::UserDisks(disks) => (WipeMode::UserDisks, vec![], disks),
+        WipeTarget::Everything(disks) => (WipeMode::All, vec![], disks),
     };
     let request = ResetRequest {
         graceful: what.graceful,
@@ -106,12 +106,12 @@ pub(super) async fn upgrade(
     version: &TalosVersion,
     image: &str,
     progress: &(dyn Fn(&str) + Send + Sync),
-) -> Result<Upgraded, ClientError> {
+) -> Result<UpgradeOutcome, ClientError> {
     if version.has_lifecycle_service() {
         pull(link, version, ImageSpace::System, image, progress).await?;
         match install(link, image, progress).await {
-            Err(error) if error.kind == Kind::Unsupported => {}
-            installed => return installed.map(|()| Upgraded::NeedsReboot),
+            Err(error) if error.kind == ClientErrorKind::Unimplemented => {}
+            installed => return installed.map(|()| UpgradeOutcome::NeedsReboot),
         }
     }
     let request = UpgradeRequest {
@@ -126,7 +126,7 @@ pub(super) async fn upgrade(
     // The node responds after it has pulled and verified the image.
     let answer = link.one("upgrade", Wait::Long, machine.upgrade(link.request(request))).await?;
     progress(&answer.ack);
-    Ok(Upgraded::Rebooting)
+    Ok(UpgradeOutcome::Rebooting)
 }
 
 async fn install(link: &Link, image: &str, progress: &(dyn Fn(&str) + Send + Sync)) -> Result<(), ClientError> {
@@ -148,10 +148,10 @@ async fn install(link: &Link, image: &str, progress: &(dyn Fn(&str) + Send + Syn
             Some(Progress::ExitCode(0)) => return Ok(()),
             Some(Progress::ExitCode(code)) => {
                 let text = format!("the installer failed with exit code {code}; its last line was: {last}");
-                return Err(link.error(call, Kind::Refused, text));
+                return Err(link.error(call, ClientErrorKind::Rejected, text));
             }
             None => {}
         }
     }
-    Err(link.error(call, Kind::Unreachable, "the output of the installer ended without an exit code"))
+    Err(link.error(call, ClientErrorKind::Unavailable, "the output of the installer ended without an exit code"))
 }

@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Place;
-use crate::Wanted;
+use super::InputContext;
+use crate::InputRequest;
 use discover::{FoundValue, VariableSearch, Wrapper};
 use template::jinja;
 use yaml::{Diagnostic, Location};
@@ -12,18 +12,18 @@ use yaml::{Diagnostic, Location};
 const REFERENCE: &str = "op://";
 
 /// Finds variables in the repository.
-pub(super) fn find(place: &Place<'_>, names: &BTreeSet<String>) -> BTreeMap<String, FoundValue> {
+pub(super) fn find(place: &InputContext<'_>, names: &BTreeSet<String>) -> BTreeMap<String, FoundValue> {
     let search = VariableSearch { root: place.root, folder: place.folder, known: place.environment };
     if names.is_empty() { BTreeMap::new() } else { search.find(names) }
 }
 
 /// Where a recipe sets a variable by a command.
-pub(super) fn computed(place: &Place<'_>, name: &str) -> Option<Location> {
+pub(super) fn computed(place: &InputContext<'_>, name: &str) -> Option<Location> {
     VariableSearch { root: place.root, folder: place.folder, known: place.environment }.assigned_at(name)
 }
 
 /// Adds a hint to an undefined variable that a recipe computes with a command, since recipes are not run.
-pub(super) fn hinted(place: &Place<'_>, finding: Diagnostic) -> Diagnostic {
+pub(super) fn hinted(place: &InputContext<'_>, finding: Diagnostic) -> Diagnostic {
     let quoted = finding.message.strip_prefix(jinja::UNDEFINED).and_then(|rest| rest.split('`').nth(1));
     let name = quoted.map(|name| name.strip_prefix("ENV.").unwrap_or(name).to_owned());
     match name.and_then(|name| Some((computed(place, &name)?, name))) {
@@ -36,31 +36,31 @@ pub(super) fn hinted(place: &Place<'_>, finding: Diagnostic) -> Diagnostic {
 }
 
 /// The value of a variable, with a reference resolved.
-pub(super) fn value(place: &Place<'_>, found: &FoundValue) -> String {
+pub(super) fn value(place: &InputContext<'_>, found: &FoundValue) -> String {
     if !found.value.starts_with(REFERENCE) {
         return found.value.clone();
     }
-    let request = Wanted::References { origin: found.at.to_string(), text: found.value.clone() };
+    let request = InputRequest::References { origin: found.at.to_string(), text: found.value.clone() };
     // Inputs are read again with the resolved value; until then a reference would be attributed to the template.
     place.sources.get(request).unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// The value of a variable that a wrapper program of recipes provides.
-pub(super) fn from_wrapper(place: &Place<'_>, wrapper: &Wrapper, name: &str) -> String {
+pub(super) fn from_wrapper(place: &InputContext<'_>, wrapper: &Wrapper, name: &str) -> String {
     let (behind, at) = (wrapper.command.clone(), wrapper.at.to_string());
-    let request = Wanted::Variable { name: name.to_owned(), behind, at };
+    let request = InputRequest::Variable { name: name.to_owned(), behind, at };
     place.sources.get(request).unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// Finds single variables in the repository or from a wrapper program, with a cache.
 pub(super) struct RepositoryVariables<'p> {
-    place: &'p Place<'p>,
+    place: &'p InputContext<'p>,
     wrapper: Option<Wrapper>,
     known: RefCell<BTreeMap<String, Option<FoundValue>>>,
 }
 
 impl<'p> RepositoryVariables<'p> {
-    pub(super) fn new(place: &'p Place<'p>) -> Self {
+    pub(super) fn new(place: &'p InputContext<'p>) -> Self {
         Self { place, wrapper: Wrapper::find(place.root), known: RefCell::default() }
     }
 

@@ -1,7 +1,7 @@
 //! External data that readers need: secrets and command output.
 //!
 //! Readers do no I/O beyond files: they request data and get what has been fetched so far. The caller fetches what
-//! [`Sources::missing`] returns and reads again until nothing is missing.
+//! [`FetchedInputs::missing`] returns and reads again until nothing is missing.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,45 +12,45 @@ use secrecy::{ExposeSecret, SecretString};
 
 /// A request for external data.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Wanted {
+pub enum InputRequest {
     /// The plain text of a file encrypted by SOPS.
-    Sealed(PathBuf),
+    SopsFile(PathBuf),
     /// A text with its `op://` references resolved; `origin` is its place for messages.
     References { origin: String, text: String },
     /// The environment variable `name`, which the program `behind` sets for recipes; `at` is where a recipe runs it.
     Variable { name: String, behind: String, at: String },
     /// The output of a command, run in the repository root.
-    Output(Vec<String>),
+    CommandOutput(Vec<String>),
     /// The address of a host name, empty when unknown. In a rehearsal any address of the subnet is used.
     Address { host: String, subnet: Option<IpNet> },
 }
 
 /// Fetched data and open requests.
 #[derive(Default)]
-pub struct Sources {
-    fetched: BTreeMap<Wanted, SecretString>,
-    missing: RefCell<BTreeSet<Wanted>>,
+pub struct FetchedInputs {
+    fetched: BTreeMap<InputRequest, SecretString>,
+    missing: RefCell<BTreeSet<InputRequest>>,
 }
 
-impl std::fmt::Debug for Sources {
+impl std::fmt::Debug for FetchedInputs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sources").field("fetched", &self.fetched.len()).finish_non_exhaustive()
     }
 }
 
-impl Sources {
+impl FetchedInputs {
     /// Adds fetched data.
-    pub fn provide(&mut self, wanted: Wanted, text: SecretString) {
+    pub fn provide(&mut self, wanted: InputRequest, text: SecretString) {
         self.fetched.insert(wanted, text);
     }
 
     /// Returns and clears the open requests.
-    pub fn missing(&self) -> Vec<Wanted> {
+    pub fn missing(&self) -> Vec<InputRequest> {
         std::mem::take(&mut *self.missing.borrow_mut()).into_iter().collect()
     }
 
     /// The fetched data; otherwise records the request.
-    pub(super) fn get(&self, wanted: Wanted) -> Option<String> {
+    pub(super) fn get(&self, wanted: InputRequest) -> Option<String> {
         let found = self.fetched.get(&wanted).map(|text| text.expose_secret().to_owned());
         if found.is_none() {
             self.missing.borrow_mut().insert(wanted);
@@ -65,15 +65,15 @@ impl Sources {
     /// The file cannot be read.
     pub(super) fn read(&self, path: &Path) -> std::io::Result<String> {
         let text = std::fs::read_to_string(path)?;
-        if !is_sealed(&text) {
+        if !is_sops_encrypted(&text) {
             return Ok(text);
         }
-        Ok(self.get(Wanted::Sealed(path.to_owned())).unwrap_or(text))
+        Ok(self.get(InputRequest::SopsFile(path.to_owned())).unwrap_or(text))
     }
 }
 
 /// Whether a file is encrypted by SOPS, by its top-level `sops` key.
-pub fn is_sealed(text: &str) -> bool {
+pub fn is_sops_encrypted(text: &str) -> bool {
     let has_key = text.lines().any(|line| line.starts_with("sops:") || line.trim_start().starts_with("\"sops\":"));
     has_key && text.contains("ENC[")
 }

@@ -4,14 +4,14 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-use super::{Finding, InstallDisk, Size};
+use super::{DiskMatch, InstallDisk, Size};
 use crate::BlockDevice;
 
 impl InstallDisk {
     /// `disk` with the minimal changes that make it match.
     #[must_use]
-    pub fn fitting(&self, disk: BlockDevice) -> BlockDevice {
-        if self.find(std::slice::from_ref(&disk)) != Finding::Nothing {
+    pub fn with_matching_disk(&self, disk: BlockDevice) -> BlockDevice {
+        if self.find(std::slice::from_ref(&disk)) != DiskMatch::None {
             return disk;
         }
         match self {
@@ -21,7 +21,7 @@ impl InstallDisk {
                 let criteria = selector.as_object().into_iter().flatten();
                 criteria.fold(disk, |disk, (name, wanted)| meeting(name, wanted, disk))
             }
-            Self::Unsaid => disk,
+            Self::Unspecified => disk,
         }
     }
 }
@@ -131,8 +131,8 @@ mod tests {
         #[test]
         fn a_generated_disk_matches_its_selector(selector in selector()) {
             let wanted = InstallDisk::Selector(selector);
-            let disk = wanted.fitting(usual());
-            prop_assert_eq!(wanted.find(std::slice::from_ref(&disk)), Finding::Found(disk.dev_path));
+            let disk = wanted.with_matching_disk(usual());
+            prop_assert_eq!(wanted.find(std::slice::from_ref(&disk)), DiskMatch::Found(disk.dev_path));
         }
     }
 
@@ -140,11 +140,11 @@ mod tests {
     fn a_device_gets_the_selected_path_and_a_matching_disk_stays_unchanged() {
         for path in ["/dev/sda", "/dev/vda", "/dev/mmcblk0", "/dev/disk/by-id/wwn-0x5000"] {
             let wanted = InstallDisk::Device(path.to_owned());
-            let disk = wanted.fitting(usual());
-            assert!(matches!(wanted.find(&[disk]), Finding::Found(_) | Finding::Unclear), "{path}");
+            let disk = wanted.with_matching_disk(usual());
+            assert!(matches!(wanted.find(&[disk]), DiskMatch::Found(_) | DiskMatch::Unknown), "{path}");
         }
         let large = InstallDisk::Selector(json!({"size": ">= 400GB", "type": "nvme"}));
-        assert_eq!(large.fitting(usual()), usual());
-        assert_eq!(InstallDisk::Unsaid.fitting(usual()), usual());
+        assert_eq!(large.with_matching_disk(usual()), usual());
+        assert_eq!(InstallDisk::Unspecified.with_matching_disk(usual()), usual());
     }
 }

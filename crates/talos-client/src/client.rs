@@ -6,29 +6,28 @@ use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::config;
-use super::config::{Applied, Mode};
-use super::connect;
-use super::error::{ClientError, Kind};
+use super::config::{ApplyMode, ApplyResult, Effect};
+use super::connect::{self, ClientIdentity};
+use super::error::{ClientError, ClientErrorKind};
 use super::etcd;
-use super::etcd::{Beginning, EtcdAlarm, EtcdMember, EtcdStatus};
+use super::etcd::{EtcdAlarm, EtcdBootstrap, EtcdMember, EtcdStatus};
 use super::events;
-use super::events::{Events, Since};
+use super::events::{EventsSince, MachineEvents};
 use super::files;
-use super::files::{KernelLog, Lines, Tail};
+use super::files::{KernelLog, Lines, LogMode, Tail};
 use super::hardware;
 use super::hardware::{Clock, Disk};
 use super::image;
 use super::image::{Image, ImageSpace};
+use super::lifecycle;
+use super::lifecycle::{ActorId, RebootMode, ResetOptions, UpgradeOutcome};
 use super::link::{Link, Target, Wait};
-use super::orders;
-use super::orders::{Actor, Reboot, Reset, Upgraded};
-use super::resource::{Change, MachineStatus, Resources};
+use super::resource::{MachineStatus, ResourceChange, Resources};
 use super::service::{Service, services_of};
 use super::version::TalosVersion;
 use net::Dialer;
-use talos_config::AdminIdentity;
 
-/// Client for a configured node, authenticated as administrator. Every call has a timeout; [`Kind`] classifies errors.
+/// Client for a configured node, authenticated as administrator. Every call has a timeout; [`ClientErrorKind`] classifies errors.
 #[derive(Debug, Clone)]
 pub struct Client {
     link: Link,
@@ -40,20 +39,20 @@ impl Client {
     /// # Errors
     ///
     /// `Untrusted` when the node belongs to another cluster or is not configured yet.
-    pub async fn connect(dialer: &Dialer, node: IpAddr, identity: &AdminIdentity) -> Result<Self, ClientError> {
+    pub async fn connect(dialer: &Dialer, node: IpAddr, identity: &ClientIdentity) -> Result<Self, ClientError> {
         let (link, _) = connect::configured(dialer, node, identity).await?;
         Ok(Self { link })
     }
 
     /// A client that uses this connection and lets its node forward calls to `node`. Workers do not forward.
     #[must_use]
-    pub fn towards(&self, node: IpAddr) -> Self {
+    pub fn forwarded_to(&self, node: IpAddr) -> Self {
         Self { link: self.link.to(Target::Forwarded(node)) }
     }
 
     /// A client that uses this connection and lets its node call `nodes` and aggregate their responses.
-    pub fn every(&self, nodes: &[IpAddr]) -> EveryNode {
-        EveryNode { link: self.link.to(Target::Every(nodes.to_vec())) }
+    pub fn every(&self, nodes: &[IpAddr]) -> MultiNodeClient {
+        MultiNodeClient { link: self.link.to(Target::Every(nodes.to_vec())) }
     }
 
     /// The COSI resources of the node.
@@ -65,7 +64,8 @@ impl Client {
         let (call, mut machine) = ("version", self.link.machine());
         let answer = self.link.one(call, Wait::Short, machine.version(self.link.request(()))).await?;
         let tag = answer.version.map(|version| version.tag).unwrap_or_default();
-        TalosVersion::parse(&tag).ok_or_else(|| self.link.error(call, Kind::Other, format!("invalid version `{tag}`")))
+        TalosVersion::parse(&tag)
+            .ok_or_else(|| self.link.error(call, ClientErrorKind::Other, format!("invalid version `{tag}`")))
     }
 
     pub async fn machine_status(&self) -> Result<MachineStatus, ClientError> {
@@ -83,7 +83,7 @@ impl Client {
     ) -> Result<MachineStatus, ClientError> {
         let mut watch = self.resources().watch::<MachineStatus>(Some("machine")).await?;
         loop {
-            if let Change::Is { now, .. } = watch.next().await?
+            if let ResourceChange::Present { resource: now, .. } = watch.next().await?
                 && enough(&now)
             {
                 return Ok(now);
@@ -101,8 +101,8 @@ impl Client {
     /// # Errors
     ///
     /// `Refused` with the node's message when the config is invalid.
-    pub async fn apply_configuration(&self, config: &str, mode: Mode) -> Result<Applied, ClientError> {
-        config::apply(&self.link, config, mode, false).await
+    pub async fn apply_configuration(&self, config: &str, mode: ApplyMode) -> Result<ApplyResult, ClientError> {
+        config::apply(&self.link, config, mode, Effect::Apply).await
     }
 
     /// Dry run of [`Client::apply_configuration`], including the node's own validation.
@@ -110,8 +110,8 @@ impl Client {
     /// # Errors
     ///
     /// As [`Client::apply_configuration`].
-    pub async fn try_configuration(&self, config: &str) -> Result<Applied, ClientError> {
-        config::apply(&self.link, config, Mode::Auto, true).await
+    pub async fn try_configuration(&self, config: &str) -> Result<ApplyResult, ClientError> {
+        config::apply(&self.link, config, ApplyMode::Auto, Effect::DryRun).await
     }
 
     /// Bootstraps etcd on this node as the first member. Before a second call, the state of every control plane has to be
@@ -120,7 +120,7 @@ impl Client {
     /// # Errors
     ///
     /// `NotYet` when the node is not ready; `AlreadyDone` when it is bootstrapped.
-    pub async fn bootstrap(&self, beginning: Beginning) -> Result<(), ClientError> {
+    pub async fn bootstrap(&self, beginning: EtcdBootstrap) -> Result<(), ClientError> {
         etcd::bootstrap(&self.link, beginning).await
     }
 
@@ -152,7 +152,7 @@ impl Client {
         etcd::snapshot(&self.link, out).await
     }
 
-    /// Uploads a snapshot for [`Beginning::Recovered`].
+    /// Uploads a snapshot for [`EtcdBootstrap::FromSnapshot`].
     ///
     /// # Errors
     ///
@@ -169,17 +169,17 @@ impl Client {
     }
 
     /// The log of a Talos service since the node booted.
-    pub async fn log(&self, service: &str, tail: Tail, follow: bool) -> Result<Lines, ClientError> {
-        files::log(&self.link, service, tail, follow).await
+    pub async fn log(&self, service: &str, tail: Tail, mode: LogMode) -> Result<Lines, ClientError> {
+        files::log(&self.link, service, tail, mode).await
     }
 
-    /// The kernel log since the node booted; only new messages with `tail`.
-    pub async fn kernel_log(&self, tail: bool, follow: bool) -> Result<KernelLog, ClientError> {
-        files::kernel_log(&self.link, tail, follow).await
+    /// The kernel log since the node booted.
+    pub async fn kernel_log(&self, mode: LogMode) -> Result<KernelLog, ClientError> {
+        files::kernel_log(&self.link, mode).await
     }
 
     /// Events of the machine, only those caused by `actor` if given.
-    pub async fn events(&self, since: &Since, actor: Option<&str>) -> Result<Events, ClientError> {
+    pub async fn events(&self, since: &EventsSince, actor: Option<&str>) -> Result<MachineEvents, ClientError> {
         events::events(&self.link, since, actor).await
     }
 
@@ -235,21 +235,22 @@ impl Client {
         image::pull(&self.link, &self.version().await?, space, reference, progress).await
     }
 
-    pub async fn reboot(&self, how: Reboot) -> Result<Actor, ClientError> {
-        orders::reboot(&self.link, how).await
+    pub async fn reboot(&self, how: RebootMode) -> Result<ActorId, ClientError> {
+        lifecycle::reboot(&self.link, how).await
     }
 
-    pub async fn shutdown(&self, force: bool) -> Result<Actor, ClientError> {
-        orders::shutdown(&self.link, force).await
+    /// Cordons and drains the node, then shuts it down.
+    pub async fn shutdown(&self) -> Result<ActorId, ClientError> {
+        lifecycle::shutdown(&self.link).await
     }
 
-    pub async fn reset(&self, what: Reset) -> Result<Actor, ClientError> {
-        orders::reset(&self.link, what).await
+    pub async fn reset(&self, what: ResetOptions) -> Result<ActorId, ClientError> {
+        lifecycle::reset(&self.link, what).await
     }
 
     /// Boots the system that ran before the last upgrade.
     pub async fn rollback(&self) -> Result<(), ClientError> {
-        orders::rollback(&self.link).await
+        lifecycle::rollback(&self.link).await
     }
 
     /// Installs another version; `progress` gets the output of the installer. The caller keeps etcd healthy.
@@ -257,29 +258,33 @@ impl Client {
     /// # Errors
     ///
     /// `Refused` when the installer failed.
-    pub async fn upgrade(&self, image: &str, progress: &(dyn Fn(&str) + Send + Sync)) -> Result<Upgraded, ClientError> {
-        orders::upgrade(&self.link, &self.version().await?, image, progress).await
+    pub async fn upgrade(
+        &self,
+        image: &str,
+        progress: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<UpgradeOutcome, ClientError> {
+        lifecycle::upgrade(&self.link, &self.version().await?, image, progress).await
     }
 }
 
 /// One result for each node, by name.
-pub type ByNode<T> = Vec<(String, Result<T, ClientError>)>;
+pub type ResultsByNode<T> = Vec<(String, Result<T, ClientError>)>;
 
 /// Several nodes, called through one of them. Only calls that Talos 1.11 to 1.14 all aggregate.
 #[derive(Debug, Clone)]
-pub struct EveryNode {
+pub struct MultiNodeClient {
     link: Link,
 }
 
-impl EveryNode {
-    pub async fn version(&self) -> Result<ByNode<String>, ClientError> {
+impl MultiNodeClient {
+    pub async fn version(&self) -> Result<ResultsByNode<String>, ClientError> {
         let mut machine = self.link.machine();
         let answers = self.link.each("version", machine.version(self.link.request(()))).await?;
         let tag = |version: talos_proto::machine::Version| version.version.map(|info| info.tag).unwrap_or_default();
         Ok(answers.into_iter().map(|(node, answer)| (node, answer.map(tag))).collect())
     }
 
-    pub async fn services(&self) -> Result<ByNode<Vec<Service>>, ClientError> {
+    pub async fn services(&self) -> Result<ResultsByNode<Vec<Service>>, ClientError> {
         let mut machine = self.link.machine();
         let answers = self.link.each("service list", machine.service_list(self.link.request(()))).await?;
         Ok(answers.into_iter().map(|(node, answer)| (node, answer.map(services_of))).collect())

@@ -12,9 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The error that broke a connection.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Broken(Arc<Mutex<Option<String>>>);
+pub(super) struct ConnectionFailure(Arc<Mutex<Option<String>>>);
 
-impl Broken {
+impl ConnectionFailure {
     fn record(&self, error: &io::Error) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
     }
@@ -26,15 +26,15 @@ impl Broken {
 
 /// The byte stream of the connection.
 #[derive(Debug)]
-pub(super) struct Wire<S> {
+pub(super) struct MonitoredStream<S> {
     stream: S,
-    broken: Broken,
+    broken: ConnectionFailure,
     /// A failed write, until the final bytes from the node have been read.
     unwritable: Option<io::Error>,
 }
 
-impl<S> Wire<S> {
-    pub(super) fn new(stream: S, broken: Broken) -> Self {
+impl<S> MonitoredStream<S> {
+    pub(super) fn new(stream: S, broken: ConnectionFailure) -> Self {
         Self { stream, broken, unwritable: None }
     }
 
@@ -46,7 +46,7 @@ impl<S> Wire<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Wire<S> {
+impl<S: AsyncRead + Unpin> MonitoredStream<S> {
     /// The node sends its TLS alert before it closes. When a write fails, the alert is read first; it is either already
     /// there or never arrives.
     fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -76,14 +76,14 @@ impl<S: AsyncRead + Unpin> Wire<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MonitoredStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
         self.recorded(result)
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for MonitoredStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.unwritable.is_some() {
             return self.read_final_alert(cx);

@@ -4,9 +4,9 @@ use similar::{DiffOp, TextDiff};
 
 /// The template line for each rendered line; both start at 1.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Lines(Vec<usize>);
+pub(super) struct LineMap(Vec<usize>);
 
-impl Lines {
+impl LineMap {
     pub(super) fn new(template: &str, rendered: &str) -> Self {
         if template == rendered {
             return Self::default();
@@ -38,10 +38,10 @@ mod tests {
     fn lines_are_mapped_around_deleted_and_inserted_lines() {
         let template = "a: 1\n{% if x %}\nb: {{ y }}\n{% endif %}\nc: 3\n{{ more }}\nd: 4\n";
         let rendered = "a: 1\nb: 2\nc: 3\ne: 5\nf: 6\nd: 4\n";
-        let lines = Lines::new(template, rendered);
+        let lines = LineMap::new(template, rendered);
         let found: Vec<usize> = (1..=6).map(|line| lines.source(line)).collect();
         assert_eq!((found[0], found[2], found[5]), (1, 5, 7));
         assert!((2..=4).contains(&found[1]) && found[3] == 6 && found[4] == 6, "{found:?}");
-        assert_eq!(Lines::new("a\n", "a\n").source(1), 1);
+        assert_eq!(LineMap::new("a\n", "a\n").source(1), 1);
     }
 }

@@ -20,7 +20,7 @@ const SLACK: u32 = 3;
 
 /// Endless delays between connection attempts: short at first, since most ports open soon. Jitter makes each up to twice
 /// as long, so that clients do not retry in step.
-pub fn knocks() -> impl Iterator<Item = Duration> {
+pub fn connect_delays() -> impl Iterator<Item = Duration> {
     ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(60))
         .with_factor(1.3)
@@ -50,19 +50,19 @@ impl BootTimes {
 
 /// A node made no progress within the timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Overdue {
+pub struct ProgressTimeoutExpired {
     pub silent: Duration,
 }
 
 /// The timeout of one wait for a node.
 #[derive(Debug, Clone)]
-pub struct Patience {
+pub struct ProgressTimeout {
     limit: Duration,
     sign: String,
     since: Instant,
 }
 
-impl Patience {
+impl ProgressTimeout {
     pub fn new(limit: Duration, now: Instant) -> Self {
         Self { limit, sign: String::new(), since: now }
     }
@@ -72,13 +72,13 @@ impl Patience {
     /// # Errors
     ///
     /// The state has not changed for longer than the limit.
-    pub fn note(&mut self, sign: &str, now: Instant) -> Result<(), Overdue> {
+    pub fn note(&mut self, sign: &str, now: Instant) -> Result<(), ProgressTimeoutExpired> {
         if sign != self.sign {
             sign.clone_into(&mut self.sign);
             self.since = now;
         }
         let silent = now.duration_since(self.since);
-        if silent > self.limit { Err(Overdue { silent }) } else { Ok(()) }
+        if silent > self.limit { Err(ProgressTimeoutExpired { silent }) } else { Ok(()) }
     }
 }
 
@@ -93,12 +93,12 @@ mod tests {
     #[test]
     fn progress_resets_the_timeout() {
         let began = Instant::now();
-        let mut patience = Patience::new(minutes(15), began);
+        let mut patience = ProgressTimeout::new(minutes(15), began);
         assert_eq!(patience.note("port closed", began), Ok(()));
         assert_eq!(patience.note("port closed", began + minutes(14)), Ok(()));
         assert_eq!(patience.note("booting", began + minutes(16)), Ok(()));
         assert_eq!(patience.note("booting", began + minutes(30)), Ok(()));
-        assert_eq!(patience.note("booting", began + minutes(32)), Err(Overdue { silent: minutes(16) }));
+        assert_eq!(patience.note("booting", began + minutes(32)), Err(ProgressTimeoutExpired { silent: minutes(16) }));
     }
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn delays_grow_and_are_endless() {
-        let pauses: Vec<Duration> = knocks().take(1000).collect();
+        let pauses: Vec<Duration> = connect_delays().take(1000).collect();
         assert_eq!(pauses.len(), 1000);
         assert!(pauses[0] < Duration::from_millis(125));
         // At most eight attempts per second; an open port is noticed within 250 ms.
