@@ -27,7 +27,7 @@ pub(super) use kubeconfig::kubeconfig_archive;
 pub(super) use kubernetes::KUBECONFIG;
 
 /// The programs that a control plane runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Programs {
     pub(super) etcd: PathBuf,
     pub(super) etcdctl: PathBuf,

@@ -272,3 +272,44 @@ impl SimulatedNode {
 fn to_proto_timestamp(at: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control_plane::Programs;
+    use crate::spec::{ApiServers, ChartsFrom, DiskSpec, LabSpec};
+
+    fn boot_id(seed: u64, name: &str) -> String {
+        let node = NodeSpec { name: name.to_owned(), address: [10, 0, 0, 1].into(), disk: DiskSpec::default() };
+        let spec = LabSpec {
+            cluster: "infra".to_owned(),
+            nodes: vec![node.clone()],
+            releases: vec![],
+            crd_urls: vec![],
+            vip: None,
+            api_port: 6443,
+            talos_version: "v1.12.4".to_owned(),
+            folder: std::path::PathBuf::new(),
+            charts: ChartsFrom::StandIns,
+            api_servers: ApiServers::One,
+        };
+        let recorder = Recorder::default();
+        let lab = LabContext {
+            addresses: spec.address_map(),
+            scenario: Arc::new(Scenario::load("fast").unwrap()),
+            seed,
+            recorder: recorder.clone(),
+            control_plane: Arc::new(ControlPlane::new(Programs::default(), &spec, recorder)),
+            talos: TalosVersion::parse("v1.12.4").unwrap(),
+            directory: NodeDirectory::default(),
+        };
+        SimulatedNode::new(node, lab).state.borrow().boot_id.clone()
+    }
+
+    #[test]
+    fn the_boot_id_follows_from_the_seed_and_the_name() {
+        assert_eq!(boot_id(1, "cp-1"), boot_id(1, "cp-1"));
+        assert_ne!(boot_id(1, "cp-1"), boot_id(2, "cp-1"));
+        assert_ne!(boot_id(1, "cp-1"), boot_id(1, "cp-2"));
+    }
+}

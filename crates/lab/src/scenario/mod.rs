@@ -228,10 +228,12 @@ mod tests {
     #[test]
     fn a_file_changes_only_the_keys_that_it_contains() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let change = "base: fast\npods: {start: 7}\nfaults: [{node: a, call: Version, what: {slow: 40}, times: 2}]\n";
+        let change =
+            "base: fast\nseed: 7\npods: {start: 7}\nfaults: [{node: a, call: Version, what: {slow: 40}, times: 2}]\n";
         std::fs::write(file.path(), change).unwrap();
         let fast = Scenario::load("fast").unwrap();
         let changed = Scenario::load(file.path().to_str().unwrap()).unwrap();
+        assert_eq!((fast.seed, changed.seed), (None, Some(7)));
         assert_eq!(changed.pods.start, Millis(7));
         assert_eq!(changed.pods.image_pull, fast.pods.image_pull);
         assert_eq!(changed.operators, fast.operators);
