@@ -129,7 +129,7 @@ mod tests {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if path.is_dir() && !["tests", "benches", "target"].contains(&name.as_str()) {
                 found.extend(sources(&path));
-            } else if name.ends_with(".rs") && name != "tests.rs" {
+            } else if path.extension().is_some_and(|extension| extension == "rs") && name != "tests.rs" {
                 found.push(path);
             }
         }
