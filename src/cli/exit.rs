@@ -13,10 +13,10 @@ pub(super) enum Exit {
     Done = 0,
     /// Failed part-way; resumable.
     Failed = 1,
-    /// The command line or the files are wrong, as can be seen from them alone.
-    WrongInput = 2,
-    /// A precondition in the world does not hold.
-    WrongWorld = 3,
+    /// The command line or a file is invalid.
+    InvalidInput = 2,
+    /// A precondition outside the files is not met.
+    PreconditionFailed = 3,
     /// Another run holds the lock.
     Locked = 4,
     /// `plan` found something to do.
@@ -51,11 +51,11 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn world(message: impl Into<String>) -> Self {
-        Self { exit: Exit::WrongWorld, message: message.into(), hint: None }
+        Self { exit: Exit::PreconditionFailed, message: message.into(), hint: None }
     }
 
     pub(super) fn input(message: impl Into<String>) -> Self {
-        Self { exit: Exit::WrongInput, message: message.into(), hint: None }
+        Self { exit: Exit::InvalidInput, message: message.into(), hint: None }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {

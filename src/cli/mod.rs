@@ -32,7 +32,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let exit = if error.use_stderr() { Exit::WrongInput } else { Exit::Done };
+            let exit = if error.use_stderr() { Exit::InvalidInput } else { Exit::Done };
             // Help that nobody reads is no failure.
             let _ = error.print();
             return exit.into();
@@ -69,7 +69,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Refusal> {
         Some(Command::Etcd(args)) => etcd::etcd(common, args).await,
         Some(Command::Node(args)) => node::node(common, args).await,
         Some(Command::Machineconfig(args)) => machineconfig::machineconfig(common, &args.command),
-        Some(Command::Child(_)) => Ok(Exit::WrongInput),
+        Some(Command::Child(_)) => Ok(Exit::InvalidInput),
         None => match cli.run.cluster.clone() {
             Some(cluster) => run::run(common, &cluster, &cli.run).await,
             None => Err(Refusal::input(Cli::command().render_help().to_string())),
@@ -79,7 +79,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Refusal> {
 
 #[cfg(target_os = "linux")]
 fn become_child(child: &args::ChildArgs) -> ExitCode {
-    let Some((program, arguments)) = child.command.split_first() else { return Exit::WrongInput.into() };
+    let Some((program, arguments)) = child.command.split_first() else { return Exit::InvalidInput.into() };
     let error = process::guard::become_child(child.parent, program, arguments);
     let name = program.display();
     output::refuse(&Refusal::world(format!("{name} cannot be started: {error}"))).into()
@@ -87,5 +87,5 @@ fn become_child(child: &args::ChildArgs) -> ExitCode {
 
 #[cfg(not(target_os = "linux"))]
 fn become_child(_child: &args::ChildArgs) -> ExitCode {
-    Exit::WrongInput.into()
+    Exit::InvalidInput.into()
 }

@@ -15,7 +15,7 @@ use repository::drift::Drift;
 
 use bootstrap::steps;
 use bootstrap::steps::drift::Compared;
-use engine::journal::FileStore;
+use engine::journal::{FileStore, Journal};
 use engine::plan::{Plan, StepId};
 use secrets::Redactor;
 
@@ -51,8 +51,8 @@ pub(super) async fn plan(common: &Common, args: PlanArgs) -> Result<Exit, Refusa
     let site = setup::site(common, wanted, false, &redactor).await?;
     let (plan, steps) = steps::plan(&site).map_err(|error| Refusal::input(error.to_string()))?;
     let findings = if args.detailed_exitcode {
-        let history = FileStore::read(&site.folder.join("journal.jsonl"));
-        survey(&plan, &steps, &history.map_err(|error| Refusal::world(error.to_string()))?).await
+        let history = Journal::read(&FileStore::open(&site.folder)).await;
+        survey(&plan, &steps, &history.map_err(|error| Refusal::world(error.to_string()))?.history).await
     } else {
         Findings::new()
     };
@@ -82,9 +82,9 @@ fn verdict(findings: &Findings) -> Exit {
     let mut exit = Exit::Done;
     for finding in findings.values() {
         match finding {
-            Finding::Failed(_) => return Exit::WrongWorld,
-            Finding::Holds(_) => {}
-            Finding::Missing(_) | Finding::Underway(_) | Finding::Waits(_) => exit = Exit::Changes,
+            Finding::Failed(_) => return Exit::PreconditionFailed,
+            Finding::UpToDate(_) | Finding::Skipped(_) | Finding::Degraded(_) => {}
+            Finding::Missing(_) | Finding::InProgress(_) | Finding::Blocked(_) => exit = Exit::Changes,
         }
     }
     exit
@@ -104,8 +104,8 @@ fn as_text(plan: &Plan, findings: &Findings, told: &Told) -> String {
     lines.extend(told.compared.iter().map(difference));
     lines.push(format!("{} steps, plan {}", plan.steps().len(), plan.fingerprint().short()));
     if !findings.is_empty() {
-        let open = findings.values().filter(|finding| !matches!(finding, Finding::Holds(_))).count();
-        lines.push(format!("{} hold, {open} would be worked on", findings.len() - open));
+        let open = findings.values().filter(|finding| !finding.is_settled()).count();
+        lines.push(format!("{} up to date, {open} to change", findings.len() - open));
     }
     lines.join("\n")
 }
@@ -123,13 +123,15 @@ fn difference(compared: &Compared) -> String {
 
 fn sentence(finding: &Finding) -> String {
     match finding {
-        Finding::Holds(reason) => format!("holds: {reason}"),
-        Finding::Missing(reason) => format!("to be applied: {reason}"),
-        Finding::Underway(reason) => format!("to be waited for: {reason}"),
-        Finding::Waits(need) => format!("not to be seen before {need} is done"),
+        Finding::UpToDate(reason) => format!("up to date: {reason}"),
+        Finding::Skipped(reason) => format!("skipped: {reason}"),
+        Finding::Degraded(reason) => format!("degraded: {reason}"),
+        Finding::Missing(reason) => format!("to apply: {reason}"),
+        Finding::InProgress(reason) => format!("in progress: {reason}"),
+        Finding::Blocked(need) => format!("blocked by {need}"),
         Finding::Failed(error) => {
             let next = error.next.as_ref().map(|next| format!("; next: {next}")).unwrap_or_default();
-            format!("cannot be seen: {error}{next}")
+            format!("failed: {error}{next}")
         }
     }
 }
@@ -151,7 +153,7 @@ fn as_json(plan: &Plan, findings: &Findings, told: &Told) -> String {
         json!({"release": drift.release.to_string(), "difference": drift.difference, "at": drift.at.to_string(),
                "message": drift.message, "next": drift.next})
     });
-    let mut object = json!({"format": 1, "phases": plan.phases(), "steps": steps, "notices": told.notices,
+    let mut object = json!({"format": 2, "phases": plan.phases(), "steps": steps, "notices": told.notices,
                             "drift": drift.collect::<Vec<_>>(), "fingerprint": plan.fingerprint()});
     if !told.compared.is_empty() {
         let compared = told.compared.iter().map(|compared| {

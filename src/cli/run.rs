@@ -13,9 +13,9 @@ use super::setup::{Place, Wanted};
 use super::{kubeconfig, output};
 use bootstrap::steps;
 use bootstrap::steps::{Site, Verdict};
-use engine::journal::{Entry, FileStore, Identity, Journal, JournalError, Lock, LockError, RunId};
+use engine::journal::{Entry, FileStore, Holder, Identity, Journal, JournalError, LockError, RunId, Store};
 use engine::plan::{PhaseName, Plan, StepId};
-use engine::{Engine, RunOutcome, RunReport, StopSignal};
+use engine::{Code, Engine, RunOutcome, RunReport, StopSignal};
 use secrets::Redactor;
 use talos_client::CertificateFingerprint;
 
@@ -87,9 +87,10 @@ pub(super) async fn bootstrap(common: &Common, wish: Wish<'_>, stop: &StopSignal
             .hint(format!("`k8s-bootstrap plan {}` lists the steps", wish.cluster)));
     }
     let command = format!("{}{}", wish.cluster, if wish.resume { " --resume" } else { "" });
-    let _lock = Lock::take(&site.folder.join("lock"), &command).map_err(lock_refusal)?;
-    let opened = FileStore::open(&site.folder.join("journal.jsonl")).map_err(journal_refusal)?;
-    let unfinished = opened.history.last.as_ref().filter(|last| last.unfinished());
+    let store = Arc::new(FileStore::open(&site.folder));
+    let _lock = store.lock(Holder::this_process(command)).await.map_err(lock_refusal)?;
+    let opened = Journal::read(store.as_ref()).await.map_err(journal_refusal)?;
+    let unfinished = opened.history.last.as_ref().filter(|last| last.is_unfinished());
     if let Some(last) = unfinished.filter(|_| !wish.resume) {
         return Err(Refusal::world(format!(
             "run {} of `{}` is unfinished: {} of {} steps are done; nothing was changed",
@@ -104,22 +105,19 @@ pub(super) async fn bootstrap(common: &Common, wish: Wish<'_>, stop: &StopSignal
         output::say(&format!("note: {notice}"));
     }
     let resumed = unfinished.is_some();
-    let mut journal = Journal::new(Box::new(opened.store), RunId::new(Timestamp::now()));
-    journal.append(started(&site, &plan, resumed)?).map_err(|error| {
-        Refusal::world(format!(
-            "the journal in {} cannot be written: {error}; nothing was changed",
-            site.folder.display()
-        ))
-        .hint("free space there, or name another folder with --state-dir")
+    let journal = Journal::new(store, RunId::new(Timestamp::now()));
+    journal.append(started(&site, &plan, resumed)?).await.map_err(|error| {
+        Refusal::world(format!("{error} ({}); nothing was changed", Code::O05))
+            .hint("free space there, or set another folder with --state-dir")
     })?;
     let preflight: Vec<_> = plan.of_phase(&PhaseName::new("preflight")).map(|step| step.id.clone()).collect();
     let engine = Engine::new(plan, steps, journal, &opened.history, vec![subscriber], stop.clone());
     let listening = tokio::spawn(listen(stop.clone()));
-    let report = engine.about(wish.cluster, resumed).run().await;
+    let report = engine.for_cluster(wish.cluster).run().await;
     listening.abort();
     let only_preflight = report.applied == 0 && report.failures.iter().all(|(step, _)| preflight.contains(step));
     let exit = match report.outcome {
-        RunOutcome::Failed if only_preflight => Exit::WrongWorld,
+        RunOutcome::Failed if only_preflight => Exit::PreconditionFailed,
         outcome => outcome.into(),
     };
     Ok(Ended { exit, site, report })
@@ -149,9 +147,9 @@ pub(super) fn summary(ended: &Ended, critical_path: Option<f64>) -> String {
     let mut lines = Vec::new();
     if report.applied == 0 {
         lines.push(format!(
-            "{}: nothing to do: all {} steps hold   {}",
+            "{}: nothing to do: all {} steps are up to date   {}",
             site.cluster.name,
-            report.held,
+            report.up_to_date + report.skipped.len() + report.degraded.len(),
             duration(report.seconds)
         ));
     } else {
@@ -199,12 +197,11 @@ fn lock_refusal(error: LockError) -> Refusal {
     match error {
         LockError::Held { .. } => Refusal {
             exit: Exit::Locked,
-            message: format!("{error}; nothing was changed"),
+            message: format!("{error} ({}); nothing was changed", error.code()),
             hint: Some("wait for it to end, or end it".to_owned()),
         },
-        LockError::Io { .. } => {
-            Refusal::world(format!("{error}; nothing was changed")).hint("name another folder with --state-dir")
-        }
+        LockError::Io { .. } => Refusal::world(format!("{error} ({}); nothing was changed", error.code()))
+            .hint("set another folder with --state-dir"),
     }
 }
 

@@ -9,7 +9,7 @@ use super::args::{Common, Output, StatusArgs};
 use super::exit::{Exit, Refusal};
 use super::output;
 use super::setup;
-use engine::journal::{FileStore, History, Holder, Lock, RunEnd};
+use engine::journal::{FileStore, History, Holder, Journal, RunEnd, Store};
 use kubernetes::{ObjectRef, Readiness};
 
 /// How long the cluster may take to say how it is.
@@ -24,8 +24,9 @@ const FLUX: [(&str, &str); 3] = [
 pub(super) async fn status(common: &Common, args: StatusArgs) -> Result<Exit, Refusal> {
     let state = setup::state_folder(common)?;
     let folder = if args.lab { lab::lab_folder(&state, &args.cluster).join("run") } else { state.join(&args.cluster) };
-    let history = FileStore::read(&folder.join("journal.jsonl")).map_err(|error| Refusal::world(error.to_string()))?;
-    let holder = Lock::holder(&folder.join("lock"));
+    let store = FileStore::open(&folder);
+    let history = Journal::read(&store).await.map_err(|error| Refusal::world(error.to_string()))?.history;
+    let holder = store.holder().await;
     let world = world(&folder.join("kubeconfig")).await;
     output::data(&match common.output {
         Output::Json => as_json(&history, holder.as_ref(), &world),
@@ -100,7 +101,7 @@ fn as_text(args: &StatusArgs, history: &History, holder: Option<&Holder>, world:
         lines.push(format!("  failed  {step}: {error}"));
     }
     lines.extend(world.iter().cloned());
-    if last.unfinished() && holder.is_none() {
+    if last.is_unfinished() && holder.is_none() {
         let lab = if args.lab { " --lab" } else { "" };
         lines.push(format!("next: k8s-bootstrap {}{lab} --resume", args.cluster));
     }

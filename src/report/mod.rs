@@ -1,6 +1,6 @@
-//! Progress on a terminal, plain lines, JSON lines: readers of the engine's events.
+//! Progress on a terminal, plain lines, JSON lines: subscribers to the engine's events.
 //!
-//! Every reader writes through a [`Sink`], which masks secrets first.
+//! All of them write through a [`Sink`], which masks secrets first.
 
 mod json;
 mod lines;
