@@ -224,7 +224,7 @@ fn a_node_that_does_not_answer_is_exit_3_and_nothing_is_applied() {
     std::fs::write(&path, text.replace("10.62.13.16\n", "10.62.13.99\n")).unwrap();
     let (code, _, err) = world.run(&["infra", "--lab"]);
     assert_eq!(code, 3, "{err}");
-    assert!(err.contains("the node does not answer") && err.contains("10.62.13.99"), "{err}");
+    assert!(err.contains("the node does not respond") && err.contains("10.62.13.99"), "{err}");
     let calls = &world.status("infra")["record"]["calls"];
     let applied = calls.as_object().unwrap().values().any(|calls| calls.get("ApplyConfiguration").is_some());
     assert!(!applied, "a config was applied: {calls}");

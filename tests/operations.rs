@@ -35,7 +35,7 @@ fn a_run_that_must_not_begin_says_why_and_changes_nothing() {
     let (code, _, err) = world.run(&["infra", "--lab", "--resume"]);
     assert_eq!(code, 3, "{err}");
     let said = |text: &str| assert!(err.contains(text), "{text}: {err}");
-    said("no disk of the machine is the one to install on: {\"size\":\">= 4TB\",\"type\":\"nvme\"}");
+    said("no disk matches the install target {\"size\":\">= 4TB\",\"type\":\"nvme\"}");
     said("its disks are /dev/nvme0n1 (549 GB, model Simulated SSD, serial LAB0000000001)");
     said("docs/errors/T10.md");
 
@@ -53,7 +53,7 @@ fn a_config_that_one_node_refuses_is_sent_to_none() {
     let (code, _, err) = world.run(&["infra", "--lab"]);
     assert_eq!(code, 3, "{err}");
     let said = |text: &str| assert!(err.contains(text), "{text}: {err}");
-    said("preflight/infra-cp-02: FAILED: the node does not take its config");
+    said("preflight/infra-cp-02: FAILED: the node rejected its machine config");
     said("machine.install.wipe is not for this machine");
     said("`machine.install.wipe` is set by ");
     said("docs/errors/T17.md");

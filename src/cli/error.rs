@@ -64,6 +64,7 @@ impl From<OpsError> for CommandError {
             | OpsError::Unfinished { .. }
             | OpsError::Lock(LockError::Io { .. })
             | OpsError::Journal(_)
+            | OpsError::StartRecord(_)
             | OpsError::RunningConfig { .. }
             | OpsError::InvalidRunningConfig { .. } => Exit::PreconditionFailed,
         };

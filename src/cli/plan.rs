@@ -34,8 +34,8 @@ fn exit(report: &PlanReport) -> Exit {
     for finding in report.findings.values() {
         match finding {
             Finding::Failed(_) => return Exit::PreconditionFailed,
-            Finding::Holds(_) => {}
-            Finding::Missing(_) | Finding::Underway(_) | Finding::Waits(_) => exit = Exit::Changes,
+            Finding::UpToDate(_) | Finding::Skipped(_) | Finding::Degraded(_) => {}
+            Finding::Missing(_) | Finding::InProgress(_) | Finding::Blocked(_) => exit = Exit::Changes,
         }
     }
     exit

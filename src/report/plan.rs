@@ -21,7 +21,7 @@ pub(crate) fn plan_text(report: &PlanReport) -> String {
     lines.extend(report.compared.iter().map(difference));
     lines.push(format!("{} steps, plan {}", plan.steps().len(), plan.fingerprint().short()));
     if !findings.is_empty() {
-        let open = findings.values().filter(|finding| !matches!(finding, Finding::Holds(_))).count();
+        let open = findings.values().filter(|finding| !finding.is_settled()).count();
         lines.push(format!("{} up to date, {open} to change", findings.len() - open));
     }
     lines.join("\n")
@@ -40,18 +40,20 @@ fn difference(compared: &Compared) -> String {
 
 fn describe(finding: &Finding) -> String {
     match finding {
-        Finding::Holds(reason) => format!("up to date: {reason}"),
+        Finding::UpToDate(reason) => format!("up to date: {reason}"),
+        Finding::Skipped(reason) => format!("skipped: {reason}"),
+        Finding::Degraded(reason) => format!("degraded: {reason}"),
         Finding::Missing(reason) => format!("to apply: {reason}"),
-        Finding::Underway(reason) => format!("in progress: {reason}"),
-        Finding::Waits(need) => format!("unknown until {need} is done"),
+        Finding::InProgress(reason) => format!("in progress: {reason}"),
+        Finding::Blocked(need) => format!("blocked by {need}"),
         Finding::Failed(error) => {
             let next = error.next.as_ref().map(|next| format!("; next: {next}")).unwrap_or_default();
-            format!("unknown: {error}{next}")
+            format!("failed: {error}{next}")
         }
     }
 }
 
-/// A plan as JSON, format 1.
+/// A plan as JSON, format 2.
 pub(crate) fn plan_json(report: &PlanReport) -> String {
     let PlanReport { plan, findings, .. } = report;
     let steps: Vec<_> = plan
@@ -70,7 +72,7 @@ pub(crate) fn plan_json(report: &PlanReport) -> String {
         json!({"release": drift.release.to_string(), "difference": drift.difference, "at": drift.at.to_string(),
                "message": drift.message, "next": drift.next})
     });
-    let mut object = json!({"format": 1, "phases": plan.phases(), "steps": steps, "notices": report.notices,
+    let mut object = json!({"format": 2, "phases": plan.phases(), "steps": steps, "notices": report.notices,
                             "drift": drift.collect::<Vec<_>>(), "fingerprint": plan.fingerprint()});
     if !report.compared.is_empty() {
         let compared = report.compared.iter().map(|compared| {

@@ -29,7 +29,7 @@ pub(crate) fn status_text(cluster: &str, report: &StatusReport, target: &str) ->
         lines.push(format!("  failed  {step}: {error}"));
     }
     lines.extend(health);
-    if last.unfinished() && holder.is_none() {
+    if last.is_unfinished() && holder.is_none() {
         lines.push(format!("next: k8s-bootstrap {target} --resume"));
     }
     lines.join("\n")

@@ -10,7 +10,7 @@ pub(crate) fn summary(run: &FinishedRun, critical_path: Option<f64>) -> String {
         lines.push(format!(
             "{}: nothing to do: all {} steps are up to date   {}",
             context.cluster.name,
-            report.held,
+            report.up_to_date + report.skipped.len() + report.degraded.len(),
             duration(report.seconds)
         ));
     } else {

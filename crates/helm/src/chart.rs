@@ -278,7 +278,7 @@ impl Charts {
 impl Note {
     const NAME: &'static str = "chart.json";
 
-    /// `None` if there is no valid note.
+    /// `None` without a valid note.
     fn read(folder: &Path) -> Option<Self> {
         serde_json::from_str(&std::fs::read_to_string(folder.join(Self::NAME)).ok()?).ok()
     }

@@ -34,6 +34,14 @@ struct Rendered {
     labels: BTreeMap<String, String>,
 }
 
+/// Whether a release is installed.
+struct Switches {
+    /// `installed` and `installedTemplate`.
+    installed: bool,
+    /// `condition` and `conditionTemplate`.
+    enabled: bool,
+}
+
 /// A release with rendered fields.
 pub(super) struct ResolvedRelease {
     pub(super) draft: Draft,
@@ -101,18 +109,12 @@ impl Scope<'_> {
             self.namespace().clone_into(&mut rendered.namespace);
         }
         let needs = self.needs(&draft, &rendered, &data, &what, findings);
-        let listed = self.listed(&draft, rendered, needs, (installed, enabled));
+        let listed = self.listed(&draft, rendered, needs, Switches { installed, enabled });
         let data = self.data(&Rendered::of(&listed), &kube_context);
         (findings.found.len() == before).then_some(ResolvedRelease { draft, listed, data, wait })
     }
 
-    fn listed(
-        &self,
-        draft: &Draft,
-        rendered: Rendered,
-        needs: Vec<ReleaseId>,
-        switches: (bool, bool),
-    ) -> ListedRelease {
+    fn listed(&self, draft: &Draft, rendered: Rendered, needs: Vec<ReleaseId>, switches: Switches) -> ListedRelease {
         let mut labels = rendered.labels;
         labels.insert("name".to_owned(), rendered.name.clone());
         labels.insert("namespace".to_owned(), rendered.namespace.clone());
@@ -126,8 +128,8 @@ impl Scope<'_> {
             version: rendered.version,
             labels,
             needs,
-            installed: switches.0,
-            enabled: switches.1,
+            installed: switches.installed,
+            enabled: switches.enabled,
             kube_version: own.or_else(|| self.state.kube_version.clone()),
             api_versions: api_versions.clone(),
             at: draft.at.clone(),

@@ -104,7 +104,8 @@ impl File<'_> {
         let documents = match reader::documents(&self.origin, &rendered, &mut findings.found) {
             Ok(documents) => documents,
             Err(diagnostic) => {
-                findings.found.push(hinted(diagnostic, is_template || !part.contains("{{")));
+                let is_plain = is_template || !part.contains("{{");
+                findings.found.push(if is_plain { diagnostic } else { with_template_hint(diagnostic) });
                 return None;
             }
         };
@@ -132,7 +133,7 @@ impl File<'_> {
             Ok(text) => text,
             Err(error) => {
                 let found = Diagnostic::at(base.at.clone(), format!("cannot read base {origin}: {error}"));
-                findings.found.push(hinted(found, !base.raw.contains("{{")));
+                findings.found.push(if base.raw.contains("{{") { with_template_hint(found) } else { found });
                 return None;
             }
         };
@@ -176,8 +177,9 @@ impl File<'_> {
     }
 }
 
-fn hinted(diagnostic: Diagnostic, is_plain: bool) -> Diagnostic {
-    if is_plain || diagnostic.hint.is_some() {
+/// Adds a hint to an error in a file that is not rendered, but looks like a template.
+fn with_template_hint(diagnostic: Diagnostic) -> Diagnostic {
+    if diagnostic.hint.is_some() {
         return diagnostic;
     }
     diagnostic.with_hint("a state file is rendered as a template only if its name ends in `.gotmpl`")

@@ -11,7 +11,8 @@ pub struct Selector(Vec<Term>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Term {
     label: String,
-    wanted: bool,
+    /// `=`, not `!=`.
+    must_match: bool,
     value: String,
 }
 
@@ -34,8 +35,8 @@ impl FromStr for Selector {
             let split = term.split_once("!=").map(|(label, value)| (label, false, value));
             let split = split.or_else(|| term.split_once('=').map(|(label, value)| (label, true, value)));
             match split {
-                Some((label, wanted, value)) if is_word(label) && is_word(value) => {
-                    Ok(Term { label: label.to_owned(), wanted, value: value.to_owned() })
+                Some((label, must_match, value)) if is_word(label) && is_word(value) => {
+                    Ok(Term { label: label.to_owned(), must_match, value: value.to_owned() })
                 }
                 _ => Err(SelectorError { term: term.to_owned() }),
             }
@@ -47,7 +48,7 @@ impl FromStr for Selector {
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let terms = self.0.iter().map(|term| {
-            let sign = if term.wanted { "=" } else { "!=" };
+            let sign = if term.must_match { "=" } else { "!=" };
             format!("{}{sign}{}", term.label, term.value)
         });
         f.write_str(&terms.collect::<Vec<_>>().join(","))
@@ -56,14 +57,14 @@ impl fmt::Display for Selector {
 
 impl Selector {
     fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.0.iter().all(|term| (labels.get(&term.label) == Some(&term.value)) == term.wanted)
+        self.0.iter().all(|term| (labels.get(&term.label) == Some(&term.value)) == term.must_match)
     }
 
     /// Whether no release can match both.
     fn excludes(&self, other: &Self) -> bool {
-        let wanted = |selector: &Self| selector.0.iter().filter(|term| term.wanted).cloned().collect::<Vec<_>>();
-        let others = wanted(other);
-        wanted(self).iter().any(|a| others.iter().any(|b| a.label == b.label && a.value != b.value))
+        let required = |selector: &Self| selector.0.iter().filter(|term| term.must_match).cloned().collect::<Vec<_>>();
+        let others = required(other);
+        required(self).iter().any(|a| others.iter().any(|b| a.label == b.label && a.value != b.value))
     }
 }
 

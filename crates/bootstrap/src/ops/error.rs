@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use engine::Code;
 use engine::journal::{JournalError, LockError, RunId};
 use engine::plan::{PlanError, StepId};
 use helm::HelmError;
@@ -70,10 +71,13 @@ pub enum OpsError {
     UnknownHook { step: StepId, cluster: String },
     #[error("run {run} of `{cluster}` is unfinished: {done} of {steps} steps are done; nothing was changed")]
     Unfinished { run: RunId, cluster: String, done: usize, steps: usize, resume: String },
-    #[error("{0}; nothing was changed")]
+    #[error("{source} ({code}); nothing was changed", source = .0, code = .0.code())]
     Lock(#[from] LockError),
     #[error("{0}; nothing was changed")]
     Journal(#[from] JournalError),
+    /// The first record of a run cannot be written.
+    #[error("{0} ({code}); nothing was changed", code = Code::O05)]
+    StartRecord(#[source] JournalError),
     #[error("cannot read the machine config of node {node}: {source}")]
     RunningConfig { node: String, source: ClientError },
     #[error("the running machine config of node `{node}` is not valid YAML")]
@@ -95,8 +99,10 @@ impl OpsError {
     /// What the operator does next, if it is known.
     pub fn hint(&self) -> Option<Hint> {
         let text = match self {
-            Self::NoFolder { .. } | Self::StateFolder { .. } => "name a folder with --state-dir".to_owned(),
-            Self::Write { .. } => "free space there, or name another folder with --state-dir".to_owned(),
+            Self::NoFolder { .. } | Self::StateFolder { .. } => "set a folder with --state-dir".to_owned(),
+            Self::Write { .. } | Self::StartRecord(_) => {
+                "free space there, or set another folder with --state-dir".to_owned()
+            }
             Self::NoBundle { .. } => "expected is talsecret.sops.yaml, talsecret.yaml or secrets.yaml; \
                  `k8s-bootstrap secrets gen` creates one"
                 .to_owned(),
@@ -130,7 +136,7 @@ impl OpsError {
             Self::UnknownHook { cluster, .. } => format!("`k8s-bootstrap plan {cluster}` lists the steps"),
             Self::Unfinished { resume, .. } => format!("continue it: {resume}"),
             Self::Lock(LockError::Held { .. }) => "wait for it to end, or end it".to_owned(),
-            Self::Lock(LockError::Io { .. }) => "name another folder with --state-dir".to_owned(),
+            Self::Lock(LockError::Io { .. }) => "set another folder with --state-dir".to_owned(),
             Self::Journal(_) => {
                 "move the file away to start a new record; a run then adopts what it finds, with --resume".to_owned()
             }

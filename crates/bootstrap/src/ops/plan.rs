@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::journal::FileStore;
+use engine::journal::{FileStore, Journal};
 use engine::plan::{Plan, StepId};
 use engine::{Finding, survey};
 use repository::Cluster;
@@ -46,7 +46,8 @@ pub async fn plan(workspace: &Workspace, options: &RunOptions, depth: PlanOption
     let context = run_context(workspace, options, Effects::ReadOnly).await?;
     let (plan, steps) = steps::plan(&context)?;
     let findings = if depth.query_cluster {
-        survey(&plan, &steps, &FileStore::read(&context.folder.join("journal.jsonl"))?).await
+        let store = FileStore::open(&context.folder);
+        survey(&plan, &steps, &Journal::read(&store).await?.history).await
     } else {
         BTreeMap::new()
     };

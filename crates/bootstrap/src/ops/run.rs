@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::journal::{Entry, FileStore, Identity, Journal, Lock, RunId};
+use engine::journal::{Entry, FileStore, Holder, Identity, Journal, RunId, Store};
 use engine::plan::{PhaseName, Plan, StepId};
 use engine::{Engine, RunOutcome, RunReport, StopSignal, Subscriber};
 use jiff::Timestamp;
@@ -37,9 +37,10 @@ pub async fn run(
         return Err(OpsError::UnknownHook { step: step.clone(), cluster: options.cluster.clone() });
     }
     let command = format!("{}{}", options.cluster, if options.resume { " --resume" } else { "" });
-    let _lock = Lock::take(&context.folder.join("lock"), &command)?;
-    let opened = FileStore::open(&context.folder.join("journal.jsonl"))?;
-    let unfinished = opened.history.last.as_ref().filter(|last| last.unfinished());
+    let store = Arc::new(FileStore::open(&context.folder));
+    let _lock = store.lock(Holder::this_process(command)).await?;
+    let opened = Journal::read(store.as_ref()).await?;
+    let unfinished = opened.history.last.as_ref().filter(|last| last.is_unfinished());
     if let Some(last) = unfinished.filter(|_| !options.resume) {
         let lab = if options.target.is_lab() { " --lab" } else { "" };
         return Err(OpsError::Unfinished {
@@ -54,13 +55,11 @@ pub async fn run(
         workspace.note(&format!("note: {notice}"));
     }
     let resumed = unfinished.is_some();
-    let mut journal = Journal::new(Box::new(opened.store), RunId::new(Timestamp::now()));
-    let entry = started(&context, &plan, resumed)?;
-    let failed = |source| OpsError::Write { path: context.folder.join("journal.jsonl"), source };
-    journal.append(entry).map_err(failed)?;
+    let journal = Journal::new(store, RunId::new(Timestamp::now()));
+    journal.append(started(&context, &plan, resumed)?).await.map_err(OpsError::StartRecord)?;
     let preflight: Vec<StepId> = plan.of_phase(&PhaseName::new("preflight")).map(|step| step.id.clone()).collect();
     let engine = Engine::new(plan, steps, journal, &opened.history, vec![subscriber], stop.clone());
-    let report = engine.about(&options.cluster, resumed).run().await;
+    let report = engine.for_cluster(&options.cluster).run().await;
     let failed_in_preflight = report.outcome == RunOutcome::Failed
         && report.applied == 0
         && report.failures.iter().all(|(step, _)| preflight.contains(step));

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use engine::journal::{FileStore, History, Holder, Lock};
+use engine::journal::{FileStore, History, Holder, Journal, Store};
 use kubernetes::{ObjectRef, Readiness};
 use serde_json::Value;
 
@@ -43,9 +43,10 @@ pub enum ClusterHealth {
 /// A damaged journal.
 pub async fn status(workspace: &Workspace, cluster: &str, target: &Target) -> Result<StatusReport, OpsError> {
     let folder = workspace.run_folder(cluster, target)?;
+    let store = FileStore::open(&folder);
     Ok(StatusReport {
-        history: FileStore::read(&folder.join("journal.jsonl"))?,
-        lock: Lock::holder(&folder.join("lock")),
+        history: Journal::read(&store).await?.history,
+        lock: store.holder().await,
         cluster: health(&folder.join("kubeconfig")).await,
     })
 }

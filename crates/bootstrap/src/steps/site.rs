@@ -6,18 +6,16 @@ use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
-use secrecy::{ExposeSecret, SecretString};
-use sha2::Sha256;
+use secrecy::SecretString;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::hooks::Verdict;
 use super::kinds::Kinds;
 use super::object_owners::ObjectOwners;
-use engine::plan::{Fingerprint, StepId};
-use engine::{ErrorClass, StepError};
+use engine::plan::{FingerprintKey, StepId};
+use engine::{Code, ErrorClass, StepContext, StepError, StepWait};
 use helm::{Charts, HelmError, TemplateOptions};
 use helmfile::Release;
 use kubernetes::{Access, AccessError, Unpulled};
@@ -203,17 +201,9 @@ impl Site {
         self.config(node).to_yaml().into()
     }
 
-    /// The fingerprint of something secret, keyed from the bundle: a plain digest of a secret could be guessed.
-    pub(super) fn keyed_fingerprint(&self, secret: &str) -> Fingerprint {
-        let key = self.bundle.cluster_secret.expose_secret().as_bytes();
-        // HMAC takes keys of any length.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return Fingerprint::builder().finish() };
-        mac.update(secret.as_bytes());
-        Fingerprint::builder().part(mac.finalize().into_bytes()).finish()
-    }
-
-    pub(super) fn config_fingerprint(&self, node: &InventoryNode) -> Fingerprint {
-        self.keyed_fingerprint(self.config_text(node).expose_secret())
+    /// Keys the fingerprints of secret inputs.
+    pub(super) fn fingerprint_key(&self) -> FingerprintKey {
+        FingerprintKey::new(&self.bundle.cluster_secret)
     }
 
     /// What charts may ask about the cluster that they will be installed on.
@@ -257,9 +247,9 @@ impl Site {
         }
         let client = kubernetes::connect(&self.access(), &self.dialer).await.map_err(|error| match error {
             AccessError::Unreachable(_) => {
-                StepError::retryable("the Kubernetes API does not answer").because(error).code("K01")
+                StepError::unavailable("the Kubernetes API does not respond").because(error).code(Code::K01)
             }
-            AccessError::Credentials(_) => StepError::wrong_input("the Kubernetes API cannot be used").because(error),
+            AccessError::Credentials(_) => StepError::invalid_input("the Kubernetes API cannot be used").because(error),
         })?;
         *known = Some(client.clone());
         Ok(client)
@@ -268,14 +258,16 @@ impl Site {
     /// The kubeconfig of this cluster where a child can read it, by a control plane's own address. Recipes call the
     /// context by the cluster's name.
     pub(super) async fn child_kubeconfig(&self) -> Result<SecretFile, StepError> {
-        let unreachable =
-            |error: AccessError| StepError::retryable("the Kubernetes API does not answer").because(error);
+        let unreachable = |error: AccessError| {
+            StepError::unavailable("the Kubernetes API does not respond").because(error).code(Code::K01)
+        };
         let server = kubernetes::ready_server(&self.access(), &self.dialer).await.map_err(unreachable)?;
         let host = &self.cluster.inventory.endpoint.host;
         let (name, aliases) = (&self.cluster.name, [&*self.cluster.name, &*self.cluster.inventory.cluster_name]);
         let content = kubeconfig(&self.kubernetes, name, &format!("https://{server}"), Some(host), &aliases);
-        SecretFile::new(&content)
-            .map_err(|error| StepError::wrong_world("a kubeconfig cannot be kept in memory").because(error))
+        SecretFile::new(&content).map_err(|error| {
+            StepError::failed_precondition("the kubeconfig for child processes cannot be created").because(error)
+        })
     }
 
     /// What a node is.
@@ -284,7 +276,7 @@ impl Site {
         probe(&self.dialer, node.address, &self.client_identity, pin).await.map_err(|error| step_error(&error, node))
     }
 
-    /// How long a node may be silent before that needs a person.
+    /// How long a node may be unreachable before the step fails.
     pub(super) fn boot_limit(&self, node: &InventoryNode) -> Duration {
         self.boots.lock().unwrap_or_else(PoisonError::into_inner).limit(node.address)
     }
@@ -331,20 +323,19 @@ impl Site {
 /// A client's error as a step's.
 pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError {
     let class = match error.kind {
-        ClientErrorKind::Unavailable | ClientErrorKind::NotReady | ClientErrorKind::Other => ErrorClass::Retryable,
-        ClientErrorKind::Rejected | ClientErrorKind::Unimplemented => ErrorClass::WrongInput,
+        ClientErrorKind::Unavailable | ClientErrorKind::NotReady | ClientErrorKind::Other => ErrorClass::Unavailable,
+        ClientErrorKind::Rejected | ClientErrorKind::Unimplemented => ErrorClass::InvalidInput,
         ClientErrorKind::Untrusted
         | ClientErrorKind::FingerprintMismatch
         | ClientErrorKind::AlreadyExists
         | ClientErrorKind::NotFound
         | ClientErrorKind::PermissionDenied
-        | ClientErrorKind::ResourceExhausted => ErrorClass::WrongWorld,
+        | ClientErrorKind::ResourceExhausted => ErrorClass::FailedPrecondition,
     };
     let failed = StepError::new(class, format!("{} failed", error.call)).at(place(node)).because(&error.reason);
     match error.kind {
-        ClientErrorKind::FingerprintMismatch => {
-            failed.next("compare with the fingerprint on the machine's console; a machine makes a new key at each boot")
-        }
+        ClientErrorKind::FingerprintMismatch => failed
+            .next("compare with the fingerprint on the machine's console; a machine creates a new key at each boot"),
         _ => failed,
     }
 }
@@ -358,18 +349,18 @@ pub(super) fn place(node: &InventoryNode) -> String {
 pub(super) fn helm_error(error: &HelmError, release: &Release) -> StepError {
     use helm::HelmErrorKind as Helm;
     let class = match error.kind {
-        _ if error.is_retryable() => ErrorClass::Retryable,
-        Helm::NotFound | Helm::Chart => ErrorClass::WrongInput,
-        _ => ErrorClass::WrongWorld,
+        _ if error.is_retryable() => ErrorClass::Unavailable,
+        Helm::NotFound | Helm::Chart => ErrorClass::InvalidInput,
+        _ => ErrorClass::FailedPrecondition,
     };
     let code = match error.kind {
-        Helm::NotFound | Helm::Denied | Helm::RateLimited | Helm::Unreachable => Some("H10"),
-        Helm::Unconverted => Some("H04"),
-        Helm::NotYet => Some("H05"),
-        Helm::Pending => Some("H01"),
-        Helm::Conflict => Some("H06"),
-        Helm::Hook => Some("H12"),
-        Helm::Changed => Some("H11"),
+        Helm::NotFound | Helm::Denied | Helm::RateLimited | Helm::Unreachable => Some(Code::H10),
+        Helm::Unconverted => Some(Code::H04),
+        Helm::NotYet => Some(Code::H05),
+        Helm::Pending => Some(Code::H01),
+        Helm::Conflict => Some(Code::H06),
+        Helm::Hook => Some(Code::H12),
+        Helm::Changed => Some(Code::H11),
         Helm::TooOld | Helm::Chart | Helm::Other => None,
     };
     let base = StepError::new(class, format!("release {}", release.id)).at(release.at.to_string()).because(error);
@@ -389,16 +380,12 @@ async fn up(site: &Site, node: &InventoryNode) -> Result<(Client, Stage), Client
     Ok((client, stage))
 }
 
-/// Waits until a node runs as one of this cluster, knocking at its port and saying why it is waiting.
+/// Waits until a node runs as one of this cluster, probing its port and reporting why it waits.
 ///
 /// # Errors
 ///
-/// When the node has shown nothing new for longer than any boot that was seen would explain.
-pub(super) async fn wait_configured(
-    site: &Site,
-    node: &InventoryNode,
-    tell: &(dyn Fn(&str) + Send + Sync),
-) -> Result<Client, StepError> {
+/// When the node made no progress for longer than its slowest boot so far took.
+pub(super) async fn wait_configured(site: &Site, node: &InventoryNode, cx: &StepContext) -> Result<Client, StepError> {
     let began = Instant::now();
     let mut patience = ProgressTimeout::new(site.boot_limit(node), began);
     for pause in connect_delays() {
@@ -415,16 +402,15 @@ pub(super) async fn wait_configured(
                 _ => error.to_string(),
             },
         };
-        tell(&line);
+        cx.waiting(StepWait::new(&line).code(Code::T11));
         if let Err(overdue) = patience.note(&line, Instant::now()) {
             let minutes = overdue.silent.as_secs() / 60;
-            return Err(StepError::wrong_world(format!("the node has shown nothing new for {minutes} minutes"))
+            return Err(StepError::failed_precondition(format!("no progress on the node for {minutes}m"))
                 .at(place(node))
                 .because(line)
-                .next("look at the machine's console; then continue with --resume")
-                .code("T11"));
+                .code(Code::T11));
         }
         tokio::time::sleep(pause).await;
     }
-    Err(StepError::retryable("the node does not answer").at(place(node)))
+    Err(StepError::unavailable("the node does not respond").at(place(node)))
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::InputContext;
 use crate::InputRequest;
 use discover::{FoundValue, VariableSearch, Wrapper};
-use template::jinja;
+use template::jinja::RenderError;
 use yaml::{Diagnostic, Location};
 
 const REFERENCE: &str = "op://";
@@ -23,9 +23,9 @@ pub(super) fn computed(place: &InputContext<'_>, name: &str) -> Option<Location>
 }
 
 /// Adds a hint to an undefined variable that a recipe computes with a command, since recipes are not run.
-pub(super) fn hinted(place: &InputContext<'_>, finding: Diagnostic) -> Diagnostic {
-    let quoted = finding.message.strip_prefix(jinja::UNDEFINED).and_then(|rest| rest.split('`').nth(1));
-    let name = quoted.map(|name| name.strip_prefix("ENV.").unwrap_or(name).to_owned());
+pub(super) fn hinted(place: &InputContext<'_>, error: RenderError) -> Diagnostic {
+    let RenderError { diagnostic: finding, undefined } = error;
+    let name = undefined.map(|name| name.strip_prefix("ENV.").unwrap_or(&name).to_owned());
     match name.and_then(|name| Some((computed(place, &name)?, name))) {
         Some((at, name)) => finding.with_hint(format!(
             "{at} computes it with a command: set `{name}` in the environment, or in k8s-bootstrap.yaml: \

@@ -75,7 +75,7 @@ pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnost
     for machine in &machines {
         match folder.config(machine) {
             Ok(config) => configs.push(config),
-            Err(more) => found.extend(more.into_iter().map(|finding| repository_variables::hinted(place, finding))),
+            Err(more) => found.extend(more),
         }
     }
     if machines.is_empty() && found.is_empty() {
@@ -102,7 +102,7 @@ impl<'f> TemplateFolder<'f> {
         let templates: BTreeMap<String, String> =
             paths.iter().filter_map(text).filter(|(name, text)| is_template(name, text)).collect();
         let of_environment: BTreeSet<String> =
-            templates.values().flat_map(|text| jinja::of_environment(text)).collect();
+            templates.values().flat_map(|text| jinja::environment_variables(text)).collect();
         let plain = templates.iter().flat_map(|(name, text)| jinja::undeclared(name, text));
         let used = of_environment.iter().cloned().chain(plain);
         let any_node = variables::NodeVariables { role: Some(Role::Worker), schematic: Some("") };
@@ -250,7 +250,7 @@ const KNOWN: [&str; 4] = ["ENV", "node", "role", "machinetype"];
 
 /// Whether a file is a template: by its extension, or because it uses an environment variable.
 fn is_template(name: &str, text: &str) -> bool {
-    Path::new(name).extension().is_some_and(|ending| ending == "j2") || !jinja::of_environment(text).is_empty()
+    Path::new(name).extension().is_some_and(|ending| ending == "j2") || !jinja::environment_variables(text).is_empty()
 }
 
 /// The role in a node's own layer.
@@ -290,7 +290,7 @@ impl Renderer<'_> {
         let origin = |name: &str| layers::origin(place.root, &place.folder.join(name));
         let style = jinja::Style::of(place.root, place.environment);
         let template = Jinja { name: &name, text, others: &self.folder.templates, origin: &origin, style };
-        template.render(self.values(&template))
+        template.render(self.values(&template)).map_err(|error| repository_variables::hinted(place, error))
     }
 
     fn values(&self, template: &Jinja<'_>) -> minijinja::Value {
@@ -307,7 +307,7 @@ impl Renderer<'_> {
         let mut variables = place.environment.clone();
         variables.extend(declared.into_iter().flatten().map(|(name, value)| (name.clone(), text(value))));
         let templates = self.folder.templates.values().map(String::as_str).chain([template.text]);
-        for name in templates.flat_map(jinja::of_environment) {
+        for name in templates.flat_map(jinja::environment_variables) {
             if let (false, Some(value)) = (variables.contains_key(&name), lookup(&name)) {
                 variables.insert(name, value);
             }

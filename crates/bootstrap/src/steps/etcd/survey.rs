@@ -1,4 +1,4 @@
-//! Asks the control planes what the decision has to know. Nothing is changed here.
+//! Asks the control planes for the facts that the decision needs. Changes nothing.
 
 use std::collections::BTreeSet;
 
@@ -14,12 +14,12 @@ use talos_config::InventoryNode;
 
 /// Where Talos keeps etcd's data (1.11 to 1.14).
 const DATA: &str = "/var/lib/etcd";
-/// What Talos calls the moment in which it takes a bootstrap (1.11 to 1.14). The service is loaded anew right after it,
-/// so its own history does not have it; the log of the daemon does, until the next boot.
+/// Talos's event for an accepted bootstrap (1.11 to 1.14). The service is loaded again right after it, so its own history
+/// does not have the event; the log of the daemon does, until the next boot.
 const REQUESTED: &str = "Bootstrap requested";
 
 /// Every control plane, all at once.
-pub(super) async fn look(site: &Site) -> Vec<View> {
+pub(super) async fn survey(site: &Site) -> Vec<View> {
     join_all(site.control_planes().into_iter().map(|node| view(site, node))).await
 }
 
@@ -69,13 +69,13 @@ async fn etcd(client: &Client, service: &Service, requested: bool) -> Result<Etc
         "Running" => Etcd::Running { members: members(client).await? },
         "Failed" => Etcd::Failed { reason: last },
         state if requested && has_no_spec(client).await => {
-            Etcd::Waiting { message: format!("{state}: none of its addresses is one that etcd may advertise (T14)") }
+            Etcd::Waiting { message: format!("{state}: no address of the node matches cluster.etcd.advertisedSubnets") }
         }
         state => Etcd::Waiting { message: format!("{state}: {last}") },
     })
 }
 
-/// Talos starts etcd once it has found an address for it; until then there is no spec (failure T14).
+/// Talos starts etcd once it has found an address for it; until then it has no spec (T14).
 async fn has_no_spec(client: &Client) -> bool {
     client.resources().get::<EtcdSpec>("etcd").await.is_err_and(|error| error.kind == ClientErrorKind::NotFound)
 }
@@ -95,7 +95,7 @@ async fn requested(client: &Client) -> Result<bool, ClientError> {
     Ok(log.iter().any(|line| line.contains("service[etcd]") && line.contains(REQUESTED)))
 }
 
-/// Why the node would refuse the call now, apart from its container runtime (failures T06 to T08).
+/// Why the node would reject the call now, apart from its container runtime (T06).
 async fn blocked(client: &Client) -> Result<Option<String>, ClientError> {
     let resources = client.resources();
     let (machine, clock, install) = tokio::try_join!(
