@@ -32,7 +32,7 @@ pub use control_plane::{ControlPlaneError, EtcdError};
 pub use control_socket::{SocketError, query_status, request_shutdown};
 pub use lifecycle::{Lab, LabError};
 pub use node::{NodeError, TalosVersionError};
-pub use pki::CertificateError;
+pub use pki::TlsMaterialError;
 pub use record::{CriticalPath, Fact, LabRecord, RecordedRequest, Recorder};
 pub use registry::{ChartRegistry, RegistryError};
 pub use scenario::{Scenario, ScenarioError};

@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Why a certificate, or a TLS server that presents it, could not be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum CertificateError {
+pub enum TlsMaterialError {
     #[error("the CA's private key is not valid PEM: {0}")]
     KeyPem(#[from] pem::PemError),
     #[error("the CA is invalid: {0}")]
@@ -81,20 +81,20 @@ impl std::fmt::Debug for CertificateAuthority {
 
 impl CertificateAuthority {
     /// Reads a CA from PEM.
-    pub(super) fn from_pem(certificate: &str, key: &str) -> Result<Self, CertificateError> {
+    pub(super) fn from_pem(certificate: &str, key: &str) -> Result<Self, TlsMaterialError> {
         let parsed = pem::parse(key)?;
         let der = match parsed.tag() {
             "EC PRIVATE KEY" => PrivateKeyDer::Sec1(parsed.into_contents().into()),
             "RSA PRIVATE KEY" => PrivateKeyDer::Pkcs1(parsed.into_contents().into()),
             _ => PrivateKeyDer::Pkcs8(parsed.into_contents().into()),
         };
-        let key = KeyPair::try_from(&der).map_err(CertificateError::Authority)?;
-        let issuer = Issuer::from_ca_cert_pem(certificate, key).map_err(CertificateError::Authority)?;
+        let key = KeyPair::try_from(&der).map_err(TlsMaterialError::Authority)?;
+        let issuer = Issuer::from_ca_cert_pem(certificate, key).map_err(TlsMaterialError::Authority)?;
         Ok(Self { certificate: certificate.to_owned(), issuer })
     }
 
     /// A throw-away Ed25519 CA, as a machine creates one at each boot into maintenance mode.
-    pub(super) fn generate() -> Result<Self, CertificateError> {
+    pub(super) fn generate() -> Result<Self, TlsMaterialError> {
         let generate = || -> Result<Self, rcgen::Error> {
             let key = KeyPair::generate_for(&PKCS_ED25519)?;
             let mut params = CertificateParams::default();
@@ -103,11 +103,11 @@ impl CertificateAuthority {
             let certificate = params.self_signed(&key)?.pem();
             Ok(Self { issuer: Issuer::from_ca_cert_pem(&certificate, key)?, certificate })
         };
-        generate().map_err(CertificateError::Authority)
+        generate().map_err(TlsMaterialError::Authority)
     }
 
     /// Issues a certificate with a new key, valid for a year from an hour ago.
-    pub(super) fn issue(&self, subject: &CertificateSubject<'_>) -> Result<IssuedCertificate, CertificateError> {
+    pub(super) fn issue(&self, subject: &CertificateSubject<'_>) -> Result<IssuedCertificate, TlsMaterialError> {
         self.issue_for(subject, YEAR)
     }
 
@@ -116,9 +116,9 @@ impl CertificateAuthority {
         &self,
         subject: &CertificateSubject<'_>,
         validity: Duration,
-    ) -> Result<IssuedCertificate, CertificateError> {
+    ) -> Result<IssuedCertificate, TlsMaterialError> {
         self.try_issue(subject, validity)
-            .map_err(|source| CertificateError::Issue { subject: subject.common_name.to_owned(), source })
+            .map_err(|source| TlsMaterialError::Issue { subject: subject.common_name.to_owned(), source })
     }
 
     fn try_issue(
@@ -162,11 +162,11 @@ impl CertificateAuthority {
 }
 
 impl IssuedCertificate {
-    pub(super) fn chain(&self) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    pub(super) fn chain(&self) -> Result<Vec<CertificateDer<'static>>, TlsMaterialError> {
         Ok(CertificateDer::pem_slice_iter(self.certificate.as_bytes()).collect::<Result<_, _>>()?)
     }
 
-    pub(super) fn private_key(&self) -> Result<PrivateKeyDer<'static>, CertificateError> {
+    pub(super) fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsMaterialError> {
         Ok(PrivateKeyDer::from_pem_slice(self.key.as_bytes())?)
     }
 }
@@ -176,6 +176,6 @@ pub(super) fn crypto_provider() -> Arc<CryptoProvider> {
 }
 
 /// A TLS server that still needs its client verification and its certificate.
-pub(super) fn tls_server_builder() -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, CertificateError> {
+pub(super) fn tls_server_builder() -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, TlsMaterialError> {
     Ok(ServerConfig::builder_with_provider(crypto_provider()).with_safe_default_protocol_versions()?)
 }

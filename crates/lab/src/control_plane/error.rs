@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::pki::CertificateError;
+use crate::pki::TlsMaterialError;
 
 /// Why the programs of a control plane could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -12,9 +12,9 @@ pub enum ControlPlaneError {
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error("the {authority} CA in the config of {node} cannot be used: {source}")]
-    Authority { authority: &'static str, node: String, source: CertificateError },
+    Authority { authority: &'static str, node: String, source: TlsMaterialError },
     #[error(transparent)]
-    Certificate(#[from] CertificateError),
+    Certificate(#[from] TlsMaterialError),
     #[error("{program} on {node} cannot be started: {source}")]
     Start { program: &'static str, node: String, source: process::Error },
     #[error("cannot forward {from} to the API server: {source}")]

@@ -41,7 +41,7 @@ use tokio::sync::watch;
 
 use super::control_plane::{BootstrapSignal, ControlPlane, ControlPlaneHost};
 use super::machine_config::AppliedConfig;
-use super::pki::CertificateError;
+use super::pki::TlsMaterialError;
 use super::record::Recorder;
 use super::scenario::{CallFault, CallFaultKind, Scenario};
 use super::seeded::SeededRandom;
@@ -60,7 +60,7 @@ const PORT: u16 = 50000;
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     #[error("cannot set up TLS: {0}")]
-    Tls(#[from] CertificateError),
+    Tls(#[from] TlsMaterialError),
     #[error("cannot serve the Talos API on {address}: {source}")]
     Serve { address: SocketAddr, source: io::Error },
 }

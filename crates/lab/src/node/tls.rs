@@ -12,7 +12,7 @@ use x509_parser::prelude::FromDer;
 use super::SimulatedNode;
 use crate::machine_config::{AppliedConfig, PemPair};
 use crate::pki::{
-    CertificateAuthority, CertificateError, CertificatePurpose, CertificateSubject, KeyAlgorithm, crypto_provider,
+    CertificateAuthority, CertificatePurpose, CertificateSubject, KeyAlgorithm, TlsMaterialError, crypto_provider,
     tls_server_builder,
 };
 
@@ -26,7 +26,7 @@ pub(super) enum ClientCertificateError {
 }
 
 /// Server TLS with a self-signed certificate and without client certificates.
-pub(super) fn maintenance(node: &SimulatedNode) -> Result<ServerConfig, CertificateError> {
+pub(super) fn maintenance(node: &SimulatedNode) -> Result<ServerConfig, TlsMaterialError> {
     let leaf = CertificateAuthority::generate()?.issue(&CertificateSubject {
         common_name: "maintenance-service.talos.dev",
         organizations: vec![],
@@ -45,7 +45,7 @@ pub(super) fn configured(
     node: &SimulatedNode,
     config: &AppliedConfig,
     signer: &PemPair,
-) -> Result<ServerConfig, CertificateError> {
+) -> Result<ServerConfig, TlsMaterialError> {
     let hostname = node.hostname();
     let mut addresses = vec![node.address(), node.listen_address(), IpAddr::from(Ipv4Addr::LOCALHOST)];
     let mut dns_names = vec![hostname.clone()];

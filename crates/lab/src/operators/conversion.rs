@@ -17,7 +17,7 @@ use super::objects::{CRD, apply};
 use super::webhook_server::{serve_connection, tls_acceptor};
 use crate::cluster_context::ClusterContext;
 use crate::network::{ServiceEndpoints, ServiceKey};
-use crate::pki::{CertificateAuthority, CertificateError};
+use crate::pki::{CertificateAuthority, TlsMaterialError};
 use crate::record::facts;
 
 /// The field manager for CA bundles.
@@ -73,7 +73,7 @@ async fn serve(context: &ClusterContext, endpoints: &ServiceEndpoints, definitio
 }
 
 /// Serves the webhook from now on. Returns its CA bundle.
-fn start_webhook(endpoints: &ServiceEndpoints, service: ServiceKey) -> Result<String, CertificateError> {
+fn start_webhook(endpoints: &ServiceEndpoints, service: ServiceKey) -> Result<String, TlsMaterialError> {
     let authority = CertificateAuthority::generate()?;
     let acceptor = tls_acceptor(&authority, &service)?;
     endpoints.serve(service, move |stream| serve_connection(acceptor.clone(), stream, convert));

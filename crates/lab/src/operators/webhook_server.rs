@@ -14,14 +14,14 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::network::ServiceKey;
 use crate::pki::{
-    CertificateAuthority, CertificateError, CertificatePurpose, CertificateSubject, KeyAlgorithm, tls_server_builder,
+    CertificateAuthority, CertificatePurpose, CertificateSubject, KeyAlgorithm, TlsMaterialError, tls_server_builder,
 };
 
 /// TLS for a Service, with a certificate for its DNS names.
 pub(super) fn tls_acceptor(
     authority: &CertificateAuthority,
     service: &ServiceKey,
-) -> Result<TlsAcceptor, CertificateError> {
+) -> Result<TlsAcceptor, TlsMaterialError> {
     let qualified = format!("{}.{}", service.name, service.namespace);
     let leaf = authority.issue(&CertificateSubject {
         common_name: &service.name,

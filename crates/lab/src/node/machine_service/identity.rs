@@ -10,7 +10,7 @@ use tonic::Status;
 use crate::control_plane;
 use crate::node::api::NodeApi;
 use crate::node::logs::{DataStream, to_chunks};
-use crate::pki::{CertificateAuthority, CertificateError, CertificatePurpose, CertificateSubject, KeyAlgorithm};
+use crate::pki::{CertificateAuthority, CertificatePurpose, CertificateSubject, KeyAlgorithm, TlsMaterialError};
 use crate::yaml_text::to_yaml;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -75,7 +75,7 @@ impl NodeApi {
         let ttl = request.crt_ttl.unwrap_or_default();
         let ttl = std::time::Duration::try_from(ttl).ok().filter(|ttl| !ttl.is_zero());
         let ttl = ttl.ok_or_else(|| Status::invalid_argument("crt_ttl should be positive"))?;
-        let unknown = |error: CertificateError| Status::unknown(error.to_string());
+        let unknown = |error: TlsMaterialError| Status::unknown(error.to_string());
         let authority = CertificateAuthority::from_pem(&config.ca.certificate, &config.ca.key).map_err(unknown)?;
         let subject = CertificateSubject {
             common_name: "",
