@@ -13,7 +13,7 @@ pub(crate) fn status_text(cluster: &str, report: &StatusReport, target: &str) ->
         None => lines.push("no run holds the lock".to_owned()),
     }
     let Some(last) = &report.history.last else {
-        lines.push(format!("no run of `{}` is on record", cluster));
+        lines.push(format!("no run of `{cluster}` is on record"));
         lines.extend(health);
         return lines.join("\n");
     };

@@ -63,7 +63,7 @@ async fn health(kubeconfig: &Path) -> ClusterHealth {
 }
 
 async fn report(kubeconfig: &Path) -> Result<Vec<String>, String> {
-    let client = kubernetes::from_kubeconfig(kubeconfig).await.map_err(|error| error.to_string())?;
+    let client = kubernetes::from_kubeconfig(kubeconfig).await?;
     let nodes = kubernetes::nodes(&client).await.map_err(|error| error.to_string())?;
     let ready = nodes.values().filter(|node| node.ready).count();
     let mut lines = vec![format!("nodes: {ready} of {} Ready", nodes.len())];
