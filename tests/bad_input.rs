@@ -1,7 +1,7 @@
 //! Bad input and trouble before anything is dialled: exit code, what, where, why, next command.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use std::path::Path;
 

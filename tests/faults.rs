@@ -1,7 +1,7 @@
 //! What goes wrong in the world of a lab, and what the run does about it.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use common::TestEnvironment;
 use serde_json::Value;

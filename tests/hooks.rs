@@ -1,7 +1,7 @@
 //! Hooks that are commands: what came of each is remembered, and one that must not run twice does not.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use common::TestEnvironment;
 

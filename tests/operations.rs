@@ -1,7 +1,7 @@
 //! Work on the machines of a running cluster, and what keeps a run from beginning on the wrong ones.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use common::TestEnvironment;
 

@@ -1,7 +1,7 @@
 //! The whole path on real parts: simulated nodes, real etcd, a real Kubernetes control plane, the real binary.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

@@ -1,7 +1,7 @@
 //! `k8s-bootstrap releases`: what a helmfile says, as it was read.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
+use crate::common;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -3,7 +3,7 @@
 //! Every repository is our own writing and has a network of its own (10.67.x.0), so that all run side by side.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

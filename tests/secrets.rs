@@ -1,7 +1,7 @@
 //! Secrets in a run: a session that ends while somebody is there, and the proof that Flux can decrypt.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
