@@ -62,7 +62,7 @@ fn a_read_only_state_directory_is_exit_3() {
     let output = world.command_with_state(Path::new("/proc/nowhere"), &["infra"]).output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(3), "{err}");
-    assert!(err.contains("the state directory") && err.contains("--state-dir"), "{err}");
+    assert!(err.contains("cannot create the state folder") && err.contains("--state-dir"), "{err}");
 }
 
 #[test]

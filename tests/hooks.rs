@@ -52,7 +52,7 @@ fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
     assert!(err.contains("--resume --hook hook/cilium/1=done, or --hook hook/cilium/1=again"), "{err}");
     let (code, _, err) = world.run(&[&resume[..], &["--hook", "hook/rook/1=done"]].concat());
     assert_eq!(code, 2, "{err}");
-    assert!(err.contains("`--hook hook/rook/1`: the plan has no such step"), "{err}");
+    assert!(err.contains("`--hook hook/rook/1`: step not found in the plan"), "{err}");
     assert_eq!(ran(), "seed ");
 
     let (code, _, err) = world.run(&[&resume[..], &["--hook", "hook/cilium/1=done"]].concat());
