@@ -6,12 +6,12 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use lab::{ApiServers, ChartsFrom, DiskSpec, Lab, NodeSpec, Scenario, Spec};
+use lab::{ApiServers, ChartsFrom, DiskSpec, Lab, LabSpec, NodeSpec, Scenario};
 use tools::{Options, Toolbox};
 
 const MACHINES: u8 = 100;
 
-fn spec(folder: &std::path::Path, name: &str, network: &str, machines: u8) -> Spec {
+fn spec(folder: &std::path::Path, name: &str, network: &str, machines: u8) -> LabSpec {
     let folder = folder.join(name);
     std::fs::create_dir(&folder).unwrap();
     let node = |index: u8| NodeSpec {
@@ -19,11 +19,11 @@ fn spec(folder: &std::path::Path, name: &str, network: &str, machines: u8) -> Sp
         address: format!("{network}.{}", index + 1).parse().unwrap(),
         disk: DiskSpec::default(),
     };
-    Spec {
+    LabSpec {
         cluster: name.to_owned(),
         nodes: (0..machines).map(node).collect(),
         releases: vec![],
-        files: vec![],
+        crd_urls: vec![],
         vip: None,
         api_port: 6443,
         talos_version: "v1.12.4".to_owned(),
@@ -34,7 +34,7 @@ fn spec(folder: &std::path::Path, name: &str, network: &str, machines: u8) -> Sp
 }
 
 /// Starts a lab; how long that took.
-async fn start(spec: Spec) -> (Lab, Duration) {
+async fn start(spec: LabSpec) -> (Lab, Duration) {
     let toolbox = Toolbox::new(Options::from_environment(None));
     let scenario = Scenario::load("fast").unwrap();
     let began = Instant::now();

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use talos_config::adapters;
-use talos_config::adapters::{Place, Settings};
-use talos_config::{SecretsBundle, Sources};
+use talos_config::adapters::{InputContext, InputSettings};
+use talos_config::{FetchedInputs, SecretsBundle};
 
 const NODES: usize = 100;
 const MOST: f64 = 1.0;
@@ -19,12 +19,12 @@ fn main() -> ExitCode {
     std::fs::write(folder.path().join("all.yaml"), PATCH).unwrap();
     let bundle = SecretsBundle::generate(jiff::Timestamp::now()).unwrap();
     let start = Instant::now();
-    let place = Place {
+    let place = InputContext {
         root: folder.path(),
         folder: folder.path(),
         environment: &BTreeMap::new(),
-        sources: &Sources::default(),
-        settings: &Settings::default(),
+        sources: &FetchedInputs::default(),
+        settings: &InputSettings::default(),
     };
     let inputs = adapters::read(&place).unwrap();
     let read = start.elapsed().as_secs_f64();

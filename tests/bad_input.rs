@@ -1,7 +1,7 @@
 //! Bad input and trouble before anything is dialled: exit code, what, where, why, next command.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use std::path::Path;
 
@@ -29,10 +29,10 @@ fn mistakes_in_the_files_are_exit_2_all_at_once() {
     assert_eq!(code, 2);
     insta::assert_snapshot!(err, @"
     error: 3 mistakes in the inputs; nothing was changed
-    talos/infra/talconfig.yaml:5:11: the endpoint `https://10.62.1.10` is not of the form https://HOST:PORT
+    talos/infra/talconfig.yaml:5:11: invalid endpoint `https://10.62.1.10`: expected https://HOST:PORT
       hint: the Kubernetes API usually listens on port 6443
-    talos/infra/talconfig.yaml:47:16: node `infra-cp-02` has the address 10.62.1.11 of node `infra-cp-01` (talos/infra/talconfig.yaml:23:16)
-    talos/infra/talconfig.yaml:17:1: `cniConfgi` is not known to talhelper, which passes over it; so nothing comes of it
+    talos/infra/talconfig.yaml:47:16: node `infra-cp-02` has the same address 10.62.1.11 as node `infra-cp-01` (talos/infra/talconfig.yaml:23:16)
+    talos/infra/talconfig.yaml:17:1: unknown field `cniConfgi` is ignored, like in talhelper
       hint: did you mean `cniConfig`?
     ");
 }
@@ -62,7 +62,7 @@ fn a_read_only_state_directory_is_exit_3() {
     let output = world.command_with_state(Path::new("/proc/nowhere"), &["infra"]).output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(3), "{err}");
-    assert!(err.contains("the state directory") && err.contains("--state-dir"), "{err}");
+    assert!(err.contains("cannot create the state folder") && err.contains("--state-dir"), "{err}");
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_wrong_command_line_is_exit_2() {
 fn an_unknown_scenario_is_exit_2_with_the_known_ones() {
     let (code, _, err) = TestEnvironment::reference().run(&["rehearse", "infra", "--scenario", "none"]);
     assert_eq!(code, 2);
-    assert!(err.contains("there is no scenario `none`") && err.contains("default"), "{err}");
+    assert!(err.contains("scenario `none` not found") && err.contains("default"), "{err}");
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn a_node_that_does_not_answer_is_exit_3_and_nothing_is_applied() {
     std::fs::write(&path, text.replace("10.62.13.16\n", "10.62.13.99\n")).unwrap();
     let (code, _, err) = world.run(&["infra", "--lab"]);
     assert_eq!(code, 3, "{err}");
-    assert!(err.contains("the node does not answer") && err.contains("10.62.13.99"), "{err}");
+    assert!(err.contains("the node does not respond") && err.contains("10.62.13.99"), "{err}");
     let calls = &world.status("infra")["record"]["calls"];
     let applied = calls.as_object().unwrap().values().any(|calls| calls.get("ApplyConfiguration").is_some());
     assert!(!applied, "a config was applied: {calls}");

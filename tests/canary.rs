@@ -1,7 +1,7 @@
 //! Secrets stay in memory: known values are searched for in everything that a run prints, writes or hands to a child.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

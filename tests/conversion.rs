@@ -1,7 +1,7 @@
 //! Custom resources that their operator converts: whatever uses them comes after its webhook answers.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

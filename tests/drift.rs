@@ -1,7 +1,7 @@
 //! `k8s-bootstrap plan`: where the bootstrap and Flux will differ, with the real helm and a local registry.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! What goes wrong in the world of a lab, and what the run does about it.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use common::TestEnvironment;
 use serde_json::Value;
@@ -113,7 +113,7 @@ fn pulls_ahead_that_fail_or_never_end_stop_no_run() {
     let (code, events) = world.events(&["infra", "--lab"]);
     assert_eq!(code, 0);
     let refused = told(&events, "images/infra-cp-01");
-    assert!(refused.contains("is not pulled ahead: ") && refused.contains("429 Too Many Requests"), "{refused}");
+    assert!(refused.contains("is not pulled in advance: ") && refused.contains("429 Too Many Requests"), "{refused}");
     let unsupported = told(&events, "images/infra-cp-03");
     assert!(unsupported.contains("this node pulls no images ahead; the kubelet will"), "{unsupported}");
     let ended = events.iter().filter(|event| event["step"] == "images/infra-cp-02" && event["event"] == "done");

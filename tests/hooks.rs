@@ -1,7 +1,7 @@
 //! Hooks that are commands: what came of each is remembered, and one that must not run twice does not.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use common::TestEnvironment;
 
@@ -47,12 +47,12 @@ fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
     let resume = ["infra", "--lab", "--resume"];
     let (code, _, err) = world.run(&resume);
     assert_eq!(code, 1, "{err}");
-    assert!(err.contains("whether the hook `sh` has done its work is not known"), "{err}");
-    assert!(err.contains("it was begun, and the run ended before it did"), "{err}");
+    assert!(err.contains("the outcome of the hook `sh` is unknown"), "{err}");
+    assert!(err.contains("it was started, and the run ended before it did"), "{err}");
     assert!(err.contains("--resume --hook hook/cilium/1=done, or --hook hook/cilium/1=again"), "{err}");
     let (code, _, err) = world.run(&[&resume[..], &["--hook", "hook/rook/1=done"]].concat());
     assert_eq!(code, 2, "{err}");
-    assert!(err.contains("`--hook hook/rook/1`: the plan has no such step"), "{err}");
+    assert!(err.contains("`--hook hook/rook/1`: step not found in the plan"), "{err}");
     assert_eq!(ran(), "seed ");
 
     let (code, _, err) = world.run(&[&resume[..], &["--hook", "hook/cilium/1=done"]].concat());
@@ -60,7 +60,7 @@ fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
     assert!(err.contains("no quorum"), "{err}");
     let (code, _, err) = world.run(&resume);
     assert_eq!(code, 1, "{err}");
-    assert!(err.contains("it ended with an error, and `idempotent: false`"), "{err}");
+    assert!(err.contains("it failed, and it is declared with `idempotent: false`"), "{err}");
     assert_eq!(ran(), "seed enrol ");
     let (code, _, err) = world.run(&[&resume[..], &["--hook", "hook/cilium/2=again"]].concat());
     assert_eq!(code, 0, "{err}");

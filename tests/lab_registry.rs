@@ -11,7 +11,7 @@ use helm::bundle;
 use helm::bundle::BundleContents;
 use helm::{ChartBundle, Charts, Helm, HelmErrorKind, Mirrors, PulledChart, TemplateOptions, manifest};
 use helmfile::{Chart, FetchOptions, InstallFlags, OnFailure, Release, ReleaseId, Wait};
-use lab::{ChartsFrom, Registry, ReleaseSpec};
+use lab::{ChartRegistry, ChartsFrom, ReleaseSpec};
 use process::Command;
 use serde_json::Value;
 use tools::{Options, Tool, Toolbox};
@@ -19,7 +19,7 @@ use yaml::Origin;
 
 /// A registry of our own with the charts of both helmfiles, and what to pull them with.
 struct World {
-    registry: Registry,
+    registry: ChartRegistry,
     charts: Charts,
     folder: tempfile::TempDir,
 }
@@ -33,7 +33,7 @@ impl World {
         let address = SocketAddr::from(([127, 77, 1, 1], port));
         let place = folder.path().join("registry");
         let registry =
-            Registry::start(&crane, &helm.path, address, &place, releases, ChartsFrom::StandIns).await.unwrap();
+            ChartRegistry::start(&crane, &helm.path, address, &place, releases, ChartsFrom::StandIns).await.unwrap();
         let mirrors = Mirrors([("*".to_owned(), address.to_string())].into());
         let helm = Helm { program: helm.path, version: helm.version };
         let charts = Charts { helm, cache: folder.path().join("cache"), mirrors, bundle: None };
@@ -246,7 +246,7 @@ async fn a_pulled_chart_is_kept_and_trouble_is_told_apart() {
     std::fs::write(&note, other).unwrap();
     let error = charts.pull(&app).await.unwrap_err();
     assert_eq!(error.kind, HelmErrorKind::Changed, "{error}");
-    assert!(error.words.contains(&digest), "{error}");
+    assert!(error.cause.to_string().contains(&digest), "{error}");
     std::fs::remove_file(note).unwrap();
     charts.pull(&app).await.unwrap();
 
@@ -264,7 +264,7 @@ async fn a_chart_that_refuses_its_values_says_so_in_helms_words() {
     let chart = world.charts.pull(&release.chart).await.unwrap();
     let error = world.charts.helm.template(&release, &chart, &TemplateOptions::default()).await.unwrap_err();
     assert_eq!((error.kind, error.subject.as_str()), (HelmErrorKind::Chart, "kube-system/cilium"), "{error}");
-    assert!(error.words.contains("replicas"), "{error}");
+    assert!(error.cause.to_string().contains("replicas"), "{error}");
     world.registry.shut_down().await;
 }
 

@@ -1,7 +1,7 @@
 //! The lab's world by itself: kubelets, network and operators over a real Kubernetes control plane.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use std::io::Write;
 use std::path::PathBuf;

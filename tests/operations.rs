@@ -1,7 +1,7 @@
 //! Work on the machines of a running cluster, and what keeps a run from beginning on the wrong ones.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use common::TestEnvironment;
 
@@ -21,21 +21,21 @@ fn a_run_that_must_not_begin_says_why_and_changes_nothing() {
     let pin = format!("infra-cp-01={}", "A".repeat(43) + "=");
     let (code, _, err) = world.run(&["infra", "--lab", "--cert-fingerprint", &pin]);
     assert_eq!(code, 3, "{err}");
-    assert!(err.contains("it shows a certificate with the fingerprint ") && err.contains(&"A".repeat(43)), "{err}");
+    assert!(err.contains("the certificate has the fingerprint ") && err.contains(&"A".repeat(43)), "{err}");
     assert!(err.contains("machine's console"), "{err}");
 
     // A node that is none, and one that is no control plane.
     let (code, _, err) = world.run(&["infra", "--lab", "--force-bootstrap-node", "nobody", "--resume"]);
     assert!(code == 2 && err.contains("`nobody` is no node of `infra`") && err.contains("infra-cp-01"), "{err}");
     let (code, _, err) = world.run(&["infra", "--lab", "--cert-fingerprint", "infra-cp-01=short", "--resume"]);
-    assert!(code == 2 && err.contains("`short` is no fingerprint"), "{err}");
+    assert!(code == 2 && err.contains("invalid fingerprint `short`"), "{err}");
 
     // A disk that the machine does not have.
     edit(&world, "talos/infra/talconfig.yaml", "size: \">= 400GB\"", "size: \">= 4TB\"");
     let (code, _, err) = world.run(&["infra", "--lab", "--resume"]);
     assert_eq!(code, 3, "{err}");
     let said = |text: &str| assert!(err.contains(text), "{text}: {err}");
-    said("no disk of the machine is the one to install on: {\"size\":\">= 4TB\",\"type\":\"nvme\"}");
+    said("no disk matches the install target {\"size\":\">= 4TB\",\"type\":\"nvme\"}");
     said("its disks are /dev/nvme0n1 (549 GB, model Simulated SSD, serial LAB0000000001)");
     said("docs/errors/T10.md");
 
@@ -53,12 +53,12 @@ fn a_config_that_one_node_refuses_is_sent_to_none() {
     let (code, _, err) = world.run(&["infra", "--lab"]);
     assert_eq!(code, 3, "{err}");
     let said = |text: &str| assert!(err.contains(text), "{text}: {err}");
-    said("preflight/infra-cp-02: FAILED: the node does not take its config");
+    said("preflight/infra-cp-02: FAILED: the node rejected its machine config");
     said("machine.install.wipe is not for this machine");
     said("`machine.install.wipe` is set by ");
     said("docs/errors/T17.md");
     // The inputs are for another line of Talos; that alone stops nobody.
-    said("it runs Talos v1.13.2, its config is written for v1.12.0, which it takes");
+    said("it runs Talos v1.13.2, its config is for v1.12.0, which it accepts");
     let calls = world.status("infra")["record"]["calls"].clone();
     assert!(!calls.to_string().contains(r#""ApplyConfiguration""#), "{calls}");
     assert_eq!(calls["infra-cp-01"]["ApplyConfiguration (dry run)"], 1, "{calls}");

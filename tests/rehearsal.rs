@@ -1,7 +1,7 @@
 //! The whole path on real parts: simulated nodes, real etcd, a real Kubernetes control plane, the real binary.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -55,12 +55,12 @@ fn a_finished_cluster_is_verified_and_nothing_is_done() {
     let ask = ["plan", "infra", "--lab", "--detailed-exitcode"];
     let (code, out, err) = world.run(&ask);
     assert_eq!(code, 5, "{out}{err}");
-    assert!(out.contains("to be applied: ") && out.contains("not to be seen before "), "{out}");
+    assert!(out.contains("to apply: ") && out.contains("blocked by "), "{out}");
     let (code, _, err) = world.run(&["infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
     let (code, out, err) = world.run(&ask);
     assert_eq!(code, 0, "{out}{err}");
-    assert!(out.contains("46 hold, 0 would be worked on"), "{out}");
+    assert!(out.contains("46 up to date, 0 to change"), "{out}");
     let calls = accepted(&world.status("infra"));
     let objects = workloads(&world);
     for arguments in [&["infra", "--lab"][..], &["infra", "--lab", "--resume"]] {

@@ -1,7 +1,7 @@
 //! `k8s-bootstrap releases`: what a helmfile says, as it was read.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
+use crate::common;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -94,13 +94,13 @@ fn template_renders_with_the_real_helm_and_applies_patches() {
 }
 
 #[test]
-fn what_is_wrong_is_told_and_ends_with_2() {
+fn mistakes_are_reported_and_exit_with_2() {
     let repository = repository();
     for (words, expected) in [
-        (["list", "-l", "nonsense"], "error: the selector `nonsense` is neither `label=value` nor `label!=value`"),
+        (["list", "-l", "nonsense"], "error: invalid selector `nonsense`: expected `label=value` or `label!=value`"),
         (["list", "-l", "name=gone"], "error: helmfile.yaml has no release that is meant"),
         (["list", "-e", "prd"], "hint: did you mean `prod`?"),
-        (["values", "--state-values-set", "x"], "error: `x` is not `key=value`"),
+        (["values", "--state-values-set", "x"], "error: invalid state value `x`: expected `key=value`"),
     ] {
         let output = releases(repository.path(), &words);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -1,7 +1,7 @@
 //! `render`: the configs themselves, who set what in them, and what would change on nodes that run.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use std::process::Command;
 

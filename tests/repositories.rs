@@ -3,7 +3,7 @@
 //! Every repository is our own writing and has a network of its own (10.67.x.0), so that all run side by side.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,9 @@ impl Rehearsal {
         assert!(told.contains("Bootstrap calls accepted: 1"), "{told}");
         assert_eq!(told.contains("every op:// and SOPS value was a placeholder"), !self.real_secrets, "{told}");
         for step in steps {
-            let ended = ["done in", "holds already"].iter().any(|end| told.contains(&format!("] {step}: {end}")));
+            let ended = ["done in", "up to date", "skipped:", "degraded:"]
+                .iter()
+                .any(|end| told.contains(&format!("] {step}: {end}")));
             assert!(ended, "{step}: {told}");
         }
         assert!(files(&self.world.repository) == before, "the repository was changed");
@@ -184,9 +186,9 @@ fn hook_files_that_are_missing_are_told_with_the_line_of_the_hook() {
     Rehearsal::of(world, "attic").stops(
         2,
         &[
-            "helmfile.yaml:66:9: the hook applies manifests/pools, which is not there",
+            "helmfile.yaml:66:9: the hook applies manifests/pools, which does not exist",
             "hint: did it move to manifests/network/pools/kustomization.yaml?",
-            "helmfile.yaml:90:9: the hook applies manifests/once, which is not there",
+            "helmfile.yaml:90:9: the hook applies manifests/once, which does not exist",
         ],
     );
 }
@@ -198,8 +200,8 @@ fn a_key_of_flux_that_nobody_brings_stops_a_run_before_any_machine_is_touched() 
     Rehearsal::of(world, "home").stops(
         3,
         &[
-            "preflight/charts: FAILED: Flux would not get at the repository",
-            "no manifest here has Secret flux-system/github-deploy-key, by which Flux is to read the repository",
+            "preflight/charts: FAILED: Flux cannot read the repository",
+            "no manifest of the repository contains Secret flux-system/github-deploy-key, which Flux needs to read the repository",
             "where: release flux-system/flux-instance (bootstrap/helmfile.d/01-apps.yaml:",
             "code: F02",
         ],
@@ -215,6 +217,9 @@ fn a_chart_that_does_not_suit_stops_a_run_before_any_machine_is_touched() {
     std::fs::write(&helmfile, text.replace("path: /metadata/labels/", "path: /spec/nowhere/")).unwrap();
     Rehearsal::of(world, "attic").stops(
         3,
-        &["preflight/charts: FAILED: release kube-system/cilium", "helmfile.yaml:37:9: the JSON patch does not fit"],
+        &[
+            "preflight/charts: FAILED: release kube-system/cilium",
+            "helmfile.yaml:37:9: the JSON patch does not apply to",
+        ],
     );
 }

@@ -1,7 +1,7 @@
 //! Secrets in a run: a session that ends while somebody is there, and the proof that Flux can decrypt.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -159,11 +159,11 @@ fn a_session_that_ended_is_waited_for_at_a_terminal_and_fails_elsewhere() {
     let words = std::iter::once(run.get_program()).chain(run.get_args()).map(|word| word.to_string_lossy());
     let line = words.map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
     let mut terminal = Command::new("script");
-    terminal.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]).env("PATH", &path);
+    terminal.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]);
     for (name, value) in run.get_envs().filter_map(|(name, value)| Some((name, value?))) {
         terminal.env(name, value);
     }
-    let mut child = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = terminal.env("PATH", &path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut keys = child.stdin.take().unwrap();
     let mut screen = child.stdout.take().unwrap();
     let mut until = |words: &str| {

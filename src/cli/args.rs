@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use bootstrap::steps::Verdict;
 use engine::plan::StepId;
-use talos_client::Fingerprint;
+use talos_client::CertificateFingerprint;
 
 /// Takes bare Talos Linux nodes to a Kubernetes cluster that Flux manages, and can do so again after a disaster.
 #[derive(Debug, Parser)]
@@ -67,7 +67,7 @@ pub(super) struct RunArgs {
     pub(super) bundle: Option<PathBuf>,
     /// Give a config to this node only when it shows this key in maintenance mode: `cp-1=<fingerprint on its console>`.
     #[arg(long, value_name = "NODE=FINGERPRINT", value_parser = pin)]
-    pub(super) cert_fingerprint: Vec<(String, Fingerprint)>,
+    pub(super) cert_fingerprint: Vec<(String, CertificateFingerprint)>,
     /// Start etcd on this control plane although others do not answer: those are gone for good and hold no etcd.
     #[arg(long, value_name = "NODE")]
     pub(super) force_bootstrap_node: Option<String>,
@@ -79,7 +79,7 @@ pub(super) struct RunArgs {
     pub(super) merge_kubeconfig: bool,
 }
 
-fn pin(text: &str) -> Result<(String, Fingerprint), String> {
+fn pin(text: &str) -> Result<(String, CertificateFingerprint), Box<dyn std::error::Error + Send + Sync>> {
     let (node, fingerprint) = text.split_once('=').ok_or("write NODE=FINGERPRINT")?;
     Ok((node.to_owned(), fingerprint.parse()?))
 }

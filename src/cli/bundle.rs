@@ -2,30 +2,31 @@
 
 use std::path::Path;
 
-use super::args::{BundleCommand, Common, SecretsArg};
-use super::exit::{Exit, Refusal};
-use super::setup;
-use super::setup::Place;
-use super::{inputs, output};
+use super::args::{BundleCommand, Common};
+use super::error::CommandError;
+use super::exit::Exit;
+use super::output;
+use super::workspace::workspace;
+use bootstrap::ops::{SecretsMode, Target, charts, read_cluster};
 use helm::TemplateOptions;
 use helm::bundle;
 use helm::bundle::BundleContents;
-use secrets::Redactor;
 use tools::Tool;
 
-pub(super) async fn bundle(common: &Common, command: BundleCommand) -> Result<Exit, Refusal> {
+pub(super) async fn bundle(common: &Common, command: BundleCommand) -> Result<Exit, CommandError> {
     let BundleCommand::Create { cluster, out } = command;
     create(common, &cluster, &out).await
 }
 
-async fn create(common: &Common, name: &str, out: &Path) -> Result<Exit, Refusal> {
-    let cluster = inputs::cluster(common, name, SecretsArg::Placeholder, &Redactor::default()).await?;
-    let charts = setup::charts(common, &cluster, Place::Field, None).await?;
+async fn create(common: &Common, name: &str, out: &Path) -> Result<Exit, CommandError> {
+    let workspace = workspace(common);
+    let cluster = read_cluster(&workspace, name, SecretsMode::Placeholder).await?;
+    let charts = charts(&workspace, &cluster, &Target::Cluster, None).await?;
     let kube_version = Some(cluster.inventory.kubernetes_version.clone());
     let options = TemplateOptions { kube_version, include_crds: true, hooks: true, ..TemplateOptions::default() };
     let releases = cluster.bootstrap.crds.releases.iter().chain(&cluster.bootstrap.releases.releases);
     let mut contents = BundleContents::gather(&charts, releases, &options).await?;
-    let crane = setup::toolbox(common).find(Tool::Crane).await;
+    let crane = workspace.toolbox().find(Tool::Crane).await;
     match &crane {
         Ok(crane) => contents.pin(&crane.path).await,
         Err(_) => {
@@ -33,7 +34,7 @@ async fn create(common: &Common, name: &str, out: &Path) -> Result<Exit, Refusal
         }
     }
     write(&contents, out).map_err(|error| {
-        Refusal::world(format!("the bundle {} cannot be written: {error}", out.display()))
+        CommandError::precondition(format!("the bundle {} cannot be written: {error}", out.display()))
             .hint("free space there, or name another file with --out")
     })?;
     let unpinned = contents.images.iter().filter(|image| !image.contains("@sha256:")).count();

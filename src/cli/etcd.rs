@@ -7,23 +7,24 @@ use serde_json::{Value, json};
 use tokio::fs::File;
 
 use super::args::{Common, EtcdArgs, EtcdCommand, Output};
-use super::exit::{Exit, Refusal};
+use super::error::CommandError;
+use super::exit::Exit;
 use super::node::refusal;
 use super::output;
-use super::setup;
-use super::setup::{Place, Way};
-use secrets::Redactor;
+use super::workspace::{LabFlag, target, workspace};
+use bootstrap::ops::{NodeAccess, node_access};
 use talos_client::{Client, ClientError, EtcdStatus};
 
-pub(super) async fn etcd(common: &Common, args: EtcdArgs) -> Result<Exit, Refusal> {
+pub(super) async fn etcd(common: &Common, args: EtcdArgs) -> Result<Exit, CommandError> {
     let (EtcdCommand::Snapshot { of, .. } | EtcdCommand::Status { of } | EtcdCommand::Disarm { of }) = &args.command;
-    let place = if of.lab { Place::Lab } else { Place::Field };
-    let way = setup::way(common, &of.cluster, place, &Redactor::default()).await?;
+    let workspace = workspace(common);
+    let target = target(&workspace, &of.cluster, LabFlag(of.lab))?;
+    let access = node_access(&workspace, &of.cluster, &target).await?;
     match args.command {
-        EtcdCommand::Snapshot { out, .. } => snapshot(&way, &out).await?,
-        EtcdCommand::Status { .. } => status(&way, common.output).await,
+        EtcdCommand::Snapshot { out, .. } => snapshot(&access, &out).await?,
+        EtcdCommand::Status { .. } => status(&access, common.output).await,
         EtcdCommand::Disarm { .. } => {
-            let alarms = working(&way).await?.etcd_disarm().await.map_err(refusal)?;
+            let alarms = working(&access).await?.etcd_disarm().await.map_err(refusal)?;
             output::say(&format!("{} alarms taken back", alarms.len()));
         }
     }
@@ -31,28 +32,29 @@ pub(super) async fn etcd(common: &Common, args: EtcdArgs) -> Result<Exit, Refusa
 }
 
 /// A control plane whose member has a leader.
-async fn working(way: &Way) -> Result<Client, Refusal> {
+async fn working(access: &NodeAccess) -> Result<Client, CommandError> {
     let mut why = Vec::new();
-    for node in way.cluster.inventory.control_planes() {
-        match member(way, node.address).await {
+    for node in access.cluster.inventory.control_planes() {
+        match member(access, node.address).await {
             Ok((client, status)) if status.leader != 0 => return Ok(client),
             Ok(_) => why.push(format!("{}: its member has no leader", node.hostname)),
             Err(error) => why.push(error.to_string()),
         }
     }
-    Err(Refusal::world(format!("no control plane has an etcd that works\n  {}", why.join("\n  "))))
+    Err(CommandError::precondition(format!("no control plane has an etcd that works\n  {}", why.join("\n  "))))
 }
 
-async fn member(way: &Way, address: IpAddr) -> Result<(Client, EtcdStatus), ClientError> {
-    let client = Client::connect(&way.dialer, address, &way.identity).await?;
+async fn member(access: &NodeAccess, address: IpAddr) -> Result<(Client, EtcdStatus), ClientError> {
+    let client = Client::connect(&access.dialer, address, &access.identity).await?;
     let status = client.etcd_status().await?;
     Ok((client, status))
 }
 
 /// Writes the snapshot whole or not at all, for its owner alone: it holds every secret of the cluster.
-async fn snapshot(way: &Way, out: &Path) -> Result<(), Refusal> {
-    let cannot = |error: std::io::Error| Refusal::world(format!("{} cannot be written: {error}", out.display()));
-    let client = working(way).await?;
+async fn snapshot(access: &NodeAccess, out: &Path) -> Result<(), CommandError> {
+    let cannot =
+        |error: std::io::Error| CommandError::precondition(format!("{} cannot be written: {error}", out.display()));
+    let client = working(access).await?;
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let part = tempfile::NamedTempFile::new_in(folder).map_err(cannot)?;
     let mut file = File::from_std(part.reopen().map_err(cannot)?);
@@ -63,10 +65,10 @@ async fn snapshot(way: &Way, out: &Path) -> Result<(), Refusal> {
     Ok(())
 }
 
-async fn status(way: &Way, format: Output) {
+async fn status(access: &NodeAccess, format: Output) {
     let mut rows = Vec::new();
-    for node in way.cluster.inventory.control_planes() {
-        let etcd = match describe(way, node.address).await {
+    for node in access.cluster.inventory.control_planes() {
+        let etcd = match describe(access, node.address).await {
             Ok(row) => row,
             Err(error) => json!({"error": error.to_string()}),
         };
@@ -78,8 +80,8 @@ async fn status(way: &Way, format: Output) {
     });
 }
 
-async fn describe(way: &Way, address: IpAddr) -> Result<Value, ClientError> {
-    let (client, status) = member(way, address).await?;
+async fn describe(access: &NodeAccess, address: IpAddr) -> Result<Value, ClientError> {
+    let (client, status) = member(access, address).await?;
     let members = client.etcd_members().await?;
     let alarms = client.etcd_alarms().await?;
     let own = alarms.iter().filter(|(member, _)| *member == status.member);

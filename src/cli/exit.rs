@@ -3,8 +3,6 @@
 use std::process::ExitCode;
 
 use engine::RunOutcome;
-use helm::HelmError;
-use yaml::Diagnostics;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,15 +11,15 @@ pub(super) enum Exit {
     Done = 0,
     /// Failed part-way; resumable.
     Failed = 1,
-    /// The command line or the files are wrong, as can be seen from them alone.
-    WrongInput = 2,
-    /// A precondition in the world does not hold.
-    WrongWorld = 3,
+    /// The command line or the files are invalid.
+    InvalidInput = 2,
+    /// A precondition does not hold: a tool, a key, a node, the state folder, an unfinished run.
+    PreconditionFailed = 3,
     /// Another run holds the lock.
     Locked = 4,
-    /// `plan` found something to do.
+    /// `plan` or `render --diff` found differences.
     Changes = 5,
-    /// Asked to stop by a signal; resumable.
+    /// Stopped by a signal; resumable.
     Stopped = 130,
 }
 
@@ -38,46 +36,5 @@ impl From<RunOutcome> for Exit {
             RunOutcome::Failed => Self::Failed,
             RunOutcome::Stopped => Self::Stopped,
         }
-    }
-}
-
-/// A command that could not do its work, with everything that the operator needs to go on.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) exit: Exit,
-    pub(super) message: String,
-    pub(super) hint: Option<String>,
-}
-
-impl Refusal {
-    pub(super) fn world(message: impl Into<String>) -> Self {
-        Self { exit: Exit::WrongWorld, message: message.into(), hint: None }
-    }
-
-    pub(super) fn input(message: impl Into<String>) -> Self {
-        Self { exit: Exit::WrongInput, message: message.into(), hint: None }
-    }
-
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
-impl From<HelmError> for Refusal {
-    fn from(error: HelmError) -> Self {
-        let refusal = Self::world(error.to_string());
-        match error.hint() {
-            Some(hint) => refusal.hint(hint),
-            None => refusal,
-        }
-    }
-}
-
-impl From<Diagnostics> for Refusal {
-    fn from(found: Diagnostics) -> Self {
-        let count = found.len();
-        let noun = if count == 1 { "mistake" } else { "mistakes" };
-        Self::input(format!("{count} {noun} in the inputs; nothing was changed\n{found}"))
     }
 }

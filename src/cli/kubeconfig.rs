@@ -6,33 +6,33 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::exit::Refusal;
+use super::error::CommandError;
 use super::output;
 use bootstrap::steps::Site;
 use yaml::Origin;
 
 /// Adds cluster, user and context to the first file of `KUBECONFIG`, else `~/.kube/config`. The current context stays.
-pub(super) fn merge(site: &Site) -> Result<(), Refusal> {
+pub(super) fn merge(site: &Site) -> Result<(), CommandError> {
     let path = target()?;
     let own = read(&site.kubeconfig_path())?;
     let theirs = if path.exists() { read(&path)? } else { json!({"apiVersion": "v1", "kind": "Config"}) };
-    let text = yaml::to_string(&merged(theirs, &own)).map_err(|error| Refusal::world(error.to_string()))?;
-    write(&path, &text).map_err(|error| Refusal::world(format!("{} cannot be written: {error}", path.display())))?;
+    let text = yaml::to_string(&merged(theirs, &own)).map_err(|error| CommandError::precondition(error.to_string()))?;
+    write(&path, &text)
+        .map_err(|error| CommandError::precondition(format!("{} cannot be written: {error}", path.display())))?;
     output::say(&format!("merged into {}", path.display()));
     Ok(())
 }
 
-fn target() -> Result<PathBuf, Refusal> {
+fn target() -> Result<PathBuf, CommandError> {
     let named = std::env::var_os("KUBECONFIG").and_then(|paths| std::env::split_paths(&paths).next());
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
-    named
-        .filter(|path| !path.as_os_str().is_empty())
-        .or_else(home)
-        .ok_or_else(|| Refusal::world("neither KUBECONFIG nor HOME is set, so there is no kubeconfig to merge into"))
+    named.filter(|path| !path.as_os_str().is_empty()).or_else(home).ok_or_else(|| {
+        CommandError::precondition("neither KUBECONFIG nor HOME is set, so there is no kubeconfig to merge into")
+    })
 }
 
-fn read(path: &Path) -> Result<Value, Refusal> {
-    let fail = |reason: String| Refusal::world(format!("{} cannot be read: {reason}", path.display()));
+fn read(path: &Path) -> Result<Value, CommandError> {
+    let fail = |reason: String| CommandError::precondition(format!("{} cannot be read: {reason}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
     let node = yaml::parse_one(&Origin::of_path(path), &text).map_err(|error| fail(error.to_string()))?;
     Ok(node.to_json())

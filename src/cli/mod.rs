@@ -2,9 +2,9 @@
 
 mod args;
 mod bundle;
+mod error;
 mod etcd;
 mod exit;
-mod inputs;
 mod kubeconfig;
 mod lab;
 mod machineconfig;
@@ -16,23 +16,24 @@ mod releases;
 mod render;
 mod run;
 mod secrets;
-mod setup;
 mod status;
 mod tools;
+mod workspace;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
-use exit::{Exit, Refusal};
+use error::CommandError;
+use exit::Exit;
 
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let exit = if error.use_stderr() { Exit::WrongInput } else { Exit::Done };
+            let exit = if error.use_stderr() { Exit::InvalidInput } else { Exit::Done };
             // Help that nobody reads is no failure.
             let _ = error.print();
             return exit.into();
@@ -47,14 +48,14 @@ pub fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return output::refuse(&Refusal::world(format!("cannot start: {error}"))).into(),
+        Err(error) => return output::fail(&CommandError::precondition(format!("cannot start: {error}"))).into(),
     };
     let result = runtime.block_on(dispatch(cli));
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
-    result.unwrap_or_else(|refusal| output::refuse(&refusal)).into()
+    result.unwrap_or_else(|error| output::fail(&error)).into()
 }
 
-async fn dispatch(cli: Cli) -> Result<Exit, Refusal> {
+async fn dispatch(cli: Cli) -> Result<Exit, CommandError> {
     let common = &cli.common;
     match cli.command {
         Some(Command::Rehearse(args)) => rehearse::rehearse(common, args).await,
@@ -69,23 +70,23 @@ async fn dispatch(cli: Cli) -> Result<Exit, Refusal> {
         Some(Command::Etcd(args)) => etcd::etcd(common, args).await,
         Some(Command::Node(args)) => node::node(common, args).await,
         Some(Command::Machineconfig(args)) => machineconfig::machineconfig(common, &args.command),
-        Some(Command::Child(_)) => Ok(Exit::WrongInput),
+        Some(Command::Child(_)) => Ok(Exit::InvalidInput),
         None => match cli.run.cluster.clone() {
             Some(cluster) => run::run(common, &cluster, &cli.run).await,
-            None => Err(Refusal::input(Cli::command().render_help().to_string())),
+            None => Err(CommandError::invalid(Cli::command().render_help().to_string())),
         },
     }
 }
 
 #[cfg(target_os = "linux")]
 fn become_child(child: &args::ChildArgs) -> ExitCode {
-    let Some((program, arguments)) = child.command.split_first() else { return Exit::WrongInput.into() };
+    let Some((program, arguments)) = child.command.split_first() else { return Exit::InvalidInput.into() };
     let error = process::guard::become_child(child.parent, program, arguments);
     let name = program.display();
-    output::refuse(&Refusal::world(format!("{name} cannot be started: {error}"))).into()
+    output::fail(&CommandError::precondition(format!("{name} cannot be started: {error}"))).into()
 }
 
 #[cfg(not(target_os = "linux"))]
 fn become_child(_child: &args::ChildArgs) -> ExitCode {
-    Exit::WrongInput.into()
+    Exit::InvalidInput.into()
 }

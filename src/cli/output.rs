@@ -7,7 +7,8 @@ use std::sync::{Arc, LazyLock};
 use futures::FutureExt;
 
 use super::args::Output;
-use super::exit::{Exit, Refusal};
+use super::error::CommandError;
+use super::exit::Exit;
 use crate::report::{JsonLines, Mask, PlainLines, Sink, Terminal};
 use engine::{Event, StopSignal, Subscriber};
 use secrets::{Person, Redactor};
@@ -18,7 +19,7 @@ pub(super) fn data(text: &str) {
 }
 
 /// Writes what holds secrets: for nobody else's eyes, whole or not at all.
-pub(super) fn private_file(path: &Path, text: &str) -> Result<(), Refusal> {
+pub(super) fn private_file(path: &Path, text: &str) -> Result<(), CommandError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
         std::fs::create_dir_all(folder)?;
@@ -26,21 +27,23 @@ pub(super) fn private_file(path: &Path, text: &str) -> Result<(), Refusal> {
         file.write_all(text.as_bytes())?;
         file.persist(path).map_err(|error| error.error)
     };
-    write().map(drop).map_err(|error| Refusal::world(format!("{} cannot be written: {error}", path.display())))
+    write()
+        .map(drop)
+        .map_err(|error| CommandError::precondition(format!("{} cannot be written: {error}", path.display())))
 }
 
-/// Says something to the operator.
+/// Prints a line for the operator.
 pub(super) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Says why a command did not do its work.
-pub(super) fn refuse(refusal: &Refusal) -> Exit {
-    say(&format!("error: {}", refusal.message));
-    if let Some(hint) = &refusal.hint {
+/// Prints why a command failed.
+pub(super) fn fail(error: &CommandError) -> Exit {
+    say(&format!("error: {}", error.message));
+    if let Some(hint) = &error.hint {
         say(&format!("hint: {hint}"));
     }
-    refusal.exit
+    error.exit
 }
 
 /// Whoever sits at the terminal; nobody when events go to a program, or when there is no terminal.

@@ -2,18 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::args::{Common, HelmfileArgs, Output, ReleasesCommand};
-use super::exit::{Exit, Refusal};
-use super::{output, setup};
+use super::error::CommandError;
+use super::exit::Exit;
+use super::output;
+use super::workspace::workspace;
+use bootstrap::ops::repository_charts;
 use helm::TemplateOptions;
-use helmfile::{Helmfile, HelmfileOptions, ListedRelease, ReadDepth, Selector, StateFile, StateValue};
+use helmfile::{
+    Helmfile, HelmfileOptions, ListedRelease, ReadDepth, Selector, SelectorError, StateFile, StateValue,
+    StateValueError,
+};
+use repository::TemplatePrograms;
 
-pub(super) async fn releases(common: &Common, command: ReleasesCommand) -> Result<Exit, Refusal> {
+pub(super) async fn releases(common: &Common, command: ReleasesCommand) -> Result<Exit, CommandError> {
     let root = common.directory.canonicalize().map_err(|error| {
-        Refusal::input(format!("the repository {} cannot be opened: {error}", common.directory.display()))
+        CommandError::invalid(format!("the repository {} cannot be opened: {error}", common.directory.display()))
     })?;
     let text = match &command {
         ReleasesCommand::List(args) => list(&read(&root, args, ReadDepth::Fields)?, common.output),
@@ -33,29 +41,35 @@ pub(super) async fn releases(common: &Common, command: ReleasesCommand) -> Resul
     Ok(Exit::Done)
 }
 
-fn read(root: &Path, args: &HelmfileArgs, depth: ReadDepth) -> Result<Helmfile, Refusal> {
+fn read(root: &Path, args: &HelmfileArgs, depth: ReadDepth) -> Result<Helmfile, CommandError> {
     let variables: BTreeMap<String, String> = std::env::vars().collect();
     let helmfile = helmfile::read(root, &root.join(&args.file), &variables, &options(args, depth)?)?;
     for notice in &helmfile.notices {
         output::say(&format!("notice: {notice}"));
     }
     if helmfile.files.iter().all(|file| file.releases.is_empty()) {
-        return Err(Refusal::input(format!("{} has no release that is meant", args.file.display()))
+        return Err(CommandError::invalid(format!("{} has no release that is meant", args.file.display()))
             .hint("look at its labels without a selector: k8s-bootstrap releases list -f FILE"));
     }
     Ok(helmfile)
 }
 
-fn options(args: &HelmfileArgs, depth: ReadDepth) -> Result<HelmfileOptions, Refusal> {
+fn options(args: &HelmfileArgs, depth: ReadDepth) -> Result<HelmfileOptions, CommandError> {
     let selectors = args.selector.iter().map(|selector| selector.parse::<Selector>());
     let texts = args.state_values_set_string.iter().map(|set| StateValue::parse_text(set));
     let sets = texts.chain(args.state_values_set.iter().map(|set| StateValue::parse(set)));
     Ok(HelmfileOptions {
         environment: args.environment.clone(),
-        selectors: selectors.collect::<Result<_, _>>().map_err(Refusal::input)?,
-        state_values: sets.collect::<Result<Vec<_>, _>>().map_err(Refusal::input)?.concat(),
+        selectors: selectors
+            .collect::<Result<_, SelectorError>>()
+            .map_err(|error| CommandError::invalid(error.to_string()))?,
+        state_values: sets
+            .collect::<Result<Vec<_>, StateValueError>>()
+            .map_err(|error| CommandError::invalid(error.to_string()))?
+            .concat(),
         state_values_files: args.state_values_file.clone(),
         include_needs: args.include_needs,
+        programs: Some(Arc::new(TemplatePrograms)),
         depth,
     })
 }
@@ -105,7 +119,7 @@ fn list(helmfile: &Helmfile, format: Output) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn build(root: &Path, helmfile: &Helmfile, format: Output) -> Result<String, Refusal> {
+fn build(root: &Path, helmfile: &Helmfile, format: Output) -> Result<String, CommandError> {
     let files: Vec<Value> = helmfile.files.iter().map(|file| built(root, file)).collect();
     if format == Output::Json {
         return Ok(Value::from(files).to_string());
@@ -133,7 +147,7 @@ fn relative(root: &Path, path: &Path) -> PathBuf {
     path.strip_prefix(root).unwrap_or(path).to_owned()
 }
 
-fn values(helmfile: &Helmfile, format: Output) -> Result<String, Refusal> {
+fn values(helmfile: &Helmfile, format: Output) -> Result<String, CommandError> {
     if format == Output::Json {
         let all = helmfile.releases.iter().map(|release| (release.id.to_string(), release.values.clone()));
         return Ok(Value::Object(all.collect()).to_string());
@@ -147,10 +161,10 @@ async fn template(
     root: &Path,
     args: &HelmfileArgs,
     options: &TemplateOptions,
-) -> Result<String, Refusal> {
+) -> Result<String, CommandError> {
     let helmfile = read(root, args, ReadDepth::Everything)?;
     helmfile::check_needs(&[&helmfile])?;
-    let charts = setup::charts_of(common, root).await?;
+    let charts = repository_charts(&workspace(common), root).await?;
     let mut all = vec![];
     for release in &helmfile.releases {
         let given = |flag: &str| release.flags.args.iter().any(|argument| argument == flag);
@@ -170,6 +184,6 @@ async fn template(
     Ok(texts.iter().map(|text| format!("---\n{text}")).collect())
 }
 
-fn to_yaml(value: &Value) -> Result<String, Refusal> {
-    yaml::to_string(value).map_err(|error| Refusal::input(error.to_string()))
+fn to_yaml(value: &Value) -> Result<String, CommandError> {
+    yaml::to_string(value).map_err(|error| CommandError::invalid(error.to_string()))
 }

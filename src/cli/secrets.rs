@@ -4,21 +4,23 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
 use super::args::SecretsCommand;
-use super::exit::{Exit, Refusal};
+use super::error::CommandError;
+use super::exit::Exit;
 use super::output;
-use talos_config::{Contract, SecretsBundle};
+use talos_config::SecretsBundle;
+use talos_schema::Contract;
 
-pub(super) fn secrets(command: &SecretsCommand) -> Result<Exit, Refusal> {
+pub(super) fn secrets(command: &SecretsCommand) -> Result<Exit, CommandError> {
     match command {
         SecretsCommand::Gen { talos_version } => {
             let contract = match talos_version {
                 Some(version) => {
-                    version.parse().map_err(|error| Refusal::input(format!("--talos-version: {error}")))?
+                    version.parse().map_err(|error| CommandError::invalid(format!("--talos-version: {error}")))?
                 }
                 None => Contract::DEFAULT,
             };
             let bundle = SecretsBundle::generate_for(contract, Timestamp::now())
-                .map_err(|error| Refusal::world(error.to_string()))?;
+                .map_err(|error| CommandError::precondition(error.to_string()))?;
             output::data(bundle.to_yaml().expose_secret());
             Ok(Exit::Done)
         }

@@ -1,20 +1,21 @@
 //! `k8s-bootstrap tools list|install`: the outside programs.
 
 use super::args::{Common, ToolsCommand};
-use super::exit::{Exit, Refusal};
+use super::error::CommandError;
+use super::exit::Exit;
 use super::output;
-use super::setup;
+use super::workspace::workspace;
 use tools::{Error, Found, Tool};
 
-pub(super) async fn tools(common: &Common, command: ToolsCommand) -> Result<Exit, Refusal> {
+pub(super) async fn tools(common: &Common, command: ToolsCommand) -> Result<Exit, CommandError> {
     match command {
         ToolsCommand::List => list(common).await,
         ToolsCommand::Install => install(common).await,
     }
 }
 
-async fn list(common: &Common) -> Result<Exit, Refusal> {
-    let toolbox = setup::toolbox(common);
+async fn list(common: &Common) -> Result<Exit, CommandError> {
+    let toolbox = workspace(common).toolbox();
     for tool in Tool::ALL {
         output::data(&line(tool, toolbox.find(tool).await));
     }
@@ -36,12 +37,13 @@ fn line(tool: Tool, found: Result<Found, Error>) -> String {
     }
 }
 
-async fn install(common: &Common) -> Result<Exit, Refusal> {
-    let toolbox = setup::toolbox(common);
+async fn install(common: &Common) -> Result<Exit, CommandError> {
+    let toolbox = workspace(common).toolbox();
     for tool in Tool::LAB.into_iter().chain([Tool::Sops, Tool::Age, Tool::AgeKeygen]) {
         let found = toolbox.provide(tool, &|progress| output::say(progress)).await;
         let found = found.map_err(|error| {
-            Refusal::world(error.to_string()).hint("building needs `go` on PATH and access to its module proxy")
+            CommandError::precondition(error.to_string())
+                .hint("building needs `go` on PATH and access to its module proxy")
         })?;
         output::data(&line(tool, Ok(found)));
     }

@@ -3,7 +3,7 @@
 use super::Sink;
 use engine::{Event, EventKind, Outcome, RunOutcome, StepError, Subscriber};
 
-/// Writes what happens as lines of text, without colour and without moving the cursor.
+/// Writes events as lines of text, without colour and without moving the cursor.
 #[derive(Debug)]
 pub struct PlainLines(Sink);
 
@@ -21,7 +21,7 @@ impl Subscriber for PlainLines {
     }
 }
 
-/// What a person reads of an event; nothing for events that only machines need.
+/// An event as text; nothing for events that only machines need.
 pub(super) fn describe(kind: &EventKind) -> Vec<String> {
     match kind {
         EventKind::RunStarted { cluster, run, resumed, steps, .. } => {
@@ -30,20 +30,26 @@ pub(super) fn describe(kind: &EventKind) -> Vec<String> {
         }
         EventKind::Applying { step, attempt } if *attempt > 1 => vec![format!("{step}: applying, attempt {attempt}")],
         EventKind::Applying { step, .. } => vec![format!("{step}: applying")],
-        EventKind::Waiting { step, reason } => vec![format!("{step}: waiting: {reason}")],
+        EventKind::Waiting { step, reason, .. } => vec![format!("{step}: waiting: {reason}")],
         EventKind::Retrying { step, error, delay, .. } => {
-            vec![format!("{step}: {error}; trying again in {delay:.1} s")]
+            vec![format!("{step}: {error}; retrying in {delay:.1}s")]
         }
         EventKind::StepDone { step, outcome: Outcome::Applied, seconds } => {
-            vec![format!("{step}: done in {seconds:.1} s")]
+            vec![format!("{step}: done in {seconds:.1}s")]
         }
-        EventKind::StepDone { step, outcome: Outcome::Held, .. } => vec![format!("{step}: holds already")],
+        EventKind::StepDone { step, outcome: Outcome::UpToDate, .. } => vec![format!("{step}: up to date")],
+        EventKind::StepDone { step, outcome: Outcome::Degraded(reason), .. } => {
+            vec![format!("{step}: degraded: {reason}")]
+        }
+        EventKind::StepDone { step, outcome: Outcome::Skipped(reason), .. } => {
+            vec![format!("{step}: skipped: {reason}")]
+        }
         EventKind::StepFailed { step, error } => failure(step.as_str(), error),
         EventKind::Notice { text } => vec![format!("note: {text}")],
         EventKind::RunEnded { outcome, seconds } => vec![match outcome {
-            RunOutcome::Complete => format!("complete after {seconds:.1} s"),
-            RunOutcome::Failed => format!("failed after {seconds:.1} s; the run can be resumed"),
-            RunOutcome::Stopped => format!("stopped after {seconds:.1} s; the run can be resumed"),
+            RunOutcome::Complete => format!("complete after {seconds:.1}s"),
+            RunOutcome::Failed => format!("failed after {seconds:.1}s; resume with --resume"),
+            RunOutcome::Stopped => format!("stopped after {seconds:.1}s; resume with --resume"),
         }],
         EventKind::StepStarted { .. } | EventKind::Observed { .. } => vec![],
     }
@@ -59,7 +65,7 @@ pub(super) fn failure(step: &str, error: &StepError) -> Vec<String> {
         }
     }
     if let Some(code) = &error.code {
-        lines.push(format!("    code: {code} (docs/errors/{code}.md)"));
+        lines.push(format!("    code: {code} ({})", code.path()));
     }
     lines
 }

@@ -1,15 +1,26 @@
-//! Progress on a terminal, plain lines, JSON lines: readers of the engine's events.
+//! What people and programs read: a run's events on a terminal, as plain lines and as JSON lines; plans, summaries, status.
 //!
-//! Every reader writes through a [`Sink`], which masks secrets first.
+//! Readers of events write through a [`Sink`], which masks secrets first. The other functions make text, and the command
+//! line masks and prints it.
 
+mod config;
 mod json;
+mod lab;
 mod lines;
+mod plan;
 mod sink;
+mod status;
+mod summary;
 mod terminal;
 
+pub(crate) use config::{explained_json, explained_text};
 pub use json::JsonLines;
+pub(crate) use lab::lab_table;
 pub use lines::PlainLines;
+pub(crate) use plan::{plan_json, plan_text};
 pub use sink::{Mask, Sink};
+pub(crate) use status::{status_json, status_text};
+pub(crate) use summary::summary;
 pub use terminal::Terminal;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The one door through which text leaves.
+//! The one way out for text: through a mask.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};

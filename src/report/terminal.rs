@@ -10,7 +10,7 @@ use super::{Mask, lines};
 use engine::plan::{PhaseName, StepId};
 use engine::{Event, EventKind, StepError, Subscriber};
 
-/// One line a phase, one line a step that is under way with what it waits for.
+/// One line a phase, one line a running step with what it waits for.
 pub struct Terminal {
     bars: MultiProgress,
     mask: Mask,
@@ -72,7 +72,7 @@ impl Terminal {
         let bar = self.bars.add(ProgressBar::new_spinner());
         bar.set_style(style("    {prefix:<36} {elapsed:>4}  {wide_msg}"));
         bar.set_prefix(step.to_string());
-        bar.set_message("looking");
+        bar.set_message("checking");
         bar.enable_steady_tick(TICK);
         state.active.insert(step.clone(), bar);
     }
@@ -88,7 +88,7 @@ impl Terminal {
         let Some(phase) = state.phases.get_mut(name) else { return };
         phase.done += 1;
         if phase.done == phase.steps {
-            let line = format!("  ok  {name:<16} {:>3} steps  {:>6.1} s", phase.steps, elapsed - phase.began);
+            let line = format!("  ok  {name:<16} {:>3} steps  {:>6.1}s", phase.steps, elapsed - phase.began);
             self.print(&line);
         }
     }
@@ -111,7 +111,7 @@ impl Terminal {
 impl Subscriber for Terminal {
     fn notice(&self, event: &Event) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let say = |state: &State, step: &StepId, text: &str| {
+        let show = |state: &State, step: &StepId, text: &str| {
             if let Some(bar) = state.active.get(step) {
                 bar.set_message((self.mask)(text));
             }
@@ -119,10 +119,10 @@ impl Subscriber for Terminal {
         match &event.kind {
             EventKind::RunStarted { .. } => self.start(&mut state, &event.kind),
             EventKind::StepStarted { step } => self.begin(&mut state, step, event.elapsed),
-            EventKind::Observed { step, detail, .. } => say(&state, step, detail),
-            EventKind::Applying { step, .. } => say(&state, step, "applying"),
-            EventKind::Waiting { step, reason } => say(&state, step, reason),
-            EventKind::Retrying { step, error, .. } => say(&state, step, &format!("trying again: {error}")),
+            EventKind::Observed { step, detail, .. } => show(&state, step, detail),
+            EventKind::Applying { step, .. } => show(&state, step, "applying"),
+            EventKind::Waiting { step, reason, .. } => show(&state, step, reason),
+            EventKind::Retrying { step, error, .. } => show(&state, step, &format!("retrying: {error}")),
             EventKind::StepDone { step, .. } => self.finish(&mut state, step, event.elapsed),
             EventKind::StepFailed { step, error } => self.fail(&mut state, step, error),
             EventKind::Notice { text } => self.print(&format!("note: {text}")),

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use engine::plan::StepId;
-use engine::{Event, EventKind, Outcome, RunOutcome, StepError, Subscriber};
+use engine::{Code, Event, EventKind, Outcome, RunOutcome, StepError, Subscriber};
 
 #[derive(Clone, Default)]
 struct Shared(Arc<Mutex<Vec<u8>>>);
@@ -30,13 +30,13 @@ fn mask() -> Mask {
 
 fn events() -> Vec<Event> {
     let step = StepId::new("release/kube-system/cilium");
-    let error = StepError::wrong_world("helm could not install the release")
+    let error = StepError::failed_precondition("helm could not install the release")
         .at("release kube-system/cilium")
-        .because("the token hunter2 was refused")
+        .because("the token hunter2 was rejected")
         .next("k8s-bootstrap blue --resume")
-        .code("H10");
+        .code(Code::H10);
     vec![
-        EventKind::Waiting { step: step.clone(), reason: "2 of 6 pods ready".into() },
+        EventKind::Waiting { step: step.clone(), reason: "2 of 6 pods ready".into(), code: None },
         EventKind::StepDone { step: step.clone(), outcome: Outcome::Applied, seconds: 4.25 },
         EventKind::StepFailed { step, error },
         EventKind::RunEnded { outcome: RunOutcome::Failed, seconds: 9.0 },
@@ -53,13 +53,13 @@ fn plain_lines_answer_what_where_why_and_what_next_and_hide_secrets() {
     events().iter().for_each(|event| lines.notice(event));
     insta::assert_snapshot!(out.text(), @r"
     [    1.5s] release/kube-system/cilium: waiting: 2 of 6 pods ready
-    [    1.5s] release/kube-system/cilium: done in 4.2 s
+    [    1.5s] release/kube-system/cilium: done in 4.2s
     [    1.5s] release/kube-system/cilium: FAILED: helm could not install the release
     [    1.5s]     where: release kube-system/cilium
-    [    1.5s]     why: the token ****** was refused
+    [    1.5s]     why: the token ****** was rejected
     [    1.5s]     next: k8s-bootstrap blue --resume
     [    1.5s]     code: H10 (docs/errors/H10.md)
-    [    1.5s] failed after 9.0 s; the run can be resumed
+    [    1.5s] failed after 9.0s; resume with --resume
     ");
 }
 

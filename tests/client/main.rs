@@ -1,4 +1,4 @@
-//! The client against simulated machines of each Talos version: every call once, as a user of the library makes it.
+//! The client against simulated machines of each Talos version: every call at least once.
 #![allow(clippy::unwrap_used, unreachable_pub, dead_code)]
 
 #[path = "../node/cluster.rs"]
@@ -11,24 +11,23 @@ mod world;
 use std::net::IpAddr;
 
 use net::{AddressMap, Dialer};
-use talos_client::{CONNECT, Client, Kind, Maintenance, Stage};
-use talos_config::AdminIdentity;
+use talos_client::{Client, ClientErrorKind, ClientIdentity, Maintenance, Stage, connect_delays};
 use world::{NAMES, World};
 
-/// Connection attempts before a machine counts as lost.
-const ATTEMPTS: usize = 600;
+/// Connection attempts before a test fails.
+const KNOCKS: usize = 600;
 
-/// Machines, and the way to them.
+/// Simulated machines with a dialer and an identity.
 struct Site {
     world: World,
     dialer: Dialer,
-    identity: AdminIdentity,
+    identity: ClientIdentity,
 }
 
 /// A client's identity for these roles.
-fn identity(cluster: &cluster::Cluster, roles: &[&str]) -> AdminIdentity {
+fn identity(cluster: &cluster::Cluster, roles: &[&str]) -> ClientIdentity {
     let client = cluster.client(roles);
-    AdminIdentity {
+    ClientIdentity {
         ca_pem: cluster.machine.certificate.clone(),
         certificate_pem: client.certificate,
         key_pem: client.key.into(),
@@ -48,7 +47,7 @@ impl Site {
     }
 
     async fn maintenance(&self, name: &str) -> Maintenance {
-        for pause in CONNECT.backoff().take(ATTEMPTS) {
+        for pause in connect_delays().take(KNOCKS) {
             if let Ok(client) = Maintenance::connect(&self.dialer, self.address(name), None).await
                 && client.machine_status().await.is_ok()
             {
@@ -59,27 +58,29 @@ impl Site {
         panic!("{name} is not in maintenance mode")
     }
 
-    /// Waits until the machine runs its config. From 1.13 on it answers before it has installed.
+    /// Waits until the machine runs its config. From 1.13 on it responds before the installation is complete.
     async fn configured(&self, name: &str) -> Client {
         let up = |stage| matches!(stage, Stage::Booting | Stage::Running);
         self.when(name, async |client: &Client| client.machine_status().await.is_ok_and(|status| up(status.stage)))
             .await
     }
 
-    /// Connects again and again until what is asked for holds.
+    /// Reconnects until the predicate is true.
     async fn when(&self, name: &str, holds: impl AsyncFn(&Client) -> bool) -> Client {
-        for pause in CONNECT.backoff().take(ATTEMPTS) {
+        for pause in connect_delays().take(KNOCKS) {
             match Client::connect(&self.dialer, self.address(name), &self.identity).await {
                 Ok(client) if holds(&client).await => return client,
                 Ok(_) => {}
-                Err(error) => assert!(matches!(error.kind, Kind::Unreachable | Kind::Untrusted), "{error}"),
+                Err(error) => {
+                    assert!(matches!(error.kind, ClientErrorKind::Unavailable | ClientErrorKind::Untrusted), "{error}");
+                }
             }
             tokio::time::sleep(pause).await;
         }
         panic!("what is waited for does not come about on {name}")
     }
 
-    /// Gives the machine its config and waits until it runs it.
+    /// Applies the config and waits until the machine runs it.
     async fn configure(&self, name: &str) -> Client {
         let client = self.maintenance(name).await;
         client.apply_configuration(&self.world.config(name)).await.unwrap();

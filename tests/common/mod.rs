@@ -8,7 +8,10 @@ use std::sync::OnceLock;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_k8s-bootstrap");
 
-/// A world of its own: state directory and repository.
+/// The variables that the program under test inherits; everything else of our environment is cleared.
+const KEPT: [&str; 2] = ["PATH", "TMPDIR"];
+
+/// A test environment: cleared variables, private home and state directory, a repository.
 pub struct TestEnvironment {
     folder: tempfile::TempDir,
     pub repository: PathBuf,
@@ -83,6 +86,8 @@ impl TestEnvironment {
     pub fn command_with_state(&self, state: &Path, arguments: &[&str]) -> Command {
         provision();
         let mut command = Command::new(BINARY);
+        command.env_clear().envs(KEPT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))));
+        command.env("HOME", self.folder.path().join("home"));
         command.arg("-C").arg(&self.repository).arg("--state-dir").arg(state).args(arguments);
         command.env("XDG_CACHE_HOME", cache());
         command.env("SOPS_AGE_KEY_FILE", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/age.key"));

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use talos_config::{SecretsBundle, Sources, Wanted, talconfig};
-use talos_schema::{Mode, validate};
+use talos_config::{FetchedInputs, InputRequest, SecretsBundle, talconfig};
+use talos_schema::{RuntimeMode, validate};
 use tools::{Options, Tool, Toolbox};
 use yaml::{Diagnostics, Origin};
 
@@ -15,7 +15,7 @@ pub(crate) const KIND: Kind = Kind { name: "talconfig", run, not_yet: &[] };
 fn run(case: &Path) -> Result<(), String> {
     let expects_error = case.join("expected-error.txt").exists();
     let quirk = std::fs::read_to_string(case.join("quirk.txt")).unwrap_or_default();
-    let mut sources = Sources::default();
+    let mut sources = FetchedInputs::default();
     match all(case, &mut sources) {
         Ok(_) if expects_error => Err("expected an error".to_owned()),
         Err(_) if expects_error => Ok(()),
@@ -29,7 +29,7 @@ fn run(case: &Path) -> Result<(), String> {
 }
 
 /// Renders every node, and says what differs from talhelper's results.
-fn all(case: &Path, sources: &mut Sources) -> Result<String, Diagnostics> {
+fn all(case: &Path, sources: &mut FetchedInputs) -> Result<String, Diagnostics> {
     let config = opened(case, sources, &|sources| talconfig::read(case, case, &|_| None, sources))?;
     let name = if case.join("talsecret.yaml").exists() { "talsecret.yaml" } else { "talsecret.sops.yaml" };
     let path = case.join(name);
@@ -39,7 +39,7 @@ fn all(case: &Path, sources: &mut Sources) -> Result<String, Diagnostics> {
     for machine in &config.machines {
         let ours = config.render(&bundle, machine)?.documents;
         // talhelper validates what it made.
-        validate(&ours, Mode::Metal).errors.into_result(())?;
+        validate(&ours, RuntimeMode::Metal).errors.into_result(())?;
         let expected = case.join("expected").join(&machine.file_name);
         if case.join("expected-error.txt").exists() {
             continue;
@@ -55,8 +55,8 @@ fn all(case: &Path, sources: &mut Sources) -> Result<String, Diagnostics> {
 /// Reads until every sealed file that is met has been opened.
 fn opened<T>(
     case: &Path,
-    sources: &mut Sources,
-    read: &dyn Fn(&Sources) -> Result<T, Diagnostics>,
+    sources: &mut FetchedInputs,
+    read: &dyn Fn(&FetchedInputs) -> Result<T, Diagnostics>,
 ) -> Result<T, Diagnostics> {
     loop {
         let result = read(sources);
@@ -65,7 +65,7 @@ fn opened<T>(
             return result;
         }
         for wanted in missing {
-            let Wanted::Sealed(path) = &wanted else { panic!("unexpected: {wanted:?}") };
+            let InputRequest::SopsFile(path) = &wanted else { panic!("unexpected: {wanted:?}") };
             let text = decrypt(case, path);
             sources.provide(wanted, text.into());
         }

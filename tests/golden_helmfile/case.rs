@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use helmfile::{HelmfileOptions, StateValue};
+use helmfile::{HelmfileOptions, Selector, SelectorError, StateValue};
+use repository::TemplatePrograms;
 use serde_json::Value;
 use yaml::{Dialect, Origin};
 
@@ -93,14 +95,17 @@ impl Case {
     pub fn options(&self, run: &Run) -> HelmfileOptions {
         let sets = run.text_sets.iter().flat_map(|set| StateValue::parse_text(set).unwrap());
         let sets = sets.chain(run.sets.iter().flat_map(|set| StateValue::parse(set).unwrap()));
-        let selectors = run.selectors.iter().map(|selector| selector.parse());
+        let selectors = run.selectors.iter().map(|selector| selector.parse::<Selector>());
         HelmfileOptions {
             environment: run.environment.clone(),
             // A malformed one takes nothing, as it is refused.
-            selectors: selectors.collect::<Result<_, _>>().unwrap_or_else(|_: String| vec!["no=no".parse().unwrap()]),
+            selectors: selectors
+                .collect::<Result<_, _>>()
+                .unwrap_or_else(|_: SelectorError| vec!["no=no".parse().unwrap()]),
             state_values: sets.collect(),
             state_values_files: run.values_files.iter().map(|file| self.working_folder().join(file)).collect(),
             include_needs: run.include_needs,
+            programs: Some(Arc::new(TemplatePrograms)),
             depth: super::depth(&run.verb),
         }
     }

@@ -32,7 +32,7 @@ pub fn compare(case: &Case, run: &Run, ours: &Helmfile, result: &Path) -> Result
     if case.standins {
         return Ok(());
     }
-    let theirs = manifest::parse(&std::fs::read_to_string(result).unwrap())?;
+    let theirs = manifest::parse(&std::fs::read_to_string(result).unwrap()).unwrap();
     let mut rendered = vec![];
     for release in &ours.releases {
         rendered.extend(render(run, release)?);

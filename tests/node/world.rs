@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lab::{ApiServers, ChartsFrom, DiskSpec, Lab, NodeSpec, Scenario, Spec};
+use lab::{ApiServers, ChartsFrom, DiskSpec, Lab, LabSpec, NodeSpec, Scenario};
 use tools::{Options, Tool, Toolbox};
 
 use crate::cluster::Cluster;
@@ -31,11 +31,11 @@ impl World {
             address: format!("{network}.{}", 11 + index).parse().unwrap(),
             disk: DiskSpec::default(),
         });
-        let spec = Spec {
+        let spec = LabSpec {
             cluster: "lab".to_owned(),
             nodes: nodes.collect(),
             releases: vec![],
-            files: vec![],
+            crd_urls: vec![],
             vip: None,
             api_port: 6443,
             talos_version: talos.to_owned(),

@@ -1,4 +1,8 @@
-//! Where engine and adapters meet: the steps of a bootstrap.
+//! Where engine and adapters meet: the steps of a bootstrap, and what each command does.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod identity;
+pub mod ops;
 pub mod steps;
+
+pub use identity::client_identity;

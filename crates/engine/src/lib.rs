@@ -1,9 +1,13 @@
 //! Carries out a plan: order, parallelism, retry, cancellation. Knows no Talos and no Helm.
 //!
-//! [`machine`] decides, as a pure function `(state, event) -> (state, commands)`; the runner does what it is told and
-//! feeds back what happened. [`survey()`] observes a whole plan and does nothing. [`event`] is what the readers of a run (terminal, JSON lines, `status`) see.
+//! [`machine`] decides, as a pure function `(state, event) -> (state, commands)`; the runner does the I/O and feeds back
+//! what happened. [`survey()`] observes a whole plan and changes nothing. [`event`] is what terminal, JSON lines and
+//! `status` show of a run. [`Code`] is the error catalogue.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod code;
+mod context;
+mod error;
 pub mod event;
 pub mod journal;
 pub mod machine;
@@ -12,9 +16,12 @@ mod runner;
 mod step;
 mod survey;
 
+pub use code::Code;
+pub use context::{StepContext, StepLog, StepWait};
+pub use error::{ErrorClass, StepError};
 pub use event::{Event, EventKind, Outcome, RunOutcome, Subscriber};
 pub use runner::{Engine, RunReport, StopSignal};
-pub use step::{ErrorClass, Memory, Observation, Plight, Step, StepContext, StepError, StepSet};
+pub use step::{Action, Check, CheckResult, Effect, Observation, StepSet};
 pub use survey::{Finding, survey};
 
 #[cfg(test)]

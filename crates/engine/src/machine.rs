@@ -3,20 +3,22 @@
 //! | state of a step | event | next |
 //! | --- | --- | --- |
 //! | waiting | every need done | observing |
-//! | observing | holds | done |
-//! | observing | underway | gating |
+//! | observing | up to date, skipped or degraded | done |
+//! | observing | in progress | gating |
 //! | observing | missing | applying |
-//! | applying | applied | gating |
+//! | applying | applied, in full or degraded | gating |
 //! | gating | confirmed | done |
-//! | any of the three | retryable failure, tries left | backoff, then observing |
+//! | any of the three | unavailable or not ready, retries left | backoff, then observing |
 //! | any of the three | any other failure | failed |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use retry::Backoff;
+
 use super::event::{Outcome, RunOutcome};
-use super::{ErrorClass, Observation, Plight, StepError};
-use crate::plan::{Plan, Policy, StepId};
+use super::{Effect, Observation, StepError, StepWait};
+use crate::plan::{Plan, Policy, Step, StepId};
 
 /// Where a step stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,16 +34,16 @@ pub enum StepState {
     Cancelled,
 }
 
-/// What the shell tells the machine.
+/// What happened, from the shell to the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     Start,
     Observed(StepId, Result<Observation, StepError>),
-    Applied(StepId, Result<(), StepError>),
+    Applied(StepId, Result<Effect, StepError>),
     Gated(StepId, Result<(), StepError>),
     BackoffOver(StepId),
-    /// The step is not done in time; what it is waiting for, when that is known.
-    DeadlinePassed(StepId, Option<Plight>),
+    /// The step is not done in time; what it waits for, when that is known.
+    DeadlinePassed(StepId, Option<StepWait>),
     Stop(Stop),
 }
 
@@ -54,7 +56,7 @@ pub enum Stop {
     Now,
 }
 
-/// What the machine tells the shell to do.
+/// What to do, from the machine to the shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     Observe { step: StepId, attempt: u32, deadline: Option<Duration> },
@@ -81,26 +83,72 @@ pub struct Run {
 struct Node {
     needs: BTreeSet<StepId>,
     policy: Policy,
+    /// What the step is about, for errors that have no place of their own.
+    place: String,
     state: StepState,
     attempt: u32,
-    applied: bool,
+    backoff: Backoff,
+    /// What the last apply of this run did.
+    applied: Option<Effect>,
+    /// The failure of the last attempt, while the step is retried.
+    failure: Option<StepError>,
 }
 
-/// Longest pause between two tries.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
-const FIRST_BACKOFF: Duration = Duration::from_millis(250);
-
-impl Run {
-    pub fn new(plan: &Plan) -> Self {
-        let node = |step: &crate::plan::PlannedStep| Node {
+impl Node {
+    fn new(step: &Step, seed: u64) -> Self {
+        Self {
             needs: step.needs.clone(),
             policy: step.policy,
+            place: step.place().to_owned(),
             state: StepState::Waiting,
             attempt: 1,
-            applied: false,
-        };
+            backoff: step.policy.retry.seeded(seed),
+            applied: None,
+            failure: None,
+        }
+    }
+
+    /// How the step ends once its goal is met: as it was applied in this run, else as it was observed.
+    fn outcome(&self, observed: Outcome) -> Outcome {
+        match &self.applied {
+            None => observed,
+            Some(Effect::Complete) => Outcome::Applied,
+            Some(Effect::Degraded(reason)) => Outcome::Degraded(reason.clone()),
+        }
+    }
+
+    /// The error of a step that was not done in time: what it waited for, else its last failure, says why.
+    fn overdue(&self, wait: Option<StepWait>) -> StepError {
+        let what = format!("not done within {}", duration(self.policy.deadline));
+        let mut error = StepError::failed_precondition(what).at(&self.place);
+        let wait = wait.filter(|wait| !wait.line.is_empty());
+        if let Some(wait) = wait {
+            let failed_with = self.failure.as_ref().and_then(|failure| failure.code);
+            let code = wait.code.or(failed_with).unwrap_or(self.policy.overdue);
+            return error.because(wait.line).code(code);
+        }
+        if let Some(failure) = &self.failure {
+            let reason = failure.why.as_ref().map_or(failure.what.clone(), |why| format!("{}: {why}", failure.what));
+            error.place = failure.place.clone().or(error.place);
+            error.why = Some(reason);
+            error.next.clone_from(&failure.next);
+            error.code = failure.code;
+        }
+        error.code(self.policy.overdue)
+    }
+
+    fn is_busy(&self) -> bool {
+        matches!(self.state, StepState::Observing | StepState::Applying | StepState::Gating | StepState::Backoff)
+    }
+}
+
+impl Run {
+    /// A run of `plan`; `seed` decides the jitter of its retries.
+    pub fn new(plan: &Plan, seed: u64) -> Self {
+        let seeds = (0..).map(|index: u64| seed.wrapping_add(index));
+        let nodes = plan.steps().iter().zip(seeds).map(|(step, seed)| (step.id.clone(), Node::new(step, seed)));
         Self {
-            steps: plan.steps().iter().map(|step| (step.id.clone(), node(step))).collect(),
+            steps: nodes.collect(),
             order: plan.steps().iter().map(|step| step.id.clone()).collect(),
             stop: None,
             ended: false,
@@ -111,7 +159,8 @@ impl Run {
         self.steps.get(step).map(|node| &node.state)
     }
 
-    /// Takes one event and says what to do next. Events about steps that no longer wait for them change nothing.
+    /// Returns the state after one event, and what to do next. Events about steps that no longer wait for them change
+    /// nothing.
     pub fn advance(mut self, input: Input) -> (Self, Vec<Command>) {
         let mut commands = Vec::new();
         match input {
@@ -120,7 +169,7 @@ impl Run {
             Input::Applied(step, result) => self.applied(&step, result, &mut commands),
             Input::Gated(step, result) => self.gated(&step, result, &mut commands),
             Input::BackoffOver(step) => self.backoff_over(&step, &mut commands),
-            Input::DeadlinePassed(step, plight) => self.deadline_passed(&step, plight, &mut commands),
+            Input::DeadlinePassed(step, wait) => self.deadline_passed(&step, wait, &mut commands),
             Input::Stop(how) => self.stop(how, &mut commands),
         }
         self.start_ready(&mut commands);
@@ -136,31 +185,36 @@ impl Run {
         let stopping = self.stop.is_some();
         let Some(node) = self.in_state(step, &StepState::Observing) else { return };
         let attempt = node.attempt;
-        match result {
-            Ok(Observation::Holds(_)) => {
-                let outcome = if node.applied { Outcome::Applied } else { Outcome::Held };
-                node.state = StepState::Done(outcome);
-                commands.push(Command::Done { step: step.clone(), outcome });
+        let outcome = match result {
+            Err(error) => return self.failed(step, error, commands),
+            Ok(Observation::UpToDate(_)) => node.outcome(Outcome::UpToDate),
+            Ok(Observation::Skipped(reason)) => node.outcome(Outcome::Skipped(reason)),
+            Ok(Observation::Degraded(reason)) => Outcome::Degraded(reason),
+            Ok(Observation::Missing(_) | Observation::InProgress(_)) if stopping => {
+                node.state = StepState::Cancelled;
+                return;
             }
-            Ok(_) if stopping => node.state = StepState::Cancelled,
-            Ok(Observation::Underway(_)) => {
+            Ok(Observation::InProgress(_)) => {
                 node.state = StepState::Gating;
                 commands.push(Command::Gate { step: step.clone(), attempt });
+                return;
             }
             Ok(Observation::Missing(_)) => {
                 node.state = StepState::Applying;
                 commands.push(Command::Apply { step: step.clone(), attempt });
+                return;
             }
-            Err(error) => self.failed(step, error, commands),
-        }
+        };
+        node.state = StepState::Done(outcome.clone());
+        commands.push(Command::Done { step: step.clone(), outcome });
     }
 
-    fn applied(&mut self, step: &StepId, result: Result<(), StepError>, commands: &mut Vec<Command>) {
+    fn applied(&mut self, step: &StepId, result: Result<Effect, StepError>, commands: &mut Vec<Command>) {
         let stopping = self.stop.is_some();
         let Some(node) = self.in_state(step, &StepState::Applying) else { return };
         match result {
-            Ok(()) => {
-                node.applied = true;
+            Ok(applied) => {
+                node.applied = Some(applied);
                 if stopping {
                     node.state = StepState::Cancelled;
                     return;
@@ -177,8 +231,9 @@ impl Run {
         let Some(node) = self.in_state(step, &StepState::Gating) else { return };
         match result {
             Ok(()) => {
-                node.state = StepState::Done(Outcome::Applied);
-                commands.push(Command::Done { step: step.clone(), outcome: Outcome::Applied });
+                let outcome = node.outcome(Outcome::Applied);
+                node.state = StepState::Done(outcome.clone());
+                commands.push(Command::Done { step: step.clone(), outcome });
             }
             Err(error) => self.failed(step, error, commands),
         }
@@ -187,20 +242,21 @@ impl Run {
     fn failed(&mut self, step: &StepId, error: StepError, commands: &mut Vec<Command>) {
         let stopping = self.stop.is_some();
         let Some(node) = self.steps.get_mut(step) else { return };
-        if error.class == ErrorClass::Retryable && node.attempt <= node.policy.retries {
-            if stopping {
-                node.state = StepState::Cancelled;
-                return;
-            }
-            let delay = error.retry_after.unwrap_or_else(|| backoff(node.attempt));
-            let attempt = node.attempt;
-            node.attempt += 1;
-            node.state = StepState::Backoff;
-            commands.push(Command::Backoff { step: step.clone(), attempt, delay, error });
-        } else {
+        let delay = if error.class.is_retried() { node.backoff.next_delay(error.retry_after) } else { None };
+        let Some(delay) = delay else {
             node.state = StepState::Failed;
             commands.push(Command::Fail { step: step.clone(), error });
+            return;
+        };
+        if stopping {
+            node.state = StepState::Cancelled;
+            return;
         }
+        let attempt = node.attempt;
+        node.attempt += 1;
+        node.state = StepState::Backoff;
+        node.failure = Some(error.clone());
+        commands.push(Command::Backoff { step: step.clone(), attempt, delay, error });
     }
 
     fn backoff_over(&mut self, step: &StepId, commands: &mut Vec<Command>) {
@@ -215,19 +271,11 @@ impl Run {
         commands.push(Command::Observe { step: step.clone(), attempt, deadline: None });
     }
 
-    fn deadline_passed(&mut self, step: &StepId, plight: Option<Plight>, commands: &mut Vec<Command>) {
-        let Some(node) = self.steps.get_mut(step) else { return };
-        if !matches!(node.state, StepState::Observing | StepState::Applying | StepState::Gating | StepState::Backoff) {
-            return;
-        }
+    fn deadline_passed(&mut self, step: &StepId, wait: Option<StepWait>, commands: &mut Vec<Command>) {
+        let Some(node) = self.steps.get_mut(step).filter(|node| node.is_busy()) else { return };
         node.state = StepState::Failed;
-        let mut error = StepError::wrong_world(format!("not done within {:?}", node.policy.deadline));
-        if let Some(Plight { line, code }) = plight {
-            error.why = (!line.is_empty()).then_some(line);
-            error.code = code.map(str::to_owned);
-        }
         commands.push(Command::Cancel(step.clone()));
-        commands.push(Command::Fail { step: step.clone(), error });
+        commands.push(Command::Fail { step: step.clone(), error: node.overdue(wait) });
     }
 
     fn stop(&mut self, how: Stop, commands: &mut Vec<Command>) {
@@ -269,15 +317,12 @@ impl Run {
     }
 
     fn end_if_over(&mut self, commands: &mut Vec<Command>) {
-        let busy = |node: &Node| {
-            matches!(node.state, StepState::Observing | StepState::Applying | StepState::Gating | StepState::Backoff)
-        };
         let counts = |node: &&Node| !node.policy.background;
-        if self.ended || self.steps.values().filter(counts).any(busy) {
+        if self.ended || self.steps.values().filter(counts).any(Node::is_busy) {
             return;
         }
         self.ended = true;
-        for (step, node) in self.steps.iter_mut().filter(|(_, node)| busy(node)) {
+        for (step, node) in self.steps.iter_mut().filter(|(_, node)| node.is_busy()) {
             node.state = StepState::Cancelled;
             commands.push(Command::Cancel(step.clone()));
         }
@@ -291,6 +336,14 @@ impl Run {
     }
 }
 
-fn backoff(attempt: u32) -> Duration {
-    FIRST_BACKOFF.saturating_mul(1 << attempt.saturating_sub(1).min(8)).min(LONGEST_BACKOFF)
+/// A duration as people write it: `4h`, `15m`, `30s`, `1.5s`, `10ms`.
+fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds, duration.subsec_millis()) {
+        (0, millis) => format!("{millis}ms"),
+        (seconds, 0) if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
+        (seconds, 0) if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
+        (seconds, 0) => format!("{seconds}s"),
+        _ => format!("{:.1}s", duration.as_secs_f64()),
+    }
 }

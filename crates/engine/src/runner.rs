@@ -4,21 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::FutureExt;
+use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::event::{Event, EventKind, Outcome, RunOutcome, StepOutline};
 use super::machine::{Command, Input, Run, Stop};
-use super::{Memory, Observation, Step, StepContext, StepError, StepSet, Subscriber, event};
-use crate::journal::{Entry, History, Journal, Prior, RunEnd};
+use super::{Action, Code, StepContext, StepError, StepLog, StepSet, StepWait, Subscriber, event};
+use crate::journal::{Entry, History, Journal, JournalError, LastRun, Prior, RunEnd};
 use crate::plan::{Plan, StepId};
 
 /// How many steps prepare at once; more would slow down the step that the critical path waits for.
 const PREPARING: usize = 4;
 
-/// Carries the operator's wish to stop into a run.
+/// Carries the operator's request to stop into a run.
 #[derive(Debug, Clone)]
 pub struct StopSignal(watch::Sender<Option<Stop>>);
 
@@ -29,13 +31,13 @@ impl Default for StopSignal {
 }
 
 impl StopSignal {
-    /// Ends when somebody asks to stop.
+    /// Returns once a stop is requested.
     pub async fn asked(&self) {
         // The sender is ours, so this cannot fail.
         let _ = self.0.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// Asks to stop; the second time, insists.
+    /// Requests a stop at a safe point; the second time, at once.
     pub fn ask(&self) {
         self.0.send_modify(|stop| {
             *stop = Some(if stop.is_some() { Stop::Now } else { Stop::AtSafePoint });
@@ -48,10 +50,14 @@ impl StopSignal {
 pub struct RunReport {
     pub outcome: RunOutcome,
     pub failures: Vec<(StepId, StepError)>,
-    /// Steps brought about in this run.
+    /// Steps applied in this run.
     pub applied: usize,
-    /// Steps that held already.
-    pub held: usize,
+    /// Steps with nothing to do.
+    pub up_to_date: usize,
+    /// Steps that the run completed without, or without a part of, and why.
+    pub degraded: Vec<(StepId, String)>,
+    /// Steps that were not to be done, and why.
+    pub skipped: Vec<(StepId, String)>,
     pub seconds: f64,
 }
 
@@ -59,11 +65,13 @@ pub struct RunReport {
 pub struct Engine {
     plan: Plan,
     steps: StepSet,
-    journal: Arc<Mutex<Journal>>,
+    journal: Arc<Journal>,
     priors: BTreeMap<StepId, Vec<Prior>>,
     publisher: Arc<Publisher>,
     stop: StopSignal,
-    outline: (String, bool),
+    cluster: String,
+    /// An earlier run is continued.
+    resumed: bool,
 }
 
 impl std::fmt::Debug for Engine {
@@ -86,6 +94,36 @@ impl Publisher {
     }
 }
 
+/// Publishes what steps wait for, and journals what they must not do twice.
+struct RunLog {
+    journal: Arc<Journal>,
+    publisher: Arc<Publisher>,
+}
+
+#[async_trait]
+impl StepLog for RunLog {
+    fn waiting(&self, step: &StepId, wait: &StepWait) {
+        self.publisher.publish(EventKind::Waiting { step: step.clone(), reason: wait.line.clone(), code: wait.code });
+    }
+
+    async fn intend(&self, step: &StepId, intent: Value) -> Result<(), StepError> {
+        self.journal.append(Entry::Intent { step: step.clone(), intent }).await.map_err(|error| not_journaled(&error))
+    }
+
+    async fn conclude(&self, step: &StepId, outcome: Value) -> Result<(), StepError> {
+        self.journal
+            .append(Entry::Concluded { step: step.clone(), outcome })
+            .await
+            .map_err(|error| not_journaled(&error))
+    }
+}
+
+fn not_journaled(error: &JournalError) -> StepError {
+    StepError::failed_precondition("the journal cannot be written, so nothing that must happen once is started")
+        .because(error)
+        .code(Code::O05)
+}
+
 /// The parts of a run that are under way.
 struct Flight {
     run: Run,
@@ -94,14 +132,14 @@ struct Flight {
     working: BTreeMap<StepId, AbortHandle>,
     deadlines: BTreeMap<StepId, AbortHandle>,
     started: BTreeMap<StepId, Instant>,
-    /// What the steps under way were given.
+    /// The contexts of the steps under way.
     contexts: Arc<Mutex<BTreeMap<StepId, StepContext>>>,
     report: RunReport,
     journal_broken: bool,
 }
 
 impl Engine {
-    /// A run of `plan` by `steps`, told to `subscribers` and kept in `journal`.
+    /// A run of `plan` by `steps`, published to `subscribers` and kept in `journal`.
     pub fn new(
         plan: Plan,
         steps: StepSet,
@@ -113,34 +151,43 @@ impl Engine {
         Self {
             plan,
             steps,
-            journal: Arc::new(Mutex::new(journal)),
+            journal: Arc::new(journal),
             priors: history.priors.clone(),
             publisher: Arc::new(Publisher { began: Instant::now(), subscribers }),
             stop,
-            outline: (String::new(), false),
+            cluster: String::new(),
+            resumed: history.last.as_ref().is_some_and(LastRun::is_unfinished),
         }
     }
 
-    /// Names the cluster for the readers, and says whether an earlier run is continued.
+    /// Names the cluster in the events of the run.
     #[must_use]
-    pub fn about(mut self, cluster: impl Into<String>, resumed: bool) -> Self {
-        self.outline = (cluster.into(), resumed);
+    pub fn for_cluster(mut self, cluster: impl Into<String>) -> Self {
+        self.cluster = cluster.into();
         self
     }
 
-    /// Carries the plan out and says how it ended.
+    /// Carries the plan out and reports how it ended.
     pub async fn run(self) -> RunReport {
         self.publish_start();
         let (inputs, mut arriving) = mpsc::unbounded_channel();
         let mut flight = Flight {
-            run: Run::new(&self.plan),
+            run: Run::new(&self.plan, rand::random()),
             inputs,
             tasks: JoinSet::new(),
             working: BTreeMap::new(),
             deadlines: BTreeMap::new(),
             started: BTreeMap::new(),
             contexts: Arc::default(),
-            report: RunReport { outcome: RunOutcome::Stopped, failures: vec![], applied: 0, held: 0, seconds: 0.0 },
+            report: RunReport {
+                outcome: RunOutcome::Stopped,
+                failures: vec![],
+                applied: 0,
+                up_to_date: 0,
+                degraded: vec![],
+                skipped: vec![],
+                seconds: 0.0,
+            },
             journal_broken: false,
         };
         self.prepare_all(&mut flight);
@@ -158,7 +205,7 @@ impl Engine {
             let (run, commands) = flight.run.advance(input);
             flight.run = run;
             for command in commands {
-                if let Some(outcome) = self.obey(&mut flight, command) {
+                if let Some(outcome) = self.carry_out(&mut flight, command).await {
                     return self.end(flight, outcome).await;
                 }
             }
@@ -177,19 +224,15 @@ impl Engine {
                 needs: step.needs.iter().cloned().collect(),
             })
             .collect();
-        let run = self.lock_journal().run().to_string();
+        let run = self.journal.run().to_string();
         self.publisher.publish(EventKind::RunStarted {
             format: event::FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            cluster: self.outline.0.clone(),
+            cluster: self.cluster.clone(),
             run,
-            resumed: self.outline.1,
+            resumed: self.resumed,
             steps,
         });
-    }
-
-    fn lock_journal(&self) -> std::sync::MutexGuard<'_, Journal> {
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts what depends on nothing, in plan order; a failure shows again when the step itself runs.
@@ -200,7 +243,7 @@ impl Engine {
             let (lanes, context) = (lanes.clone(), self.context(&planned.id, 1));
             flight.tasks.spawn(async move {
                 if let Ok(_lane) = lanes.acquire().await {
-                    // The step meets the same failure when it runs, and answers for it there.
+                    // The step meets the same failure when it runs, and fails with it there.
                     let _ = step.prepare(&context).await;
                 }
             });
@@ -208,35 +251,13 @@ impl Engine {
     }
 
     fn context(&self, step: &StepId, attempt: u32) -> StepContext {
-        let (publisher, id) = (self.publisher.clone(), step.clone());
-        let told = Mutex::new(String::new());
-        let tell = move |reason: &str| {
-            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-            if *told == reason {
-                return;
-            }
-            reason.clone_into(&mut told);
-            publisher.publish(EventKind::Waiting { step: id.clone(), reason: reason.to_owned() });
-        };
-        let (journal, id) = (self.journal.clone(), step.clone());
-        let remember = move |memory: Memory| {
-            let entry = match memory {
-                Memory::Intent(intent) => Entry::Intent { step: id.clone(), intent },
-                Memory::Outcome(outcome) => Entry::Concluded { step: id.clone(), outcome },
-            };
-            journal.lock().unwrap_or_else(PoisonError::into_inner).append(entry).map_err(|error| {
-                StepError::wrong_world("the journal cannot be written, so nothing that must happen once is begun")
-                    .because(error)
-                    .next("free space in the state directory, then run again with --resume")
-                    .code("O05")
-            })
-        };
+        let log = RunLog { journal: self.journal.clone(), publisher: self.publisher.clone() };
         let priors = self.priors.get(step).cloned().unwrap_or_default();
-        StepContext::new(step.clone(), attempt, priors, Arc::new(tell), Arc::new(remember))
+        StepContext::new(step.clone(), attempt, priors, Arc::new(log))
     }
 
-    /// Does what the machine says; returns the outcome when the run is over.
-    fn obey(&self, flight: &mut Flight, command: Command) -> Option<RunOutcome> {
+    /// Carries out a command of the machine; returns the outcome when the run is over.
+    async fn carry_out(&self, flight: &mut Flight, command: Command) -> Option<RunOutcome> {
         match command {
             Command::Observe { step, attempt, deadline } => {
                 if let Some(deadline) = deadline {
@@ -269,8 +290,8 @@ impl Engine {
                     handle.abort();
                 }
             }
-            Command::Done { step, outcome } => self.done(flight, step, outcome),
-            Command::Fail { step, error } => self.fail(flight, step, error),
+            Command::Done { step, outcome } => self.done(flight, step, outcome).await,
+            Command::Fail { step, error } => self.fail(flight, step, error).await,
             Command::End(outcome) => return Some(outcome),
         }
         None
@@ -283,15 +304,15 @@ impl Engine {
         let handle = flight.tasks.spawn(async move {
             tokio::time::sleep(deadline).await;
             let contexts = contexts.lock().unwrap_or_else(PoisonError::into_inner);
-            let plight = contexts.get(&id).map(StepContext::plight);
-            let _ = inputs.send(Input::DeadlinePassed(id, plight));
+            let wait = contexts.get(&id).map(StepContext::wait);
+            let _ = inputs.send(Input::DeadlinePassed(id, wait));
         });
         flight.deadlines.insert(step.clone(), handle);
     }
 
     fn work(&self, flight: &mut Flight, id: &StepId, attempt: u32, work: Work) {
         let Some(step) = self.steps.get(id).cloned() else {
-            let error = StepError::wrong_input(format!("no code is registered for the step `{id}`"));
+            let error = StepError::invalid_input(format!("no code is registered for the step `{id}`"));
             let _ = flight.inputs.send(Input::Observed(id.clone(), Err(error)));
             return;
         };
@@ -307,48 +328,50 @@ impl Engine {
 
     fn publish_input(&self, input: &Input) {
         if let Input::Observed(step, Ok(observation)) = input {
-            let (holds, detail) = match observation {
-                Observation::Holds(detail) => (true, detail),
-                Observation::Missing(detail) | Observation::Underway(detail) => (false, detail),
-            };
-            self.publisher.publish(EventKind::Observed { step: step.clone(), holds, detail: detail.clone() });
+            let (state, detail) = observation.parts();
+            self.publisher.publish(EventKind::Observed { step: step.clone(), state, detail: detail.to_owned() });
         }
     }
 
-    fn done(&self, flight: &mut Flight, step: StepId, outcome: Outcome) {
+    async fn done(&self, flight: &mut Flight, step: StepId, outcome: Outcome) {
         if let Some(handle) = flight.deadlines.remove(&step) {
             handle.abort();
         }
-        match outcome {
-            Outcome::Applied => flight.report.applied += 1,
-            Outcome::Held => flight.report.held += 1,
+        let report = &mut flight.report;
+        match &outcome {
+            Outcome::Applied => report.applied += 1,
+            Outcome::UpToDate => report.up_to_date += 1,
+            Outcome::Degraded(reason) => report.degraded.push((step.clone(), reason.clone())),
+            Outcome::Skipped(reason) => report.skipped.push((step.clone(), reason.clone())),
         }
         if let Some(planned) = self.plan.step(&step) {
-            self.record(flight, Entry::StepDone { step: step.clone(), fingerprint: planned.fingerprint.clone() });
+            let fingerprint = planned.fingerprint.clone();
+            self.record(flight, Entry::StepDone { step: step.clone(), fingerprint }).await;
         }
         let seconds = flight.started.get(&step).map_or(0.0, |began| began.elapsed().as_secs_f64());
         self.publisher.publish(EventKind::StepDone { step, outcome, seconds });
     }
 
-    fn fail(&self, flight: &mut Flight, step: StepId, error: StepError) {
+    async fn fail(&self, flight: &mut Flight, step: StepId, error: StepError) {
         if let Some(handle) = flight.deadlines.remove(&step) {
             handle.abort();
         }
-        self.record(flight, Entry::StepFailed { step: step.clone(), error: error.to_string() });
+        self.record(flight, Entry::StepFailed { step: step.clone(), error: error.to_string() }).await;
         self.publisher.publish(EventKind::StepFailed { step: step.clone(), error: error.clone() });
         flight.report.failures.push((step, error));
     }
 
-    /// Journals a hint. Without it a resume observes more than it had to, so the run goes on and says so once.
-    fn record(&self, flight: &mut Flight, entry: Entry) {
-        let written = self.lock_journal().append(entry);
+    /// Journals a hint. Without it a resume observes more than it had to, so the run goes on and warns once.
+    async fn record(&self, flight: &mut Flight, entry: Entry) {
+        let written = self.journal.append(entry).await;
         if let Err(error) = written
             && !flight.journal_broken
         {
             flight.journal_broken = true;
             self.publisher.publish(EventKind::Notice {
                 text: format!(
-                    "the journal cannot be written ({error}); the run goes on without it, and a resume will observe every step anew"
+                    "{error}; the run goes on without it, and a resume will observe every step again ({})",
+                    Code::O05
                 ),
             });
         }
@@ -361,7 +384,7 @@ impl Engine {
             RunOutcome::Failed => RunEnd::Failed,
             RunOutcome::Stopped => RunEnd::Stopped,
         };
-        self.record(&mut flight, Entry::RunEnded { end });
+        self.record(&mut flight, Entry::RunEnded { end }).await;
         let seconds = self.publisher.began.elapsed().as_secs_f64();
         self.publisher.publish(EventKind::RunEnded { outcome, seconds });
         RunReport { outcome, seconds, ..flight.report }
@@ -376,8 +399,9 @@ enum Work {
 }
 
 /// Runs one method of a step; a panic in it becomes a failure of that step alone.
-async fn perform(step: &dyn Step, context: &StepContext, work: Work, id: StepId) -> Input {
-    let broken = |_| StepError::wrong_world("an internal error ended this step; please report it with the journal");
+async fn perform(step: &dyn Action, context: &StepContext, work: Work, id: StepId) -> Input {
+    let broken =
+        |_| StepError::failed_precondition("an internal error ended this step; please report it with the journal");
     match work {
         Work::Observe => {
             let result = std::panic::AssertUnwindSafe(step.observe(context)).catch_unwind().await;

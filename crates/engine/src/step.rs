@@ -1,214 +1,135 @@
-//! What a step is.
+//! What the code of a step is: an [`Action`] that changes something, or a [`Check`] that changes nothing.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
-use crate::journal::Prior;
+use super::{StepContext, StepError};
 use crate::plan::StepId;
 
-/// The unit of work and of the checkpoint.
+/// The code of a step that changes something.
 ///
-/// Every method may be dropped at any await point; whatever it started must end with it or be observable later.
+/// Every method may be dropped at any await point; what it started must end with it or be observable later.
 #[async_trait]
-pub trait Step: Send + Sync {
+pub trait Action: Send + Sync {
     /// Does what does not depend on the cluster: pulls, renders, secret resolution. Started at once for every step.
     async fn prepare(&self, _cx: &StepContext) -> Result<(), StepError> {
         Ok(())
     }
 
-    /// Asks the world whether the goal already holds. Cheap, and never changes anything.
+    /// Compares the goal with what exists. Cheap, and never changes anything.
     async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError>;
 
-    /// Brings the goal about.
-    async fn apply(&self, cx: &StepContext) -> Result<(), StepError>;
+    /// Changes what is missing.
+    async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError>;
 
-    /// Waits, by watching, until the world confirms the goal, and tells what it is waiting for.
+    /// Waits, by watching, until the goal is confirmed, and reports what it is waiting for.
     async fn gate(&self, _cx: &StepContext) -> Result<(), StepError> {
         Ok(())
     }
 }
 
-/// The steps of a plan by id.
-pub type StepSet = BTreeMap<StepId, Arc<dyn Step>>;
+/// The code of a step that only checks or waits.
+#[async_trait]
+pub trait Check: Send + Sync {
+    /// As [`Action::prepare`].
+    async fn prepare(&self, _cx: &StepContext) -> Result<(), StepError> {
+        Ok(())
+    }
 
-/// What the world says about a step's goal.
+    /// Compares the goal with what exists. There is nothing to apply, so a goal that is not met yet is waited for.
+    async fn observe(&self, cx: &StepContext) -> Result<CheckResult, StepError>;
+
+    /// Waits, by watching, until the check passes, and reports what it is waiting for.
+    async fn wait(&self, _cx: &StepContext) -> Result<(), StepError> {
+        Ok(())
+    }
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckResult {
+    /// The goal is met; how, in a few words.
+    Passed(String),
+    /// The goal is not met yet, and something else works on it.
+    Pending(String),
+    /// It could not be checked, and the run goes on.
+    Skipped(String),
+}
+
+/// Runs a [`Check`] as an [`Action`] that has nothing to apply.
+pub(super) struct Checked(pub(super) Arc<dyn Check>);
+
+#[async_trait]
+impl Action for Checked {
+    async fn prepare(&self, cx: &StepContext) -> Result<(), StepError> {
+        self.0.prepare(cx).await
+    }
+
+    async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
+        Ok(match self.0.observe(cx).await? {
+            CheckResult::Passed(detail) => Observation::UpToDate(detail),
+            CheckResult::Pending(reason) => Observation::InProgress(reason),
+            CheckResult::Skipped(reason) => Observation::Skipped(reason),
+        })
+    }
+
+    /// The machine applies only what is observed as missing, which a check cannot report.
+    async fn apply(&self, _cx: &StepContext) -> Result<Effect, StepError> {
+        Err(StepError::failed_precondition("an internal error: a check was to be applied; please report it"))
+    }
+
+    async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+        self.0.wait(cx).await
+    }
+}
+
+/// The code of the steps of a plan, by the steps' ids.
+#[derive(Clone, Default)]
+pub struct StepSet(BTreeMap<StepId, Arc<dyn Action>>);
+
+impl StepSet {
+    /// Adds the code of a step that changes something.
+    pub fn action(&mut self, step: StepId, action: Arc<dyn Action>) {
+        self.0.insert(step, action);
+    }
+
+    /// Adds the code of a step that only checks.
+    pub fn check(&mut self, step: StepId, check: Arc<dyn Check>) {
+        self.0.insert(step, Arc::new(Checked(check)));
+    }
+
+    pub fn get(&self, step: &StepId) -> Option<&Arc<dyn Action>> {
+        self.0.get(step)
+    }
+}
+
+impl std::fmt::Debug for StepSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// How a step's goal compares with what exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
     /// Nothing to do; why, in a few words.
-    Holds(String),
+    UpToDate(String),
     /// To be applied; what is missing.
     Missing(String),
-    /// Applied already, but not confirmed yet: only the gate remains.
-    Underway(String),
+    /// Applied already and not confirmed yet: only the gate remains.
+    InProgress(String),
+    /// Not to be done by this run; why.
+    Skipped(String),
+    /// Cannot be done, and the run completes without it; why.
+    Degraded(String),
 }
 
-/// Who has to act on a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ErrorClass {
-    /// Nobody: it may well work the next time.
-    Retryable,
-    /// The operator: a file is wrong.
-    WrongInput,
-    /// The operator: something outside the files does not hold.
-    WrongWorld,
-    /// Nobody may repeat this without a look at the world.
-    NeverAgain,
-}
-
-/// A failed step: what, where, why, and the exact next command.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{what}{}{}", .place.as_ref().map(|place| format!(" ({place})")).unwrap_or_default(), .why.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
-pub struct StepError {
-    pub class: ErrorClass,
-    /// What failed.
-    pub what: String,
-    /// File with line and column, node, or object.
-    pub place: Option<String>,
-    /// Why, as far as can be known.
-    pub why: Option<String>,
-    /// The command to type next.
-    pub next: Option<String>,
-    /// The entry of the failure catalogue, such as `T04`.
-    pub code: Option<String>,
-    /// When the other side said how long to wait.
-    #[serde(skip)]
-    pub retry_after: Option<Duration>,
-}
-
-impl StepError {
-    pub fn new(class: ErrorClass, what: impl Into<String>) -> Self {
-        Self { class, what: what.into(), place: None, why: None, next: None, code: None, retry_after: None }
-    }
-
-    pub fn retryable(what: impl Into<String>) -> Self {
-        Self::new(ErrorClass::Retryable, what)
-    }
-
-    pub fn wrong_world(what: impl Into<String>) -> Self {
-        Self::new(ErrorClass::WrongWorld, what)
-    }
-
-    pub fn wrong_input(what: impl Into<String>) -> Self {
-        Self::new(ErrorClass::WrongInput, what)
-    }
-
-    #[must_use]
-    pub fn at(mut self, place: impl Into<String>) -> Self {
-        self.place = Some(place.into());
-        self
-    }
-
-    #[must_use]
-    pub fn because(mut self, why: impl std::fmt::Display) -> Self {
-        self.why = Some(why.to_string());
-        self
-    }
-
-    #[must_use]
-    pub fn next(mut self, next: impl Into<String>) -> Self {
-        self.next = Some(next.into());
-        self
-    }
-
-    #[must_use]
-    pub fn code(mut self, code: &str) -> Self {
-        self.code = Some(code.to_owned());
-        self
-    }
-}
-
-type Tell = dyn Fn(&str) + Send + Sync;
-type Remember = dyn Fn(Memory) -> Result<(), StepError> + Send + Sync;
-
-/// What a step asks the journal to keep.
+/// How much of the goal an action applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Memory {
-    Intent(serde_json::Value),
-    Outcome(serde_json::Value),
-}
-
-/// What a step waits for, and the entry of the failure catalogue that it would be.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Plight {
-    pub line: String,
-    pub code: Option<&'static str>,
-}
-
-/// What a step is given to work with.
-#[derive(Clone)]
-pub struct StepContext {
-    pub step: StepId,
-    /// From 1.
-    pub attempt: u32,
-    /// Intents and outcomes of this step in this and earlier runs, oldest first.
-    pub priors: Vec<Prior>,
-    tell: Arc<Tell>,
-    remember: Arc<Remember>,
-    plight: Arc<Mutex<Plight>>,
-}
-
-impl StepContext {
-    pub fn new(step: StepId, attempt: u32, priors: Vec<Prior>, tell: Arc<Tell>, remember: Arc<Remember>) -> Self {
-        let plight = Arc::new(Mutex::default());
-        let noted = plight.clone();
-        let tell = move |line: &str| {
-            let mut plight: std::sync::MutexGuard<'_, Plight> = noted.lock().unwrap_or_else(PoisonError::into_inner);
-            if plight.line != line {
-                *plight = Plight { line: line.to_owned(), code: None };
-            }
-            drop(plight);
-            tell(line);
-        };
-        Self { step, attempt, priors, tell: Arc::new(tell), remember, plight }
-    }
-
-    /// Says in one line what is being waited for and why.
-    pub fn tell(&self, line: &str) {
-        (self.tell)(line);
-    }
-
-    /// The same as a callback, for adapters.
-    pub fn teller(&self) -> &(dyn Fn(&str) + Send + Sync) {
-        self.tell.as_ref()
-    }
-
-    /// Reports what is being waited for, with the code that the step fails with when its deadline passes.
-    pub fn wait_for(&self, line: &str, code: Option<&'static str>) {
-        self.tell(line);
-        self.plight.lock().unwrap_or_else(PoisonError::into_inner).code = code;
-    }
-
-    /// What is waited for now.
-    pub fn plight(&self) -> Plight {
-        self.plight.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Journals what is about to be done, synced before this returns. Without that the effect must not be started.
-    ///
-    /// # Errors
-    ///
-    /// When the journal could not be written.
-    pub fn intend(&self, intent: serde_json::Value) -> Result<(), StepError> {
-        (self.remember)(Memory::Intent(intent))
-    }
-
-    /// Journals what came of the last intent.
-    ///
-    /// # Errors
-    ///
-    /// When the journal could not be written.
-    pub fn conclude(&self, outcome: serde_json::Value) -> Result<(), StepError> {
-        (self.remember)(Memory::Outcome(outcome))
-    }
-}
-
-impl std::fmt::Debug for StepContext {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StepContext").field("step", &self.step).field("attempt", &self.attempt).finish_non_exhaustive()
-    }
+pub enum Effect {
+    Complete,
+    /// In part, and the run completes without the rest; what is left out and why.
+    Degraded(String),
 }

@@ -1,41 +1,71 @@
-//! What a run would find: every step's goal observed, none brought about.
+//! What a run would find: the goal of every step observed, none applied.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures::future::join_all;
 use serde::Serialize;
+use serde_json::Value;
 
-use super::{Observation, StepContext, StepError, StepSet};
+use super::{Observation, StepContext, StepError, StepLog, StepSet, StepWait};
 use crate::journal::History;
 use crate::plan::{Plan, StepId};
 
-/// How a step's goal stands.
+/// What a survey found out about a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", content = "reason", rename_all = "kebab-case")]
 pub enum Finding {
-    Holds(String),
+    /// Nothing to do; why.
+    UpToDate(String),
     /// To be applied; what is missing.
     Missing(String),
     /// Applied, not confirmed yet.
-    Underway(String),
-    /// Cannot be seen before this other step is done.
-    Waits(StepId),
-    /// The world cannot be asked, or refuses.
+    InProgress(String),
+    /// Not to be done; why.
+    Skipped(String),
+    /// Cannot be done, and a run would complete without it; why.
+    Degraded(String),
+    /// Cannot be observed before this other step is done.
+    Blocked(StepId),
+    /// It could not be observed.
     Failed(StepError),
 }
 
-/// Observes the steps of `plan` in the order of their needs; what hangs on a goal that does not hold is not asked for.
+impl Finding {
+    /// Whether a run would find nothing to do here.
+    pub fn is_settled(&self) -> bool {
+        match self {
+            Self::UpToDate(_) | Self::Skipped(_) | Self::Degraded(_) => true,
+            Self::Missing(_) | Self::InProgress(_) | Self::Blocked(_) | Self::Failed(_) => false,
+        }
+    }
+}
+
+impl From<Observation> for Finding {
+    fn from(observation: Observation) -> Self {
+        match observation {
+            Observation::UpToDate(reason) => Self::UpToDate(reason),
+            Observation::Missing(reason) => Self::Missing(reason),
+            Observation::InProgress(reason) => Self::InProgress(reason),
+            Observation::Skipped(reason) => Self::Skipped(reason),
+            Observation::Degraded(reason) => Self::Degraded(reason),
+        }
+    }
+}
+
+/// Observes the steps of `plan` in the order of their needs. A step that needs one with something to do is blocked and
+/// not observed.
 pub async fn survey(plan: &Plan, steps: &StepSet, history: &History) -> BTreeMap<StepId, Finding> {
     let mut found: BTreeMap<StepId, Finding> = BTreeMap::new();
     while found.len() < plan.steps().len() {
         let open = plan.steps().iter().filter(|step| !found.contains_key(&step.id));
         let ready: Vec<_> = open.filter(|step| step.needs.iter().all(|need| found.contains_key(need))).collect();
         let seen = join_all(ready.iter().map(|step| async {
-            let holds = |need: &&StepId| matches!(found.get(*need), Some(Finding::Holds(_)));
-            let finding = match step.needs.iter().find(|need| !holds(need)) {
-                Some(need) => Finding::Waits(need.clone()),
-                None => look(&step.id, steps, history).await,
+            let is_settled = |need: &&StepId| found.get(*need).is_some_and(Finding::is_settled);
+            let finding = match step.needs.iter().find(|need| !is_settled(need)) {
+                Some(need) => Finding::Blocked(need.clone()),
+                None => observe(&step.id, steps, history).await,
             };
             (step.id.clone(), finding)
         }))
@@ -45,20 +75,29 @@ pub async fn survey(plan: &Plan, steps: &StepSet, history: &History) -> BTreeMap
     found
 }
 
-async fn look(id: &StepId, steps: &StepSet, history: &History) -> Finding {
-    let Some(step) = steps.get(id) else { return Finding::Missing("no code stands behind it".to_owned()) };
+async fn observe(id: &StepId, steps: &StepSet, history: &History) -> Finding {
+    let Some(action) = steps.get(id) else { return Finding::Missing("no code is registered for it".to_owned()) };
     let priors = history.priors.get(id).cloned().unwrap_or_default();
-    let nothing_is_done = || StepError::wrong_world("a survey journals nothing");
-    let context =
-        StepContext::new(id.clone(), 1, priors, Arc::new(|_: &str| {}), Arc::new(move |_| Err(nothing_is_done())));
-    let seen = match step.prepare(&context).await {
-        Ok(()) => step.observe(&context).await,
+    let context = StepContext::new(id.clone(), 1, priors, Arc::new(Silent));
+    let observed = match action.prepare(&context).await {
+        Ok(()) => action.observe(&context).await,
         Err(error) => Err(error),
     };
-    match seen {
-        Ok(Observation::Holds(reason)) => Finding::Holds(reason),
-        Ok(Observation::Missing(reason)) => Finding::Missing(reason),
-        Ok(Observation::Underway(reason)) => Finding::Underway(reason),
-        Err(error) => Finding::Failed(error),
+    observed.map_or_else(Finding::Failed, Finding::from)
+}
+
+/// Publishes nothing, and lets nothing start that would have to be journaled.
+struct Silent;
+
+#[async_trait]
+impl StepLog for Silent {
+    fn waiting(&self, _step: &StepId, _wait: &StepWait) {}
+
+    async fn intend(&self, _step: &StepId, _intent: Value) -> Result<(), StepError> {
+        Err(StepError::failed_precondition("a survey journals nothing"))
+    }
+
+    async fn conclude(&self, _step: &StepId, _outcome: Value) -> Result<(), StepError> {
+        Err(StepError::failed_precondition("a survey journals nothing"))
     }
 }

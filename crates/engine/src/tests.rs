@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -6,16 +7,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use proptest::prelude::*;
+use retry::Budget;
 use serde_json::json;
 use tokio::sync::Notify;
 
 use super::machine::{Command, Input, Run, StepState, Stop};
 use super::*;
-use crate::journal::{Entry, FileStore, History, Identity, Journal, RunId};
-use crate::plan::{Draft, Fingerprint, PhaseName, Plan, Policy, StepId, builtin_phases};
+use crate::journal::{Entry, FileStore, History, Holder, Identity, Journal, Lock, LockError, RunId, Store, Stored};
+use crate::plan::{Plan, Policy, Step, StepId, builtin_phases};
 
 fn plan(steps: &[(&str, &[&str])]) -> Plan {
-    plan_within(steps, Policy::default().deadline)
+    plan_within(steps, Policy::new(Code::K07).deadline)
 }
 
 /// A plan whose steps have next to no time.
@@ -24,45 +26,46 @@ fn brief(steps: &[(&str, &[&str])]) -> Plan {
 }
 
 fn plan_within(steps: &[(&str, &[&str])], deadline: Duration) -> Plan {
-    let drafts = steps
-        .iter()
-        .map(|(id, needs)| Draft {
-            id: StepId::new(id),
-            phase: PhaseName::new("base"),
-            title: (*id).to_owned(),
-            needs: needs.iter().map(StepId::new).collect(),
-            fingerprint: Fingerprint::builder().part(id).finish(),
-            policy: Policy { retries: 2, deadline, background: false },
-        })
-        .collect();
-    Plan::new(&builtin_phases().unwrap(), drafts).unwrap()
+    let step = |(id, needs): &(&str, &[&str])| {
+        let needs: Vec<StepId> = needs.iter().map(StepId::new).collect();
+        let mut step = Step::new("base", id, Code::K07).needs(&needs).deadline(deadline).at("the lab");
+        step.id = StepId::new(id);
+        step.policy.retry = step.policy.retry.with_budget(Budget::Retries(2));
+        step
+    };
+    Plan::new(&builtin_phases().unwrap(), steps.iter().map(step).collect()).unwrap()
 }
 
-/// A scripted step: what it observes first, and what its apply does.
+/// A scripted action: what it observes first, and what its apply does.
 struct Scripted {
-    holds: bool,
+    up_to_date: bool,
     failures: AtomicUsize,
     applied: AtomicUsize,
     error: Option<StepError>,
     blocks: Option<Arc<Notify>>,
+    degraded: Option<&'static str>,
 }
 
 impl Scripted {
     fn missing() -> Self {
-        Self { holds: false, failures: 0.into(), applied: 0.into(), error: None, blocks: None }
+        Self { up_to_date: false, failures: 0.into(), applied: 0.into(), error: None, blocks: None, degraded: None }
     }
 }
 
 #[async_trait]
-impl Step for Scripted {
+impl Action for Scripted {
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
         let applied = self.applied.load(Ordering::SeqCst) > 0;
-        Ok(if self.holds || applied { Observation::Holds("seen".into()) } else { Observation::Missing("gone".into()) })
+        Ok(if self.up_to_date || applied {
+            Observation::UpToDate("seen".into())
+        } else {
+            Observation::Missing("gone".into())
+        })
     }
 
-    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
+    async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
         if let Some(blocks) = &self.blocks {
-            cx.wait_for("waiting for the test", Some("H13"));
+            cx.waiting(StepWait::new("waiting for the test").code(Code::H13));
             blocks.notified().await;
         }
         if let Some(error) = &self.error {
@@ -70,10 +73,10 @@ impl Step for Scripted {
         }
         if self.failures.load(Ordering::SeqCst) > 0 {
             self.failures.fetch_sub(1, Ordering::SeqCst);
-            return Err(StepError::retryable("connection refused"));
+            return Err(StepError::unavailable("connection refused"));
         }
         self.applied.fetch_add(1, Ordering::SeqCst);
-        Ok(())
+        Ok(self.degraded.map_or(Effect::Complete, |reason| Effect::Degraded(reason.to_owned())))
     }
 }
 
@@ -86,80 +89,177 @@ impl Subscriber for Kept {
     }
 }
 
-struct World {
-    folder: tempfile::TempDir,
+/// A second store, in memory: what several operators of one cluster would share.
+#[derive(Default)]
+struct MemoryStore {
+    lines: Mutex<Vec<String>>,
+    holder: Arc<Mutex<Option<Holder>>>,
+}
+
+/// Gives the lock of a [`MemoryStore`] back.
+struct Release(Arc<Mutex<Option<Holder>>>);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().take();
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn location(&self) -> String {
+        "memory".to_owned()
+    }
+
+    async fn read(&self) -> io::Result<Stored> {
+        Ok(Stored { lines: self.lines.lock().unwrap().clone(), notice: None })
+    }
+
+    async fn append(&self, line: &str) -> io::Result<()> {
+        self.lines.lock().unwrap().push(line.to_owned());
+        Ok(())
+    }
+
+    async fn lock(&self, holder: Holder) -> Result<Lock, LockError> {
+        let mut held = self.holder.lock().unwrap();
+        if held.is_some() {
+            return Err(LockError::Held { holder: held.clone() });
+        }
+        *held = Some(holder);
+        Ok(Lock::new(Release(self.holder.clone())))
+    }
+
+    async fn holder(&self) -> Option<Holder> {
+        self.holder.lock().unwrap().clone()
+    }
+}
+
+struct TestRun {
+    store: Arc<MemoryStore>,
     kept: Arc<Kept>,
     stop: StopSignal,
 }
 
-impl World {
+impl TestRun {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), kept: Arc::default(), stop: StopSignal::default() }
+        Self { store: Arc::default(), kept: Arc::default(), stop: StopSignal::default() }
     }
 
-    fn engine(&self, plan: Plan, steps: Vec<(&str, Arc<Scripted>)>) -> Engine {
-        let opened = FileStore::open(&self.folder.path().join("journal.jsonl")).unwrap();
-        let mut journal = Journal::new(Box::new(opened.store), RunId::new(Timestamp::now()));
+    async fn engine(&self, plan: Plan, steps: Vec<(&str, Arc<Scripted>)>) -> Engine {
+        let mut set = StepSet::default();
+        steps.into_iter().for_each(|(id, step)| set.action(StepId::new(id), step));
+        self.engine_of(plan, set).await
+    }
+
+    async fn engine_of(&self, plan: Plan, steps: StepSet) -> Engine {
+        let opened = Journal::read(self.store.as_ref()).await.unwrap();
+        let journal = Journal::new(self.store.clone(), RunId::new(Timestamp::now()));
         let identity = Identity { name: "blue".into(), cluster_id: None, talos_ca: None };
         let started = Entry::RunStarted { tool: "test".into(), identity, resumed: false, plan: BTreeMap::new() };
-        journal.append(started).unwrap();
-        let steps = steps.into_iter().map(|(id, step)| (StepId::new(id), step as Arc<dyn Step>)).collect();
-        Engine::new(plan, steps, journal, &History::default(), vec![self.kept.clone()], self.stop.clone())
+        journal.append(started).await.unwrap();
+        Engine::new(plan, steps, journal, &opened.history, vec![self.kept.clone()], self.stop.clone())
+    }
+
+    fn events(&self) -> Vec<EventKind> {
+        self.kept.0.lock().unwrap().iter().map(|event| event.kind.clone()).collect()
     }
 }
 
 #[tokio::test]
-async fn a_retryable_failure_is_tried_again_and_told() {
-    let world = World::new();
+async fn an_unavailable_service_is_retried_and_reported() {
+    let run = TestRun::new();
     let step = Arc::new(Scripted { failures: 2.into(), ..Scripted::missing() });
-    let report = world.engine(plan(&[("a", &[])]), vec![("a", step.clone())]).run().await;
+    let report = run.engine(plan(&[("a", &[])]), vec![("a", step.clone())]).await.run().await;
     assert_eq!(report.outcome, RunOutcome::Complete);
     assert_eq!(step.applied.load(Ordering::SeqCst), 1);
-    let events = world.kept.0.lock().unwrap();
-    assert_eq!(events.iter().filter(|event| matches!(event.kind, EventKind::Retrying { .. })).count(), 2);
-    assert!(matches!(events.first().unwrap().kind, EventKind::RunStarted { .. }));
-    assert!(matches!(events.last().unwrap().kind, EventKind::RunEnded { .. }));
+    let events = run.events();
+    assert_eq!(events.iter().filter(|event| matches!(event, EventKind::Retrying { .. })).count(), 2);
+    assert!(matches!(events.first().unwrap(), EventKind::RunStarted { .. }));
+    assert!(matches!(events.last().unwrap(), EventKind::RunEnded { .. }));
 }
 
 #[tokio::test]
 async fn a_failure_stops_what_depends_on_it_and_nothing_else() {
-    let world = World::new();
-    let bad = Arc::new(Scripted { error: Some(StepError::wrong_input("no such chart")), ..Scripted::missing() });
+    let run = TestRun::new();
+    let bad = Arc::new(Scripted { error: Some(StepError::invalid_input("no such chart")), ..Scripted::missing() });
     let (after, other) = (Arc::new(Scripted::missing()), Arc::new(Scripted::missing()));
     let plan = plan(&[("bad", &[]), ("after", &["bad"]), ("other", &[])]);
-    let report = world.engine(plan, vec![("bad", bad), ("after", after.clone()), ("other", other.clone())]).run().await;
+    let steps = vec![("bad", bad), ("after", after.clone()), ("other", other.clone())];
+    let report = run.engine(plan, steps).await.run().await;
     assert_eq!(report.outcome, RunOutcome::Failed);
     assert_eq!(report.failures[0].0, StepId::new("bad"));
     assert_eq!((after.applied.load(Ordering::SeqCst), other.applied.load(Ordering::SeqCst)), (0, 1));
-    let last = FileStore::read(&world.folder.path().join("journal.jsonl")).unwrap().last.unwrap();
+    let last = Journal::read(run.store.as_ref()).await.unwrap().history.last.unwrap();
     assert_eq!(last.failed[&StepId::new("bad")], "no such chart");
     assert!(last.done.contains_key(&StepId::new("other")));
 }
 
 #[tokio::test]
-async fn what_holds_is_not_applied() {
-    let world = World::new();
-    let step = Arc::new(Scripted { holds: true, ..Scripted::missing() });
-    let report = world.engine(plan(&[("a", &[])]), vec![("a", step.clone())]).run().await;
-    assert_eq!((report.held, report.applied), (1, 0));
+async fn what_is_up_to_date_is_not_applied() {
+    let run = TestRun::new();
+    let step = Arc::new(Scripted { up_to_date: true, ..Scripted::missing() });
+    let report = run.engine(plan(&[("a", &[])]), vec![("a", step.clone())]).await.run().await;
+    assert_eq!((report.up_to_date, report.applied), (1, 0));
     assert_eq!(step.applied.load(Ordering::SeqCst), 0);
+}
+
+/// A check with a fixed result; what is pending passes once it was waited for.
+struct Fixed(CheckResult, AtomicUsize);
+
+#[async_trait]
+impl Check for Fixed {
+    async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
+        Ok(self.0.clone())
+    }
+
+    async fn wait(&self, _cx: &StepContext) -> Result<(), StepError> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn outcomes_say_what_was_applied_degraded_and_skipped() {
+    let run = TestRun::new();
+    let degraded = Arc::new(Scripted { degraded: Some("one image is missing"), ..Scripted::missing() });
+    let pending = Arc::new(Fixed(CheckResult::Pending("not yet".into()), 0.into()));
+    let mut steps = StepSet::default();
+    steps.action(StepId::new("degraded"), degraded);
+    steps.check(StepId::new("pending"), pending.clone());
+    steps.check(StepId::new("skipped"), Arc::new(Fixed(CheckResult::Skipped("no keys".into()), 0.into())));
+    steps.check(StepId::new("passed"), Arc::new(Fixed(CheckResult::Passed("all there".into()), 0.into())));
+    let plan =
+        plan(&[("degraded", &[]), ("pending", &["degraded"]), ("skipped", &["pending"]), ("passed", &["skipped"])]);
+    let report = run.engine_of(plan, steps).await.run().await;
+    assert_eq!(report.outcome, RunOutcome::Complete);
+    assert_eq!((report.applied, report.up_to_date), (1, 1));
+    assert_eq!(report.degraded, [(StepId::new("degraded"), "one image is missing".to_owned())]);
+    assert_eq!(report.skipped, [(StepId::new("skipped"), "no keys".to_owned())]);
+    assert_eq!(pending.1.load(Ordering::SeqCst), 1);
+    let done: Vec<_> = run.events().into_iter().filter(|event| matches!(event, EventKind::StepDone { .. })).collect();
+    let shown = serde_json::to_value(&done[0]).unwrap();
+    assert_eq!((&shown["outcome"], &shown["reason"]), (&json!("degraded"), &json!("one image is missing")));
+    for event in done {
+        let text = serde_json::to_string(&Event { elapsed: 0.5, kind: event.clone() }).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap().kind, event);
+    }
 }
 
 #[tokio::test]
 async fn the_first_stop_lets_an_effect_finish_and_the_second_does_not() {
     for (asks, finished) in [(1, 1), (2, 0)] {
-        let world = World::new();
+        let run = TestRun::new();
         let blocks = Arc::new(Notify::new());
         let step = Arc::new(Scripted { blocks: Some(blocks.clone()), ..Scripted::missing() });
         let never = Arc::new(Scripted::missing());
-        let engine = world.engine(plan(&[("a", &[]), ("b", &["a"])]), vec![("a", step.clone()), ("b", never.clone())]);
-        let (kept, stop) = (world.kept.clone(), world.stop.clone());
+        let steps = vec![("a", step.clone()), ("b", never.clone())];
+        let engine = run.engine(plan(&[("a", &[]), ("b", &["a"])]), steps).await;
         let asking = async {
-            while !kept.0.lock().unwrap().iter().any(|event| matches!(event.kind, EventKind::Waiting { .. })) {
+            while !run.events().iter().any(|event| matches!(event, EventKind::Waiting { .. })) {
                 tokio::task::yield_now().await;
             }
             for _ in 0..asks {
-                stop.ask();
+                run.stop.ask();
                 tokio::task::yield_now().await;
             }
             tokio::task::yield_now().await;
@@ -167,50 +267,91 @@ async fn the_first_stop_lets_an_effect_finish_and_the_second_does_not() {
         };
         let (report, ()) = tokio::join!(engine.run(), asking);
         assert_eq!(report.outcome, RunOutcome::Stopped);
+        assert_eq!(report.outcome.code(), Some(Code::O07));
         assert_eq!(step.applied.load(Ordering::SeqCst), finished);
         assert_eq!(never.applied.load(Ordering::SeqCst), 0);
     }
 }
 
 #[tokio::test]
-async fn a_step_past_its_deadline_fails() {
-    let world = World::new();
+async fn a_step_past_its_deadline_fails_with_place_reason_code_and_next_command() {
+    let run = TestRun::new();
     let step = Arc::new(Scripted { blocks: Some(Arc::new(Notify::new())), ..Scripted::missing() });
-    let report = world.engine(brief(&[("a", &[])]), vec![("a", step)]).run().await;
+    let report = run.engine(brief(&[("a", &[])]), vec![("a", step)]).await.run().await;
     let error = &report.failures[0].1;
-    assert_eq!(error.to_string(), "not done within 10ms: waiting for the test");
-    assert_eq!(error.code.as_deref(), Some("H13"));
+    assert_eq!(error.to_string(), "not done within 10ms (the lab): waiting for the test");
+    assert_eq!(error.code, Some(Code::H13));
+    assert_eq!(error.next.as_deref(), Some(Code::H13.next()));
+}
+
+#[tokio::test]
+async fn a_deadline_during_retries_reports_the_last_failure() {
+    let run = TestRun::new();
+    for (code, expected) in [(Some(Code::T13), Code::T13), (None, Code::K07)] {
+        let error = StepError::unavailable("no answer").at("node cp-1").because("timeout").next("look there");
+        let error = StepError { code, ..error };
+        let step = Arc::new(Scripted { error: Some(error), ..Scripted::missing() });
+        let report = run.engine(brief(&[("a", &[])]), vec![("a", step)]).await.run().await;
+        let error = &report.failures[0].1;
+        assert_eq!(error.to_string(), "not done within 10ms (node cp-1): no answer: timeout");
+        assert_eq!((error.code, error.next.as_deref()), (Some(expected), Some("look there")));
+    }
 }
 
 struct Once;
 
 #[async_trait]
-impl Step for Once {
+impl Action for Once {
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
         Ok(Observation::Missing("no etcd".into()))
     }
 
-    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
-        cx.intend(json!({"node": "10.0.0.1"}))?;
-        cx.conclude(json!("accepted"))
+    async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
+        cx.intend(json!({"node": "10.0.0.1"})).await?;
+        cx.conclude(json!("accepted")).await?;
+        Ok(Effect::Complete)
     }
 }
 
 #[tokio::test]
 async fn an_intent_is_on_disk_before_the_effect() {
-    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
     let plan = plan(&[("once", &[])]);
-    let opened = FileStore::open(&world.folder.path().join("journal.jsonl")).unwrap();
-    let journal = Journal::new(Box::new(opened.store), RunId::new(Timestamp::now()));
-    let steps: StepSet = [(StepId::new("once"), Arc::new(Once) as Arc<dyn Step>)].into();
+    let store = Arc::new(FileStore::open(folder.path()));
+    let journal = Journal::new(store.clone(), RunId::new(Timestamp::now()));
+    let mut steps = StepSet::default();
+    steps.action(StepId::new("once"), Arc::new(Once));
     Engine::new(plan, steps, journal, &History::default(), vec![], StopSignal::default()).run().await;
-    let history = FileStore::read(&world.folder.path().join("journal.jsonl")).unwrap();
+    let history = Journal::read(store.as_ref()).await.unwrap().history;
     assert_eq!(history.priors[&StepId::new("once")][0].outcome, Some(json!("accepted")));
+}
+
+#[tokio::test]
+async fn another_store_locks_and_carries_a_run_over_to_the_next() {
+    let run = TestRun::new();
+    let lock = run.store.lock(Holder::this_process("blue")).await.unwrap();
+    assert!(matches!(run.store.lock(Holder::this_process("blue")).await, Err(LockError::Held { holder: Some(_) })));
+    let bad = Arc::new(Scripted { error: Some(StepError::invalid_input("no such chart")), ..Scripted::missing() });
+    run.engine(plan(&[("a", &[])]), vec![("a", bad)]).await.run().await;
+    drop(lock);
+    assert_eq!(run.store.holder().await, None);
+    let report = run.engine(plan(&[("a", &[])]), vec![("a", Arc::new(Scripted::missing()))]).await.run().await;
+    assert_eq!(report.outcome, RunOutcome::Complete);
+    let resumed: Vec<bool> = run
+        .events()
+        .iter()
+        .filter_map(|event| match event {
+            EventKind::RunStarted { resumed, .. } => Some(*resumed),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(resumed, [false, true]);
+    assert!(!Journal::read(run.store.as_ref()).await.unwrap().history.last.unwrap().is_unfinished());
 }
 
 /// Drives the machine alone: each command is answered in an order and with results that the test input chooses.
 fn drive(plan: &Plan, mut choices: impl Iterator<Item = u8>) -> (Vec<Command>, Option<RunOutcome>) {
-    let mut run = Run::new(plan);
+    let mut run = Run::new(plan, 7);
     let mut open: Vec<Input> = vec![Input::Start];
     let mut seen = Vec::new();
     for _ in 0..10_000 {
@@ -223,7 +364,7 @@ fn drive(plan: &Plan, mut choices: impl Iterator<Item = u8>) -> (Vec<Command>, O
         seen.extend(commands.iter().cloned());
         for command in &commands {
             let luck = choices.next().unwrap_or(1);
-            let failure = |step: &StepId| StepError::new(ErrorClass::Retryable, format!("{step} failed"));
+            let failure = |step: &StepId| StepError::new(ErrorClass::Unavailable, format!("{step} failed"));
             match command {
                 Command::Observe { step, .. } => open.push(Input::Observed(
                     step.clone(),
@@ -231,7 +372,7 @@ fn drive(plan: &Plan, mut choices: impl Iterator<Item = u8>) -> (Vec<Command>, O
                 )),
                 Command::Apply { step, .. } => open.push(Input::Applied(
                     step.clone(),
-                    if luck.is_multiple_of(4) { Err(failure(step)) } else { Ok(()) },
+                    if luck.is_multiple_of(4) { Err(failure(step)) } else { Ok(Effect::Complete) },
                 )),
                 Command::Gate { step, .. } => open
                     .push(Input::Gated(step.clone(), if luck.is_multiple_of(8) { Err(failure(step)) } else { Ok(()) })),
@@ -279,7 +420,7 @@ proptest! {
 fn a_late_answer_about_a_cancelled_step_changes_nothing() {
     let plan = plan(&[("a", &[])]);
     let step = StepId::new("a");
-    let (run, _) = Run::new(&plan).advance(Input::Start);
+    let (run, _) = Run::new(&plan, 7).advance(Input::Start);
     let (run, _) = run.advance(Input::Stop(Stop::Now));
     assert_eq!(run.state(&step), Some(&StepState::Cancelled));
     let (run, commands) = run.advance(Input::Observed(step.clone(), Ok(Observation::Missing(String::new()))));
@@ -288,15 +429,17 @@ fn a_late_answer_about_a_cancelled_step_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_survey_sees_up_to_the_first_goal_that_does_not_hold_and_applies_nothing() {
-    let scripted = |holds: bool| Arc::new(Scripted { holds, ..Scripted::missing() });
-    let [first, second, third] = [scripted(true), scripted(false), scripted(true)];
-    let steps: [(StepId, Arc<dyn Step>); 3] =
-        [("a", first), ("b", second.clone()), ("c", third)].map(|(id, step)| (StepId::new(id), step as Arc<dyn Step>));
-    let found = survey(&plan(&[("a", &[]), ("b", &["a"]), ("c", &["b"])]), &steps.into(), &History::default()).await;
+async fn a_survey_observes_up_to_the_first_goal_that_is_not_met_and_applies_nothing() {
+    let scripted = |up_to_date: bool| Arc::new(Scripted { up_to_date, ..Scripted::missing() });
+    let second = scripted(false);
+    let mut steps = StepSet::default();
+    for (id, step) in [("a", scripted(true)), ("b", second.clone()), ("c", scripted(true))] {
+        steps.action(StepId::new(id), step);
+    }
+    let found = survey(&plan(&[("a", &[]), ("b", &["a"]), ("c", &["b"])]), &steps, &History::default()).await;
     let found: Vec<_> = found.into_values().collect();
     let expected =
-        [Finding::Holds("seen".to_owned()), Finding::Missing("gone".to_owned()), Finding::Waits(StepId::new("b"))];
+        [Finding::UpToDate("seen".to_owned()), Finding::Missing("gone".to_owned()), Finding::Blocked(StepId::new("b"))];
     assert_eq!(found, expected);
     assert_eq!(second.applied.load(Ordering::SeqCst), 0);
 }

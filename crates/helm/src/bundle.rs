@@ -1,8 +1,8 @@
-//! Bundles: all charts of a cluster in one file, for a site that reaches no registry.
+//! Bundles: all charts of a cluster in one file, for air-gapped installs.
 //!
 //! A bundle is a tar of an OCI image layout (OCI image spec 1.1) in which every chart is an artifact as Helm pushes it
-//! (Helm 4, `pkg/registry`), so that registry tools can copy it on; beside it lies `images.txt`, the images that the
-//! rendered releases run. A chart is found by what the helmfile asks for, whatever mirror it was pulled through.
+//! (Helm 4, `pkg/registry`), so that registry tools can copy it; it also contains `images.txt`, the images of the rendered
+//! releases. Charts are found by the helmfile's reference and version, independent of mirrors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use super::chart;
 use super::chart::PulledChart;
 use super::package::{MAX_PACKAGE, hex};
-use super::{Charts, HelmError, HelmErrorKind, TemplateOptions, manifest};
+use super::{Charts, HelmError, HelmErrorCause, HelmErrorKind, TemplateOptions, manifest};
 use helmfile::{Chart, Release};
 use process::Command;
 
@@ -26,20 +26,20 @@ const CONFIG: &str = "application/vnd.cncf.helm.config.v1+json";
 const CONTENT: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const REFERENCE: &str = "org.opencontainers.image.ref.name";
-/// What a helmfile asks for, reference and version as a person reads them.
+/// The reference and version in the helmfile.
 const SUBJECT: &str = "k8s-bootstrap.chart";
-/// For a registry to give a digest.
+/// For the digest of an image.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How many charts are pulled and rendered, and digests asked for, at once.
-const AT_ONCE: usize = 4;
-/// A cluster has dozens of charts, three blobs each.
+/// How many charts are pulled and rendered, or digests requested, at the same time.
+const PARALLEL: usize = 4;
+/// Maximum entries; a cluster has dozens of charts with three blobs each.
 const MAX_ENTRIES: usize = 10_000;
 
-/// Charts by what a helmfile asks for, on this machine for as long as this value lives.
+/// An opened bundle; its charts are on this machine as long as this value exists.
 #[derive(Debug)]
 pub struct ChartBundle {
     folder: tempfile::TempDir,
-    /// Subject to the hex digest of its package.
+    /// By reference and version: the hex digest of the package.
     charts: BTreeMap<String, String>,
 }
 
@@ -69,16 +69,16 @@ struct Index {
     manifests: Vec<Descriptor>,
 }
 
-/// What a bundle is made of.
+/// The contents of a bundle.
 #[derive(Debug, Default)]
 pub struct BundleContents {
     charts: Vec<(Chart, PulledChart)>,
-    /// Every image that the rendered releases run.
+    /// The images of the rendered releases.
     pub images: BTreeSet<String>,
 }
 
 impl BundleContents {
-    /// Pulls the chart of each release, and renders it for its images; a few at a time.
+    /// Pulls the chart of each release, and renders it to find its images.
     ///
     /// # Errors
     ///
@@ -94,41 +94,40 @@ impl BundleContents {
             let objects = charts.helm.template(release, &ready.chart, options).await?;
             Ok::<_, HelmError>(((release.chart.clone(), pulled), manifest::images(&objects)))
         };
-        let gathered: Vec<_> = stream::iter(releases).map(one).buffered(AT_ONCE).try_collect().await?;
+        let gathered: Vec<_> = stream::iter(releases).map(one).buffered(PARALLEL).try_collect().await?;
         let (charts, images): (Vec<_>, Vec<_>) = gathered.into_iter().unzip();
         Ok(Self { charts, images: images.into_iter().flatten().collect() })
     }
 
-    /// Adds to each image's tag the digest that its registry gives for it; an image stays as it is where the registry does
-    /// not answer. `crane` asks.
+    /// Adds the digest in the registry to each image's tag, by `crane`; an image whose registry does not respond is
+    /// unchanged.
     pub async fn pin(&mut self, crane: &Path) {
         let one = |image: String| async move {
             let digest = if image.contains('@') { None } else { digest(crane, &image).await };
             digest.map_or(image.clone(), |digest| format!("{image}@{digest}"))
         };
         let images = std::mem::take(&mut self.images);
-        self.images = stream::iter(images).map(one).buffer_unordered(AT_ONCE).collect().await;
+        self.images = stream::iter(images).map(one).buffer_unordered(PARALLEL).collect().await;
     }
 
-    /// How many charts there are.
+    /// The number of charts.
     pub fn charts(&self) -> usize {
         self.charts.len()
     }
 }
 
 async fn digest(crane: &Path, image: &str) -> Option<String> {
-    let asked = Command::new(crane).args(["digest", image]).deadline(DEADLINE).run().await;
-    let told = asked.inspect_err(|error| tracing::debug!(image, %error, "no digest")).ok()?;
-    let digest = String::from_utf8(told.stdout).ok()?.trim().to_owned();
+    let output = Command::new(crane).args(["digest", image]).deadline(DEADLINE).run().await;
+    let output = output.inspect_err(|error| tracing::debug!(image, %error, "no digest")).ok()?;
+    let digest = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     digest.starts_with("sha256:").then_some(digest)
 }
 
-/// Writes a bundle to `out`. Charts that are folders of the repository are left
-/// out, since the repository has them.
+/// Writes a bundle to `out`, without the charts that are folders of the repository.
 ///
 /// # Errors
 ///
-/// A package that cannot be read, a file that cannot be written.
+/// A package that cannot be read, a failed write.
 pub fn write(contents: &BundleContents, out: &mut impl Write) -> io::Result<()> {
     let mut archive = Layout { archive: tar::Builder::new(out), written: BTreeMap::new() };
     let mut index = Index { schema_version: 2, manifests: vec![] };
@@ -149,17 +148,17 @@ pub fn write(contents: &BundleContents, out: &mut impl Write) -> io::Result<()> 
     archive.archive.into_inner()?.flush()
 }
 
-/// The artifact's reference with its tag, in which `+` is not allowed, and the subject; nothing for a local chart.
+/// The artifact's reference with its tag, in which `+` is not allowed, and the subject; `None` for a local chart.
 fn names(chart: &Chart, pulled: &PulledChart) -> Option<(String, String)> {
     let subject = chart::reference_of(chart)?;
     let reference = subject.split([' ', '@']).next().unwrap_or(&subject);
     Some((format!("{reference}:{}", pulled.version.replace('+', "_")), subject))
 }
 
-/// An OCI image layout that is being written.
+/// An OCI image layout to be written.
 struct Layout<W: Write> {
     archive: tar::Builder<W>,
-    /// Blobs that are there already, by digest.
+    /// The sizes of written blobs, by digest.
     written: BTreeMap<String, u64>,
 }
 
@@ -185,13 +184,32 @@ impl<W: Write> Layout<W> {
     }
 }
 
+/// Why a bundle cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("not a bundle: it has no index.json")]
+    NoIndex,
+    #[error("invalid JSON in the bundle: {0}")]
+    InvalidJson(#[from] serde_json::Error),
+    #[error("{name} exceeds the limits of a bundle: {MAX_ENTRIES} entries of at most {MAX_PACKAGE} bytes each")]
+    TooLarge { name: String },
+    #[error("blob {digest} is damaged: its content has another digest")]
+    Damaged { digest: String },
+    #[error("the manifest of {subject} is missing in the bundle")]
+    NoManifest { subject: String },
+    #[error("the package of {subject} is missing in the bundle")]
+    NoPackage { subject: String },
+}
+
 impl ChartBundle {
-    /// Reads a bundle, and checks every chart in it against its digest.
+    /// Opens a bundle, and checks every blob against its digest.
     ///
     /// # Errors
     ///
-    /// A file that is no bundle, is damaged, or is larger than a bundle can be.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    /// A file that is not a bundle, is damaged, or exceeds the limits.
+    pub fn open(path: &Path) -> Result<Self, BundleError> {
         let folder = tempfile::tempdir()?;
         let (mut index, mut blobs) = (None, BTreeSet::new());
         let kept = |digest: &str| folder.path().join(format!("{digest}.tgz"));
@@ -200,15 +218,13 @@ impl ChartBundle {
             let entry = entry?;
             let name = entry.path()?.to_string_lossy().into_owned();
             if count > MAX_ENTRIES || entry.size() > MAX_PACKAGE {
-                return Err(io::Error::other(format!(
-                    "{name} is more than a bundle holds: {MAX_ENTRIES} entries of at most {MAX_PACKAGE} bytes each"
-                )));
+                return Err(BundleError::TooLarge { name });
             }
             let mut bytes = Vec::new();
             entry.take(MAX_PACKAGE).read_to_end(&mut bytes)?;
             match name.strip_prefix("blobs/sha256/") {
                 Some(digest) if hex(&Sha256::digest(&bytes)) != digest => {
-                    return Err(io::Error::other(format!("the blob {digest} is damaged: its digest is another one")));
+                    return Err(BundleError::Damaged { digest: digest.to_owned() });
                 }
                 Some(digest) => {
                     std::fs::write(kept(digest), &bytes)?;
@@ -218,31 +234,31 @@ impl ChartBundle {
                 None => {}
             }
         }
-        let index = index.ok_or_else(|| io::Error::other("it holds no index.json, so it is no bundle"))?;
+        let index = index.ok_or(BundleError::NoIndex)?;
         let mut charts = BTreeMap::new();
         for descriptor in index.manifests {
             let Some(subject) = descriptor.annotations.get(SUBJECT) else { continue };
             let manifest = descriptor.digest.strip_prefix("sha256:").filter(|digest| blobs.contains(*digest));
-            let manifest = manifest.ok_or_else(|| io::Error::other(format!("the manifest of {subject} is missing")))?;
+            let manifest = manifest.ok_or_else(|| BundleError::NoManifest { subject: subject.clone() })?;
             let manifest: Manifest = serde_json::from_slice(&std::fs::read(kept(manifest))?)?;
             let layer = manifest.layers.iter().find(|layer| layer.media_type == CONTENT);
             let package = layer.and_then(|layer| layer.digest.strip_prefix("sha256:"));
             let package = package.filter(|digest| blobs.contains(*digest));
-            let package = package.ok_or_else(|| io::Error::other(format!("the package of {subject} is missing")))?;
+            let package = package.ok_or_else(|| BundleError::NoPackage { subject: subject.clone() })?;
             charts.insert(subject.clone(), package.to_owned());
         }
         Ok(Self { folder, charts })
     }
 
-    /// The chart that a helmfile asks for.
+    /// The chart for a reference and version.
     ///
     /// # Errors
     ///
-    /// [`HelmErrorKind::NotFound`] when the bundle was made without it.
+    /// [`HelmErrorKind::NotFound`] if the bundle does not contain it.
     pub(super) fn chart(&self, subject: &str) -> Result<PulledChart, HelmError> {
         let digest = self.charts.get(subject).ok_or_else(|| {
-            let held = self.charts.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            HelmError::new(HelmErrorKind::NotFound, subject, format!("the bundle holds {held}"))
+            let known = self.charts.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            HelmError::new(HelmErrorKind::NotFound, subject, HelmErrorCause::NotInBundle { known })
         })?;
         chart::pulled(subject, self.folder.path().join(format!("{digest}.tgz")))
     }

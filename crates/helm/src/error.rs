@@ -1,51 +1,91 @@
-//! What can go wrong with helm, by who has to act.
+//! Errors of helm and of charts, by who has to act.
 
 use std::fmt;
+use std::io;
 
-/// A failure of helm: its kind, what it befell, and helm's own words.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use helmfile::patch::PatchError;
+use semver::Version;
+
+use super::manifest::ManifestError;
+use super::package::PackageError;
+
+/// A failed operation on a chart or a release.
+#[derive(Debug, thiserror::Error)]
+#[error("{subject}: {kind}{}", parenthesised(cause))]
 pub struct HelmError {
     pub kind: HelmErrorKind,
     /// The chart reference, or the release as `namespace/name`.
     pub subject: String,
-    /// What helm said, on one line.
-    pub words: String,
+    pub cause: HelmErrorCause,
 }
 
-/// Who has to act.
+/// What went wrong in detail.
+#[derive(Debug, thiserror::Error)]
+pub enum HelmErrorCause {
+    /// Helm's error output on one line; may be empty.
+    #[error("{0}")]
+    Output(String),
+    #[error("{0}")]
+    Process(process::Error),
+    /// Reading or writing files of our own.
+    #[error("{0}")]
+    File(io::Error),
+    #[error("{0}")]
+    Package(PackageError),
+    #[error("{0}")]
+    Manifest(ManifestError),
+    #[error("{0}")]
+    Patch(PatchError),
+    #[error("no such file or folder")]
+    MissingPath,
+    #[error("the bundle contains {known}")]
+    NotInBundle { known: String },
+    #[error("recorded sha256:{recorded}, now sha256:{current}")]
+    OtherDigest { recorded: String, current: String },
+    #[error("helm wrote no package")]
+    NoPackage,
+    #[error("server-side apply needs helm 4, found {found}")]
+    NoServerSideApply { found: Version },
+}
+
+fn parenthesised(cause: &HelmErrorCause) -> String {
+    let text = cause.to_string();
+    if text.is_empty() { text } else { format!(" ({text})") }
+}
+
+/// The kind of failure, by who has to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HelmErrorKind {
-    /// The registry or repository answers, and has no such chart or version.
+    /// The registry or repository has no such chart or version.
     NotFound,
-    /// The registry wants other credentials, with the operator's login and without any.
+    /// The registry denies access, with the operator's credentials and without.
     Denied,
-    /// The registry asks for fewer requests.
+    /// The registry limits the rate of requests.
     RateLimited,
-    /// The registry or the Kubernetes API did not answer, or broke off.
+    /// The registry or the Kubernetes API does not respond, or closed the connection.
     Unreachable,
-    /// Custom resources cannot be read or written in the version that is asked for: the webhook that converts them does
-    /// not answer.
+    /// Custom resources cannot be converted to the requested version: the conversion webhook does not respond.
     Unconverted,
-    /// The API refused for a reason that passes: a webhook or a kind that is not served yet.
+    /// The Kubernetes API rejected objects for a temporary reason: a webhook or a kind that is not served yet.
     NotYet,
     /// Another operation on the release is recorded as running.
     Pending,
     /// Objects of the release belong to another field manager or release.
     Conflict,
-    /// A hook of the chart failed or was not done in time.
+    /// A hook of the chart failed or timed out.
     Hook,
-    /// This helm cannot do what is asked of it.
+    /// The version of helm does not support the operation.
     TooOld,
-    /// The chart and its values do not fit each other.
+    /// The chart does not accept the values.
     Chart,
-    /// The package is not the one that was recorded under this reference and version.
+    /// The package differs from the one recorded for this reference and version.
     Changed,
     Other,
 }
 
 impl HelmErrorKind {
-    /// Helm's own words, in lower case, that tell a kind; the first that fits wins.
-    const WORDS: [(Self, &'static [&'static str]); 10] = [
+    /// Parts of helm's output, in lower case, by kind; the first match wins.
+    const PATTERNS: [(Self, &'static [&'static str]); 10] = [
         (Self::RateLimited, &["status code 429", "toomanyrequests", "too many requests", "rate limit"]),
         (Self::Pending, &["another operation (install/upgrade/rollback) is in progress"]),
         (Self::Unconverted, &["conversion webhook for "]),
@@ -132,100 +172,86 @@ impl HelmErrorKind {
         ),
     ];
 
-    fn of(words: &str) -> Self {
-        let words = words.to_lowercase();
-        let fits = |(_, patterns): &&(Self, &[&str])| patterns.iter().any(|pattern| words.contains(pattern));
-        Self::WORDS.iter().find(fits).map_or(Self::Other, |(kind, _)| *kind)
+    fn from_output(output: &str) -> Self {
+        let output = output.to_lowercase();
+        let matches = |(_, patterns): &&(Self, &[&str])| patterns.iter().any(|pattern| output.contains(pattern));
+        Self::PATTERNS.iter().find(matches).map_or(Self::Other, |(kind, _)| *kind)
     }
+}
 
-    fn phrase(self) -> &'static str {
-        match self {
-            Self::NotFound => "there is no such chart",
-            Self::Denied => "the registry refuses access",
-            Self::RateLimited => "the registry asks for fewer requests",
-            Self::Unreachable => "the other side does not answer",
-            Self::Unconverted => "the webhook that converts its custom resources does not answer",
-            Self::NotYet => "the API does not take it yet",
-            Self::Pending => "another operation on the release is recorded as running",
-            Self::Conflict => "objects of it belong to another owner",
+impl fmt::Display for HelmErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotFound => "chart not found",
+            Self::Denied => "the registry denied access",
+            Self::RateLimited => "the registry limits the rate of requests",
+            Self::Unreachable => "the server does not respond",
+            Self::Unconverted => "the conversion webhook of its custom resources does not respond",
+            Self::NotYet => "the Kubernetes API does not accept it yet",
+            Self::Pending => "another operation on the release is in progress",
+            Self::Conflict => "objects of the release have another owner",
             Self::Hook => "a hook of the chart failed",
-            Self::TooOld => "this helm is too old",
-            Self::Chart => "the chart and its values do not fit",
-            Self::Changed => "the chart is not the one that was pulled before",
+            Self::TooOld => "unsupported version of helm",
+            Self::Chart => "invalid chart or values",
+            Self::Changed => "the chart differs from the one that was pulled before",
             Self::Other => "helm failed",
-        }
+        })
     }
 }
 
 impl HelmError {
-    pub(super) fn new(kind: HelmErrorKind, subject: impl Into<String>, words: impl Into<String>) -> Self {
-        Self { kind, subject: subject.into(), words: words.into() }
+    pub(super) fn new(kind: HelmErrorKind, subject: impl Into<String>, cause: HelmErrorCause) -> Self {
+        Self { kind, subject: subject.into(), cause }
     }
 
-    /// A failure to use our own files.
-    pub(super) fn file(subject: &str, error: &std::io::Error) -> Self {
-        Self::new(HelmErrorKind::Other, subject, error.to_string())
+    /// A failure to read or write our own files.
+    pub(super) fn from_file(subject: &str, error: io::Error) -> Self {
+        Self::new(HelmErrorKind::Other, subject, HelmErrorCause::File(error))
     }
 
-    /// Sorts what the helm process said.
+    /// Classifies a failure of the helm process.
     pub(super) fn from_process(subject: &str, error: process::Error) -> Self {
         match error {
             process::Error::Failed { stderr, .. } => {
-                let words = summary(&stderr);
-                Self::new(HelmErrorKind::of(&words), subject, words)
+                let output = summary(&stderr);
+                Self::new(HelmErrorKind::from_output(&output), subject, HelmErrorCause::Output(output))
             }
             deadline @ process::Error::Deadline { .. } => {
-                Self::new(HelmErrorKind::Unreachable, subject, deadline.to_string())
+                Self::new(HelmErrorKind::Unreachable, subject, HelmErrorCause::Process(deadline))
             }
-            other => Self::new(HelmErrorKind::Other, subject, other.to_string()),
+            other => Self::new(HelmErrorKind::Other, subject, HelmErrorCause::Process(other)),
         }
     }
 
-    /// Whether the same attempt may succeed without anybody acting.
+    /// Whether a retry may succeed without intervention.
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self.kind,
-            HelmErrorKind::RateLimited
-                | HelmErrorKind::Unreachable
-                | HelmErrorKind::Unconverted
-                | HelmErrorKind::NotYet
-        )
+        use HelmErrorKind::{NotYet, RateLimited, Unconverted, Unreachable};
+        matches!(self.kind, RateLimited | Unreachable | Unconverted | NotYet)
     }
 
-    /// What the operator can do, where it is known.
+    /// What the operator can do, if it is known.
     pub fn hint(&self) -> Option<String> {
         let hint = match self.kind {
             HelmErrorKind::Denied => {
                 let host = self.subject.split('/').next().unwrap_or(&self.subject);
-                format!("an old login may be in the way: helm registry logout {host}")
+                format!("stale credentials may be the cause: helm registry logout {host}")
             }
             HelmErrorKind::NotFound => "check the chart's name and version in the helmfile".to_owned(),
-            HelmErrorKind::TooOld => {
-                "install helm 4, or let the tools be provided: k8s-bootstrap tools install".to_owned()
-            }
+            HelmErrorKind::TooOld => "install helm 4, or run: k8s-bootstrap tools install".to_owned(),
             HelmErrorKind::Changed => {
-                "somebody pushed another package under this version; look at it, then clear the chart cache".to_owned()
+                "the version was pushed again with other content: inspect it, then clear the chart cache".to_owned()
             }
-            HelmErrorKind::Conflict => "see who owns the object: kubectl get … --show-managed-fields".to_owned(),
+            HelmErrorKind::Conflict => "find the owner of the object: kubectl get … --show-managed-fields".to_owned(),
             _ => return None,
         };
         Some(hint)
     }
 }
 
-impl fmt::Display for HelmError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.subject, self.kind.phrase())?;
-        if self.words.is_empty() { Ok(()) } else { write!(f, " ({})", self.words) }
-    }
-}
-
-impl std::error::Error for HelmError {}
-
-/// The lines that say something, without helm's prefixes and log decoration.
+/// The lines of helm's error output from `Error:` on, without prefixes and log lines.
 fn summary(stderr: &str) -> String {
-    let told = |line: &&str| !line.is_empty() && !line.starts_with("level=") && !line.starts_with("WARNING:");
-    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(told).collect();
+    let is_message = |line: &&str| !line.is_empty() && !line.starts_with("level=") && !line.starts_with("WARNING:");
+    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(is_message).collect();
     let from = lines.iter().position(|line| line.starts_with("Error:")).unwrap_or(0);
     let text = lines[from.min(lines.len())..].iter().take(8).copied().collect::<Vec<_>>().join(" ");
     text.trim_start_matches("Error:").trim().to_owned()
@@ -236,8 +262,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn helms_words_are_sorted_by_who_has_to_act() {
-        for (words, kind) in [
+    fn helms_output_is_classified() {
+        for (output, kind) in [
             (r#"failed to perform "FetchReference" on source: ghcr.io/x/y:1.0.0: not found"#, HelmErrorKind::NotFound),
             (
                 r#"failed to perform "FetchReference" on source: GET "https://ghcr.io/token": response status code 403: denied: denied"#,
@@ -268,18 +294,18 @@ mod tests {
             ("values don't meet the specifications of the schema(s) in the following chart(s)", HelmErrorKind::Chart),
             ("something new", HelmErrorKind::Other),
         ] {
-            assert_eq!(HelmErrorKind::of(words), kind, "{words}");
+            assert_eq!(HelmErrorKind::from_output(output), kind, "{output}");
         }
     }
 
     #[test]
-    fn a_message_names_the_chart_and_says_what_to_do() {
+    fn a_message_names_the_chart_and_the_hint_the_next_command() {
         let stderr = "level=WARN msg=\"x\"\nError: response status code 403: denied\n";
         let error =
             process::Error::Failed { program: "helm".into(), status: "exit status: 1".into(), stderr: stderr.into() };
         let error = HelmError::from_process("ghcr.io/acme/app 1.0.0", error);
-        insta::assert_snapshot!(error, @"ghcr.io/acme/app 1.0.0: the registry refuses access (response status code 403: denied)");
-        insta::assert_snapshot!(error.hint().unwrap(), @"an old login may be in the way: helm registry logout ghcr.io");
+        insta::assert_snapshot!(error, @"ghcr.io/acme/app 1.0.0: the registry denied access (response status code 403: denied)");
+        insta::assert_snapshot!(error.hint().unwrap(), @"stale credentials may be the cause: helm registry logout ghcr.io");
         assert!(!error.is_retryable());
     }
 }

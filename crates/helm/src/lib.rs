@@ -1,8 +1,8 @@
-//! Helm: the helmfile model, chart sources, the helm process.
+//! Charts, the helm process, and the releases that helm records.
 //!
-//! Charts are pulled once and kept ([`Charts`]), rendered and installed by the program `helm` itself ([`Helm`]), and
-//! what helm recorded in a cluster is read and judged here ([`storage`]). Waiting for workloads is not: gates are the
-//! run's own. Nothing here talks to Kubernetes; helm does, with the kubeconfig that it is given and no other.
+//! Charts are pulled once and cached ([`Charts`]), rendered and installed by the program `helm` ([`Helm`]), and bundled for
+//! air-gapped installs ([`ChartBundle`]). The releases that helm recorded in a cluster are decoded in [`storage`]. Nothing
+//! here connects to Kubernetes, except helm with the kubeconfig that it is given. Nothing here waits for workloads.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod bundle;
@@ -16,10 +16,11 @@ mod request;
 pub mod storage;
 mod wrap;
 
-pub use bundle::ChartBundle;
+pub use bundle::{BundleError, ChartBundle};
 pub use chart::{Charts, PreparedChart, PulledChart};
-pub use error::{HelmError, HelmErrorKind};
+pub use error::{HelmError, HelmErrorCause, HelmErrorKind};
 pub use mirrors::Mirrors;
+pub use package::PackageError;
 pub use program::{ApplyMethod, Helm, TemplateOptions, notices};
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Rendered manifests: documents to objects, and what can be read off them.
+//! Rendered manifests: parses documents to objects, and finds CRDs and images in them.
 
 use std::collections::BTreeSet;
 
@@ -6,21 +6,25 @@ use serde_json::{Map, Value};
 
 use helmfile::ReleaseId;
 
+/// A manifest that is not YAML.
+#[derive(Debug, thiserror::Error)]
+#[error("invalid YAML: {0}")]
+pub struct ManifestError(serde_saphyr::Error);
+
 /// Parses what helm rendered: empty documents are dropped, `List`s become their items.
 ///
 /// # Errors
 ///
-/// Where the text is no YAML.
-pub fn parse(text: &str) -> Result<Vec<Value>, String> {
-    // Templates repeat keys now and then; helm and Kubernetes take the last.
+/// Invalid YAML.
+pub fn parse(text: &str) -> Result<Vec<Value>, ManifestError> {
+    // Templates sometimes repeat keys; helm and Kubernetes use the last one.
     let options = serde_saphyr::options! {
         budget: None,
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
         legacy_octal_numbers: true,
         with_snippet: false,
     };
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| error.to_string())?;
+    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options).map_err(ManifestError)?;
     let mut objects = Vec::new();
     documents.into_iter().for_each(|document| flatten(document, &mut objects));
     Ok(objects)
@@ -39,13 +43,13 @@ fn flatten(document: Value, objects: &mut Vec<Value>) {
     }
 }
 
-/// Keeps the custom resource definitions, whatever else a chart rendered.
+/// Keeps only the custom resource definitions.
 pub fn crds(objects: Vec<Value>) -> Vec<Value> {
     objects.into_iter().filter(|object| object["kind"] == "CustomResourceDefinition").collect()
 }
 
-/// Marks an object as a release's own, as Helm does with what it makes: one that exists without these marks Helm refuses
-/// to take into a release (Helm 4, `pkg/action/validate.go`).
+/// Adds Helm's ownership labels and annotations: Helm adopts an existing object into a release only with these (Helm 4,
+/// `pkg/action/validate.go`).
 pub fn add_ownership(object: &mut Value, release: &ReleaseId) {
     let marks = [
         ("labels", "app.kubernetes.io/managed-by", "Helm"),
@@ -61,7 +65,7 @@ pub fn add_ownership(object: &mut Value, release: &ReleaseId) {
     }
 }
 
-/// Every image that a pod of these objects runs.
+/// The images of all pods of these objects.
 pub fn images(objects: &[Value]) -> BTreeSet<String> {
     let mut images = BTreeSet::new();
     for object in objects {
@@ -99,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_s_own_object_bears_helms_marks_beside_its_own() {
+    fn ownership_is_added_to_existing_metadata() {
         let mut object = serde_json::json!({"metadata": {"name": "x", "annotations": {"a": "b"}}});
         add_ownership(&mut object, &ReleaseId { namespace: "security".into(), name: "secrets".into() });
         assert_eq!(
@@ -117,13 +121,13 @@ mod tests {
     }
 
     #[test]
-    fn images_are_found_wherever_pods_are_described() {
+    fn images_are_found_in_all_pod_specs() {
         let images: Vec<_> = images(&parse(RENDERED).unwrap()).into_iter().collect();
         assert_eq!(images, ["a:1", "b:1", "c:1"]);
     }
 
     #[test]
-    fn scalars_are_read_as_kubernetes_reads_them() {
+    fn scalars_resolve_as_in_kubernetes() {
         let text = "kind: X\nmode: 0644\nsame: 1\nsame: 2\nword: 'yes'\nbig: 9007199254740993\n";
         assert_eq!(
             parse(text).unwrap(),

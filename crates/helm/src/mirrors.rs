@@ -1,21 +1,21 @@
-//! Registries that serve in the place of others: an air-gapped site's, and the rehearsal's.
+//! Registry mirrors, for air-gapped installs and rehearsals.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// Registry host to `[http://]HOST[:PORT][/PREFIX]`. The key `*` stands for every host that has no entry of its own;
-/// what it serves lies below the original host's name.
+/// Registry host to `[http://]HOST[:PORT][/PREFIX]`. The key `*` applies to every host without an entry; its content is
+/// below the original host's name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mirrors(pub BTreeMap<String, String>);
 
-/// A chart reference as it is really asked for.
+/// A chart reference with mirrors applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MirroredReference {
     /// `HOST[:PORT]/PATH`, without a scheme.
     pub reference: String,
-    /// The registry speaks HTTP without TLS: it was written `http://`, or it is this machine.
+    /// The registry is accessed by HTTP without TLS: the mirror is written with `http://`, or is on this machine.
     pub plain_http: bool,
-    /// A mirror serves it.
+    /// Whether it refers to a mirror.
     pub mirrored: bool,
 }
 
@@ -41,7 +41,7 @@ impl Mirrors {
         }
     }
 
-    /// Whether a mirror stands in for this host.
+    /// Whether there is a mirror for this host.
     pub fn has_mirror(&self, host: &str) -> bool {
         self.0.contains_key(host) || self.0.contains_key("*")
     }

@@ -1,4 +1,4 @@
-//! A chart's package: who it says it is, and its digest.
+//! Chart packages: metadata, digest, limits.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,42 +8,62 @@ use flate2::read::GzDecoder;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-/// A `Chart.yaml` is a page; more is no `Chart.yaml`.
+/// Maximum bytes of a `Chart.yaml`.
 const MAX_METADATA: u64 = 1 << 20;
-/// A chart's package is some MiB at most.
+/// Maximum bytes of a package; real ones have at most some MiB.
 pub(super) const MAX_PACKAGE: u64 = 64 << 20;
-/// What a package may unpack to (Helm 4, `pkg/chart/loader/archive`).
+/// Maximum bytes of an unpacked package (Helm 4, `pkg/chart/loader/archive`).
 const MAX_UNPACKED: u64 = 100 << 20;
-/// How many files a chart has at most.
+/// Maximum files of a chart.
 const MAX_FILES: usize = 20_000;
 
-/// What `Chart.yaml` says.
+/// Why a chart package is rejected.
+#[derive(Debug, thiserror::Error)]
+pub enum PackageError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("invalid Chart.yaml: {0}")]
+    InvalidMetadata(serde_saphyr::Error),
+    #[error("the package has no Chart.yaml")]
+    NoMetadata,
+    #[error("the package has {length} bytes, the limit is {MAX_PACKAGE}")]
+    TooLarge { length: u64 },
+    #[error("the package unpacks to more than {} MiB or {MAX_FILES} files", MAX_UNPACKED >> 20)]
+    UnpacksTooLarge,
+    #[error("the path {} in the package is outside of the chart", .path.display())]
+    OutsidePath { path: PathBuf },
+    #[error("{} has more than {MAX_FILES} files", .folder.display())]
+    TooManyFiles { folder: PathBuf },
+    #[error("{} links to a folder that contains it", .folder.display())]
+    LinkLoop { folder: PathBuf },
+}
+
+/// The metadata in `Chart.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Metadata {
     pub(super) name: String,
     pub(super) version: String,
 }
 
-/// Reads `Chart.yaml` out of a folder or a packed chart.
-pub(super) fn metadata(path: &Path) -> io::Result<Metadata> {
+/// Reads `Chart.yaml` of a folder or a packed chart.
+pub(super) fn metadata(path: &Path) -> Result<Metadata, PackageError> {
     let text = if path.is_dir() { std::fs::read_to_string(path.join("Chart.yaml"))? } else { packed(path)? };
-    serde_saphyr::from_str(&text).map_err(|error| io::Error::other(format!("its Chart.yaml cannot be read: {error}")))
+    serde_saphyr::from_str(&text).map_err(PackageError::InvalidMetadata)
 }
 
-/// Looks at every entry, so that a package which Helm would refuse, or choke on, never gets to it.
-fn packed(path: &Path) -> io::Result<String> {
+/// Checks every entry, so that Helm never gets a package that it rejects or that exhausts memory.
+fn packed(path: &Path) -> Result<String, PackageError> {
     let mut archive = tar::Archive::new(GzDecoder::new(opened(path)?));
     let (mut unpacked, mut metadata) = (0_u64, None);
     for (count, entry) in archive.entries()?.enumerate() {
         let entry = entry?;
         let name = entry.path()?.into_owned();
         if name.is_absolute() || name.components().any(|component| component == Component::ParentDir) {
-            return Err(io::Error::other(format!("its file {} leads out of it", name.display())));
+            return Err(PackageError::OutsidePath { path: name });
         }
         unpacked = unpacked.saturating_add(entry.size());
         if unpacked > MAX_UNPACKED || count > MAX_FILES {
-            let (mib, files) = (MAX_UNPACKED >> 20, MAX_FILES);
-            return Err(io::Error::other(format!("it unpacks to more than {mib} MiB or {files} files")));
+            return Err(PackageError::UnpacksTooLarge);
         }
         if metadata.is_none() && name.components().count() == 2 && name.ends_with("Chart.yaml") {
             let mut text = String::new();
@@ -51,21 +71,20 @@ fn packed(path: &Path) -> io::Result<String> {
             metadata = Some(text);
         }
     }
-    metadata.ok_or_else(|| io::Error::other("it holds no Chart.yaml"))
+    metadata.ok_or(PackageError::NoMetadata)
 }
 
-fn opened(package: &Path) -> io::Result<File> {
+fn opened(package: &Path) -> Result<File, PackageError> {
     let file = File::open(package)?;
     let length = file.metadata()?.len();
     if length > MAX_PACKAGE {
-        let text = format!("it has {length} bytes; a chart's package has {MAX_PACKAGE} at most");
-        return Err(io::Error::other(text));
+        return Err(PackageError::TooLarge { length });
     }
     Ok(file)
 }
 
-/// The SHA-256 of a packed chart, or of a folder's files by name and content, in hex.
-pub(super) fn digest(path: &Path) -> io::Result<String> {
+/// The SHA-256 of a packed chart, or of the names and contents of a folder's files, in hex.
+pub(super) fn digest(path: &Path) -> Result<String, PackageError> {
     let mut hash = Sha256::new();
     if path.is_dir() {
         for file in files(path, &mut Vec::new())? {
@@ -81,11 +100,11 @@ pub(super) fn digest(path: &Path) -> io::Result<String> {
     Ok(hex(&hash.finalize()))
 }
 
-/// Every file below a folder, in a fixed order; `above` are the folders on the way there. Helm follows links, too.
-fn files(folder: &Path, above: &mut Vec<PathBuf>) -> io::Result<Vec<PathBuf>> {
+/// Every file below a folder, in a fixed order; `above` are the parent folders. Links are followed, as in Helm.
+fn files(folder: &Path, above: &mut Vec<PathBuf>) -> Result<Vec<PathBuf>, PackageError> {
     let real = folder.canonicalize()?;
     if above.contains(&real) {
-        return Err(io::Error::other(format!("{} is a link to a folder that it lies in", folder.display())));
+        return Err(PackageError::LinkLoop { folder: folder.to_owned() });
     }
     above.push(real);
     let mut found = Vec::new();
@@ -97,7 +116,7 @@ fn files(folder: &Path, above: &mut Vec<PathBuf>) -> io::Result<Vec<PathBuf>> {
             found.push(path);
         }
         if found.len() > MAX_FILES {
-            return Err(io::Error::other(format!("{} holds more than {MAX_FILES} files", folder.display())));
+            return Err(PackageError::TooManyFiles { folder: folder.to_owned() });
         }
     }
     above.pop();
@@ -122,7 +141,7 @@ mod tests {
             let chart = b"name: app\nversion: 1.2.3\n";
             let is_chart = name.ends_with("Chart.yaml");
             let mut header = tar::Header::new_gnu();
-            // The builder itself refuses what an attacker would write.
+            // The builder itself rejects such names.
             header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
             header.set_size(if is_chart { chart.len() as u64 } else { *size });
             header.set_mode(0o644);
@@ -138,36 +157,39 @@ mod tests {
     }
 
     #[test]
-    fn a_package_that_would_harm_is_refused_with_the_reason() {
+    fn a_malicious_package_is_rejected_with_the_reason() {
         let folder = tempfile::tempdir().unwrap();
         let refused = |files: &[(&str, u64)]| metadata(&package(folder.path(), files)).unwrap_err().to_string();
         assert_eq!(metadata(&package(folder.path(), &[("app/Chart.yaml", 0)])).unwrap().version, "1.2.3");
         assert_eq!(
             refused(&[("app/Chart.yaml", 0), ("app/../../.bashrc", 1)]),
-            "its file app/../../.bashrc leads out of it"
+            "the path app/../../.bashrc in the package is outside of the chart"
         );
-        assert_eq!(refused(&[("/etc/cron.d/app", 1)]), "its file /etc/cron.d/app leads out of it");
+        assert_eq!(
+            refused(&[("/etc/cron.d/app", 1)]),
+            "the path /etc/cron.d/app in the package is outside of the chart"
+        );
         assert_eq!(
             refused(&[("app/Chart.yaml", 0), ("app/zeros", 101 << 20)]),
-            "it unpacks to more than 100 MiB or 20000 files"
+            "the package unpacks to more than 100 MiB or 20000 files"
         );
-        assert_eq!(refused(&[("app/values.yaml", 1)]), "it holds no Chart.yaml");
+        assert_eq!(refused(&[("app/values.yaml", 1)]), "the package has no Chart.yaml");
         let large = folder.path().join("large.tgz");
         File::create(&large).unwrap().set_len(MAX_PACKAGE + 1).unwrap();
-        let told = "it has 67108865 bytes; a chart's package has 67108864 at most";
-        assert_eq!(digest(&large).unwrap_err().to_string(), told);
+        let expected = "the package has 67108865 bytes, the limit is 67108864";
+        assert_eq!(digest(&large).unwrap_err().to_string(), expected);
     }
 
     #[test]
-    fn a_link_that_goes_round_is_told() {
+    fn a_circular_link_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let templates = folder.path().join("templates");
         std::fs::create_dir(&templates).unwrap();
         std::fs::write(templates.join("app.yaml"), "{}").unwrap();
         std::os::unix::fs::symlink(&templates, folder.path().join("same")).unwrap();
-        assert!(digest(folder.path()).is_ok(), "a link to a folder beside it is no circle");
+        assert!(digest(folder.path()).is_ok(), "a link to a sibling folder is not circular");
         std::os::unix::fs::symlink("..", templates.join("up")).unwrap();
-        let told = digest(folder.path()).unwrap_err().to_string();
-        assert!(told.ends_with("is a link to a folder that it lies in"), "{told}");
+        let error = digest(folder.path()).unwrap_err().to_string();
+        assert!(error.ends_with("links to a folder that contains it"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The program `helm`: rendering and installing, as helm-controller will find it.
+//! The program `helm`: renders and installs releases in a way that helm-controller adopts.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,23 +6,23 @@ use std::time::Duration;
 use semver::Version;
 use serde_json::Value;
 
-use super::{HelmError, HelmErrorKind, PulledChart, manifest};
+use super::{HelmError, HelmErrorCause, HelmErrorKind, PulledChart, manifest};
 use helmfile::{InstallFlags, OnFailure, Release};
 use process::{Command, Stream};
 
-/// Rendering asks nobody; minutes mean that something is wrong.
+/// Rendering needs no network; it takes seconds.
 const RENDER: Duration = Duration::from_mins(2);
-/// Helm's `--timeout` holds for each hook; this much is left for everything around them.
+/// Helm's `--timeout` applies to each hook; this is added for everything else.
 const AROUND_HOOKS: Duration = Duration::from_mins(10);
 
-/// A helm that works.
+/// An installed helm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Helm {
     pub program: PathBuf,
     pub version: Version,
 }
 
-/// How objects are written: the way of the Helm inside the Flux that adopts the release.
+/// How objects are applied: as the Helm in the Flux version that adopts the release does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApplyMethod {
     /// Helm 3's three-way merge.
@@ -32,8 +32,8 @@ pub enum ApplyMethod {
 }
 
 impl ApplyMethod {
-    /// The method of a Flux distribution such as `2.7.5` or `2.8.x`: its helm-controller embeds Helm 3 up to 2.7 and
-    /// Helm 4 from 2.8 on. An open range (`2.x`) means the newest.
+    /// The method of a Flux version such as `2.7.5` or `2.8.x`: its helm-controller contains Helm 3 up to 2.7 and Helm 4
+    /// from 2.8 on. An open range (`2.x`) means the newest version.
     pub fn from_flux_version(version: &str) -> Self {
         let mut parts = version.trim_start_matches(['v', '=', '~', '^']).split('.').map(str::parse::<u64>);
         match (parts.next(), parts.next()) {
@@ -49,31 +49,31 @@ pub struct TemplateOptions {
     /// Such as `v1.35.0`; helm's own default when absent.
     pub kube_version: Option<String>,
     pub include_crds: bool,
-    /// Objects of hooks are rendered as well.
+    /// Include the objects of hooks.
     pub hooks: bool,
-    /// What `.Capabilities.APIVersions` holds besides the built-in ones.
+    /// Additional `.Capabilities.APIVersions`.
     pub api_versions: Vec<String>,
 }
 
-/// What the operator should know of how a release's wishes are carried out.
+/// Warnings about settings of a release that are ignored.
 pub fn notices(release: &Release) -> Vec<String> {
     let mut notices = Vec::new();
     if release.flags.on_failure == OnFailure::RollBack {
         notices.push(format!(
-            "{}: `atomic` is not followed: a failed installation is left in place for the next attempt (H09)",
+            "{}: `atomic` is ignored: a failed installation stays for the next attempt (H09)",
             release.id
         ));
     }
-    for argument in sort_arguments(&release.flags.args).1 {
-        notices.push(format!("{}: the argument {argument} is left out: the run decides where to", release.id));
+    for argument in SortedArguments::new(&release.flags.args).ignored {
+        notices.push(format!("{}: the argument {argument} is ignored: the run determines the cluster", release.id));
     }
     notices
 }
 
 impl Helm {
-    /// Helm without anything of the operator's that names a cluster.
+    /// A helm command without environment variables that select a cluster.
     pub(super) fn command(&self) -> Command {
-        // An empty kubeconfig, since without any helm falls back to ~/.kube/config.
+        // An empty kubeconfig, since helm falls back to ~/.kube/config.
         let command = Command::new(&self.program).env("KUBECONFIG", "/dev/null");
         [
             "HELM_DRIVER",
@@ -92,11 +92,11 @@ impl Helm {
         .fold(command, Command::env_remove)
     }
 
-    /// Renders a release without asking any cluster.
+    /// Renders a release without a cluster.
     ///
     /// # Errors
     ///
-    /// [`HelmErrorKind::Chart`] with helm's words when the chart refuses the values.
+    /// [`HelmErrorKind::Chart`] with helm's output if the chart rejects the values.
     pub async fn template(
         &self,
         release: &Release,
@@ -114,15 +114,16 @@ impl Helm {
             .await
             .map_err(|error| HelmError::from_process(&subject, error))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        manifest::parse(&text).map_err(|reason| HelmError::new(HelmErrorKind::Chart, subject, reason))
+        manifest::parse(&text)
+            .map_err(|error| HelmError::new(HelmErrorKind::Chart, subject, HelmErrorCause::Manifest(error)))
     }
 
-    /// Installs or upgrades a release in the cluster of the kubeconfig at `kubeconfig`. Hooks are waited for, by helm;
-    /// workloads are not. A failure takes nothing back.
+    /// Installs or upgrades a release in the cluster of the kubeconfig at `kubeconfig`. Helm waits for hooks, but not for
+    /// workloads, and does not roll back after a failure.
     ///
     /// # Errors
     ///
-    /// Helm's, by kind; [`HelmErrorKind::TooOld`] when server-side apply is asked of Helm 3.
+    /// Helm's, by kind; [`HelmErrorKind::TooOld`] for server-side apply with Helm 3.
     pub async fn upgrade(
         &self,
         release: &Release,
@@ -133,8 +134,8 @@ impl Helm {
     ) -> Result<(), HelmError> {
         let subject = release.id.to_string();
         if method == ApplyMethod::ServerSide && self.version.major < 4 {
-            let words = format!("server-side apply needs helm 4, this is {}", self.version);
-            return Err(HelmError::new(HelmErrorKind::TooOld, subject, words));
+            let cause = HelmErrorCause::NoServerSideApply { found: self.version.clone() };
+            return Err(HelmError::new(HelmErrorKind::TooOld, subject, cause));
         }
         self.command()
             .arg("upgrade")
@@ -149,7 +150,7 @@ impl Helm {
             .map_err(|error| HelmError::from_process(&subject, error))
     }
 
-    /// Removes a release and its record; one that is not there is no failure.
+    /// Uninstalls a release and deletes its record, if it exists.
     ///
     /// # Errors
     ///
@@ -190,11 +191,11 @@ fn upgrade_arguments(release: &Release, chart: &PulledChart, method: ApplyMethod
     let mut arguments = vec!["--install".to_owned()];
     arguments.append(&mut common(release, chart));
     arguments.extend(["--timeout".to_owned(), seconds(flags)]);
-    for (wanted, argument) in [
+    for (is_set, argument) in [
         (!flags.args.iter().any(|arg| arg == "--hide-notes"), "--hide-notes"),
         (flags.args.iter().any(|arg| arg == "--no-hooks"), "--no-hooks"),
     ] {
-        if wanted {
+        if is_set {
             arguments.push(argument.to_owned());
         }
     }
@@ -214,7 +215,7 @@ fn upgrade_arguments(release: &Release, chart: &PulledChart, method: ApplyMethod
     arguments
 }
 
-/// Name, chart, namespace, values and the operator's own arguments.
+/// Name, chart, namespace, values and the operator's arguments.
 fn common(release: &Release, chart: &PulledChart) -> Vec<String> {
     let mut arguments = vec![
         release.id.name.clone(),
@@ -224,7 +225,7 @@ fn common(release: &Release, chart: &PulledChart) -> Vec<String> {
         "--values".to_owned(),
         "-".to_owned(),
     ];
-    arguments.append(&mut sort_arguments(&release.flags.args).0);
+    arguments.append(&mut SortedArguments::new(&release.flags.args).passed);
     arguments
 }
 
@@ -232,27 +233,37 @@ fn seconds(flags: &InstallFlags) -> String {
     format!("{}s", flags.timeout.as_secs())
 }
 
-/// The operator's arguments as far as helm is given them, and those that would choose another cluster.
-fn sort_arguments(arguments: &[String]) -> (Vec<String>, Vec<&str>) {
-    let (mut passed, mut foreign) = (Vec::new(), Vec::new());
-    let mut arguments = arguments.iter();
-    while let Some(argument) = arguments.next() {
-        let (name, has_value) = argument.split_once('=').map_or((argument.as_str(), false), |(name, _)| (name, true));
-        if CLUSTER.contains(&name) {
-            foreign.push(name);
-        } else if !OURS.contains(&name) {
-            passed.push(argument.clone());
-            continue;
-        }
-        // Of these, the ones that take a value may have it as the next argument.
-        if !has_value && (CLUSTER.contains(&name) || name == "--server-side") {
-            arguments.next();
-        }
-    }
-    (passed, foreign)
+/// The operator's arguments.
+struct SortedArguments<'a> {
+    /// What helm gets.
+    passed: Vec<String>,
+    /// The names of those that select a cluster.
+    ignored: Vec<&'a str>,
 }
 
-/// What is rendered, how long is waited and what a failure takes back is decided here.
+impl<'a> SortedArguments<'a> {
+    fn new(arguments: &'a [String]) -> Self {
+        let (mut passed, mut ignored) = (Vec::new(), Vec::new());
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let (name, has_value) =
+                argument.split_once('=').map_or((argument.as_str(), false), |(name, _)| (name, true));
+            if CLUSTER.contains(&name) {
+                ignored.push(name);
+            } else if !OURS.contains(&name) {
+                passed.push(argument.clone());
+                continue;
+            }
+            // The value of these may be the next argument.
+            if !has_value && (CLUSTER.contains(&name) || name == "--server-side") {
+                arguments.next();
+            }
+        }
+        Self { passed, ignored }
+    }
+}
+
+/// Arguments that are set here: what is rendered, how long helm waits, what it does after a failure.
 const OURS: [&str; 8] = [
     "--include-crds",
     "--no-hooks",
@@ -264,5 +275,5 @@ const OURS: [&str; 8] = [
     "--server-side",
 ];
 
-/// Which cluster is meant is decided by the run.
+/// Arguments that select a cluster or namespace, which the run determines.
 const CLUSTER: [&str; 5] = ["--kube-context", "--kubeconfig", "--kube-apiserver", "--kube-token", "--namespace"];

@@ -1,5 +1,5 @@
-//! How helm is asked for a chart, and how it logs in: by files of its own that never touch a disk, since arguments are
-//! for everybody to see.
+//! Requests for charts, and helm's credentials for them: in memory-backed files, since every process can read the
+//! arguments of another.
 
 use std::io;
 use std::path::Path;
@@ -11,25 +11,33 @@ use serde_json::json;
 use helmfile::{Credentials, FetchOptions};
 use process::SecretFile;
 
-/// The name under which helm knows a repository with a login.
+/// The name of a repository with credentials in helm's configuration.
 const REPOSITORY: &str = "repository";
 
-/// A chart being asked for.
+/// A request for a chart.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
-    /// Reference and version, as a person reads them.
+    /// Reference and version, for messages.
     pub(super) subject: String,
     pub(super) source: ChartSource,
     /// A version or a range of them.
     pub(super) version: Option<String>,
-    /// The same request gets the same package: it names a digest or one version.
+    /// The request names a digest or an exact version, so the package is always the same.
     pub(super) exact: bool,
-    /// Credentials are of no use, and none of this site's business.
-    pub(super) anonymous: bool,
+    /// Whether helm uses credentials.
+    pub(super) credentials: CredentialUse,
     pub(super) fetch: FetchOptions,
 }
 
-/// Where a chart lies.
+/// Whether helm uses credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CredentialUse {
+    /// The repository's own, else the operator's.
+    Configured,
+    Anonymous,
+}
+
+/// The location of a chart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ChartSource {
     /// Without the scheme.
@@ -42,7 +50,7 @@ pub(super) enum ChartSource {
     },
 }
 
-/// The files that a login needs, for as long as helm reads them.
+/// A credentials file for helm; it exists as long as this value.
 #[derive(Debug)]
 pub(super) struct Login {
     file: SecretFile,
@@ -50,13 +58,15 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// Which login a request needs.
+    /// The credentials of a request, if it has any.
     ///
     /// # Errors
     ///
-    /// When there is no room for its file.
-    pub(super) fn of(request: &Request) -> io::Result<Option<Self>> {
-        let Some(credentials) = request.fetch.credentials.as_ref().filter(|_| !request.anonymous) else {
+    /// A failure to create the file in memory.
+    pub(super) fn new(request: &Request) -> io::Result<Option<Self>> {
+        let Some(credentials) =
+            request.fetch.credentials.as_ref().filter(|_| request.credentials == CredentialUse::Configured)
+        else {
             return Ok(None);
         };
         let (text, flag) = match &request.source {
@@ -73,14 +83,14 @@ impl Login {
     }
 }
 
-/// Docker's configuration, which is helm's too.
+/// A registry configuration in Docker's format.
 fn registry(reference: &str, credentials: &Credentials) -> String {
     let host = reference.split('/').next().unwrap_or(reference);
     let login = format!("{}:{}", credentials.username, credentials.password.expose_secret());
     json!({"auths": {host: {"auth": BASE64_STANDARD.encode(login)}}}).to_string()
 }
 
-/// helm's list of repositories; JSON is YAML.
+/// A repository configuration of helm; JSON is YAML.
 fn repository(url: &str, credentials: &Credentials, fetch: &FetchOptions) -> String {
     let path = |file: &Option<std::path::PathBuf>| file.as_ref().map(|path| path.display().to_string());
     json!({
@@ -96,7 +106,7 @@ fn repository(url: &str, credentials: &Credentials, fetch: &FetchOptions) -> Str
 }
 
 impl Request {
-    /// helm's arguments that get the index of a repository with a login into `cache`; nothing else needs that.
+    /// Arguments that download the index of a repository with credentials into `cache`; other sources do not need it.
     pub(super) fn update(&self, login: Option<&Login>, cache: &Path) -> Option<Vec<String>> {
         let (ChartSource::Repository { .. }, Some(login)) = (&self.source, login) else { return None };
         let [flag, file] = login.arguments();
@@ -104,7 +114,7 @@ impl Request {
         Some(words.map(str::to_owned).to_vec())
     }
 
-    /// helm's arguments that pull the package into `folder`.
+    /// Arguments that pull the package into `folder`.
     pub(super) fn pull(&self, login: Option<&Login>, cache: &Path, folder: &Path) -> Vec<String> {
         let mut arguments = vec!["pull".to_owned()];
         match &self.source {
@@ -125,13 +135,13 @@ impl Request {
         {
             arguments.extend(file.iter().flat_map(|path| [flag.to_owned(), path.display().to_string()]));
         }
-        for (wanted, flag) in [
+        for (is_set, flag) in [
             (fetch.plain_http, "--plain-http"),
-            // Helm does not speak plain HTTP when it is told this too.
+            // With this flag, Helm ignores `--plain-http`.
             (fetch.skip_tls_verify && !fetch.plain_http, "--insecure-skip-tls-verify"),
             (fetch.devel, "--devel"),
         ] {
-            arguments.extend(wanted.then(|| flag.to_owned()));
+            arguments.extend(is_set.then(|| flag.to_owned()));
         }
         arguments.extend(["--destination".to_owned(), folder.display().to_string()]);
         arguments
@@ -149,7 +159,7 @@ mod tests {
     use helmfile::Chart;
     use tools::{Options, Tool, Toolbox};
 
-    /// A repository that wants a login, of one chart; ends with the test.
+    /// A repository of one chart that requires credentials; it ends with the test.
     fn serve(package: Vec<u8>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -175,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_repositorys_login_reaches_helm_and_nobody_else() {
+    async fn credentials_of_a_repository_reach_only_helm() {
         let chart =
             PulledChart { path: "/nowhere".into(), digest: String::new(), name: "app".into(), version: "1.2.3".into() };
         let url = serve(wrap(&chart, &[], &[]).unwrap());
@@ -204,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn no_login_is_an_argument() {
+    fn credentials_are_never_arguments() {
         let credentials = Some(Credentials { username: "me".into(), password: "hunter2".into(), pass_on: true });
         let registry = ChartSource::Registry { reference: "registry.example/charts/app".into() };
         let repository = ChartSource::Repository { url: "https://charts.example".into(), name: "app".into() };
@@ -214,14 +224,14 @@ mod tests {
                 source,
                 version: Some("1".into()),
                 exact: true,
-                anonymous: false,
+                credentials: CredentialUse::Configured,
                 fetch: FetchOptions {
                     credentials: credentials.clone(),
                     skip_tls_verify: true,
                     ..FetchOptions::default()
                 },
             };
-            let login = Login::of(&request).unwrap();
+            let login = Login::new(&request).unwrap();
             let (cache, folder) = (Path::new("/cache"), Path::new("/out"));
             let pull = request.pull(login.as_ref(), cache, folder);
             let all = [request.update(login.as_ref(), cache).unwrap_or_default(), pull].concat().join(" ");

@@ -1,7 +1,7 @@
-//! What helm recorded in a cluster: its release Secrets, read and judged.
+//! Helm's release Secrets: decoding, and comparison with the desired release.
 //!
-//! Everything here is pure; whoever has a client lists the Secrets (type [`SECRET_TYPE`], labels `owner=helm` and
-//! `name=RELEASE`) and carries out what is decided.
+//! Everything here is pure; the caller lists the Secrets (type [`SECRET_TYPE`], labels `owner=helm` and `name=RELEASE`) and
+//! deletes them if needed.
 
 use std::fmt;
 use std::io::Read;
@@ -12,13 +12,13 @@ use flate2::read::GzDecoder;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The type of the Secrets that helm keeps releases in (helm `pkg/storage/driver/secrets.go`).
+/// The type of helm's release Secrets (helm `pkg/storage/driver/secrets.go`).
 pub const SECRET_TYPE: &str = "helm.sh/release.v1";
 
-/// A Secret holds 1 MiB; a release that unpacks to more than this was not made by helm.
+/// Maximum bytes of an unpacked release; the Secret itself has at most 1 MiB.
 const MAX_RELEASE: u64 = 64 << 20;
 
-/// The state that helm recorded for a revision.
+/// The status that helm recorded for a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
@@ -35,7 +35,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// A writer was at work when this was recorded.
+    /// Whether an operation was running when this was recorded.
     pub fn is_pending(self) -> bool {
         matches!(self, Self::PendingInstall | Self::PendingUpgrade | Self::PendingRollback | Self::Uninstalling)
     }
@@ -57,21 +57,21 @@ impl fmt::Display for Status {
     }
 }
 
-/// One revision of a release. Its manifest may hold secrets, so it is not shown by `Debug`.
+/// One revision of a release. `Debug` does not show values and manifest, which may contain secrets.
 #[derive(Clone, PartialEq)]
 pub struct StoredRelease {
     pub namespace: String,
     pub name: String,
     pub revision: u32,
     pub status: Status,
-    /// Helm's sentence about the last operation.
+    /// Helm's description of the last operation.
     pub description: String,
     pub chart_name: String,
     pub chart_version: String,
-    /// The values that the release was given, without the chart's defaults; an object.
+    /// The values of the release, without the chart's defaults; an object.
     pub config: Value,
     pub manifest: String,
-    /// `csa` or `ssa`; absent in what Helm 3 wrote, which knows only the first.
+    /// `csa` or `ssa`; Helm 3 writes none and only supports the first.
     pub apply_method: Option<String>,
 }
 
@@ -86,14 +86,14 @@ impl fmt::Debug for StoredRelease {
     }
 }
 
-/// Why a record cannot be read.
+/// Why a release Secret cannot be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    #[error("it is not base64: {0}")]
+    #[error("invalid base64: {0}")]
     Base64(#[from] base64::DecodeError),
-    #[error("it cannot be unpacked: {0}")]
+    #[error("cannot be unpacked: {0}")]
     Gzip(#[from] std::io::Error),
-    #[error("it is no release of helm's: {0}")]
+    #[error("not a helm release: {0}")]
     Json(#[from] serde_json::Error),
 }
 
@@ -132,12 +132,12 @@ struct Metadata {
 }
 
 impl StoredRelease {
-    /// Reads `data.release` of a release Secret: base64 of base64 of gzipped JSON as the API's JSON has it, or with
-    /// the outer base64 already taken off, as typed clients do.
+    /// Decodes `data.release` of a release Secret: base64 of base64 of gzipped JSON as in the API's JSON, or without the
+    /// outer base64, which typed clients decode.
     ///
     /// # Errors
     ///
-    /// Which of the layers is broken.
+    /// The layer that is invalid.
     pub fn decode(release: &[u8]) -> Result<Self, RecordError> {
         let mut bytes = STANDARD.decode(release.trim_ascii())?;
         if !is_gzip(&bytes)
@@ -149,7 +149,7 @@ impl StoredRelease {
         if is_gzip(&bytes) {
             GzDecoder::new(bytes.as_slice()).take(MAX_RELEASE).read_to_end(&mut json)?;
         } else {
-            // Very old Helms did not pack.
+            // Very old versions of Helm did not compress.
             json = bytes;
         }
         let record: Record = serde_json::from_slice(&json)?;
@@ -167,7 +167,7 @@ impl StoredRelease {
         })
     }
 
-    /// The name of the Secret that holds this revision.
+    /// The name of this revision's Secret.
     pub fn secret_name(&self) -> String {
         format!("sh.helm.release.v1.{}.v{}", self.name, self.revision)
     }
@@ -177,12 +177,12 @@ fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
 }
 
-/// The revision that counts.
+/// The newest revision.
 pub fn newest(releases: Vec<StoredRelease>) -> Option<StoredRelease> {
     releases.into_iter().max_by_key(|release| release.revision)
 }
 
-/// What a release is to be.
+/// Chart and values that a release should have.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DesiredRelease<'a> {
     pub chart_name: &'a str,
@@ -190,24 +190,24 @@ pub struct DesiredRelease<'a> {
     pub values: &'a Value,
 }
 
-/// How a recorded release stands to what is wanted.
+/// The state of a recorded release, compared with the desired one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReleaseState {
     Absent,
     /// Deployed with this chart and these values.
     Deployed,
-    /// Deployed, but otherwise; why.
+    /// Deployed with another chart or other values; the reason.
     Outdated(String),
-    /// A writer is at work, or was and died.
+    /// An operation is running, or was interrupted.
     Pending {
         revision: u32,
         status: Status,
     },
-    /// The last operation failed; helm's reason.
+    /// The last operation failed; helm's description.
     Failed(String),
 }
 
-/// Compares the newest revision with what is wanted.
+/// Compares the newest revision with the desired release.
 pub fn release_state(newest: Option<&StoredRelease>, wanted: &DesiredRelease) -> ReleaseState {
     let Some(release) = newest else { return ReleaseState::Absent };
     match release.status {
@@ -218,7 +218,7 @@ pub fn release_state(newest: Option<&StoredRelease>, wanted: &DesiredRelease) ->
             None => ReleaseState::Deployed,
             Some(reason) => ReleaseState::Outdated(reason),
         },
-        status => ReleaseState::Outdated(format!("its newest revision {} is {status}", release.revision)),
+        status => ReleaseState::Outdated(format!("the newest revision {} is {status}", release.revision)),
     }
 }
 
@@ -226,12 +226,12 @@ fn difference(release: &StoredRelease, wanted: &DesiredRelease) -> Option<String
     let recorded = (release.chart_name.as_str(), version(&release.chart_version));
     if recorded != (wanted.chart_name, version(wanted.chart_version)) {
         return Some(format!(
-            "chart {} {} is installed, {} {} is wanted",
+            "chart {} {} is installed, expected {} {}",
             release.chart_name, release.chart_version, wanted.chart_name, wanted.chart_version
         ));
     }
     let path = first_difference(&release.config, wanted.values, &mut Vec::new())?;
-    Some(if path.is_empty() { "its values differ".to_owned() } else { format!("its values differ, first at `{path}`") })
+    Some(if path.is_empty() { "values differ".to_owned() } else { format!("values differ, first at `{path}`") })
 }
 
 /// A chart version without build metadata: helm-controller adds the artifact's digest there.
@@ -239,8 +239,8 @@ fn version(version: &str) -> &str {
     version.split('+').next().unwrap_or(version).trim_start_matches('v')
 }
 
-/// The path of the first value that differs; never the value. Numbers are compared as numbers, since helm's JSON has
-/// only one kind of them. A null is not a key that is absent: it takes a chart's default away, and helm records it.
+/// The path of the first value that differs, never the value. Numbers are compared by value, since helm's JSON has only
+/// one numeric type. A null differs from a missing key: it removes a chart's default, and helm records it.
 fn first_difference(one: &Value, other: &Value, path: &mut Vec<String>) -> Option<String> {
     match (one, other) {
         (Value::Object(one), Value::Object(other)) => {
@@ -275,23 +275,23 @@ fn first_difference(one: &Value, other: &Value, path: &mut Vec<String>) -> Optio
     }
 }
 
-/// What frees a release whose recorded writer is known to be dead.
+/// How to recover a release whose recorded operation was interrupted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recovery {
-    /// No writer is recorded; helm can go on.
+    /// No operation is recorded; helm can continue.
     Nothing,
-    /// Delete this Secret and nothing else: workloads stay, the revision before it is the newest again, and the next
-    /// `upgrade --install` takes over what is there.
+    /// Delete only this Secret: workloads stay, the previous revision is the newest one again, and the next
+    /// `upgrade --install` adopts existing objects.
     DeleteRecord { namespace: String, secret: String, reason: String },
 }
 
-/// Decides how a release is freed (H01). The caller has proven that no writer lives.
+/// How to recover a release (H01). The caller has verified that no operation is running.
 pub fn recovery(newest: Option<&StoredRelease>) -> Recovery {
     match newest {
         Some(release) if release.status.is_pending() => Recovery::DeleteRecord {
             namespace: release.namespace.clone(),
             secret: release.secret_name(),
-            reason: format!("revision {} was left {} by a writer that is gone", release.revision, release.status),
+            reason: format!("revision {} was left {} by an interrupted operation", release.revision, release.status),
         },
         _ => Recovery::Nothing,
     }

@@ -15,7 +15,7 @@ use process::{Command, Daemon, SecretFile};
 use tools::{Options, Tool, Toolbox};
 use yaml::{Origin, Position};
 
-/// etcd and kube-apiserver, nothing else: no controller ever finishes a Job.
+/// etcd and kube-apiserver without controllers, so Jobs never complete.
 struct Cluster {
     daemons: [Daemon; 2],
     folder: tempfile::TempDir,
@@ -130,7 +130,7 @@ impl Cluster {
     }
 }
 
-/// A chart of one ConfigMap and a hook that no test world can finish.
+/// A chart of a ConfigMap and a hook that never completes without a controller.
 fn chart(folder: &Path) -> PathBuf {
     let chart = folder.join("app");
     std::fs::create_dir_all(chart.join("templates")).unwrap();
@@ -170,16 +170,16 @@ fn release(chart: PathBuf, values: Value) -> Release {
 }
 
 #[tokio::test]
-async fn an_installation_that_was_killed_is_recovered_without_losing_anything() {
+async fn a_killed_installation_is_recovered_without_losing_objects() {
     let cluster = Cluster::start().await;
     let chart = chart(cluster.folder.path());
     let mut red = release(chart.clone(), json!({"color": "red", "unset": null, "port": 7445}));
 
     let pending = "secret/sh.helm.release.v1.app.v1";
     tokio::select! {
-        done = cluster.upgrade(&red, ApplyMethod::ClientSide) => panic!("the hook cannot finish: {done:?}"),
+        done = cluster.upgrade(&red, ApplyMethod::ClientSide) => panic!("the hook cannot complete: {done:?}"),
         () = async {
-            // The namespace is made by helm as well, so the first looks may find neither.
+            // Helm also creates the namespace, so it may not exist yet.
             while cluster.try_kubectl(&["wait", "--for=create", "-n", "shop", pending]).await.is_err() {}
         } => {}
     }
@@ -222,7 +222,7 @@ async fn an_installation_that_was_killed_is_recovered_without_losing_anything() 
 }
 
 #[tokio::test]
-async fn an_api_that_does_not_answer_is_unreachable_and_may_be_tried_again() {
+async fn an_api_that_does_not_respond_is_unreachable_and_retryable() {
     let folder = tempfile::tempdir().unwrap();
     let charts =
         Charts { helm: helm().await, cache: folder.path().join("cache"), mirrors: Mirrors::default(), bundle: None };
@@ -236,7 +236,7 @@ async fn an_api_that_does_not_answer_is_unreachable_and_may_be_tried_again() {
 }
 
 #[tokio::test]
-async fn images_get_the_digest_that_their_registry_gives() {
+async fn images_get_the_digest_of_their_registry() {
     let folder = tempfile::tempdir().unwrap();
     let (crane, address) = (tool(Tool::Crane).await, free_address());
     let registry = Command::new(&crane).args(["registry", "serve", "--address", &address]);
@@ -251,13 +251,13 @@ async fn images_get_the_digest_that_their_registry_gives() {
     while push().await.is_err() {
         assert_eq!(registry.ended(), None);
     }
-    let nobody = format!("{}/acme/app:1", free_address());
-    let known = format!("{nobody}@sha256:{}", "0".repeat(64));
+    let unreachable = format!("{}/acme/app:1", free_address());
+    let known = format!("{unreachable}@sha256:{}", "0".repeat(64));
     let mut contents = bundle::BundleContents::default();
-    contents.images = [image.clone(), nobody.clone(), known.clone()].into();
+    contents.images = [image.clone(), unreachable.clone(), known.clone()].into();
     contents.pin(&crane).await;
     assert_eq!(contents.images.len(), 3);
-    assert!(contents.images.contains(&nobody) && contents.images.contains(&known), "{:?}", contents.images);
+    assert!(contents.images.contains(&unreachable) && contents.images.contains(&known), "{:?}", contents.images);
     let pinned = contents.images.iter().find(|found| found.starts_with(&format!("{image}@sha256:")));
     assert_eq!(pinned.map(String::len), Some(image.len() + "@sha256:".len() + 64), "{:?}", contents.images);
 }

@@ -1,4 +1,4 @@
-//! A chart out of manifests that are rendered already.
+//! Packs rendered manifests as a chart.
 
 use std::io::{self, Write};
 
@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 
 use crate::PulledChart;
 
-/// Where the manifests lie in the chart: not below `templates`, so that what looks like a template in them stays text.
+/// The path of the manifests, outside of `templates`, so that Helm does not render them again.
 const MANIFESTS: &str = "files/manifests.yaml";
 const TEMPLATE: &str = "{{ .Files.Get \"files/manifests.yaml\" }}\n";
 
-/// Packs `objects`, and `crds` that Helm only ever creates, as a chart of the same name and version.
+/// Packs `objects`, and `crds` for the chart's `crds/` folder, as a chart of the same name and version.
 ///
 /// # Errors
 ///
-/// When the package cannot be written; in memory, that does not happen.
+/// A failed write, which does not happen in memory.
 pub(crate) fn wrap(chart: &PulledChart, objects: &[Value], crds: &[Value]) -> io::Result<Vec<u8>> {
     let metadata = json!({"apiVersion": "v2", "name": chart.name, "version": chart.version});
     let mut package = Package::new(&chart.name);

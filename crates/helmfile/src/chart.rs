@@ -1,4 +1,4 @@
-//! Where a chart comes from, and how it is fetched.
+//! Resolves the chart of a release, and how it is fetched.
 
 use super::FileContext;
 use super::model::{Chart, Credentials, FetchOptions};
@@ -6,11 +6,11 @@ use super::settings::Settings;
 use super::state::{Repository, State, Text};
 use yaml::{Diagnostic, near};
 
-/// Resolves a chart as a release names it.
+/// Resolves the chart that a release names.
 ///
 /// # Errors
 ///
-/// A repository that is not declared, a folder that is not there, a version that OCI has not.
+/// An undeclared repository, a missing folder, a version that OCI does not support.
 pub(super) fn resolve(
     site: &FileContext<'_>,
     state: &State,
@@ -27,46 +27,44 @@ pub(super) fn resolve(
         ..FetchOptions::default()
     };
     if let Some(reference) = chart.strip_prefix("oci://") {
-        return oci(reference, version).map(|chart| (chart, fetch)).or_else(fail);
+        return oci(reference, version, at).map(|chart| (chart, fetch));
     }
     if chart.contains("://") {
-        return fail(format!(
-            "the chart `{chart}` has a URL that is not supported; `oci://`, `repository/name` and paths are"
-        ));
+        return fail(format!("unsupported URL of chart `{chart}`: use `oci://`, `repository/name` or a path"));
     }
     let path = site.path(chart);
     if chart.starts_with(['.', '/']) || path.exists() {
         if !path.exists() {
-            return fail(format!("there is no chart at {}", site.origin(&path)));
+            return fail(format!("chart not found: {}", site.origin(&path)));
         }
         if path.is_dir() && !path.join("Chart.yaml").exists() {
             let origin = site.origin(&path);
             return fail(format!(
-                "{origin} is no chart: it has no Chart.yaml, and manifests or a kustomization in its place are not supported"
+                "{origin} has no Chart.yaml; folders of manifests and kustomizations are not supported as charts"
             ));
         }
         return Ok((Chart::Local(path), fetch));
     }
     let Some((repository, name)) = chart.split_once('/') else {
-        return fail(format!("there is no chart `{chart}`: neither a folder nor `repository/name`"));
+        return fail(format!("chart `{chart}` is neither a folder nor `repository/name`"));
     };
     let Some(found) = state.repositories.iter().rev().find(|known| known.name == repository) else {
         let near = near(repository, state.repositories.iter().map(|known| known.name.as_str()));
-        let message = format!("the chart `{chart}` names the repository `{repository}`, which `repositories` does not");
+        let message = format!("chart `{chart}`: unknown repository `{repository}`");
         return Err(Diagnostic::at(at.at.clone(), message).did_you_mean(near));
     };
-    access(site, found, &mut fetch);
+    apply_repository(site, found, &mut fetch);
     if found.is("oci") {
         let url = found.url.trim_start_matches("oci://").trim_end_matches('/');
-        return oci(&format!("{url}/{name}"), version).map(|chart| (chart, fetch)).or_else(fail);
+        return oci(&format!("{url}/{name}"), version, at).map(|chart| (chart, fetch));
     }
     let version = version.map(str::to_owned);
     Ok((Chart::Repository { url: found.url.clone(), name: name.to_owned(), version }, fetch))
 }
 
-/// What a repository says of itself; a login that it does not hold may be in the environment, as `NAME_USERNAME` and
+/// Applies a repository's options; its credentials may also be in the environment, as `NAME_USERNAME` and
 /// `NAME_PASSWORD`.
-fn access(site: &FileContext<'_>, repository: &Repository, fetch: &mut FetchOptions) {
+fn apply_repository(site: &FileContext<'_>, repository: &Repository, fetch: &mut FetchOptions) {
     let prefix = repository.name.replace('-', "_").to_uppercase();
     let variable = |suffix: &str| site.variables.get(&format!("{prefix}_{suffix}")).filter(|value| !value.is_empty());
     let username = repository.username.clone().or_else(|| variable("USERNAME").cloned());
@@ -82,8 +80,8 @@ fn access(site: &FileContext<'_>, repository: &Repository, fetch: &mut FetchOpti
     fetch.plain_http |= repository.is("plainHttp");
 }
 
-/// A tag may stand in the reference, and a digest in the version.
-fn oci(reference: &str, version: Option<&str>) -> Result<Chart, String> {
+/// The reference may contain a tag, and the version a digest.
+fn oci(reference: &str, version: Option<&str>, at: &Text) -> Result<Chart, Diagnostic> {
     let (tag, digest) = match version.map(|version| version.split_once('@').unwrap_or((version, ""))) {
         Some((tag, digest)) => {
             (Some(tag).filter(|tag| !tag.is_empty()), Some(digest).filter(|digest| !digest.is_empty()))
@@ -91,7 +89,8 @@ fn oci(reference: &str, version: Option<&str>) -> Result<Chart, String> {
         None => (None, None),
     };
     if tag == Some("latest") {
-        return Err(format!("`latest` is no version of the OCI chart `{reference}`: Helm wants semantic versions"));
+        let message = format!("invalid version `latest` of OCI chart `{reference}`: Helm needs a semantic version");
+        return Err(Diagnostic::at(at.at.clone(), message));
     }
     let (bare, own_digest) = reference.split_once('@').map_or((reference, None), |(bare, digest)| (bare, Some(digest)));
     let name = bare.rfind('/').map_or(0, |slash| slash + 1);

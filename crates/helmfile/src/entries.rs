@@ -1,4 +1,4 @@
-//! Lists of values that `.Values` is made of: of state files, of environments, and what a sub-helmfile is given.
+//! The lists of values that make up `.Values`: of state files, of environments, and of sub-helmfiles.
 
 use std::path::{Path, PathBuf};
 
@@ -14,14 +14,14 @@ use yaml::{Dialect, Origin};
 /// How a list of values is read.
 pub(super) struct Entries<'e> {
     pub(super) site: &'e FileContext<'e>,
-    /// What its templates see.
+    /// The environment that its templates see.
     pub(super) context: &'e Environment,
     pub(super) missing: Option<Missing>,
     pub(super) strategy: Strategy,
 }
 
 impl Entries<'_> {
-    /// Merges every item, the files in order of their names where a pattern names several.
+    /// Merges all items; the files that a pattern matches in order of their names.
     pub(super) fn load(&self, entries: &[Values], findings: &mut Findings) -> Map<String, Json> {
         let mut merged = Map::new();
         for entry in entries {
@@ -35,7 +35,7 @@ impl Entries<'_> {
                 }
                 Values::Inline(Json::Object(values), _) => self.merge(&mut merged, values.clone()),
                 Values::Inline(..) => {}
-                Values::Other(kind, at) => findings.error(at, Values::wrong(kind)),
+                Values::Other(kind, at) => findings.error(at, Values::invalid(kind)),
             }
         }
         merged
@@ -57,15 +57,15 @@ impl Entries<'_> {
             let origin = self.site.origin(&self.site.path(&written.raw));
             match self.missing {
                 Some(Missing::Tolerated) => {
-                    findings.notices.push(format!("{}: it goes without {origin}, which is not there", written.at));
+                    findings.notices.push(format!("{}: values file {origin} not found, skipped", written.at));
                 }
-                _ => findings.error(&written.at, format!("there is no values file {origin}")),
+                _ => findings.error(&written.at, format!("values file not found: {origin}")),
             }
         }
         paths
     }
 
-    /// The first document of a file, which may be a template.
+    /// Reads the first document of a file, which may be a template.
     fn file(&self, path: &Path, so_far: &Map<String, Json>, findings: &mut Findings) -> Option<Map<String, Json>> {
         let origin = self.site.origin(path);
         let text = match self.text(path, &origin, so_far) {
@@ -91,7 +91,7 @@ impl Entries<'_> {
             Json::Object(values) => Some(values),
             Json::Null => None,
             _ => {
-                let message = format!("values must be a mapping, this is {}", first.value.kind());
+                let message = format!("values must be a mapping, not {}", first.value.kind());
                 findings.error(&origin.at(first.at), message);
                 None
             }
@@ -101,14 +101,14 @@ impl Entries<'_> {
     fn text(&self, path: &Path, origin: &Origin, so_far: &Map<String, Json>) -> Result<String, yaml::Diagnostic> {
         let general = |message: String| yaml::Diagnostic::general(message);
         if path.extension().is_some_and(|extension| extension == "hcl") {
-            return Err(general(format!("the values file {origin} is HCL, which is not supported")));
+            return Err(general(format!("values file {origin}: HCL is not supported")));
         }
         let text = std::fs::read_to_string(path);
-        let text = text.map_err(|error| general(format!("the values file {origin} cannot be read: {error}")))?;
+        let text = text.map_err(|error| general(format!("cannot read values file {origin}: {error}")))?;
         if path.extension().is_none_or(|extension| extension != "gotmpl") {
             return Ok(text);
         }
-        // Only with `fallback` does a file see the files before it.
+        // A file sees the files before it only with `fallback`.
         let mut visible = Map::new();
         if self.strategy == Strategy::Fallback {
             visible.clone_from(so_far);

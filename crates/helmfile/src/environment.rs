@@ -1,22 +1,22 @@
-//! An environment: its name and the layers of `.Values`.
+//! An environment: name and layers of `.Values`.
 
 use serde_json::{Map, Value, json};
 
 use super::merge::{Lists, merge_layer};
 
-/// The environment of whoever names none.
+/// The default environment.
 pub const DEFAULT: &str = "default";
 
-/// What templates see as `.Environment`, and what `.Values` is made of.
+/// `.Environment`, and the layers of `.Values`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Environment {
     pub(super) name: String,
     pub(super) kube_context: String,
-    /// The state files' own `values`.
+    /// `values` of the state files.
     pub(super) defaults: Map<String, Value>,
     /// `environments.<name>.values`.
     pub(super) values: Map<String, Value>,
-    /// What the command line sets key by key.
+    /// Single values from the command line.
     pub(super) overrides: Map<String, Value>,
 }
 
@@ -25,7 +25,7 @@ impl Environment {
         Self { name: name.to_owned(), ..Self::default() }
     }
 
-    /// This with another one over it, layer by layer.
+    /// Merges another environment over this one, layer by layer.
     pub(super) fn under(&self, over: Option<&Self>) -> Self {
         let mut all = self.clone();
         let Some(over) = over else { return all };
@@ -40,7 +40,7 @@ impl Environment {
         all
     }
 
-    /// `.Values`: every layer, the strongest last.
+    /// `.Values`: all layers merged.
     pub(super) fn merged(&self) -> Map<String, Value> {
         let mut all = Map::new();
         merge_layer(&mut all, &self.defaults, Lists::Replace);
@@ -59,7 +59,7 @@ impl Environment {
         })
     }
 
-    /// What a state file, its `values` and its environments' values see.
+    /// The data of state files, their `values` and the values of environments.
     pub(super) fn data(&self, values: &Map<String, Value>, namespace: &str) -> Value {
         json!({"Environment": self.template(), "Namespace": namespace, "Values": values, "StateValues": values})
     }

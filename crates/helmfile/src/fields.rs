@@ -1,4 +1,4 @@
-//! The fields of a release, rendered: they may refer to each other, and decide whether it is installed at all.
+//! Renders the fields of a release, which may refer to each other and decide whether it is installed.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use super::{FileContext, Findings};
 
 use yaml::{Diagnostic, Dialect, Origin};
 
-/// Fields may refer to each other; helmfile renders them this often before it gives up.
+/// Maximum rendering passes, as in helmfile, since fields may refer to each other.
 const ROUNDS: usize = 6;
 
-/// What the templates of a file's releases see beside the release itself.
+/// The data of a file's release templates, except for the release itself.
 pub(super) struct Scope<'s> {
     pub(super) site: &'s FileContext<'s>,
     pub(super) state: &'s State,
@@ -24,7 +24,7 @@ pub(super) struct Scope<'s> {
     pub(super) values: &'s Map<String, Value>,
 }
 
-/// The fields that templates refer to, rendered.
+/// The rendered fields that templates refer to.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Rendered {
     name: String,
@@ -34,13 +34,21 @@ struct Rendered {
     labels: BTreeMap<String, String>,
 }
 
-/// A release whose fields are rendered.
+/// Whether a release is installed.
+struct Switches {
+    /// `installed` and `installedTemplate`.
+    installed: bool,
+    /// `condition` and `conditionTemplate`.
+    enabled: bool,
+}
+
+/// A release with rendered fields.
 pub(super) struct ResolvedRelease {
     pub(super) draft: Draft,
     pub(super) listed: ListedRelease,
-    /// What its values and patches see.
+    /// The data of its values and patches.
     pub(super) data: Value,
-    /// `waitTemplate`, when there is one.
+    /// The result of `waitTemplate`, if there is one.
     pub(super) wait: Option<bool>,
 }
 
@@ -66,7 +74,7 @@ impl Scope<'_> {
         })
     }
 
-    /// Renders the fields of one release; `None` when something is wrong with it, which `findings` then say.
+    /// Renders the fields of one release; `None` after an error, which is in `findings`.
     pub(super) fn resolve(&self, draft: &Draft, findings: &mut Findings) -> Option<ResolvedRelease> {
         let mut draft = draft.clone();
         draft.labels.extend(self.state.labels.clone());
@@ -90,7 +98,7 @@ impl Scope<'_> {
         let wait = self.decision(&draft, "waitTemplate", &data, findings);
         let verify = self.decision(&draft, "verifyTemplate", &data, findings);
         if let (Some(true), Some(text)) = (verify, draft.text("verifyTemplate")) {
-            findings.error(&text.at, format!("{what} wants its chart verified, which is not supported"));
+            findings.error(&text.at, format!("{what}: chart verification is not supported"));
         }
         let installed = self.decision(&draft, "installedTemplate", &data, findings).or(draft.installed).unwrap_or(true);
         let enabled = match self.decision(&draft, "conditionTemplate", &data, findings) {
@@ -101,18 +109,12 @@ impl Scope<'_> {
             self.namespace().clone_into(&mut rendered.namespace);
         }
         let needs = self.needs(&draft, &rendered, &data, &what, findings);
-        let listed = self.listed(&draft, rendered, needs, (installed, enabled));
+        let listed = self.listed(&draft, rendered, needs, Switches { installed, enabled });
         let data = self.data(&Rendered::of(&listed), &kube_context);
         (findings.found.len() == before).then_some(ResolvedRelease { draft, listed, data, wait })
     }
 
-    fn listed(
-        &self,
-        draft: &Draft,
-        rendered: Rendered,
-        needs: Vec<ReleaseId>,
-        switches: (bool, bool),
-    ) -> ListedRelease {
+    fn listed(&self, draft: &Draft, rendered: Rendered, needs: Vec<ReleaseId>, switches: Switches) -> ListedRelease {
         let mut labels = rendered.labels;
         labels.insert("name".to_owned(), rendered.name.clone());
         labels.insert("namespace".to_owned(), rendered.namespace.clone());
@@ -126,15 +128,15 @@ impl Scope<'_> {
             version: rendered.version,
             labels,
             needs,
-            installed: switches.0,
-            enabled: switches.1,
+            installed: switches.installed,
+            enabled: switches.enabled,
             kube_version: own.or_else(|| self.state.kube_version.clone()),
             api_versions: api_versions.clone(),
             at: draft.at.clone(),
         }
     }
 
-    /// Renders the fields until they no longer change; each round sees what the one before made of them.
+    /// Renders the fields until they no longer change; each pass uses the results of the previous one.
     fn fields(&self, draft: &Draft, kube_context: &str) -> Result<Rendered, Vec<Diagnostic>> {
         let written = |key: &str| draft.text(key).map(|text| text.raw.clone()).unwrap_or_default();
         let mut rendered = Rendered {
@@ -166,11 +168,11 @@ impl Scope<'_> {
             }
             rendered = next;
         }
-        let message = format!("the fields of release {:?} refer to themselves", draft.name());
+        let message = format!("circular reference among the fields of release {:?}", draft.name());
         Err(vec![Diagnostic::at(draft.at.clone(), message)])
     }
 
-    /// A boolean that a template gives.
+    /// Renders a boolean.
     fn decision(&self, draft: &Draft, key: &'static str, data: &Value, findings: &mut Findings) -> Option<bool> {
         let text = draft.text(key)?;
         let rendered = template::render(&text.source(), data, &self.site.functions(&self.site.folder));
@@ -180,7 +182,7 @@ impl Scope<'_> {
             match value {
                 None | Some(yaml::Value::Null) => Ok(false),
                 Some(value) => reader::truth(value).ok_or_else(|| {
-                    let message = format!("`{key}` comes to `{}`, which is neither true nor false", rendered.trim());
+                    let message = format!("`{key}` must render to true or false, not `{}`", rendered.trim());
                     Diagnostic::at(text.at.clone(), message)
                 }),
             }
@@ -188,7 +190,7 @@ impl Scope<'_> {
         decided.map_err(|diagnostic| findings.found.push(diagnostic)).ok()
     }
 
-    /// `condition: path.enabled`, looked up in `.Values`.
+    /// Evaluates `condition: path.enabled` in `.Values`.
     fn condition(&self, draft: &Draft, findings: &mut Findings) -> bool {
         let Some(condition) = draft.text("condition").filter(|text| !text.raw.is_empty()) else { return true };
         match condition.raw.to_lowercase().as_str() {
@@ -198,7 +200,7 @@ impl Scope<'_> {
         }
         let mut keys: Vec<&str> = condition.raw.split('.').collect();
         if keys.pop() != Some("enabled") {
-            let message = format!("the condition `{}` is not `path.enabled`", condition.raw);
+            let message = format!("invalid condition `{}`: expected `path.enabled`", condition.raw);
             findings.error(&condition.at, message);
             return false;
         }
@@ -208,8 +210,8 @@ impl Scope<'_> {
             at = match at.get(key) {
                 Some(Value::Object(map)) => map,
                 found => {
-                    let what = if found.is_some() { "is no map" } else { "is not there" };
-                    let message = format!("the condition `{}` looks at `.Values{seen}`, which {what}", condition.raw);
+                    let problem = if found.is_some() { "is not a map" } else { "does not exist" };
+                    let message = format!("condition `{}`: `.Values{seen}` {problem}", condition.raw);
                     let near = yaml::near(key, at.keys().map(String::as_str));
                     findings.found.push(Diagnostic::at(condition.at.clone(), message).did_you_mean(near));
                     return false;
@@ -233,7 +235,7 @@ impl Scope<'_> {
             let id = template::render(&need.source(), data, &functions).and_then(|text| parse(&text, rendered, need));
             match id {
                 Ok(id) if needs.contains(&id) => {
-                    findings.notices.push(format!("{}: {what} needs {id} twice", draft.at));
+                    findings.notices.push(format!("{}: {what} lists need {id} twice", draft.at));
                 }
                 Ok(id) => needs.push(id),
                 Err(diagnostic) => findings.found.push(diagnostic),
@@ -255,13 +257,13 @@ impl Rendered {
     }
 }
 
-/// `[[CONTEXT/]NAMESPACE/]NAME`: without a namespace the release's own is meant, and there is one cluster only.
+/// `[[CONTEXT/]NAMESPACE/]NAME`: the namespace defaults to the release's; the context is ignored.
 fn parse(text: &str, rendered: &Rendered, written: &Text) -> Result<ReleaseId, Diagnostic> {
     let mut parts = text.rsplitn(3, '/');
     let name = parts.next().unwrap_or_default();
     let namespace = parts.next().unwrap_or(&rendered.namespace);
     if name.is_empty() {
-        return Err(Diagnostic::at(written.at.clone(), format!("the need `{text}` is not `namespace/name`")));
+        return Err(Diagnostic::at(written.at.clone(), format!("invalid need `{text}`: expected `namespace/name`")));
     }
     Ok(ReleaseId::new(namespace, name))
 }

@@ -1,4 +1,4 @@
-//! Several state files as one graph.
+//! Checks over several state files.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::model::{Helmfile, Release, ReleaseId};
 use yaml::{Diagnostic, Diagnostics, near};
 
-/// Checks that every need is a release, one that is switched off or not selected too, and that needs end somewhere.
+/// Checks that every need is a known release, including disabled and unselected ones, and that there are no cycles.
 ///
-/// A release may stand in several files (its CRDs in one, itself in another), so a need is looked for in its own file
-/// first and then in all.
+/// A release may be in several files (its CRDs in one, itself in another), so a need is looked up in its own file first
+/// and then in all.
 ///
 /// # Errors
 ///
-/// Everything that is wrong, all at once.
+/// All mistakes.
 pub fn check_needs(files: &[&Helmfile]) -> Result<(), Diagnostics> {
     let mut found = Diagnostics::default();
     let mut graph = Graph::default();
@@ -26,7 +26,7 @@ pub fn check_needs(files: &[&Helmfile]) -> Result<(), Diagnostics> {
             match graph.find(node.0, need) {
                 Some(target) => graph.edges.entry(*node).or_insert_with(Vec::new).push(target),
                 None if graph.known.contains(need) => {}
-                None => found.push(graph.lost(release, need)),
+                None => found.push(graph.unknown_need(release, need)),
             }
         }
     }
@@ -34,7 +34,7 @@ pub fn check_needs(files: &[&Helmfile]) -> Result<(), Diagnostics> {
     found.into_result(())
 }
 
-/// Finds releases that several files list, each of them for the same cluster.
+/// Finds releases that several files list for the same cluster.
 pub fn check_duplicates(files: &[Helmfile]) -> Diagnostics {
     let mut found = Diagnostics::default();
     let mut first: BTreeMap<&ReleaseId, &Release> = BTreeMap::new();
@@ -44,9 +44,8 @@ pub fn check_duplicates(files: &[Helmfile]) -> Diagnostics {
                 place.insert(release);
             }
             Entry::Occupied(other) => {
-                let message =
-                    format!("release {} is listed a second time; it is at {} already", release.id, other.get().at);
-                let hint = "k8s-bootstrap.yaml can name the file that counts: clusters.<name>.releases";
+                let message = format!("duplicate release {}, first listed at {}", release.id, other.get().at);
+                let hint = "name the file to use in k8s-bootstrap.yaml: clusters.<name>.releases";
                 found.push(Diagnostic::at(release.at.clone(), message).with_hint(hint));
             }
         }
@@ -60,7 +59,7 @@ type Node<'g> = (usize, &'g ReleaseId);
 #[derive(Default)]
 struct Graph<'g> {
     releases: BTreeMap<Node<'g>, &'g Release>,
-    /// Also those that are not to be installed.
+    /// All releases, including those that are not installed.
     known: BTreeSet<&'g ReleaseId>,
     edges: HashMap<Node<'g>, Vec<Node<'g>>>,
 }
@@ -71,15 +70,15 @@ impl<'g> Graph<'g> {
         own.map(|(node, _)| *node).or_else(|| self.releases.keys().find(|(_, id)| *id == need).copied())
     }
 
-    fn lost(&self, release: &Release, need: &ReleaseId) -> Diagnostic {
-        let message = format!("{} needs {need}, which is no release here", release.id);
+    fn unknown_need(&self, release: &Release, need: &ReleaseId) -> Diagnostic {
+        let message = format!("{} needs unknown release {need}", release.id);
         let ids: BTreeSet<String> = self.releases.keys().map(|(_, id)| id.to_string()).collect();
         let same_name = self.releases.keys().find(|(_, id)| id.name == need.name).map(|(_, id)| id.to_string());
         let near = near(&need.to_string(), ids.iter().map(String::as_str));
         Diagnostic::at(release.at.clone(), message).did_you_mean(same_name.as_deref().or(near))
     }
 
-    /// Reports each cycle once, from its first release on.
+    /// Reports each cycle once, starting at its first release.
     fn cycles(&self, found: &mut Diagnostics) {
         let mut done = BTreeSet::new();
         for start in self.releases.keys() {
@@ -92,7 +91,7 @@ impl<'g> Graph<'g> {
         if let Some(begin) = path.iter().position(|seen| *seen == node) {
             let names: Vec<String> = path[begin..].iter().chain([&node]).map(|(_, id)| id.to_string()).collect();
             if let Some(release) = self.releases.get(&node) {
-                found.error(release.at.clone(), format!("the needs go in a circle: {}", names.join(" -> ")));
+                found.error(release.at.clone(), format!("circular needs: {}", names.join(" -> ")));
             }
             return;
         }

@@ -1,4 +1,4 @@
-//! Hooks, rendered for each of their events.
+//! Renders hooks for each of their events.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::model::{Hook, ListedRelease};
 use super::state::{HookDraft, Text};
 use super::{Findings, reader};
 
-/// The command of helmfile that a run stands for.
+/// The helmfile command that a run corresponds to.
 const COMMAND: &str = "sync";
 
 /// The hooks of a release.
@@ -26,7 +26,7 @@ pub(super) fn of_release(
     resolved.draft.hooks.iter().flat_map(|hook| render(scope, hook, &data, findings)).collect()
 }
 
-/// The hooks of a whole file, which see no release and no `.Values`.
+/// The hooks of a file, which see neither a release nor `.Values`.
 pub(super) fn of_file(scope: &Scope<'_>, findings: &mut Findings) -> Vec<Hook> {
     let data = common(scope);
     scope.state.hooks.iter().flat_map(|hook| render(scope, hook, &data, findings)).collect()
@@ -40,7 +40,7 @@ fn common(scope: &Scope<'_>) -> Value {
     })
 }
 
-/// A hook sees the release as the state file has it, not the few fields that values see.
+/// The release as hooks see it, with more fields than values see.
 fn release(listed: &ListedRelease, data: &Value, values: &Value) -> Value {
     json!({
         "Name": listed.name, "Namespace": listed.namespace, "Chart": listed.chart, "Version": listed.version,
@@ -50,13 +50,13 @@ fn release(listed: &ListedRelease, data: &Value, values: &Value) -> Value {
     })
 }
 
-/// A hook becomes one before and one after its release; one whose text depends on its event becomes one an event.
+/// Renders a hook for each event; equal results on the same side of the installation are one hook.
 fn render(scope: &Scope<'_>, draft: &HookDraft, data: &Value, findings: &mut Findings) -> Vec<Hook> {
     let functions = scope.site.functions(&scope.site.folder);
     let mut rendered: Vec<Hook> = vec![];
     for event in &draft.events {
         let mut data = data.clone();
-        // A hook runs only where nothing failed before it.
+        // Hooks do not run after a failure.
         data["Event"] = json!({"Name": reader::event_name(*event), "Error": null});
         let mut render = |text: &Text| match template::render(&text.source(), &data, &functions) {
             Ok(text) => Some(text),

@@ -1,4 +1,4 @@
-//! A state file, its parts and its bases, as one [`State`] in an environment.
+//! Loads a state file, its parts and its bases as one [`State`] in an environment.
 
 use std::path::Path;
 
@@ -10,13 +10,13 @@ use super::{FileContext, Findings, environment};
 use template::TemplateSource;
 use yaml::{Diagnostic, Diagnostics, Origin, Position};
 
-/// What a state file is read with.
+/// The context of loading a state file.
 pub(super) struct Start<'s> {
-    /// The environment that is asked for.
+    /// The requested environment.
     pub(super) name: &'s str,
-    /// The parent's environment, when the file inherits it.
+    /// The parent's environment, if the file inherits it.
     pub(super) inherited: Option<Environment>,
-    /// What stands over every part's own environment.
+    /// Overrides every part's environment.
     pub(super) overrides: Option<Environment>,
 }
 
@@ -24,21 +24,21 @@ pub(super) struct Start<'s> {
 pub(super) struct Loaded {
     pub(super) state: State,
     pub(super) environment: Environment,
-    /// Whether the file has the environment that is asked for; if not, its releases are none of the matter.
+    /// Whether the file has the requested environment; if not, its releases are skipped.
     pub(super) is_defined: bool,
 }
 
-/// Reads the state file at `path` with its bases; nothing when it is unreadable.
+/// Loads the state file at `path` with its bases; `None` if it cannot be read.
 pub(super) fn load(site: &FileContext<'_>, path: &Path, start: &Start<'_>, findings: &mut Findings) -> Option<Loaded> {
     let origin = site.origin(path);
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            findings.found.push(Diagnostic::general(format!("there is no helmfile {origin}")));
+            findings.found.push(Diagnostic::general(format!("helmfile not found: {origin}")));
             return None;
         }
         Err(error) => {
-            findings.found.push(Diagnostic::general(format!("the helmfile {origin} cannot be read: {error}")));
+            findings.found.push(Diagnostic::general(format!("cannot read helmfile {origin}: {error}")));
             return None;
         }
     };
@@ -85,7 +85,7 @@ impl File<'_> {
         loaded
     }
 
-    /// One part: the documents in it over the bases that they name.
+    /// Loads one part: its documents over the bases that they name.
     fn part(&self, part: &str, context: &Environment, findings: &mut Findings) -> Option<State> {
         let is_template = self.path.extension().is_some_and(|extension| extension == "gotmpl");
         let rendered = if is_template {
@@ -104,7 +104,8 @@ impl File<'_> {
         let documents = match reader::documents(&self.origin, &rendered, &mut findings.found) {
             Ok(documents) => documents,
             Err(diagnostic) => {
-                findings.found.push(hinted(diagnostic, is_template || !part.contains("{{")));
+                let is_plain = is_template || !part.contains("{{");
+                findings.found.push(if is_plain { diagnostic } else { with_template_hint(diagnostic) });
                 return None;
             }
         };
@@ -116,7 +117,7 @@ impl File<'_> {
         let mut state = State::default();
         for base in &bases {
             if self.is_base {
-                findings.error(&base.at, "a base cannot name bases of its own");
+                findings.error(&base.at, "a base cannot have bases");
             } else if let Some(base) = self.base(base, context, findings) {
                 state.append_layer(base);
             }
@@ -131,8 +132,8 @@ impl File<'_> {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) => {
-                let found = Diagnostic::at(base.at.clone(), format!("the base {origin} cannot be read: {error}"));
-                findings.found.push(hinted(found, !base.raw.contains("{{")));
+                let found = Diagnostic::at(base.at.clone(), format!("cannot read base {origin}: {error}"));
+                findings.found.push(if base.raw.contains("{{") { with_template_hint(found) } else { found });
                 return None;
             }
         };
@@ -141,7 +142,7 @@ impl File<'_> {
         Some(file.load(&text, &start, findings).state)
     }
 
-    /// The environment as a part makes it: what its `values` and its `environments` say over what came before.
+    /// The environment after a part: its `values` and `environments` over the previous ones.
     fn enter(&self, state: &State, name: &str, context: &Environment, findings: &mut Findings) -> Environment {
         let mut own = Environment::default();
         if let Some(spec) = state.environments.get(name) {
@@ -160,13 +161,13 @@ impl File<'_> {
         environment
     }
 
-    /// Finds the files that `helmfiles` name.
+    /// Expands the paths of `helmfiles`.
     fn expand(&self, state: &mut State, findings: &mut Findings) {
         for nested in &mut state.helmfiles {
             nested.matches = self.site.expand(&nested.path.raw);
             if nested.matches.is_empty() {
                 let origin = self.site.origin(&self.site.path(&nested.path.raw));
-                let message = format!("there is no helmfile {origin}");
+                let message = format!("helmfile not found: {origin}");
                 match state.missing {
                     Some(Missing::Tolerated) => findings.notices.push(format!("{}: {message}", nested.path.at)),
                     _ => findings.error(&nested.path.at, message),
@@ -176,14 +177,15 @@ impl File<'_> {
     }
 }
 
-fn hinted(diagnostic: Diagnostic, is_plain: bool) -> Diagnostic {
-    if is_plain || diagnostic.hint.is_some() {
+/// Adds a hint to an error in a file that is not rendered, but looks like a template.
+fn with_template_hint(diagnostic: Diagnostic) -> Diagnostic {
+    if diagnostic.hint.is_some() {
         return diagnostic;
     }
-    diagnostic.with_hint("a state file is a template as a whole only when its name ends in `.gotmpl`")
+    diagnostic.with_hint("a state file is rendered as a template only if its name ends in `.gotmpl`")
 }
 
-/// The parts of a file between lines that are `---`, each padded so that its lines keep their numbers.
+/// Splits a file at lines that are `---`; each part is padded so that line numbers stay the same.
 fn parts(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     for (number, line) in text.lines().enumerate() {
@@ -199,14 +201,14 @@ fn parts(text: &str) -> Vec<String> {
     parts
 }
 
-/// helmfile looks for keys in the text, not in the YAML: whatever begins in the first column.
+/// A key in the first column, which is how helmfile finds keys in the text.
 fn key(line: &str) -> Option<&str> {
     let (key, _) = line.split_once(':')?;
     (!key.is_empty() && key.chars().all(|c| c.is_ascii_alphabetic())).then_some(key)
 }
 
-/// What helmfile demands of a file's text: a key in it, bases and environments before releases, environments and releases
-/// in parts of their own.
+/// Checks helmfile's rules about a file's text: it has a key, `bases` and `environments` are before `releases`, and
+/// `environments` and `releases` are in different parts.
 fn policy(origin: &Origin, text: &str, found: &mut Diagnostics) {
     let (mut any, mut releases) = (false, false);
     let mut last = None;
@@ -221,11 +223,11 @@ fn policy(origin: &Origin, text: &str, found: &mut Diagnostics) {
         any = true;
         match key {
             "bases" | "environments" if releases => {
-                found.error(at(), format!("`{key}` must stand before `releases`"));
+                found.error(at(), format!("`{key}` must be before `releases`"));
             }
             "releases" if last == Some("environments") => {
-                let message = "`environments` and `releases` cannot stand in one part of a file";
-                found.push(Diagnostic::at(at(), message).with_hint("a line `---` before `releases` parts them"));
+                let message = "`environments` and `releases` must be in different parts of the file";
+                found.push(Diagnostic::at(at(), message).with_hint("separate them by a line `---` before `releases`"));
             }
             _ => {}
         }
@@ -236,9 +238,9 @@ fn policy(origin: &Origin, text: &str, found: &mut Diagnostics) {
     }
     if !any {
         let first = origin.at(Position { line: 1, column: 1 });
-        let message = "no line of this file begins with a key, so helmfile does not take it for a state file";
+        let message = "invalid state file: no line begins with a key";
         found.push(
-            Diagnostic::at(first, message).with_hint("`releases:` begins in the first column, also in flow style"),
+            Diagnostic::at(first, message).with_hint("write `releases:` in the first column, also in flow style"),
         );
     }
 }

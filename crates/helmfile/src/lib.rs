@@ -1,9 +1,9 @@
-//! Helmfiles: what an operator wrote, as releases with their needs and hooks.
+//! Reads helmfiles: releases with their values, needs, hooks and patches.
 //!
-//! [`read()`] takes a state file, or a folder of them, with bases, environments, templates, values files and
-//! sub-helmfiles to [`Release`]s that are ready to install; [`check_needs`] looks at several as one graph. Every mistake is
-//! found at once, before anything is touched. The semantics are those of helmfile 1.7; a key that it has and this room
-//! has not is refused by name. Nothing here runs Helm.
+//! [`read()`] reads a state file, or a folder of them, with bases, environments, templates, values files and
+//! sub-helmfiles, to [`Release`]s that can be installed; [`check_needs`] checks several as one graph; [`patch`] patches
+//! what charts render. All mistakes are reported at once. The semantics are helmfile 1.7's; a key that is not supported is
+//! rejected by name. Nothing here runs Helm.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod chart;
@@ -31,6 +31,7 @@ mod visit;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use environment::DEFAULT as DEFAULT_ENVIRONMENT;
 pub use graph::{check_duplicates, check_needs};
@@ -39,18 +40,18 @@ pub use model::{
     Chart, Credentials, FetchOptions, Helmfile, Hook, HookEvent, HookSide, InstallFlags, ListedRelease, OnFailure,
     Patch, PatchTarget, Release, ReleaseId, StateFile, Wait,
 };
-pub use options::{HelmfileOptions, ReadDepth, StateValue};
-pub use selector::Selector;
+pub use options::{HelmfileOptions, ReadDepth, StateValue, StateValueError};
+pub use selector::{Selector, SelectorError};
 
-use template::{Functions, clean};
+use template::{Functions, ProgramRunner, clean};
 use yaml::{Diagnostics, Location, Origin};
 
-/// Reads the state file at `path`, or every one in the folder there, with everything that it pulls in. Messages name
-/// files relative to `root`; `variables` is what `env` and `requiredEnv` see.
+/// Reads the state file at `path`, or every one in that folder, with all files that it names. Messages name files relative
+/// to `root`; `variables` are the environment variables of `env` and `requiredEnv`.
 ///
 /// # Errors
 ///
-/// Everything that is wrong, all at once.
+/// All mistakes.
 pub fn read(
     root: &Path,
     path: &Path,
@@ -66,7 +67,7 @@ pub fn read(
     found.into_result(helmfile)
 }
 
-/// What a reading has to say.
+/// Errors and notices.
 #[derive(Debug, Default)]
 struct Findings {
     found: Diagnostics,
@@ -79,12 +80,13 @@ impl Findings {
     }
 }
 
-/// Where a state file lives and what its templates see.
+/// The location of a state file, and the environment variables of its templates.
 struct FileContext<'s> {
     root: PathBuf,
-    /// The state file's; what it names relatively is meant from here, and so is what its bases name.
+    /// The state file's folder; relative paths in it and in its bases are resolved here.
     folder: PathBuf,
     variables: &'s BTreeMap<String, String>,
+    programs: Option<&'s Arc<dyn ProgramRunner>>,
 }
 
 impl FileContext<'_> {
@@ -92,7 +94,7 @@ impl FileContext<'_> {
         clean(&self.folder.join(written))
     }
 
-    /// The files and folders that a path or a pattern means, sorted by name.
+    /// The files and folders that a path or a pattern matches, sorted by name.
     fn expand(&self, written: &str) -> Vec<PathBuf> {
         let path = self.path(written);
         if !written.contains(['*', '?', '[']) {
@@ -105,7 +107,7 @@ impl FileContext<'_> {
             }
             Err(_) => path.to_string_lossy().into_owned(),
         };
-        // In Go's patterns two stars are no more than one.
+        // In Go's patterns, `**` means `*`.
         let found = glob::glob(&pattern.replace("**", "*"));
         let mut paths: Vec<_> = found.into_iter().flatten().filter_map(Result::ok).collect();
         paths.sort();
@@ -116,9 +118,9 @@ impl FileContext<'_> {
         Origin::of_path(path.strip_prefix(&self.root).unwrap_or(path))
     }
 
-    /// The functions of templates that read relative to `folder`.
+    /// Template functions that resolve paths against `folder`.
     fn functions(&self, folder: &Path) -> Functions {
-        Functions::new(&self.root, folder, self.variables)
+        Functions::new(&self.root, folder, self.variables).with_programs(self.programs.cloned())
     }
 }
 

@@ -1,10 +1,9 @@
-//! Two merges of values: Helm's, of values files, and helmfile's, of layers of `.Values`.
+//! Merges values: Helm's way for values files, helmfile's way for the layers of `.Values`.
 
 use serde_json::{Map, Value};
 
-/// Merges `over` into `into` as Helm merges one values file into the next (Helm 4, `pkg/cli/values`): maps merge, whatever
-/// else is replaced, also by null, which takes a chart's default away. helmfile merges the items of one list of values
-/// the same way.
+/// Merges `over` into `into` as Helm merges values files (Helm 4, `pkg/cli/values`): maps merge, other values are replaced,
+/// also by null, which removes a chart's default. helmfile merges the items of a list of values the same way.
 pub fn merge_values(into: &mut Map<String, Value>, over: Map<String, Value>) {
     for (key, value) in over {
         match (into.get_mut(&key), value) {
@@ -16,16 +15,16 @@ pub fn merge_values(into: &mut Map<String, Value>, over: Map<String, Value>) {
     }
 }
 
-/// What becomes of a list that both layers have.
+/// How lists of two layers merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lists {
-    /// The later one replaces it, unless it has null elements: those keep the earlier layer's.
+    /// The later list replaces the earlier one; its null elements keep those of the earlier list.
     Replace,
-    /// The later one's elements go over the earlier one's, one by one.
+    /// Element by element.
     Elements,
 }
 
-/// Puts one layer of `.Values` over another (helmfile 1.7, `MergeMaps`): as [`merge_values`], but null never replaces.
+/// Merges one layer of `.Values` over another (helmfile 1.7, `MergeMaps`): like [`merge_values`], but null never replaces.
 pub(super) fn merge_layer(into: &mut Map<String, Value>, over: &Map<String, Value>, lists: Lists) {
     for (key, value) in over {
         match (into.get_mut(key), value) {

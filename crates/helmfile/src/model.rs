@@ -1,4 +1,4 @@
-//! A helmfile after everything in it was read, merged and rendered.
+//! A helmfile, read, merged and rendered.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,16 +10,16 @@ use serde_json::{Map, Value};
 
 use yaml::Location;
 
-/// A state file, or a folder of them, with everything that it pulls in.
+/// A state file, or a folder of them, with all files that it names.
 #[derive(Debug, Clone, Default)]
 pub struct Helmfile {
     /// Absolute.
     pub path: PathBuf,
-    /// What is to be installed: selected, not switched off; those of a sub-helmfile before its parent's.
+    /// The releases to install: selected and enabled; those of a sub-helmfile before those of its parent.
     pub releases: Vec<Release>,
     /// Every state file that was read, in the same order.
     pub files: Vec<StateFile>,
-    /// What the operator should know although nothing is wrong, such as values that a chart's defaults replace.
+    /// Warnings, for example about values that are empty.
     pub notices: Vec<String>,
 }
 
@@ -39,29 +39,29 @@ pub struct StateFile {
     pub environment: String,
     /// `.Values`.
     pub values: Map<String, Value>,
-    /// Those that the selectors take, in file order, also where they are switched off.
+    /// The selected releases, in file order, including disabled ones.
     pub releases: Vec<ListedRelease>,
-    /// Every release in it, selected or not.
+    /// All releases, selected or not.
     pub known: Vec<ReleaseId>,
-    /// Of the whole file: `prepare` before its first release, `cleanup` after its last.
+    /// The file's own hooks: `prepare` before its first release, `cleanup` after its last.
     pub hooks: Vec<Hook>,
 }
 
-/// A release as a state file has it, before its values are looked at.
+/// A release of a state file, without values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListedRelease {
     pub name: String,
-    /// Empty when the file names none.
+    /// Empty if the file names none.
     pub namespace: String,
-    /// As it is written, templates rendered.
+    /// As written, with templates rendered.
     pub chart: String,
     pub version: String,
-    /// With `name`, `namespace` and `chart`, which selectors see as well.
+    /// Including `name`, `namespace` and `chart`, which selectors also match.
     pub labels: BTreeMap<String, String>,
     pub needs: Vec<ReleaseId>,
     /// `installed` and `installedTemplate`.
     pub installed: bool,
-    /// What `condition` comes to.
+    /// The result of `condition`.
     pub enabled: bool,
     pub kube_version: Option<String>,
     pub api_versions: Vec<String>,
@@ -82,7 +82,7 @@ pub struct ReleaseId {
 }
 
 impl ReleaseId {
-    /// Where a release without a namespace goes: the one of a kubeconfig that names none.
+    /// The namespace of a release without one: that of a kubeconfig that names none.
     const NO_NAMESPACE: &'static str = "default";
 
     pub(super) fn new(namespace: &str, name: &str) -> Self {
@@ -97,35 +97,34 @@ impl fmt::Display for ReleaseId {
     }
 }
 
-/// One release, its templates rendered.
+/// A release, with templates rendered.
 #[derive(Debug, Clone)]
 pub struct Release {
     pub id: ReleaseId,
     pub chart: Chart,
     pub fetch: FetchOptions,
-    /// All that Helm is given: values files and inline values, merged in order as Helm merges them, and what is `set`;
-    /// an object.
+    /// All values for Helm: values files and inline values, merged in order, and `set`; an object.
     pub values: Value,
-    /// The same without what is `set`.
+    /// The values without `set`.
     pub written_values: Value,
     pub needs: Vec<ReleaseId>,
-    /// What the file order puts before it: sub-helmfiles go one after the other, and before their parent.
+    /// Releases that come first by file order: sub-helmfiles are installed one by one, before their parent.
     pub after: Vec<ReleaseId>,
     pub hooks: Vec<Hook>,
     pub flags: InstallFlags,
-    /// What the chart is rendered for where no cluster is asked.
+    /// The Kubernetes version to render the chart for when no cluster is queried.
     pub kube_version: Option<String>,
     pub api_versions: Vec<String>,
-    /// What changes the rendered manifests before they are installed.
+    /// Patches of the rendered manifests.
     pub patches: Vec<Patch>,
     /// The state file, absolute.
     pub file: PathBuf,
-    /// Where the release is written.
+    /// The location of the release in its file.
     pub at: Location,
 }
 
 impl Release {
-    /// A chart as it is, installed as helmfile does when nobody says how.
+    /// A release of a chart with helmfile's defaults.
     pub fn new(id: ReleaseId, chart: Chart, at: Location) -> Self {
         Self {
             id,
@@ -146,7 +145,7 @@ impl Release {
     }
 }
 
-/// Where a chart comes from.
+/// The source of a chart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Chart {
     /// `oci://HOST/PATH` without the scheme; a version is a tag, a digest is part of the reference (`…@sha256:…`).
@@ -158,7 +157,7 @@ pub enum Chart {
 }
 
 impl fmt::Display for Chart {
-    /// The chart's name and version, as a person calls it.
+    /// The chart's name and version.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, version) = match self {
             Self::Oci { reference, version } => (reference.rsplit('/').next().unwrap_or(reference), version.as_deref()),
@@ -169,31 +168,31 @@ impl fmt::Display for Chart {
     }
 }
 
-/// How a chart is fetched: what its repository and its release say beside the address.
+/// How a chart is fetched: options of its repository and of its release.
 #[derive(Debug, Clone, Default)]
 pub struct FetchOptions {
     pub credentials: Option<Credentials>,
-    /// Absolute, as the other files.
+    /// Absolute, like the other paths.
     pub ca_file: Option<PathBuf>,
     pub cert_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
-    /// The operator asked not to check the other side's certificate.
+    /// Do not verify the server's certificate.
     pub skip_tls_verify: bool,
     pub plain_http: bool,
-    /// Versions for developers count where none is named.
+    /// Include prereleases if no version is given.
     pub devel: bool,
 }
 
-/// A login at a repository. Never in arguments, never on disk.
+/// Credentials for a repository. Never in arguments, never on disk.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     pub username: String,
     pub password: SecretString,
-    /// Also for the host that the repository's index sends to.
+    /// Send them to other hosts that the repository's index names.
     pub pass_on: bool,
 }
 
-/// How a release is installed; helmfile's keys, defaults applied.
+/// How a release is installed: helmfile's keys, with defaults applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstallFlags {
     pub wait: Wait,
@@ -201,7 +200,7 @@ pub struct InstallFlags {
     pub create_namespace: bool,
     pub force_conflicts: bool,
     pub on_failure: OnFailure,
-    /// Further arguments, as written.
+    /// Additional arguments, as written.
     pub args: Vec<String>,
 }
 
@@ -219,11 +218,11 @@ impl Default for InstallFlags {
 }
 
 impl InstallFlags {
-    /// Helm's own, when nobody says.
+    /// Helm's default.
     pub(super) const TIMEOUT: Duration = Duration::from_mins(5);
 }
 
-/// What a release waits for before the next one may begin.
+/// What must be ready before the next release is installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     /// `wait: false`: nothing.
@@ -233,7 +232,7 @@ pub enum Wait {
     WorkloadsAndJobs,
 }
 
-/// What the operator asked Helm to do about a failed installation.
+/// What Helm does after a failed installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
     Keep,
@@ -243,16 +242,16 @@ pub enum OnFailure {
     RollBack,
 }
 
-/// A change of rendered manifests.
+/// A patch of rendered manifests.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Patch {
-    /// JSON patch operations on every object that the target means.
+    /// JSON patch operations for every object that the target matches.
     Json { target: PatchTarget, operations: Value, at: Location },
-    /// A strategic merge with the object that it names.
+    /// A strategic merge into the object that it names.
     Merge { object: Value, at: Location },
 }
 
-/// Which objects a JSON patch means; what is empty means all. Every text is a regular expression for the whole.
+/// Which objects a JSON patch applies to; an empty field matches all. Each field is a regular expression for the whole text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PatchTarget {
     pub group: String,
@@ -274,12 +273,12 @@ pub enum HookEvent {
     Cleanup,
 }
 
-/// On which side of an installation an event is.
+/// Whether an event is before or after an installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HookSide {
     Before,
     After,
-    /// Only a removal has it.
+    /// An event of an uninstallation.
     Neither,
 }
 
@@ -293,20 +292,20 @@ impl HookEvent {
     }
 }
 
-/// A command around a release, its command and arguments rendered one by one.
+/// A command that runs before or after a release, with its command and arguments rendered separately.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
     pub events: Vec<HookEvent>,
     pub command: String,
     pub args: Vec<String>,
     pub show_logs: bool,
-    /// The state file's folder, absolute: where the command runs.
+    /// The working directory: the state file's folder, absolute.
     pub folder: PathBuf,
     pub at: Location,
 }
 
 impl Hook {
-    /// Whether it runs on this side of an installation.
+    /// Whether the hook runs on this side of an installation.
     pub fn is_on(&self, side: HookSide) -> bool {
         self.events.iter().any(|event| event.side() == side)
     }

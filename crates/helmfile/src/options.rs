@@ -1,39 +1,43 @@
-//! What helmfile takes from its command line.
+//! helmfile's command line options.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use template::ProgramRunner;
 
 use super::environment;
 use super::selector::Selector;
-use crate::set::{MAX_INDEX, typed};
+use crate::set::{MAX_INDEX, infer_type};
 
-/// Which environment, which releases, which values: all optional.
+/// Options for reading a helmfile.
 #[derive(Debug, Clone, Default)]
 pub struct HelmfileOptions {
-    /// The environment; [`DEFAULT_ENVIRONMENT`](super::DEFAULT_ENVIRONMENT) when nobody names one.
+    /// The environment; [`DEFAULT_ENVIRONMENT`](super::DEFAULT_ENVIRONMENT) if unset.
     pub environment: Option<String>,
-    /// A release that one of them takes is meant; none take every release.
+    /// A release is selected if one of them matches, or if there are none.
     pub selectors: Vec<Selector>,
-    /// Values files over every environment's own.
+    /// Values files that override those of every environment.
     pub state_values_files: Vec<PathBuf>,
-    /// Single values over all of those.
+    /// Single values that override all of those.
     pub state_values: Vec<StateValue>,
-    /// What a selected release needs is selected as well.
+    /// Also select what a selected release needs.
     pub include_needs: bool,
     pub depth: ReadDepth,
+    /// Runs the programs of templates (`exec`); without it, such templates are an error.
+    pub programs: Option<Arc<dyn ProgramRunner>>,
 }
 
-/// How far a reading goes.
+/// How much is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReadDepth {
-    /// The releases' fields; values files, hooks and charts are not looked at.
+    /// The fields of releases, without values files, hooks and charts.
     Fields,
     #[default]
     Everything,
 }
 
-/// `key.path[0]=value` as helmfile's `--state-values-set` takes it.
+/// `key.path[0]=value` of helmfile's `--state-values-set`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StateValue {
     path: Vec<Step>,
@@ -51,12 +55,12 @@ impl HelmfileOptions {
         self.environment.as_deref().filter(|name| !name.is_empty()).unwrap_or(environment::DEFAULT)
     }
 
-    /// The single values as one map.
+    /// Merges the single values into one map.
     ///
     /// # Errors
     ///
-    /// A path that leads through something that is neither a map nor a list.
-    pub(super) fn overrides(&self) -> Result<Map<String, Value>, String> {
+    /// A path through a value that is neither a map nor a list.
+    pub(super) fn overrides(&self) -> Result<Map<String, Value>, StateValueError> {
         let mut all = Value::Object(Map::new());
         for set in &self.state_values {
             set.put(&mut all)?;
@@ -68,46 +72,59 @@ impl HelmfileOptions {
     }
 }
 
+/// Why a state value is invalid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateValueError {
+    #[error("invalid state value `{text}`: expected `key=value`")]
+    NoValue { text: String },
+    #[error("invalid index in `{key}`: expected a number up to {MAX_INDEX}")]
+    InvalidIndex { key: String },
+    #[error("cannot set `{key}` in a value that is not a map")]
+    NotAMap { key: String },
+    #[error("`{key}` is not a list")]
+    NotAList { key: String },
+}
+
 impl StateValue {
-    /// Reads one `key=value`, or several with commas between them, as `--state-values-set`.
+    /// Parses comma-separated `key=value`, as `--state-values-set` does.
     ///
     /// # Errors
     ///
-    /// An item without `=`, or an index that is none.
-    pub fn parse(written: &str) -> Result<Vec<Self>, String> {
+    /// An item without `=`, or an invalid index.
+    pub fn parse(written: &str) -> Result<Vec<Self>, StateValueError> {
         let item = |item: &str| match item.split_once('=') {
-            Some((path, value)) => Ok(Self { path: path_of(path)?, value: typed(value.to_owned()) }),
-            None => Err(format!("`{item}` is not `key=value`")),
+            Some((path, value)) => Ok(Self { path: parse_path(path)?, value: infer_type(value.to_owned()) }),
+            None => Err(StateValueError::NoValue { text: item.to_owned() }),
         };
         written.split(',').map(item).collect()
     }
 
-    /// As [`parse`](Self::parse), but a value is text whatever it looks like, as `--state-values-set-string`.
+    /// Like [`parse`](Self::parse), but every value is a string, as `--state-values-set-string` does.
     ///
     /// # Errors
     ///
-    /// An item without `=`, or an index that is none.
-    pub fn parse_text(written: &str) -> Result<Vec<Self>, String> {
+    /// An item without `=`, or an invalid index.
+    pub fn parse_text(written: &str) -> Result<Vec<Self>, StateValueError> {
         let items = Self::parse(written)?;
         let texts = written.split(',').filter_map(|item| item.split_once('='));
         Ok(items.into_iter().zip(texts).map(|(set, (_, text))| Self { value: Value::from(text), ..set }).collect())
     }
 
-    fn put(&self, all: &mut Value) -> Result<(), String> {
+    fn put(&self, all: &mut Value) -> Result<(), StateValueError> {
         let mut at = all;
         for step in &self.path {
             let (key, index) = match step {
                 Step::Key(key) => (key, None),
                 Step::Element(key, index) => (key, Some(*index)),
             };
-            let Value::Object(map) = at else { return Err(format!("`{key}` is set in something that is no map")) };
+            let Value::Object(map) = at else { return Err(StateValueError::NotAMap { key: key.clone() }) };
             at = map.entry(key).or_insert(if index.is_some() {
                 Value::Array(vec![])
             } else {
                 Value::Object(Map::new())
             });
             if let Some(index) = index {
-                let Value::Array(items) = at else { return Err(format!("`{key}` is no list")) };
+                let Value::Array(items) = at else { return Err(StateValueError::NotAList { key: key.clone() }) };
                 if items.len() <= index {
                     items.resize(index + 1, Value::Null);
                 }
@@ -122,8 +139,8 @@ impl StateValue {
     }
 }
 
-/// Keys with dots between them; a backslash takes a dot its meaning.
-fn path_of(written: &str) -> Result<Vec<Step>, String> {
+/// Parses dot-separated keys; a backslash escapes a dot.
+fn parse_path(written: &str) -> Result<Vec<Step>, StateValueError> {
     let (mut keys, mut escaped) = (vec![String::new()], false);
     for character in written.chars() {
         match keys.last_mut() {
@@ -139,10 +156,11 @@ fn path_of(written: &str) -> Result<Vec<Step>, String> {
     keys.into_iter().map(|key| step(&key)).collect()
 }
 
-fn step(key: &str) -> Result<Step, String> {
+fn step(key: &str) -> Result<Step, StateValueError> {
     let Some((name, index)) = key.strip_suffix(']').and_then(|key| key.split_once('[')) else {
         return Ok(Step::Key(key.to_owned()));
     };
     let index = index.parse().ok().filter(|index| *index <= MAX_INDEX);
-    index.map(|index| Step::Element(name.to_owned(), index)).ok_or_else(|| format!("`{key}` has no index"))
+    let index = index.ok_or_else(|| StateValueError::InvalidIndex { key: key.to_owned() })?;
+    Ok(Step::Element(name.to_owned(), index))
 }

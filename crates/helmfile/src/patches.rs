@@ -1,4 +1,4 @@
-//! `jsonPatches` and `strategicMergePatches`: read, not yet applied.
+//! Reads `jsonPatches` and `strategicMergePatches`.
 
 use serde_json::{Map, Value as Json};
 
@@ -10,7 +10,14 @@ use super::state::{Draft, Values};
 use super::values::ValuesFile;
 use yaml::{Dialect, Fields, Location, Node, Origin};
 
-/// The patches of a release; files among them may be templates, which see its values in `.Values`.
+/// The format of a patch.
+#[derive(Clone, Copy, PartialEq)]
+enum Format {
+    Json,
+    StrategicMerge,
+}
+
+/// Reads the patches of a release; files may be templates, whose `.Values` include the release's values.
 pub(super) fn read(
     scope: &Scope<'_>,
     draft: &Draft,
@@ -19,7 +26,7 @@ pub(super) fn read(
     what: &str,
     findings: &mut Findings,
 ) -> Vec<Patch> {
-    let lists = [(&draft.json_patches, true), (&draft.merge_patches, false)];
+    let lists = [(&draft.json_patches, Format::Json), (&draft.merge_patches, Format::StrategicMerge)];
     if lists.iter().all(|(list, _)| list.is_empty()) {
         return vec![];
     }
@@ -31,17 +38,19 @@ pub(super) fn read(
     let missing = draft.missing.or(scope.state.missing);
     let file = ValuesFile { site: scope.site, what, noun: "patch file", data: &data, missing };
     let mut patches = vec![];
-    for (list, is_json) in lists {
+    for (list, format) in lists {
         for item in list {
             match item {
-                Values::Inline(value, at) if is_json => patches.extend(inline(value, at, what, findings)),
+                Values::Inline(value, at) if format == Format::Json => {
+                    patches.extend(inline(value, at, what, findings));
+                }
                 Values::Inline(object, at) => patches.push(Patch::Merge { object: object.clone(), at: at.clone() }),
                 Values::Other(kind, at) => {
-                    findings.error(at, format!("a patch is a path or a mapping, this is {kind}"));
+                    findings.error(at, format!("a patch must be a path or a mapping, not {kind}"));
                 }
                 Values::Path(path) => {
                     let Some((origin, text)) = file.read("", path, findings) else { continue };
-                    patches.extend(documents(&origin, &text, is_json, what, findings));
+                    patches.extend(documents(&origin, &text, format, what, findings));
                 }
             }
         }
@@ -49,7 +58,7 @@ pub(super) fn read(
     patches
 }
 
-fn documents(origin: &Origin, text: &str, is_json: bool, what: &str, findings: &mut Findings) -> Vec<Patch> {
+fn documents(origin: &Origin, text: &str, format: Format, what: &str, findings: &mut Findings) -> Vec<Patch> {
     let documents = match yaml::parse_as(origin, text, Dialect::Kubernetes) {
         Ok(documents) => documents,
         Err(diagnostic) => {
@@ -58,13 +67,13 @@ fn documents(origin: &Origin, text: &str, is_json: bool, what: &str, findings: &
         }
     };
     let documents = documents.iter().filter(|node| !node.is_null());
-    if is_json {
+    if format == Format::Json {
         return documents.take(1).filter_map(|node| json_patch(origin, node, what, findings)).collect();
     }
     documents.map(|node| Patch::Merge { object: node.to_json(), at: origin.at(node.at) }).collect()
 }
 
-/// An inline patch lost its places on the way; those of a file are exact.
+/// Diagnostics of an inline patch have the location of its list item; those of a file are exact.
 fn inline(value: &Json, at: &Location, what: &str, findings: &mut Findings) -> Option<Patch> {
     let text = yaml::to_string(value).unwrap_or_default();
     let documents = yaml::parse_as(&at.origin, &text, Dialect::Kubernetes).unwrap_or_default();
@@ -87,7 +96,10 @@ fn json_patch(origin: &Origin, node: &Node, what: &str, findings: &mut Findings)
     let operations = fields.get("patch").map(Node::to_json);
     if fields.get("path").is_some() {
         let at = fields.key_location("path").unwrap_or_else(|| fields.location());
-        found.error(at, format!("a JSON patch of {what} has `path`; write its operations under `patch`"));
+        found.error(
+            at,
+            format!("`path` in a JSON patch of {what} is not supported: write the operations under `patch`"),
+        );
     }
     let at = fields.location();
     fields.finish(found);
@@ -105,7 +117,7 @@ fn json_patch(origin: &Origin, node: &Node, what: &str, findings: &mut Findings)
         for key in ["labelSelector", "annotationSelector"] {
             if fields.get(key).is_some() {
                 let at = fields.key_location(key).unwrap_or_else(|| fields.location());
-                found.error(at, format!("a JSON patch of {what} selects by `{key}`, which is not supported"));
+                found.error(at, format!("`{key}` in a JSON patch of {what} is not supported"));
             }
         }
         fields.finish(found);
@@ -113,7 +125,7 @@ fn json_patch(origin: &Origin, node: &Node, what: &str, findings: &mut Findings)
     match operations {
         Some(operations @ Json::Array(_)) => Some(Patch::Json { target: selected, operations, at }),
         _ => {
-            found.error(at, format!("a JSON patch of {what} has no list `patch`"));
+            found.error(at, format!("a JSON patch of {what} needs a list `patch`"));
             None
         }
     }

@@ -1,4 +1,4 @@
-//! From drafts to releases: listed, selected, their charts found, their values merged.
+//! Renders releases: selects them, resolves their charts, merges their values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,41 +9,41 @@ use serde_json::Value;
 use super::fields::{ResolvedRelease, Scope};
 use super::layers::Loaded;
 use super::model::{InstallFlags, OnFailure, Release, ReleaseId, StateFile, Wait};
-use super::selector::{Selector, any_takes};
+use super::selector::{Selector, any_matches};
 use super::settings::Settings;
 use super::state::Draft;
 use super::values::Merging;
 use super::{FileContext, Findings, HelmfileOptions, ReadDepth, chart, hooks, inherit, patches, sets};
 
-/// Labels that Helm gives a release's record itself.
-const HELMS_LABELS: [&str; 6] = ["createdAt", "modifiedAt", "name", "owner", "status", "version"];
+/// Labels that Helm itself sets on a release's record.
+const HELM_LABELS: [&str; 6] = ["createdAt", "modifiedAt", "name", "owner", "status", "version"];
 
-/// What is asked of a state file.
-pub(super) struct Asked<'a> {
+/// Which releases of a state file are rendered.
+pub(super) struct Request<'a> {
     pub(super) selectors: &'a [Selector],
     pub(super) options: &'a HelmfileOptions,
-    /// Releases that go before the file's own.
+    /// Releases to install before those of this file.
     pub(super) after: &'a [ReleaseId],
 }
 
-/// The releases of a state file: all that are selected, and those of them that are to be installed.
+/// The releases of a state file: the selected ones, and those of them that are installed.
 pub(super) fn file(
     site: &FileContext<'_>,
     path: &Path,
     loaded: &Loaded,
-    asked: &Asked<'_>,
+    request: &Request<'_>,
     findings: &mut Findings,
 ) -> (StateFile, Vec<Release>) {
     let Loaded { state, environment, .. } = loaded;
     let values = environment.merged();
     let scope = Scope { site, state, environment, values: &values };
-    contexts(&scope, path, findings);
+    report_contexts(&scope, path, findings);
     let drafts = inherit::resolve(state, findings);
     let all: Vec<ResolvedRelease> = drafts.iter().filter_map(|draft| scope.resolve(draft, findings)).collect();
-    switched_off(&all, findings);
+    report_disabled_needs(&all, findings);
     let known = all.iter().map(|one| one.listed.id()).collect();
-    let selected = selected(all, asked);
-    twice(&selected, findings);
+    let selected = selected(all, request);
+    check_duplicates(&selected, findings);
     let mut file = StateFile {
         path: path.to_owned(),
         environment: environment.name.clone(),
@@ -52,20 +52,21 @@ pub(super) fn file(
         known,
         hooks: vec![],
     };
-    if asked.options.depth == ReadDepth::Fields {
+    if request.options.depth == ReadDepth::Fields {
         return (file, vec![]);
     }
     file.hooks = hooks::of_file(&scope, findings);
     let wanted = selected.iter().filter(|one| one.listed.enabled && one.listed.installed);
-    let releases = wanted.filter_map(|one| release(&scope, path, one, asked.after, findings)).collect();
+    let releases = wanted.filter_map(|one| release(&scope, path, one, request.after, findings)).collect();
     (file, releases)
 }
 
-/// Those that the selectors take and, when asked for, what they need.
-fn selected(all: Vec<ResolvedRelease>, asked: &Asked<'_>) -> Vec<ResolvedRelease> {
-    let taken = all.iter().filter(|one| any_takes(asked.selectors, &one.listed.labels));
+/// The releases that the selectors match and, if requested, what they need.
+fn selected(all: Vec<ResolvedRelease>, request: &Request<'_>) -> Vec<ResolvedRelease> {
+    let taken = all.iter().filter(|one| any_matches(request.selectors, &one.listed.labels));
     let mut wanted: BTreeSet<ReleaseId> = taken.map(|one| one.listed.id()).collect();
-    let mut open: Vec<ReleaseId> = if asked.options.include_needs { wanted.iter().cloned().collect() } else { vec![] };
+    let mut open: Vec<ReleaseId> =
+        if request.options.include_needs { wanted.iter().cloned().collect() } else { vec![] };
     while let Some(id) = open.pop() {
         for need in all.iter().filter(|one| one.listed.id() == id).flat_map(|one| &one.listed.needs) {
             if wanted.insert(need.clone()) {
@@ -74,15 +75,15 @@ fn selected(all: Vec<ResolvedRelease>, asked: &Asked<'_>) -> Vec<ResolvedRelease
         }
     }
     let is_wanted =
-        |one: &ResolvedRelease| any_takes(asked.selectors, &one.listed.labels) || wanted.contains(&one.listed.id());
-    if asked.options.include_needs {
+        |one: &ResolvedRelease| any_matches(request.selectors, &one.listed.labels) || wanted.contains(&one.listed.id());
+    if request.options.include_needs {
         return all.into_iter().filter(is_wanted).collect();
     }
-    all.into_iter().filter(|one| any_takes(asked.selectors, &one.listed.labels)).collect()
+    all.into_iter().filter(|one| any_matches(request.selectors, &one.listed.labels)).collect()
 }
 
-/// Which cluster is meant is not for a helmfile to say.
-fn contexts(scope: &Scope<'_>, path: &Path, findings: &mut Findings) {
+/// Reports `kubeContext`, which is ignored.
+fn report_contexts(scope: &Scope<'_>, path: &Path, findings: &mut Findings) {
     let state = scope.state;
     let releases = state.releases.iter().map(|draft| &draft.settings.kube_context);
     let own = [&state.kube_context, &state.defaults.kube_context];
@@ -90,12 +91,14 @@ fn contexts(scope: &Scope<'_>, path: &Path, findings: &mut Findings) {
     let contexts: Vec<&String> = own.into_iter().chain(releases).chain([&environment]).flatten().collect();
     if let Some(context) = contexts.first() {
         let origin = scope.site.origin(path);
-        findings.notices.push(format!("{origin}: `kubeContext` ({context}) is left out: the run decides where to"));
+        findings
+            .notices
+            .push(format!("{origin}: `kubeContext` ({context}) is ignored: the run determines the cluster"));
     }
 }
 
-/// A need that is switched off is no mistake, but worth knowing.
-fn switched_off(all: &[ResolvedRelease], findings: &mut Findings) {
+/// Reports needs that are disabled.
+fn report_disabled_needs(all: &[ResolvedRelease], findings: &mut Findings) {
     let off: BTreeMap<ReleaseId, &str> = all
         .iter()
         .filter_map(|one| match (one.listed.installed, one.listed.enabled) {
@@ -108,24 +111,24 @@ fn switched_off(all: &[ResolvedRelease], findings: &mut Findings) {
         for need in &one.listed.needs {
             if let Some(why) = off.get(need) {
                 let (at, id) = (&one.listed.at, one.listed.id());
-                findings.notices.push(format!("{at}: {id} needs {need}, which is not installed because of {why}"));
+                findings.notices.push(format!("{at}: {id} needs {need}, which is disabled by {why}"));
             }
         }
     }
 }
 
-fn twice(selected: &[ResolvedRelease], findings: &mut Findings) {
+fn check_duplicates(selected: &[ResolvedRelease], findings: &mut Findings) {
     let mut seen = BTreeMap::new();
     for one in selected {
         if let Some(first) = seen.insert(one.listed.id(), &one.listed.at) {
-            let message = format!("the release {} stands here a second time, first at {first}", one.listed.id());
+            let message = format!("duplicate release {}, first listed at {first}", one.listed.id());
             findings.error(&one.listed.at, message);
             seen.insert(one.listed.id(), first);
         }
     }
 }
 
-/// Takes one release to its end; `None` when something is wrong with it, which `findings` then say.
+/// Renders one release; `None` after an error, which is in `findings`.
 fn release(
     scope: &Scope<'_>,
     path: &Path,
@@ -154,7 +157,9 @@ fn release(
         .ok();
     let (chart, fetch) = chart?;
     if fetch.skip_tls_verify {
-        findings.notices.push(format!("{}: the chart of {what} is fetched without checking who sends it", draft.at));
+        findings
+            .notices
+            .push(format!("{}: the chart of {what} is fetched without verifying the server's certificate", draft.at));
     }
     let release = Release {
         fetch,
@@ -182,16 +187,16 @@ fn flags(
 ) -> InstallFlags {
     if settings.is("force") && settings.is("forceConflicts") {
         findings
-            .error(&draft.at, format!("{what} has both `force` and `forceConflicts`, by itself or by `helmDefaults`"));
+            .error(&draft.at, format!("{what} has both `force` and `forceConflicts`, directly or by `helmDefaults`"));
     }
     if settings.is("atomic") && settings.is("rollbackOnFailure") {
         findings.error(
             &draft.at,
-            format!("{what} has both `atomic` and `rollbackOnFailure`, by itself or by `helmDefaults`"),
+            format!("{what} has both `atomic` and `rollbackOnFailure`, directly or by `helmDefaults`"),
         );
     }
     if settings.is("recreatePods") {
-        findings.notices.push(format!("{}: `recreatePods` of {what} has no effect: Helm 4 has no such flag", draft.at));
+        findings.notices.push(format!("{}: `recreatePods` of {what} has no effect: Helm 4 removed it", draft.at));
     }
     let on_failure = if settings.is("atomic") || settings.is("rollbackOnFailure") {
         OnFailure::RollBack
@@ -200,7 +205,7 @@ fn flags(
     } else {
         OnFailure::Keep
     };
-    // Helm waits for jobs only where it waits at all, and always where it would roll back.
+    // Helm waits for jobs only if it waits at all, and always if it rolls back.
     let wait = match (settings.is("wait") || on_failure == OnFailure::RollBack, settings.is("waitForJobs")) {
         (true, true) => Wait::WorkloadsAndJobs,
         (true, false) => Wait::Workloads,
@@ -216,7 +221,7 @@ fn flags(
     }
 }
 
-/// What [`InstallFlags`] has no field for, as Helm's own flags.
+/// Helm flags for settings that [`InstallFlags`] has no field for.
 fn arguments(settings: &Settings, labels: &BTreeMap<String, String>) -> Vec<String> {
     const FLAGS: [(&str, &str); 6] = [
         ("disableOpenAPIValidation", "--disable-openapi-validation"),
@@ -233,7 +238,7 @@ fn arguments(settings: &Settings, labels: &BTreeMap<String, String>) -> Vec<Stri
     arguments.extend(settings.description.as_ref().map(|text| format!("--description={text}")));
     let labels: Vec<String> = labels
         .iter()
-        .filter(|(key, _)| settings.is("syncReleaseLabels") && !HELMS_LABELS.contains(&key.as_str()))
+        .filter(|(key, _)| settings.is("syncReleaseLabels") && !HELM_LABELS.contains(&key.as_str()))
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
     arguments.extend((!labels.is_empty()).then(|| format!("--labels={}", labels.join(","))));

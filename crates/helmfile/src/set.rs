@@ -1,37 +1,61 @@
-//! What Helm's `--set`, `--set-string` and `--set-file` make of `key.path[0]=value` (Helm 4, `pkg/strvals`).
+//! Helm's `--set`, `--set-string` and `--set-file`: `key.path[0]=value` (Helm 4, `pkg/strvals`).
 //!
-//! It is done here and not by Helm's flags, since what is set may be a secret, and arguments are for everybody to see.
+//! Helm's own flags are not used, since a value may be a secret, and every process can read the arguments of another.
+
+use std::io;
 
 use serde_json::{Map, Value};
 
-/// Levels of keys, as Helm limits them.
+/// Maximum levels of keys, as in Helm.
 const MAX_LEVELS: usize = 30;
-/// The greatest index of a list, as Helm limits it.
+/// Maximum index of a list, as in Helm.
 pub(super) const MAX_INDEX: usize = 65_536;
 
-/// What the text behind `=` stands for.
+/// How the text after `=` is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SetFlag {
-    /// `--set`: true, false, null and whole numbers are what they look like.
+    /// `--set`: true, false, null and integers are recognised.
     Typed,
-    /// `--set-string`.
+    /// `--set-string`: a string.
     Text,
-    /// `--set-file`: a path; the caller reads it.
+    /// `--set-file`: the path of a file.
     File,
 }
 
-/// Puts every `key=value` of `text`, with commas between them, into `values`.
+/// Why values cannot be set.
+#[derive(Debug, thiserror::Error)]
+pub enum SetError {
+    #[error("key `{key}` has no value")]
+    NoValue { key: String },
+    #[error("an index has no value")]
+    NoIndexValue,
+    #[error("`{key}` is not a list")]
+    NotAList { key: String },
+    #[error("`{key}` is not a map")]
+    NotAMap { key: String },
+    #[error("a key has more than {MAX_LEVELS} levels")]
+    TooManyLevels,
+    #[error("invalid index `{text}`: expected a number up to {MAX_INDEX}")]
+    InvalidIndex { text: String },
+    #[error("missing `]` after an index")]
+    UnclosedIndex,
+    #[error("missing `}}` after a list")]
+    UnclosedList,
+    #[error("unexpected `{text}` after an index")]
+    Unexpected { text: String },
+    #[error("{path}: cannot read file: {error}")]
+    File { path: String, error: io::Error },
+}
+
+/// Reads a file by its path.
+pub type ReadFile<'r> = &'r dyn Fn(&str) -> io::Result<String>;
+
+/// Sets every `key=value` of the comma-separated `text` in `values`; `read` reads the files of [`SetFlag::File`].
 ///
 /// # Errors
 ///
-/// Where the text is malformed, where a key leads through something that is neither a map nor a list, and whatever
-/// `read` says of a file.
-pub fn assign(
-    values: &mut Map<String, Value>,
-    text: &str,
-    kind: SetFlag,
-    read: &dyn Fn(&str) -> Result<String, String>,
-) -> Result<(), String> {
+/// Malformed text, a key below a value that is neither a map nor a list, an unreadable file.
+pub fn assign(values: &mut Map<String, Value>, text: &str, kind: SetFlag, read: ReadFile<'_>) -> Result<(), SetError> {
     let mut parser = Parser { rest: text, kind, read };
     while !parser.rest.is_empty() {
         parser.key(values, 0)?;
@@ -42,11 +66,11 @@ pub fn assign(
 struct Parser<'p> {
     rest: &'p str,
     kind: SetFlag,
-    read: &'p dyn Fn(&str) -> Result<String, String>,
+    read: ReadFile<'p>,
 }
 
 impl Parser<'_> {
-    /// The text up to one of `stops`, with its escapes taken away, and the stop; none at the end.
+    /// The text up to one of `stops`, unescaped, and the stop, if any.
     fn until(&mut self, stops: &[char]) -> (String, Option<char>) {
         let mut text = String::new();
         let mut characters = self.rest.char_indices();
@@ -65,12 +89,11 @@ impl Parser<'_> {
         (text, None)
     }
 
-    fn key(&mut self, values: &mut Map<String, Value>, level: usize) -> Result<(), String> {
+    fn key(&mut self, values: &mut Map<String, Value>, level: usize) -> Result<(), SetError> {
         let (key, stop) = self.until(&['=', '[', ',', '.']);
         match stop {
             None if key.is_empty() => Ok(()),
-            None => Err(format!("the key `{key}` has no value")),
-            Some(',') => Err(format!("the key `{key}` has no value, it ends with a comma")),
+            None | Some(',') => Err(SetError::NoValue { key }),
             Some('=') => {
                 let value = self.value()?;
                 put(values, key, value);
@@ -81,7 +104,7 @@ impl Parser<'_> {
                 let mut list = match values.get(&key) {
                     None => vec![],
                     Some(Value::Array(items)) => items.clone(),
-                    Some(_) => return Err(format!("`{key}` is no list")),
+                    Some(_) => return Err(SetError::NotAList { key }),
                 };
                 self.item(&mut list, index, level)?;
                 put(values, key, Value::Array(list));
@@ -91,11 +114,11 @@ impl Parser<'_> {
                 let mut inner = match values.get(&key) {
                     None | Some(Value::Null) => Map::new(),
                     Some(Value::Object(map)) => map.clone(),
-                    Some(_) => return Err(format!("`{key}` is no map")),
+                    Some(_) => return Err(SetError::NotAMap { key }),
                 };
                 self.deeper(&mut inner, level)?;
                 if inner.is_empty() {
-                    return Err(format!("the key map `{key}` has no value"));
+                    return Err(SetError::NoValue { key });
                 }
                 put(values, key, Value::Object(inner));
                 Ok(())
@@ -103,38 +126,38 @@ impl Parser<'_> {
         }
     }
 
-    fn deeper(&mut self, inner: &mut Map<String, Value>, level: usize) -> Result<(), String> {
+    fn deeper(&mut self, inner: &mut Map<String, Value>, level: usize) -> Result<(), SetError> {
         if level >= MAX_LEVELS {
-            return Err(format!("a key has more than {MAX_LEVELS} levels"));
+            return Err(SetError::TooManyLevels);
         }
         self.key(inner, level + 1)
     }
 
-    fn index(&mut self) -> Result<usize, String> {
+    fn index(&mut self) -> Result<usize, SetError> {
         match self.until(&[']']) {
             (index, Some(_)) => match index.parse() {
                 Ok(index) if index <= MAX_INDEX => Ok(index),
-                _ => Err(format!("`{index}` is no index up to {MAX_INDEX}")),
+                _ => Err(SetError::InvalidIndex { text: index }),
             },
-            (_, None) => Err("an index lacks its `]`".to_owned()),
+            (_, None) => Err(SetError::UnclosedIndex),
         }
     }
 
-    fn item(&mut self, list: &mut Vec<Value>, index: usize, level: usize) -> Result<(), String> {
+    fn item(&mut self, list: &mut Vec<Value>, index: usize, level: usize) -> Result<(), SetError> {
         let (unexpected, stop) = self.until(&['[', '.', '=']);
         if !unexpected.is_empty() {
-            return Err(format!("`{unexpected}` behind an index"));
+            return Err(SetError::Unexpected { text: unexpected });
         }
         let existing = list.get(index).cloned().unwrap_or_default();
         let value = match stop {
-            None => return Err("an index without a value".to_owned()),
+            None => return Err(SetError::NoIndexValue),
             Some('=') => self.value()?,
             Some('[') => {
                 let next = self.index()?;
                 let mut inner = match existing {
                     Value::Null => vec![],
                     Value::Array(items) => items,
-                    _ => return Err(format!("element {index} is no list")),
+                    _ => return Err(SetError::NotAList { key: format!("[{index}]") }),
                 };
                 self.item(&mut inner, next, level)?;
                 Value::Array(inner)
@@ -153,7 +176,7 @@ impl Parser<'_> {
     }
 
     /// `{a,b}` or a single value.
-    fn value(&mut self) -> Result<Value, String> {
+    fn value(&mut self) -> Result<Value, SetError> {
         if self.rest.is_empty() {
             return Ok(Value::from(""));
         }
@@ -165,7 +188,7 @@ impl Parser<'_> {
         let mut list = vec![];
         loop {
             let (text, stop) = self.until(&[',', '}']);
-            let Some(stop) = stop else { return Err("a list lacks its `}`".to_owned()) };
+            let Some(stop) = stop else { return Err(SetError::UnclosedList) };
             list.push(self.typed(text)?);
             if stop == '}' {
                 self.rest = self.rest.strip_prefix(',').unwrap_or(self.rest);
@@ -174,17 +197,20 @@ impl Parser<'_> {
         }
     }
 
-    fn typed(&self, text: String) -> Result<Value, String> {
+    fn typed(&self, text: String) -> Result<Value, SetError> {
         match self.kind {
             SetFlag::Text => Ok(Value::from(text)),
-            SetFlag::File => (self.read)(&text).map(Value::from),
-            SetFlag::Typed => Ok(typed(text)),
+            SetFlag::File => match (self.read)(&text) {
+                Ok(content) => Ok(Value::from(content)),
+                Err(error) => Err(SetError::File { path: text, error }),
+            },
+            SetFlag::Typed => Ok(infer_type(text)),
         }
     }
 }
 
-/// What a text looks like, as Helm and helmfile judge it: a leading zero makes it text.
-pub(super) fn typed(text: String) -> Value {
+/// Infers the type of a text as Helm and helmfile do: a leading zero makes it a string.
+pub(super) fn infer_type(text: String) -> Value {
     match text.to_lowercase().as_str() {
         "true" => Value::from(true),
         "false" => Value::from(false),
@@ -208,16 +234,16 @@ mod tests {
 
     use super::*;
 
-    fn set(values: Value, text: &str, kind: SetFlag) -> Result<Value, String> {
-        let Value::Object(mut values) = values else { panic!("no map") };
+    fn set(values: Value, text: &str, kind: SetFlag) -> Result<Value, SetError> {
+        let Value::Object(mut values) = values else { panic!("not a map") };
         assign(&mut values, text, kind, &|path| {
-            if path == "gone" { Err("gone".to_owned()) } else { Ok(format!("<{path}>")) }
+            if path == "gone" { Err(io::ErrorKind::NotFound.into()) } else { Ok(format!("<{path}>")) }
         })?;
         Ok(Value::Object(values))
     }
 
     #[test]
-    fn keys_lists_and_types_are_read_as_helm_reads_them() {
+    fn keys_lists_and_types_follow_helm() {
         let typed = |text: &str| set(json!({}), text, SetFlag::Typed).unwrap();
         assert_eq!(typed("a=1,b.c=true,b.d=x"), json!({"a": 1, "b": {"c": true, "d": "x"}}));
         assert_eq!(
@@ -233,21 +259,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_already_is_changed_in_its_place() {
+    fn existing_values_are_changed_in_place() {
         let values = json!({"a": {"b": 1, "c": 2}, "l": [{"x": 1}, "y"]});
         let changed = set(values, "a.b=9,l[0].z=3,l[1]=w", SetFlag::Typed).unwrap();
         assert_eq!(changed, json!({"a": {"b": 9, "c": 2}, "l": [{"x": 1, "z": 3}, "w"]}));
     }
 
     #[test]
-    fn texts_and_files_are_not_typed() {
+    fn types_are_not_inferred_for_strings_and_files() {
         assert_eq!(set(json!({}), "a=1,b=true", SetFlag::Text).unwrap(), json!({"a": "1", "b": "true"}));
         assert_eq!(set(json!({}), "a=path/x", SetFlag::File).unwrap(), json!({"a": "<path/x>"}));
-        assert_eq!(set(json!({}), "a=gone", SetFlag::File), Err("gone".to_owned()));
+        let error = set(json!({}), "a=gone", SetFlag::File).unwrap_err();
+        assert!(matches!(&error, SetError::File { path, .. } if path == "gone"), "{error}");
     }
 
     #[test]
-    fn what_helm_refuses_is_refused() {
+    fn what_helm_rejects_is_rejected() {
         for text in ["a", "a,b=1", "a.=1", "a.b", "a[x]=1", "a[-1]=1", "a[0", "a[0]x=1", "a={b", "a[99999999]=1"] {
             assert!(set(json!({}), text, SetFlag::Typed).is_err(), "{text}");
         }
@@ -257,7 +284,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "[a-c=.,\\[\\]{}0-2\\\\]{0,16}") {
+        fn arbitrary_text_does_not_panic(text in "[a-c=.,\\[\\]{}0-2\\\\]{0,16}") {
             let _ = set(json!({"a": {"b": [1]}, "b": [{"c": 1}]}), &text, SetFlag::Typed);
         }
     }

@@ -1,4 +1,4 @@
-//! What is `set`, put over a release's values: as helmfile writes it for Helm's flags and as Helm reads those.
+//! A release's `set`, `setString`, `setTemplate` and `env`: helmfile's translation to Helm's flags, and Helm's reading of them.
 
 use serde_json::{Map, Value};
 
@@ -17,7 +17,7 @@ struct Flag<'f> {
     at: &'f Location,
 }
 
-/// Sets everything that the release says, in Helm's order: typed values, texts, files.
+/// Applies all of them in Helm's order: typed values, strings, files.
 pub(super) fn apply(
     scope: &Scope<'_>,
     draft: &Draft,
@@ -29,9 +29,9 @@ pub(super) fn apply(
     let mut flags = vec![];
     let render = |text: &Text| template::render(&text.source(), data, &scope.site.functions(&scope.site.folder));
     let as_written = |text: &Text| Ok(text.raw.clone());
-    for (key, is_text) in [("setTemplate", false), ("set", false), ("setString", true)] {
+    for (key, kind) in [("setTemplate", SetFlag::Typed), ("set", SetFlag::Typed), ("setString", SetFlag::Text)] {
         for set in draft.set(key) {
-            let flag = if key == "setTemplate" { flag(set, is_text, render) } else { flag(set, is_text, as_written) };
+            let flag = if key == "setTemplate" { flag(set, kind, render) } else { flag(set, kind, as_written) };
             match flag {
                 Ok(flag) => flags.extend(flag),
                 Err(diagnostic) => findings.found.push(diagnostic),
@@ -44,26 +44,22 @@ pub(super) fn apply(
     flags.sort_by_key(|flag| [SetFlag::Typed, SetFlag::Text, SetFlag::File].iter().position(|kind| *kind == flag.kind));
     for Flag { kind, text, at } in flags {
         values::without_references(&Value::from(text.as_str()), at, findings);
-        let read = |path: &str| {
-            let path = scope.site.path(path);
-            let origin = scope.site.origin(&path);
-            std::fs::read_to_string(&path).map_err(|error| format!("{origin} cannot be read: {error}"))
-        };
-        if let Err(message) = set::assign(into, &text, kind, &read) {
-            // The text itself may hold a secret.
-            findings.error(at, format!("what is set here for {what} cannot be: {message}"));
+        let read = |path: &str| std::fs::read_to_string(scope.site.path(path));
+        if let Err(error) = set::assign(into, &text, kind, &read) {
+            // The text is not shown, it may contain a secret.
+            findings.error(at, format!("cannot set a value of {what}: {error}"));
         }
     }
 }
 
-/// The flag of one item; an empty value sets nothing.
+/// The flag of one item; an empty list sets nothing.
 fn flag(
     set: &SetDraft,
-    is_text: bool,
+    kind: SetFlag,
     render: impl Fn(&Text) -> Result<String, Diagnostic>,
 ) -> Result<Option<Flag<'_>>, Diagnostic> {
     let name = escape(&render(&set.name)?);
-    let kind = if is_text { SetFlag::Text } else { SetFlag::Typed };
+
     let flag = |kind: SetFlag, text: String| Some(Flag { kind, text: format!("{name}={text}"), at: &set.at });
     Ok(match &set.given {
         Given::Value(value) => flag(kind, escape(&render(value)?)),
@@ -82,18 +78,18 @@ fn flag(
     })
 }
 
-/// `env: [{name, value: VARIABLE}]`, an older way to say it.
+/// `env: [{name, value: VARIABLE}]`, an older form of `set`.
 fn variable<'s>(scope: &Scope<'_>, set: &'s SetDraft, what: &str, findings: &mut Findings) -> Option<Flag<'s>> {
     let Given::Value(variable) = &set.given else { return None };
     let Some(value) = scope.site.variables.get(&variable.raw) else {
-        let message = format!("{what} wants the environment variable `{}`, which is not set", variable.raw);
+        let message = format!("environment variable `{}` of {what} is not set", variable.raw);
         findings.error(&variable.at, message);
         return None;
     };
     Some(Flag { kind: SetFlag::Typed, text: format!("{}={}", escape(&set.name.raw), escape(value)), at: &set.at })
 }
 
-/// Takes braces and commas their meaning, and nothing else.
+/// Escapes braces and commas, as helmfile does.
 fn escape(text: &str) -> String {
     text.replace('{', "\\{").replace('}', "\\}").replace(',', "\\,")
 }

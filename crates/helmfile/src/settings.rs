@@ -1,8 +1,8 @@
-//! How to install: what `helmDefaults`, a template and a release may all say.
+//! Install settings of `helmDefaults`, templates and releases.
 
 use std::collections::BTreeMap;
 
-/// Settings as one of them says them.
+/// The settings of one of them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Settings {
     /// By helmfile's key.
@@ -13,15 +13,15 @@ pub(super) struct Settings {
     pub(super) description: Option<String>,
     pub(super) server_side: Option<String>,
     pub(super) kube_context: Option<String>,
-    /// For every call of Helm.
+    /// For every Helm command.
     pub(super) args: Vec<String>,
-    /// For installations only.
+    /// For installs only.
     pub(super) sync_args: Vec<String>,
 }
 
 impl Settings {
-    /// What `over` says on top of this. As in helmfile (a merge by mergo), zero never wins: `wait: false` loses to an
-    /// earlier `wait: true`. Lists append.
+    /// Merges `over` into this. As in helmfile (by mergo), zero values never win: `wait: false` loses to an earlier
+    /// `wait: true`. Lists append.
     pub(super) fn overlay(&mut self, over: &Self) {
         for (key, value) in &over.switches {
             let slot = self.switches.entry(key).or_default();
@@ -39,8 +39,8 @@ impl Settings {
         self.sync_args.extend_from_slice(&over.sync_args);
     }
 
-    /// Drops the lists that `over` replaces, as a later part of a file does.
-    pub(super) fn make_room(&mut self, over: &Self) {
+    /// Clears the lists that `over` replaces, for a later part of a file.
+    pub(super) fn clear_replaced(&mut self, over: &Self) {
         for (own, over) in [(&mut self.args, &over.args), (&mut self.sync_args, &over.sync_args)] {
             if !over.is_empty() {
                 own.clear();
@@ -48,21 +48,21 @@ impl Settings {
         }
     }
 
-    /// What a sub-helmfile that inherits `helmDefaults` says over its parent: whatever it leaves open is the parent's.
+    /// Fills unset values from the parent, for a sub-helmfile that inherits `helmDefaults`.
     pub(super) fn fill(&mut self, parent: &Self) {
         let mut all = parent.clone();
-        all.make_room(self);
+        all.clear_replaced(self);
         all.overlay(self);
         *self = all;
     }
 
-    /// What a release says against `defaults`: whatever it says wins, false too.
+    /// A release's settings over `defaults`: whatever it sets wins, including false.
     pub(super) fn or_defaults(&self, defaults: &Self) -> Self {
         let mut switches = defaults.switches.clone();
         switches.extend(&self.switches);
         for key in EITHER {
-            let said = |settings: &Self| settings.switches.get(key).copied().unwrap_or(false);
-            if said(self) || said(defaults) {
+            let is_on = |settings: &Self| settings.switches.get(key).copied().unwrap_or(false);
+            if is_on(self) || is_on(defaults) {
                 switches.insert(key, true);
             }
         }
@@ -83,6 +83,6 @@ impl Settings {
     }
 }
 
-/// Switches that a release cannot turn off again once `helmDefaults` turned them on.
+/// Switches that a release cannot turn off if `helmDefaults` turns them on.
 const EITHER: [&str; 5] =
     ["insecureSkipTLSVerify", "plainHttp", "skipSchemaValidation", "syncReleaseLabels", "takeOwnership"];

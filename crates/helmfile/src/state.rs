@@ -1,4 +1,4 @@
-//! A state file as it is written: keys and their values with their places, nothing rendered yet.
+//! A state file before rendering: keys and values with their locations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use super::settings::Settings;
 use template::TemplateSource;
 use yaml::{Location, Position};
 
-/// What a state file and its bases say together.
+/// A state file merged with its bases.
 #[derive(Debug, Clone, Default)]
 pub(super) struct State {
     pub(super) defaults: Settings,
@@ -25,9 +25,9 @@ pub(super) struct State {
     pub(super) values: Vec<Values>,
     pub(super) environments: BTreeMap<String, EnvironmentSpec>,
     pub(super) helmfiles: Vec<Nested>,
-    /// Of the whole file.
+    /// Hooks of the file itself.
     pub(super) hooks: Vec<HookDraft>,
-    /// Takes the place of every release's own.
+    /// Overrides the namespace of every release.
     pub(super) namespace: Option<String>,
     pub(super) kube_context: Option<String>,
     pub(super) kube_version: Option<String>,
@@ -35,12 +35,12 @@ pub(super) struct State {
     pub(super) missing: Option<Missing>,
 }
 
-/// A text that may be a template, and where its first character stands.
+/// A text that may be a template, and the location of its first character.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Text {
     pub(super) raw: String,
     pub(super) at: Location,
-    /// Columns before each later line.
+    /// Indentation of the later lines.
     pub(super) indent: usize,
 }
 
@@ -54,7 +54,7 @@ impl Text {
 /// `missingFileHandler`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
-    /// `Error`, and whatever helmfile does not know.
+    /// `Error`, and unknown values.
     Fails,
     /// `Warn`, `Info` and `Debug`.
     Tolerated,
@@ -75,13 +75,13 @@ pub(super) struct EnvironmentSpec {
     pub(super) strategy: Option<Strategy>,
 }
 
-/// Which of an environment's values win.
+/// `mergeStrategy`: which of an environment's values win.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Strategy {
     /// The later ones.
     #[default]
     Override,
-    /// The earlier ones; later ones only fill gaps.
+    /// The earlier ones; later ones fill gaps.
     Fallback,
 }
 
@@ -89,11 +89,11 @@ pub(super) enum Strategy {
 #[derive(Debug, Clone)]
 pub(super) struct Nested {
     pub(super) path: Text,
-    /// The files and folders that the path means.
+    /// The files and folders that the path matches.
     pub(super) matches: Vec<PathBuf>,
     /// `None`: the parent's.
     pub(super) selectors: Option<Vec<Selector>>,
-    /// Keys of the parent that it takes over.
+    /// Keys to inherit from the parent.
     pub(super) inherits: Vec<String>,
     pub(super) values: Vec<Values>,
 }
@@ -120,12 +120,12 @@ impl Repository {
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
     pub(super) at: Location,
-    /// By helmfile's key: name, namespace, chart, version, condition, kubeVersion and what decides by template.
+    /// By helmfile's key: name, namespace, chart, version, condition, kubeVersion and the boolean templates.
     pub(super) texts: BTreeMap<&'static str, Text>,
     pub(super) installed: Option<bool>,
     pub(super) labels: BTreeMap<String, Text>,
     pub(super) needs: Vec<Text>,
-    /// Rendered, inline ones too, and before `values`.
+    /// Rendered as templates, including inline ones, and merged before `values`.
     pub(super) values_template: Vec<Values>,
     pub(super) values: Vec<Values>,
     pub(super) values_path_prefix: Option<String>,
@@ -145,18 +145,18 @@ pub(super) struct Draft {
 pub(super) enum Values {
     Path(Text),
     Inline(Value, Location),
-    /// Neither, but something of this kind: a mistake, once anybody wants the values.
+    /// A value of this other type; an error when the values are used.
     Other(&'static str, Location),
 }
 
 impl Values {
-    /// What is wrong with an item that is neither a path nor a mapping.
-    pub(super) fn wrong(kind: &str) -> String {
-        format!("`values` holds paths and mappings, this is {kind}")
+    /// The message about an item that is neither a path nor a mapping.
+    pub(super) fn invalid(kind: &str) -> String {
+        format!("items of `values` must be paths or mappings, not {kind}")
     }
 }
 
-/// An item of `set` and its kin.
+/// An item of `set`, `setString`, `setTemplate` or `env`.
 #[derive(Debug, Clone)]
 pub(super) struct SetDraft {
     pub(super) at: Location,
@@ -164,7 +164,7 @@ pub(super) struct SetDraft {
     pub(super) given: Given,
 }
 
-/// What a `set` sets.
+/// The value of a `set` item.
 #[derive(Debug, Clone)]
 pub(super) enum Given {
     /// An empty one sets nothing.
@@ -173,7 +173,7 @@ pub(super) enum Given {
     Values(Vec<Element>),
 }
 
-/// An element of a list that a `set` sets.
+/// An element of a list in a `set` item.
 #[derive(Debug, Clone)]
 pub(super) enum Element {
     Text(Text),
@@ -227,12 +227,12 @@ impl Draft {
         self.sets.get(key).map_or(&[], Vec::as_slice)
     }
 
-    /// The name for messages, as it is written.
+    /// The name as written, for messages.
     pub(super) fn name(&self) -> &str {
         self.text("name").map_or("", |name| &name.raw)
     }
 
-    /// What `over` says on top of this: scalars that are not empty win, lists append, labels merge.
+    /// Merges `over` into this: non-empty scalars win, lists append, labels merge.
     pub(super) fn overlay(&mut self, over: &Self) {
         self.at = over.at.clone();
         let texts = over.texts.iter().filter(|(key, text)| !text.raw.is_empty() || !self.texts.contains_key(*key));
@@ -257,7 +257,7 @@ impl Draft {
 }
 
 impl State {
-    /// A base, and the file over it: lists append, maps merge, a template of the same name replaces the whole one.
+    /// Merges a file over its base: lists append, maps merge, a template of the same name is replaced as a whole.
     pub(super) fn append(&mut self, over: Self) {
         self.defaults.overlay(&over.defaults);
         self.labels.extend(over.labels);
@@ -276,8 +276,8 @@ impl State {
         self.missing = over.missing.or(self.missing);
     }
 
-    /// As [`append`](Self::append), but an environment of the same name gets the values of both layers, the later ones
-    /// stronger.
+    /// Like [`append`](Self::append), but an environment of the same name gets the values of both layers; the later ones
+    /// win.
     pub(super) fn append_layer(&mut self, mut over: Self) {
         for (name, mut spec) in std::mem::take(&mut over.environments) {
             if let Some(own) = self.environments.remove(&name) {
@@ -295,21 +295,21 @@ impl State {
         self.append(over);
     }
 
-    /// A part of a file, and the next part after `---`: as [`append`](Self::append), but a list replaces the earlier one.
+    /// Merges the next part of a file: like [`append`](Self::append), but lists are replaced.
     pub(super) fn replace(&mut self, over: Self) {
-        self.defaults.make_room(&over.defaults);
-        make_room(&mut self.repositories, &over.repositories);
-        make_room(&mut self.default_inherit, &over.default_inherit);
-        make_room(&mut self.releases, &over.releases);
-        make_room(&mut self.values, &over.values);
-        make_room(&mut self.helmfiles, &over.helmfiles);
-        make_room(&mut self.hooks, &over.hooks);
-        make_room(&mut self.api_versions, &over.api_versions);
+        self.defaults.clear_replaced(&over.defaults);
+        clear_replaced(&mut self.repositories, &over.repositories);
+        clear_replaced(&mut self.default_inherit, &over.default_inherit);
+        clear_replaced(&mut self.releases, &over.releases);
+        clear_replaced(&mut self.values, &over.values);
+        clear_replaced(&mut self.helmfiles, &over.helmfiles);
+        clear_replaced(&mut self.hooks, &over.hooks);
+        clear_replaced(&mut self.api_versions, &over.api_versions);
         self.append(over);
     }
 }
 
-fn make_room<T>(own: &mut Vec<T>, over: &[T]) {
+fn clear_replaced<T>(own: &mut Vec<T>, over: &[T]) {
     if !over.is_empty() {
         own.clear();
     }

@@ -1,4 +1,4 @@
-//! Values: files, templates and inline mappings, merged as Helm merges them.
+//! Merges the values of a release: files, templates and inline mappings.
 
 use serde_json::{Map, Value as Json};
 
@@ -8,9 +8,9 @@ use super::{FileContext, Findings};
 use template::TemplateSource;
 use yaml::{Diagnostic, Dialect, Location, Node, Value};
 
-pub(super) const NOT_FINITE: &str = "values cannot hold this number: JSON, and so Helm, has no infinity and no NaN";
+pub(super) const NOT_FINITE: &str = "infinity and NaN are not supported in values";
 
-/// Refuses `.inf` and `.nan`.
+/// Rejects `.inf` and `.nan`, which JSON and so Helm cannot express.
 ///
 /// # Errors
 ///
@@ -24,7 +24,7 @@ pub(super) fn finite(node: &Node) -> Result<(), &Node> {
     }
 }
 
-/// A reference to a secret store, which only helmfile's `vals` resolves.
+/// A secret reference of vals, if there is one.
 fn reference(value: &Json) -> Option<&str> {
     match value {
         Json::String(text) => {
@@ -38,22 +38,22 @@ fn reference(value: &Json) -> Option<&str> {
     }
 }
 
-/// Refuses secret references by name; where they would be resolved, a chart would get the reference itself.
+/// Rejects secret references of vals, since the chart would get the reference instead of the secret.
 pub(super) fn without_references(value: &Json, at: &Location, findings: &mut Findings) {
     if let Some(text) = reference(value) {
         let scheme = text.split_once("://").map_or(text, |(scheme, _)| scheme);
-        let message = format!("`{scheme}://…` is a secret reference of vals, which is not supported in values");
+        let message = format!("secret references of vals (`{scheme}://…`) are not supported in values");
         findings.error(at, message);
     }
 }
 
-/// The values of a release being put together.
+/// Merges the values of a release.
 pub(super) struct Merging<'m> {
     pub(super) site: &'m FileContext<'m>,
     pub(super) what: String,
-    /// What its templates see.
+    /// The data of templates.
     pub(super) data: &'m Json,
-    /// The state file's, for releases that have none of their own.
+    /// The state file's default.
     pub(super) missing: Option<Missing>,
     pub(super) findings: &'m mut Findings,
 }
@@ -66,14 +66,14 @@ impl Merging<'_> {
             match item {
                 Values::Path(path) => self.file(draft, path, &mut merged),
                 Values::Inline(value, at) => self.inline_template(value, at, &mut merged),
-                Values::Other(kind, at) => self.findings.error(at, Values::wrong(kind)),
+                Values::Other(kind, at) => self.findings.error(at, Values::invalid(kind)),
             }
         }
         for item in &draft.values {
             match item {
                 Values::Path(path) => self.file(draft, path, &mut merged),
                 Values::Inline(value, at) => self.inline(value, at, &mut merged),
-                Values::Other(kind, at) => self.findings.error(at, Values::wrong(kind)),
+                Values::Other(kind, at) => self.findings.error(at, Values::invalid(kind)),
             }
         }
         merged
@@ -112,39 +112,40 @@ impl Merging<'_> {
         without_references(&values, &origin.at(node.at), self.findings);
         match values {
             Json::Object(values) => merge_values(merged, values),
-            Json::Null => self.findings.notices.push(format!(
-                "{origin} gives {} no values at all (null): the chart's defaults are installed",
-                self.what
-            )),
+            Json::Null => self
+                .findings
+                .notices
+                .push(format!("{origin}: the values of {} are null; the chart's defaults apply", self.what)),
             _ => self.findings.error(
                 &origin.at(node.at),
-                format!("values of {} must be a mapping, this is {}", self.what, node.value.kind()),
+                format!("values of {} must be a mapping, not {}", self.what, node.value.kind()),
             ),
         }
     }
 }
 
-/// A mapping that is a template: written as YAML, rendered, and read again.
+/// Renders an inline mapping as a template: written as YAML, rendered, parsed again.
 fn rendered_inline(site: &FileContext<'_>, value: &Json, at: &Location, data: &Json) -> Result<Vec<Json>, Diagnostic> {
-    let text = yaml::to_string(value).map_err(|error| Diagnostic::at(at.clone(), error.to_string()))?;
+    let not_yaml = |error| Diagnostic::at(at.clone(), format!("cannot write the values as YAML: {error}"));
+    let text = yaml::to_string(value).map_err(not_yaml)?;
     let source = TemplateSource { origin: at.origin.clone(), text: &text, start: at.position, indent: 0 };
     let text = template::render(&source, data, &site.functions(&site.folder))?;
     let documents = yaml::parse_as(&at.origin, &text, Dialect::Untyped)?;
     Ok(documents.iter().map(Node::to_json).collect())
 }
 
-/// A file that a release names: of values, or of a patch.
+/// A values file or patch file of a release.
 pub(super) struct ValuesFile<'f> {
     pub(super) site: &'f FileContext<'f>,
     pub(super) what: &'f str,
-    /// What it is called in messages.
+    /// The kind of file in messages.
     pub(super) noun: &'f str,
     pub(super) data: &'f Json,
     pub(super) missing: Option<Missing>,
 }
 
 impl ValuesFile<'_> {
-    /// The file's text, rendered when it is a template, and what to call it.
+    /// Reads the file, renders it if it is a template, and returns the text with its origin.
     pub(super) fn read(&self, prefix: &str, written: &Text, findings: &mut Findings) -> Option<(yaml::Origin, String)> {
         let name = match template::render(&written.source(), self.data, &self.site.functions(&self.site.folder)) {
             Ok(name) => name,
@@ -159,12 +160,12 @@ impl ValuesFile<'_> {
         let [path] = paths.as_slice() else {
             let message = match (paths.len(), self.missing) {
                 (0, Some(Missing::Tolerated)) => {
-                    let notice = format!("{}: {} does without {origin}, which is not there", written.at, self.what);
+                    let notice = format!("{}: {} {origin} of {} not found, skipped", written.at, self.noun, self.what);
                     findings.notices.push(notice);
                     return None;
                 }
-                (0, _) => format!("there is no {} {origin}", self.noun),
-                (count, _) => format!("{origin} means {count} files where one {} is expected", self.noun),
+                (0, _) => format!("{} not found: {origin}", self.noun),
+                (count, _) => format!("{origin} matches {count} files, expected one {}", self.noun),
             };
             findings.error(&written.at, message);
             return None;
@@ -172,7 +173,7 @@ impl ValuesFile<'_> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) => {
-                findings.error(&written.at, format!("the {} {origin} cannot be read: {error}", self.noun));
+                findings.error(&written.at, format!("cannot read {} {origin}: {error}", self.noun));
                 return None;
             }
         };

@@ -1,4 +1,4 @@
-//! From a path to every state file behind it: folders, sub-helmfiles, what those inherit.
+//! Visits all state files of a path: folders, sub-helmfiles, and what they inherit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use super::state::{Nested, State, Strategy, Text, Values};
 use super::{FileContext, Findings, layers, render};
 use yaml::{Diagnostic, Diagnostics, Origin, Position, near};
 
-/// Sub-helmfiles within each other.
+/// Maximum nesting of sub-helmfiles.
 const MAX_DEPTH: usize = 16;
 
-/// Reads everything behind `path`.
+/// Reads all state files of `path`.
 pub(super) fn visit(
     root: &Path,
     path: &Path,
@@ -30,14 +30,14 @@ pub(super) fn visit(
         options,
         findings: Findings::default(),
         helmfile: Helmfile { path: path.to_owned(), ..Helmfile::default() },
-        lacking: BTreeSet::new(),
+        without_environment: BTreeSet::new(),
         stack: vec![],
     };
     let overrides = reading.command_line(path);
     let start = Visit { selectors: &options.selectors, overrides, inherited: None, after: vec![] };
     reading.path(path, &start);
-    if reading.helmfile.files.is_empty() && !reading.lacking.is_empty() {
-        reading.nowhere();
+    if reading.helmfile.files.is_empty() && !reading.without_environment.is_empty() {
+        reading.report_unknown_environment();
     }
     let Reading { mut helmfile, findings, .. } = reading;
     helmfile.notices = findings.notices;
@@ -50,56 +50,56 @@ struct Reading<'r> {
     options: &'r HelmfileOptions,
     findings: Findings,
     helmfile: Helmfile,
-    /// What the files that lack the environment have instead.
-    lacking: BTreeSet<Option<String>>,
+    /// The environments of files that do not have the requested one.
+    without_environment: BTreeSet<Option<String>>,
     /// The files being read, outermost first.
     stack: Vec<PathBuf>,
 }
 
-/// What a file is read with by whoever names it.
+/// What the parent passes to a file.
 struct Visit<'v> {
     selectors: &'v [Selector],
     overrides: Option<Environment>,
     inherited: Option<Inherited<'v>>,
-    /// Releases that go before.
+    /// Releases to install before.
     after: Vec<ReleaseId>,
 }
 
-/// What a sub-helmfile takes over.
+/// What a sub-helmfile inherits.
 struct Inherited<'i> {
     keys: &'i [String],
     parent: &'i Loaded,
 }
 
 impl Inherited<'_> {
-    fn takes(&self, key: &str) -> bool {
-        self.keys.iter().any(|taken| taken == key)
+    fn includes(&self, key: &str) -> bool {
+        self.keys.iter().any(|inherited| inherited == key)
     }
 
-    /// The child says more than its parent; the parent fills the gaps.
+    /// Fills the child's gaps from its parent.
     fn fill(&self, child: &mut State) {
         let parent = self.parent.state.clone();
-        if self.takes("repositories") {
+        if self.includes("repositories") {
             let own: BTreeSet<String> = child.repositories.iter().map(|one| one.name.clone()).collect();
             let more = parent.repositories.into_iter().filter(|one| !own.contains(&one.name));
             child.repositories.splice(0..0, more);
         }
-        if self.takes("helmDefaults") {
+        if self.includes("helmDefaults") {
             child.defaults.fill(&parent.defaults);
         }
-        if self.takes("commonLabels") {
+        if self.includes("commonLabels") {
             child.labels = parent.labels.into_iter().chain(std::mem::take(&mut child.labels)).collect();
         }
-        if self.takes("templates") {
+        if self.includes("templates") {
             child.templates = parent.templates.into_iter().chain(std::mem::take(&mut child.templates)).collect();
         }
-        if self.takes("apiVersions") {
+        if self.includes("apiVersions") {
             let mut all = parent.api_versions;
             let more: Vec<_> = child.api_versions.iter().filter(|one| !all.contains(one)).cloned().collect();
             all.extend(more);
             child.api_versions = all;
         }
-        if self.takes("kubeVersion") {
+        if self.includes("kubeVersion") {
             child.kube_version = child.kube_version.take().or(parent.kube_version);
         }
     }
@@ -108,10 +108,11 @@ impl Inherited<'_> {
 impl<'r> Reading<'r> {
     fn site(&self, path: &Path) -> FileContext<'r> {
         let folder = path.parent().unwrap_or(self.root).to_owned();
-        FileContext { root: self.root.to_owned(), folder, variables: self.variables }
+        let programs = self.options.programs.as_ref();
+        FileContext { root: self.root.to_owned(), folder, variables: self.variables, programs }
     }
 
-    /// What the command line says over every environment.
+    /// The command line's overrides of every environment.
     fn command_line(&mut self, path: &Path) -> Option<Environment> {
         let options = self.options;
         if options.state_values.is_empty() && options.state_values_files.is_empty() {
@@ -126,12 +127,12 @@ impl<'r> Reading<'r> {
         let mut over = self.given(&self.site(path), &files);
         match options.overrides() {
             Ok(overrides) => over.overrides = overrides,
-            Err(message) => self.findings.found.push(Diagnostic::general(message)),
+            Err(error) => self.findings.found.push(Diagnostic::general(error.to_string())),
         }
         Some(over)
     }
 
-    /// Values that somebody else gives a file; their templates see no others.
+    /// Loads values from the command line or a parent; their templates see no other values.
     fn given(&mut self, site: &FileContext<'_>, values: &[Values]) -> Environment {
         let mut given = Environment::new(self.options.environment());
         let context = given.clone();
@@ -140,7 +141,7 @@ impl<'r> Reading<'r> {
         given
     }
 
-    /// A state file, or every one in a folder; returns the releases in it.
+    /// Reads a state file, or every one in a folder; returns their releases.
     fn path(&mut self, path: &Path, visit: &Visit<'_>) -> Vec<ReleaseId> {
         let mut releases = vec![];
         for file in files(path) {
@@ -154,10 +155,10 @@ impl<'r> Reading<'r> {
         if self.stack.iter().any(|open| open == path) || self.stack.len() >= MAX_DEPTH {
             let names: Vec<_> = self.stack.iter().map(|open| site.origin(open).to_string()).collect();
             let chain = format!("{} -> {}", names.join(" -> "), site.origin(path));
-            self.findings.found.push(Diagnostic::general(format!("helmfiles within each other: {chain}")));
+            self.findings.found.push(Diagnostic::general(format!("circular helmfiles: {chain}")));
             return vec![];
         }
-        let inherited = visit.inherited.as_ref().filter(|inherited| inherited.takes("environments"));
+        let inherited = visit.inherited.as_ref().filter(|inherited| inherited.includes("environments"));
         let inherited = inherited.map(|inherited| inherited.parent.environment.clone());
         let start = Start { name: self.options.environment(), inherited, overrides: visit.overrides.clone() };
         let Some(mut loaded) = layers::load(&site, path, &start, &mut self.findings) else { return vec![] };
@@ -167,9 +168,9 @@ impl<'r> Reading<'r> {
         self.lock(&site, path);
         if !loaded.is_defined {
             let names = loaded.state.environments.into_keys().map(Some);
-            self.lacking.extend(names.chain([None]));
+            self.without_environment.extend(names.chain([None]));
             let name = self.options.environment();
-            let message = format!("{} is left out: it has no environment `{name}`", site.origin(path));
+            let message = format!("{} is skipped: it has no environment `{name}`", site.origin(path));
             self.findings.notices.push(message);
             return vec![];
         }
@@ -183,22 +184,22 @@ impl<'r> Reading<'r> {
             }
         }
         self.stack.pop();
-        let asked = render::Asked { selectors: visit.selectors, options: self.options, after: &before };
-        let (file, releases) = render::file(&site, path, &loaded, &asked, &mut self.findings);
+        let request = render::Request { selectors: visit.selectors, options: self.options, after: &before };
+        let (file, releases) = render::file(&site, path, &loaded, &request, &mut self.findings);
         all.extend(releases.iter().map(|release| release.id.clone()));
         self.helmfile.files.push(file);
         self.helmfile.releases.extend(releases);
         all
     }
 
-    /// helmfile takes versions from a lock file beside the state file, without a word.
+    /// Rejects a lock file beside the state file, which helmfile would silently use.
     fn lock(&mut self, site: &FileContext<'_>, path: &Path) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let lock = path.with_file_name(format!("{}.lock", name.split('.').next().unwrap_or_default()));
         if lock.exists() {
-            let message = format!("{} pins versions of charts, which is not supported", site.origin(&lock));
+            let message = format!("lock file {} is not supported", site.origin(&lock));
             let found =
-                Diagnostic::general(message).with_hint("write the versions into the helmfile, and remove the lock");
+                Diagnostic::general(message).with_hint("write the versions into the helmfile and remove the lock file");
             self.findings.found.push(found);
         }
     }
@@ -232,9 +233,9 @@ impl<'r> Reading<'r> {
         inside
     }
 
-    /// No file has the environment that is asked for.
-    fn nowhere(&mut self) {
-        let known: Vec<&str> = self.lacking.iter().flatten().map(String::as_str).collect();
+    /// Reports that no file has the requested environment.
+    fn report_unknown_environment(&mut self) {
+        let known: Vec<&str> = self.without_environment.iter().flatten().map(String::as_str).collect();
         let name = self.options.environment();
         let site = self.site(&self.helmfile.path);
         let origin = site.origin(&self.helmfile.path);
@@ -255,7 +256,7 @@ fn files(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Whether helmfile takes a file in a folder for a state file.
+/// Whether a file in a folder is a state file by its name.
 fn is_state_file(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let plain = name.strip_suffix(".gotmpl").unwrap_or(&name);

@@ -1,14 +1,19 @@
-//! The rehearsal: simulated Talos nodes, a real control plane, kubelets, a registry, faults.
+//! The test cluster of a rehearsal: simulated Talos nodes, a real control plane, simulated kubelets, a chart registry
+//! and injected faults.
 //!
-//! The lab is the other side of the wire. It uses the lowest rooms and `proto/`, never the clients, so that a client's
-//! bug is not hidden by a server that shares it. It reads machine configs itself, issues every certificate out of what
-//! was *applied*, and starts real `etcd` and `kube-*` programs with them.
+//! The lab is the server side. It shares no code with the clients, so a client's bug cannot be hidden by a server that
+//! has it too. It reads machine configs itself, issues every certificate from the CAs in the configs that were
+//! *applied*, and runs the real `etcd` and `kube-*` programs with them.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod cluster;
+mod cluster_cache;
+mod cluster_context;
 mod control_plane;
+mod control_socket;
 mod kubelet;
-mod machine;
+mod lifecycle;
+mod machine_config;
 mod network;
 mod node;
 mod operators;
@@ -17,14 +22,21 @@ mod record;
 mod registry;
 mod releases;
 mod scenario;
-mod socket;
+mod seeded;
 mod spec;
-mod view;
-mod world;
+mod status;
+mod timestamp;
+mod yaml_text;
 
-pub use record::{CriticalPath, Fact, Record, Recorder, Request};
-pub use registry::Registry;
+pub use control_plane::{ControlPlaneError, EtcdError};
+pub use control_socket::{SocketError, query_status, request_shutdown};
+pub use lifecycle::{Lab, LabError};
+pub use node::{NodeError, TalosVersionError};
+pub use pki::TlsMaterialError;
+pub use record::{CriticalPath, Fact, LabRecord, RecordedRequest, Recorder};
+pub use registry::{ChartRegistry, RegistryError};
 pub use scenario::{Scenario, ScenarioError};
-pub use socket::{SocketError, ask_down, ask_status};
-pub use spec::{ApiServers, ChartsFrom, DiskSpec, LabFile, NodeSpec, ReleaseSpec, Spec, lab_folder, web_folder};
-pub use world::{Lab, LabError, Status};
+pub use spec::{
+    ApiServers, ChartsFrom, DiskSpec, LabFile, LabSpec, NodeSpec, ReleaseKey, ReleaseSpec, lab_folder, web_folder,
+};
+pub use status::{EtcdMemberSummary, LabStatus, SimulatedNodeStatus};

@@ -1,55 +1,86 @@
-//! The registry that a rehearsal's charts come from: a real one, filled with stand-ins or with the originals.
+//! The chart registry of a rehearsal: the real registry of `crane`, filled with stand-ins or with the originals.
 //!
-//! A chart lies under its original host's name (`ADDRESS/quay.io/cilium/charts/cilium`), so that one mirror entry for
-//! every host leads here.
+//! A chart is stored under its original host's name (`ADDRESS/quay.io/cilium/charts/cilium`), so one mirror entry for all
+//! hosts is enough.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::future::try_join_all;
 use include_dir::{Dir, include_dir};
+use process::{Command, Daemon, Output};
 use tokio::net::TcpStream;
 
 use super::spec::{ChartsFrom, ReleaseSpec};
-use process::{Command, Daemon, Output};
 
-pub(super) mod files;
+pub(super) mod crd_files;
 
-/// One folder a chart, and `_shared`, whose templates every chart is given.
+/// One folder per chart, and `_shared` with templates for all charts.
 static CHARTS: Dir = include_dir!("$CARGO_MANIFEST_DIR/src/charts");
 const SHARED: &str = "_shared";
-/// What stands in for a chart that is not known.
+/// The stand-in for unknown charts.
 const GENERIC: &str = "generic";
 
-/// Charts of which the stand-in is another's: what a bootstrap needs of both are the same CRDs.
-const ALIKE: [(&str, &str); 3] = [
+/// Charts whose stand-in is another chart's, because a bootstrap needs the same CRDs of both.
+const STAND_IN_ALIASES: [(&str, &str); 3] = [
     ("gateway-api", "gateway-crds-helm"),
     ("kube-prometheus-stack", "prometheus-operator-crds"),
     ("prometheus-operator", "prometheus-operator-crds"),
 ];
 
-/// Between two looks at whether the registry listens.
-const PAUSE: Duration = Duration::from_millis(20);
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Packing and pushing are local; an original comes over the network.
-const LOCAL: Duration = Duration::from_mins(1);
-const REMOTE: Duration = Duration::from_mins(2);
+/// Between two attempts to connect to the starting registry.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// For packaging and pushing, which are local.
+const LOCAL_TIMEOUT: Duration = Duration::from_mins(1);
+/// For pulling an original over the network.
+const REMOTE_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// Why the chart registry could not be started or filled.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    #[error("the registry at {address} cannot be started: {source}")]
+    Start { address: SocketAddr, source: process::Error },
+    #[error("the registry at {address} exited: {log}")]
+    Exited { address: SocketAddr, log: String },
+    #[error("the registry at {address} did not listen within {}s", START_TIMEOUT.as_secs())]
+    NotListening { address: SocketAddr },
+    #[error("cannot write {}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("helm cannot package the stand-in for chart {chart}: {source}")]
+    Package { chart: String, source: process::Error },
+    #[error("helm created no package for the stand-in for chart {chart}")]
+    NoPackage { chart: String },
+    #[error("chart {package} cannot be pushed to {target}: {source}")]
+    Push { package: String, target: String, source: process::Error },
+    #[error("helm cannot render the CRDs of the stand-in for {project}: {source}")]
+    Render { project: String, source: process::Error },
+    #[error("the CRDs of the stand-in for {project} are not valid YAML: {diagnostic}")]
+    Yaml { project: String, diagnostic: yaml::Diagnostic },
+}
+
+impl RegistryError {
+    fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        |source| Self::Write { path: path.to_owned(), source }
+    }
+}
 
 /// A running registry. It ends with this value.
 #[derive(Debug)]
-pub struct Registry {
+pub struct ChartRegistry {
     daemon: Daemon,
     stand_ins: Vec<String>,
 }
 
-impl Registry {
-    /// Starts the registry and fills it with the chart of every release.
+impl ChartRegistry {
+    /// Starts the registry and fills it with the chart of every release. An original that cannot be pulled is replaced by
+    /// a stand-in.
     ///
     /// # Errors
     ///
-    /// A registry that does not start, a chart that cannot be packed or pushed. An original that cannot be pulled is
-    /// none: a stand-in takes its place.
+    /// The registry does not start, or a chart cannot be packaged or pushed.
     pub async fn start(
         crane: &Path,
         helm: &Path,
@@ -57,41 +88,40 @@ impl Registry {
         folder: &Path,
         releases: &[ReleaseSpec],
         charts: ChartsFrom,
-    ) -> Result<Self, String> {
-        let problem = |error: &dyn std::fmt::Display| format!("the registry at {address} cannot be started: {error}");
+    ) -> Result<Self, RegistryError> {
         let store = folder.join("store");
-        std::fs::create_dir_all(&store).map_err(|error| problem(&error))?;
+        std::fs::create_dir_all(&store).map_err(RegistryError::write(&store))?;
         let daemon = Command::new(crane)
             .args(["registry", "serve", "--address", &address.to_string(), "--disk"])
             .arg(store)
             .spawn_daemon(&folder.join("registry.log"))
             .await
-            .map_err(|error| problem(&error))?;
+            .map_err(|source| RegistryError::Start { address, source })?;
         let mut registry = Self { daemon, stand_ins: Vec::new() };
-        let kitchen = Kitchen { helm: helm.to_owned(), folder: folder.join("packing"), charts };
-        let packages = try_join_all(distinct(releases).into_iter().map(|release| kitchen.package(release)));
-        let (listening, packages) = tokio::join!(registry.listening(address), packages);
-        listening.map_err(|error| problem(&error))?;
+        let packager = ChartPackager { helm: helm.to_owned(), folder: folder.join("packing"), charts };
+        let packages = try_join_all(distinct_charts(releases).into_iter().map(|release| packager.package(release)));
+        let (listening, packages) = tokio::join!(registry.wait_until_listening(address), packages);
+        listening?;
         let packages = packages?;
-        try_join_all(packages.iter().map(|package| kitchen.push(package, address))).await?;
+        try_join_all(packages.iter().map(|package| packager.push(package, address))).await?;
         registry.stand_ins = packages.into_iter().filter_map(|package| package.stand_in).collect();
         registry.stand_ins.sort();
         Ok(registry)
     }
 
-    async fn listening(&mut self, address: SocketAddr) -> Result<(), String> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+    async fn wait_until_listening(&mut self, address: SocketAddr) -> Result<(), RegistryError> {
+        let deadline = tokio::time::Instant::now() + START_TIMEOUT;
         loop {
-            if let Some(reason) = self.daemon.ended() {
-                return Err(reason);
+            if let Some(log) = self.daemon.ended() {
+                return Err(RegistryError::Exited { address, log });
             }
             if TcpStream::connect(address).await.is_ok() {
                 return Ok(());
             }
             if tokio::time::Instant::now() > deadline {
-                return Err("it does not listen".to_owned());
+                return Err(RegistryError::NotListening { address });
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -105,121 +135,126 @@ impl Registry {
     }
 }
 
-/// Releases of different charts or versions; several may share one.
-fn distinct(releases: &[ReleaseSpec]) -> Vec<&ReleaseSpec> {
-    let mut found: Vec<&ReleaseSpec> = Vec::new();
+/// One release for each chart and version.
+fn distinct_charts(releases: &[ReleaseSpec]) -> Vec<&ReleaseSpec> {
+    let mut distinct: Vec<&ReleaseSpec> = Vec::new();
     for release in releases {
-        if !found.iter().any(|other| (&other.chart, &other.version) == (&release.chart, &release.version)) {
-            found.push(release);
+        if !distinct.iter().any(|other| (&other.chart, &other.version) == (&release.chart, &release.version)) {
+            distinct.push(release);
         }
     }
-    found
+    distinct
 }
 
 /// A chart ready to be pushed.
 #[derive(Debug)]
-struct Package {
+struct PackagedChart {
     path: PathBuf,
     /// `HOST/PATH` without the chart's name, which helm appends.
-    place: String,
-    /// How the summary names it, when it is not the original.
+    repository: String,
+    /// Its description in the summary, if it is not the original.
     stand_in: Option<String>,
 }
 
-/// The built-in chart that stands in for one of this name.
-fn known(name: &str) -> Option<&'static Dir<'static>> {
-    let alike = ALIKE.iter().find(|(other, _)| *other == name).map_or(name, |(_, known)| known);
-    CHARTS.get_dir(alike).filter(|_| name != SHARED && name != GENERIC)
+/// The built-in stand-in for the chart of this name.
+fn builtin_chart(name: &str) -> Option<&'static Dir<'static>> {
+    let alias = STAND_IN_ALIASES.iter().find(|(other, _)| *other == name).map_or(name, |(_, target)| target);
+    CHARTS.get_dir(alias).filter(|_| name != SHARED && name != GENERIC)
 }
 
-/// Makes packages.
+#[expect(clippy::expect_used, reason = "the folder is part of the source tree")]
+fn builtin_folder(name: &str) -> &'static Dir<'static> {
+    CHARTS.get_dir(name).expect("the built-in charts contain this folder")
+}
+
+/// Packages charts.
 #[derive(Debug)]
-struct Kitchen {
+struct ChartPackager {
     helm: PathBuf,
     folder: PathBuf,
     charts: ChartsFrom,
 }
 
-impl Kitchen {
-    async fn package(&self, release: &ReleaseSpec) -> Result<Package, String> {
+impl ChartPackager {
+    async fn package(&self, release: &ReleaseSpec) -> Result<PackagedChart, RegistryError> {
         let chart = release.chart.as_str();
-        let (place, name) = chart.rsplit_once('/').unwrap_or(("", chart));
-        let folder =
-            self.folder.join(format!("{}-{}", chart.replace('/', "_"), release.version.as_deref().unwrap_or("")));
-        std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let package = |path, stand_in| Package { path, place: place.to_owned(), stand_in };
+        let version = release.version.as_deref();
+        let (repository, name) = chart.rsplit_once('/').unwrap_or(("", chart));
+        let folder = self.folder.join(format!("{}-{}", chart.replace('/', "_"), version.unwrap_or("")));
+        std::fs::create_dir_all(&folder).map_err(RegistryError::write(&folder))?;
+        let packaged = |path, stand_in| PackagedChart { path, repository: repository.to_owned(), stand_in };
         if self.charts == ChartsFrom::Real
-            && let Some(path) = self.original(chart, release.version.as_deref(), &folder).await
+            && let Some(path) = self.pull_original(chart, version, &folder).await
         {
-            return Ok(package(path, None));
+            return Ok(packaged(path, None));
         }
-        let known = known(name);
-        let kind = if known.is_some() { "stand-in" } else { "generic stand-in" };
-        let path = self.stand_in(known, name, release.version.as_deref(), &folder).await?;
-        let version = release.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
+        let builtin = builtin_chart(name);
+        let kind = if builtin.is_some() { "stand-in" } else { "generic stand-in" };
+        let path = self.package_stand_in(builtin, name, version, &folder).await?;
+        let version = version.map(|version| format!(" {version}")).unwrap_or_default();
         let reason = match self.charts {
             ChartsFrom::StandIns => "",
-            ChartsFrom::Real => ", since the original cannot be pulled",
+            ChartsFrom::Real => ", because the original cannot be pulled",
         };
-        Ok(package(path, Some(format!("{name}{version} ({kind}{reason})"))))
+        Ok(packaged(path, Some(format!("{name}{version} ({kind}{reason})"))))
     }
 
-    /// Packs a stand-in under the name and version that are asked for.
-    async fn stand_in(
+    /// Packages a stand-in under the chart's name and version.
+    async fn package_stand_in(
         &self,
-        known: Option<&Dir<'static>>,
+        builtin: Option<&'static Dir<'static>>,
         name: &str,
         version: Option<&str>,
         folder: &Path,
-    ) -> Result<PathBuf, String> {
-        let failed =
-            |error: &dyn std::fmt::Display| format!("the stand-in for the chart {name} cannot be made: {error}");
+    ) -> Result<PathBuf, RegistryError> {
         let source = folder.join("source").join(name);
-        let chart = known.or_else(|| CHARTS.get_dir(GENERIC)).ok_or_else(|| failed(&"it was not built in"))?;
-        let shared = CHARTS.get_dir(SHARED).ok_or_else(|| failed(&"what all share was not built in"))?;
-        write(chart, chart.path(), &source).map_err(|error| failed(&error))?;
-        write(shared, shared.path(), &source.join("templates")).map_err(|error| failed(&error))?;
-        if known.is_none_or(|known| known.path() != Path::new(name)) {
+        let chart = builtin.unwrap_or_else(|| builtin_folder(GENERIC));
+        write_folder(chart, &source).map_err(RegistryError::write(&source))?;
+        let templates = source.join("templates");
+        write_folder(builtin_folder(SHARED), &templates).map_err(RegistryError::write(&templates))?;
+        if builtin.is_none_or(|builtin| builtin.path() != Path::new(name)) {
             let metadata = serde_json::json!({"apiVersion": "v2", "name": name, "version": "1.0.0"});
-            std::fs::write(source.join("Chart.yaml"), metadata.to_string()).map_err(|error| failed(&error))?;
+            let path = source.join("Chart.yaml");
+            std::fs::write(&path, metadata.to_string()).map_err(RegistryError::write(&path))?;
         }
         let mut command = Command::new(&self.helm).arg("package").arg(&source).arg("--destination").arg(folder);
         if let Some(version) = version {
             command = command.args(["--version", version]);
         }
-        self.run(command, LOCAL).await.map_err(|error| failed(&error))?;
-        packed(folder).ok_or_else(|| failed(&"helm left no package"))
+        let chart = || name.to_owned();
+        self.run(command, LOCAL_TIMEOUT).await.map_err(|source| RegistryError::Package { chart: chart(), source })?;
+        find_package(folder).ok_or_else(|| RegistryError::NoPackage { chart: chart() })
     }
 
-    /// Pulls the original from its registry, or from the repository of that address; nothing when neither has it.
-    async fn original(&self, chart: &str, version: Option<&str>, folder: &Path) -> Option<PathBuf> {
+    /// Pulls the original from an OCI registry or a chart repository at its address.
+    async fn pull_original(&self, chart: &str, version: Option<&str>, folder: &Path) -> Option<PathBuf> {
         let (repository, name) = chart.rsplit_once('/')?;
         let repository = format!("https://{repository}");
-        let ways = [vec![format!("oci://{chart}")], vec![name.to_owned(), "--repo".to_owned(), repository]];
-        for way in ways {
-            let mut command = Command::new(&self.helm).arg("pull").args(way).arg("--destination").arg(folder);
+        let sources = [vec![format!("oci://{chart}")], vec![name.to_owned(), "--repo".to_owned(), repository]];
+        for source in sources {
+            let mut command = Command::new(&self.helm).arg("pull").args(source).arg("--destination").arg(folder);
             if let Some(version) = version {
                 command = command.args(["--version", version]);
             }
-            if self.run(command, REMOTE).await.is_ok() {
-                return packed(folder);
+            if self.run(command, REMOTE_TIMEOUT).await.is_ok() {
+                return find_package(folder);
             }
         }
         None
     }
 
-    async fn push(&self, package: &Package, address: SocketAddr) -> Result<(), String> {
-        let target = format!("oci://{address}/{}", package.place);
-        let command = Command::new(&self.helm).arg("push").arg(&package.path).args([&target, "--plain-http"]);
-        let name = package.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        self.run(command, LOCAL)
-            .await
-            .map(drop)
-            .map_err(|error| format!("the chart {name} cannot be pushed to {target}: {error}"))
+    async fn push(&self, chart: &PackagedChart, address: SocketAddr) -> Result<(), RegistryError> {
+        let target = format!("oci://{address}/{}", chart.repository);
+        let command = Command::new(&self.helm).arg("push").arg(&chart.path).args([&target, "--plain-http"]);
+        let package = || chart.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match self.run(command, LOCAL_TIMEOUT).await {
+            Ok(_) => Ok(()),
+            Err(source) => Err(RegistryError::Push { package: package(), target, source }),
+        }
     }
 
-    /// Runs helm in a home of its own.
-    async fn run(&self, command: Command, deadline: Duration) -> Result<Output, String> {
+    /// Runs helm with home folders of its own.
+    async fn run(&self, command: Command, timeout: Duration) -> Result<Output, process::Error> {
         let home = self.folder.join("helm");
         let command = command
             .env("HELM_CACHE_HOME", home.join("cache"))
@@ -227,26 +262,24 @@ impl Kitchen {
             .env("HELM_DATA_HOME", home.join("data"))
             .env("DOCKER_CONFIG", home.join("docker"))
             .env("KUBECONFIG", "/dev/null")
-            .deadline(deadline);
-        command.run().await.map_err(|error| error.to_string())
+            .deadline(timeout);
+        command.run().await
     }
 }
 
-fn packed(folder: &Path) -> Option<PathBuf> {
+fn find_package(folder: &Path) -> Option<PathBuf> {
     let files = std::fs::read_dir(folder).ok()?;
     files.filter_map(|entry| Some(entry.ok()?.path())).find(|path| path.extension().is_some_and(|end| end == "tgz"))
 }
 
-/// Writes a built-in folder to disk, without its own name.
-fn write(folder: &Dir, root: &Path, target: &Path) -> std::io::Result<()> {
+/// Writes the contents of a built-in folder to `target`.
+fn write_folder(folder: &Dir, target: &Path) -> io::Result<()> {
     std::fs::create_dir_all(target)?;
     for file in folder.files() {
-        let name = file.path().strip_prefix(root).unwrap_or(file.path());
-        std::fs::write(target.join(name), file.contents())?;
+        std::fs::write(target.join(file.path().file_name().unwrap_or_default()), file.contents())?;
     }
     for inner in folder.dirs() {
-        let name = inner.path().strip_prefix(root).unwrap_or(inner.path());
-        write(inner, inner.path(), &target.join(name))?;
+        write_folder(inner, &target.join(inner.path().file_name().unwrap_or_default()))?;
     }
     Ok(())
 }

@@ -1,67 +1,72 @@
-//! Which releases are there, and when they were: Helm's storage and the workloads that each release owns.
+//! Records when releases were installed and became ready, from Helm's storage and the workloads of each release.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use tokio::sync::watch;
 
-use super::cluster::Inside;
+use super::cluster_context::ClusterContext;
+use super::record::facts;
+use super::spec::ReleaseKey;
 
-/// A release by namespace and name.
-type Key = (String, String);
-
-/// Records each release twice: as `installed` when Helm says that it is, and as `ready` when its pods are as well.
-pub(super) async fn record(inside: Inside) {
-    let stored = watch::Sender::new(BTreeMap::<Key, (Instant, bool)>::new());
-    tokio::join!(follow(&inside, &stored), conclude(&inside, &stored));
+/// The first revision of a release in Helm's storage.
+#[derive(Debug, Clone, Copy)]
+struct FirstRevision {
+    seen: Instant,
+    is_deployed: bool,
 }
 
-/// Follows the first revisions in Helm's storage; values and manifests in it are not looked at.
-async fn follow(inside: &Inside, stored: &watch::Sender<BTreeMap<Key, (Instant, bool)>>) {
-    let secrets: Api<PartialObjectMeta<Secret>> = Api::all(inside.view.client.clone());
-    let revisions = watcher::Config::default().labels("owner=helm");
-    let mut events = std::pin::pin!(watcher(secrets, revisions).default_backoff());
+type Revisions = BTreeMap<ReleaseKey, FirstRevision>;
+
+/// Records each release as `installed` when Helm has deployed it, and as `ready` when its pods are Ready too.
+pub(super) async fn record(context: ClusterContext) {
+    let revisions = watch::Sender::new(Revisions::new());
+    tokio::join!(watch_storage(&context, &revisions), record_facts(&context, &revisions));
+}
+
+/// Watches the metadata of Helm's storage Secrets. Values and manifests are not read.
+async fn watch_storage(context: &ClusterContext, revisions: &watch::Sender<Revisions>) {
+    let secrets: Api<PartialObjectMeta<Secret>> = Api::all(context.cache.client.clone());
+    let storage = watcher::Config::default().labels("owner=helm");
+    let mut events = std::pin::pin!(watcher(secrets, storage).default_backoff());
     while let Some(event) = events.next().await {
         let Ok(watcher::Event::Apply(secret) | watcher::Event::InitApply(secret)) = event else { continue };
         let (Some(namespace), Some(name)) = (secret.namespace(), secret.labels().get("name")) else { continue };
-        let deployed = secret.labels().get("status").is_some_and(|status| status == "deployed");
-        stored.send_modify(|stored| {
-            let release = stored.entry((namespace, name.clone())).or_insert((Instant::now(), false));
-            release.1 |= deployed;
+        let is_deployed = secret.labels().get("status").is_some_and(|status| status == "deployed");
+        let release = ReleaseKey { namespace, name: name.clone() };
+        revisions.send_modify(|revisions| {
+            let first = FirstRevision { seen: Instant::now(), is_deployed: false };
+            revisions.entry(release).or_insert(first).is_deployed |= is_deployed;
         });
     }
 }
 
-async fn conclude(inside: &Inside, stored: &watch::Sender<BTreeMap<Key, (Instant, bool)>>) {
-    let (mut stored, mut changes) = (stored.subscribe(), inside.view.changes());
+async fn record_facts(context: &ClusterContext, revisions: &watch::Sender<Revisions>) {
+    let (mut revisions, mut changes) = (revisions.subscribe(), context.cache.changes());
     let (mut installed, mut ready) = (BTreeSet::new(), BTreeSet::new());
+    let recorder = &context.lab.recorder;
     loop {
-        let releases = stored.borrow_and_update().clone();
+        let known = revisions.borrow_and_update().clone();
         changes.mark_unchanged();
-        for ((namespace, name), (began, deployed)) in releases {
-            let release = format!("release/{namespace}/{name}");
-            if deployed && installed.insert(release.clone()) {
-                inside.world.recorder.fact(format!("{release}/installed"), began, inside.needs(&namespace, &name));
+        for (release, first) in known.into_iter().filter(|(_, first)| first.is_deployed) {
+            if installed.insert(release.clone()) {
+                let causes = context.release_causes(&release);
+                recorder.record_fact(facts::release_installed(&release), first.seen, causes);
             }
-            let owned = inside.view.release_ready(&namespace, &name);
-            if deployed && owned.unwrap_or(true) && ready.insert(release.clone()) {
-                let own = inside.view.pods.state_filter(|pod| {
-                    inside.view.release_of(pod).is_some_and(|(space, of)| space == namespace && of == name)
-                });
-                let pods = own
-                    .iter()
-                    .map(|pod| format!("pod/{}/{}/ready", pod.namespace().unwrap_or_default(), pod.name_any()));
-                let causes = pods.chain([format!("{release}/installed")]);
-                inside.world.recorder.fact(format!("{release}/ready"), Instant::now(), causes);
+            if context.cache.is_release_ready(&release).unwrap_or(true) && ready.insert(release.clone()) {
+                let owned = |pod: &Pod| context.cache.owning_release(pod).as_ref() == Some(&release);
+                let pods = context.cache.pods.state_filter(owned);
+                let causes = pods.iter().map(|pod| facts::pod_ready(pod)).chain([facts::release_installed(&release)]);
+                recorder.record_fact(facts::release_ready(&release), Instant::now(), causes);
             }
         }
         tokio::select! {
-            changed = stored.changed() => if changed.is_err() { return },
+            changed = revisions.changed() => if changed.is_err() { return },
             changed = changes.changed() => if changed.is_err() { return },
         }
     }

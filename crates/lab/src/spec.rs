@@ -1,16 +1,16 @@
-//! What a lab is made from, and what it says of itself.
+//! What a lab is built from, and the file through which a running lab describes itself.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use net::AddressMap;
+use serde::{Deserialize, Serialize};
 
 const REGISTRY_PORT: u16 = 5000;
 
-/// A machine that is to be simulated. What it becomes is decided by the config that it is given.
+/// A machine to simulate. Its role follows from the config that is applied to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSpec {
     pub name: String,
@@ -19,10 +19,10 @@ pub struct NodeSpec {
     pub disk: DiskSpec,
 }
 
-/// The one disk of a machine.
+/// The single disk of a simulated machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskSpec {
-    /// Its name below `/dev`.
+    /// Below `/dev`.
     pub name: String,
     /// In bytes.
     pub size: u64,
@@ -32,10 +32,10 @@ pub struct DiskSpec {
     pub uuid: String,
     pub wwid: String,
     pub bus_path: String,
-    /// Such as `nvme`, `sata`, `virtio`, `mmc`.
+    /// `nvme`, `sata`, `virtio` or `mmc`, for example.
     pub transport: String,
     pub rotational: bool,
-    /// Whole paths, such as `/dev/disk/by-id/…`.
+    /// Absolute paths, such as `/dev/disk/by-id/…`.
     pub symlinks: Vec<String>,
 }
 
@@ -63,98 +63,119 @@ impl DiskSpec {
         format!("/dev/{}", self.name)
     }
 
-    /// The device of a partition: a name that ends in a digit has a `p` before the number.
+    /// The device of a partition. The kernel puts a `p` before the number if the disk's name ends in a digit.
     pub(super) fn partition(&self, number: u32) -> String {
-        let between = if self.name.ends_with(|last: char| last.is_ascii_digit()) { "p" } else { "" };
-        format!("/dev/{}{between}{number}", self.name)
+        let separator = if self.name.ends_with(|last: char| last.is_ascii_digit()) { "p" } else { "" };
+        format!("/dev/{}{separator}{number}", self.name)
     }
 }
 
-/// A release that a run will install: what the lab serves its chart for, and in which order the world needs it.
+/// A release by namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReleaseKey {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl fmt::Display for ReleaseKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A release that a run will install. The lab serves its chart and knows which releases it waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseSpec {
     pub namespace: String,
     pub name: String,
-    /// The chart as `HOST/PATH/NAME`, without a scheme, a version and a digest.
+    /// The chart as `HOST/PATH/NAME`, without scheme, version and digest.
     pub chart: String,
-    /// The chart's version; absent means the newest.
+    /// The chart's version. Absent means the newest.
     pub version: Option<String>,
-    /// Releases that come first, as `namespace/name`.
+    /// Releases to install first, as `namespace/name`.
     pub needs: Vec<String>,
     /// Only the chart's CRDs are applied.
     pub crds_only: bool,
 }
 
-/// Where a rehearsal's charts come from.
+impl ReleaseSpec {
+    pub(super) fn key(&self) -> ReleaseKey {
+        ReleaseKey { namespace: self.namespace.clone(), name: self.name.clone() }
+    }
+}
+
+/// Where the charts of a rehearsal come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ChartsFrom {
-    /// Small charts of our own with the originals' names and shapes.
+    /// Small built-in charts with the names and workloads of the originals.
     #[default]
     StandIns,
-    /// The originals, pulled before the rehearsal is sealed; a stand-in where that fails.
+    /// The originals, pulled before the rehearsal is sealed. A chart that cannot be pulled is replaced by a stand-in.
     Real,
 }
 
-/// Which control planes run an API server of their own. Controller manager and scheduler run once either way.
+/// Which control planes run their own API server. Controller manager and scheduler run once in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ApiServers {
-    /// The first that is up; the others forward to it.
+    /// The first control plane that is up. The others forward to it.
     #[default]
     One,
-    /// Each: about 260 MB and a few seconds apiece.
+    /// Every control plane: about 260 MB and a few seconds each.
     All,
 }
 
-/// The world to simulate.
+/// The test cluster to simulate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spec {
+pub struct LabSpec {
     pub cluster: String,
     pub nodes: Vec<NodeSpec>,
     pub releases: Vec<ReleaseSpec>,
-    /// Addresses of files that stand-ins are made for, in [`web_folder`].
-    pub files: Vec<String>,
-    /// The address of the Kubernetes API, when it is an address and no node's own.
+    /// URLs of CRD files. Stand-ins for them are written to [`web_folder`].
+    pub crd_urls: Vec<String>,
+    /// The virtual IP of the Kubernetes API, unless the endpoint is a host name or a node's address.
     pub vip: Option<IpAddr>,
     pub api_port: u16,
     /// With a leading `v`.
     pub talos_version: String,
-    /// Private; everything that the lab writes lies in it.
+    /// A private folder for everything that the lab writes.
     pub folder: PathBuf,
     pub charts: ChartsFrom,
     pub api_servers: ApiServers,
 }
 
-impl Spec {
+impl LabSpec {
     /// Each declared address with its first octet replaced by 127.
     pub fn address_map(&self) -> AddressMap {
         AddressMap::loopback(self.nodes.iter().map(|node| node.address).chain(self.vip))
     }
 
-    /// Where charts are served: at the API's own address, or at the first machine's; nothing without machines.
+    /// Where charts are served: at the virtual IP, or at the first machine's address. `None` without machines.
     pub(super) fn registry_address(&self) -> Option<SocketAddr> {
-        let declared = self.vip.or_else(|| Some(self.nodes.first()?.address))?;
+        let declared = self.vip.or_else(|| self.nodes.first().map(|node| node.address))?;
         Some(SocketAddr::new(self.address_map().dialled(declared), REGISTRY_PORT))
     }
 }
 
-/// What a running lab tells those who come to it: `lab.json` in its folder.
+/// How a running lab is reached: `lab.json` in its folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabFile {
     pub cluster: String,
     pub pid: u32,
     pub addresses: AddressMap,
-    /// Registry host to the address that serves in its place; `*` stands for every host.
+    /// Registry hosts and the addresses that serve in their place. `*` stands for every host.
     pub mirrors: BTreeMap<String, String>,
-    /// Charts that are not the originals, as a person reads them.
+    /// Charts that are not the originals: name, version and kind of stand-in.
     pub stand_ins: Vec<String>,
+    /// The seed of the lab's random choices.
+    pub seed: u64,
 }
 
-/// The folder of a cluster's lab below the state directory.
+/// The folder of a cluster's lab in the state directory.
 pub fn lab_folder(state: &Path, cluster: &str) -> PathBuf {
     state.join("labs").join(cluster)
 }
 
-/// Where a lab keeps what stands in for files of the web, each under its host and path.
+/// Where a lab keeps the stand-ins for CRD files, each under the host and path of its URL.
 pub fn web_folder(lab: &Path) -> PathBuf {
     lab.join("web")
 }
@@ -164,7 +185,7 @@ impl LabFile {
 
     /// # Errors
     ///
-    /// When there is no lab in `folder`.
+    /// The file cannot be read or parsed.
     pub fn read(folder: &Path) -> std::io::Result<Self> {
         let text = std::fs::read_to_string(folder.join(Self::NAME))?;
         serde_json::from_str(&text).map_err(std::io::Error::from)

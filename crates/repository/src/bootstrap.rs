@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::TemplatePrograms;
 use super::layout::Layout;
 use discover::CrdUrl;
-use helmfile::Helmfile;
+use helmfile::{Helmfile, HelmfileOptions};
 use template::jinja::{Jinja, Style};
 use yaml::{Diagnostic, Diagnostics, Origin};
 
@@ -72,7 +74,11 @@ impl Bootstrap {
             found.push(missing(name));
         }
         let named = layout.environment.clone().or_else(|| environment.get(ENVIRONMENT).cloned());
-        let options = helmfile::HelmfileOptions { environment: named, ..helmfile::HelmfileOptions::default() };
+        let options = HelmfileOptions {
+            environment: named,
+            programs: Some(Arc::new(TemplatePrograms)),
+            ..HelmfileOptions::default()
+        };
         let mut read = |paths: &[PathBuf]| -> Vec<Helmfile> {
             let read = |path: &PathBuf| super::keep(helmfile::read(root, path, environment, &options), &mut found);
             paths.iter().filter_map(read).collect()
@@ -160,5 +166,6 @@ fn jinja(root: &Path, path: &Path, text: &str, environment: &BTreeMap<String, St
     };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let values = minijinja::context! { ENV => minijinja::Value::from_pairs(environment.clone()) };
-    Jinja { name: &name, text, others: &others, origin: &origin, style: Style::of(root, environment) }.render(values)
+    let template = Jinja { name: &name, text, others: &others, origin: &origin, style: Style::of(root, environment) };
+    Ok(template.render(values)?)
 }

@@ -4,6 +4,7 @@
 mod bootstrap;
 mod flux;
 mod layout;
+mod programs;
 mod recipes;
 mod settings;
 
@@ -15,14 +16,15 @@ use engine::plan::{Phases, read_phases};
 use helmfile::Release;
 use talos_config::adapters;
 use talos_config::adapters::Inputs;
-use talos_config::{Inventory, Sources};
-use yaml::Diagnostics;
+use talos_config::{FetchedInputs, InputRequest, Inventory};
+use yaml::{Diagnostic, Diagnostics};
 
 use flux::drift::{Drift, Extent};
 use layout::Layout;
 
 pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
 pub use flux::{Counterpart, Decryption, FluxObjects, drift};
+pub use programs::TemplatePrograms;
 pub use settings::{HookRule, Paths, Settings};
 
 /// A cluster as its repository describes it. Reading it opens no secret and dials nothing.
@@ -46,6 +48,26 @@ pub struct Cluster {
     pub recipe_environment: BTreeMap<String, String>,
 }
 
+/// How far a reading came.
+#[derive(Debug)]
+pub enum ClusterReading {
+    Complete(Box<Cluster>),
+    /// The files name inputs from outside (a decrypted file, a program's output): provide them, and read again.
+    NeedsInput(Vec<InputRequest>),
+}
+
+/// An input that a reading without outside sources lacks.
+fn needed(input: &InputRequest) -> Diagnostic {
+    let what = match input {
+        InputRequest::SopsFile(path) => format!("{} must be decrypted", path.display()),
+        InputRequest::References { origin, .. } => format!("the secret references in {origin} must be resolved"),
+        InputRequest::Variable { name, .. } => format!("the variable `{name}` is not set"),
+        InputRequest::CommandOutput(command) => format!("`{}` must be run", command.join(" ")),
+        InputRequest::Address { host, .. } => format!("the address of `{host}` must be resolved"),
+    };
+    Diagnostic::general(what)
+}
+
 impl Cluster {
     /// Reads the cluster `name` of the repository at `root`, with the variables of `environment`.
     ///
@@ -53,7 +75,14 @@ impl Cluster {
     ///
     /// All mistakes in the files at once, each with its location.
     pub fn read(root: &Path, name: &str, environment: &BTreeMap<String, String>) -> Result<Self, Diagnostics> {
-        Self::read_with(root, name, environment, &Sources::default())
+        match Self::read_with(root, name, environment, &FetchedInputs::default())? {
+            ClusterReading::Complete(cluster) => Ok(*cluster),
+            ClusterReading::NeedsInput(inputs) => {
+                let mut found = Diagnostics::default();
+                found.extend(inputs.iter().map(needed));
+                Err(found)
+            }
+        }
     }
 
     /// As [`Cluster::read`], with the secrets and outputs that have been fetched so far; `sources` records which are still
@@ -66,7 +95,23 @@ impl Cluster {
         root: &Path,
         name: &str,
         environment: &BTreeMap<String, String>,
-        sources: &Sources,
+        sources: &FetchedInputs,
+    ) -> Result<ClusterReading, Diagnostics> {
+        let result = Self::parse(root, name, environment, sources);
+        let missing = sources.missing();
+        // Mistakes in a reading that lacks inputs may come from what is lacking.
+        if missing.is_empty() {
+            result.map(|cluster| ClusterReading::Complete(Box::new(cluster)))
+        } else {
+            Ok(ClusterReading::NeedsInput(missing))
+        }
+    }
+
+    fn parse(
+        root: &Path,
+        name: &str,
+        environment: &BTreeMap<String, String>,
+        sources: &FetchedInputs,
     ) -> Result<Self, Diagnostics> {
         let mut found = Diagnostics::default();
         let settings = keep(Settings::read(root), &mut found).unwrap_or_default();
@@ -79,7 +124,7 @@ impl Cluster {
         for (variable, value) in discover::common_variables(root, name) {
             environment.entry(variable.to_owned()).or_insert(value);
         }
-        let place = adapters::Place {
+        let place = adapters::InputContext {
             root,
             folder: &layout.talos,
             environment: &environment,

@@ -49,7 +49,7 @@ pub(super) fn missing_variables(
     let manifests = |path: &&PathBuf| path.is_file();
     for path in layout.secrets.iter().filter(manifests) {
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        keep(look(path.parent().unwrap_or(root), jinja::of_environment(&text)));
+        keep(look(path.parent().unwrap_or(root), jinja::environment_variables(&text)));
     }
     (all, notices)
 }

@@ -25,7 +25,7 @@ pub struct Settings {
 /// The paths of one cluster, relative to the repository, and what its Talos inputs lack.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Paths {
-    pub inputs: adapters::Settings,
+    pub inputs: adapters::InputSettings,
     pub talos: Option<PathBuf>,
     pub crds: Option<PathBuf>,
     pub releases: Option<PathBuf>,
@@ -153,11 +153,12 @@ fn clusters(origin: &Origin, node: &Node, found: &mut Diagnostics) -> BTreeMap<S
     clusters
 }
 
-fn inputs(origin: &Origin, fields: &mut Fields<'_>, found: &mut Diagnostics) -> adapters::Settings {
-    let mut settings = adapters::Settings { exec: fields.strings("exec", found), ..adapters::Settings::default() };
+fn inputs(origin: &Origin, fields: &mut Fields<'_>, found: &mut Diagnostics) -> adapters::InputSettings {
+    let mut settings =
+        adapters::InputSettings { exec: fields.strings("exec", found), ..adapters::InputSettings::default() };
     for entry in entries(origin, fields, "nodes", found) {
         let mut fields = Fields::of(origin, &entry.value, format!("node `{}`", entry.key), found);
-        let declared = adapters::Declared {
+        let declared = adapters::DeclaredNode {
             address: address(origin, &mut fields, found),
             role: role(origin, &mut fields, found),
             schematic: fields.string("schematic", found).map(PathBuf::from),

@@ -1,5 +1,5 @@
 use super::*;
-use talos_config::adapters::Secrets;
+use talos_config::adapters::SecretsLocation;
 
 #[test]
 fn the_reference_clusters_are_read() {
@@ -8,7 +8,7 @@ fn the_reference_clusters_are_read() {
         let cluster = Cluster::read(root, name, &BTreeMap::new()).unwrap();
         assert_eq!(cluster.inventory.nodes.len(), nodes);
         assert_eq!(cluster.inventory.control_planes().len(), 3);
-        let Secrets::Beside(bundle) = cluster.inputs.secrets() else { panic!("no bundle") };
+        let SecretsLocation::File(bundle) = cluster.inputs.secrets() else { panic!("no bundle") };
         assert!(bundle.ends_with(format!("talos/{name}/talsecret.sops.yaml")), "{}", bundle.display());
     }
 }

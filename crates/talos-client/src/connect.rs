@@ -22,57 +22,69 @@ use tonic::transport::Endpoint;
 use tower::service_fn;
 use x509_parser::prelude::FromDer;
 
-use super::error::{ClientError, Kind, is_about_trust, source_text};
+use super::connection::{ConnectionFailure, MonitoredStream};
+use super::error::{ClientError, ClientErrorKind, is_about_trust, source_text};
 use super::link::Link;
-use super::wire::{Broken, Wire};
 use net::Dialer;
-use talos_config::AdminIdentity;
 
 /// The port of the Talos API on every node.
 pub const PORT: u16 = 50000;
 
-/// How long a connection may take; a node on the same continent answers within a second.
+/// Timeout for establishing a connection; a node on the same continent responds within a second.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Base64 of SHA-256 over a certificate's public key, as `talosctl --cert-fingerprint` takes it.
+/// Base64 of SHA-256 over a certificate's public key, in the format of `talosctl --cert-fingerprint`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fingerprint(String);
+pub struct CertificateFingerprint(String);
 
-impl Fingerprint {
+impl CertificateFingerprint {
     fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
         Some(Self(STANDARD.encode(Sha256::digest(parsed.public_key().raw))))
     }
 }
 
-impl std::str::FromStr for Fingerprint {
-    type Err = String;
+/// A text that is not a fingerprint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid fingerprint `{0}`: expected the base64 of a SHA-256 digest (44 characters)")]
+pub struct InvalidCertificateFingerprint(String);
+
+impl std::str::FromStr for CertificateFingerprint {
+    type Err = InvalidCertificateFingerprint;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match STANDARD.decode(text) {
             Ok(digest) if digest.len() == 32 => Ok(Self(text.to_owned())),
-            _ => Err(format!("`{text}` is no fingerprint: it is base64 of a SHA-256, 44 characters")),
+            _ => Err(InvalidCertificateFingerprint(text.to_owned())),
         }
     }
 }
 
-impl fmt::Display for Fingerprint {
+impl fmt::Display for CertificateFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-/// What a verifier saw of the other side.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Seen(Arc<Mutex<Option<CertificateDer<'static>>>>);
+/// The client certificate of an administrator, and the CA of the nodes.
+#[derive(Debug, Clone)]
+pub struct ClientIdentity {
+    pub ca_pem: String,
+    pub certificate_pem: String,
+    pub key_pem: SecretString,
+}
 
-impl Seen {
-    fn note(&self, certificate: &CertificateDer<'_>) {
+/// The certificate that the server presented.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PeerCertificate(Arc<Mutex<Option<CertificateDer<'static>>>>);
+
+impl PeerCertificate {
+    fn record(&self, certificate: &CertificateDer<'_>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(certificate.clone().into_owned());
     }
 
-    pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Fingerprint::of)
+    pub(super) fn fingerprint(&self) -> Option<CertificateFingerprint> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(CertificateFingerprint::of)
     }
 
     /// The issuer of the certificate, for a message about a node of another cluster.
@@ -83,36 +95,36 @@ impl Seen {
     }
 }
 
-/// Connects to a node in maintenance mode: there is no CA to check, so the key's fingerprint is all there is.
+/// Connects to a node in maintenance mode. Its CA is unknown, so only a pinned fingerprint can be verified.
 pub(super) async fn maintenance(
     dialer: &Dialer,
     node: IpAddr,
-    pin: Option<&Fingerprint>,
-) -> Result<(Link, Seen), ClientError> {
-    let seen = Seen::default();
+    pin: Option<&CertificateFingerprint>,
+) -> Result<(Link, PeerCertificate), ClientError> {
+    let seen = PeerCertificate::default();
     let verifier = Arc::new(AnyCertificate { pin: pin.cloned(), seen: seen.clone(), algorithms: algorithms() });
     let config = builder().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     match channel(dialer, node, config).await {
         Ok(link) => Ok((link, seen)),
         Err(error) => Err(match (pin, seen.fingerprint()) {
             (Some(pinned), Some(shown)) if *pinned != shown => {
-                let text =
-                    format!("it shows a certificate with the fingerprint {shown}, and {pinned} is pinned for it");
-                ClientError::new(node, "connect", Kind::OtherKey, text)
+                let text = format!("the certificate has the fingerprint {shown}, expected the pinned {pinned}");
+                ClientError::new(node, "connect", ClientErrorKind::FingerprintMismatch, text)
             }
             _ => error,
         }),
     }
 }
 
-/// Connects to a configured node, both sides checked by the cluster's CA and the node by its declared address.
+/// Connects to a configured node: both certificates are verified with the cluster's CA, the node's name is its declared
+/// address.
 pub(super) async fn configured(
     dialer: &Dialer,
     node: IpAddr,
-    identity: &AdminIdentity,
-) -> Result<(Link, Seen), ClientError> {
+    identity: &ClientIdentity,
+) -> Result<(Link, PeerCertificate), ClientError> {
     let unusable = |what: &str| {
-        ClientError::new(node, "connect", Kind::Other, format!("the administrator's {what} cannot be used"))
+        ClientError::new(node, "connect", ClientErrorKind::Other, format!("the {what} of the administrator is invalid"))
     };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(identity.ca_pem.as_bytes()) {
@@ -125,8 +137,8 @@ pub(super) async fn configured(
     let inner = rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
         .build()
         .map_err(|_| unusable("CA"))?;
-    let seen = Seen::default();
-    let verifier = Arc::new(Noting { inner, seen: seen.clone() });
+    let seen = PeerCertificate::default();
+    let verifier = Arc::new(RecordingVerifier { inner, seen: seen.clone() });
     let config = builder()
         .dangerous()
         .with_custom_certificate_verifier(verifier)
@@ -135,15 +147,15 @@ pub(super) async fn configured(
     match channel(dialer, node, config).await {
         Ok(link) => Ok((link, seen)),
         Err(mut error) => {
-            if let (Kind::Untrusted, Some(issuer)) = (error.kind, seen.issuer()) {
-                error.reason = format!("{} (its certificate was issued by `{issuer}`)", error.reason);
+            if let (ClientErrorKind::Untrusted, Some(issuer)) = (error.kind, seen.issuer()) {
+                error.reason = format!("{} (the certificate of the node was issued by `{issuer}`)", error.reason);
             }
             Err(error)
         }
     }
 }
 
-/// Talos labels its Ed25519 keys in a way of its own; the content is PKCS#8.
+/// Talos writes Ed25519 keys with its own PEM label; the content is PKCS#8.
 fn private_key(pem: &SecretString) -> Option<PrivateKeyDer<'static>> {
     let parsed = pem::parse(pem.expose_secret()).ok()?;
     match parsed.tag() {
@@ -170,41 +182,41 @@ fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
     }
 }
 
-/// One HTTP/2 connection. It is opened here and never silently opened again: who connects anew looks anew, since the
-/// node may have booted in between.
+/// One HTTP/2 connection. It never reconnects by itself: the node may have booted in between, so the caller connects and
+/// observes again.
 async fn channel(dialer: &Dialer, node: IpAddr, mut config: ClientConfig) -> Result<Link, ClientError> {
     config.alpn_protocols = vec![b"h2".to_vec()];
     let connector = TlsConnector::from(Arc::new(config));
     let (dialer, name) = (dialer.clone(), ServerName::IpAddress(node.into()));
     let opened = Arc::new(AtomicBool::new(false));
-    let broken = Broken::default();
+    let broken = ConnectionFailure::default();
     let wire = broken.clone();
     let connect = service_fn(move |_| {
         let (connector, dialer, name) = (connector.clone(), dialer.clone(), name.clone());
-        let (again, wire) = (opened.swap(true, Ordering::Relaxed), wire.clone());
+        let (reconnecting, wire) = (opened.swap(true, Ordering::Relaxed), wire.clone());
         async move {
-            if again {
+            if reconnecting {
                 return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the connection was lost"));
             }
             let stream = dialer.connect(SocketAddr::new(node, PORT)).await?;
             keep_alive(&stream);
-            connector.connect(name, stream).await.map(|stream| TokioIo::new(Wire::new(stream, wire)))
+            connector.connect(name, stream).await.map(|stream| TokioIo::new(MonitoredStream::new(stream, wire)))
         }
     });
     let endpoint = Endpoint::from_static("http://node").connect_timeout(CONNECT_TIMEOUT);
     let channel = endpoint.connect_with_connector(connect).await.map_err(|error| {
         let text = source_text(&error);
-        let kind = if is_about_trust(&text) { Kind::Untrusted } else { Kind::Unreachable };
+        let kind = if is_about_trust(&text) { ClientErrorKind::Untrusted } else { ClientErrorKind::Unavailable };
         ClientError::new(node, "connect", kind, text)
     })?;
     Ok(Link::new(node, channel, broken))
 }
 
-/// A node that loses power sends nothing; without this a watch on it would wait for ever. Talos sets no policy for
-/// HTTP/2 pings, so they could cost the connection.
+/// Without keep-alive a watch never ends when the node loses power. HTTP/2 pings are not used: Talos sets no keep-alive
+/// policy, so its server may close a connection that pings.
 fn keep_alive(stream: &tokio::net::TcpStream) {
     use rustix::net::sockopt;
-    // Best effort: a kernel that knows none of these still works.
+    // Best effort: the connection works without these options.
     let _ = sockopt::set_socket_keepalive(stream, true);
     let _ = sockopt::set_tcp_keepidle(stream, Duration::from_secs(10));
     let _ = sockopt::set_tcp_keepintvl(stream, Duration::from_secs(5));
@@ -213,11 +225,11 @@ fn keep_alive(stream: &tokio::net::TcpStream) {
     let _ = sockopt::set_tcp_user_timeout(stream, 20_000);
 }
 
-/// Accepts any certificate whose key signs the handshake, or only the pinned one.
+/// Accepts only the pinned certificate, or any certificate when none is pinned. The handshake signature is verified.
 #[derive(Debug)]
 struct AnyCertificate {
-    pin: Option<Fingerprint>,
-    seen: Seen,
+    pin: Option<CertificateFingerprint>,
+    seen: PeerCertificate,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -230,9 +242,9 @@ impl ServerCertVerifier for AnyCertificate {
         _ocsp: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.seen.note(leaf);
+        self.seen.record(leaf);
         if self.pin.is_some() && self.pin != self.seen.fingerprint() {
-            return Err(rustls::Error::General("the certificate is not the pinned one".to_owned()));
+            return Err(rustls::Error::General("the certificate does not match the pinned fingerprint".to_owned()));
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -260,14 +272,14 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// The ordinary check, remembering whom it checked.
+/// The standard verifier, which also records the certificate of the server.
 #[derive(Debug)]
-struct Noting {
+struct RecordingVerifier {
     inner: Arc<rustls::client::WebPkiServerVerifier>,
-    seen: Seen,
+    seen: PeerCertificate,
 }
 
-impl ServerCertVerifier for Noting {
+impl ServerCertVerifier for RecordingVerifier {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,
@@ -276,7 +288,7 @@ impl ServerCertVerifier for Noting {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.seen.note(leaf);
+        self.seen.record(leaf);
         self.inner.verify_server_cert(leaf, intermediates, name, ocsp, now)
     }
 

@@ -1,28 +1,32 @@
-//! What can go wrong in a call, sorted by what follows from it.
+//! Errors of API calls, classified by what the caller can do about them.
 
 use std::net::IpAddr;
 
 use tonic::{Code, Status};
 
-/// What follows from a failed call.
+/// Why a call failed, from its gRPC code and the state of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The node does not answer; it may be rebooting.
-    Unreachable,
-    /// The node refused our certificate, or we refused the node's: it may belong to another cluster.
+pub enum ClientErrorKind {
+    /// The node does not respond; it may be rebooting.
+    Unavailable,
+    /// The node rejected the client certificate, or its own certificate was rejected: it may belong to another cluster.
     Untrusted,
-    /// The node shows another key than the one that is pinned for it.
-    OtherKey,
+    /// The node presented a certificate that does not match its pinned fingerprint.
+    FingerprintMismatch,
     /// The node is not ready for this call yet.
-    NotYet,
-    /// What was asked for has been done before.
-    AlreadyDone,
-    /// There is no such thing on the node.
-    Absent,
-    /// The node refuses what was sent.
-    Refused,
-    /// The node does not offer this call in the state or in the version that it is in.
-    Unsupported,
+    NotReady,
+    /// The requested action was already carried out.
+    AlreadyExists,
+    /// The requested object does not exist on the node.
+    NotFound,
+    /// The node rejected the request as invalid.
+    Rejected,
+    /// The certificate or the node's mode does not permit the call.
+    PermissionDenied,
+    /// A limit of the node is reached, such as its disk space.
+    ResourceExhausted,
+    /// The node does not implement this call in its current state or version.
+    Unimplemented,
     /// Anything else.
     Other,
 }
@@ -33,12 +37,12 @@ pub enum Kind {
 pub struct ClientError {
     pub node: IpAddr,
     pub call: &'static str,
-    pub kind: Kind,
+    pub kind: ClientErrorKind,
     pub reason: String,
 }
 
 impl ClientError {
-    pub(super) fn new(node: IpAddr, call: &'static str, kind: Kind, reason: impl Into<String>) -> Self {
+    pub(super) fn new(node: IpAddr, call: &'static str, kind: ClientErrorKind, reason: impl Into<String>) -> Self {
         Self { node, call, kind, reason: reason.into() }
     }
 
@@ -51,34 +55,38 @@ impl ClientError {
     }
 }
 
-/// What Talos answers with the code Unknown although it only means "later" (1.14, `services/etcd.go`; failure T07).
+/// Talos 1.14 returns this with code Unknown although the call succeeds later (`services/etcd.go`; failure T07).
 const LATER: &str = "bootstrap is not allowed during unattended install";
 
-fn kind(status: &Status) -> Kind {
-    // Only what came out of the transport can be about certificates; a node's own words may name some, too.
+fn kind(status: &Status) -> ClientErrorKind {
+    // Only transport errors can be about certificates; the message of a node may mention certificates, too.
     let text = source_text(status);
     if std::error::Error::source(status).is_some() && is_about_trust(&text) {
-        return Kind::Untrusted;
+        return ClientErrorKind::Untrusted;
     }
     match status.code() {
-        Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => Kind::Unreachable,
-        Code::FailedPrecondition => Kind::NotYet,
-        Code::AlreadyExists => Kind::AlreadyDone,
-        Code::NotFound => Kind::Absent,
-        Code::InvalidArgument | Code::PermissionDenied | Code::OutOfRange | Code::ResourceExhausted => Kind::Refused,
-        Code::Unimplemented => Kind::Unsupported,
-        Code::Unknown if status.message().starts_with(LATER) => Kind::NotYet,
-        Code::Unknown if text.contains("transport error") || text.contains("h2 protocol error") => Kind::Unreachable,
-        _ => Kind::Other,
+        Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => ClientErrorKind::Unavailable,
+        Code::FailedPrecondition => ClientErrorKind::NotReady,
+        Code::AlreadyExists => ClientErrorKind::AlreadyExists,
+        Code::NotFound => ClientErrorKind::NotFound,
+        Code::InvalidArgument | Code::OutOfRange => ClientErrorKind::Rejected,
+        Code::PermissionDenied => ClientErrorKind::PermissionDenied,
+        Code::ResourceExhausted => ClientErrorKind::ResourceExhausted,
+        Code::Unimplemented => ClientErrorKind::Unimplemented,
+        Code::Unknown if status.message().starts_with(LATER) => ClientErrorKind::NotReady,
+        Code::Unknown if text.contains("transport error") || text.contains("h2 protocol error") => {
+            ClientErrorKind::Unavailable
+        }
+        _ => ClientErrorKind::Other,
     }
 }
 
-/// Whether a failed handshake is about who the other side is.
+/// Whether a failed handshake is about the identity of a peer.
 pub(super) fn is_about_trust(text: &str) -> bool {
     ["certificate", "Certificate", "UnknownCA", "UnknownIssuer", "alert"].iter().any(|word| text.contains(word))
 }
 
-/// The messages of an error and of everything behind it.
+/// The messages of an error and of all its sources.
 pub(super) fn source_text(error: &(dyn std::error::Error + 'static)) -> String {
     let mut texts = vec![error.to_string()];
     let mut current = error.source();

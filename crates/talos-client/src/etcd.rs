@@ -1,23 +1,23 @@
-//! etcd through a control plane: first member, members, status, alarms, snapshot, recovery.
+//! etcd calls of a control plane: bootstrap, members, status, alarms, snapshot, recovery.
 
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::error::{ClientError, Kind};
+use super::error::{ClientError, ClientErrorKind};
 use super::link::{Flow, Link, Wait};
 use talos_proto::common::Data;
 use talos_proto::machine::etcd_member_alarm::AlarmType;
 use talos_proto::machine::{BootstrapRequest, EtcdMemberAlarm, EtcdMemberListRequest, EtcdSnapshotRequest};
 
-/// Talosctl 1.12 sends snapshots in pieces of this size.
-const PIECE: usize = 4096;
-/// A database is written in pages of 512 bytes at least, and the digest follows.
+/// Chunk size of talosctl 1.12 for snapshot uploads.
+const CHUNK: usize = 4096;
+/// A database consists of pages of at least 512 bytes; a snapshot has a SHA-256 digest after it.
 const PAGE: u64 = 512;
 const DIGEST: usize = 32;
 
-/// A member of etcd as a control plane sees it.
+/// A member of the etcd cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EtcdMember {
     pub id: u64,
@@ -27,11 +27,11 @@ pub struct EtcdMember {
     pub is_learner: bool,
 }
 
-/// What a control plane's own member says.
+/// Status of a control plane's own member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EtcdStatus {
     pub member: u64,
-    /// 0 while there is none.
+    /// 0 without a leader.
     pub leader: u64,
     pub is_learner: bool,
     /// etcd's version.
@@ -44,7 +44,7 @@ pub struct EtcdStatus {
     pub errors: Vec<String>,
 }
 
-/// What keeps etcd from writing.
+/// An alarm that makes etcd reject writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EtcdAlarm {
     /// The database has reached its quota.
@@ -52,21 +52,21 @@ pub enum EtcdAlarm {
     Corrupt,
 }
 
-/// How etcd begins on a node that is bootstrapped.
+/// What etcd starts with when a node is bootstrapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beginning {
-    Empty,
-    /// With the snapshot that was uploaded.
-    Recovered {
-        /// For a database that was copied and not saved: it has no digest.
+pub enum EtcdBootstrap {
+    New,
+    /// The uploaded snapshot.
+    FromSnapshot {
+        /// For a database file that was copied, which has no digest.
         skip_hash_check: bool,
     },
 }
 
-pub(super) async fn bootstrap(link: &Link, beginning: Beginning) -> Result<(), ClientError> {
+pub(super) async fn bootstrap(link: &Link, beginning: EtcdBootstrap) -> Result<(), ClientError> {
     let request = match beginning {
-        Beginning::Empty => BootstrapRequest { recover_etcd: false, recover_skip_hash_check: false },
-        Beginning::Recovered { skip_hash_check } => {
+        EtcdBootstrap::New => BootstrapRequest { recover_etcd: false, recover_skip_hash_check: false },
+        EtcdBootstrap::FromSnapshot { skip_hash_check } => {
             BootstrapRequest { recover_etcd: true, recover_skip_hash_check: skip_hash_check }
         }
     };
@@ -90,7 +90,8 @@ pub(super) async fn members(link: &Link) -> Result<Vec<EtcdMember>, ClientError>
 pub(super) async fn status(link: &Link) -> Result<EtcdStatus, ClientError> {
     let (call, mut machine) = ("etcd status", link.machine());
     let answer = link.one(call, Wait::Short, machine.etcd_status(link.request(()))).await?;
-    let status = answer.member_status.ok_or_else(|| link.error(call, Kind::Other, "the answer is empty"))?;
+    let status =
+        answer.member_status.ok_or_else(|| link.error(call, ClientErrorKind::Other, "the response is empty"))?;
     Ok(EtcdStatus {
         member: status.member_id,
         leader: status.leader,
@@ -111,7 +112,7 @@ pub(super) async fn alarms(link: &Link) -> Result<Vec<(u64, EtcdAlarm)>, ClientE
     Ok(answer.member_alarms.iter().filter_map(alarm).collect())
 }
 
-/// Takes the alarms back; those that were there.
+/// Disarms all alarms and returns them.
 pub(super) async fn disarm(link: &Link) -> Result<Vec<(u64, EtcdAlarm)>, ClientError> {
     let mut machine = link.machine();
     let answer = link.one("etcd alarm disarm", Wait::Short, machine.etcd_alarm_disarm(link.request(()))).await?;
@@ -127,7 +128,7 @@ fn alarm(alarm: &EtcdMemberAlarm) -> Option<(u64, EtcdAlarm)> {
     Some((alarm.member_id, kind))
 }
 
-/// Writes a snapshot to `out` and says how long it is, once its digest has been found right.
+/// Writes a snapshot to `out`, verifies its digest and returns its size in bytes.
 pub(super) async fn snapshot(link: &Link, out: &mut (impl AsyncWrite + Unpin)) -> Result<u64, ClientError> {
     let (call, mut machine) = ("etcd snapshot", link.machine());
     let request = link.request(EtcdSnapshotRequest {});
@@ -137,21 +138,22 @@ pub(super) async fn snapshot(link: &Link, out: &mut (impl AsyncWrite + Unpin)) -
         check.update(&bytes);
         length += bytes.len() as u64;
         let written = out.write_all(&bytes).await;
-        written.map_err(|error| link.error(call, Kind::Other, format!("it cannot be written: {error}")))?;
+        written
+            .map_err(|error| link.error(call, ClientErrorKind::Other, format!("cannot write the snapshot: {error}")))?;
     }
     if length % PAGE != DIGEST as u64 {
-        let text = format!("{length} bytes are no whole snapshot: the node stopped half-way");
-        return Err(link.error(call, Kind::Unreachable, text));
+        let text = format!("the snapshot is incomplete: the stream ended after {length} bytes");
+        return Err(link.error(call, ClientErrorKind::Unavailable, text));
     }
-    if !check.holds() {
-        return Err(link.error(call, Kind::Other, "the snapshot's digest is not that of its content"));
+    if !check.matches() {
+        return Err(link.error(call, ClientErrorKind::Other, "the digest of the snapshot does not match its content"));
     }
     let flushed = out.flush().await;
-    flushed.map_err(|error| link.error(call, Kind::Other, format!("it cannot be written: {error}")))?;
+    flushed.map_err(|error| link.error(call, ClientErrorKind::Other, format!("cannot write the snapshot: {error}")))?;
     Ok(length)
 }
 
-/// The digest of all but the last bytes, which are the digest to compare with.
+/// Compares the digest of the content with the last 32 bytes, which are the expected digest.
 #[derive(Default)]
 struct Check {
     digest: Sha256,
@@ -166,47 +168,47 @@ impl Check {
         self.tail.drain(..before);
     }
 
-    fn holds(self) -> bool {
+    fn matches(self) -> bool {
         self.digest.finalize().as_slice() == self.tail.as_slice()
     }
 }
 
-/// Uploads a snapshot; [`Beginning::Recovered`] then begins with it.
+/// Uploads a snapshot for [`EtcdBootstrap::FromSnapshot`].
 pub(super) async fn recover(link: &Link, snapshot: impl AsyncRead + Send + Unpin) -> Result<(), ClientError> {
     let call = "etcd recover";
-    let (pieces, arriving) = mpsc::channel(16);
-    let (mut machine, request) = (link.machine(), link.request(ReceiverStream::new(arriving)));
+    let (chunks, receiver) = mpsc::channel(16);
+    let (mut machine, request) = (link.machine(), link.request(ReceiverStream::new(receiver)));
     let mut answer = Box::pin(link.one(call, Wait::Long, machine.etcd_recover(request)));
-    let mut reading = Box::pin(read(snapshot, pieces));
+    let mut reading = Box::pin(read(snapshot, chunks));
     let answered = tokio::select! {
         answered = &mut answer => answered,
         unreadable = &mut reading => match unreadable {
             None => answer.await,
-            // The call is given up before its stream ends: half a snapshot must not look like a whole one.
-            Some((error, pieces)) => {
+            // The call is cancelled before its stream ends: a partial snapshot must not look complete.
+            Some((error, chunks)) => {
                 drop(answer);
-                drop(pieces);
-                return Err(link.error(call, Kind::Other, format!("the snapshot cannot be read: {error}")));
+                drop(chunks);
+                return Err(link.error(call, ClientErrorKind::Other, format!("cannot read the snapshot: {error}")));
             }
         },
     };
     answered.map(|_| ())
 }
 
-/// Cuts a snapshot into pieces. When it cannot be read to its end, the stream's own end comes back with the error.
+/// Sends a snapshot in chunks. On a read error the sender is returned with it, so that the stream stays open.
 async fn read(
     mut snapshot: impl AsyncRead + Unpin,
-    pieces: mpsc::Sender<Data>,
+    chunks: mpsc::Sender<Data>,
 ) -> Option<(std::io::Error, mpsc::Sender<Data>)> {
     loop {
-        let mut bytes = vec![0; PIECE];
+        let mut bytes = vec![0; CHUNK];
         match snapshot.read(&mut bytes).await {
             Ok(0) => return None,
             Ok(length) => bytes.truncate(length),
-            Err(error) => return Some((error, pieces)),
+            Err(error) => return Some((error, chunks)),
         }
-        // Nobody takes pieces any more when the node has refused; it says why itself.
-        if pieces.send(Data { metadata: None, bytes }).await.is_err() {
+        // The receiver is gone when the node rejected the call; the call returns the reason.
+        if chunks.send(Data { metadata: None, bytes }).await.is_err() {
             return None;
         }
     }
@@ -217,18 +219,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_snapshot_is_checked_however_it_is_cut() {
+    fn a_snapshot_digest_is_checked_for_any_chunk_size() {
         let content: Vec<u8> = (0..1024_u32).map(|number| number.to_le_bytes()[0]).collect();
         let whole = [content.clone(), Sha256::digest(&content).to_vec()].concat();
         for size in [1, 7, 32, 33, 1024, 4096] {
             let mut check = Check::default();
-            whole.chunks(size).for_each(|piece| check.update(piece));
-            assert!(check.holds(), "pieces of {size}");
+            whole.chunks(size).for_each(|chunk| check.update(chunk));
+            assert!(check.matches(), "chunks of {size}");
             let mut check = Check::default();
-            let mut spoilt = whole.clone();
-            spoilt[500] ^= 1;
-            spoilt.chunks(size).for_each(|piece| check.update(piece));
-            assert!(!check.holds(), "pieces of {size}");
+            let mut corrupt = whole.clone();
+            corrupt[500] ^= 1;
+            corrupt.chunks(size).for_each(|chunk| check.update(chunk));
+            assert!(!check.matches(), "chunks of {size}");
         }
     }
 }

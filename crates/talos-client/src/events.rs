@@ -1,4 +1,4 @@
-//! What happens on a machine, as it tells it: a ring buffer of events that a reboot empties.
+//! Machine events. The machine keeps them in a ring buffer that a reboot empties.
 
 use prost::Message;
 use prost_types::Any;
@@ -7,53 +7,53 @@ use super::error::ClientError;
 use super::link::{Flow, Link, Stream};
 use talos_proto::machine as wire;
 
-/// From where on events are told. What was before the last boot is gone.
+/// The first event to receive. Events before the last boot are lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Since {
+pub enum EventsSince {
     Now,
-    /// All that the machine still has.
+    /// All events that the machine still has.
     Everything,
-    /// The last so many.
+    /// This many of the latest events.
     Last(u16),
-    /// What came after the event with this id.
+    /// Events after the one with this id.
     After(String),
 }
 
-/// Something that happened.
+/// An event of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    /// Orders events of one boot, and lets a follower go on where it stopped.
+pub struct MachineEvent {
+    /// Orders the events of one boot; see [`EventsSince::After`].
     pub id: String,
-    /// Who asked for it, as the call answered.
+    /// The actor id that the causing call returned.
     pub actor: String,
-    pub what: Happening,
+    pub what: MachineEventDetail,
 }
 
-/// Whether it begins or ends.
+/// Start or end of a sequence, phase or task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Edge {
-    Begin,
-    End,
+pub enum EventAction {
+    Start,
+    Stop,
 }
 
-/// What happened.
+/// The payload of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Happening {
-    /// Such as `boot`, `install`, `reset`. With an error it has failed.
+pub enum MachineEventDetail {
+    /// Such as `boot`, `install`, `reset`; failed when it has an error.
     Sequence {
         name: String,
-        edge: Option<Edge>,
+        action: Option<EventAction>,
         error: Option<String>,
     },
     Phase {
         name: String,
-        edge: Edge,
+        action: EventAction,
     },
     Task {
         name: String,
-        edge: Edge,
+        action: EventAction,
     },
-    /// A service's new state, in capitals, and why.
+    /// The new state of a service (in capitals) and its reason.
     Service {
         id: String,
         state: &'static str,
@@ -65,7 +65,7 @@ pub enum Happening {
         ready: bool,
         unmet: Vec<String>,
     },
-    /// A config could not be read or is not valid: why it never took (failure T05).
+    /// The machine could not parse a config or found it invalid (failure T05).
     ConfigRejected(String),
     Addresses {
         hostname: String,
@@ -74,16 +74,16 @@ pub enum Happening {
     Restart,
 }
 
-impl std::fmt::Display for Happening {
+impl std::fmt::Display for MachineEventDetail {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let verb = |edge: &Edge| if *edge == Edge::Begin { "begins" } else { "ends" };
+        let verb = |action: &EventAction| if *action == EventAction::Start { "begins" } else { "ends" };
         match self {
             Self::Sequence { name, error: Some(error), .. } => write!(f, "sequence {name} failed: {error}"),
-            Self::Sequence { name, edge, error: None } => {
-                write!(f, "sequence {name} {}", edge.as_ref().map_or("is empty", verb))
+            Self::Sequence { name, action, error: None } => {
+                write!(f, "sequence {name} {}", action.as_ref().map_or("is empty", verb))
             }
-            Self::Phase { name, edge } => write!(f, "phase {name} {}", verb(edge)),
-            Self::Task { name, edge } => write!(f, "task {name} {}", verb(edge)),
+            Self::Phase { name, action } => write!(f, "phase {name} {}", verb(action)),
+            Self::Task { name, action } => write!(f, "task {name} {}", verb(action)),
             Self::Service { id, state, message } => write!(f, "service {id} {state}: {message}"),
             Self::Machine { stage, ready, unmet } if unmet.is_empty() => {
                 write!(f, "machine {stage}{}", if *ready { ", ready" } else { "" })
@@ -96,61 +96,74 @@ impl std::fmt::Display for Happening {
     }
 }
 
-/// Events as they come.
+/// A stream of events.
 #[derive(Debug)]
-pub struct Events(Stream<wire::Event>);
+pub struct MachineEvents(Stream<wire::Event>);
 
-pub(super) async fn events(link: &Link, since: &Since, actor: Option<&str>) -> Result<Events, ClientError> {
+pub(super) async fn events(
+    link: &Link,
+    since: &EventsSince,
+    actor: Option<&str>,
+) -> Result<MachineEvents, ClientError> {
     let mut request = wire::EventsRequest { with_actor_id: actor.unwrap_or_default().to_owned(), ..Default::default() };
     match since {
-        Since::Now => {}
-        Since::Everything => request.tail_events = -1,
-        Since::Last(count) => request.tail_events = i32::from(*count),
-        Since::After(id) => id.clone_into(&mut request.tail_id),
+        EventsSince::Now => {}
+        EventsSince::Everything => request.tail_events = -1,
+        EventsSince::Last(count) => request.tail_events = i32::from(*count),
+        EventsSince::After(id) => id.clone_into(&mut request.tail_id),
     }
     let mut machine = link.machine();
     let mut stream = link.stream("events", Flow::Follows, machine.events(link.request(request))).await?;
-    // The first message is empty: the machine says that it listens now.
+    // The first message is empty: it confirms the subscription.
     stream.next().await?;
-    Ok(Events(stream))
+    Ok(MachineEvents(stream))
 }
 
-impl Events {
-    /// The next event of a kind that is known; nothing when the machine ends the stream, as it does to a follower that
-    /// is too slow.
+impl MachineEvents {
+    /// The next event of a known type; `None` when the machine ends the stream, as it does when the client is too slow.
     ///
     /// # Errors
     ///
     /// As every call; `Unreachable` when the machine goes down.
-    pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+    pub async fn next(&mut self) -> Result<Option<MachineEvent>, ClientError> {
         while let Some(event) = self.0.next().await? {
-            // Newer versions may tell what is not known here.
+            // Newer versions may send unknown event types.
             if let Some(what) = event.data.as_ref().and_then(happening) {
-                return Ok(Some(Event { id: event.id, actor: event.actor_id, what }));
+                return Ok(Some(MachineEvent { id: event.id, actor: event.actor_id, what }));
             }
         }
         Ok(None)
     }
 }
 
-fn happening(data: &Any) -> Option<Happening> {
+fn happening(data: &Any) -> Option<MachineEventDetail> {
     let kind = data.type_url.strip_prefix("talos/runtime/machine.")?;
     let bytes = data.value.as_slice();
     Some(match kind {
         "SequenceEvent" => sequence(&wire::SequenceEvent::decode(bytes).ok()?),
         "PhaseEvent" => {
             let event = wire::PhaseEvent::decode(bytes).ok()?;
-            let begins = event.action() == wire::phase_event::Action::Start;
-            Happening::Phase { name: event.phase, edge: edge(begins) }
+            let action = match event.action() {
+                wire::phase_event::Action::Start => EventAction::Start,
+                wire::phase_event::Action::Stop => EventAction::Stop,
+            };
+            MachineEventDetail::Phase { name: event.phase, action }
         }
         "TaskEvent" => {
             let event = wire::TaskEvent::decode(bytes).ok()?;
-            let begins = event.action() == wire::task_event::Action::Start;
-            Happening::Task { name: event.task, edge: edge(begins) }
+            let action = match event.action() {
+                wire::task_event::Action::Start => EventAction::Start,
+                wire::task_event::Action::Stop => EventAction::Stop,
+            };
+            MachineEventDetail::Task { name: event.task, action }
         }
         "ServiceStateEvent" => {
             let event = wire::ServiceStateEvent::decode(bytes).ok()?;
-            Happening::Service { state: event.action().as_str_name(), id: event.service, message: event.message }
+            MachineEventDetail::Service {
+                state: event.action().as_str_name(),
+                id: event.service,
+                message: event.message,
+            }
         }
         "MachineStatusEvent" => {
             let event = wire::MachineStatusEvent::decode(bytes).ok()?;
@@ -158,34 +171,32 @@ fn happening(data: &Any) -> Option<Happening> {
             let status = event.status.unwrap_or_default();
             let unmet = status.unmet_conditions.into_iter();
             let unmet = unmet.map(|condition| format!("{}: {}", condition.name, condition.reason)).collect();
-            Happening::Machine { stage, ready: status.ready, unmet }
+            MachineEventDetail::Machine { stage, ready: status.ready, unmet }
         }
-        "ConfigLoadErrorEvent" => Happening::ConfigRejected(wire::ConfigLoadErrorEvent::decode(bytes).ok()?.error),
+        "ConfigLoadErrorEvent" => {
+            MachineEventDetail::ConfigRejected(wire::ConfigLoadErrorEvent::decode(bytes).ok()?.error)
+        }
         "ConfigValidationErrorEvent" => {
-            Happening::ConfigRejected(wire::ConfigValidationErrorEvent::decode(bytes).ok()?.error)
+            MachineEventDetail::ConfigRejected(wire::ConfigValidationErrorEvent::decode(bytes).ok()?.error)
         }
         "AddressEvent" => {
             let event = wire::AddressEvent::decode(bytes).ok()?;
-            Happening::Addresses { hostname: event.hostname, addresses: event.addresses }
+            MachineEventDetail::Addresses { hostname: event.hostname, addresses: event.addresses }
         }
-        "RestartEvent" => Happening::Restart,
+        "RestartEvent" => MachineEventDetail::Restart,
         _ => return None,
     })
 }
 
-fn edge(begins: bool) -> Edge {
-    if begins { Edge::Begin } else { Edge::End }
-}
-
-fn sequence(event: &wire::SequenceEvent) -> Happening {
+fn sequence(event: &wire::SequenceEvent) -> MachineEventDetail {
     use wire::sequence_event::Action;
-    let edge = match event.action() {
+    let action = match event.action() {
         Action::Noop => None,
-        Action::Start => Some(Edge::Begin),
-        Action::Stop => Some(Edge::End),
+        Action::Start => Some(EventAction::Start),
+        Action::Stop => Some(EventAction::Stop),
     };
     let error = event.error.as_ref().map(|error| error.message.clone());
-    Happening::Sequence { name: event.sequence.clone(), edge, error }
+    MachineEventDetail::Sequence { name: event.sequence.clone(), action, error }
 }
 
 #[cfg(test)]
@@ -205,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_passed_over() {
+    fn unknown_event_types_are_skipped() {
         assert_eq!(happening(&any("TomorrowEvent", &wire::RestartEvent { cmd: 1 })), None);
         let foreign = Any { type_url: "type.googleapis.com/machine.RestartEvent".into(), value: vec![] };
         assert_eq!(happening(&foreign), None);
     }
 
     #[test]
-    fn a_config_that_was_rejected_says_why() {
+    fn a_rejected_config_has_its_reason() {
         let event = wire::ConfigValidationErrorEvent { error: "install disk is missing".into() };
         let text = happening(&any("ConfigValidationErrorEvent", &event)).unwrap().to_string();
         assert_eq!(text, "config rejected: install disk is missing");

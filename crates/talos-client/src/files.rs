@@ -1,23 +1,23 @@
-//! Bytes from a node: logs, kernel messages, files, folders, the kubeconfig.
+//! Streamed data from a node: logs, kernel log, files, directories, kubeconfig.
 
 use std::io::Read;
 
 use secrecy::SecretString;
 
-use super::error::{ClientError, Kind};
+use super::error::{ClientError, ClientErrorKind};
 use super::link::{Flow, Link, Stream};
 use talos_proto::common::{ContainerDriver, Data};
 use talos_proto::machine::{DmesgRequest, ListRequest, LogsRequest, ReadRequest};
 
-/// How much of a log.
+/// How much of a log to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tail {
-    /// All that the node still has.
+    /// The whole log that the node still has.
     Everything,
     Lines(u16),
 }
 
-/// Lines as they come. Talos cuts at bytes and not at lines.
+/// A stream of lines. Talos sends chunks of bytes, not lines.
 #[derive(Debug)]
 pub struct Lines {
     stream: Stream<Data>,
@@ -25,7 +25,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// The next line without its end; nothing when there are no more.
+    /// The next line without its line break; `None` at the end.
     ///
     /// # Errors
     ///
@@ -44,7 +44,7 @@ impl Lines {
         }
     }
 
-    /// All that is left.
+    /// All remaining lines.
     ///
     /// # Errors
     ///
@@ -58,39 +58,53 @@ impl Lines {
     }
 }
 
-fn flow(follow: bool) -> Flow {
-    if follow { Flow::Follows } else { Flow::Ends }
+/// Whether a log ends or continues with new lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogMode {
+    /// The existing log.
+    Existing,
+    /// The existing log, followed by new lines as they are written.
+    Follow,
 }
 
-pub(super) async fn log(link: &Link, service: &str, tail: Tail, follow: bool) -> Result<Lines, ClientError> {
+impl LogMode {
+    fn flow(self) -> Flow {
+        match self {
+            Self::Existing => Flow::Ends,
+            Self::Follow => Flow::Follows,
+        }
+    }
+}
+
+pub(super) async fn log(link: &Link, service: &str, tail: Tail, mode: LogMode) -> Result<Lines, ClientError> {
     let request = LogsRequest {
         namespace: "system".into(),
         id: service.to_owned(),
         driver: ContainerDriver::Containerd.into(),
-        follow,
-        // The wire's own default is nothing at all.
+        follow: mode == LogMode::Follow,
+        // The protocol default of 0 means no lines.
         tail_lines: match tail {
             Tail::Everything => -1,
             Tail::Lines(count) => i32::from(count),
         },
     };
     let mut machine = link.machine();
-    let stream = link.stream("logs", flow(follow), machine.logs(link.request(request))).await?;
+    let stream = link.stream("logs", mode.flow(), machine.logs(link.request(request))).await?;
     Ok(Lines { stream, rest: vec![] })
 }
 
-pub(super) async fn kernel_log(link: &Link, tail: bool, follow: bool) -> Result<KernelLog, ClientError> {
+pub(super) async fn kernel_log(link: &Link, mode: LogMode) -> Result<KernelLog, ClientError> {
     let mut machine = link.machine();
-    let request = link.request(DmesgRequest { follow, tail });
-    Ok(KernelLog(link.stream("dmesg", flow(follow), machine.dmesg(request)).await?))
+    let request = link.request(DmesgRequest { follow: mode == LogMode::Follow, tail: false });
+    Ok(KernelLog(link.stream("dmesg", mode.flow(), machine.dmesg(request)).await?))
 }
 
-/// Messages of the kernel. Unlike other logs a message is a line, and has no end.
+/// The kernel log. Unlike in other logs, each chunk is one line without a line break.
 #[derive(Debug)]
 pub struct KernelLog(Stream<Data>);
 
 impl KernelLog {
-    /// The next message; nothing when there are no more.
+    /// The next message; `None` at the end.
     ///
     /// # Errors
     ///
@@ -114,7 +128,7 @@ async fn whole(mut stream: Stream<Data>) -> Result<Vec<u8>, ClientError> {
     Ok(bytes)
 }
 
-/// The names of what lies in a folder; none when there is no such folder.
+/// The names in a directory; empty when it does not exist.
 pub(super) async fn folder(link: &Link, path: &str) -> Result<Vec<String>, ClientError> {
     match names(link, path).await {
         Err(error) if error.reason.contains("no such file or directory") => Ok(vec![]),
@@ -130,28 +144,30 @@ async fn names(link: &Link, path: &str) -> Result<Vec<String>, ClientError> {
     let mut names = Vec::new();
     while let Some(entry) = stream.next().await? {
         if !entry.error.is_empty() {
-            return Err(link.error(call, Kind::Other, entry.error));
+            return Err(link.error(call, ClientErrorKind::Other, entry.error));
         }
         names.push(entry.relative_name);
     }
-    // Without recursion the folder itself comes first, then what lies in it.
+    // The directory itself comes first, then its entries.
     Ok(names.into_iter().skip(1).collect())
 }
 
-/// The administrator's kubeconfig, as the node makes it anew at every call. It is secret.
+/// The administrator's kubeconfig, which the node generates for every call. It is secret.
 pub(super) async fn kubeconfig(link: &Link) -> Result<SecretString, ClientError> {
     let (call, mut machine) = ("kubeconfig", link.machine());
     let archive = whole(link.stream(call, Flow::Ends, machine.kubeconfig(link.request(()))).await?).await?;
-    first_entry(&archive).map(Into::into).ok_or_else(|| link.error(call, Kind::Other, "the answer is no kubeconfig"))
+    first_entry(&archive)
+        .map(Into::into)
+        .ok_or_else(|| link.error(call, ClientErrorKind::Other, "the response is not a kubeconfig"))
 }
 
-/// The first file of a gzipped tar. Talos does not close the archive, so what comes after the file may be missing.
+/// The first file of a gzipped tar. Talos does not finish the archive, so its end may be missing.
 fn first_entry(archive: &[u8]) -> Option<String> {
     let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(archive));
     let mut entry = tar.entries().ok()?.next()?.ok()?;
     let size = usize::try_from(entry.size()).ok()?;
     let mut content = Vec::new();
-    // An end that is missing is an error of the reader, after all that there is.
+    // A missing end of the archive is an error after the content has been read.
     let _ = entry.read_to_end(&mut content);
     String::from_utf8(content).ok().filter(|text| text.len() == size)
 }
@@ -179,18 +195,18 @@ mod tests {
     }
 
     #[test]
-    fn a_kubeconfig_is_read_from_an_archive_that_lacks_its_end() {
+    fn a_kubeconfig_is_read_from_an_archive_without_its_end() {
         for whole in [true, false] {
             assert_eq!(first_entry(&archive("kind: Config\n", whole)).unwrap(), "kind: Config\n");
         }
     }
 
     #[test]
-    fn half_a_kubeconfig_is_none() {
+    fn a_truncated_kubeconfig_is_rejected() {
         let content = "kind: Config\n".repeat(1000);
         let mut half = archive(&content, true);
         half.truncate(half.len() / 2);
         assert_eq!(first_entry(&half), None);
-        assert_eq!(first_entry(b"no gzip"), None);
+        assert_eq!(first_entry(b"not gzip"), None);
     }
 }

@@ -1,13 +1,13 @@
-//! A machine's disks and its clock.
+//! Disks and clock of a machine.
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::error::{ClientError, Kind};
+use super::error::{ClientError, ClientErrorKind};
 use super::link::{Link, Wait};
 use talos_proto::storage;
 use talos_proto::time::{Time, TimeRequest};
 
-/// What kind of disk it is, as far as Talos can tell.
+/// The disk type as Talos detects it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskType {
     Unknown,
@@ -34,16 +34,16 @@ pub struct Disk {
     pub wwid: String,
     pub bus_path: String,
     pub read_only: bool,
-    /// Talos is installed on it.
+    /// Whether Talos is installed on it.
     pub is_system: bool,
 }
 
-/// A machine's clock against a time server's.
+/// The clock of a machine compared with a time server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clock {
     pub server: String,
     pub local: Timestamp,
-    /// How far the local clock is ahead of the server's.
+    /// Offset of the local clock; positive when it is ahead.
     pub ahead: SignedDuration,
 }
 
@@ -79,7 +79,7 @@ fn disk(disk: storage::Disk) -> Disk {
     }
 }
 
-/// The node's clock against `server`, or against the node's own time server.
+/// Compares the node's clock with `server`, or with the node's configured time server.
 pub(super) async fn clock(link: &Link, server: Option<&str>) -> Result<Clock, ClientError> {
     let (call, mut client) = ("time", link.time());
     let answer: Time = match server {
@@ -93,6 +93,6 @@ pub(super) async fn clock(link: &Link, server: Option<&str>) -> Result<Clock, Cl
         |stamp: Option<prost_types::Timestamp>| stamp.and_then(|stamp| Timestamp::new(stamp.seconds, stamp.nanos).ok());
     match (moment(answer.localtime), moment(answer.remotetime)) {
         (Some(local), Some(remote)) => Ok(Clock { server: answer.server, local, ahead: local.duration_since(remote) }),
-        _ => Err(link.error(call, Kind::Other, "the answer has no time in it")),
+        _ => Err(link.error(call, ClientErrorKind::Other, "the response has no time")),
     }
 }

@@ -1,6 +1,6 @@
-//! Images on a node: listed, and pulled before anything waits for them.
+//! Listing and pre-pulling images on a node.
 
-use super::error::{ClientError, Kind};
+use super::error::{ClientError, ClientErrorKind};
 use super::link::{Flow, Link, Wait};
 use super::version::TalosVersion;
 use talos_proto::common::{ContainerDriver, ContainerdInstance, ContainerdNamespace};
@@ -8,12 +8,12 @@ use talos_proto::machine::image_service_pull_layer_progress::Status as Layer;
 use talos_proto::machine::image_service_pull_response::Response as Pulled;
 use talos_proto::machine::{ImageListRequest, ImagePullRequest, ImageServiceListRequest, ImageServicePullRequest};
 
-/// Whose images.
+/// The containerd namespace of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageSpace {
-    /// Those of Talos itself: installer, etcd, kubelet.
+    /// Images of Talos itself: installer, etcd, kubelet.
     System,
-    /// Those of pods.
+    /// Images of pods.
     Pods,
 }
 
@@ -25,7 +25,7 @@ impl ImageSpace {
         }
     }
 
-    /// In the container runtime of pods, where talosctl 1.13 puts both.
+    /// The CRI containerd, which talosctl 1.13 uses for both namespaces.
     pub(super) fn instance(self) -> ContainerdInstance {
         ContainerdInstance { driver: ContainerDriver::Cri.into(), namespace: self.namespace().into() }
     }
@@ -40,17 +40,17 @@ pub struct Image {
     pub size: i64,
 }
 
-/// Pulls an image, telling layers as they arrive where the node tells them, and says under which name the node has it.
+/// Pulls an image and returns its name on the node; `progress` gets a line for each layer where the node reports them.
 pub(super) async fn pull(
     link: &Link,
     version: &TalosVersion,
     space: ImageSpace,
     reference: &str,
-    tell: &(dyn Fn(&str) + Send + Sync),
+    progress: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<String, ClientError> {
     if version.has_lifecycle_service() {
-        match pull_with_progress(link, space, reference, tell).await {
-            Err(error) if error.kind == Kind::Unsupported => {}
+        match pull_with_progress(link, space, reference, progress).await {
+            Err(error) if error.kind == ClientErrorKind::Unimplemented => {}
             pulled => return pulled,
         }
     }
@@ -64,7 +64,7 @@ async fn pull_with_progress(
     link: &Link,
     space: ImageSpace,
     reference: &str,
-    tell: &(dyn Fn(&str) + Send + Sync),
+    progress: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<String, ClientError> {
     let call = "image pull";
     let request = ImageServicePullRequest { containerd: Some(space.instance()), image_ref: reference.to_owned() };
@@ -74,19 +74,19 @@ async fn pull_with_progress(
     while let Some(message) = stream.raw().await? {
         match message.response {
             Some(Pulled::Name(pulled)) => name = Some(pulled),
-            Some(Pulled::PullProgress(progress)) => {
-                let layer = progress.progress.unwrap_or_default();
+            Some(Pulled::PullProgress(update)) => {
+                let layer = update.progress.unwrap_or_default();
                 if matches!(layer.status(), Layer::ExtractComplete | Layer::AlreadyExists) {
-                    tell(&format!("layer {} of {reference} is there", progress.layer_id));
+                    progress(&format!("layer {} of {reference} is complete", update.layer_id));
                 }
             }
             None => {}
         }
     }
-    name.ok_or_else(|| link.error(call, Kind::Unreachable, "the pull ended before it was complete"))
+    name.ok_or_else(|| link.error(call, ClientErrorKind::Unavailable, "the pull ended before it was complete"))
 }
 
-/// The images of a space.
+/// The images of a namespace.
 pub(super) async fn list(link: &Link, version: &TalosVersion, space: ImageSpace) -> Result<Vec<Image>, ClientError> {
     let call = "image list";
     let mut found = Vec::new();

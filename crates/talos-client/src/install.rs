@@ -1,10 +1,10 @@
-//! Where a config wants Talos to be installed, against the disks that a machine has (failure T10).
+//! The install disk of a config, matched with the disks of a machine (failure T10).
 //!
 //! Facts from Talos 1.11 to 1.14: `machine.install.disk` is a device or a link to one; `machine.install.diskSelector`
 //! matches by patterns with `*`, by size and by type, and never a read-only disk or one without a transport; from 1.14
-//! on `UnattendedInstallConfig` has an expression instead. Only the simplest of those are read here.
+//! on `UnattendedInstallConfig` has a CEL expression instead, of which only `disk.dev_path == "…"` is evaluated.
 
-mod fitting;
+mod matching;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -14,30 +14,30 @@ use serde_json::Value;
 use crate::BlockDevice;
 use talos_schema::Documents;
 
-/// Where Talos is to be installed.
+/// The disk that a config selects for the installation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum InstallDisk {
     Device(String),
     Selector(Value),
     /// From 1.14 on.
     Expression(String),
-    /// The config does not say.
-    Unsaid,
+    /// The config selects no disk.
+    Unspecified,
 }
 
-/// What the machine's disks make of it.
+/// The result of matching the selection with the disks of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
-    /// This device.
+pub enum DiskMatch {
+    /// The path of the matching device.
     Found(String),
-    Nothing,
-    /// Only the machine itself can tell.
-    Unclear,
+    None,
+    /// Only the machine itself can evaluate the selection.
+    Unknown,
 }
 
 impl InstallDisk {
-    /// What a config says.
-    pub fn of(config: &Documents) -> Self {
+    /// The selection of a config.
+    pub fn from_config(config: &Documents) -> Self {
         let install = config.legacy().and_then(|legacy| legacy.pointer("/machine/install"));
         let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         let selector = install.and_then(|install| install.get("diskSelector"));
@@ -55,18 +55,18 @@ impl InstallDisk {
         unattended
             .and_then(|document| document.pointer("/provisioning/diskSelector/match"))
             .and_then(text)
-            .map_or(Self::Unsaid, Self::Expression)
+            .map_or(Self::Unspecified, Self::Expression)
     }
 
-    /// The disk that is meant.
-    pub fn find(&self, disks: &[BlockDevice]) -> Finding {
+    /// Finds the selected disk.
+    pub fn find(&self, disks: &[BlockDevice]) -> DiskMatch {
         match self {
-            Self::Unsaid => Finding::Unclear,
+            Self::Unspecified => DiskMatch::Unknown,
             Self::Device(device) => by_device(device, disks),
             Self::Selector(selector) => by_selector(selector, disks),
             Self::Expression(expression) => match simple(expression) {
                 Some(device) => by_device(device, disks),
-                None => Finding::Unclear,
+                None => DiskMatch::Unknown,
             },
         }
     }
@@ -78,12 +78,12 @@ impl fmt::Display for InstallDisk {
             Self::Device(device) => f.write_str(device),
             Self::Selector(selector) => write!(f, "{selector}"),
             Self::Expression(expression) => f.write_str(expression),
-            Self::Unsaid => f.write_str("no disk"),
+            Self::Unspecified => f.write_str("no disk"),
         }
     }
 }
 
-/// A disk as an operator recognizes it.
+/// A description of a disk for the operator.
 pub fn describe(disk: &BlockDevice) -> String {
     let facts = [("model", &disk.model), ("serial", &disk.serial), ("wwid", &disk.wwid), ("bus", &disk.bus_path)];
     let facts = facts.into_iter().filter(|(_, value)| !value.is_empty());
@@ -91,28 +91,28 @@ pub fn describe(disk: &BlockDevice) -> String {
     format!("{} ({} GB{facts})", disk.dev_path, disk.size / 1_000_000_000)
 }
 
-fn first<'d>(mut disks: impl Iterator<Item = &'d BlockDevice>) -> Finding {
-    disks.next().map_or(Finding::Nothing, |disk| Finding::Found(disk.dev_path.clone()))
+fn first<'d>(mut disks: impl Iterator<Item = &'d BlockDevice>) -> DiskMatch {
+    disks.next().map_or(DiskMatch::None, |disk| DiskMatch::Found(disk.dev_path.clone()))
 }
 
-fn by_device(device: &str, disks: &[BlockDevice]) -> Finding {
-    let links_told = disks.iter().any(|disk| !disk.symlinks.is_empty());
-    // A link that the machine does not tell of may be there all the same.
-    if device.starts_with("/dev/disk/") && !links_told {
-        return Finding::Unclear;
+fn by_device(device: &str, disks: &[BlockDevice]) -> DiskMatch {
+    let has_links = disks.iter().any(|disk| !disk.symlinks.is_empty());
+    // Old versions do not report links, so the link may exist.
+    if device.starts_with("/dev/disk/") && !has_links {
+        return DiskMatch::Unknown;
     }
     first(disks.iter().filter(|disk| disk.dev_path == device || disk.symlinks.iter().any(|link| link == device)))
 }
 
-/// `disk.dev_path == "…"`, which is what a generated config has.
+/// The device of `disk.dev_path == "…"`, the expression of generated configs.
 fn simple(expression: &str) -> Option<&str> {
     let (field, device) = expression.split_once("==")?;
     let device = device.trim().strip_prefix('"')?.strip_suffix('"')?;
     (field.trim() == "disk.dev_path" && !device.contains('"')).then_some(device)
 }
 
-fn by_selector(selector: &Value, disks: &[BlockDevice]) -> Finding {
-    let Some(criteria) = selector.as_object() else { return Finding::Unclear };
+fn by_selector(selector: &Value, disks: &[BlockDevice]) -> DiskMatch {
+    let Some(criteria) = selector.as_object() else { return DiskMatch::Unknown };
     let mut matching: Vec<&BlockDevice> =
         disks.iter().filter(|disk| !disk.readonly && !disk.cdrom && !disk.transport.is_empty()).collect();
     for (name, wanted) in criteria {
@@ -125,7 +125,7 @@ fn by_selector(selector: &Value, disks: &[BlockDevice]) -> Finding {
             "uuid" => |disk| &disk.uuid,
             "busPath" => |disk| &disk.bus_path,
             "size" => {
-                let Some(size) = Size::parse(&wanted) else { return Finding::Unclear };
+                let Some(size) = Size::parse(&wanted) else { return DiskMatch::Unknown };
                 matching.retain(|disk| size.matches(disk.size));
                 continue;
             }
@@ -133,7 +133,7 @@ fn by_selector(selector: &Value, disks: &[BlockDevice]) -> Finding {
                 matching.retain(|disk| is_of_type(disk, &wanted));
                 continue;
             }
-            _ => return Finding::Unclear,
+            _ => return DiskMatch::Unknown,
         };
         matching.retain(|disk| glob(&wanted, field(disk)));
     }
@@ -150,7 +150,7 @@ fn is_of_type(disk: &BlockDevice, kind: &str) -> bool {
     }
 }
 
-/// `*` stands for anything, also for nothing.
+/// Matches a pattern in which `*` stands for any text, also none.
 fn glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|start| text.strip_prefix(start)) else { return false };
@@ -168,7 +168,7 @@ fn glob(pattern: &str, text: &str) -> bool {
 /// A size with a comparison, such as `>= 100GB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Size {
-    /// How a disk's size may compare to this one.
+    /// The accepted results of comparing a disk's size with `bytes`.
     allowed: &'static [Ordering],
     bytes: u64,
 }
@@ -249,29 +249,29 @@ mod tests {
         vec![virtual_disk, stick, spinning, disk("/dev/nvme0n1", 500_000_000_000)]
     }
 
-    fn find(config: Value) -> Finding {
-        InstallDisk::of(&Documents(vec![json!({"machine": {"install": config}})])).find(&disks())
+    fn find(config: Value) -> DiskMatch {
+        InstallDisk::from_config(&Documents(vec![json!({"machine": {"install": config}})])).find(&disks())
     }
 
-    fn found(device: &str) -> Finding {
-        Finding::Found(device.into())
+    fn found(device: &str) -> DiskMatch {
+        DiskMatch::Found(device.into())
     }
 
     #[test]
     fn selectors_match_as_in_talos() {
         let table = [
             (json!({"model": "Samsung*"}), found("/dev/nvme0n1")),
-            (json!({"model": "Samsung"}), Finding::Nothing),
+            (json!({"model": "Samsung"}), DiskMatch::None),
             (json!({"model": "*SSD*", "size": "<= 1TB"}), found("/dev/nvme0n1")),
             (json!({"size": ">= 1 TiB"}), found("/dev/sda")),
             (json!({"size": "500GB"}), found("/dev/nvme0n1")),
-            (json!({"size": "> 4TB"}), Finding::Nothing),
-            (json!({"size": "16GB"}), Finding::Nothing),
+            (json!({"size": "> 4TB"}), DiskMatch::None),
+            (json!({"size": "16GB"}), DiskMatch::None),
             (json!({"type": "hdd"}), found("/dev/sda")),
-            (json!({"type": "sd"}), Finding::Nothing),
-            (json!({"serial": "WD-1", "type": "ssd"}), Finding::Nothing),
+            (json!({"type": "sd"}), DiskMatch::None),
+            (json!({"serial": "WD-1", "type": "ssd"}), DiskMatch::None),
             (json!({"busPath": "/pci*"}), found("/dev/sda")),
-            (json!({"name": "sda"}), Finding::Unclear),
+            (json!({"name": "sda"}), DiskMatch::Unknown),
         ];
         for (selector, expected) in table {
             assert_eq!(find(json!({"diskSelector": selector, "disk": "/dev/sda"})), expected, "{selector}");
@@ -281,24 +281,24 @@ mod tests {
     #[test]
     fn devices_and_links_to_them() {
         assert_eq!(find(json!({"disk": "/dev/sda"})), found("/dev/sda"));
-        assert_eq!(find(json!({"disk": "/dev/sdz"})), Finding::Nothing);
+        assert_eq!(find(json!({"disk": "/dev/sdz"})), DiskMatch::None);
         assert_eq!(find(json!({"disk": "/dev/disk/by-id/nvme-S64DNF"})), found("/dev/nvme0n1"));
-        assert_eq!(find(json!({"disk": "/dev/disk/by-id/other"})), Finding::Nothing);
-        assert_eq!(find(json!({})), Finding::Unclear);
+        assert_eq!(find(json!({"disk": "/dev/disk/by-id/other"})), DiskMatch::None);
+        assert_eq!(find(json!({})), DiskMatch::Unknown);
         let no_links: Vec<_> = disks().into_iter().map(|disk| BlockDevice { symlinks: vec![], ..disk }).collect();
-        assert_eq!(InstallDisk::Device("/dev/disk/by-id/other".into()).find(&no_links), Finding::Unclear);
+        assert_eq!(InstallDisk::Device("/dev/disk/by-id/other".into()).find(&no_links), DiskMatch::Unknown);
     }
 
     #[test]
-    fn an_expression_is_read_when_it_is_a_device() {
+    fn an_expression_is_evaluated_when_it_is_a_device() {
         let config = |text: &str| {
             let document = json!({"apiVersion": "v1alpha1", "kind": "UnattendedInstallConfig",
                                   "provisioning": {"diskSelector": {"match": text}}});
-            InstallDisk::of(&Documents(vec![json!({"machine": {}}), document])).find(&disks())
+            InstallDisk::from_config(&Documents(vec![json!({"machine": {}}), document])).find(&disks())
         };
         assert_eq!(config("disk.dev_path == \"/dev/sda\""), found("/dev/sda"));
-        assert_eq!(config("disk.dev_path == \"/dev/sdz\""), Finding::Nothing);
-        assert_eq!(config("disk.transport == \"nvme\" && !system_disk"), Finding::Unclear);
+        assert_eq!(config("disk.dev_path == \"/dev/sdz\""), DiskMatch::None);
+        assert_eq!(config("disk.transport == \"nvme\" && !system_disk"), DiskMatch::Unknown);
     }
 
     #[test]

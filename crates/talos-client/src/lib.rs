@@ -1,14 +1,14 @@
-//! The Talos API client: maintenance mode and mTLS, dial address apart from identity.
+//! The Talos API client: maintenance mode and mTLS; the dialled address is separate from the node's identity.
 //!
-//! Facts from Talos 1.11 to 1.14: one endpoint a node on port 50000, TLS without a client certificate in maintenance
-//! mode, mTLS by the machine CA afterwards. A run dials each node and lets nobody forward, so that errors come back as
-//! the call's own status; [`Client::towards`] and [`Client::every`] are for what cannot be dialled.
+//! Facts from Talos 1.11 to 1.14: one endpoint per node on port 50000, TLS without a client certificate in maintenance
+//! mode, mTLS with the machine CA afterwards. Each node is dialled directly, so that errors come back as the status of
+//! the call itself; [`Client::towards`] and [`Client::every`] use apid's forwarding for nodes that cannot be dialled.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
-mod answer;
+mod client;
 mod config;
-mod configured;
 mod connect;
+mod connection;
 mod error;
 mod etcd;
 mod events;
@@ -16,35 +16,35 @@ mod files;
 mod hardware;
 mod image;
 pub mod install;
+mod lifecycle;
 mod link;
 mod maintenance;
-mod orders;
-mod patience;
 mod probe;
+mod progress_timeout;
 mod resource;
+mod response;
 mod service;
 mod version;
-mod wire;
 
-pub use config::{Applied, Mode};
-pub use configured::{ByNode, Client, EveryNode};
-pub use connect::{Fingerprint, PORT};
-pub use error::{ClientError, Kind};
-pub use etcd::{Beginning, EtcdAlarm, EtcdMember, EtcdStatus};
-pub use events::{Edge, Event, Events, Happening, Since};
-pub use files::{KernelLog, Lines, Tail};
+pub use client::{Client, MultiNodeClient, ResultsByNode};
+pub use config::{ApplyMode, ApplyResult};
+pub use connect::{CertificateFingerprint, ClientIdentity, InvalidCertificateFingerprint, PORT};
+pub use error::{ClientError, ClientErrorKind};
+pub use etcd::{EtcdAlarm, EtcdBootstrap, EtcdMember, EtcdStatus};
+pub use events::{EventAction, EventsSince, MachineEvent, MachineEventDetail, MachineEvents};
+pub use files::{KernelLog, Lines, LogMode, Tail};
 pub use hardware::{Clock, Disk, DiskType};
 pub use image::{Image, ImageSpace};
+pub use lifecycle::{ActorId, RebootMode, ResetOptions, UpgradeOutcome, WipeTarget};
 pub use link::MAX_MESSAGE;
 pub use maintenance::Maintenance;
-pub use orders::{Actor, Reboot, Reset, Upgraded, Wipe};
-pub use patience::{BootTimes, CONNECT, Overdue, Patience};
-pub use probe::{Foreign, Probe, probe};
+pub use probe::{ForeignNode, Probe, probe};
+pub use progress_timeout::{BootTimes, ProgressTimeout, ProgressTimeoutExpired, connect_delays};
 pub use resource::{
-    AddressStatus, BlockDevice, BootId, Change, ClusterInfo, Diagnostic, EtcdMemberId, EtcdSpec, HostnameStatus,
-    Identity, LinkStatus, MachineConfig, MachineStatus, MachineType, Member, NetworkStatus, NodeAddress, NodeStatus,
-    Nodename, Resource, Resources, RunningVersion, SecurityState, ServiceStatus, Stage, StaticPodStatus, SystemDisk,
-    TimeStatus, UnattendedInstallStatus, VolumeStatus, Watch,
+    AddressStatus, BlockDevice, BootId, ClusterInfo, Diagnostic, EtcdMemberId, EtcdSpec, HostnameStatus, Identity,
+    LinkStatus, MachineConfig, MachineStatus, MachineType, Member, NetworkStatus, NodeAddress, NodeStatus, Nodename,
+    Resource, ResourceChange, Resources, RunningVersion, SecurityState, ServiceStatus, Stage, StaticPodStatus,
+    SystemDisk, TimeStatus, UnattendedInstallStatus, VolumeStatus, Watch,
 };
 pub use service::Service;
 pub use version::TalosVersion;

@@ -1,4 +1,4 @@
-//! One connection and what all calls over it have in common: deadlines, metadata, errors by node.
+//! A connection and the common parts of all calls: timeouts, metadata, errors that name the node.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -9,9 +9,9 @@ use tonic::metadata::{AsciiMetadataValue, MetadataKey};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::answer::{Element, Wrapper};
-use super::error::{ClientError, Kind, is_about_trust};
-use super::wire::Broken;
+use super::connection::ConnectionFailure;
+use super::error::{ClientError, ClientErrorKind, is_about_trust};
+use super::response::{Element, Wrapper};
 use talos_proto::cosi::resource::state_client::StateClient;
 use talos_proto::machine::image_service_client::ImageServiceClient;
 use talos_proto::machine::lifecycle_service_client::LifecycleServiceClient;
@@ -19,16 +19,16 @@ use talos_proto::machine::machine_service_client::MachineServiceClient;
 use talos_proto::storage::storage_service_client::StorageServiceClient;
 use talos_proto::time::time_service_client::TimeServiceClient;
 
-/// Larger messages are refused on the way, in both directions (Talos 1.11 to 1.14, `pkg/machinery/constants`).
+/// Largest message in either direction (Talos 1.11 to 1.14, `pkg/machinery/constants`).
 pub const MAX_MESSAGE: usize = 32 << 20;
-/// How long answers are waited for.
+/// Timeouts of calls.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadlines {
-    /// Of a call that only looks or only starts something.
+    /// A call that only reads or only starts something.
     pub(super) short: Duration,
-    /// Of a call that pulls an image or takes a whole database before it answers.
+    /// A call that pulls an image or receives a whole database before it responds.
     pub(super) long: Duration,
-    /// Between two messages of a stream that has an end.
+    /// The pause between two messages of a finite stream.
     pub(super) pause: Duration,
 }
 
@@ -39,32 +39,32 @@ impl Default for Deadlines {
     }
 }
 
-/// How much a node does before it answers.
+/// How much work a node does before it responds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
     Short,
     Long,
 }
 
-/// How a stream flows.
+/// The kind of a stream, which decides its timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// It has an end, and messages come one after the other.
+    /// Finite; the node sends without pauses.
     Ends,
-    /// It has an end, and the node works between messages.
+    /// Finite; the node works between messages.
     Works,
-    /// It tells what happens, whenever that is. A node that is gone is noticed by the connection.
+    /// Endless; messages come at any time. TCP keep-alive detects a lost node.
     Follows,
 }
 
-/// Who is to answer.
+/// The node or nodes that a call is for.
 #[derive(Debug, Clone)]
 pub(super) enum Target {
     /// The node that was dialled.
     Dialled,
-    /// Another node, to which the dialled one forwards.
+    /// Another node; the dialled node forwards the call.
     Forwarded(IpAddr),
-    /// Several, whose answers the dialled one puts together.
+    /// Several nodes; the dialled node aggregates their responses.
     Every(Vec<IpAddr>),
 }
 
@@ -73,12 +73,12 @@ pub(super) struct Link {
     dialled: IpAddr,
     channel: Channel,
     target: Target,
-    broken: Broken,
+    broken: ConnectionFailure,
     pub(super) deadlines: Deadlines,
 }
 
 impl Link {
-    pub(super) fn new(dialled: IpAddr, channel: Channel, broken: Broken) -> Self {
+    pub(super) fn new(dialled: IpAddr, channel: Channel, broken: ConnectionFailure) -> Self {
         Self { dialled, channel, target: Target::Dialled, broken, deadlines: Deadlines::default() }
     }
 
@@ -86,7 +86,7 @@ impl Link {
         Self { target, ..self.clone() }
     }
 
-    /// The node that errors are about.
+    /// The node that errors name.
     pub(super) fn node(&self) -> IpAddr {
         match self.target {
             Target::Forwarded(node) => node,
@@ -94,23 +94,23 @@ impl Link {
         }
     }
 
-    pub(super) fn error(&self, call: &'static str, kind: Kind, reason: impl Into<String>) -> ClientError {
+    pub(super) fn error(&self, call: &'static str, kind: ClientErrorKind, reason: impl Into<String>) -> ClientError {
         ClientError::new(self.node(), call, kind, reason)
     }
 
-    /// A failed call; when it failed with the connection, what broke that says more.
+    /// The error of a failed call; the cause of a broken connection is more precise than the status.
     pub(super) fn failed(&self, call: &'static str, status: &Status) -> ClientError {
         let error = ClientError::from_status(self.node(), call, status);
-        match (error.kind, self.broken.by()) {
-            (Kind::Unreachable | Kind::Other, Some(cause)) if is_about_trust(&cause) => {
-                self.error(call, Kind::Untrusted, cause)
+        match (error.kind, self.broken.cause()) {
+            (ClientErrorKind::Unavailable | ClientErrorKind::Other, Some(cause)) if is_about_trust(&cause) => {
+                self.error(call, ClientErrorKind::Untrusted, cause)
             }
-            (Kind::Unreachable, Some(cause)) => self.error(call, Kind::Unreachable, cause),
+            (ClientErrorKind::Unavailable, Some(cause)) => self.error(call, ClientErrorKind::Unavailable, cause),
             _ => error,
         }
     }
 
-    /// A request that names its target.
+    /// A request with its target in the metadata.
     pub(super) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         let (key, nodes) = match &self.target {
@@ -119,7 +119,7 @@ impl Link {
             Target::Every(nodes) => ("nodes", nodes.as_slice()),
         };
         for node in nodes {
-            // An address is plain ASCII.
+            // An address is always ASCII.
             if let Ok(value) = AsciiMetadataValue::try_from(node.to_string()) {
                 request.metadata_mut().append(MetadataKey::from_static(key), value);
             }
@@ -127,7 +127,7 @@ impl Link {
         request
     }
 
-    /// Waits for an answer, but not for ever.
+    /// Waits for a response, with a timeout.
     pub(super) async fn within<T>(
         &self,
         call: &'static str,
@@ -141,11 +141,11 @@ impl Link {
         match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(status)) => Err(self.failed(call, &status)),
-            Err(_) => Err(self.error(call, Kind::Unreachable, format!("no answer within {deadline:?}"))),
+            Err(_) => Err(self.error(call, ClientErrorKind::Unavailable, format!("no response within {deadline:?}"))),
         }
     }
 
-    /// The one node's element of an answer. Its metadata may hold an error although the call succeeded.
+    /// The single node's element of a response. Its metadata may have an error although the call succeeded.
     pub(super) async fn one<W: Wrapper>(
         &self,
         call: &'static str,
@@ -154,14 +154,14 @@ impl Link {
     ) -> Result<W::Element, ClientError> {
         let messages = self.within(call, wait, answer).await?.into_inner().messages();
         let message = messages.into_iter().next();
-        let message = message.ok_or_else(|| self.error(call, Kind::Other, "the answer is empty"))?;
+        let message = message.ok_or_else(|| self.error(call, ClientErrorKind::Other, "the response is empty"))?;
         match message.failure() {
             Some(status) => Err(self.failed(call, &status)),
             None => Ok(message),
         }
     }
 
-    /// Every node's element, each node's failure apart.
+    /// The element or the failure of every node.
     pub(super) async fn each<W: Wrapper>(
         &self,
         call: &'static str,
@@ -179,7 +179,7 @@ impl Link {
         Ok(by_node.collect())
     }
 
-    /// A stream of messages.
+    /// Starts a call that responds with a stream.
     pub(super) async fn stream<T>(
         &self,
         call: &'static str,
@@ -222,7 +222,7 @@ impl Link {
     }
 }
 
-/// An answer in many messages.
+/// A stream of response messages.
 #[derive(Debug)]
 pub(super) struct Stream<T> {
     link: Link,
@@ -236,7 +236,7 @@ impl<T> Stream<T> {
         &self.link
     }
 
-    /// The next message, nothing at the end.
+    /// The next message; `None` at the end.
     pub(super) async fn raw(&mut self) -> Result<Option<T>, ClientError> {
         let next = self.messages.next();
         let next = match self.pause {
@@ -244,8 +244,8 @@ impl<T> Stream<T> {
             Some(pause) => match tokio::time::timeout(pause, next).await {
                 Ok(next) => next,
                 Err(_) => {
-                    let text = format!("the answer stopped half-way: nothing came for {pause:?}");
-                    return Err(self.link.error(self.call, Kind::Unreachable, text));
+                    let text = format!("the response is incomplete: no message for {pause:?}");
+                    return Err(self.link.error(self.call, ClientErrorKind::Unavailable, text));
                 }
             },
         };
@@ -254,7 +254,7 @@ impl<T> Stream<T> {
 }
 
 impl<T: Element> Stream<T> {
-    /// The next message of a service whose messages carry metadata.
+    /// The next message of a service whose messages have metadata.
     pub(super) async fn next(&mut self) -> Result<Option<T>, ClientError> {
         let message = self.raw().await?;
         match message.as_ref().and_then(Element::failure) {

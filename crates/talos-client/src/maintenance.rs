@@ -1,12 +1,12 @@
-//! A node in maintenance mode: it has no config yet, and asks nobody who they are.
+//! Client for a node in maintenance mode, which has no config yet and requires no client certificate.
 
 use std::net::IpAddr;
 
 use super::config;
-use super::config::{Applied, Mode};
+use super::config::{ApplyMode, ApplyResult, Effect};
 use super::connect;
-use super::connect::Fingerprint;
-use super::error::{ClientError, Kind};
+use super::connect::CertificateFingerprint;
+use super::error::{ClientError, ClientErrorKind};
 use super::hardware;
 use super::hardware::Disk;
 use super::link::Link;
@@ -14,40 +14,44 @@ use super::resource::{MachineStatus, Resources, RunningVersion};
 use super::version::TalosVersion;
 use net::Dialer;
 
-/// A node in maintenance mode.
+/// Client for a node in maintenance mode.
 #[derive(Debug, Clone)]
 pub struct Maintenance {
     link: Link,
-    /// The key that it showed.
-    pub fingerprint: Option<Fingerprint>,
+    /// The fingerprint of the certificate that the node presented.
+    pub fingerprint: Option<CertificateFingerprint>,
 }
 
 impl Maintenance {
-    /// Connects, checking the fingerprint when one is pinned.
+    /// Connects, and verifies the fingerprint when one is pinned.
     ///
     /// # Errors
     ///
-    /// A node that does not answer or shows another key.
-    pub async fn connect(dialer: &Dialer, node: IpAddr, pin: Option<&Fingerprint>) -> Result<Self, ClientError> {
+    /// The node does not respond, or its fingerprint does not match.
+    pub async fn connect(
+        dialer: &Dialer,
+        node: IpAddr,
+        pin: Option<&CertificateFingerprint>,
+    ) -> Result<Self, ClientError> {
         let (link, seen) = connect::maintenance(dialer, node, pin).await?;
         Ok(Self { link, fingerprint: seen.fingerprint() })
     }
 
-    /// What the node tells about itself.
+    /// The COSI resources of the node.
     pub fn resources(&self) -> Resources {
         Resources::new(self.link.clone())
     }
 
-    /// The machine's status; the one call that every Talos line answers in maintenance mode.
+    /// The machine status: the one call that every Talos version supports in maintenance mode.
     ///
     /// # Errors
     ///
-    /// `Untrusted` when the node asks for a certificate, so is configured already.
+    /// `Untrusted` when the node requires a client certificate, so is already configured.
     pub async fn machine_status(&self) -> Result<MachineStatus, ClientError> {
         self.resources().get("machine").await
     }
 
-    /// The Talos that the machine was booted with. Asked as a resource: before 1.13 there is no Version call here.
+    /// The Talos version that the machine booted. Read as a resource: before 1.13 maintenance mode has no Version call.
     ///
     /// # Errors
     ///
@@ -55,10 +59,10 @@ impl Maintenance {
     pub async fn version(&self) -> Result<TalosVersion, ClientError> {
         let RunningVersion { version } = self.resources().get("version").await?;
         TalosVersion::parse(&version)
-            .ok_or_else(|| self.link.error("version", Kind::Other, format!("`{version}` is no version")))
+            .ok_or_else(|| self.link.error("version", ClientErrorKind::Other, format!("invalid version `{version}`")))
     }
 
-    /// The disks that Talos could be installed on, and others.
+    /// All disks of the machine.
     ///
     /// # Errors
     ///
@@ -67,21 +71,21 @@ impl Maintenance {
         hardware::disks(&self.link).await
     }
 
-    /// Hands the node its config. It installs and reboots by itself afterwards.
+    /// Applies the machine config. The node then installs Talos and reboots.
     ///
     /// # Errors
     ///
-    /// `Refused` with the node's own words when the config is not valid.
-    pub async fn apply_configuration(&self, config: &str) -> Result<Applied, ClientError> {
-        config::apply(&self.link, config, Mode::Auto, false).await
+    /// `Refused` with the node's message when the config is invalid.
+    pub async fn apply_configuration(&self, config: &str) -> Result<ApplyResult, ClientError> {
+        config::apply(&self.link, config, ApplyMode::Auto, Effect::Apply).await
     }
 
-    /// What the node says of a config that it is only asked about: its own checks, with its own disks and links.
+    /// Dry run of [`Maintenance::apply_configuration`]: the node validates the config against its own disks and links.
     ///
     /// # Errors
     ///
     /// As [`Maintenance::apply_configuration`].
-    pub async fn try_configuration(&self, config: &str) -> Result<Applied, ClientError> {
-        config::apply(&self.link, config, Mode::Auto, true).await
+    pub async fn try_configuration(&self, config: &str) -> Result<ApplyResult, ClientError> {
+        config::apply(&self.link, config, ApplyMode::Auto, Effect::DryRun).await
     }
 }

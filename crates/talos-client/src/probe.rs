@@ -1,47 +1,46 @@
-//! What a node is, found out without changing anything.
+//! Read-only detection of the state of a node.
 
 use std::net::IpAddr;
 
-use super::configured::Client;
-use super::connect::Fingerprint;
-use super::error::{ClientError, Kind};
+use super::client::Client;
+use super::connect::{CertificateFingerprint, ClientIdentity};
+use super::error::{ClientError, ClientErrorKind};
 use super::maintenance::Maintenance;
 use super::resource::{MachineStatus, Stage};
 use net::Dialer;
-use talos_config::AdminIdentity;
 
-/// What a node turned out to be.
+/// The detected state of a node.
 #[derive(Debug)]
 pub enum Probe {
-    /// Nothing answers on its port: powered off, rebooting, or installing (Talos before 1.13).
+    /// The port is closed: powered off, rebooting, or installing (Talos before 1.13).
     Closed(ClientError),
-    /// Waiting for a config; whose key it showed.
-    Maintenance { client: Maintenance, fingerprint: Option<Fingerprint> },
+    /// Waits for a config; with the fingerprint of the presented certificate.
+    Maintenance { client: Maintenance, fingerprint: Option<CertificateFingerprint> },
     /// A node of this cluster.
     Configured { client: Client, status: MachineStatus },
-    /// It proves to belong to another cluster, so nothing may be changed on it.
-    Foreign(Foreign),
+    /// Belongs to another cluster, so nothing may be changed on it.
+    Foreign(ForeignNode),
 }
 
-/// Why a node is taken for another cluster's.
+/// Evidence that a node belongs to another cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Foreign {
+pub struct ForeignNode {
     pub node: IpAddr,
-    /// What the TLS handshake said.
+    /// The error of the TLS handshake.
     pub evidence: String,
 }
 
-/// Finds out what the node at `node` is: first as the administrator of the cluster, then as a stranger.
+/// Detects the state of a node: connects first as the administrator of the cluster, then without a client certificate.
 ///
 /// # Errors
 ///
-/// `OtherKey` when a key is pinned for the node and it shows another one in maintenance mode. A node that answers but
-/// speaks no Talos API that can be understood.
+/// `OtherKey` when the node in maintenance mode presents a certificate that does not match the pinned fingerprint. A node
+/// that responds with an unknown API.
 pub async fn probe(
     dialer: &Dialer,
     node: IpAddr,
-    identity: &AdminIdentity,
-    pin: Option<&Fingerprint>,
+    identity: &ClientIdentity,
+    pin: Option<&CertificateFingerprint>,
 ) -> Result<Probe, ClientError> {
     let trusted = match Client::connect(dialer, node, identity).await {
         Ok(client) => client.machine_status().await.map(|status| (client, status)),
@@ -49,24 +48,24 @@ pub async fn probe(
     };
     let refusal = match trusted {
         Ok((client, status)) => return Ok(Probe::Configured { client, status }),
-        Err(error) if error.kind == Kind::Unreachable => return Ok(Probe::Closed(error)),
-        Err(error) if error.kind == Kind::Untrusted => error,
+        Err(error) if error.kind == ClientErrorKind::Unavailable => return Ok(Probe::Closed(error)),
+        Err(error) if error.kind == ClientErrorKind::Untrusted => error,
         Err(error) => return Err(error),
     };
-    let stranger = match Maintenance::connect(dialer, node, pin).await {
+    let anonymous = match Maintenance::connect(dialer, node, pin).await {
         Ok(client) => client.machine_status().await.map(|status| (client, status)),
         Err(error) => Err(error),
     };
-    match stranger {
+    match anonymous {
         Ok((client, status)) if status.stage == Stage::Maintenance => {
             let fingerprint = client.fingerprint.clone();
             Ok(Probe::Maintenance { client, fingerprint })
         }
-        Ok(_) | Err(ClientError { kind: Kind::Untrusted, .. }) => {
-            Ok(Probe::Foreign(Foreign { node, evidence: refusal.reason }))
+        Ok(_) | Err(ClientError { kind: ClientErrorKind::Untrusted, .. }) => {
+            Ok(Probe::Foreign(ForeignNode { node, evidence: refusal.reason }))
         }
-        // The port closed between the two looks, as it does while a node takes its config.
-        Err(error) if error.kind == Kind::Unreachable => Ok(Probe::Closed(error)),
+        // The port closed between the two connections, as it does while a node applies its config.
+        Err(error) if error.kind == ClientErrorKind::Unavailable => Ok(Probe::Closed(error)),
         Err(error) => Err(error),
     }
 }

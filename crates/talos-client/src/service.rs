@@ -1,4 +1,4 @@
-//! The services of a machine.
+//! Services of a machine.
 
 use talos_proto::machine::ServiceList;
 
@@ -10,7 +10,7 @@ pub struct Service {
     pub state: String,
     pub healthy: bool,
     pub last_message: String,
-    /// What happened to it since it was loaded, oldest first.
+    /// Its events since it was loaded, oldest first.
     pub events: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What a node must not be able to do to a caller: leave it waiting, or be taken for another boot of itself.
+//! Misbehaving nodes: calls that never end, streams that stop, errors inside successful responses.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,20 +12,20 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Request, Response, Status};
 use tower::service_fn;
 
-use super::answer::Element;
 use super::link::{Link, Target};
-use super::resource::{Change, MachineStatus, Nodename, Resources, RunningVersion};
+use super::resource::{MachineStatus, Nodename, ResourceChange, Resources, RunningVersion};
+use super::response::Element;
 use super::*;
 use talos_proto::common::Metadata;
 use talos_proto::cosi::resource as wire;
 use talos_proto::cosi::resource::state_server::{State, StateServer};
 
 const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-const SOON: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_millis(300);
 
-/// A node that never answers most gets, stops half-way through each list, and has watches that end.
+/// A node that does not respond to most gets, stalls in each list, and ends watches.
 #[derive(Clone, Default)]
-struct Stubborn {
+struct UnresponsiveNode {
     targets: Arc<Mutex<Vec<String>>>,
     watches: Arc<AtomicU32>,
 }
@@ -41,7 +41,7 @@ fn event(kind: wire::EventType, resource: Option<wire::Resource>) -> wire::Event
 }
 
 #[tonic::async_trait]
-impl State for Stubborn {
+impl State for UnresponsiveNode {
     type ListStream = BoxStream<wire::ListResponse>;
     type WatchStream = BoxStream<wire::WatchResponse>;
 
@@ -53,7 +53,7 @@ impl State for Stubborn {
         }
         let yaml = match request.get_ref().id.as_str() {
             "version" => "version: v1.12.4\nname: Talos\n",
-            "strange" => "[]",
+            "unknown-format" => "[]",
             _ => std::future::pending().await,
         };
         Ok(Response::new(wire::GetResponse { resource: Some(resource("", yaml)) }))
@@ -84,8 +84,8 @@ impl State for Stubborn {
     }
 }
 
-async fn stubborn() -> (Link, Stubborn) {
-    let node = Stubborn::default();
+async fn unresponsive_node() -> (Link, UnresponsiveNode) {
+    let node = UnresponsiveNode::default();
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let server = Server::builder().add_service(StateServer::new(node.clone()));
     tokio::spawn(server.serve_with_incoming(futures::stream::iter([Ok::<_, std::io::Error>(theirs)])));
@@ -95,37 +95,37 @@ async fn stubborn() -> (Link, Stubborn) {
         async move { stream.map(TokioIo::new).ok_or_else(|| std::io::Error::other("connected twice")) }
     });
     let channel: Channel = Endpoint::from_static("http://node").connect_with_connector(connector).await.unwrap();
-    (Link::new(NODE, channel, super::wire::Broken::default()), node)
+    (Link::new(NODE, channel, super::connection::ConnectionFailure::default()), node)
 }
 
 #[tokio::test]
-async fn a_call_that_is_never_answered_ends() {
-    let (mut link, _) = stubborn().await;
-    link.deadlines.short = SOON;
+async fn a_call_without_a_response_times_out() {
+    let (mut link, _) = unresponsive_node().await;
+    link.deadlines.short = SHORT;
     let error = Resources::new(link).get::<MachineStatus>("machine").await.unwrap_err();
-    assert_eq!(error.kind, Kind::Unreachable);
-    assert_eq!(error.to_string(), "get resource on node 10.0.0.1 failed: no answer within 300ms");
+    assert_eq!(error.kind, ClientErrorKind::Unavailable);
+    assert_eq!(error.to_string(), "get resource on node 10.0.0.1 failed: no response within 300ms");
 }
 
 #[tokio::test]
-async fn an_answer_that_stops_half_way_ends() {
-    let (mut link, _) = stubborn().await;
-    link.deadlines.pause = SOON;
+async fn a_stalled_response_times_out() {
+    let (mut link, _) = unresponsive_node().await;
+    link.deadlines.pause = SHORT;
     let error = Resources::new(link).list::<Nodename>().await.unwrap_err();
-    assert_eq!(error.kind, Kind::Unreachable);
-    assert!(error.reason.contains("stopped half-way"), "{error}");
+    assert_eq!(error.kind, ClientErrorKind::Unavailable);
+    assert!(error.reason.contains("the response is incomplete"), "{error}");
 }
 
 #[tokio::test]
-async fn what_is_not_known_is_said_and_not_guessed() {
-    let (link, _) = stubborn().await;
-    let error = Resources::new(link).get::<RunningVersion>("strange").await.unwrap_err();
-    assert_eq!(error.reason, "Versions.runtime.talos.dev `strange` has a form that is not known");
+async fn an_unknown_format_is_an_error() {
+    let (link, _) = unresponsive_node().await;
+    let error = Resources::new(link).get::<RunningVersion>("unknown-format").await.unwrap_err();
+    assert_eq!(error.reason, "Versions.runtime.talos.dev `unknown-format` has an unknown format");
 }
 
 #[tokio::test]
 async fn a_request_names_its_target() {
-    let (link, node) = stubborn().await;
+    let (link, node) = unresponsive_node().await;
     let other = IpAddr::from([10, 0, 0, 2]);
     for target in [Target::Dialled, Target::Forwarded(other), Target::Every(vec![NODE, other])] {
         Resources::new(link.to(target)).get::<RunningVersion>("version").await.unwrap();
@@ -135,57 +135,69 @@ async fn a_request_names_its_target() {
 }
 
 #[tokio::test]
-async fn a_watch_of_one_tells_that_there_is_none_and_then_what_comes() {
-    let (link, _) = stubborn().await;
+async fn a_watch_by_id_reports_absence_then_changes() {
+    let (link, _) = unresponsive_node().await;
     let mut watch = Resources::new(link).watch::<MachineStatus>(Some("machine")).await.unwrap();
-    assert_eq!(watch.next().await.unwrap(), Change::IsNot { id: "machine".into() });
+    assert_eq!(watch.next().await.unwrap(), ResourceChange::Absent { id: "machine".into() });
     let unmet = vec!["nodeReady: no network".to_owned()];
     let now = MachineStatus { stage: Stage::Running, ready: false, unmet };
-    assert_eq!(watch.next().await.unwrap(), Change::Is { id: "machine".into(), now });
-    assert_eq!(watch.next().await.unwrap_err().kind, Kind::Unreachable, "a watch that ends must be begun anew");
+    assert_eq!(watch.next().await.unwrap(), ResourceChange::Present { id: "machine".into(), resource: now });
+    assert_eq!(
+        watch.next().await.unwrap_err().kind,
+        ClientErrorKind::Unavailable,
+        "the caller has to restart a watch that ended"
+    );
 }
 
 #[tokio::test]
-async fn a_watch_of_a_kind_tells_what_is_there_then_that_this_was_all() {
-    let (link, node) = stubborn().await;
+async fn a_watch_of_a_type_lists_existing_resources_then_completes() {
+    let (link, node) = unresponsive_node().await;
     let mut watch = Resources::new(link).watch::<Nodename>(None).await.unwrap();
     let mut ids = Vec::new();
     loop {
         match watch.next().await.unwrap() {
-            Change::Is { id, .. } => ids.push(id),
-            Change::Complete => break,
-            Change::IsNot { id } => panic!("{id} is gone"),
+            ResourceChange::Present { id, .. } => ids.push(id),
+            ResourceChange::Complete => break,
+            ResourceChange::Absent { id } => panic!("{id} is gone"),
         }
     }
     assert_eq!(ids, ["a", "b"]);
     let error = watch.next().await.unwrap_err();
-    assert_eq!((error.kind, error.reason.as_str()), (Kind::Unreachable, "the node cut the watch off: buffer overrun"));
+    assert_eq!(
+        (error.kind, error.reason.as_str()),
+        (ClientErrorKind::Unavailable, "the node aborted the watch: buffer overrun")
+    );
     assert_eq!(node.watches.load(Ordering::Relaxed), 1);
 }
 
 #[test]
-fn a_failure_inside_an_answer_that_succeeded_keeps_its_code() {
+fn a_failure_inside_a_successful_response_keeps_its_code() {
     let status = talos_proto::google::rpc::Status { code: 9, message: "not yet".into(), details: vec![] };
     let metadata = Metadata { hostname: "10.0.0.2".into(), error: "rpc error: not yet".into(), status: Some(status) };
     let element = talos_proto::machine::Version { metadata: Some(metadata), ..Default::default() };
     let failure = element.failure().unwrap();
     assert_eq!((failure.code(), failure.message()), (Code::FailedPrecondition, "not yet"));
-    assert_eq!(ClientError::from_status(NODE, "version", &failure).kind, Kind::NotYet);
+    assert_eq!(ClientError::from_status(NODE, "version", &failure).kind, ClientErrorKind::NotReady);
 }
 
 #[test]
-fn what_follows_from_a_status() {
+fn statuses_are_classified() {
     let table = [
-        (Status::unavailable("connection refused"), Kind::Unreachable),
-        (Status::failed_precondition("time is not in sync yet"), Kind::NotYet),
-        (Status::unknown("bootstrap is not allowed during unattended install (phase: pending)"), Kind::NotYet),
-        (Status::already_exists("etcd data directory is not empty"), Kind::AlreadyDone),
-        (Status::not_found("no such resource"), Kind::Absent),
-        (Status::invalid_argument("configuration validation failed"), Kind::Refused),
-        (Status::unimplemented("unknown service machine.ImageService"), Kind::Unsupported),
-        // A node's own words may name certificates without being about trust.
-        (Status::invalid_argument("machine.ca: the certificate is missing"), Kind::Refused),
-        (Status::unknown("failed to create etcd client: certificates are missing"), Kind::Other),
+        (Status::unavailable("connection refused"), ClientErrorKind::Unavailable),
+        (Status::failed_precondition("time is not in sync yet"), ClientErrorKind::NotReady),
+        (
+            Status::unknown("bootstrap is not allowed during unattended install (phase: pending)"),
+            ClientErrorKind::NotReady,
+        ),
+        (Status::already_exists("etcd data directory is not empty"), ClientErrorKind::AlreadyExists),
+        (Status::not_found("no such resource"), ClientErrorKind::NotFound),
+        (Status::invalid_argument("configuration validation failed"), ClientErrorKind::Rejected),
+        (Status::permission_denied("not authorized"), ClientErrorKind::PermissionDenied),
+        (Status::resource_exhausted("no space left on device"), ClientErrorKind::ResourceExhausted),
+        (Status::unimplemented("unknown service machine.ImageService"), ClientErrorKind::Unimplemented),
+        // Messages of a node may mention certificates without being about trust.
+        (Status::invalid_argument("machine.ca: the certificate is missing"), ClientErrorKind::Rejected),
+        (Status::unknown("failed to create etcd client: certificates are missing"), ClientErrorKind::Other),
     ];
     for (status, kind) in table {
         assert_eq!(ClientError::from_status(NODE, "call", &status).kind, kind, "{status}");
@@ -193,13 +205,13 @@ fn what_follows_from_a_status() {
 }
 
 #[test]
-fn a_config_is_read_as_text_and_as_text_in_a_string() {
+fn a_config_is_read_as_yaml_and_as_a_yaml_string() {
     use super::resource::{MachineConfig, Resource};
     use secrecy::ExposeSecret;
     let read = |yaml: &str| MachineConfig::read(yaml).map(|config| config.0.expose_secret().to_owned());
     let config = "version: v1alpha1\nmachine:\n  type: worker\n---\nkind: HostnameConfig\n";
-    assert_eq!(read(config).as_deref(), Some(config), "as 1.11 gives it");
+    assert_eq!(read(config).as_deref(), Some(config), "format of 1.11");
     let quoted = yaml::to_string(&serde_json::json!(config)).unwrap();
-    assert_eq!(read(&quoted).as_deref(), Some(config), "as 1.12 and later give it");
+    assert_eq!(read(&quoted).as_deref(), Some(config), "format of 1.12 and later");
     assert_eq!(read("- 1\n"), None);
 }

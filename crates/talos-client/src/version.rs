@@ -1,18 +1,18 @@
-//! Which Talos a node runs, and what follows for how it is spoken to.
+//! The Talos version of a node, and which API services it has.
 //!
-//! Facts from Talos 1.11 to 1.14: 1.13 brought the lifecycle and image services, and 1.14 waits to be told where others
-//! reboot by themselves. A version that is not known is spoken to as its nearest neighbour that is.
+//! Facts from Talos 1.11 to 1.14: 1.13 added the lifecycle and image services; 1.14 waits for a Reboot call where earlier
+//! versions reboot by themselves. An unknown version is handled like the nearest known one.
 
 use std::fmt;
 
 use semver::Version;
 
-/// A node's Talos.
+/// The Talos version of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TalosVersion(Version);
 
 impl TalosVersion {
-    /// Reads a tag such as `v1.12.4`.
+    /// Parses a tag such as `v1.12.4`.
     pub fn parse(tag: &str) -> Option<Self> {
         Version::parse(tag.trim().trim_start_matches('v')).ok().map(Self)
     }
@@ -21,7 +21,7 @@ impl TalosVersion {
         (self.0.major, self.0.minor)
     }
 
-    /// Installing, upgrading and pulling images in services of their own, with progress.
+    /// Whether installing, upgrading and pulling images are separate services that report progress.
     pub fn has_lifecycle_service(&self) -> bool {
         self.line() >= (1, 13)
     }
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_version_offers() {
+    fn lifecycle_service_exists_since_1_13() {
         let table = [
             ("v1.10.7", false),
             ("v1.11.0", false),

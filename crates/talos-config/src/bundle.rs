@@ -1,4 +1,4 @@
-//! The secrets of a cluster: `secrets.yaml` of talosctl, `talsecret.yaml` of talhelper.
+//! The secrets bundle of a cluster: `secrets.yaml` of talosctl, `talsecret.yaml` of talhelper.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -8,20 +8,19 @@ use rand::distr::slice::Choose;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::Contract;
 use super::pki;
-use super::pki::{KeyKind, PkiError};
+use super::pki::{CertificateError, KeyKind};
+use talos_schema::Contract;
 use yaml::{Diagnostics, Fields, Node, Origin};
 
-/// A CA: certificate and private key, each as PEM.
+/// Certificate and private key of a CA, both PEM-encoded.
 #[derive(Debug, Clone)]
 pub struct CertificateAndKey {
     pub certificate: String,
     pub key: SecretString,
 }
 
-/// Everything that machine configs of one cluster have in common and that must stay secret (Talos 1.12,
-/// `talosctl gen secrets`).
+/// The secrets that all machine configs of a cluster share (Talos 1.12, `talosctl gen secrets`).
 #[derive(Debug, Clone)]
 pub struct SecretsBundle {
     pub cluster_id: String,
@@ -37,19 +36,19 @@ pub struct SecretsBundle {
     pub os: CertificateAndKey,
 }
 
-/// Why a bundle could not be made.
+/// Why a bundle could not be generated.
 #[derive(Debug, thiserror::Error)]
-pub enum BundleError {
-    #[error("cannot make the cluster's secrets: {0}")]
-    Pki(#[from] PkiError),
+pub enum GenerateBundleError {
+    #[error("cannot generate the secrets bundle: {0}")]
+    Pki(#[from] CertificateError),
 }
 
 impl SecretsBundle {
-    /// Reads a bundle.
+    /// Parses a bundle.
     ///
     /// # Errors
     ///
-    /// Everything that is missing, unknown or no base64, with its place. No value is ever quoted.
+    /// All missing, unknown and wrongly encoded fields, with their places. Values are never quoted.
     pub fn parse(origin: &Origin, text: &str) -> Result<Self, Diagnostics> {
         let node = yaml::parse_one(origin, text)?;
         let mut reader = Reader { origin, found: Diagnostics::default() };
@@ -63,7 +62,8 @@ impl SecretsBundle {
         let secretbox_key = fields.string("secretboxencryptionsecret", &mut reader.found).map(SecretString::from);
         let aescbc_key = fields.string("aescbcencryptionsecret", &mut reader.found).map(SecretString::from);
         if secretbox_key.is_some() == aescbc_key.is_some() {
-            let message = "the secrets bundle needs one of `secretboxencryptionsecret` and `aescbcencryptionsecret`";
+            let message =
+                "the secrets bundle needs exactly one of `secretboxencryptionsecret` and `aescbcencryptionsecret`";
             reader.found.error(fields.location(), message);
         }
         let trustd_token = {
@@ -94,21 +94,21 @@ impl SecretsBundle {
         })
     }
 
-    /// Makes a fresh bundle for the default Talos line.
+    /// Generates a bundle for the default Talos version.
     ///
     /// # Errors
     ///
-    /// When keys cannot be made.
-    pub fn generate(now: Timestamp) -> Result<Self, BundleError> {
+    /// Key generation failed.
+    pub fn generate(now: Timestamp) -> Result<Self, GenerateBundleError> {
         Self::generate_for(Contract::DEFAULT, now)
     }
 
-    /// Makes a fresh bundle whose certificates begin an hour before `now`, so that a node's slow clock accepts them.
+    /// Generates a bundle whose certificates are backdated by an hour, so that nodes with slow clocks accept them.
     ///
     /// # Errors
     ///
-    /// When keys cannot be made.
-    pub fn generate_for(contract: Contract, now: Timestamp) -> Result<Self, BundleError> {
+    /// Key generation failed.
+    pub fn generate_for(contract: Contract, now: Timestamp) -> Result<Self, GenerateBundleError> {
         let authority = |organization, kind| pki::authority(organization, kind, now);
         Ok(Self {
             cluster_id: cluster_id(contract),
@@ -153,7 +153,7 @@ impl SecretsBundle {
         yaml::to_string(&bundle).unwrap_or_default().into()
     }
 
-    /// Every secret value in it, for a redactor.
+    /// All secret values, for redaction.
     pub fn secret_values(&self) -> Vec<SecretString> {
         let mut values = vec![
             self.cluster_secret.clone(),
@@ -198,7 +198,7 @@ impl<'o> Reader<'o> {
         let encoded = self.required(fields, key);
         let decoded = STANDARD.decode(encoded.as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         decoded.unwrap_or_else(|| {
-            self.found.error(fields.location(), format!("`{key}` is no base64 of a PEM text"));
+            self.found.error(fields.location(), format!("`{key}` is not the base64 of PEM data"));
             String::new()
         })
     }
@@ -210,7 +210,7 @@ impl<'o> Reader<'o> {
     }
 }
 
-/// Talos writes the id in the alphabet for URLs up to 1.13 and in the standard one from 1.14 on; no node decodes it.
+/// Talos encodes the id with the URL alphabet up to 1.13 and with the standard one from 1.14 on; nodes do not decode it.
 fn cluster_id(contract: Contract) -> String {
     let alphabet = if contract < Contract::V1_14 { &URL_SAFE } else { &STANDARD };
     alphabet.encode(rand::random::<[u8; 32]>())
@@ -220,7 +220,7 @@ fn random_base64() -> String {
     STANDARD.encode(rand::random::<[u8; 32]>())
 }
 
-/// `[0-9a-z]{6}.[0-9a-z]{16}`, the shape of a kubeadm bootstrap token.
+/// `[0-9a-z]{6}.[0-9a-z]{16}`, the format of a kubeadm bootstrap token.
 fn random_token() -> String {
     const ALPHABET: [char; 36] = [
         '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l',

@@ -1,11 +1,11 @@
-//! A cluster's machines, whatever format describes them.
+//! The nodes of a cluster, independent of the input format.
 
 use std::net::IpAddr;
 
 use super::Role;
 use yaml::Location;
 
-/// The address under which the Kubernetes API is known: `https://host:port`.
+/// The endpoint of the Kubernetes API: `https://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub host: String,
@@ -13,7 +13,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Reads `https://host:port`.
+    /// Parses `https://host:port`.
     pub fn parse(text: &str) -> Option<Self> {
         let rest = text.strip_prefix("https://")?.trim_end_matches('/');
         let (host, port) = rest.rsplit_once(':')?;
@@ -22,7 +22,7 @@ impl Endpoint {
         Some(Self { host: host.to_owned(), port: port.parse().ok()? })
     }
 
-    /// The host as an address, when it is one.
+    /// The host when it is an IP address.
     pub fn address(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
@@ -35,18 +35,18 @@ impl Endpoint {
     }
 }
 
-/// One machine.
+/// A node of the cluster.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Node {
+pub struct InventoryNode {
     pub hostname: String,
-    /// The address that its API is reached at.
+    /// The address of its Talos API.
     pub address: IpAddr,
     pub role: Role,
-    /// Where it is described.
+    /// The place of its definition.
     pub at: Location,
 }
 
-/// What is known of a cluster before any secret is opened.
+/// The facts about a cluster that need no secrets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inventory {
     pub cluster_name: String,
@@ -55,45 +55,45 @@ pub struct Inventory {
     pub talos_version: String,
     /// Without a leading `v`.
     pub kubernetes_version: String,
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<InventoryNode>,
 }
 
 impl Inventory {
-    /// The control planes, lowest address first: an order that does not depend on the file's.
-    pub fn control_planes(&self) -> Vec<&Node> {
-        let mut nodes: Vec<&Node> = self.nodes.iter().filter(|node| node.role == Role::ControlPlane).collect();
+    /// The control planes, sorted by address, so that the order does not depend on the input files.
+    pub fn control_planes(&self) -> Vec<&InventoryNode> {
+        let mut nodes: Vec<&InventoryNode> = self.nodes.iter().filter(|node| node.role == Role::ControlPlane).collect();
         nodes.sort_by_key(|node| node.address);
         nodes
     }
 
-    /// What to say when a node runs another line of Talos than its config is written for, or one that is not known here.
-    pub fn disagreement(&self, running: &str) -> Option<String> {
-        let (runs, wants) = (minor(running)?, minor(&self.talos_version)?);
-        let wanted = &self.talos_version;
+    /// The message when the running Talos has another minor version than the config, or an unknown one.
+    pub fn version_mismatch(&self, running: &str) -> Option<String> {
+        let (runs, configured) = (minor(running)?, minor(&self.talos_version)?);
+        let version = &self.talos_version;
         if runs < OLDEST {
             return Some(format!(
-                "it runs Talos {running}; 1.{OLDEST} is the oldest that is known here, and what it lacks is done without"
+                "it runs Talos {running}, older than the oldest supported version 1.{OLDEST}; features may be missing"
             ));
         }
         if runs > NEWEST {
             return Some(format!(
-                "it runs Talos {running}; 1.{NEWEST} is the newest that is known here, and it is spoken to as that"
+                "it runs Talos {running}, newer than the newest supported version 1.{NEWEST}; it is treated as 1.{NEWEST}"
             ));
         }
-        if wants > runs {
+        if configured > runs {
             return Some(format!(
-                "it runs Talos {running}, its config is written for {wanted}: fields that came since would be refused"
+                "it runs Talos {running}, its config is for {version}: the node may reject newer fields"
             ));
         }
-        (wants < runs).then(|| format!("it runs Talos {running}, its config is written for {wanted}, which it takes"))
+        (configured < runs).then(|| format!("it runs Talos {running}, its config is for {version}, which it accepts"))
     }
 }
 
-/// The lines of Talos that are known, 1.x.
+/// The supported minor versions of Talos 1.
 const OLDEST: u32 = 11;
 const NEWEST: u32 = 14;
 
-/// The line of a version of Talos 1.
+/// The minor version of a Talos 1 version.
 fn minor(version: &str) -> Option<u32> {
     version.trim_start_matches('v').strip_prefix("1.")?.split(['.', '-']).next()?.parse().ok()
 }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_that_disagree_are_told_and_the_same_line_is_not() {
+    fn different_minor_versions_are_reported() {
         let inventory = Inventory {
             cluster_name: "blue".into(),
             endpoint: Endpoint { host: "10.0.0.10".into(), port: 6443 },
@@ -111,15 +111,15 @@ mod tests {
             kubernetes_version: "1.35.0".into(),
             nodes: vec![],
         };
-        let told = |running: &str| inventory.disagreement(running).unwrap_or_else(|| "nothing".to_owned());
+        let message = |running: &str| inventory.version_mismatch(running).unwrap_or_else(|| "nothing".to_owned());
         let all: Vec<String> =
-            ["v1.10.7", "v1.11.5", "v1.12.0", "v1.13.0-alpha.1", "v1.15.0"].into_iter().map(told).collect();
+            ["v1.10.7", "v1.11.5", "v1.12.0", "v1.13.0-alpha.1", "v1.15.0"].into_iter().map(message).collect();
         insta::assert_snapshot!(all.join("\n"), @"
-        it runs Talos v1.10.7; 1.11 is the oldest that is known here, and what it lacks is done without
-        it runs Talos v1.11.5, its config is written for v1.12.4: fields that came since would be refused
+        it runs Talos v1.10.7, older than the oldest supported version 1.11; features may be missing
+        it runs Talos v1.11.5, its config is for v1.12.4: the node may reject newer fields
         nothing
-        it runs Talos v1.13.0-alpha.1, its config is written for v1.12.4, which it takes
-        it runs Talos v1.15.0; 1.14 is the newest that is known here, and it is spoken to as that
+        it runs Talos v1.13.0-alpha.1, its config is for v1.12.4, which it accepts
+        it runs Talos v1.15.0, newer than the newest supported version 1.14; it is treated as 1.14
         ");
     }
 }

@@ -1,25 +1,27 @@
-//! Machine configs: secrets bundle, generate, patch, and what an operator's folder says.
+//! Machine configs: secrets bundle, generation, patches, and the inputs in an operator's repository.
 //!
-//! A config is a list of documents, and documents are opaque: what this room does not know passes through unchanged.
+//! A config is a list of documents. Documents of unknown kinds pass through unchanged.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod adapters;
 mod bundle;
+mod fetched;
 mod generate;
 mod inventory;
-mod lines;
+mod line_map;
 mod pki;
 mod provenance;
 pub mod registries;
-mod sources;
 pub mod talconfig;
 
-pub use bundle::{BundleError, CertificateAndKey, SecretsBundle};
-pub use generate::{Contract, Generate, Options, Role, UnknownContract, generate, generate_with};
-pub use inventory::{Endpoint, Inventory, Node};
-pub use pki::{AdminIdentity, KubernetesAdmin, PkiError, ca_fingerprint, kubeconfig, talosconfig};
-pub use provenance::{Explained, Rendered, Setter, Written};
-pub use sources::{Sources, Wanted, is_sealed};
+pub use bundle::{CertificateAndKey, GenerateBundleError, SecretsBundle};
+pub use fetched::{FetchedInputs, InputRequest, is_sops_encrypted};
+pub use generate::{GenerateInput, GenerateOptions, Role, generate, generate_with};
+pub use inventory::{Endpoint, Inventory, InventoryNode};
+pub use pki::{
+    AdminIdentity, CertificateError, InvalidAuthority, KubernetesAdmin, ca_fingerprint, kubeconfig, talosconfig,
+};
+pub use provenance::{ExplainedField, FieldSource, LayerSource, RenderedConfig};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Keys and certificates, made offline.
+//! Generates keys and certificates offline.
 //!
 //! Facts from Talos 1.12 (`talosctl gen secrets`, siderolabs/crypto): key kinds, subjects and usages of the CAs, the
 //! admin certificate without a common name, PEM labels.
@@ -19,26 +19,41 @@ use x509_parser::der_parser::der::parse_der;
 
 use super::{CertificateAndKey, SecretsBundle};
 
-/// How far a certificate's beginning lies before its making, for nodes whose clocks are slow.
+/// How far certificates are backdated, for nodes with slow clocks.
 const BACK_DATE: SignedDuration = SignedDuration::from_hours(1);
 const TEN_YEARS: SignedDuration = SignedDuration::from_hours(87_600);
 const ONE_YEAR: SignedDuration = SignedDuration::from_hours(8_760);
 
-/// Why a key or certificate could not be made.
+/// Why a key or certificate could not be generated.
 #[derive(Debug, thiserror::Error)]
-pub enum PkiError {
-    #[error("the {what} cannot be used: {reason}")]
-    Unusable { what: &'static str, reason: String },
-    #[error("a key or certificate could not be made: {0}")]
+pub enum CertificateError {
+    #[error("the {what} is invalid: {reason}")]
+    Invalid { what: &'static str, reason: InvalidAuthority },
+    #[error("cannot generate a key or certificate: {0}")]
     Make(#[from] rcgen::Error),
-    #[error("an RSA key could not be made")]
+    #[error("cannot generate an RSA key")]
     Rsa,
     /// Failure T15.
-    #[error("the {what} of the secrets bundle is valid from {from} to {to}, and now it is {now}")]
+    #[error("the {what} of the secrets bundle is valid from {from} to {to}, the current time is {now}")]
     OutOfTime { what: &'static str, from: Timestamp, to: Timestamp, now: Timestamp },
 }
 
-/// What an administrator shows to Talos nodes, and how to know them.
+/// Why a CA is invalid.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidAuthority {
+    #[error(transparent)]
+    Pem(#[from] pem::PemError),
+    #[error(transparent)]
+    Certificate(#[from] x509_parser::nom::Err<x509_parser::error::X509Error>),
+    #[error(transparent)]
+    Validity(#[from] jiff::Error),
+    #[error("its key is not PEM-encoded")]
+    KeyEncoding,
+    #[error(transparent)]
+    Key(#[from] rcgen::Error),
+}
+
+/// The administrator's client certificate for the Talos API, and the CA of the nodes.
 #[derive(Debug, Clone)]
 pub struct AdminIdentity {
     pub ca_pem: String,
@@ -46,7 +61,7 @@ pub struct AdminIdentity {
     pub key_pem: SecretString,
 }
 
-/// What an administrator shows to the Kubernetes API, and how to know it.
+/// The administrator's client certificate for the Kubernetes API, and the CA of the API server.
 #[derive(Debug, Clone)]
 pub struct KubernetesAdmin {
     pub ca_pem: String,
@@ -60,12 +75,12 @@ pub(super) enum KeyKind {
     EcdsaP256,
 }
 
-/// A self-signed CA, ten years.
+/// A self-signed CA, valid for ten years.
 pub(super) fn authority(
     organization: Option<&str>,
     kind: KeyKind,
     now: Timestamp,
-) -> Result<CertificateAndKey, PkiError> {
+) -> Result<CertificateAndKey, CertificateError> {
     let key = new_key(kind)?;
     let mut params = params(organization, None, now, TEN_YEARS);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -75,11 +90,11 @@ pub(super) fn authority(
 }
 
 /// A new RSA key of 4096 bit as PKCS#1 PEM, for service account tokens.
-pub(super) fn rsa_private_key() -> Result<SecretString, PkiError> {
+pub(super) fn rsa_private_key() -> Result<SecretString, CertificateError> {
     use aws_lc_rs::encoding::AsDer;
-    let key = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa4096).map_err(|_| PkiError::Rsa)?;
-    let der: aws_lc_rs::encoding::Pkcs8V1Der<'_> = key.as_der().map_err(|_| PkiError::Rsa)?;
-    let inner = pkcs8_content(der.as_ref()).ok_or(PkiError::Rsa)?;
+    let key = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa4096).map_err(|_| CertificateError::Rsa)?;
+    let der: aws_lc_rs::encoding::Pkcs8V1Der<'_> = key.as_der().map_err(|_| CertificateError::Rsa)?;
+    let inner = pkcs8_content(der.as_ref()).ok_or(CertificateError::Rsa)?;
     Ok(pem::encode_config(&pem::Pem::new("RSA PRIVATE KEY", inner), lf()).into())
 }
 
@@ -87,26 +102,38 @@ pub(super) fn rsa_private_key() -> Result<SecretString, PkiError> {
 ///
 /// # Errors
 ///
-/// When there is no certificate in the text.
-pub fn ca_fingerprint(certificate_pem: &str) -> Result<String, PkiError> {
-    let unusable = |reason: String| PkiError::Unusable { what: "Talos CA certificate", reason };
-    let parsed = pem::parse(certificate_pem).map_err(|error| unusable(error.to_string()))?;
+/// The text has no certificate.
+pub fn ca_fingerprint(certificate_pem: &str) -> Result<String, CertificateError> {
+    let parsed = pem::parse(certificate_pem)
+        .map_err(|error| CertificateError::Invalid { what: "Talos CA certificate", reason: error.into() })?;
     Ok(Sha256::digest(parsed.contents()).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}")))
 }
 
-/// A CA that has expired, or begins in the future, makes certificates that nobody accepts.
-fn check_time(certificate_pem: &str, what: &'static str, now: Timestamp) -> Result<(), PkiError> {
-    let unusable = |reason: String| PkiError::Unusable { what, reason };
-    let parsed = pem::parse(certificate_pem).map_err(|error| unusable(error.to_string()))?;
-    let (_, certificate) =
-        x509_parser::parse_x509_certificate(parsed.contents()).map_err(|error| unusable(error.to_string()))?;
+/// Checks the validity period: certificates of an expired or future CA are rejected everywhere.
+fn check_time(certificate_pem: &str, what: &'static str, now: Timestamp) -> Result<(), CertificateError> {
+    let Validity { from, to } =
+        validity(certificate_pem).map_err(|reason| CertificateError::Invalid { what, reason })?;
+    // Clocks differ: the CA may have been generated by a machine whose clock is ahead.
+    if (from - BACK_DATE..=to).contains(&now) {
+        Ok(())
+    } else {
+        Err(CertificateError::OutOfTime { what, from, to, now })
+    }
+}
+
+struct Validity {
+    from: Timestamp,
+    to: Timestamp,
+}
+
+fn validity(certificate_pem: &str) -> Result<Validity, InvalidAuthority> {
+    let parsed = pem::parse(certificate_pem)?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(parsed.contents())?;
     let validity = certificate.validity();
-    let moment = |at: x509_parser::time::ASN1Time| {
-        Timestamp::from_second(at.timestamp()).map_err(|error| unusable(error.to_string()))
-    };
-    let (from, to) = (moment(validity.not_before)?, moment(validity.not_after)?);
-    // Clocks differ; what begins within the hour is accepted by nodes that are as far ahead.
-    if (from - BACK_DATE..=to).contains(&now) { Ok(()) } else { Err(PkiError::OutOfTime { what, from, to, now }) }
+    Ok(Validity {
+        from: Timestamp::from_second(validity.not_before.timestamp())?,
+        to: Timestamp::from_second(validity.not_after.timestamp())?,
+    })
 }
 
 impl AdminIdentity {
@@ -114,8 +141,8 @@ impl AdminIdentity {
     ///
     /// # Errors
     ///
-    /// When the bundle's CA cannot be used, or not at this time.
-    pub fn issue(bundle: &SecretsBundle, now: Timestamp) -> Result<Self, PkiError> {
+    /// The bundle's CA is invalid or outside of its validity period.
+    pub fn issue(bundle: &SecretsBundle, now: Timestamp) -> Result<Self, CertificateError> {
         check_time(&bundle.os.certificate, "Talos CA", now)?;
         let key = new_key(KeyKind::Ed25519)?;
         let params = client_params(Some("os:admin"), None, now);
@@ -133,8 +160,8 @@ impl KubernetesAdmin {
     ///
     /// # Errors
     ///
-    /// When the bundle's CA cannot be used.
-    pub fn issue(bundle: &SecretsBundle, now: Timestamp) -> Result<Self, PkiError> {
+    /// The bundle's CA is invalid.
+    pub fn issue(bundle: &SecretsBundle, now: Timestamp) -> Result<Self, CertificateError> {
         let key = new_key(KeyKind::EcdsaP256)?;
         let params = client_params(Some("system:masters"), Some("admin"), now);
         let certificate = params.signed_by(&key, &issuer(&bundle.kubernetes, "Kubernetes CA")?)?;
@@ -146,8 +173,8 @@ impl KubernetesAdmin {
     }
 }
 
-/// A kubeconfig with the names that Talos gives: user and context `admin@<cluster>`. The context can be had under other
-/// names too. The text is secret.
+/// A kubeconfig with the names that Talos uses: user and context `admin@<cluster>`. `aliases` are further names of the
+/// context. The text is secret.
 pub fn kubeconfig(
     admin: &KubernetesAdmin,
     cluster: &str,
@@ -192,14 +219,14 @@ pub fn talosconfig(admin: &AdminIdentity, cluster: &str, endpoints: &[String], n
     yaml::to_string(&config).unwrap_or_default().into()
 }
 
-fn new_key(kind: KeyKind) -> Result<KeyPair, PkiError> {
+fn new_key(kind: KeyKind) -> Result<KeyPair, CertificateError> {
     Ok(KeyPair::generate_for(match kind {
         KeyKind::Ed25519 => &PKCS_ED25519,
         KeyKind::EcdsaP256 => &PKCS_ECDSA_P256_SHA256,
     })?)
 }
 
-/// Keys in the forms and under the labels that Talos writes and every release of it reads.
+/// The PEM encoding that Talos writes and all its releases read.
 fn key_pem(key: &KeyPair, kind: KeyKind) -> SecretString {
     let pkcs8 = key.serialize_der();
     let (label, der) = match kind {
@@ -212,13 +239,13 @@ fn key_pem(key: &KeyPair, kind: KeyKind) -> SecretString {
     pem::encode_config(&pem::Pem::new(label, der), lf()).into()
 }
 
-/// The key inside of PKCS#8, in the form of its own algorithm.
+/// The algorithm-specific key inside PKCS#8.
 fn pkcs8_content(pkcs8: &[u8]) -> Option<Vec<u8>> {
     let (_, outer) = parse_der(pkcs8).ok()?;
     outer.as_sequence().ok()?.get(2)?.as_slice().ok().map(<[u8]>::to_vec)
 }
 
-/// A P-256 key as RFC 5915 writes it, with its curve, which PKCS#8 leaves out.
+/// A P-256 key as in RFC 5915, including the curve, which PKCS#8 omits.
 fn sec1(pkcs8: &[u8], public: &[u8]) -> Option<Vec<u8>> {
     const BEFORE_SECRET: [u8; 7] = [0x30, 0x77, 0x02, 0x01, 0x01, 0x04, 0x20];
     const CURVE: [u8; 12] = [0xa0, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
@@ -266,14 +293,14 @@ fn params(
     params
 }
 
-fn issuer(pair: &CertificateAndKey, what: &'static str) -> Result<Issuer<'static, KeyPair>, PkiError> {
-    let unusable = |reason: String| PkiError::Unusable { what, reason };
-    let key = pem::parse(pair.key.expose_secret()).map_err(|_| unusable("its key is no PEM text".into()))?;
+fn issuer(pair: &CertificateAndKey, what: &'static str) -> Result<Issuer<'static, KeyPair>, CertificateError> {
+    let invalid = |reason: InvalidAuthority| CertificateError::Invalid { what, reason };
+    let key = pem::parse(pair.key.expose_secret()).map_err(|_| invalid(InvalidAuthority::KeyEncoding))?;
     let key = match key.tag() {
         "EC PRIVATE KEY" => rustls_pki_types::PrivateKeyDer::Sec1(key.into_contents().into()),
         "RSA PRIVATE KEY" => rustls_pki_types::PrivateKeyDer::Pkcs1(key.into_contents().into()),
         _ => rustls_pki_types::PrivateKeyDer::Pkcs8(key.into_contents().into()),
     };
-    let key = KeyPair::try_from(&key).map_err(|error| unusable(error.to_string()))?;
-    Issuer::from_ca_cert_pem(&pair.certificate, key).map_err(|error| unusable(error.to_string()))
+    let key = KeyPair::try_from(&key).map_err(|error| invalid(error.into()))?;
+    Issuer::from_ca_cert_pem(&pair.certificate, key).map_err(|error| invalid(error.into()))
 }

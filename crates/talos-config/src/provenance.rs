@@ -1,7 +1,7 @@
 //! Which layer set each field of a machine config.
 //!
-//! A config comes about in layers: what is generated, what the inputs set, patch by patch. [`Rendered`] watches each
-//! change from outside, by comparing before and after, so that no layer has to keep books.
+//! A config is built in layers: generated fields, input fields, patches. [`RenderedConfig`] compares the config before and after
+//! each layer, so that layers need no bookkeeping.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,14 +11,14 @@ use serde_json::Value;
 use talos_schema::Documents;
 use yaml::{Diagnostic, Diagnostics, Location, Node, Origin, Position};
 
-/// What set a field: the layer's name, and where it says so.
+/// The layer that set a field, and the place in its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setter {
+pub struct FieldSource {
     pub layer: String,
     pub at: Option<Location>,
 }
 
-impl fmt::Display for Setter {
+impl fmt::Display for FieldSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.at {
             Some(at) => write!(f, "{at}"),
@@ -30,13 +30,13 @@ impl fmt::Display for Setter {
 /// The setters of a value and of everything in it.
 #[derive(Debug, Clone, PartialEq)]
 struct Trace {
-    setter: Setter,
+    setter: FieldSource,
     fields: BTreeMap<String, Trace>,
     items: Vec<Trace>,
 }
 
 impl Trace {
-    /// Where the value was set, or a part of it that was written by somebody.
+    /// Where the value or a part of it was set in a file.
     fn place(&self) -> Option<Location> {
         let below = || self.fields.values().chain(&self.items).find_map(Self::place);
         self.setter.at.clone().or_else(below)
@@ -48,49 +48,49 @@ impl Trace {
     }
 }
 
-/// A config, and which layer set each field of it.
+/// A config with the layer that set each field.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Rendered {
+pub struct RenderedConfig {
     pub documents: Documents,
     traces: Vec<Trace>,
-    /// Every patch that was applied, and whether it changed anything.
+    /// Every applied patch, and whether it changed anything.
     patches: Vec<(Location, bool)>,
 }
 
-/// A field of a config: document, path, value and who set it.
+/// A field of a config with its value and setter.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Explained {
+pub struct ExplainedField {
     /// The document's kind and name; empty for the legacy document.
     pub document: String,
     /// Such as `machine.network.interfaces[0].mtu`.
     pub path: String,
     pub value: Value,
-    pub setter: Setter,
+    pub setter: FieldSource,
 }
 
-/// Where a layer is written: its documents with their positions.
+/// The documents of a layer with their positions.
 #[derive(Debug, Clone, Copy)]
-pub struct Written<'w> {
+pub struct LayerSource<'w> {
     pub origin: &'w Origin,
     pub documents: &'w [Node],
 }
 
-impl Rendered {
-    /// A config as one layer made it.
-    pub fn new(layer: &str, written: Option<Written<'_>>, documents: Documents) -> Self {
+impl RenderedConfig {
+    /// A config made by one layer.
+    pub fn new(layer: &str, written: Option<LayerSource<'_>>, documents: Documents) -> Self {
         let mut rendered = Self::default();
         rendered.replace(layer, None, written, documents);
         rendered
     }
 
-    /// Changes the config; whatever differs afterwards was set by `layer`, at `at`.
+    /// Changes the config; all differences are attributed to `layer` at `at`.
     pub fn set(&mut self, layer: &str, at: Option<&Location>, change: impl FnOnce(&mut Documents)) {
         let mut documents = self.documents.clone();
         change(&mut documents);
         self.replace(layer, at, None, documents);
     }
 
-    /// Says where a field of the legacy document was set that is there already.
+    /// Sets the location of an existing field of the legacy document.
     pub fn attribute(&mut self, path: &[&str], at: Option<&Location>) {
         let Some(at) = at else { return };
         let index = self.documents.0.iter().position(|document| label(document).is_empty());
@@ -103,14 +103,14 @@ impl Rendered {
         }
     }
 
-    /// Takes a patched config; whatever differs was set by the patch, at the line that says so.
-    pub fn patch(&mut self, layer: &str, at: &Location, written: Written<'_>, documents: Documents) {
+    /// Replaces the config by the patched one; all differences are attributed to the lines of the patch.
+    pub fn patch(&mut self, layer: &str, at: &Location, written: LayerSource<'_>, documents: Documents) {
         self.patches.push((at.clone(), documents != self.documents));
         self.replace(layer, Some(at), Some(written), documents);
     }
 
-    fn replace(&mut self, layer: &str, at: Option<&Location>, written: Option<Written<'_>>, documents: Documents) {
-        let by = Setter { layer: layer.to_owned(), at: at.cloned() };
+    fn replace(&mut self, layer: &str, at: Option<&Location>, written: Option<LayerSource<'_>>, documents: Documents) {
+        let by = FieldSource { layer: layer.to_owned(), at: at.cloned() };
         let traces = documents.0.iter().map(|document| {
             let index = self.documents.0.iter().position(|known| identity(known) == identity(document));
             let before = index.and_then(|index| Some((&self.documents.0[index], self.traces.get(index)?)));
@@ -127,26 +127,26 @@ impl Rendered {
         self.documents = documents;
     }
 
-    /// Who set a field, or the nearest that holds it; `document` as in [`Explained`].
-    pub fn setter(&self, document: &str, path: &str) -> Option<&Setter> {
+    /// The setter of a field or of its nearest parent; `document` as in [`ExplainedField`].
+    pub fn setter(&self, document: &str, path: &str) -> Option<&FieldSource> {
         let index = self.documents.0.iter().position(|known| label(known) == document)?;
         Some(&nearest(self.traces.get(index)?, path).setter)
     }
 
-    /// The field that a node's words name, the most exact where there are several, and who set it.
-    pub fn named_in(&self, words: &str) -> Option<Explained> {
-        // A path of one step is a common word.
-        let named = |field: &Explained| field.path.contains('.') && words.contains(&field.path);
+    /// The field with the longest path that a node's error message contains.
+    pub fn field_in_message(&self, message: &str) -> Option<ExplainedField> {
+        // A path of one step may be a common word.
+        let named = |field: &ExplainedField| field.path.contains('.') && message.contains(&field.path);
         self.explain().into_iter().filter(named).max_by_key(|field| field.path.len())
     }
 
-    /// Where a field of a document, by its place in the config, was set.
+    /// Where a field of the document with this index was set.
     pub(super) fn place(&self, document: usize, path: &str) -> Option<Location> {
         nearest(self.traces.get(document)?, path).place()
     }
 
-    /// The patches that change nothing in any of these configs: what they name is not there, or says so already.
-    pub fn idle<'r>(all: impl IntoIterator<Item = &'r Self>) -> Diagnostics {
+    /// The patches that change nothing in any of these configs.
+    pub fn unused_patches<'r>(all: impl IntoIterator<Item = &'r Self>) -> Diagnostics {
         let mut changed: BTreeMap<&Location, bool> = BTreeMap::new();
         for (at, changes) in all.into_iter().flat_map(|rendered| &rendered.patches) {
             *changed.entry(at).or_default() |= changes;
@@ -155,19 +155,19 @@ impl Rendered {
         for (at, _) in changed.into_iter().filter(|(_, changes)| !changes) {
             found.push(
                 Diagnostic::at(at.clone(), "this patch changes nothing on any node")
-                    .with_hint("what it deletes or names is not there, or is as it says already"),
+                    .with_hint("the fields that it deletes do not exist, or have the same values already"),
             );
         }
         found
     }
 
-    /// Who made a document.
+    /// The layer that created a document.
     pub(super) fn maker(&self, document: usize) -> String {
         self.traces.get(document).map(|trace| trace.setter.to_string()).unwrap_or_default()
     }
 
-    /// Every field with its setter, in the config's order.
-    pub fn explain(&self) -> Vec<Explained> {
+    /// Every field with its setter, in document order.
+    pub fn explain(&self) -> Vec<ExplainedField> {
         let mut lines = Vec::new();
         for (document, trace) in self.documents.0.iter().zip(&self.traces) {
             explain(&mut lines, &label(document), String::new(), document, trace);
@@ -176,7 +176,7 @@ impl Rendered {
     }
 }
 
-/// Follows a path such as `a.b[0]` as far as it goes; keys may hold dots.
+/// Follows a path such as `a.b[0]` as far as it exists; keys may contain dots.
 fn nearest<'t>(trace: &'t Trace, path: &str) -> &'t Trace {
     let path = path.strip_prefix('.').unwrap_or(path);
     if let Some((index, rest)) = path.strip_prefix('[').and_then(|path| path.split_once(']')) {
@@ -192,18 +192,18 @@ fn nearest<'t>(trace: &'t Trace, path: &str) -> &'t Trace {
     }
 }
 
-/// What tells documents apart.
+/// The fields that identify a document.
 fn identity(document: &Value) -> [&str; 3] {
     ["apiVersion", "kind", "name"].map(|key| document.get(key).and_then(Value::as_str).unwrap_or_default())
 }
 
-/// A document as messages name it.
+/// The name of a document in messages.
 fn label(document: &Value) -> String {
     let text = |key: &str| document.get(key).and_then(Value::as_str).unwrap_or_default();
     format!("{} {}", text("kind"), text("name")).trim().to_owned()
 }
 
-fn explain(lines: &mut Vec<Explained>, document: &str, path: String, value: &Value, trace: &Trace) {
+fn explain(lines: &mut Vec<ExplainedField>, document: &str, path: String, value: &Value, trace: &Trace) {
     match value {
         Value::Object(map) if !map.is_empty() => {
             for (key, value) in map {
@@ -218,7 +218,7 @@ fn explain(lines: &mut Vec<Explained>, document: &str, path: String, value: &Val
                 explain(lines, document, format!("{path}[{index}]"), value, trace);
             }
         }
-        value => lines.push(Explained {
+        value => lines.push(ExplainedField {
             document: document.to_owned(),
             path,
             value: value.clone(),
@@ -228,16 +228,16 @@ fn explain(lines: &mut Vec<Explained>, document: &str, path: String, value: &Val
 }
 
 type Known<'k> = Option<(&'k Value, &'k Trace)>;
-type Place<'p> = Option<(&'p Origin, &'p Node)>;
+type LayerNode<'p> = Option<(&'p Origin, &'p Node)>;
 
-fn trace(by: &Setter, before: Known<'_>, value: &Value, place: Place<'_>) -> Trace {
+fn trace(by: &FieldSource, before: Known<'_>, value: &Value, place: LayerNode<'_>) -> Trace {
     if let Some((known, trace)) = before
         && known == value
     {
         return trace.clone();
     }
     let setter = match before {
-        // Who made a mapping or a list stays its maker, whatever is put into it later.
+        // A mapping or list keeps its setter when its content changes.
         Some((known, trace)) if same_kind(known, value) => trace.setter.clone(),
         _ => by.clone(),
     };
@@ -260,8 +260,8 @@ fn same_kind(a: &Value, b: &Value) -> bool {
     (a.is_object() && b.is_object()) || (a.is_array() && b.is_array())
 }
 
-/// The setter of a field, at the line where the layer names it.
-fn field_place<'p>(by: &Setter, place: Place<'p>, key: &str) -> (Setter, Place<'p>) {
+/// The setter of a field, with the line in the layer.
+fn field_place<'p>(by: &FieldSource, place: LayerNode<'p>, key: &str) -> (FieldSource, LayerNode<'p>) {
     let Some((origin, node)) = place else { return (by.clone(), None) };
     let entry = node.as_mapping().and_then(|mapping| mapping.iter().find(|entry| entry.key == key));
     match entry {
@@ -270,13 +270,12 @@ fn field_place<'p>(by: &Setter, place: Place<'p>, key: &str) -> (Setter, Place<'
     }
 }
 
-fn at(by: &Setter, origin: &Origin, position: Position) -> Setter {
-    Setter { layer: by.layer.clone(), at: Some(origin.at(position)) }
+fn at(by: &FieldSource, origin: &Origin, position: Position) -> FieldSource {
+    FieldSource { layer: by.layer.clone(), at: Some(origin.at(position)) }
 }
 
-/// An element that was there before, wherever it stood, keeps its setters; one that a layer changed is found by its
-/// place in the list.
-fn trace_items(by: &Setter, before: Known<'_>, items: &[Value], place: Place<'_>) -> Vec<Trace> {
+/// An unchanged element keeps its setters, also at another index; a changed element is matched by its index.
+fn trace_items(by: &FieldSource, before: Known<'_>, items: &[Value], place: LayerNode<'_>) -> Vec<Trace> {
     let known: Vec<(&Value, &Trace)> = match before {
         Some((Value::Array(values), trace)) => values.iter().zip(&trace.items).collect(),
         _ => vec![],
@@ -301,7 +300,7 @@ fn trace_items(by: &Setter, before: Known<'_>, items: &[Value], place: Place<'_>
     traces
 }
 
-/// Whether two elements go by the same name: the first field of the one is the other's too.
+/// Whether two elements have the same first field, which is usually their name.
 fn names_same(a: &Value, b: &Value) -> bool {
     let first = a.as_object().and_then(|map| map.iter().next());
     first.is_some_and(|(key, value)| b.get(key) == Some(value))

@@ -1,17 +1,17 @@
-//! Images by their full names, and where a node asks for them: mirrors in their order, then the registry itself.
+//! Full image names and the endpoints that a node pulls them from: mirrors in order, then the registry itself.
 //!
-//! Facts: the names of the distribution project's references; Talos's `machine.registries.mirrors` (1.11 on) and its
-//! `RegistryMirrorConfig` documents (1.12 on), which containerd works through from the first to the last.
+//! Facts: the reference format of the distribution project; Talos's `machine.registries.mirrors` (from 1.11 on) and its
+//! `RegistryMirrorConfig` documents (from 1.12 on), which containerd tries from the first to the last.
 
 use serde_json::Value;
 
 use talos_schema::Documents;
 
-/// The registry of names that say none.
+/// The registry of names without one.
 const DEFAULT: &str = "docker.io";
 
-/// An image's name with registry, path and tag or digest, as the container runtime keeps it. Of a tag and a digest the
-/// digest counts.
+/// The name of an image with registry, path and tag or digest, as the container runtime stores it. A digest replaces the
+/// tag.
 pub fn full_name(image: &str) -> String {
     let (rest, digest) = image.split_once('@').map_or((image, None), |(rest, digest)| (rest, Some(digest)));
     let (name, tag) = match rest.rsplit_once(':') {
@@ -29,21 +29,21 @@ pub fn full_name(image: &str) -> String {
     }
 }
 
-/// Whom a node asks for an image, the first one first; nothing when only the registry itself.
-pub fn asked(config: &Documents, image: &str) -> Option<Vec<String>> {
+/// The endpoints that a node pulls an image from, in order; `None` without a mirror.
+pub fn pull_endpoints(config: &Documents, image: &str) -> Option<Vec<String>> {
     let full = full_name(image);
     let registry = full.split('/').next()?;
     let mirror = of_legacy(config, registry).or_else(|| of_document(config, registry));
     let mirror = mirror.or_else(|| of_legacy(config, "*")).or_else(|| of_document(config, "*"))?;
     let endpoints = mirror.get("endpoints").and_then(Value::as_array).into_iter().flatten();
-    let mut asked: Vec<String> = endpoints
+    let mut urls: Vec<String> = endpoints
         .filter_map(|endpoint| endpoint.as_str().or_else(|| endpoint.get("url")?.as_str()))
         .map(str::to_owned)
         .collect();
     if mirror.get("skipFallback").and_then(Value::as_bool) != Some(true) {
-        asked.push(format!("https://{registry}"));
+        urls.push(format!("https://{registry}"));
     }
-    Some(asked)
+    Some(urls)
 }
 
 fn of_legacy<'c>(config: &'c Documents, registry: &str) -> Option<&'c Value> {
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_filled_up_as_the_runtime_does() {
+    fn names_are_completed_like_in_the_runtime() {
         for (image, full) in [
             ("nginx", "docker.io/library/nginx:latest"),
             ("envoyproxy/gateway:v1", "docker.io/envoyproxy/gateway:v1"),
@@ -83,17 +83,17 @@ mod tests {
     }
 
     #[test]
-    fn mirrors_are_asked_in_their_order_and_the_registry_last() {
+    fn mirrors_come_in_order_and_the_registry_last() {
         let legacy = json!({"version": "v1alpha1", "machine": {"registries": {"mirrors": {
             "ghcr.io": {"endpoints": ["http://127.0.0.1:29999", "https://mirror.lan"]},
             "*": {"endpoints": ["http://127.0.0.1:29999"], "skipFallback": true},
         }}}});
         let document = json!({"apiVersion": "v1alpha1", "kind": "RegistryMirrorConfig", "name": "quay.io", "endpoints": [{"url": "https://q.lan"}]});
         let config = Documents(vec![legacy, document]);
-        let of = |image: &str| asked(&config, image).unwrap();
+        let of = |image: &str| pull_endpoints(&config, image).unwrap();
         assert_eq!(of("ghcr.io/a/b:1"), ["http://127.0.0.1:29999", "https://mirror.lan", "https://ghcr.io"]);
         assert_eq!(of("quay.io/a/b:1"), ["https://q.lan", "https://quay.io"]);
         assert_eq!(of("nginx"), ["http://127.0.0.1:29999"]);
-        assert_eq!(asked(&Documents::default(), "nginx"), None);
+        assert_eq!(pull_endpoints(&Documents::default(), "nginx"), None);
     }
 }

@@ -3,6 +3,7 @@ use serde_json::json;
 use x509_parser::prelude::FromDer;
 
 use super::*;
+use talos_schema::Contract;
 use yaml::Origin;
 
 fn bundle() -> SecretsBundle {
@@ -10,7 +11,7 @@ fn bundle() -> SecretsBundle {
 }
 
 #[test]
-fn a_fresh_bundle_is_read_back_and_issues_certificates_that_its_authority_signed() {
+fn a_generated_bundle_can_be_parsed_and_issues_certificates_signed_by_its_ca() {
     let bundle = bundle();
     let text = secrecy::ExposeSecret::expose_secret(&bundle.to_yaml()).to_owned();
     let again = SecretsBundle::parse(&Origin::new("talsecret.yaml"), &text).unwrap();
@@ -24,28 +25,28 @@ fn a_fresh_bundle_is_read_back_and_issues_certificates_that_its_authority_signed
     leaf.verify_signature(Some(authority.public_key())).unwrap();
     assert_eq!(leaf.subject().to_string(), "O=os:admin");
     let usage = leaf.extended_key_usage().unwrap().unwrap().value;
-    assert!(usage.client_auth && !usage.server_auth && !usage.any, "Talos refuses anything but client use");
+    assert!(usage.client_auth && !usage.server_auth && !usage.any, "Talos rejects other usages");
 }
 
 #[test]
-fn a_bundle_with_holes_is_refused_with_every_hole_and_no_value() {
+fn all_missing_fields_of_a_bundle_are_reported_without_values() {
     let found = SecretsBundle::parse(
         &Origin::new("talsecret.yaml"),
         "cluster: {id: x}\nsecrets: {bootstraptoken: t0psecret}\ntrustdinfo: {token: y}\ncerts: {os: {crt: '%%', key: a}}\n",
     )
     .unwrap_err()
     .to_string();
-    for hole in ["`secret`", "`etcd`", "`k8s`", "`k8saggregator`", "`k8sserviceaccount`", "`crt` is no base64"] {
-        assert!(found.contains(hole), "{hole} is not named in:\n{found}");
+    for field in ["`secret`", "`etcd`", "`k8s`", "`k8saggregator`", "`k8sserviceaccount`", "`crt` is not the base64"] {
+        assert!(found.contains(field), "{field} is not named in:\n{found}");
     }
     assert!(!found.contains("t0psecret"));
 }
 
 #[test]
-fn a_worker_gets_no_private_key_of_an_authority() {
+fn worker_configs_have_no_private_keys_of_cas() {
     let bundle = bundle();
     let subnets = ["10.42.0.0/16".to_owned()];
-    let facts = Generate {
+    let facts = GenerateInput {
         contract: Contract::V1_12,
         cluster_name: "blue",
         endpoint: "https://10.0.0.10:6443",
@@ -65,11 +66,11 @@ fn a_worker_gets_no_private_key_of_an_authority() {
 
 fn talconfig_in(folder: &std::path::Path, text: &str) -> Result<talconfig::Talconfig, yaml::Diagnostics> {
     std::fs::write(folder.join("talconfig.yaml"), text).unwrap();
-    talconfig::read(folder, folder, &|_| None, &Sources::default())
+    talconfig::read(folder, folder, &|_| None, &FetchedInputs::default())
 }
 
 #[test]
-fn every_mistake_of_a_talconfig_is_told_at_once() {
+fn all_errors_of_a_talconfig_are_reported_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let found = talconfig_in(
         folder.path(),
@@ -81,24 +82,24 @@ fn every_mistake_of_a_talconfig_is_told_at_once() {
     .unwrap_err();
     insta::assert_snapshot!(found, @"
     talconfig.yaml:6:51: `nodes[1].installDisk` must be a string, this is a list
-    talconfig.yaml:3:15: Talos v1.7.0 is not supported; configs are written for 1.11, 1.12, 1.13 and 1.14
+    talconfig.yaml:3:15: Talos v1.7.0 is not supported; the supported versions are 1.11, 1.12, 1.13 and 1.14
     talconfig.yaml:5:71: cannot read the patch missing.yaml: No such file or directory (os error 2)
-    talconfig.yaml:2:11: the endpoint `https://10.0.0.10` is not of the form https://HOST:PORT
+    talconfig.yaml:2:11: invalid endpoint `https://10.0.0.10`: expected https://HOST:PORT
       hint: the Kubernetes API usually listens on port 6443
     talconfig.yaml:1:1: the talconfig has no `kubernetesVersion`
-    talconfig.yaml:6:63: the disk type `floppy` is not ssd, hdd, nvme or sd
-    talconfig.yaml:6:63: `big` is no size of a disk such as `>= 400GB`
-    talconfig.yaml:6:111: `nodeLabels.bad label`: `bad label` is no name: up to 63 letters, digits, `-`, `_` and `.`, the first and the last a letter or a digit
-    talconfig.yaml:7:28: `10.0.0.999` is no IP address
+    talconfig.yaml:6:63: unknown disk type `floppy`: expected ssd, hdd, nvme or sd
+    talconfig.yaml:6:63: invalid disk size `big`: expected a size such as `>= 400GB`
+    talconfig.yaml:6:111: `nodeLabels.bad label`: invalid name `bad label`: expected up to 63 letters, digits, `-`, `_` and `.`, starting and ending with a letter or digit
+    talconfig.yaml:7:28: invalid IP address `10.0.0.999`
     talconfig.yaml:7:3: the node has neither `installDisk` nor `installDiskSelector`
-    talconfig.yaml:7:76: `ghcr.io/x/y:v1` is no image with its registry and without tag or digest
-    talconfig.yaml:6:28: node `b` has the address 10.0.0.1 of node `a` (talconfig.yaml:5:28)
-    talconfig.yaml:7:14: a second node `a`, the first is at talconfig.yaml:5:14
+    talconfig.yaml:7:76: invalid `talosImageURL` `ghcr.io/x/y:v1`: expected an image with registry, without tag and digest
+    talconfig.yaml:6:28: node `b` has the same address 10.0.0.1 as node `a` (talconfig.yaml:5:28)
+    talconfig.yaml:7:14: duplicate node `a`, first at talconfig.yaml:5:14
     ");
 }
 
 #[test]
-fn a_patch_that_is_the_name_of_a_file_is_told_with_its_spelling() {
+fn a_patch_that_is_a_file_name_gets_a_hint() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("patches")).unwrap();
     std::fs::write(folder.path().join("patches/a.yaml"), "machine: {}\n").unwrap();
@@ -106,13 +107,13 @@ fn a_patch_that_is_the_name_of_a_file_is_told_with_its_spelling() {
                 nodes:\n  - {hostname: a, ipAddress: 10.0.0.1, controlPlane: true, installDisk: /dev/sda}\n\
                 controlPlane:\n  patches:\n    - ./patches/a.yaml\n";
     insta::assert_snapshot!(talconfig_in(folder.path(), text).unwrap_err(), @r#"
-    talconfig.yaml:9:7: `./patches/a.yaml` is no patch but the name of a file
+    talconfig.yaml:9:7: `./patches/a.yaml` is a file name, not a patch
       hint: write "@./patches/a.yaml"
     "#);
 }
 
 #[test]
-fn an_undefined_variable_of_a_talconfig_is_told_with_its_place() {
+fn an_undefined_variable_of_a_talconfig_is_reported_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let found = talconfig_in(folder.path(), "# ${COMMENT}\nclusterName: ${NAME}\n").unwrap_err();
     insta::assert_snapshot!(found, @"
@@ -122,7 +123,7 @@ fn an_undefined_variable_of_a_talconfig_is_told_with_its_place() {
 }
 
 #[test]
-fn what_talhelper_passes_over_is_a_warning_with_its_line() {
+fn fields_that_talhelper_ignores_are_warnings_with_their_lines() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("empty.yaml"), " \n").unwrap();
     let talconfig = talconfig_in(
@@ -133,18 +134,18 @@ fn what_talhelper_passes_over_is_a_warning_with_its_line() {
          \x20 networkInterfaces:\n  - {interface: eth0, mut: 1500}\n",
     );
     insta::assert_snapshot!(talconfig.unwrap().warnings, @"
-    talconfig.yaml:4:1: `cniConfgi` is not known to talhelper, which passes over it; so nothing comes of it
+    talconfig.yaml:4:1: unknown field `cniConfgi` is ignored, like in talhelper
       hint: did you mean `cniConfig`?
-    talconfig.yaml:13:23: `nodes[0].networkInterfaces[0].mut` is not known to talhelper, which passes over it; so nothing comes of it
-    talconfig.yaml:11:13: the patch empty.yaml is empty, so nothing comes of it
-      hint: take it out of the list, or fill it
-    talconfig.yaml:1:1: the talconfig has no `talosVersion`; v1.13.9 is taken, as talhelper does
-      hint: name the version, so that the next talhelper does not change it
+    talconfig.yaml:13:23: unknown field `nodes[0].networkInterfaces[0].mut` is ignored, like in talhelper
+    talconfig.yaml:11:13: the patch empty.yaml is empty and has no effect
+      hint: remove it from the list, or add content
+    talconfig.yaml:1:1: the talconfig has no `talosVersion`; using v1.13.9, the default of talhelper
+      hint: set `talosVersion`, since the default changes with talhelper releases
     ");
 }
 
 #[test]
-fn an_authority_outside_its_time_makes_no_certificates() {
+fn an_expired_or_future_ca_issues_no_certificates() {
     let made: Timestamp = "2026-01-10T12:00:00Z".parse().unwrap();
     let bundle = SecretsBundle::generate(made).unwrap();
     let issue = |now: &str| {
@@ -152,18 +153,18 @@ fn an_authority_outside_its_time_makes_no_certificates() {
         issued.map(|_| ()).map_err(|error| error.to_string())
     };
     assert_eq!(issue("2026-01-10T12:00:00Z"), Ok(()));
-    // Its maker's clock may have been ahead of ours.
+    // The clock of the machine that generated it may have been ahead.
     assert_eq!(issue("2026-01-10T10:30:00Z"), Ok(()));
     assert_eq!(
         issue("2026-01-10T09:00:00Z").unwrap_err(),
-        "the Talos CA of the secrets bundle is valid from 2026-01-10T11:00:00Z to 2036-01-08T12:00:00Z, and now it is \
-         2026-01-10T09:00:00Z"
+        "the Talos CA of the secrets bundle is valid from 2026-01-10T11:00:00Z to 2036-01-08T12:00:00Z, the current \
+         time is 2026-01-10T09:00:00Z"
     );
     assert!(issue("2036-02-01T00:00:00Z").is_err());
 }
 
 #[test]
-fn templates_see_the_variables_of_talenv() {
+fn templates_can_use_the_variables_of_talenv() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("talenv.yaml"), "ZONE: north\n").unwrap();
     let talconfig = talconfig_in(

@@ -1,4 +1,4 @@
-//! Which documents can stand beside each other in one config (Talos 1.14, `pkg/machinery/config/container`).
+//! Conflicts between the documents of a config (Talos 1.14, `pkg/machinery/config/container`).
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::schema::schema;
 
-/// Kinds that configure a link of their name; two of one name conflict.
+/// Kinds that configure the link with their name; two with one name conflict.
 const LINKS: [&str; 8] = [
     "LinkConfig",
     "BondConfig",
@@ -18,19 +18,19 @@ const LINKS: [&str; 8] = [
     "VethConfig",
 ];
 
-/// Pairs of kinds of which one name may have only one.
+/// Pairs of kinds that conflict when they have the same name.
 const RIVALS: [(&str, &str); 2] =
     [("Layer2VIPConfig", "HCloudVIPConfig"), ("ExistingVolumeConfig", "UserVolumeConfig")];
 
-/// The first two documents that exclude each other.
+/// The first two conflicting documents.
 pub(super) fn conflict(documents: &[Value]) -> Option<String> {
     let mut claims: HashMap<String, String> = HashMap::new();
     for document in documents {
         let title = title(document);
-        for claim in claims_of(document) {
+        for claim in unique_keys(document) {
             match claims.get(&claim) {
-                Some(owner) if *owner == title => return Some(format!("the config has two documents {title}")),
-                Some(owner) => return Some(format!("the documents {owner} and {title} exclude each other")),
+                Some(owner) if *owner == title => return Some(format!("duplicate document {title}")),
+                Some(owner) => return Some(format!("the documents {owner} and {title} conflict")),
                 None => {
                     claims.insert(claim, title.clone());
                 }
@@ -40,8 +40,8 @@ pub(super) fn conflict(documents: &[Value]) -> Option<String> {
     None
 }
 
-/// What a document takes for itself.
-fn claims_of(document: &Value) -> Vec<String> {
+/// The keys that no other document may have.
+fn unique_keys(document: &Value) -> Vec<String> {
     let text = |key: &str| document.get(key).and_then(Value::as_str);
     let Some(kind) = text("kind") else { return vec!["the legacy document".to_owned()] };
     let named = schema().kind(Some(kind)).is_none_or(|kind| kind.named);
@@ -63,7 +63,7 @@ fn claims_of(document: &Value) -> Vec<String> {
 fn title(document: &Value) -> String {
     let text = |key: &str| document.get(key).and_then(Value::as_str).unwrap_or_default();
     match text("kind") {
-        "" => "of version v1alpha1".to_owned(),
+        "" => "with version v1alpha1".to_owned(),
         kind => format!("{kind} {}", text("name")).trim().to_owned(),
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::container::conflict;
 use super::typed;
-use super::typed::{Content, UnknownKinds, Written};
+use super::typed::{RawContent, RawValue, UnknownKinds};
 use yaml::{Diagnostic, Diagnostics, Origin};
 
 /// The documents of a machine config, the legacy one (`version: v1alpha1`) first.
@@ -12,7 +12,7 @@ use yaml::{Diagnostic, Diagnostics, Origin};
 pub struct Documents(pub Vec<Value>);
 
 impl Documents {
-    /// The document that `version: v1alpha1` begins, if there is one.
+    /// The legacy document (`version: v1alpha1`), if there is one.
     pub fn legacy(&self) -> Option<&Value> {
         self.0.iter().find(|document| is_legacy(document))
     }
@@ -32,18 +32,18 @@ impl Documents {
     }
 }
 
-/// Reads a machine config or a patch; empty documents are dropped.
+/// Parses a machine config or a patch; empty documents are dropped.
 ///
-/// Nothing is refused for its content: what Talos would not take, and what nobody here knows, stays as it is.
+/// The content is not validated: invalid values and unknown kinds stay unchanged.
 ///
 /// # Errors
 ///
-/// Text that is no YAML, or a document that is no mapping.
+/// The text is invalid YAML, or a document is not a mapping.
 pub fn parse_documents(origin: &Origin, text: &str) -> Result<Documents, Diagnostic> {
     let mut documents = Vec::new();
-    for written in Written::parse(origin, text)? {
-        if !matches!(written.content, Content::Map(_)) {
-            let message = format!("a machine config document is a mapping, this is {}", written.describe());
+    for written in RawValue::parse(origin, text)? {
+        if !matches!(written.content, RawContent::Map(_)) {
+            let message = format!("a machine config document must be a mapping, this is {}", written.describe());
             return Err(written.at.map_or_else(|| Diagnostic::general(&message), |at| Diagnostic::at(at, &message)));
         }
         documents.push(typed::document(&written, UnknownKinds::Pass, &mut Diagnostics::default()));
@@ -51,18 +51,18 @@ pub fn parse_documents(origin: &Origin, text: &str) -> Result<Documents, Diagnos
     Ok(Documents(documents))
 }
 
-/// Reads a machine config as strictly as Talos does.
+/// Parses a machine config as strictly as Talos does.
 ///
 /// # Errors
 ///
-/// Everything that Talos would refuse: unknown fields and kinds, wrong types, documents that exclude each other.
+/// Everything that Talos rejects: unknown fields and kinds, wrong types, conflicting documents.
 pub fn parse_strictly(origin: &Origin, text: &str) -> Result<Documents, Diagnostics> {
     let mut found = Diagnostics::default();
-    let written = Written::parse(origin, text)?;
+    let written = RawValue::parse(origin, text)?;
     let documents: Vec<Value> =
-        written.iter().map(|written| typed::document(written, UnknownKinds::Refuse, &mut found)).collect();
+        written.iter().map(|written| typed::document(written, UnknownKinds::Reject, &mut found)).collect();
     if documents.is_empty() {
-        found.push(Diagnostic::general(format!("{origin}: there is no document in it")));
+        found.push(Diagnostic::general(format!("{origin} has no documents")));
     }
     if found.is_empty()
         && let Some(conflict) = conflict(&documents)
@@ -76,7 +76,7 @@ pub fn is_legacy(document: &Value) -> bool {
     document.get("kind").is_none() && document.get("apiVersion").is_none()
 }
 
-/// Puts a value below a path, making the mappings on the way.
+/// Sets the value at a path and creates missing mappings.
 pub fn put(document: &mut Value, path: &[&str], value: Value) {
     let mut current = document;
     let Some((last, parents)) = path.split_last() else { return };

@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod container;
+mod contract;
 pub mod document;
 mod merge;
 mod patch;
@@ -9,9 +10,10 @@ pub mod schema;
 pub mod typed;
 pub mod validate;
 
+pub use contract::{Contract, UnknownContract};
 pub use document::{Documents, parse_documents, parse_strictly};
-pub use patch::{MergeError, Patch, merge};
-pub use validate::{Findings, Mode, validate, validate_text};
+pub use patch::{ConfigPatch, MergeError, merge};
+pub use validate::{RuntimeMode, UnknownRuntimeMode, ValidationFindings, validate, validate_text};
 
 #[cfg(test)]
 mod properties;

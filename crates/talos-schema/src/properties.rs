@@ -1,4 +1,4 @@
-//! What holds for every config that the schema allows.
+//! Properties of all configs that the schema allows.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -9,17 +9,19 @@ use crate::schema::{Field, Scalar, Struct, Type, schema};
 use crate::typed::encode;
 use yaml::Origin;
 
-/// A value that a field of this type may have and that is not its zero value.
-fn value(of: &'static Type, depth: u32) -> BoxedStrategy<Value> {
-    match of {
+/// A valid value of this type that is not its zero value.
+fn value(value_type: &'static Type, depth: u32) -> BoxedStrategy<Value> {
+    match value_type {
         Type::Scalar(kind) => scalar(*kind),
         Type::Enum(values) => select(values[usize::from(values.len() > 1)..].to_vec()).prop_map(Value::from).boxed(),
-        Type::Optional(of) => value(of, depth),
-        Type::List(of, _) => prop::collection::vec(value(of, depth), 1..3).prop_map(Value::from).boxed(),
-        Type::Map(of) => map(value(of, depth)),
-        Type::Struct(index) => fields(schema().of(*index), depth),
+        Type::Optional(value_type) => value(value_type, depth),
+        Type::List(value_type, _) => {
+            prop::collection::vec(value(value_type, depth), 1..3).prop_map(Value::from).boxed()
+        }
+        Type::Map(value_type) => map(value(value_type, depth)),
+        Type::Struct(index) => fields(schema().struct_type(*index), depth),
         Type::Arguments => map(prop_oneof![text(), prop::collection::vec(text(), 1..3).prop_map(Value::from)].boxed()),
-        // One type for each key, since Talos refuses to merge values of different types there.
+        // One type for each key, since Talos does not merge values of different types there.
         Type::Free => (text(), 1..9_i64, any::<bool>(), prop::collection::vec(text(), 1..3))
             .prop_map(|(a, b, c, d)| json!({"a": a, "b": b, "c": c, "d": d, "e": {"f": b}}))
             .boxed(),
@@ -58,16 +60,17 @@ fn scalar(kind: Scalar) -> BoxedStrategy<Value> {
     }
 }
 
-/// Any few of the fields, and always those that Talos always writes.
+/// Some of the fields, and all that Talos always writes.
 fn fields(body: &'static Struct, depth: u32) -> BoxedStrategy<Value> {
-    let usable = |field: &&Field| depth > 0 || matches!(field.of, Type::Scalar(_));
+    let usable = |field: &&Field| depth > 0 || matches!(field.value_type, Type::Scalar(_));
     let chosen: Vec<BoxedStrategy<Option<(String, Value)>>> = body
         .fields
         .iter()
         .filter(usable)
         .map(|field| {
-            let of = value(&field.of, depth.saturating_sub(1)).prop_map(move |value| (field.name.to_owned(), value));
-            prop::option::weighted(if body.fields.len() > 6 { 0.3 } else { 0.7 }, of).boxed()
+            let value_type =
+                value(&field.value_type, depth.saturating_sub(1)).prop_map(move |value| (field.name.to_owned(), value));
+            prop::option::weighted(if body.fields.len() > 6 { 0.3 } else { 0.7 }, value_type).boxed()
         })
         .collect();
     chosen.prop_map(|fields| Value::Object(fields.into_iter().flatten().collect::<Map<_, _>>())).boxed()
@@ -138,7 +141,7 @@ proptest! {
     }
 
     #[test]
-    fn a_merge_into_nothing_is_the_patch(patch in any_document()) {
+    fn a_merge_into_an_empty_config_is_the_patch(patch in any_document()) {
         prop_assert_eq!(merge(&Documents::default(), &one(&patch)).unwrap(), one(&patch));
     }
 
@@ -149,8 +152,8 @@ proptest! {
         prop_assert_eq!(straight, turned);
     }
 
-    /// Where Talos's merge is: an element that carries a merge key twice in one list of a patch counts once when the
-    /// list is there before and twice when it is not.
+    /// Except for keyed lists, where Talos's merge is not: an element that is twice in a list of a patch counts once when the
+    /// list exists before and twice when it does not.
     #[test]
     fn merging_is_associative([base, one_patch, other] in layers()) {
         let keyed = [&base, &one_patch, &other].iter().any(|document| has_keyed_list(document));

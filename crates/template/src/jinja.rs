@@ -10,8 +10,19 @@ use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
 
 use yaml::{Diagnostic, Origin, Position};
 
-/// The start of the message about an undefined variable.
-pub const UNDEFINED: &str = "the template variable";
+/// A template that cannot be rendered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenderError {
+    pub diagnostic: Diagnostic,
+    /// The expression, if a variable in it is undefined.
+    pub undefined: Option<String>,
+}
+
+impl From<RenderError> for Diagnostic {
+    fn from(error: RenderError) -> Self {
+        error.diagnostic
+    }
+}
 
 /// A template, and those that it may include, by name.
 #[derive(Clone, Copy)]
@@ -63,8 +74,8 @@ impl Jinja<'_> {
     /// # Errors
     ///
     /// The first mistake, with its location in the template or in an included one.
-    pub fn render(&self, values: Value) -> Result<String, Diagnostic> {
-        let own = |error: &minijinja::Error| diagnostic(&(self.origin)(self.name), self.text, error);
+    pub fn render(&self, values: Value) -> Result<String, RenderError> {
+        let own = |error: &minijinja::Error| render_error(&(self.origin)(self.name), self.text, error);
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
@@ -80,7 +91,7 @@ impl Jinja<'_> {
         template.render(values).map_err(|error| {
             let name = error.name().unwrap_or_default();
             match self.others.get(name).filter(|_| name != self.name) {
-                Some(text) => diagnostic(&(self.origin)(name), text, &error),
+                Some(text) => render_error(&(self.origin)(name), text, &error),
                 None => own(&error),
             }
         })
@@ -105,7 +116,7 @@ pub fn undeclared(name: &str, text: &str) -> BTreeSet<String> {
 }
 
 /// The names of the environment variables that a template uses.
-pub fn of_environment(text: &str) -> BTreeSet<String> {
+pub fn environment_variables(text: &str) -> BTreeSet<String> {
     let names = regex!(r#"ENV(?:\.([A-Za-z_][A-Za-z0-9_]*)|\[\s*["']([^"']+)["']\s*\])"#);
     let captures = names.captures_iter(text);
     captures.filter_map(|found| found.get(1).or(found.get(2))).map(|name| name.as_str().to_owned()).collect()
@@ -116,24 +127,26 @@ fn syntax(style: Style) -> Result<SyntaxConfig, minijinja::Error> {
     builder.trim_blocks(style.trim).lstrip_blocks(style.lstrip).keep_trailing_newline(true).build()
 }
 
-fn diagnostic(origin: &Origin, text: &str, error: &minijinja::Error) -> Diagnostic {
+fn render_error(origin: &Origin, text: &str, error: &minijinja::Error) -> RenderError {
     let line = error.line().unwrap_or(1);
     let range = error.range();
     let column = range.as_ref().map_or(1, |range| {
         let before = text.get(..range.start).unwrap_or_default();
         before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1
     });
-    let at = origin.at(Position { line, column });
+    let location = origin.at(Position { line, column });
     let expression = range.and_then(|range| text.get(range)).map(str::trim).filter(|text| !text.contains('\n'));
     match (error.kind(), expression) {
         (ErrorKind::UndefinedError, Some(expression)) => {
-            Diagnostic::at(at, format!("{UNDEFINED} `{expression}` is not defined"))
-                .with_hint("set it in the environment (`ENV.X`) or in k8s-bootstrap.yaml: clusters.<name>.variables")
+            let diagnostic = Diagnostic::at(location, format!("the template variable `{expression}` is not defined"))
+                .with_hint("set it in the environment (`ENV.X`) or in k8s-bootstrap.yaml: clusters.<name>.variables");
+            RenderError { diagnostic, undefined: Some(expression.to_owned()) }
         }
         (_, expression) => {
             let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-            let what = expression.map(|expression| format!(" in `{expression}`")).unwrap_or_default();
-            Diagnostic::at(at, format!("cannot render template: {detail}{what}"))
+            let context = expression.map(|expression| format!(" in `{expression}`")).unwrap_or_default();
+            let diagnostic = Diagnostic::at(location, format!("cannot render template: {detail}{context}"));
+            RenderError { diagnostic, undefined: None }
         }
     }
 }
@@ -151,7 +164,7 @@ mod tests {
 
     #[test]
     fn environment_variables_are_found_in_both_notations() {
-        let names = of_environment(r#"{{ ENV.A }} {% if ENV["b.c"] == ENV['D'] %} {{ OTHER.E }}"#);
+        let names = environment_variables(r#"{{ ENV.A }} {% if ENV["b.c"] == ENV['D'] %} {{ OTHER.E }}"#);
         assert_eq!(names.iter().map(String::as_str).collect::<Vec<_>>(), ["A", "D", "b.c"]);
     }
 

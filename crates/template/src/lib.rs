@@ -15,7 +15,7 @@ mod value;
 
 use serde_json::Value;
 
-pub use functions::{Functions, clean, moved};
+pub use functions::{Functions, ProgramCall, ProgramRunner, clean, moved};
 
 use yaml::{Diagnostic, Location, Origin, Position};
 

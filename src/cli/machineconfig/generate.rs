@@ -8,34 +8,36 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::super::args::Common;
-use super::super::exit::{Exit, Refusal};
+use super::super::error::CommandError;
+use super::super::exit::Exit;
 use super::super::output;
 use super::args::{GenArgs, OutputType};
 use super::{at, patches, read};
-use talos_config::{AdminIdentity, Contract, Generate, Options, Role, SecretsBundle, generate_with, talosconfig};
-use talos_schema::{Documents, Patch};
-use yaml::Origin;
+use talos_config::{AdminIdentity, GenerateInput, GenerateOptions, Role, SecretsBundle, generate_with, talosconfig};
+use talos_schema::{ConfigPatch, Contract, Documents};
+use yaml::{Diagnostics, Origin};
 
 const STANDARD_STREAM: &str = "-";
 
-pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, Refusal> {
+pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, CommandError> {
     let contract = match &args.talos_version {
-        Some(version) => version.parse().map_err(|error| Refusal::input(format!("--talos-version: {error}")))?,
+        Some(version) => version.parse().map_err(|error| CommandError::invalid(format!("--talos-version: {error}")))?,
         None => Contract::DEFAULT,
     };
     check_endpoint(&args.endpoint)?;
     if args.with_docs == Some(true) || args.with_examples == Some(true) {
-        output::say("configs are written without comments: --with-docs and --with-examples change nothing");
+        output::say("configs are written without comments: --with-docs and --with-examples have no effect");
     }
     let options = options(args)?;
     let every = patches(common, "--config-patch", &args.config_patch)?;
     let control_plane = patches(common, "--config-patch-control-plane", &args.config_patch_control_plane)?;
     let worker = patches(common, "--config-patch-worker", &args.config_patch_worker)?;
+    check_kinds(contract, every.iter().chain(&control_plane).chain(&worker))?;
     let destinations = destinations(common, args)?;
     let bundle = bundle(common, args, contract)?;
     let image = args.install_image.clone().unwrap_or_else(|| installer(args.talos_version.as_deref(), contract));
     let kubernetes = args.kubernetes_version.as_deref().unwrap_or(contract.kubernetes());
-    let facts = Generate {
+    let facts = GenerateInput {
         contract,
         cluster_name: &args.cluster,
         endpoint: &args.endpoint,
@@ -47,7 +49,7 @@ pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, Refusal>
         service_subnets: &["10.96.0.0/12".to_owned()],
         bundle: &bundle,
     };
-    let config = |role, own: &[Patch]| patched(generate_with(&facts, &options, role), every.iter().chain(own));
+    let config = |role, own: &[ConfigPatch]| patched(generate_with(&facts, &options, role), every.iter().chain(own));
     let mut texts: Vec<(PathBuf, SecretString)> = Vec::new();
     for (output, path) in destinations {
         let text: SecretString = match output {
@@ -55,7 +57,7 @@ pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, Refusal>
             OutputType::Worker => config(Role::Worker, &worker)?.to_yaml().into(),
             OutputType::Talosconfig => {
                 let admin = AdminIdentity::issue(&bundle, Timestamp::now())
-                    .map_err(|error| Refusal::input(error.to_string()))?;
+                    .map_err(|error| CommandError::invalid(error.to_string()))?;
                 talosconfig(&admin, &args.cluster, &[], &[])
             }
         };
@@ -72,34 +74,47 @@ pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, Refusal>
     Ok(Exit::Done)
 }
 
-fn patched<'p>(config: Documents, patches: impl Iterator<Item = &'p Patch>) -> Result<Documents, Refusal> {
+/// A document kind of a newer Talos version would make nodes of this version reject the whole config.
+fn check_kinds<'p>(contract: Contract, patches: impl Iterator<Item = &'p ConfigPatch>) -> Result<(), Diagnostics> {
+    let mut found = Diagnostics::default();
+    for patch in patches {
+        if let Err(newer) = patch.check_kinds(contract) {
+            found.extend(newer);
+        }
+    }
+    found.into_result(())
+}
+
+fn patched<'p>(config: Documents, patches: impl Iterator<Item = &'p ConfigPatch>) -> Result<Documents, CommandError> {
     let mut config = config;
     for patch in patches {
-        config = patch.apply(&config).map_err(|error| Refusal::from(error.0))?;
+        config = patch.apply(&config).map_err(|error| CommandError::from(error.0))?;
     }
     Ok(config)
 }
 
-fn check_endpoint(endpoint: &str) -> Result<(), Refusal> {
+fn check_endpoint(endpoint: &str) -> Result<(), CommandError> {
     let host = endpoint.strip_prefix("https://").map(|rest| rest.split('/').next().unwrap_or_default());
     if host.is_some_and(|host| !host.is_empty() && !host.contains(' ')) {
         return Ok(());
     }
     let bare = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
     let port = if bare.rsplit_once(':').is_some() { "" } else { ":6443" };
-    Err(Refusal::input(format!("the endpoint `{endpoint}` is not of the form https://HOST:PORT"))
+    Err(CommandError::invalid(format!("invalid endpoint `{endpoint}`: expected https://HOST:PORT"))
         .hint(format!("did you mean https://{bare}{port}?")))
 }
 
-fn options(args: &GenArgs) -> Result<Options, Refusal> {
+fn options(args: &GenArgs) -> Result<GenerateOptions, CommandError> {
     let mut registry_mirrors: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for mirror in &args.registry_mirror {
         let Some((registry, url)) = mirror.split_once('=') else {
-            return Err(Refusal::input(format!("--registry-mirror: `{mirror}` is not of the form REGISTRY=URL")));
+            return Err(CommandError::invalid(format!(
+                "--registry-mirror: invalid value `{mirror}`: expected REGISTRY=URL"
+            )));
         };
         registry_mirrors.entry(registry.to_owned()).or_default().push(url.to_owned());
     }
-    Ok(Options {
+    Ok(GenerateOptions {
         additional_sans: args.additional_sans.clone(),
         cluster_discovery: args.with_cluster_discovery,
         kubespan: args.with_kubespan,
@@ -108,24 +123,24 @@ fn options(args: &GenArgs) -> Result<Options, Refusal> {
     })
 }
 
-/// The installer of the version that was asked for, of the line's known release when only a line was.
+/// The installer image of the requested version, or of the default release when only a minor version was requested.
 fn installer(version: Option<&str>, contract: Contract) -> String {
     let exact = version.filter(|version| version.split('.').count() > 2);
     let release = exact.unwrap_or(contract.release()).trim_start_matches('v');
     format!("ghcr.io/siderolabs/installer:v{release}")
 }
 
-fn bundle(common: &Common, args: &GenArgs, contract: Contract) -> Result<SecretsBundle, Refusal> {
+fn bundle(common: &Common, args: &GenArgs, contract: Contract) -> Result<SecretsBundle, CommandError> {
     let (origin, text) = match args.with_secrets.as_deref() {
         None => {
             return SecretsBundle::generate_for(contract, Timestamp::now())
-                .map_err(|error| Refusal::world(error.to_string()));
+                .map_err(|error| CommandError::precondition(error.to_string()));
         }
         Some(path) if path == Path::new(STANDARD_STREAM) => {
             let mut text = String::new();
             std::io::stdin()
                 .read_to_string(&mut text)
-                .map_err(|error| Refusal::input(format!("standard input cannot be read: {error}")))?;
+                .map_err(|error| CommandError::invalid(format!("cannot read standard input: {error}")))?;
             (Origin::new("<standard input>"), text)
         }
         Some(path) => read(common, path)?,
@@ -133,11 +148,12 @@ fn bundle(common: &Common, args: &GenArgs, contract: Contract) -> Result<Secrets
     Ok(SecretsBundle::parse(&origin, &text)?)
 }
 
-/// Where each output goes; nothing that is there is overwritten unasked.
-fn destinations(common: &Common, args: &GenArgs) -> Result<Vec<(OutputType, PathBuf)>, Refusal> {
+/// The path of each output; existing files are only overwritten with `--force`.
+fn destinations(common: &Common, args: &GenArgs) -> Result<Vec<(OutputType, PathBuf)>, CommandError> {
     let stream = args.out == Path::new(STANDARD_STREAM);
     if stream && args.output_types.len() > 1 {
-        return Err(Refusal::input("only one type can go to standard output").hint("choose it with --output-types"));
+        return Err(CommandError::invalid("only one type can be written to standard output")
+            .hint("select it with --output-types"));
     }
     let single = args.output_types.len() == 1 && args.out != Path::new(".");
     let mut all = Vec::new();
@@ -153,8 +169,8 @@ fn destinations(common: &Common, args: &GenArgs) -> Result<Vec<(OutputType, Path
             (false, false) => at(common, &args.out.join(name)),
         };
         if !stream && !args.force && path.exists() {
-            return Err(Refusal::world(format!("{} is there already; nothing was changed", path.display()))
-                .hint("overwrite it with --force, or name another place with --out"));
+            return Err(CommandError::precondition(format!("{} already exists; nothing was changed", path.display()))
+                .hint("overwrite it with --force, or set another path with --out"));
         }
         all.push((*output, path));
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use talos_client::LogMode;
 
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct NodeArgs {
@@ -32,9 +33,15 @@ pub(super) struct Afterwards {
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct Follow {
-    /// Go on with what comes.
+    /// Print new lines as they are written.
     #[arg(short, long)]
-    pub(super) follow: bool,
+    follow: bool,
+}
+
+impl Follow {
+    pub(super) fn mode(self) -> LogMode {
+        if self.follow { LogMode::Follow } else { LogMode::Existing }
+    }
 }
 
 /// An order that cannot be taken back.

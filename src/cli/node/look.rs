@@ -2,22 +2,27 @@
 
 use serde_json::{Value, json};
 
-use super::super::exit::Refusal;
+use super::super::error::CommandError;
 use super::super::output;
 use super::{Machine, refusal};
-use talos_client::{CONNECT, Client, ImageSpace, Kind, Since, Tail};
+use talos_client::{Client, ClientErrorKind, EventsSince, ImageSpace, LogMode, Tail, connect_delays};
 
-pub(super) async fn logs(machine: &Machine, service: &str, tail: Option<u16>, follow: bool) -> Result<(), Refusal> {
+pub(super) async fn logs(
+    machine: &Machine,
+    service: &str,
+    tail: Option<u16>,
+    mode: LogMode,
+) -> Result<(), CommandError> {
     let tail = tail.map_or(Tail::Everything, Tail::Lines);
-    let mut lines = machine.client.log(service, tail, follow).await.map_err(refusal)?;
+    let mut lines = machine.client.log(service, tail, mode).await.map_err(refusal)?;
     while let Some(line) = lines.next().await.map_err(refusal)? {
         machine.print(&line);
     }
     Ok(())
 }
 
-pub(super) async fn kernel(machine: &Machine, follow: bool) -> Result<(), Refusal> {
-    let mut lines = machine.client.kernel_log(false, follow).await.map_err(refusal)?;
+pub(super) async fn kernel(machine: &Machine, mode: LogMode) -> Result<(), CommandError> {
+    let mut lines = machine.client.kernel_log(mode).await.map_err(refusal)?;
     while let Some(line) = lines.next().await.map_err(refusal)? {
         machine.print(&line);
     }
@@ -25,13 +30,13 @@ pub(super) async fn kernel(machine: &Machine, follow: bool) -> Result<(), Refusa
 }
 
 /// Follows events over reboots: after one the machine has forgotten what was before, so all that it has is told.
-pub(super) async fn events(machine: &Machine) -> Result<(), Refusal> {
+pub(super) async fn events(machine: &Machine) -> Result<(), CommandError> {
     let (mut client, mut boot) = (machine.client.clone(), machine.client.boot_id().await.map_err(refusal)?);
-    let mut since = Since::Everything;
+    let mut since = EventsSince::Everything;
     loop {
         match follow(machine, &client, &mut since).await {
             Ok(()) => {}
-            Err(error) if error.kind == Kind::Unreachable => {
+            Err(error) if error.kind == ClientErrorKind::Unavailable => {
                 output::say(&format!("{}: {}; connecting again", machine.node.hostname, error.reason));
             }
             Err(error) => return Err(refusal(error)),
@@ -39,7 +44,7 @@ pub(super) async fn events(machine: &Machine) -> Result<(), Refusal> {
         (client, boot) = match again(machine).await? {
             (client, now) if now == boot => (client, boot),
             (client, now) => {
-                since = Since::Everything;
+                since = EventsSince::Everything;
                 (client, now)
             }
         };
@@ -47,37 +52,37 @@ pub(super) async fn events(machine: &Machine) -> Result<(), Refusal> {
 }
 
 /// Prints events until the stream ends, remembering the last one.
-async fn follow(machine: &Machine, client: &Client, since: &mut Since) -> Result<(), talos_client::ClientError> {
+async fn follow(machine: &Machine, client: &Client, since: &mut EventsSince) -> Result<(), talos_client::ClientError> {
     let mut events = client.events(since, None).await?;
     while let Some(event) = events.next().await? {
         machine.print(&event.what.to_string());
-        *since = Since::After(event.id);
+        *since = EventsSince::After(event.id);
     }
     Ok(())
 }
 
 /// Connects until the machine answers; the connection, and the boot that it is to.
-pub(super) async fn again(machine: &Machine) -> Result<(Client, String), Refusal> {
-    let mut backoff = CONNECT.backoff();
-    loop {
-        match Client::connect(&machine.way.dialer, machine.node.address, &machine.way.identity).await {
+pub(super) async fn again(machine: &Machine) -> Result<(Client, String), CommandError> {
+    for pause in connect_delays() {
+        match Client::connect(&machine.access.dialer, machine.node.address, &machine.access.identity).await {
             Ok(client) => {
                 if let Ok(boot) = client.boot_id().await {
                     return Ok((client, boot));
                 }
             }
-            Err(error) if error.kind != Kind::Unreachable => return Err(refusal(error)),
+            Err(error) if error.kind != ClientErrorKind::Unavailable => return Err(refusal(error)),
             Err(_) => {}
         }
-        backoff.wait().await;
+        tokio::time::sleep(pause).await;
     }
+    Err(CommandError::precondition("the node does not answer"))
 }
 
 fn text<'r>(row: &'r Value, key: &str) -> &'r str {
     row[key].as_str().unwrap_or_default()
 }
 
-pub(super) async fn services(machine: &Machine) -> Result<(), Refusal> {
+pub(super) async fn services(machine: &Machine) -> Result<(), CommandError> {
     let services = machine.client.services().await.map_err(refusal)?;
     let row = |service: talos_client::Service| {
         let last = service.events.last().cloned().unwrap_or_default();
@@ -91,14 +96,14 @@ pub(super) async fn services(machine: &Machine) -> Result<(), Refusal> {
     Ok(())
 }
 
-pub(super) async fn get(machine: &Machine, namespace: &str, kind: &str, id: Option<&str>) -> Result<(), Refusal> {
+pub(super) async fn get(machine: &Machine, namespace: &str, kind: &str, id: Option<&str>) -> Result<(), CommandError> {
     let found = machine.client.resources().text(namespace, kind, id).await.map_err(refusal)?;
     let texts: Vec<String> = found.iter().map(|(id, yaml)| format!("# {id}\n{}", yaml.trim_end())).collect();
     machine.print(&texts.join("\n---\n"));
     Ok(())
 }
 
-pub(super) async fn disks(machine: &Machine) -> Result<(), Refusal> {
+pub(super) async fn disks(machine: &Machine) -> Result<(), CommandError> {
     let disks = machine.client.disks().await.map_err(refusal)?;
     let row = |disk: talos_client::Disk| {
         json!({
@@ -121,7 +126,7 @@ pub(super) async fn disks(machine: &Machine) -> Result<(), Refusal> {
     Ok(())
 }
 
-pub(super) async fn time(machine: &Machine, server: Option<&str>) -> Result<(), Refusal> {
+pub(super) async fn time(machine: &Machine, server: Option<&str>) -> Result<(), CommandError> {
     let clock = machine.client.clock(server).await.map_err(refusal)?;
     let row = json!({"server": clock.server, "node": clock.local.to_string(), "ahead": clock.ahead.as_secs_f64()});
     machine.rows(vec![row], |row| {
@@ -131,7 +136,7 @@ pub(super) async fn time(machine: &Machine, server: Option<&str>) -> Result<(), 
     Ok(())
 }
 
-pub(super) async fn images(machine: &Machine, pull: Option<&str>, system: bool) -> Result<(), Refusal> {
+pub(super) async fn images(machine: &Machine, pull: Option<&str>, system: bool) -> Result<(), CommandError> {
     let space = if system { ImageSpace::System } else { ImageSpace::Pods };
     if let Some(reference) = pull {
         let pulled = machine.client.pull_image(space, reference, &output::say).await.map_err(refusal)?;

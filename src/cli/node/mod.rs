@@ -7,21 +7,22 @@ mod order;
 use secrecy::ExposeSecret;
 
 use super::args::{Common, Output};
-use super::exit::{Exit, Refusal};
+use super::error::CommandError;
+use super::exit::Exit;
 use super::output;
-use super::setup;
-use super::setup::{Place, Way};
+use super::workspace::{LabFlag, target, workspace};
+use bootstrap::ops::{NodeAccess, find_node, node_access};
 use secrets::Redactor;
-use talos_client::{Client, ClientError, Kind};
-use talos_config::Node;
+use talos_client::{Client, ClientError, ClientErrorKind};
+use talos_config::InventoryNode;
 
 pub(in crate::cli) use args::NodeArgs;
 use args::NodeCommand;
 
 /// One machine, connected.
 struct Machine {
-    way: Way,
-    node: Node,
+    access: NodeAccess,
+    node: InventoryNode,
     client: Client,
     redactor: Redactor,
     output: Output,
@@ -42,17 +43,18 @@ impl Machine {
     }
 }
 
-pub(super) async fn node(common: &Common, args: NodeArgs) -> Result<Exit, Refusal> {
-    let redactor = Redactor::default();
+pub(super) async fn node(common: &Common, args: NodeArgs) -> Result<Exit, CommandError> {
     let which = args.command.which();
-    let place = if which.lab { Place::Lab } else { Place::Field };
-    let way = setup::way(common, &which.cluster, place, &redactor).await?;
-    let node = setup::node(&way.cluster, &which.node)?.clone();
-    let client = Client::connect(&way.dialer, node.address, &way.identity).await.map_err(refusal)?;
-    let machine = Machine { way, node, client, redactor, output: common.output };
+    let workspace = workspace(common);
+    let target = target(&workspace, &which.cluster, LabFlag(which.lab))?;
+    let access = node_access(&workspace, &which.cluster, &target).await?;
+    let node = find_node(&access.cluster, &which.node)?.clone();
+    let client = Client::connect(&access.dialer, node.address, &access.identity).await.map_err(refusal)?;
+    let redactor = workspace.redactor.clone();
+    let machine = Machine { access, node, client, redactor, output: common.output };
     match args.command {
-        NodeCommand::Logs { service, follow, tail, .. } => look::logs(&machine, &service, tail, follow.follow).await,
-        NodeCommand::Dmesg { follow, .. } => look::kernel(&machine, follow.follow).await,
+        NodeCommand::Logs { service, follow, tail, .. } => look::logs(&machine, &service, tail, follow.mode()).await,
+        NodeCommand::Dmesg { follow, .. } => look::kernel(&machine, follow.mode()).await,
         NodeCommand::Events { .. } => look::events(&machine).await,
         NodeCommand::Services { .. } => look::services(&machine).await,
         NodeCommand::Get { kind, id, namespace, .. } => look::get(&machine, &namespace, &kind, id.as_deref()).await,
@@ -73,11 +75,11 @@ pub(super) async fn node(common: &Common, args: NodeArgs) -> Result<Exit, Refusa
 }
 
 /// A failed call as a command's end.
-pub(super) fn refusal(error: ClientError) -> Refusal {
-    let refusal = Refusal::world(error.to_string());
+pub(super) fn refusal(error: ClientError) -> CommandError {
+    let refusal = CommandError::precondition(error.to_string());
     match error.kind {
-        Kind::Untrusted => refusal.hint("the node may have no config yet, or belong to another cluster"),
-        Kind::Unreachable => refusal.hint("is the machine on, and its port 50000 reachable?"),
+        ClientErrorKind::Untrusted => refusal.hint("the node may have no config yet, or belong to another cluster"),
+        ClientErrorKind::Unavailable => refusal.hint("is the machine on, and its port 50000 reachable?"),
         _ => refusal,
     }
 }

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::objects::{apply_objects, observe_objects};
 use super::secret_manifests::SecretManifests;
 use super::site::Site;
-use engine::{Observation, Step, StepContext, StepError};
+use engine::{Action, Check, CheckResult, Effect, Observation, StepContext, StepError};
 
-/// Every cluster has these from the start.
+/// Every cluster has these.
 const BUILTIN: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 /// The namespaces of every release.
@@ -22,28 +22,33 @@ pub(super) struct Namespaces {
 
 impl Namespaces {
     pub(super) fn new(site: Arc<Site>) -> Self {
-        let objects = names(&site).iter().map(|name| namespace(&site, name)).collect();
+        let objects = namespaces(&site);
         Self { site, objects }
     }
 }
 
-/// The namespaces that releases live in and that no cluster has by itself.
+/// The namespaces of releases, with their labels.
+pub(super) fn namespaces(site: &Site) -> Vec<Value> {
+    names(site).iter().map(|name| namespace(site, name)).collect()
+}
+
+/// The names of the namespaces that releases use and that no cluster has by itself.
 pub(super) fn names(site: &Site) -> BTreeSet<String> {
     let releases = site.cluster.bootstrap.releases.releases.iter();
     releases.map(|release| release.id.namespace.clone()).filter(|name| !BUILTIN.contains(&name.as_str())).collect()
 }
 
-/// The namespaces that manifests name and that nothing else makes: neither a release nor the manifests themselves.
+/// The namespaces that manifests use and that nothing else creates: neither a release nor the manifests themselves.
 pub(super) fn missing_namespaces(site: &Site, objects: &[Value]) -> Vec<Value> {
     let text = |object: &Value, pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let is_namespace = |object: &&Value| text(object, "/kind").as_deref() == Some("Namespace");
-    let made = objects.iter().filter(is_namespace).filter_map(|object| text(object, "/metadata/name"));
-    let made: BTreeSet<String> = made.chain(names(site)).chain(BUILTIN.map(str::to_owned)).collect();
+    let created = objects.iter().filter(is_namespace).filter_map(|object| text(object, "/metadata/name"));
+    let created: BTreeSet<String> = created.chain(names(site)).chain(BUILTIN.map(str::to_owned)).collect();
     let named: BTreeSet<String> = objects.iter().filter_map(|object| text(object, "/metadata/namespace")).collect();
-    named.difference(&made).map(|name| namespace(site, name)).collect()
+    named.difference(&created).map(|name| namespace(site, name)).collect()
 }
 
-/// A namespace with what the repository says of the pods that may run in it.
+/// A namespace with the Pod Security labels that the repository gives it.
 fn namespace(site: &Site, name: &str) -> Value {
     let mut metadata = json!({"name": name});
     let labels = site.cluster.flux.pod_security(name);
@@ -54,17 +59,17 @@ fn namespace(site: &Site, name: &str) -> Value {
 }
 
 #[async_trait]
-impl Step for Namespaces {
+impl Action for Namespaces {
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
         observe_objects(&self.site, &self.objects).await
     }
 
-    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
+    async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
         apply_objects(&self.site, &self.objects, cx).await
     }
 }
 
-/// The secrets can be opened; found out before any node is touched.
+/// The secrets can be opened; checked before any node is changed.
 pub(super) struct SecretsOpen(Arc<SecretManifests>);
 
 impl SecretsOpen {
@@ -74,18 +79,14 @@ impl SecretsOpen {
 }
 
 #[async_trait]
-impl Step for SecretsOpen {
+impl Check for SecretsOpen {
     async fn prepare(&self, _cx: &StepContext) -> Result<(), StepError> {
         self.0.objects().await.map(|_| ())
     }
 
-    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+    async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
         let count = self.0.objects().await?.len();
-        Ok(Observation::Holds(format!("{count} manifests")))
-    }
-
-    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
-        Ok(())
+        Ok(CheckResult::Passed(format!("{count} manifests")))
     }
 }
 
@@ -102,12 +103,12 @@ impl Secrets {
 }
 
 #[async_trait]
-impl Step for Secrets {
+impl Action for Secrets {
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
         observe_objects(&self.site, self.manifests.objects().await?).await
     }
 
-    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
+    async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
         apply_objects(&self.site, self.manifests.objects().await?, cx).await
     }
 }

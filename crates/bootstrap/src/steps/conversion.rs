@@ -1,9 +1,9 @@
-//! After a release whose service converts custom resources: their objects can be read in every version (failure H04).
+//! After a release with a conversion webhook: the webhook serves every version of its objects (H04).
 //!
-//! Such definitions go in before their operator, and nothing of them can be read in another version than the stored one
-//! until it answers. Where the helmfile of CRDs names the release's chart, the plan shows this as a step of its own;
-//! any other release that is waited for is gated by the same look at its end. The step waits even when the helmfile says
-//! that nobody should: CRDs that go in first are there to be used.
+//! Such definitions are applied before their operator, and their objects can only be read in the stored version until
+//! the webhook responds. Where the helmfile of CRDs names the release's chart, the plan shows this as a step of its own;
+//! any other release that is waited for ends with the same gate. The step waits even where the helmfile sets
+//! `wait: false`: CRDs that are applied first are there to be used.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::objects::{api_error, gate_error, report_to};
+use super::objects::{api_error, gate_error, progress_with};
 use super::release::Installed;
-use engine::{Observation, Step, StepContext, StepError};
+use engine::{Check, CheckResult, Code, StepContext, StepError};
 use helmfile::{Chart, Release};
 use kubernetes::ServiceName;
 
-/// Whether the CRDs of a release's chart go in ahead of it: by the same chart, or under the same name.
+/// Whether the CRDs of a release's chart are applied before it: by the same chart, or under the same name.
 pub(super) fn is_awaited(release: &Release, crds: &[Release]) -> bool {
     crds.iter().any(|other| other.id == release.id || same_chart(&other.chart, &release.chart))
 }
@@ -37,24 +37,22 @@ fn same_chart(one: &Chart, other: &Chart) -> bool {
 pub(super) fn services(objects: &[Value]) -> BTreeSet<ServiceName> {
     let text = |object: &Value, key: &str| Some(object.get("metadata")?.get(key)?.as_str()?.to_owned());
     let services = objects.iter().filter(|object| object["kind"] == "Service" && object["apiVersion"] == "v1");
-    services
-        .filter_map(|service| {
-            Some(ServiceName { namespace: text(service, "namespace")?, name: text(service, "name")? })
-        })
-        .collect()
+    let name =
+        |service: &Value| Some(ServiceName { namespace: text(service, "namespace")?, name: text(service, "name")? });
+    services.filter_map(name).collect()
 }
 
-/// Waits until everything that these services convert can be read.
+/// Waits until the conversion webhooks of these services serve every version.
 pub(super) async fn wait(
     client: &kube::Client,
     services: &BTreeSet<ServiceName>,
     cx: &StepContext,
 ) -> Result<(), StepError> {
     let names = kubernetes::converted_by(client, services).await.map_err(|error| api_error(&error))?;
-    kubernetes::wait_converted(client, &names, &report_to(cx)).await.map_err(|error| gate_error(&error))
+    kubernetes::wait_converted(client, &names, &progress_with(cx, Code::H04)).await.map_err(|error| gate_error(&error))
 }
 
-/// The release's webhooks convert what they are to convert.
+/// The release's conversion webhooks serve every version.
 pub(super) struct Converts(Arc<Installed>);
 
 impl Converts {
@@ -64,28 +62,24 @@ impl Converts {
 }
 
 #[async_trait]
-impl Step for Converts {
-    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+impl Check for Converts {
+    async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
         let client = self.0.client().await?;
         let names =
             kubernetes::converted_by(&client, &self.0.services().await?).await.map_err(|error| api_error(&error))?;
         for name in &names {
-            let trouble = kubernetes::conversion_failure(&client, name).await.map_err(|error| api_error(&error))?;
-            if let Some(trouble) = trouble {
-                return Ok(Observation::Underway(format!("{name}: {trouble}")));
+            let failure = kubernetes::conversion_failure(&client, name).await.map_err(|error| api_error(&error))?;
+            if let Some(failure) = failure {
+                return Ok(CheckResult::Pending(format!("{name}: {failure}")));
             }
         }
-        Ok(Observation::Holds(match names.len() {
-            0 => "no webhook of it converts anything".to_owned(),
-            count => format!("objects of {count} kinds can be read in every version"),
+        Ok(CheckResult::Passed(match names.len() {
+            0 => "it has no conversion webhook".to_owned(),
+            count => format!("{count} kinds are served in every version"),
         }))
     }
 
-    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
-        Ok(())
-    }
-
-    async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+    async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
         wait(&self.0.client().await?, &self.0.services().await?, cx).await
     }
 }

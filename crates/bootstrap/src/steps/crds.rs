@@ -7,10 +7,10 @@ use futures::future::try_join_all;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use super::objects::{apply_objects, gate_error, observe_objects, report_to};
+use super::objects::{apply_objects, gate_error, observe_objects, progress};
 use super::site::{Site, helm_error};
 use discover::CrdUrl;
-use engine::{Observation, Step, StepContext, StepError};
+use engine::{Action, Code, Effect, Observation, StepContext, StepError};
 use helm::{TemplateOptions, manifest};
 use helmfile::Release;
 
@@ -22,7 +22,7 @@ pub(super) enum Source {
     Files(Vec<CrdUrl>),
 }
 
-/// Only the CRDs are applied, whatever else a chart renders or a file holds.
+/// Only the CRDs are applied, whatever else a chart renders or a file contains.
 pub(super) struct Crds {
     site: Arc<Site>,
     source: Source,
@@ -47,17 +47,16 @@ pub(super) async fn of_chart(site: &Site, release: &Release) -> Result<Vec<Value
 /// The definitions in a file from the web.
 async fn of_file(site: &Site, file: &CrdUrl) -> Result<Vec<Value>, StepError> {
     let failed = |why: String| {
-        StepError::wrong_input("a file of custom resource definitions cannot be had")
+        StepError::invalid_input("a file of custom resource definitions cannot be downloaded")
             .at(file.at.to_string())
             .because(why)
-            .next("look whether the address is right and reachable from here; then run again with --resume")
-            .code("H10")
+            .code(Code::H10)
     };
     let text = site.web.text(&file.url).await.map_err(|error| failed(error.to_string()))?;
     let documents = yaml::parse(&Origin::new(&file.url), &text).map_err(|finding| failed(finding.to_string()))?;
     let crds = manifest::crds(documents.iter().map(yaml::Node::to_json).collect());
     if crds.is_empty() {
-        return Err(failed(format!("there is none in {}", file.url)));
+        return Err(failed(format!("{} contains no definition", file.url)));
     }
     Ok(crds)
 }
@@ -89,14 +88,14 @@ impl Crds {
             .map(Vec::as_slice)
     }
 
-    /// Whether the chain installs the same release: Helm then takes only CRDs that are its own already (failure H06).
+    /// Whether the chain installs the same release: Helm then accepts only CRDs that are labelled as its own (H06).
     fn is_installed_later(&self, chart: &Release) -> bool {
         self.site.cluster.bootstrap.releases.releases.iter().any(|release| release.id == chart.id)
     }
 }
 
 #[async_trait]
-impl Step for Crds {
+impl Action for Crds {
     async fn prepare(&self, _cx: &StepContext) -> Result<(), StepError> {
         self.objects().await.map(|_| ())
     }
@@ -105,7 +104,7 @@ impl Step for Crds {
         observe_objects(&self.site, self.objects().await?).await
     }
 
-    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
+    async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
         apply_objects(&self.site, self.objects().await?, cx).await
     }
 
@@ -117,6 +116,6 @@ impl Step for Crds {
             .filter_map(|object| object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned))
             .collect();
         let client = self.site.kubernetes().await?;
-        kubernetes::wait_crds(&client, &names, &report_to(cx)).await.map_err(|error| gate_error(&error).code("H03"))
+        kubernetes::wait_crds(&client, &names, &progress(cx)).await.map_err(|error| gate_error(&error).code(Code::H03))
     }
 }

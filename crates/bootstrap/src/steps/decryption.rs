@@ -1,4 +1,4 @@
-//! Proof that Flux will be able to decrypt what it applies (failure F03): the keys that it gets open the repository's files.
+//! Proof that Flux can decrypt what it applies (F03): the keys that it gets open the repository's files.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::objects::api_error;
 use super::secret_manifests::SecretManifests;
 use super::site::{SecretsFrom, Site};
-use engine::{Observation, Step, StepContext, StepError};
+use engine::{Check, CheckResult, Code, StepContext, StepError};
 use kubernetes::ObjectRef;
 use repository::Decryption;
 use secrets::sops;
@@ -20,10 +20,10 @@ use secrets::sops;
 /// How Flux knows an age key among the entries of a Secret (Flux 2.7, "Kustomization: decryption").
 const AGE: &str = ".agekey";
 
-/// Where the keys are taken from.
+/// Where the keys are read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keys {
-    /// The manifests that will be applied: before any machine is touched.
+    /// The manifests that will be applied: before any machine is changed.
     Manifests,
     /// The cluster: what was applied is what Flux will read.
     Cluster,
@@ -41,7 +41,7 @@ impl Opens {
         Self { site, manifests, keys }
     }
 
-    /// The Secret with the keys; nothing when somebody else makes it.
+    /// The Secret with the keys; nothing when no manifest contains it.
     async fn secret(&self, decryption: &Decryption) -> Result<Option<Value>, StepError> {
         if self.keys == Keys::Manifests {
             let text =
@@ -65,14 +65,10 @@ impl Opens {
     async fn open(&self, program: &Path, decryption: &Decryption) -> Result<String, StepError> {
         let name = format!("{}/{}", decryption.namespace, decryption.secret);
         let Some(secret) = self.secret(decryption).await? else {
-            return Ok(format!("the Secret {name} comes from elsewhere, so its keys are not tried"));
+            return Ok(format!("the Secret {name} is not in the manifests, so its keys are not tried"));
         };
         let fails = |place: String, why: String| {
-            StepError::wrong_world("Flux will not be able to decrypt the repository")
-                .at(place)
-                .because(why)
-                .next("compare the key's recipient (`age-keygen -y`) with those in .sops.yaml, and correct the Secret's manifest")
-                .code("F03")
+            StepError::failed_precondition("Flux cannot decrypt the repository").at(place).because(why).code(Code::F03)
         };
         let keys = age_keys(&secret).map_err(|why| fails(format!("Secret {name}"), why))?;
         for file in &decryption.files {
@@ -102,23 +98,19 @@ fn age_keys(secret: &Value) -> Result<SecretString, String> {
 }
 
 #[async_trait]
-impl Step for Opens {
-    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+impl Check for Opens {
+    async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
         let SecretsFrom::Operator { sops, .. } = &self.site.secrets else {
-            return Ok(Observation::Holds("placeholders open nothing, so they are not tried".to_owned()));
+            return Ok(CheckResult::Skipped("placeholder secrets cannot decrypt files".to_owned()));
         };
         let Some(sops) = sops else {
-            return Ok(Observation::Holds("sops is not on this machine, so the keys are not tried".to_owned()));
+            return Ok(CheckResult::Skipped("sops not found, so the keys are not tried".to_owned()));
         };
-        let mut told = Vec::new();
+        let mut results = Vec::new();
         for decryption in self.site.cluster.flux.decryptions() {
-            told.push(self.open(&sops.program, &decryption).await?);
+            results.push(self.open(&sops.program, &decryption).await?);
         }
-        Ok(Observation::Holds(told.join("; ")))
-    }
-
-    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
-        Ok(())
+        Ok(CheckResult::Passed(results.join("; ")))
     }
 }
 
@@ -130,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_known_by_their_names_whoever_wrote_them() {
+    fn keys_are_found_by_the_names_of_their_entries() {
         let keys = |secret: Value| age_keys(&secret).map(|keys| keys.expose_secret().to_owned());
         assert_eq!(keys(json!({"stringData": {"age.agekey": "A", "x": "B"}})).unwrap(), "A");
         assert_eq!(keys(json!({"data": {"b.agekey": "Qg==", "a.agekey": "QQ=="}})).unwrap(), "B\nA");

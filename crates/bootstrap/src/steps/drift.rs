@@ -10,7 +10,7 @@ use repository::{Counterpart, drift};
 
 /// Rendering keeps a processor busy; more at once only wait for each other.
 const LANES: usize = 2;
-/// What stands for a value that is nobody's to see, or new at each rendering.
+/// Replaces values that are secret, or new at each rendering.
 const HIDDEN: &str = "(hidden)";
 
 /// A release in both renderings.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::objects::{api_error, gate_error, report_to};
+use super::objects::{api_error, gate_error, progress};
 use super::site::Site;
-use engine::{Observation, Step, StepContext, StepError};
+use engine::{Check, CheckResult, Code, StepContext, StepError, StepWait};
 use helmfile::ReleaseId;
 use kubernetes::{ObjectRef, Readiness};
 
@@ -49,13 +49,13 @@ impl HelmRelease {
     }
 }
 
-/// Every HelmRelease of the cluster; none before Flux's CRDs are there.
+/// Every HelmRelease of the cluster; none before Flux's CRDs are registered.
 pub(super) async fn helm_releases(client: &kube::Client) -> Result<Vec<HelmRelease>, StepError> {
     let found = kubernetes::list(client, HELM_RELEASE.0, HELM_RELEASE.1, None).await;
     Ok(found.map_err(|error| api_error(&error))?.into_iter().map(HelmRelease).collect())
 }
 
-/// Every node is Ready: the network is there.
+/// Every node is Ready, so the pod network works.
 pub(super) struct NodesReady(Arc<Site>);
 
 impl NodesReady {
@@ -65,72 +65,68 @@ impl NodesReady {
 }
 
 #[async_trait]
-impl Step for NodesReady {
-    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+impl Check for NodesReady {
+    async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
         let found = kubernetes::nodes(&self.0.kubernetes().await?).await;
         let found = found.map_err(|error| api_error(&error))?;
         let ready = |name: &String| found.get(name).is_some_and(|node| node.ready);
         let missing: Vec<String> = self.0.hostnames().into_iter().filter(|name| !ready(name)).collect();
         Ok(if missing.is_empty() {
-            Observation::Holds("all are Ready".to_owned())
+            CheckResult::Passed("all are Ready".to_owned())
         } else {
-            Observation::Underway(format!("not Ready yet: {}", missing.join(", ")))
+            CheckResult::Pending(format!("not Ready yet: {}", missing.join(", ")))
         })
     }
 
-    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
-        Ok(())
-    }
-
-    async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+    async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.0.kubernetes().await?;
-        kubernetes::wait_nodes_ready(&client, &self.0.hostnames(), &report_to(cx))
+        kubernetes::wait_nodes_ready(&client, &self.0.hostnames(), &progress(cx))
             .await
-            .map_err(|error| gate_error(&error).code("K02"))
+            .map_err(|error| gate_error(&error).code(Code::K02))
     }
 }
 
-/// Objects whose condition Ready says that Flux is at work: the instance, its source, its root.
+/// An object of Flux whose condition Ready shows that Flux works: the instance, its source, its root.
 pub(super) struct FluxReady {
     site: Arc<Site>,
     object: ObjectRef,
+    /// What it fails with.
+    code: Code,
 }
 
 impl FluxReady {
-    pub(super) fn new(site: Arc<Site>, object: ObjectRef) -> Self {
-        Self { site, object }
+    pub(super) fn new(site: Arc<Site>, object: ObjectRef, code: Code) -> Self {
+        Self { site, object, code }
     }
 }
 
 #[async_trait]
-impl Step for FluxReady {
-    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+impl Check for FluxReady {
+    async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
         let client = self.site.kubernetes().await?;
         let live = kubernetes::get(&client, &self.object).await.map_err(|error| api_error(&error))?;
         Ok(match live.as_ref().map(kubernetes::readiness) {
-            Some(Readiness::Ready) => Observation::Holds("Ready".to_owned()),
-            Some(Readiness::Progressing(reason) | Readiness::Failed(reason)) => Observation::Underway(reason),
-            None => Observation::Underway("it is not there yet".to_owned()),
+            Some(Readiness::Ready) => CheckResult::Passed("Ready".to_owned()),
+            Some(Readiness::Progressing(reason) | Readiness::Failed(reason)) => CheckResult::Pending(reason),
+            None => CheckResult::Pending("does not exist yet".to_owned()),
         })
     }
 
-    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
-        Ok(())
-    }
-
-    async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+    async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.site.kubernetes().await?;
-        let ready = kubernetes::wait_condition(&client, &self.object, "Ready", &report_to(cx)).await;
-        ready.map(|_| ()).map_err(|error| {
-            gate_error(&error)
-                .at(self.object.to_string())
-                .next("look at `kubectl -n flux-system get gitrepositories,kustomizations`; F02 tells of deploy keys")
-                .code("F02")
-        })
+        let ready = kubernetes::wait_condition(&client, &self.object, "Ready", &progress(cx)).await;
+        ready.map(|_| ()).map_err(|error| gate_error(&error).at(self.object.to_string()).code(self.code))
     }
 }
 
-/// Each release that the repository holds a HelmRelease for is adopted by helm-controller.
+/// The releases that Flux will own: those with a HelmRelease in the repository.
+pub(super) fn expected(site: &Site) -> BTreeSet<ReleaseId> {
+    let releases = site.cluster.bootstrap.releases.releases.iter();
+    let owned = releases.filter(|release| site.cluster.flux.has_release(&release.id.name));
+    owned.map(|release| release.id.clone()).collect()
+}
+
+/// helm-controller has adopted each release that the repository has a HelmRelease for.
 pub(super) struct Adopted {
     site: Arc<Site>,
 }
@@ -140,25 +136,20 @@ impl Adopted {
         Self { site }
     }
 
-    /// Releases that Flux will own.
     fn expected(&self) -> BTreeSet<ReleaseId> {
-        let releases = self.site.cluster.bootstrap.releases.releases.iter();
-        releases
-            .filter(|release| self.site.cluster.flux.has_release(&release.id.name))
-            .map(|release| release.id.clone())
-            .collect()
+        expected(&self.site)
     }
 
     /// Those that are not adopted yet, with the reason.
     fn missing(&self, found: &[HelmRelease]) -> Vec<String> {
         let reason = |release: &ReleaseId| match found.iter().find(|known| known.installs(release)) {
-            None => Some(format!("{release}: its HelmRelease is not there yet")),
+            None => Some(format!("{release}: its HelmRelease does not exist yet")),
             Some(known) => known.pending().map(|reason| format!("{release}: {reason}")),
         };
         self.expected().iter().filter_map(reason).collect()
     }
 
-    /// What else Flux works on; listed, never awaited (F04).
+    /// What else Flux works on: listed, never waited for (F04).
     async fn others(&self, client: &kube::Client, releases: &[HelmRelease]) -> Result<Vec<String>, StepError> {
         let kustomizations = kubernetes::list(client, KUSTOMIZATION.0, KUSTOMIZATION.1, None).await;
         let mut others: Vec<Value> = kustomizations.map_err(|error| api_error(&error))?;
@@ -176,34 +167,28 @@ impl Adopted {
 }
 
 #[async_trait]
-impl Step for Adopted {
-    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+impl Check for Adopted {
+    async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
         let client = self.site.kubernetes().await?;
         let missing = self.missing(&helm_releases(&client).await?);
         Ok(match missing.first() {
-            None => Observation::Holds(format!("all {} are Flux's", self.expected().len())),
-            Some(first) => Observation::Underway(first.clone()),
+            None => CheckResult::Passed(format!("Flux owns all {} releases", self.expected().len())),
+            Some(first) => CheckResult::Pending(first.clone()),
         })
     }
 
-    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
-        Ok(())
-    }
-
-    async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+    async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.site.kubernetes().await?;
         let missing = |objects: &[Value]| {
             let found: Vec<HelmRelease> = objects.iter().cloned().map(HelmRelease).collect();
             let missing = self.missing(&found);
             (!missing.is_empty()).then(|| missing.join("; "))
         };
-        let adopted = kubernetes::wait_all(&client, HELM_RELEASE.0, HELM_RELEASE.1, &report_to(cx), missing).await;
-        adopted.map_err(|error| {
-            api_error(&error).next("look at `flux get helmreleases -A`; then run again with --resume").code("F05")
-        })?;
+        let adopted = kubernetes::wait_all(&client, HELM_RELEASE.0, HELM_RELEASE.1, &progress(cx), missing).await;
+        adopted.map_err(|error| api_error(&error).code(Code::F05))?;
         let others = self.others(&client, &helm_releases(&client).await?).await?;
         if !others.is_empty() {
-            cx.tell(&format!("not awaited: {}", others.join("; ")));
+            cx.waiting(StepWait::new(format!("not waited for: {}", others.join("; "))).code(Code::F04));
         }
         Ok(())
     }

@@ -1,38 +1,35 @@
-//! Images pulled onto a node before a pod waits for them: beside the run, which neither waits for it nor fails by it.
+//! Images pulled onto a node before a pod waits for them: in the background of the run, which never fails because of it.
 //!
-//! Which node pulls what is decided by one pure function out of what the releases render. What a node has, it does not
-//! pull again, and what belongs to a release that is installed already is no concern of this.
+//! One pure function decides which node pulls what, from what the releases render. Images that a node has, and those of
+//! releases that are installed already, are left out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backon::{ExponentialBuilder, Retryable};
 use futures::stream::{self, StreamExt};
 use serde_json::Value;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::release::Installed;
 use super::site::{Site, step_error};
-use engine::{Observation, Step, StepContext, StepError};
+use engine::{Action, Code, Effect, ErrorClass, Observation, StepContext, StepError, StepWait};
 use helm::manifest;
-use retry::{Budget, RetryPolicy, Verdict, retry};
-use talos_client::{Client, ClientError, ImageSpace, Kind};
+use talos_client::{Client, ClientError, ClientErrorKind, ImageSpace};
 use talos_config::registries::full_name;
-use talos_config::{Node, Role};
+use talos_config::{InventoryNode, Role};
 use talos_schema::Documents;
 
 /// Pulls at once, on one node and on all together: registries count requests.
 const ON_A_NODE: usize = 2;
 const ON_ALL: usize = 16;
-/// Beyond so many nodes, a pod that runs on one of them is not worth a pull on each: registries count those too, and what
-/// is needed first shares the line with them.
+/// Beyond so many nodes, a pod that runs on one of them is not worth a pull on each: registries count those too, and the
+/// images that are needed first share the line with them.
 const FEW: usize = 3;
-/// A cluster that is there already answers within this.
-const THERE: Duration = Duration::from_secs(3);
-/// For one image: about two minutes altogether.
-const PULL: RetryPolicy =
-    RetryPolicy::new(Duration::from_secs(1), Duration::from_mins(1)).with_budget(Budget::Retries(6));
+/// A cluster that exists responds within this.
+const API_TIMEOUT: Duration = Duration::from_secs(3);
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
 /// Pods of one workload, as far as it matters where they run.
@@ -40,8 +37,8 @@ const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 pub(super) struct Workload {
     on_every_node: bool,
     selector: BTreeMap<String, String>,
-    /// Taints that it bears; nothing stands for all of them.
-    bears: Option<Vec<String>>,
+    /// Taints that it tolerates; nothing stands for all of them.
+    tolerates: Option<Vec<String>>,
     images: Vec<String>,
 }
 
@@ -61,32 +58,33 @@ impl Workload {
         let pod = pods.into_iter().find(|pod| pod["containers"].is_array())?;
         let selector = pod["nodeSelector"].as_object().into_iter().flatten();
         let tolerations: Vec<&Value> = pod["tolerations"].as_array().into_iter().flatten().collect();
-        let every = tolerations.iter().any(|toleration| borne(toleration).is_none());
+        let every = tolerations.iter().any(|toleration| tolerated(toleration).is_none());
         Some(Self {
             on_every_node: object["kind"] == "DaemonSet",
             selector: selector.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect(),
-            bears: (!every)
-                .then(|| tolerations.iter().filter_map(|toleration| borne(toleration)).map(str::to_owned).collect()),
+            tolerates: (!every).then(|| {
+                tolerations.iter().filter_map(|toleration| tolerated(toleration)).map(str::to_owned).collect()
+            }),
             images,
         })
     }
 
     fn may_run_on(&self, host: &Host) -> bool {
         let selected = self.selector.iter().all(|(key, value)| host.labels.get(key) == Some(value));
-        let borne = |taint: &String| self.bears.as_ref().is_none_or(|bears| bears.contains(taint));
-        selected && host.taints.iter().all(borne)
+        let tolerated = |taint: &String| self.tolerates.as_ref().is_none_or(|tolerates| tolerates.contains(taint));
+        selected && host.taints.iter().all(tolerated)
     }
 }
 
 /// The taint that a toleration is for; none when it is for all.
-fn borne(toleration: &Value) -> Option<&str> {
+fn tolerated(toleration: &Value) -> Option<&str> {
     toleration.get("key").and_then(Value::as_str).filter(|key| !key.is_empty())
 }
 
 impl Host {
-    /// What a config makes of a node. Labels that something else gives it are not known, and nobody is sent there by
-    /// them.
-    fn of(node: &Node, config: &Documents) -> Self {
+    /// The labels and taints that a node gets from its config. Labels from elsewhere are unknown, so no pod is expected
+    /// there because of them.
+    fn of(node: &InventoryNode, config: &Documents) -> Self {
         let legacy = config.legacy();
         let field = |path: &str| legacy.and_then(|legacy| legacy.pointer(path));
         let mut labels: BTreeMap<String, String> = field("/machine/nodeLabels")
@@ -110,8 +108,8 @@ impl Host {
     }
 }
 
-/// What a node pulls, in the order in which it is needed: of each release what runs on every node first.
-fn wanted(host: &Host, all: &[Host], releases: &[Vec<Workload>]) -> Vec<String> {
+/// The images that a node pulls, in the order in which they are needed: of each release, those of every node first.
+fn images_of(host: &Host, all: &[Host], releases: &[Vec<Workload>]) -> Vec<String> {
     let mut images: Vec<String> = Vec::new();
     for workloads in releases {
         let mut workloads: Vec<&Workload> = workloads.iter().filter(|workload| workload.may_run_on(host)).collect();
@@ -128,26 +126,26 @@ fn wanted(host: &Host, all: &[Host], releases: &[Vec<Workload>]) -> Vec<String> 
     images
 }
 
-/// What each node is to have of the releases that are still to be installed. One for the whole run.
-pub(super) struct Ahead {
+/// The images that each node pulls for the releases that are still to be installed. One for the whole run.
+pub(super) struct ImagePrepull {
     site: Arc<Site>,
     releases: Vec<Arc<Installed>>,
     lanes: Semaphore,
     /// By the node's name.
-    wanted: OnceCell<BTreeMap<String, Vec<String>>>,
+    images: OnceCell<BTreeMap<String, Vec<String>>>,
 }
 
-impl Ahead {
+impl ImagePrepull {
     pub(super) fn new(site: Arc<Site>, releases: Vec<Arc<Installed>>) -> Self {
-        Self { site, releases, lanes: Semaphore::new(ON_ALL), wanted: OnceCell::new() }
+        Self { site, releases, lanes: Semaphore::new(ON_ALL), images: OnceCell::new() }
     }
 
-    async fn wanted(&self) -> Result<&BTreeMap<String, Vec<String>>, StepError> {
-        self.wanted.get_or_try_init(|| self.decide()).await
+    async fn images(&self) -> Result<&BTreeMap<String, Vec<String>>, StepError> {
+        self.images.get_or_try_init(|| self.decide()).await
     }
 
     async fn decide(&self) -> Result<BTreeMap<String, Vec<String>>, StepError> {
-        let api = tokio::time::timeout(THERE, self.site.kubernetes()).await.ok().and_then(Result::ok);
+        let api = tokio::time::timeout(API_TIMEOUT, self.site.kubernetes()).await.ok().and_then(Result::ok);
         let mut releases = Vec::new();
         for release in &self.releases {
             let there = match &api {
@@ -161,30 +159,30 @@ impl Ahead {
         let nodes = &self.site.cluster.inventory.nodes;
         let hosts: Vec<Host> = nodes.iter().map(|node| Host::of(node, &self.site.config(node))).collect();
         let of_each = nodes.iter().zip(&hosts);
-        Ok(of_each.map(|(node, host)| (node.hostname.clone(), wanted(host, &hosts, &releases))).collect())
+        Ok(of_each.map(|(node, host)| (node.hostname.clone(), images_of(host, &hosts, &releases))).collect())
     }
 }
 
 /// The node has the images of the releases that are still to be installed.
-pub(super) struct Pulled {
-    ahead: Arc<Ahead>,
-    node: Node,
+pub(super) struct NodeImages {
+    prepull: Arc<ImagePrepull>,
+    node: InventoryNode,
 }
 
-impl Pulled {
-    pub(super) fn new(ahead: Arc<Ahead>, node: Node) -> Self {
-        Self { ahead, node }
+impl NodeImages {
+    pub(super) fn new(prepull: Arc<ImagePrepull>, node: InventoryNode) -> Self {
+        Self { prepull, node }
     }
 
     async fn client(&self) -> Result<Client, StepError> {
-        let site = &self.ahead.site;
-        let connected = Client::connect(&site.dialer, self.node.address, &site.talos).await;
+        let site = &self.prepull.site;
+        let connected = Client::connect(&site.dialer, self.node.address, &site.client_identity).await;
         connected.map_err(|error| step_error(&error, &self.node))
     }
 
-    /// The images that are wanted here and not there yet.
+    /// The images that the node still has to pull.
     async fn missing(&self, client: &Client) -> Result<Vec<String>, StepError> {
-        let mut missing = self.ahead.wanted().await?.get(&self.node.hostname).cloned().unwrap_or_default();
+        let mut missing = self.prepull.images().await?.get(&self.node.hostname).cloned().unwrap_or_default();
         if !missing.is_empty() {
             let there = client.images(ImageSpace::Pods).await.map_err(|error| step_error(&error, &self.node))?;
             missing.retain(|image| !there.iter().any(|known| known.name == *image));
@@ -194,58 +192,71 @@ impl Pulled {
 
     async fn pull(&self, client: &Client, image: &str, cx: &StepContext) -> Result<String, ClientError> {
         let pull = || async {
-            // Held for as long as the pull takes; it is never closed.
-            let _lane = self.ahead.lanes.acquire().await;
+            // Held for as long as the pull takes; the semaphore is never closed.
+            let _lane = self.prepull.lanes.acquire().await;
             client.pull_image(ImageSpace::Pods, image, &|_| {}).await
         };
-        // The container runtime of a node starts shortly after its API.
-        let is_temporary = |error: &ClientError| matches!(error.kind, Kind::Unreachable | Kind::NotYet);
-        let pulled = retry(PULL, pull, Verdict::by(is_temporary)).await;
+        let policy = ExponentialBuilder::default().with_max_times(6).with_jitter();
+        // The container runtime of a node that has just booted starts a moment later.
+        let passes =
+            |error: &ClientError| matches!(error.kind, ClientErrorKind::Unavailable | ClientErrorKind::NotReady);
+        let pulled = pull.retry(policy).when(passes).await;
         if let Err(error) = &pulled {
-            cx.tell(&format!("{image} is not pulled ahead: {}; the kubelet will try again", error.reason));
+            let line = format!("{image} is not pulled in advance: {}; the kubelet will retry", error.reason);
+            cx.waiting(StepWait::new(line).code(Code::H13));
         }
         pulled
     }
 
-    /// Pulls what is missing; what cannot be had is told, and left to the kubelet.
-    async fn pull_all(&self, cx: &StepContext) -> Result<(), StepError> {
+    /// Pulls what is missing; images that cannot be pulled are left to the kubelet.
+    async fn pull_all(&self, cx: &StepContext) -> Result<Effect, StepError> {
         let client = self.client().await?;
         let missing = self.missing(&client).await?;
-        let client = &client;
-        let pulls = stream::iter(missing).map(|image| async move { self.pull(client, &image, cx).await });
+        let (client, total) = (&client, missing.len());
+        let pulls = stream::iter(missing).map(|image| async move {
+            let pulled = self.pull(client, &image, cx).await;
+            (image, pulled)
+        });
         let mut pulls = std::pin::pin!(pulls.buffer_unordered(ON_A_NODE));
-        while let Some(pulled) = pulls.next().await {
-            if matches!(pulled, Err(ClientError { kind: Kind::Unsupported, .. })) {
-                cx.tell("this node pulls no images ahead; the kubelet will");
-                break;
+        let mut failed = Vec::new();
+        while let Some((image, pulled)) = pulls.next().await {
+            match pulled {
+                Ok(_) => {}
+                Err(ClientError { kind: ClientErrorKind::Unimplemented, .. }) => {
+                    return Ok(Effect::Degraded("this Talos version cannot pull images in advance".to_owned()));
+                }
+                Err(error) => failed.push(format!("{image} ({})", error.reason)),
             }
         }
-        Ok(())
+        failed.sort();
+        Ok(match failed.as_slice() {
+            [] => Effect::Complete,
+            failed => Effect::Degraded(format!(
+                "{} of {total} images are left to the kubelet: {}",
+                failed.len(),
+                failed.join("; ")
+            )),
+        })
     }
 }
 
 #[async_trait]
-impl Step for Pulled {
+impl Action for NodeImages {
     async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
-        let look = async { self.missing(&self.client().await?).await };
-        Ok(match look.await {
-            Ok(missing) if missing.is_empty() => Observation::Holds("nothing is to be pulled".to_owned()),
-            Ok(missing) => Observation::Missing(format!("{} images are not there", missing.len())),
+        let missing = async { self.missing(&self.client().await?).await };
+        Ok(match missing.await {
+            Ok(missing) if missing.is_empty() => Observation::UpToDate("every image is on the node".to_owned()),
+            Ok(missing) => Observation::Missing(format!("{} images are missing", missing.len())),
             Err(error) if error.code.is_none() && cx.attempt < 3 => {
-                return Err(StepError::retryable(error.to_string()));
+                return Err(StepError { class: ErrorClass::Unavailable, ..error });
             }
-            Err(error) => {
-                cx.tell(&format!("no images are pulled ahead: {error}"));
-                Observation::Holds("left to the kubelet".to_owned())
-            }
+            Err(error) => Observation::Degraded(format!("images are left to the kubelet: {error}")),
         })
     }
 
-    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
-        if let Err(error) = self.pull_all(cx).await {
-            cx.tell(&format!("images are left to the kubelet: {error}"));
-        }
-        Ok(())
+    async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
+        let pulled = self.pull_all(cx).await;
+        pulled.or_else(|error| Ok(Effect::Degraded(format!("images are left to the kubelet: {error}"))))
     }
 }
 
@@ -267,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_on_every_node_comes_first_and_nothing_goes_where_it_cannot_run() {
+    fn images_of_every_node_come_first_and_none_goes_where_its_pod_cannot_run() {
         let worker = host(&[("kubernetes.io/os", "linux")], &[]);
         let control_plane = host(&[("kubernetes.io/os", "linux"), (CONTROL_PLANE, "")], &[CONTROL_PLANE]);
         let all = [worker.clone(), control_plane.clone()];
@@ -288,9 +299,12 @@ mod tests {
                 ),
             ],
         ];
-        assert_eq!(wanted(&worker, &all, &releases), ["ghcr.io/a/agent:1", "ghcr.io/a/operator:1", "ghcr.io/a/app:1"]);
         assert_eq!(
-            wanted(&control_plane, &all, &releases),
+            images_of(&worker, &all, &releases),
+            ["ghcr.io/a/agent:1", "ghcr.io/a/operator:1", "ghcr.io/a/app:1"]
+        );
+        assert_eq!(
+            images_of(&control_plane, &all, &releases),
             ["ghcr.io/a/agent:1", "ghcr.io/a/operator:1", "ghcr.io/a/api:1"]
         );
     }
@@ -302,12 +316,12 @@ mod tests {
             vec![workload("DaemonSet", "nginx", json!({})), workload("Deployment", "redis", json!({}))],
             vec![workload("DaemonSet", "docker.io/library/nginx:latest", json!({}))],
         ];
-        assert_eq!(wanted(&all[0], &all, &releases), ["docker.io/library/nginx:latest"]);
-        assert_eq!(wanted(&all[0], &all[..FEW], &releases).len(), 2);
+        assert_eq!(images_of(&all[0], &all, &releases), ["docker.io/library/nginx:latest"]);
+        assert_eq!(images_of(&all[0], &all[..FEW], &releases).len(), 2);
     }
 
     #[test]
-    fn an_object_without_pods_is_no_workload() {
+    fn an_object_without_pods_is_not_a_workload() {
         assert_eq!(Workload::of(&json!({"kind": "Service", "spec": {"ports": []}})), None);
     }
 }

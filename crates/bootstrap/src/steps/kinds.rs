@@ -1,4 +1,4 @@
-//! Which kinds releases are made of, and who brings them: what nobody brings, Helm refuses after minutes (failure H03).
+//! Which kinds releases contain, and what defines them: a kind without a definition fails in Helm after minutes (H03).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -28,10 +28,10 @@ const BUILT_IN: [&str; 16] = [
     "storage.k8s.io",
 ];
 
-/// Groups whose kinds an operator registers when it runs, and the release that brings the operator (failure H07).
+/// Groups whose kinds an operator registers when it runs, and the release that installs the operator (H07).
 const AT_RUN_TIME: [(&str, &str); 1] = [("cilium.io", "cilium")];
 
-/// An object of a release whose kind is no built-in one.
+/// An object of a release whose kind is not built in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Use {
     pub(super) release: String,
@@ -103,7 +103,7 @@ struct Ledger {
     secrets: BTreeSet<String>,
 }
 
-/// What has been rendered so far.
+/// The kinds and Secrets of everything that has been rendered so far.
 #[derive(Debug, Default)]
 pub(super) struct Kinds(Mutex<Ledger>);
 
@@ -132,8 +132,8 @@ impl Kinds {
         defined.unwrap_or(Scope::Namespaced)
     }
 
-    /// Notes the Secrets among objects, and those that something in the cluster will make of them.
-    pub(super) fn bring(&self, objects: &[Value]) {
+    /// Notes the Secrets among objects, and those that a controller will create from them.
+    pub(super) fn provide(&self, objects: &[Value]) {
         let names = objects.iter().flat_map(|object| match object["kind"].as_str() {
             Some("Secret") => [object.pointer("/metadata/name"), None],
             Some("ExternalSecret") => [object.pointer("/metadata/name"), object.pointer("/spec/target/name")],
@@ -143,15 +143,15 @@ impl Kinds {
         self.ledger().secrets.extend(names);
     }
 
-    /// Whether a Secret of this name is among what was noted.
-    pub(super) fn brings(&self, secret: &ObjectRef) -> bool {
+    /// Whether a Secret of this name was noted.
+    pub(super) fn provides(&self, secret: &ObjectRef) -> bool {
         self.ledger().secrets.contains(&secret.name)
     }
 
-    /// Notes what a release is made of, and what it defines itself.
+    /// Notes the objects of a release, and the kinds that it defines.
     pub(super) fn note(&self, release: &Release, objects: &[Value]) {
         self.define(objects);
-        self.bring(objects);
+        self.provide(objects);
         let mut ledger = self.ledger();
         ledger.releases.insert(release.id.name.clone());
         for object in objects {
@@ -169,10 +169,10 @@ impl Kinds {
         }
     }
 
-    /// The first object of each kind that nothing here defines.
+    /// The first object of each kind that nothing defines.
     pub(super) fn unserved(&self) -> Vec<Use> {
         let ledger = self.ledger();
-        let mut told = BTreeSet::new();
+        let mut seen = BTreeSet::new();
         let is_served = |used: &Use| {
             let by_crd = ledger.defined.contains_key(&(used.group().to_owned(), used.kind.clone()));
             let by_operator =
@@ -180,7 +180,7 @@ impl Kinds {
             by_crd || by_operator
         };
         let unserved = ledger.uses.iter().filter(|used| !is_served(used));
-        unserved.filter(|used| told.insert((used.group().to_owned(), used.kind.clone()))).cloned().collect()
+        unserved.filter(|used| seen.insert((used.group().to_owned(), used.kind.clone()))).cloned().collect()
     }
 }
 
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_that_nobody_brings_is_told_once() {
+    fn a_kind_without_a_definition_is_reported_once() {
         let kinds = Kinds::default();
         let monitor = object("monitoring.coreos.com/v1", "ServiceMonitor");
         let built_in =
@@ -225,15 +225,15 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_brought_by_themselves_or_by_what_makes_them() {
+    fn secrets_are_provided_by_manifests_or_by_what_creates_them() {
         let kinds = Kinds::default();
         let external = json!({"kind": "ExternalSecret", "metadata": {"name": "a"}, "spec": {"target": {"name": "b"}}});
         kinds.note(
             &release("x"),
             &[object("v1", "Secret"), external, json!({"kind": "ConfigMap", "metadata": {"name": "c"}})],
         );
-        let brings = |name: &str| kinds.brings(&ObjectRef::new("v1", "Secret", Some("x"), name));
-        assert_eq!(["y", "a", "b", "c"].map(brings), [true, true, true, false]);
+        let provides = |name: &str| kinds.provides(&ObjectRef::new("v1", "Secret", Some("x"), name));
+        assert_eq!(["y", "a", "b", "c"].map(provides), [true, true, true, false]);
     }
 
     #[test]

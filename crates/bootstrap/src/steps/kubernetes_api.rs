@@ -8,11 +8,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::objects::report_to;
-use super::site::{POLL, Site};
-use engine::{Observation, Step, StepContext, StepError};
+use super::site::{KNOCK, Site};
+use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext, StepError, StepWait};
 
-/// The API server answers, and the operator has the files to use it.
+/// The API server responds, and the operator has the files to use it.
 pub(super) struct Ready(Arc<Site>);
 
 impl Ready {
@@ -22,38 +21,37 @@ impl Ready {
 }
 
 #[async_trait]
-impl Step for Ready {
+impl Action for Ready {
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
         let written = self.0.kubeconfig_path().exists() && self.0.talosconfig_path().exists();
         match kubernetes::connect(&self.0.access(), &self.0.dialer).await {
-            Ok(_) if written => Ok(Observation::Holds("it answers".to_owned())),
-            Ok(_) => Ok(Observation::Missing("it answers; no kubeconfig is written yet".to_owned())),
+            Ok(_) if written => Ok(Observation::UpToDate("it responds".to_owned())),
+            Ok(_) => Ok(Observation::Missing("it responds; the kubeconfig is not written yet".to_owned())),
             Err(error) if error.is_retryable() => Ok(Observation::Missing(error.to_string())),
-            Err(error) => Err(StepError::wrong_input("the Kubernetes API cannot be used").because(error)),
+            Err(error) => Err(StepError::invalid_input("the Kubernetes API cannot be used").because(error)),
         }
     }
 
-    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
+    async fn apply(&self, _cx: &StepContext) -> Result<Effect, StepError> {
         for (path, content) in
             [(self.0.kubeconfig_path(), self.0.kubeconfig()), (self.0.talosconfig_path(), self.0.talosconfig())]
         {
             write_private(&path, &content).map_err(|error| {
-                StepError::wrong_world("a credential file cannot be written")
+                StepError::failed_precondition("a credential file cannot be written")
                     .at(path.display().to_string())
                     .because(error)
             })?;
         }
-        Ok(())
+        Ok(Effect::Complete)
     }
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
-        let mut backoff = POLL.backoff();
         loop {
             match kubernetes::connect(&self.0.access(), &self.0.dialer).await {
                 Ok(_) => return Ok(()),
-                Err(error) => cx.tell(&error.to_string()),
+                Err(error) => cx.waiting(StepWait::new(error.to_string()).code(Code::K01)),
             }
-            backoff.wait().await;
+            tokio::time::sleep(KNOCK).await;
         }
     }
 }
@@ -67,7 +65,7 @@ fn write_private(path: &Path, content: &SecretString) -> std::io::Result<()> {
     std::fs::rename(&temporary, path)
 }
 
-/// Every node of the inventory is registered; Ready they are when there is a network.
+/// Every node of the inventory is registered; they become Ready once the pod network works.
 pub(super) struct Nodes(Arc<Site>);
 
 impl Nodes {
@@ -77,25 +75,21 @@ impl Nodes {
 }
 
 #[async_trait]
-impl Step for Nodes {
-    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+impl Check for Nodes {
+    async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
         let found = kubernetes::nodes(&self.0.kubernetes().await?).await;
         let found = found.map_err(|error| super::objects::api_error(&error))?;
         let missing: Vec<String> = self.0.hostnames().into_iter().filter(|name| !found.contains_key(name)).collect();
         Ok(if missing.is_empty() {
-            Observation::Holds("all are registered".to_owned())
+            CheckResult::Passed("all are registered".to_owned())
         } else {
-            Observation::Underway(format!("not registered yet: {}", missing.join(", ")))
+            CheckResult::Pending(format!("not registered yet: {}", missing.join(", ")))
         })
     }
 
-    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
-        Ok(())
-    }
-
-    async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
-        kubernetes::wait_registered(&self.0.kubernetes().await?, &self.0.hostnames(), &report_to(cx))
+    async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
+        kubernetes::wait_registered(&self.0.kubernetes().await?, &self.0.hostnames(), &super::objects::progress(cx))
             .await
-            .map_err(|error| super::objects::gate_error(&error).code("K03"))
+            .map_err(|error| super::objects::gate_error(&error).code(Code::K03))
     }
 }

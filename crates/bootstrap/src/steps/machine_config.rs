@@ -7,20 +7,20 @@ use secrecy::ExposeSecret;
 
 use super::preflight::belongs_elsewhere;
 use super::site::{Site, place, step_error, wait_configured};
-use engine::{Observation, Step, StepContext, StepError};
-use talos_client::{Client, Mode, Probe};
-use talos_config::Node;
+use engine::{Action, Effect, Observation, StepContext, StepError};
+use talos_client::{ApplyMode, Client, Probe};
+use talos_config::InventoryNode;
 use talos_schema::parse_documents;
 use yaml::Origin;
 
-/// The node runs the config that the repository says.
+/// The node runs the config that the repository defines.
 pub(super) struct Configured {
     site: Arc<Site>,
-    node: Node,
+    node: InventoryNode,
 }
 
 impl Configured {
-    pub(super) fn new(site: Arc<Site>, node: Node) -> Self {
+    pub(super) fn new(site: Arc<Site>, node: InventoryNode) -> Self {
         Self { site, node }
     }
 
@@ -29,8 +29,8 @@ impl Configured {
     }
 }
 
-/// Whether the running config is ours, compared as data: ours too as it is read, since an empty field is then none.
-pub(super) async fn runs(site: &Site, node: &Node, client: &Client) -> Result<bool, StepError> {
+/// Whether the node runs its config, compared as data; both are parsed, because parsing drops empty fields.
+pub(super) async fn runs(site: &Site, node: &InventoryNode, client: &Client) -> Result<bool, StepError> {
     let running = client.machine_config().await.map_err(|error| step_error(&error, node))?;
     let running = parse_documents(&Origin::new("<running config>"), running.expose_secret());
     let ours = parse_documents(&Origin::new("<config>"), site.config_text(node).expose_secret());
@@ -38,40 +38,40 @@ pub(super) async fn runs(site: &Site, node: &Node, client: &Client) -> Result<bo
 }
 
 #[async_trait]
-impl Step for Configured {
+impl Action for Configured {
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
         match self.probe().await? {
-            Probe::Closed(_) => Ok(Observation::Underway("its port is closed: installing or rebooting".to_owned())),
+            Probe::Closed(_) => Ok(Observation::InProgress("its port is closed: installing or rebooting".to_owned())),
             Probe::Maintenance { .. } => Ok(Observation::Missing("in maintenance mode".to_owned())),
             Probe::Foreign(foreign) => Err(belongs_elsewhere(&self.node, &foreign.evidence)),
             Probe::Configured { client, .. } => Ok(if runs(&self.site, &self.node, &client).await? {
-                Observation::Holds("runs this config".to_owned())
+                Observation::UpToDate("runs this config".to_owned())
             } else {
                 Observation::Missing("runs another config".to_owned())
             }),
         }
     }
 
-    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
+    async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
         let text = self.site.config_text(&self.node);
         let applied = match self.probe().await? {
             Probe::Maintenance { client, .. } => client.apply_configuration(text.expose_secret()).await,
-            Probe::Configured { client, .. } => client.apply_configuration(text.expose_secret(), Mode::Auto).await,
+            Probe::Configured { client, .. } => client.apply_configuration(text.expose_secret(), ApplyMode::Auto).await,
             Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),
             Probe::Closed(error) => Err(error),
         };
         let applied = applied.map_err(|error| step_error(&error, &self.node))?;
         for warning in applied.warnings {
-            cx.tell(&format!("the node warns: {warning}"));
+            cx.progress(&format!("warning from the node: {warning}"));
         }
-        Ok(())
+        Ok(Effect::Complete)
     }
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
-        let client = wait_configured(&self.site, &self.node, cx.teller()).await?;
+        let client = wait_configured(&self.site, &self.node, cx).await?;
         if runs(&self.site, &self.node, &client).await? {
             return Ok(());
         }
-        Err(StepError::retryable("the node runs another config than was applied").at(place(&self.node)))
+        Err(StepError::unavailable("the node does not run the config that was applied").at(place(&self.node)))
     }
 }

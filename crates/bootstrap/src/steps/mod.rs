@@ -1,6 +1,6 @@
-//! What each step does: the one room where engine and adapters meet.
+//! What each step does: the one place where engine and adapters meet.
 //!
-//! [`plan`] turns a cluster into drafts and the code behind them, phase by phase; each other file is one kind of step.
+//! [`plan`] declares the steps of a cluster in their order; the code of each kind of step has a file of its own.
 
 mod base;
 mod chain;
@@ -9,6 +9,8 @@ mod crds;
 mod decryption;
 pub mod drift;
 pub mod etcd;
+mod fingerprints;
+mod flux;
 mod handoff;
 mod hooks;
 mod images;
@@ -16,6 +18,7 @@ mod kinds;
 mod kubernetes_api;
 mod kustomize;
 mod machine_config;
+mod names;
 mod object_owners;
 mod objects;
 mod order;
@@ -26,217 +29,211 @@ mod secret_manifests;
 mod site;
 mod webhook;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::plan::{Draft, Fingerprint, PhaseName, Plan, PlanError, Policy, StepId};
-use engine::{Step, StepSet};
-use talos_config::Node;
-use talos_config::Role;
+use engine::plan::{PhaseName, Plan, PlanError, Step, StepId};
+use engine::{Action, Check, Code, StepSet};
+use talos_config::{InventoryNode, Role};
 
-use chain::Ground;
 use decryption::Keys;
 use secret_manifests::SecretManifests;
 
-pub use chain::Flux;
+pub use flux::Flux;
 pub use hooks::{Verdict, urls};
 pub use site::{Parts, SecretsFrom, Site, SiteError};
 
-/// A machine may install, and boot, and boot again; the step itself notices when nothing goes on (failure T11).
+/// A machine may install, and boot, and boot again; the step itself notices when nothing goes on (T11).
 const BOOTS: Duration = Duration::from_hours(4);
 
-/// Somebody may have gone home.
-const PERSON: Duration = Duration::from_hours(24);
+/// An operator who has to unlock a password manager may be away.
+const OPERATOR: Duration = Duration::from_hours(24);
 
 /// The plan of a cluster and the code of its steps.
 ///
 /// # Errors
 ///
-/// A graph that is no plan.
+/// Steps that cannot be ordered.
 pub fn plan(site: &Arc<Site>) -> Result<(Plan, StepSet), PlanError> {
-    let mut steps = Steps { drafts: Vec::new(), code: StepSet::new(), installed: Vec::new() };
-    let nodes = &site.cluster.inventory.nodes;
-    let secrets = Arc::new(SecretManifests::new(site.clone()));
-    let mut checked: Vec<StepId> = nodes.iter().map(|node| steps.preflight(site, node)).collect();
-    if !site.cluster.bootstrap.secrets.is_empty() {
-        checked.push(steps.add(
-            "preflight",
-            "preflight/secrets",
-            "every secret can be opened",
-            [],
-            Fingerprint::builder().part("secrets").finish(),
-            Arc::new(base::SecretsOpen::new(secrets.clone())),
-        ));
-        steps.wait_for_a_person();
-        let opened: Vec<StepId> = checked.last().cloned().into_iter().collect();
-        checked.extend(steps.decryption(site, &secrets, Keys::Manifests, opened));
-    }
-    let releases = &site.cluster.bootstrap;
-    let wanted = Arc::new(preflight::Prepared::new(site.clone()));
-    if !(releases.crds.releases.is_empty() && releases.releases.releases.is_empty()) {
-        checked.push(steps.add(
-            "preflight",
-            "preflight/charts",
-            "every chart is there and renders, of kinds that are served; every hook's manifests can be read",
-            [],
-            Fingerprint::builder().part("charts").finish(),
-            wanted.clone(),
-        ));
-    }
-    let configured: Vec<(Role, StepId)> =
-        nodes.iter().map(|node| (node.role, steps.machine_config(site, node, &checked))).collect();
-    let control_planes: Vec<StepId> =
-        configured.iter().filter(|(role, _)| *role == Role::ControlPlane).map(|(_, id)| id.clone()).collect();
-    let bootstrap = steps.add(
-        "etcd",
-        "etcd/bootstrap",
-        "start etcd on the first control plane, exactly once",
-        control_planes,
-        Fingerprint::builder().part("bootstrap").finish(),
-        Arc::new(etcd::Bootstrap::new(site.clone())),
-    );
-    let members = steps.add(
-        "etcd",
-        "etcd/members",
-        "every control plane a voting member",
-        [bootstrap.clone()],
-        Fingerprint::builder().part("members").finish(),
-        Arc::new(etcd::Members::new(site.clone())),
-    );
-    let api = steps.add(
-        "kubernetes-api",
-        "kubernetes-api/ready",
-        "the API server answers; kubeconfig and talosconfig are written",
-        [bootstrap],
-        Fingerprint::builder().part("ready").finish(),
-        Arc::new(kubernetes_api::Ready::new(site.clone())),
-    );
-    let everywhere = configured.iter().cloned().map(|(_, id)| id).chain([api.clone()]);
-    let nodes = steps.add(
-        "kubernetes-api",
-        "kubernetes-api/nodes",
-        "every node registered",
-        everywhere,
-        Fingerprint::builder().part("nodes").finish(),
-        Arc::new(kubernetes_api::Nodes::new(site.clone())),
-    );
-    let first = steps.drafts.len();
-    steps.chain(site, &secrets, &Ground { api, rest: vec![members, nodes] });
-    let chain = steps.drafts[first..].iter().filter_map(|draft| steps.code.get(&draft.id).cloned());
-    wanted.steps(chain.collect());
-    steps.images(site, configured.into_iter().map(|(_, id)| id));
-    Ok((Plan::new(&site.cluster.phases, steps.drafts)?, steps.code))
+    let mut steps = Steps::new(site);
+    let preflight = steps.preflight();
+    let nodes = steps.machine_configs(&preflight.passed);
+    let etcd = steps.etcd(&nodes);
+    let api = steps.kubernetes_api(&nodes, &etcd);
+    let first_of_chain = steps.declared.len();
+    let base = [steps.base(&api.ready), steps.crds(&api.ready), vec![api.ready.clone()]].concat();
+    let releases = steps.releases(&base);
+    steps.handoff(&[base, releases, vec![etcd.members, api.nodes]].concat());
+    preflight.charts.prepares(steps.code_since(first_of_chain));
+    steps.images(&nodes);
+    Ok((Plan::new(&site.cluster.phases, steps.declared)?, steps.code))
 }
 
+/// The steps declared so far.
 struct Steps {
-    drafts: Vec<Draft>,
+    site: Arc<Site>,
+    secrets: Arc<SecretManifests>,
+    declared: Vec<Step>,
     code: StepSet,
     /// The releases of the chain, in its order.
     installed: Vec<Arc<release::Installed>>,
 }
 
+/// What is checked before any machine is changed.
+struct Preflight {
+    passed: Vec<StepId>,
+    charts: Arc<preflight::Prepared>,
+}
+
+/// A node whose config is a step.
+struct Configured {
+    node: InventoryNode,
+    step: StepId,
+}
+
+struct EtcdSteps {
+    bootstrap: StepId,
+    members: StepId,
+}
+
+struct ApiSteps {
+    ready: StepId,
+    nodes: StepId,
+}
+
 impl Steps {
-    fn preflight(&mut self, site: &Arc<Site>, node: &Node) -> StepId {
-        self.add(
-            "preflight",
-            &format!("preflight/{}", node.hostname),
-            "the node answers and belongs to no other cluster",
-            [],
-            Fingerprint::builder().part(node.address.to_string()).finish(),
-            Arc::new(preflight::Reachable::new(site.clone(), node.clone())),
-        )
+    fn new(site: &Arc<Site>) -> Self {
+        let secrets = Arc::new(SecretManifests::new(site.clone()));
+        Self { site: site.clone(), secrets, declared: vec![], code: StepSet::default(), installed: vec![] }
     }
 
-    fn machine_config(&mut self, site: &Arc<Site>, node: &Node, needs: &[StepId]) -> StepId {
-        let id = self.add(
-            "machine-config",
-            &format!("machine-config/{}", node.hostname),
-            "the node runs its config",
-            needs.to_vec(),
-            site.config_fingerprint(node),
-            Arc::new(machine_config::Configured::new(site.clone(), node.clone())),
-        );
-        if let Some(draft) = self.drafts.last_mut() {
-            draft.policy.deadline = BOOTS;
-        }
+    fn action(&mut self, step: Step, code: Arc<dyn Action>) -> StepId {
+        let id = step.id.clone();
+        self.declared.push(step);
+        self.code.action(id.clone(), code);
         id
     }
 
-    /// Beside everything else, each node's images as soon as it runs its config: `configured`, in the nodes' order.
-    fn images(&mut self, site: &Arc<Site>, configured: impl Iterator<Item = StepId>) {
-        if self.installed.is_empty() {
-            return;
+    fn check(&mut self, step: Step, code: Arc<dyn Check>) -> StepId {
+        let id = step.id.clone();
+        self.declared.push(step);
+        self.code.check(id.clone(), code);
+        id
+    }
+
+    /// The code of the steps that were declared after the first `count`.
+    fn code_since(&self, count: usize) -> Vec<Arc<dyn Action>> {
+        self.declared[count..].iter().filter_map(|step| self.code.get(&step.id).cloned()).collect()
+    }
+
+    fn preflight(&mut self) -> Preflight {
+        let site = self.site.clone();
+        let mut passed = Vec::new();
+        for node in &site.cluster.inventory.nodes {
+            let step = Step::new("preflight", &node.hostname, Code::T11)
+                .title("the node responds and belongs to no other cluster")
+                .at(site::place(node))
+                .made_from(site.node_fingerprint(node));
+            passed.push(self.check(step, Arc::new(preflight::Reachable::new(site.clone(), node.clone()))));
         }
-        let ahead = Arc::new(images::Ahead::new(site.clone(), self.installed.clone()));
-        for (node, configured) in site.cluster.inventory.nodes.iter().zip(configured) {
-            let code = images::Pulled::new(ahead.clone(), node.clone());
-            self.add(
-                "kubernetes-api",
-                &format!("images/{}", node.hostname),
-                "images of the releases are pulled ahead; nothing waits for it",
-                [configured],
-                Fingerprint::builder().part("images").finish(),
-                Arc::new(code),
-            );
-            if let Some(draft) = self.drafts.last_mut() {
-                draft.policy = Policy { background: true, deadline: PERSON, ..draft.policy };
-            }
+        if !site.cluster.bootstrap.secrets.is_empty() {
+            let step = Step::new("preflight", "secrets", Code::O01)
+                .title("every secret can be opened")
+                .made_from(site.secrets_fingerprint())
+                .deadline(OPERATOR);
+            let opened = self.check(step, Arc::new(base::SecretsOpen::new(self.secrets.clone())));
+            passed.push(opened.clone());
+            passed.extend(self.decryption(Keys::Manifests, &[opened]));
         }
+        let charts = Arc::new(preflight::Prepared::new(site.clone()));
+        if !(site.cluster.bootstrap.crds.releases.is_empty() && site.cluster.bootstrap.releases.releases.is_empty()) {
+            let step = Step::new("preflight", "charts", Code::H10)
+                .title("every chart can be pulled and renders, of kinds that are served; every hook's manifests can be read")
+                .made_from(site.charts_fingerprint());
+            passed.push(self.check(step, charts.clone()));
+        }
+        Preflight { passed, charts }
     }
 
     /// The proof that Flux can decrypt the repository, where there is something to decrypt.
-    fn decryption(
-        &mut self,
-        site: &Arc<Site>,
-        secrets: &Arc<SecretManifests>,
-        keys: Keys,
-        needs: Vec<StepId>,
-    ) -> Option<StepId> {
-        let files: usize = site.cluster.flux.decryptions().iter().map(|decryption| decryption.count).sum();
+    fn decryption(&mut self, keys: Keys, needs: &[StepId]) -> Option<StepId> {
+        let files: usize = self.site.cluster.flux.decryptions().iter().map(|decryption| decryption.count).sum();
         let (phase, title) = match keys {
             Keys::Manifests => ("preflight", "the keys meant for Flux open the repository's files"),
             Keys::Cluster => ("base", "the keys that Flux gets open the repository's files"),
         };
-        let add = || {
-            self.add(
-                phase,
-                &format!("{phase}/decryption"),
-                title,
-                needs,
-                Fingerprint::builder().part("decryption").finish(),
-                Arc::new(decryption::Opens::new(site.clone(), secrets.clone(), keys)),
-            )
-        };
-        (files > 0).then(add)
+        let step = Step::new(phase, "decryption", Code::F03)
+            .title(title)
+            .needs(needs)
+            .made_from(self.site.decryption_fingerprint());
+        let code = decryption::Opens::new(self.site.clone(), self.secrets.clone(), keys);
+        (files > 0).then(|| self.check(step, Arc::new(code)))
     }
 
-    /// Lets the step that was added last take as long as somebody needs to unlock a password manager.
-    fn wait_for_a_person(&mut self) {
-        if let Some(draft) = self.drafts.last_mut() {
-            draft.policy.deadline = PERSON;
-        }
-    }
-
-    fn add(
-        &mut self,
-        phase: &str,
-        id: &str,
-        title: &str,
-        needs: impl IntoIterator<Item = StepId>,
-        fingerprint: Fingerprint,
-        code: Arc<dyn Step>,
-    ) -> StepId {
-        let id = StepId::new(id);
-        self.drafts.push(Draft {
-            id: id.clone(),
-            phase: PhaseName::new(phase),
-            title: title.to_owned(),
-            needs: needs.into_iter().collect::<BTreeSet<_>>(),
-            fingerprint,
-            policy: Policy::default(),
+    fn machine_configs(&mut self, preflight: &[StepId]) -> Vec<Configured> {
+        let site = self.site.clone();
+        let configured = site.cluster.inventory.nodes.iter().map(|node| {
+            let step = Step::new("machine-config", &node.hostname, Code::T11)
+                .title("the node runs its config")
+                .needs(preflight)
+                .at(site::place(node))
+                .made_from(site.node_fingerprint(node))
+                .deadline(BOOTS);
+            let code = machine_config::Configured::new(site.clone(), node.clone());
+            Configured { node: node.clone(), step: self.action(step, Arc::new(code)) }
         });
-        self.code.insert(id.clone(), code);
-        id
+        configured.collect()
+    }
+
+    fn etcd(&mut self, nodes: &[Configured]) -> EtcdSteps {
+        let control_planes = nodes.iter().filter(|configured| configured.node.role == Role::ControlPlane);
+        let fingerprint = self.site.control_planes_fingerprint();
+        let step = Step::new("etcd", "bootstrap", Code::T14)
+            .title("start etcd on the first control plane, exactly once")
+            .needs(control_planes.map(|configured| &configured.step))
+            .made_from(fingerprint.clone());
+        let bootstrap = self.action(step, Arc::new(etcd::Bootstrap::new(self.site.clone())));
+        let step = Step::new("etcd", "members", Code::T13)
+            .title("every control plane a voting member")
+            .needs([&bootstrap])
+            .made_from(fingerprint);
+        let members = self.check(step, Arc::new(etcd::Members::new(self.site.clone())));
+        EtcdSteps { bootstrap, members }
+    }
+
+    fn kubernetes_api(&mut self, nodes: &[Configured], etcd: &EtcdSteps) -> ApiSteps {
+        let site = self.site.clone();
+        let step = Step::new("kubernetes-api", "ready", Code::K01)
+            .title("the API server responds; kubeconfig and talosconfig are written")
+            .needs([&etcd.bootstrap])
+            .at(site.cluster.inventory.endpoint.url())
+            .made_from(site.api_fingerprint());
+        let ready = self.action(step, Arc::new(kubernetes_api::Ready::new(site.clone())));
+        let step = Step::new("kubernetes-api", "nodes", Code::K03)
+            .title("every node registered")
+            .needs(nodes.iter().map(|configured| &configured.step).chain([&ready]))
+            .made_from(site.hostnames_fingerprint());
+        let nodes = self.check(step, Arc::new(kubernetes_api::Nodes::new(site)));
+        ApiSteps { ready, nodes }
+    }
+
+    /// Beside everything else, each node's images as soon as it runs its config.
+    fn images(&mut self, nodes: &[Configured]) {
+        if self.installed.is_empty() {
+            return;
+        }
+        let prepull = Arc::new(images::ImagePrepull::new(self.site.clone(), self.installed.clone()));
+        for Configured { node, step } in nodes {
+            let code = images::NodeImages::new(prepull.clone(), node.clone());
+            let step = Step::new("images", &node.hostname, Code::H13)
+                .phase(PhaseName::new("kubernetes-api"))
+                .title("images of the releases are pulled in advance; nothing waits for it")
+                .needs([step])
+                .at(site::place(node))
+                .made_from(self.site.charts_fingerprint())
+                .deadline(OPERATOR)
+                .background();
+            self.action(step, Arc::new(code));
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use engine::StepError;
+use engine::{Code, StepError};
 use helmfile::Release;
 use serde_json::Value;
 
@@ -40,11 +40,11 @@ pub(super) struct DuplicateObject {
 
 impl From<DuplicateObject> for StepError {
     fn from(duplicate: DuplicateObject) -> Self {
-        Self::wrong_input("two releases create the same object, and Helm accepts only one owner")
+        Self::invalid_input("two releases create the same object, and Helm accepts only one owner")
             .at(format!("release {} ({})", duplicate.second, duplicate.second_location))
             .because(duplicate)
             .next("check whether the chart is the intended one, or remove one of the two releases")
-            .code("H06")
+            .code(Code::H06)
     }
 }
 

@@ -1,17 +1,17 @@
-//! Plain objects: compared with the world, applied server-side.
+//! Plain objects: compared with the cluster, applied server-side; the errors and waits of the Kubernetes adapter.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::site::Site;
-use engine::{ErrorClass, Observation, StepContext, StepError};
+use engine::{Code, Effect, ErrorClass, Observation, StepContext, StepError, StepWait};
 use kubernetes::{ApiError, ApiErrorKind, ApplyOptions, GateError, WaitCause, WaitReason};
 
-/// The field manager of what we apply in our own name.
+/// The field manager of everything but hooks.
 pub(super) const MANAGER: &str = "k8s-bootstrap";
 
-/// Whether the world already holds everything that these objects say. What Flux owns is Flux's to judge (F01).
+/// Whether the cluster has all fields of these objects. Fields that Flux owns are not compared (F01).
 pub(super) async fn observe_objects(site: &Arc<Site>, objects: &[Value]) -> Result<Observation, StepError> {
     observe_objects_in(site, "default", objects).await
 }
@@ -26,7 +26,7 @@ pub(super) async fn observe_objects_in(
     let mut drifts = kubernetes::object_drifts(&client, objects, namespace).await.map_err(|error| api_error(&error))?;
     drifts.retain(|(_, drift)| drift.needs_apply());
     Ok(match drifts.first() {
-        None => Observation::Holds(format!("{} objects are as they should be", objects.len())),
+        None => Observation::UpToDate(format!("{} objects are up to date", objects.len())),
         Some((object, drift)) => {
             let others = drifts.len() - 1;
             let more = if others == 0 { String::new() } else { format!(", and {others} more") };
@@ -35,8 +35,8 @@ pub(super) async fn observe_objects_in(
     })
 }
 
-/// Applies objects in our own name; what we wrote before is ours to overwrite.
-pub(super) async fn apply_objects(site: &Arc<Site>, objects: &[Value], cx: &StepContext) -> Result<(), StepError> {
+/// Applies objects as [`MANAGER`], which overwrites what it applied before.
+pub(super) async fn apply_objects(site: &Arc<Site>, objects: &[Value], cx: &StepContext) -> Result<Effect, StepError> {
     apply_as(site, ApplyOptions { force: true, ..ApplyOptions::new(MANAGER) }, objects, cx).await
 }
 
@@ -45,32 +45,37 @@ pub(super) async fn apply_as(
     options: ApplyOptions<'_>,
     objects: &[Value],
     cx: &StepContext,
-) -> Result<(), StepError> {
+) -> Result<Effect, StepError> {
     let client = site.kubernetes().await?;
-    kubernetes::apply(&client, &options, objects, &report_to(cx)).await.map(|_| ()).map_err(|error| api_error(&error))
+    let applied = kubernetes::apply(&client, &options, objects, &progress(cx)).await;
+    applied.map(|_| Effect::Complete).map_err(|error| api_error(&error))
 }
 
 /// A failed request as a step's error.
 pub(super) fn api_error(error: &ApiError) -> StepError {
-    let class = if error.is_retryable() { ErrorClass::Retryable } else { ErrorClass::WrongWorld };
-    let mut base = StepError::new(class, "the Kubernetes API did not take this").because(error);
+    let class = if error.is_retryable() { ErrorClass::Unavailable } else { ErrorClass::FailedPrecondition };
+    let what = match &error.kind {
+        ApiErrorKind::Unreachable(_) => "the Kubernetes API does not respond",
+        _ => "the Kubernetes API rejected a request",
+    };
+    let mut base = StepError::new(class, what).because(error);
     base.retry_after = error.retry_after();
     match &error.kind {
-        ApiErrorKind::Unreachable(_) | ApiErrorKind::Busy { .. } => base.code("K07"),
-        ApiErrorKind::WebhookUnreachable { .. } => base.code("H05"),
-        ApiErrorKind::Unconverted { .. } => base.code("H04"),
-        ApiErrorKind::Conflict { .. } => base.code("H06"),
-        ApiErrorKind::NotServed { .. } => base.code("H03"),
+        ApiErrorKind::Unreachable(_) | ApiErrorKind::Busy { .. } => base.code(Code::K07),
+        ApiErrorKind::WebhookUnreachable { .. } => base.code(Code::H05),
+        ApiErrorKind::Unconverted { .. } => base.code(Code::H04),
+        ApiErrorKind::Conflict { .. } => base.code(Code::H06),
+        ApiErrorKind::NotServed { .. } => base.code(Code::H03),
         _ => base,
     }
 }
 
-/// A gate that was not passed as a step's error.
+/// A gate that did not open, as a step's error.
 pub(super) fn gate_error(error: &GateError) -> StepError {
     match error {
         GateError::Api(error) => api_error(error),
         GateError::Failed { reason, .. } => {
-            let failed = StepError::wrong_world("what was installed does not become ready").because(error);
+            let failed = StepError::failed_precondition("an object failed").because(error);
             match wait_code(reason) {
                 Some(code) => failed.code(code),
                 None => failed,
@@ -79,19 +84,24 @@ pub(super) fn gate_error(error: &GateError) -> StepError {
     }
 }
 
-/// The error code of a wait reason, if its cause has one.
-fn wait_code(reason: &WaitReason) -> Option<&'static str> {
+/// The code of what a gate waits for, where it has one.
+fn wait_code(reason: &WaitReason) -> Option<Code> {
     match reason.cause {
-        WaitCause::ImagePull(_) => Some("H13"),
-        WaitCause::ApiUnavailable => Some("K07"),
-        WaitCause::AdmissionWebhook => Some("H05"),
-        WaitCause::ConversionWebhook => Some("H04"),
-        WaitCause::KindNotServed => Some("H03"),
+        WaitCause::ImagePull(_) => Some(Code::H13),
+        WaitCause::ApiUnavailable => Some(Code::K07),
+        WaitCause::AdmissionWebhook => Some(Code::H05),
+        WaitCause::ConversionWebhook => Some(Code::H04),
+        WaitCause::KindNotServed => Some(Code::H03),
         _ => None,
     }
 }
 
-/// Reports the wait reasons of a gate, with their codes, as the progress of a step.
-pub(super) fn report_to(cx: &StepContext) -> impl Fn(&WaitReason) + Send + Sync + '_ {
-    |reason| cx.wait_for(&reason.text, wait_code(reason))
+/// Reports what a gate waits for as the step's progress, with the code of each cause.
+pub(super) fn progress(cx: &StepContext) -> impl Fn(&WaitReason) + Send + Sync + '_ {
+    |reason| cx.waiting(StepWait::new(&reason.text).code(wait_code(reason)))
+}
+
+/// The same, with one code for whatever is waited for.
+pub(super) fn progress_with(cx: &StepContext, code: Code) -> impl Fn(&WaitReason) + Send + Sync + '_ {
+    move |reason| cx.waiting(StepWait::new(&reason.text).code(code))
 }

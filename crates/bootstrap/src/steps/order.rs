@@ -114,7 +114,7 @@ mod tests {
         let releases = [release("cilium", &[]), release("coredns", &[]), release("cert-manager", &[])];
         assert_eq!(needs(&releases, "cilium"), Vec::<String>::new());
         assert_eq!(needs(&releases, "coredns"), ["cilium"]);
-        // There is no spegel, so the phase before it counts.
+        // Without spegel, the phase before it counts.
         assert_eq!(needs(&releases, "cert-manager"), ["coredns"]);
     }
 

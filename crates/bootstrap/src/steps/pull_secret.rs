@@ -1,23 +1,23 @@
-//! The Secret by which Flux reads the repository: without it the hand-over never ends (failure F02).
+//! The Secret with which Flux reads the repository: without it the hand-over never ends (F02).
 
 use std::time::Duration;
 
 use super::hooks;
 use super::site::Site;
-use engine::{StepContext, StepError};
+use engine::{Code, StepContext, StepError};
 
-/// A cluster that is there already answers within this.
+/// A cluster that exists responds within this.
 const THERE: Duration = Duration::from_secs(3);
 
-/// Whether somebody brings the Secret that Flux's instance names: a manifest of the repository, a hook, or the cluster.
+/// Whether the Secret that Flux's instance names is provided: by a manifest of the repository, a hook, or the cluster.
 ///
 /// # Errors
 ///
-/// When nobody does.
+/// When nothing provides it.
 pub(super) async fn check(site: &Site, cx: &StepContext) -> Result<(), StepError> {
     let Some((secret, at)) = site.flux_pull_secret() else { return Ok(()) };
     let bootstrap = &site.cluster.bootstrap;
-    if bootstrap.secrets.iter().any(|source| source.text.contains(&secret.name)) || site.kinds.brings(&secret) {
+    if bootstrap.secrets.iter().any(|source| source.text.contains(&secret.name)) || site.kinds.provides(&secret) {
         return Ok(());
     }
     if let Ok(Ok(client)) = tokio::time::timeout(THERE, site.kubernetes()).await
@@ -25,12 +25,12 @@ pub(super) async fn check(site: &Site, cx: &StepContext) -> Result<(), StepError
     {
         return Ok(());
     }
-    let because = format!("no manifest here has {secret}, by which Flux is to read the repository");
+    let because = format!("no manifest of the repository contains {secret}, which Flux needs to read the repository");
     if hooks::runs_a_program(&bootstrap.releases) {
-        cx.tell(&format!("{because}; a hook may"));
+        cx.progress(&format!("{because}; a hook may create it"));
         return Ok(());
     }
-    Err(StepError::wrong_input("Flux would not get at the repository")
+    Err(StepError::invalid_input("Flux cannot read the repository")
         .at(at)
         .because(because)
         .next(format!(
@@ -38,5 +38,5 @@ pub(super) async fn check(site: &Site, cx: &StepContext) -> Result<(), StepError
              --export` makes one), or leave pullSecret out for a public repository",
             secret.name, secret.name
         ))
-        .code("F02"))
+        .code(Code::F02))
 }

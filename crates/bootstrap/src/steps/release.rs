@@ -9,10 +9,10 @@ use tokio::sync::OnceCell;
 
 use super::conversion;
 use super::images::Workload;
-use super::objects::{api_error, gate_error, report_to};
+use super::objects::{api_error, gate_error, progress};
 use super::site::{Site, helm_error};
 use super::webhook;
-use engine::{Observation, Step, StepContext, StepError};
+use engine::{Action, Code, Effect, Observation, StepContext, StepError};
 use helm::storage;
 use helm::storage::{DesiredRelease, Recovery, ReleaseState, StoredRelease};
 use helm::{PreparedChart, PulledChart, TemplateOptions};
@@ -34,7 +34,7 @@ struct Prepared {
 pub(super) struct Installed {
     site: Arc<Site>,
     release: Release,
-    /// What it converts is gated by a step of its own.
+    /// Its conversion webhooks are gated by a step of their own.
     converts_apart: bool,
     prepared: OnceCell<Prepared>,
 }
@@ -48,12 +48,12 @@ impl Installed {
         self.site.kubernetes().await
     }
 
-    /// What it runs.
+    /// The pods that it runs.
     pub(super) async fn workloads(&self) -> Result<Vec<Workload>, StepError> {
         Ok(self.prepared().await?.workloads.clone())
     }
 
-    /// Whether the cluster records it as deployed, by whomever and in whatever version.
+    /// Whether the cluster records it as deployed, in any version.
     pub(super) async fn is_installed(&self, client: &kube::Client) -> Result<bool, StepError> {
         let labels = format!("owner=helm,name={},status=deployed", self.release.id.name);
         let records = kubernetes::secrets(client, &self.release.id.namespace, &labels).await;
@@ -93,7 +93,7 @@ impl Installed {
         object
     }
 
-    /// What the cluster holds of this release, newest first.
+    /// The newest record of this release in the cluster.
     async fn stored(&self, client: &kube::Client) -> Result<Option<StoredRelease>, StepError> {
         let labels = format!("owner=helm,name={}", self.release.id.name);
         let secrets = kubernetes::secrets(client, &self.release.id.namespace, &labels).await;
@@ -102,7 +102,7 @@ impl Installed {
         for secret in secrets {
             let Some(data) = secret.data.as_ref().and_then(|data| data.get("release")) else { continue };
             let decoded = StoredRelease::decode(&data.0).map_err(|error| {
-                StepError::wrong_world("a stored release cannot be read")
+                StepError::failed_precondition("a stored release cannot be read")
                     .at(format!("release {}", self.release.id))
                     .because(error)
             })?;
@@ -111,44 +111,44 @@ impl Installed {
         Ok(storage::newest(stored))
     }
 
-    fn wanted<'a>(&'a self, chart: &'a PulledChart) -> DesiredRelease<'a> {
+    fn desired<'a>(&'a self, chart: &'a PulledChart) -> DesiredRelease<'a> {
         DesiredRelease { chart_name: &chart.name, chart_version: &chart.version, values: &self.release.values }
     }
 
-    /// Whether Flux has taken this release over; then it is not ours to write any more (F01).
+    /// Whether Flux has taken this release over; then it is not written any more (F01).
     async fn owned_by_flux(&self, client: &kube::Client) -> Result<bool, StepError> {
         let releases = super::handoff::helm_releases(client).await?;
         Ok(releases.iter().any(|known| known.installs(&self.release.id)))
     }
 
-    /// Waits for objects, and tells of an image that cannot be pulled whom its node asks for it (H13).
+    /// Waits for objects; of an image that cannot be pulled, it reports the registries that its node asks (H13).
     async fn wait_ready(
         &self,
         client: &kube::Client,
         objects: &[ObjectRef],
         cx: &StepContext,
     ) -> Result<(), GateError> {
-        let asked = |image: &UnpulledImage| self.site.asked_for(image);
-        kubernetes::wait_ready_explained(client, objects, &asked, &report_to(cx)).await
+        let asked = |unpulled: &UnpulledImage| self.site.asked_for(unpulled);
+        kubernetes::wait_ready_explained(client, objects, &asked, &progress(cx)).await
     }
 
-    /// A pending record is the rest of a helm that died; its workloads stay, the record goes (H01).
+    /// Deletes a pending record, which a helm that died left behind; its workloads stay (H01).
     async fn clear_pending(&self, client: &kube::Client, cx: &StepContext) -> Result<(), StepError> {
         let stored = self.stored(client).await?;
         let Recovery::DeleteRecord { namespace, secret, reason } = storage::recovery(stored.as_ref()) else {
             return Ok(());
         };
-        cx.tell(&reason);
+        cx.progress(&reason);
         let record = ObjectRef {
             api_version: "v1".to_owned(),
             kind: "Secret".to_owned(),
             namespace: Some(namespace),
             name: secret,
         };
-        kubernetes::delete(client, &record).await.map_err(|error| api_error(&error).code("H01"))
+        kubernetes::delete(client, &record).await.map_err(|error| api_error(&error).code(Code::H01))
     }
 
-    /// What is not ready yet of what has to be.
+    /// The first object that has to be ready and is not.
     async fn unready(&self, client: &kube::Client, objects: &[Value]) -> Result<Option<String>, StepError> {
         let lookups = objects.iter().filter_map(|object| ObjectRef::from_manifest(object).ok());
         let found = futures::future::join_all(lookups.map(|object| async move {
@@ -158,7 +158,7 @@ impl Installed {
         .await;
         for (object, live) in found {
             match live.map_err(|error| api_error(&error))? {
-                None => return Ok(Some(format!("{object} is gone"))),
+                None => return Ok(Some(format!("{object} does not exist"))),
                 Some(live) => match kubernetes::readiness(&live) {
                     Readiness::Ready => {}
                     Readiness::Progressing(reason) | Readiness::Failed(reason) => {
@@ -176,7 +176,7 @@ fn is_hook(object: &Value) -> bool {
 }
 
 #[async_trait]
-impl Step for Installed {
+impl Action for Installed {
     async fn prepare(&self, _cx: &StepContext) -> Result<(), StepError> {
         self.prepared().await.map(|_| ())
     }
@@ -184,11 +184,11 @@ impl Step for Installed {
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
         let client = self.site.kubernetes().await?;
         if self.owned_by_flux(&client).await? {
-            return Ok(Observation::Holds("Flux owns it".to_owned()));
+            return Ok(Observation::Skipped(format!("Flux owns it ({})", Code::F01)));
         }
         let prepared = self.prepared().await?;
         let stored = self.stored(&client).await?;
-        Ok(match storage::release_state(stored.as_ref(), &self.wanted(&prepared.ready.chart)) {
+        Ok(match storage::release_state(stored.as_ref(), &self.desired(&prepared.ready.chart)) {
             ReleaseState::Absent => Observation::Missing("not installed".to_owned()),
             ReleaseState::Outdated(reason) => Observation::Missing(reason),
             ReleaseState::Failed(reason) => Observation::Missing(format!("the last attempt failed: {reason}")),
@@ -196,16 +196,16 @@ impl Step for Installed {
                 Observation::Missing(format!("revision {revision} was left {status}"))
             }
             ReleaseState::Deployed if self.release.flags.wait == Wait::Nothing => {
-                Observation::Holds("deployed".to_owned())
+                Observation::UpToDate("deployed".to_owned())
             }
             ReleaseState::Deployed => match self.unready(&client, &prepared.objects).await? {
-                None => Observation::Holds("deployed and ready".to_owned()),
-                Some(reason) => Observation::Underway(reason),
+                None => Observation::UpToDate("deployed and ready".to_owned()),
+                Some(reason) => Observation::InProgress(reason),
             },
         })
     }
 
-    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
+    async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
         let client = self.site.kubernetes().await?;
         let prepared = self.prepared().await?;
         self.clear_pending(&client, cx).await?;
@@ -219,7 +219,7 @@ impl Step for Installed {
             |_, _| {},
         );
         let explained = async {
-            // Helm waits for its hooks in silence; their pods tell why.
+            // Helm reports nothing while it waits for its hooks; their pods show why.
             if prepared.hooks.is_empty() {
                 std::future::pending::<()>().await;
             }
@@ -227,8 +227,8 @@ impl Step for Installed {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            installed = helm => installed.map_err(|error| helm_error(&error, &self.release)),
-            () = explained => Ok(()),
+            installed = helm => installed.map(|()| Effect::Complete).map_err(|error| helm_error(&error, &self.release)),
+            () = explained => Ok(Effect::Complete),
         }
     }
 
@@ -241,15 +241,14 @@ impl Step for Installed {
         let objects: Vec<ObjectRef> =
             prepared.objects.iter().filter_map(|object| ObjectRef::from_manifest(object).ok()).collect();
         self.wait_ready(&client, &objects, cx).await.map_err(|error| {
-            gate_error(&error).at(format!("release {} ({})", self.release.id, self.release.at)).next(format!(
-                "look at `kubectl -n {} get events`; then run again with --resume",
-                self.release.id.namespace
-            ))
+            let namespace = &self.release.id.namespace;
+            let next = format!("check `kubectl -n {namespace} get pods,events`, then run again with --resume");
+            gate_error(&error).at(super::chain::place(&self.release)).context(|error| error.next(next).code(Code::H14))
         })?;
         for probe in webhook::probes(&prepared.objects, &self.release.id.namespace) {
-            kubernetes::wait_admitted(&client, &probe, &report_to(cx))
+            kubernetes::wait_admitted(&client, &probe, &progress(cx))
                 .await
-                .map_err(|error| api_error(&error).code("H05"))?;
+                .map_err(|error| api_error(&error).code(Code::H05))?;
         }
         if !self.converts_apart {
             conversion::wait(&client, &conversion::services(&prepared.objects), cx).await?;

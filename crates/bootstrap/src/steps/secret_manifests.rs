@@ -1,4 +1,4 @@
-//! Manifests that hold secrets: opened by whoever keeps them, in memory, once for all who need them.
+//! Manifests that hold secrets: opened in memory, once for all steps.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::site::{SecretsFrom, Site};
 use super::{base, kustomize};
-use engine::StepError;
+use engine::{Code, StepError};
 use repository::{SecretKind, SecretSource};
 use secrets::sops;
 use yaml::Origin;
@@ -57,19 +57,18 @@ impl SecretManifests {
             (SecretsFrom::Operator { sops, .. }, SecretKind::Sops) => {
                 let sops = sops.as_ref().ok_or_else(|| missing(&name))?;
                 sops::decrypt(sops, &source.path).await.map_err(|error| {
-                    StepError::wrong_world("an encrypted file cannot be opened")
+                    StepError::failed_precondition("a SOPS file cannot be decrypted")
                         .at(&name)
                         .because(error)
-                        .next("make the key available as sops wants it, such as SOPS_AGE_KEY_FILE=~/.config/sops/age/keys.txt")
-                        .code("O03")
+                        .code(Code::O03)
                 })?
             }
         };
         let documents = yaml::parse(&Origin::new(&name), text.expose_secret());
-        // The reader's message may quote the text, which holds secrets by now; only the place is told.
+        // The parser's message may quote the text, which holds secrets by now; only the place is reported.
         let documents = documents.map_err(|error| {
             let place = error.location.map_or_else(|| name.clone(), |location| location.to_string());
-            StepError::wrong_input("the manifests are no YAML once their secrets are filled in").at(place)
+            StepError::invalid_input("the manifests are not valid YAML once their secrets are filled in").at(place)
         })?;
         let objects: Vec<Value> =
             documents.iter().filter(|document| !document.is_null()).map(yaml::Node::to_json).collect();
@@ -81,24 +80,31 @@ impl SecretManifests {
             !document.is_null() && ["apiVersion", "kind"].iter().any(|key| !has(key))
         });
         if let Some(document) = nameless {
-            return Err(StepError::wrong_input("a document among the manifests with secrets is no manifest")
-                .at(format!("{name}:{}:{}", document.at.line, document.at.column))
-                .because("it has no `apiVersion` or no `kind`")
-                .next("correct it, or name the right files in k8s-bootstrap.yaml: clusters.<name>.secrets"));
+            return Err(StepError::invalid_input(
+                "a document among the manifests with secrets is not a Kubernetes manifest",
+            )
+            .at(format!("{name}:{}:{}", document.at.line, document.at.column))
+            .because("it has no `apiVersion` or no `kind`")
+            .next("correct it, or list the right files in k8s-bootstrap.yaml: clusters.<name>.secrets"));
         }
-        match documents.iter().find_map(no_text) {
-            Some((key, node)) => Err(StepError::wrong_input(format!("the value of `{key}` in a Secret is no text"))
-                .at(format!("{name}:{}:{}", node.at.line, node.at.column))
-                .because(format!("once filled in, it is {}; the API server takes text alone", node.value.kind()))
-                .next("quote the reference, or write it into a block scalar (`|`)")),
+        match documents.iter().find_map(not_a_string) {
+            Some((key, node)) => {
+                Err(StepError::invalid_input(format!("the value of `{key}` in a Secret is not a string"))
+                    .at(format!("{name}:{}:{}", node.at.line, node.at.column))
+                    .because(format!(
+                        "once filled in, it is {}; the API server accepts only strings",
+                        node.value.kind()
+                    ))
+                    .next("quote the reference, or write it into a block scalar (`|`)"))
+            }
             None => Ok(objects),
         }
     }
 }
 
-/// The first value of a Secret that YAML does not take for text, as a number or a JSON document without quotes, with
+/// The first value of a Secret that is not a string in YAML, such as a number or a JSON document without quotes, with
 /// its key.
-fn no_text(document: &yaml::Node) -> Option<(&str, &yaml::Node)> {
+fn not_a_string(document: &yaml::Node) -> Option<(&str, &yaml::Node)> {
     if document.find(&["kind"]).and_then(yaml::Node::as_str) != Some("Secret") {
         return None;
     }
@@ -109,17 +115,17 @@ fn no_text(document: &yaml::Node) -> Option<(&str, &yaml::Node)> {
 }
 
 fn missing(file: &str) -> StepError {
-    StepError::wrong_world("`sops` is needed and nowhere to be found")
+    StepError::failed_precondition("`sops` not found")
         .at(file)
-        .because("the file's secrets are kept by SOPS")
-        .next("install sops, or name its folder with --tools-dir")
+        .because("the file is encrypted with SOPS")
+        .next("install sops, or set its folder with --tools-dir")
 }
 
 fn reference_error(error: &secrets::Error, file: &str) -> StepError {
     let base = if error.is_retryable() {
-        StepError::retryable("whoever keeps the secrets did not answer")
+        StepError::unavailable("the secrets provider did not respond")
     } else {
-        StepError::wrong_world("a reference to a secret cannot be resolved")
+        StepError::failed_precondition("a secret reference cannot be resolved")
     };
     let place = match error {
         secrets::Error::Unresolved { reference, .. } => format!("{file}:{}:{}", reference.line, reference.column),
@@ -129,8 +135,9 @@ fn reference_error(error: &secrets::Error, file: &str) -> StepError {
     if let secrets::Error::RateLimited { after, .. } = error {
         base.retry_after = *after;
     }
-    match error.code() {
-        Some(code) => base.code(code),
-        None => base,
+    match error {
+        secrets::Error::NotSignedIn(_) | secrets::Error::Token { .. } => base.code(Code::O01),
+        secrets::Error::RateLimited { .. } => base.code(Code::O02),
+        _ => base,
     }
 }

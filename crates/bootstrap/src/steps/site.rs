@@ -6,37 +6,38 @@ use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
-use secrecy::{ExposeSecret, SecretString};
-use sha2::Sha256;
+use secrecy::SecretString;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::hooks::Verdict;
 use super::kinds::Kinds;
 use super::object_owners::ObjectOwners;
-use engine::plan::{Fingerprint, StepId};
-use engine::{ErrorClass, StepError};
+use engine::plan::{FingerprintKey, StepId};
+use engine::{Code, ErrorClass, StepContext, StepError, StepWait};
 use helm::{Charts, HelmError, TemplateOptions};
 use helmfile::Release;
 use kubernetes::{Access, AccessError, UnpulledImage};
 use net::{Dialer, Web};
 use process::SecretFile;
 use repository::Cluster;
-use retry::RetryPolicy;
 use secrets::sops::Sops;
 use secrets::{Redactor, Sources};
-use talos_client::{BootTimes, CONNECT, Client, ClientError, Kind, Patience, Probe, Stage, probe};
+use talos_client::{
+    BootTimes, Client, ClientError, ClientErrorKind, ClientIdentity, Probe, ProgressTimeout, Stage, connect_delays,
+    probe,
+};
 use talos_config::registries;
 use talos_config::{
-    AdminIdentity, KubernetesAdmin, Node, PkiError, SecretsBundle, ca_fingerprint, kubeconfig, talosconfig,
+    AdminIdentity, CertificateError, InventoryNode, KubernetesAdmin, SecretsBundle, ca_fingerprint, kubeconfig,
+    talosconfig,
 };
 use talos_schema::Documents;
 use yaml::Diagnostics;
 
-/// For conditions that Talos and a starting API server do not let us watch.
-pub(super) const POLL: RetryPolicy = RetryPolicy::every(Duration::from_millis(125));
+/// A closed port that is due to open is tried this often.
+pub(super) const KNOCK: Duration = Duration::from_millis(125);
 
 /// Everything that the steps of a run share.
 pub struct Site {
@@ -57,10 +58,11 @@ pub struct Site {
     pub(super) redactor: Redactor,
     bundle: SecretsBundle,
     pub(super) talos: AdminIdentity,
+    pub(super) client_identity: ClientIdentity,
     kubernetes: KubernetesAdmin,
     client: Mutex<Option<kube::Client>>,
     /// Keys that nodes must show in maintenance mode.
-    pins: BTreeMap<IpAddr, talos_client::Fingerprint>,
+    pins: BTreeMap<IpAddr, talos_client::CertificateFingerprint>,
     boots: std::sync::Mutex<BootTimes>,
     pub(super) owners: ObjectOwners,
     pub(super) kinds: Kinds,
@@ -92,7 +94,7 @@ pub struct Parts {
     pub forced: Option<IpAddr>,
     /// What the operator says of hooks that must not run twice.
     pub verdicts: BTreeMap<StepId, Verdict>,
-    pub pins: BTreeMap<IpAddr, talos_client::Fingerprint>,
+    pub pins: BTreeMap<IpAddr, talos_client::CertificateFingerprint>,
     pub charts: Charts,
     pub web: Web,
     pub secrets: SecretsFrom,
@@ -104,7 +106,7 @@ pub struct Parts {
 #[derive(Debug, thiserror::Error)]
 pub enum SiteError {
     #[error("the administrator's certificates cannot be made: {0}")]
-    Certificates(#[from] PkiError),
+    Certificates(#[from] CertificateError),
     #[error(transparent)]
     Render(#[from] Diagnostics),
 }
@@ -155,6 +157,7 @@ impl Site {
             kubectl,
             redactor,
             bundle,
+            client_identity: crate::client_identity(&talos),
             talos,
             kubernetes,
             client,
@@ -170,19 +173,19 @@ impl Site {
     /// # Errors
     ///
     /// When the bundle holds no certificate.
-    pub fn talos_ca(&self) -> Result<String, PkiError> {
+    pub fn talos_ca(&self) -> Result<String, CertificateError> {
         ca_fingerprint(&self.bundle.os.certificate)
     }
 
     /// The config of a node. It holds secrets.
-    pub(super) fn config(&self, node: &Node) -> Documents {
+    pub(super) fn config(&self, node: &InventoryNode) -> Documents {
         // Rendering was tried when the site was made, and nothing in it has changed since.
         self.cluster.inputs.render(&self.bundle, node).map(|rendered| rendered.documents).unwrap_or_default()
     }
 
     /// The field of a node's config that the node's words name, and who set it: "`machine.install.disk` set by …".
-    pub(super) fn named_in(&self, node: &Node, words: &str) -> Option<String> {
-        let field = self.cluster.inputs.render(&self.bundle, node).ok()?.named_in(words)?;
+    pub(super) fn field_in_message(&self, node: &InventoryNode, words: &str) -> Option<String> {
+        let field = self.cluster.inputs.render(&self.bundle, node).ok()?.field_in_message(words)?;
         Some(format!("`{}` is set by {}", field.path, field.setter))
     }
 
@@ -190,25 +193,17 @@ impl Site {
     pub(super) fn asked_for(&self, unpulled: &UnpulledImage) -> Option<String> {
         let name = unpulled.node.as_ref()?;
         let node = self.cluster.inventory.nodes.iter().find(|node| node.hostname == *name)?;
-        let asked = registries::asked(&self.config(node), &unpulled.image)?;
+        let asked = registries::pull_endpoints(&self.config(node), &unpulled.image)?;
         Some(format!("its config has it asked for at {}", asked.join(", then ")))
     }
 
-    pub(super) fn config_text(&self, node: &Node) -> SecretString {
+    pub(super) fn config_text(&self, node: &InventoryNode) -> SecretString {
         self.config(node).to_yaml().into()
     }
 
-    /// The fingerprint of something secret, keyed from the bundle: a plain digest of a secret could be guessed.
-    pub(super) fn keyed_fingerprint(&self, secret: &str) -> Fingerprint {
-        let key = self.bundle.cluster_secret.expose_secret().as_bytes();
-        // HMAC takes keys of any length.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return Fingerprint::builder().finish() };
-        mac.update(secret.as_bytes());
-        Fingerprint::builder().part(mac.finalize().into_bytes()).finish()
-    }
-
-    pub(super) fn config_fingerprint(&self, node: &Node) -> Fingerprint {
-        self.keyed_fingerprint(self.config_text(node).expose_secret())
+    /// Keys the fingerprints of secret inputs.
+    pub(super) fn fingerprint_key(&self) -> FingerprintKey {
+        FingerprintKey::new(&self.bundle.cluster_secret)
     }
 
     /// What charts may ask about the cluster that they will be installed on.
@@ -217,7 +212,7 @@ impl Site {
         TemplateOptions { kube_version: Some(version), ..TemplateOptions::default() }
     }
 
-    pub(super) fn control_planes(&self) -> Vec<&Node> {
+    pub(super) fn control_planes(&self) -> Vec<&InventoryNode> {
         self.cluster.inventory.control_planes()
     }
 
@@ -252,9 +247,9 @@ impl Site {
         }
         let client = kubernetes::connect(&self.access(), &self.dialer).await.map_err(|error| match error {
             error if error.is_retryable() => {
-                StepError::retryable("the Kubernetes API does not respond").because(error).code("K01")
+                StepError::unavailable("the Kubernetes API does not respond").because(error).code(Code::K01)
             }
-            error => StepError::wrong_input("the Kubernetes API cannot be used").because(error),
+            error => StepError::invalid_input("the Kubernetes API cannot be used").because(error),
         })?;
         *known = Some(client.clone());
         Ok(client)
@@ -263,28 +258,30 @@ impl Site {
     /// The kubeconfig of this cluster where a child can read it, by a control plane's own address. Recipes call the
     /// context by the cluster's name.
     pub(super) async fn child_kubeconfig(&self) -> Result<SecretFile, StepError> {
-        let unreachable =
-            |error: AccessError| StepError::retryable("the Kubernetes API does not respond").because(error);
+        let unreachable = |error: AccessError| {
+            StepError::unavailable("the Kubernetes API does not respond").because(error).code(Code::K01)
+        };
         let server = kubernetes::ready_server(&self.access(), &self.dialer).await.map_err(unreachable)?;
         let host = &self.cluster.inventory.endpoint.host;
         let (name, aliases) = (&self.cluster.name, [&*self.cluster.name, &*self.cluster.inventory.cluster_name]);
         let content = kubeconfig(&self.kubernetes, name, &format!("https://{server}"), Some(host), &aliases);
-        SecretFile::new(&content)
-            .map_err(|error| StepError::wrong_world("a kubeconfig cannot be kept in memory").because(error))
+        SecretFile::new(&content).map_err(|error| {
+            StepError::failed_precondition("the kubeconfig for child processes cannot be created").because(error)
+        })
     }
 
     /// What a node is.
-    pub(super) async fn probe(&self, node: &Node) -> Result<Probe, StepError> {
+    pub(super) async fn probe(&self, node: &InventoryNode) -> Result<Probe, StepError> {
         let pin = self.pins.get(&node.address);
-        probe(&self.dialer, node.address, &self.talos, pin).await.map_err(|error| step_error(&error, node))
+        probe(&self.dialer, node.address, &self.client_identity, pin).await.map_err(|error| step_error(&error, node))
     }
 
-    /// How long a node may be silent before that needs a person.
-    pub(super) fn boot_limit(&self, node: &Node) -> Duration {
+    /// How long a node may be unreachable before the step fails.
+    pub(super) fn boot_limit(&self, node: &InventoryNode) -> Duration {
         self.boots.lock().unwrap_or_else(PoisonError::into_inner).limit(node.address)
     }
 
-    fn learn_boot(&self, node: &Node, took: Duration) {
+    fn learn_boot(&self, node: &InventoryNode, took: Duration) {
         self.boots.lock().unwrap_or_else(PoisonError::into_inner).learn(node.address, took);
     }
 
@@ -306,7 +303,8 @@ impl Site {
     }
 
     pub(super) fn talosconfig(&self) -> SecretString {
-        let texts = |nodes: Vec<&Node>| nodes.into_iter().map(|node| node.address.to_string()).collect::<Vec<_>>();
+        let texts =
+            |nodes: Vec<&InventoryNode>| nodes.into_iter().map(|node| node.address.to_string()).collect::<Vec<_>>();
         let nodes = texts(self.cluster.inventory.nodes.iter().collect());
         talosconfig(&self.talos, &self.cluster.name, &texts(self.control_planes()), &nodes)
     }
@@ -323,23 +321,27 @@ impl Site {
 }
 
 /// A client's error as a step's.
-pub(super) fn step_error(error: &ClientError, node: &Node) -> StepError {
+pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError {
     let class = match error.kind {
-        Kind::Unreachable | Kind::NotYet | Kind::Other => ErrorClass::Retryable,
-        Kind::Refused | Kind::Unsupported => ErrorClass::WrongInput,
-        Kind::Untrusted | Kind::OtherKey | Kind::AlreadyDone | Kind::Absent => ErrorClass::WrongWorld,
+        ClientErrorKind::Unavailable | ClientErrorKind::NotReady | ClientErrorKind::Other => ErrorClass::Unavailable,
+        ClientErrorKind::Rejected | ClientErrorKind::Unimplemented => ErrorClass::InvalidInput,
+        ClientErrorKind::Untrusted
+        | ClientErrorKind::FingerprintMismatch
+        | ClientErrorKind::AlreadyExists
+        | ClientErrorKind::NotFound
+        | ClientErrorKind::PermissionDenied
+        | ClientErrorKind::ResourceExhausted => ErrorClass::FailedPrecondition,
     };
     let failed = StepError::new(class, format!("{} failed", error.call)).at(place(node)).because(&error.reason);
     match error.kind {
-        Kind::OtherKey => {
-            failed.next("compare with the fingerprint on the machine's console; a machine makes a new key at each boot")
-        }
+        ClientErrorKind::FingerprintMismatch => failed
+            .next("compare with the fingerprint on the machine's console; a machine creates a new key at each boot"),
         _ => failed,
     }
 }
 
 /// A node as errors name it.
-pub(super) fn place(node: &Node) -> String {
+pub(super) fn place(node: &InventoryNode) -> String {
     format!("node {} ({})", node.hostname, node.address)
 }
 
@@ -347,18 +349,18 @@ pub(super) fn place(node: &Node) -> String {
 pub(super) fn helm_error(error: &HelmError, release: &Release) -> StepError {
     use helm::HelmErrorKind as Helm;
     let class = match error.kind {
-        _ if error.is_retryable() => ErrorClass::Retryable,
-        Helm::NotFound | Helm::Chart => ErrorClass::WrongInput,
-        _ => ErrorClass::WrongWorld,
+        _ if error.is_retryable() => ErrorClass::Unavailable,
+        Helm::NotFound | Helm::Chart => ErrorClass::InvalidInput,
+        _ => ErrorClass::FailedPrecondition,
     };
     let code = match error.kind {
-        Helm::NotFound | Helm::Denied | Helm::RateLimited | Helm::Unreachable => Some("H10"),
-        Helm::Unconverted => Some("H04"),
-        Helm::NotYet => Some("H05"),
-        Helm::Pending => Some("H01"),
-        Helm::Conflict => Some("H06"),
-        Helm::Hook => Some("H12"),
-        Helm::Changed => Some("H11"),
+        Helm::NotFound | Helm::Denied | Helm::RateLimited | Helm::Unreachable => Some(Code::H10),
+        Helm::Unconverted => Some(Code::H04),
+        Helm::NotYet => Some(Code::H05),
+        Helm::Pending => Some(Code::H01),
+        Helm::Conflict => Some(Code::H06),
+        Helm::Hook => Some(Code::H12),
+        Helm::Changed => Some(Code::H11),
         Helm::TooOld | Helm::Chart | Helm::Other => None,
     };
     let base = StepError::new(class, format!("release {}", release.id)).at(release.at.to_string()).because(error);
@@ -372,26 +374,21 @@ pub(super) fn helm_error(error: &HelmError, release: &Release) -> StepError {
     }
 }
 
-async fn up(site: &Site, node: &Node) -> Result<(Client, Stage), ClientError> {
-    let client = Client::connect(&site.dialer, node.address, &site.talos).await?;
+async fn up(site: &Site, node: &InventoryNode) -> Result<(Client, Stage), ClientError> {
+    let client = Client::connect(&site.dialer, node.address, &site.client_identity).await?;
     let stage = client.machine_status().await?.stage;
     Ok((client, stage))
 }
 
-/// Waits until a node runs as one of this cluster, knocking at its port and saying why it is waiting.
+/// Waits until a node runs as one of this cluster, probing its port and reporting why it waits.
 ///
 /// # Errors
 ///
-/// When the node has shown nothing new for longer than any boot that was seen would explain.
-pub(super) async fn wait_configured(
-    site: &Site,
-    node: &Node,
-    tell: &(dyn Fn(&str) + Send + Sync),
-) -> Result<Client, StepError> {
+/// When the node made no progress for longer than its slowest boot so far took.
+pub(super) async fn wait_configured(site: &Site, node: &InventoryNode, cx: &StepContext) -> Result<Client, StepError> {
     let began = Instant::now();
-    let mut patience = Patience::new(site.boot_limit(node), began);
-    let mut backoff = CONNECT.backoff();
-    loop {
+    let mut patience = ProgressTimeout::new(site.boot_limit(node), began);
+    for pause in connect_delays() {
         let line = match up(site, node).await {
             Ok((client, Stage::Booting | Stage::Running)) => {
                 site.learn_boot(node, began.elapsed());
@@ -400,20 +397,20 @@ pub(super) async fn wait_configured(
             // From 1.13 on a node answers with its new certificate before it has installed and rebooted.
             Ok((_, stage)) => format!("it is {stage}"),
             Err(error) => match error.kind {
-                Kind::Unreachable => "its port is closed: installing or rebooting".to_owned(),
-                Kind::Untrusted => "it still answers as an unconfigured node".to_owned(),
+                ClientErrorKind::Unavailable => "its port is closed: installing or rebooting".to_owned(),
+                ClientErrorKind::Untrusted => "it still answers as an unconfigured node".to_owned(),
                 _ => error.to_string(),
             },
         };
-        tell(&line);
+        cx.waiting(StepWait::new(&line).code(Code::T11));
         if let Err(overdue) = patience.note(&line, Instant::now()) {
             let minutes = overdue.silent.as_secs() / 60;
-            return Err(StepError::wrong_world(format!("the node has shown nothing new for {minutes} minutes"))
+            return Err(StepError::failed_precondition(format!("no progress on the node for {minutes}m"))
                 .at(place(node))
                 .because(line)
-                .next("look at the machine's console; then continue with --resume")
-                .code("T11"));
+                .code(Code::T11));
         }
-        backoff.wait().await;
+        tokio::time::sleep(pause).await;
     }
+    Err(StepError::unavailable("the node does not respond").at(place(node)))
 }

@@ -1,4 +1,4 @@
-//! What the records add up to.
+//! The history that the records of a journal add up to.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use crate::plan::{Fingerprint, StepId};
 /// An effect that must not happen twice, as the journal knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prior {
-    /// What was intended, in the step's own words.
+    /// What was about to be done, in the step's own format.
     pub intent: serde_json::Value,
-    /// What came of it; absent when the run ended in between.
+    /// The outcome; absent when the run ended in between.
     pub outcome: Option<serde_json::Value>,
 }
 
@@ -34,12 +34,12 @@ pub struct LastRun {
 
 impl LastRun {
     /// Whether there is something left to resume.
-    pub fn unfinished(&self) -> bool {
+    pub fn is_unfinished(&self) -> bool {
         self.end != Some(RunEnd::Complete)
     }
 }
 
-/// Everything that the journal says.
+/// Everything that a journal records.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct History {
     pub last: Option<LastRun>,

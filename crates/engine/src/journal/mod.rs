@@ -1,17 +1,19 @@
 //! The checkpoint: records, replay, lock, store.
 //!
-//! The world is the truth, the journal is a hint: a resume observes again whatever a record says. Only intents are
-//! binding, of effects that must never happen twice. A journal never holds a secret.
+//! What exists is the truth, the journal is a hint: a resume observes again whatever a record says. Only intents are
+//! binding, of effects that must never happen twice. A journal never contains a secret.
 
+mod file;
 mod history;
 mod lock;
 mod record;
 mod store;
 
+pub use file::FileStore;
 pub use history::{History, LastRun, Prior, replay};
 pub use lock::{Holder, Lock, LockError};
 pub use record::{Entry, FORMAT, Identity, Record, RunEnd, RunId};
-pub use store::{FileStore, Journal, JournalError, Opened, Store};
+pub use store::{Journal, JournalError, Opened, Store, Stored};
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use crate::plan::{Fingerprint, StepId};
 /// The version of the record format that this program writes.
 pub const FORMAT: u32 = 1;
 
-/// A run's name: its start in UTC and some random digits.
+/// The name of a run: its start in UTC and some random digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunId(String);
@@ -55,7 +55,7 @@ pub struct Record {
     pub entry: Entry,
 }
 
-/// What a record says.
+/// What a record reports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Entry {
@@ -78,7 +78,7 @@ pub enum Entry {
         step: StepId,
         intent: serde_json::Value,
     },
-    /// What came of the last intent of the step.
+    /// The outcome of the last intent of the step.
     Concluded {
         step: StepId,
         outcome: serde_json::Value,

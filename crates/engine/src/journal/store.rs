@@ -1,138 +1,97 @@
-//! Where records are kept.
+//! What a journal needs of the place where it is kept, and the journal itself.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{Entry, FORMAT, History, Record, RunId, replay};
+use super::{Entry, FORMAT, History, Holder, Lock, LockError, Record, RunId, replay};
+use crate::Code;
 
-/// A place for journal lines: a local file, later a bucket that several operators share.
-pub trait Store: Send {
-    /// Appends one line and returns when it is durable.
-    ///
-    /// # Errors
-    ///
-    /// Whatever kept the line from being durable; then nothing of it counts.
-    fn append(&mut self, line: &str) -> io::Result<()>;
+/// Keeps the lines of one cluster's journal, and its lock: a local folder, later a bucket that several operators share.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The store as messages name it, such as the path of its file.
+    fn location(&self) -> String;
+
+    /// Reads every line, oldest first, and changes nothing. A store without a journal is empty.
+    async fn read(&self) -> io::Result<Stored>;
+
+    /// Appends one line and returns once it is durable. After an error nothing of the line counts.
+    async fn append(&self, line: &str) -> io::Result<()>;
+
+    /// Locks the journal for one run, or reports the run that has it.
+    async fn lock(&self, holder: Holder) -> Result<Lock, LockError>;
+
+    /// The run that holds the lock now.
+    async fn holder(&self) -> Option<Holder>;
+}
+
+/// The content of a store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Whole lines, without their line breaks.
+    pub lines: Vec<String>,
+    /// What the operator should know of the store, such as a torn last line that is left out.
+    pub notice: Option<String>,
 }
 
 /// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    #[error("cannot {action} the journal {}: {source}", .path.display())]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("line {line} of the journal {} is damaged: {reason}", .path.display())]
-    Damaged { path: PathBuf, line: usize, reason: String },
-    #[error("line {line} of the journal {} was written by a newer version ({tool}, format {format}); this is {}, format {FORMAT}", .path.display(), env!("CARGO_PKG_VERSION"))]
-    Newer { path: PathBuf, line: usize, tool: String, format: u64 },
+    #[error("cannot read the journal {location}: {source}")]
+    Read { location: String, source: io::Error },
+    #[error("cannot write the journal {location}: {source}")]
+    Write { location: String, source: io::Error },
+    #[error("line {line} of the journal {location} is damaged: {source}")]
+    Damaged { location: String, line: usize, source: serde_json::Error },
+    #[error("line {line} of the journal {location} is damaged: it has no version")]
+    Unversioned { location: String, line: usize },
+    #[error("line {line} of the journal {location} was written by a newer version ({tool}, format {format}); this is {}, format {FORMAT}", env!("CARGO_PKG_VERSION"))]
+    Newer { location: String, line: usize, tool: String, format: u64 },
 }
 
-/// A journal file: one JSON record a line, append-only, synced.
-#[derive(Debug)]
-pub struct FileStore {
-    file: File,
+impl JournalError {
+    /// The entry of the error catalogue, where there is one.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Write { .. } => Some(Code::O05),
+            Self::Read { .. } | Self::Damaged { .. } | Self::Unversioned { .. } | Self::Newer { .. } => None,
+        }
+    }
 }
 
-/// A file store with what it held.
-#[derive(Debug)]
+/// What a journal says, and what the operator should know of its store.
+#[derive(Debug, Clone, Default)]
 pub struct Opened {
-    pub store: FileStore,
     pub history: History,
-    /// Something the operator should read, such as a torn last line that was dropped.
     pub notice: Option<String>,
-}
-
-impl FileStore {
-    /// Reads a journal without touching it. A missing file is an empty journal.
-    ///
-    /// # Errors
-    ///
-    /// A file that cannot be read, is damaged before its last line, or was written by a newer version.
-    pub fn read(path: &Path) -> Result<History, JournalError> {
-        match std::fs::read(path) {
-            Ok(bytes) => Ok(replay(&parse(path, &bytes)?.0)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(History::default()),
-            Err(source) => Err(JournalError::Io { action: "read", path: path.to_owned(), source }),
-        }
-    }
-
-    /// Opens a journal for appending, creating it (0600) when there is none, and drops a torn last line.
-    ///
-    /// # Errors
-    ///
-    /// As [`FileStore::read`], and a folder or file that cannot be written.
-    pub fn open(path: &Path) -> Result<Opened, JournalError> {
-        let fail = |action| move |source| JournalError::Io { action, path: path.to_owned(), source };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(fail("open"))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(fail("read"))?;
-        let (records, whole) = parse(path, &bytes)?;
-        let notice = (whole < bytes.len())
-            .then(|| format!("the last line of {} was torn when an earlier run died; it is dropped", path.display()));
-        if notice.is_some() {
-            file.set_len(whole as u64).map_err(fail("repair"))?;
-        }
-        file.seek(SeekFrom::End(0)).map_err(fail("open"))?;
-        Ok(Opened { store: Self { file }, history: replay(&records), notice })
-    }
-}
-
-impl Store for FileStore {
-    fn append(&mut self, line: &str) -> io::Result<()> {
-        let end = self.file.seek(SeekFrom::End(0))?;
-        let written = self.file.write_all(format!("{line}\n").as_bytes()).and_then(|()| self.file.sync_data());
-        if written.is_err() {
-            // A half-written line must not stand before the next whole one; if this fails too, the next open drops it.
-            let _ = self.file.set_len(end);
-        }
-        written
-    }
-}
-
-/// The records and the number of bytes that whole lines take up.
-fn parse(path: &Path, bytes: &[u8]) -> Result<(Vec<Record>, usize), JournalError> {
-    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-    let mut records = Vec::new();
-    for (index, line) in bytes[..whole].split_inclusive(|byte| *byte == b'\n').enumerate() {
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        records.push(parse_line(path, index + 1, line)?);
-    }
-    Ok((records, whole))
-}
-
-fn parse_line(path: &Path, line: usize, bytes: &[u8]) -> Result<Record, JournalError> {
-    let damaged = |reason: String| JournalError::Damaged { path: path.to_owned(), line, reason };
-    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
-    let format =
-        value.get("v").and_then(serde_json::Value::as_u64).ok_or_else(|| damaged("it has no version".into()))?;
-    if format > u64::from(FORMAT) {
-        let tool = value.get("tool").and_then(serde_json::Value::as_str).unwrap_or("unknown").to_owned();
-        return Err(JournalError::Newer { path: path.to_owned(), line, tool, format });
-    }
-    serde_json::from_value(value).map_err(|error| damaged(error.to_string()))
 }
 
 /// The journal of a run: entries in, durable lines out.
 pub struct Journal {
-    store: Box<dyn Store>,
+    store: Arc<dyn Store>,
     run: RunId,
 }
 
 impl Journal {
-    pub fn new(store: Box<dyn Store>, run: RunId) -> Self {
+    pub fn new(store: Arc<dyn Store>, run: RunId) -> Self {
         Self { store, run }
+    }
+
+    /// Reads the journal in a store, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// A store that cannot be read, a damaged line, a line of a newer version.
+    pub async fn read(store: &dyn Store) -> Result<Opened, JournalError> {
+        let location = store.location();
+        let stored = store.read().await.map_err(|source| JournalError::Read { location: location.clone(), source })?;
+        let numbered = stored.lines.iter().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        let records: Vec<Record> =
+            numbered.map(|(index, line)| parse(&location, index + 1, line)).collect::<Result<_, _>>()?;
+        Ok(Opened { history: replay(&records), notice: stored.notice })
     }
 
     pub fn run(&self) -> &RunId {
@@ -143,10 +102,12 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// Whatever kept the entry from being durable.
-    pub fn append(&mut self, entry: Entry) -> io::Result<()> {
+    /// An entry that is not durable.
+    pub async fn append(&self, entry: Entry) -> Result<(), JournalError> {
+        let failed = |source| JournalError::Write { location: self.store.location(), source };
         let record = Record { v: FORMAT, at: Timestamp::now(), run: self.run.clone(), entry };
-        self.store.append(&serde_json::to_string(&record)?)
+        let line = serde_json::to_string(&record).map_err(|error| failed(error.into()))?;
+        self.store.append(&line).await.map_err(failed)
     }
 }
 
@@ -154,4 +115,17 @@ impl std::fmt::Debug for Journal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Journal").field("run", &self.run).finish_non_exhaustive()
     }
+}
+
+fn parse(location: &str, line: usize, text: &str) -> Result<Record, JournalError> {
+    let damaged = |source| JournalError::Damaged { location: location.to_owned(), line, source };
+    let value: serde_json::Value = serde_json::from_str(text).map_err(damaged)?;
+    let Some(format) = value.get("v").and_then(serde_json::Value::as_u64) else {
+        return Err(JournalError::Unversioned { location: location.to_owned(), line });
+    };
+    if format > u64::from(FORMAT) {
+        let tool = value.get("tool").and_then(serde_json::Value::as_str).unwrap_or("unknown").to_owned();
+        return Err(JournalError::Newer { location: location.to_owned(), line, tool, format });
+    }
+    serde_json::from_value(value).map_err(damaged)
 }

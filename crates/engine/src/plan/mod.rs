@@ -6,10 +6,12 @@
 mod graph;
 mod id;
 mod phase;
+mod step;
 
-pub use graph::{Draft, Plan, PlanError, PlannedStep, Policy};
-pub use id::{Fingerprint, FingerprintBuilder, PhaseName, StepId};
+pub use graph::{Plan, PlanError};
+pub use id::{Fingerprint, FingerprintBuilder, FingerprintKey, PhaseName, StepId};
 pub use phase::{PhaseSpec, Phases, builtin_phases, read_phases};
+pub use step::{Policy, Step};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Phases: named parts of the way, read from `phases/*.yaml`. Phases are data, steps are code.
+//! Phases: named parts of a bootstrap, read from `phases/*.yaml`. Phases are data, steps are code.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,7 +16,7 @@ pub struct PhaseSpec {
     pub name: PhaseName,
     /// One sentence for `plan` and the progress display.
     pub summary: String,
-    /// Phases that come before this one on the way.
+    /// Phases that come before this one.
     pub after: Vec<PhaseName>,
     /// Names of the helmfile releases whose steps belong here.
     pub releases: Vec<String>,
@@ -48,7 +48,7 @@ impl Phases {
         let names: BTreeSet<_> = specs.iter().map(|(_, spec)| spec.name.clone()).collect();
         for (origin, spec) in &specs {
             for before in spec.after.iter().filter(|name| !names.contains(name)) {
-                found.push(Diagnostic::general(format!("{origin}: comes after `{before}`, which is no phase")));
+                found.push(Diagnostic::general(format!("{origin}: comes after the unknown phase `{before}`")));
             }
         }
         found.into_result(())?;
@@ -66,7 +66,7 @@ impl Phases {
     }
 }
 
-/// The phases that the binary brings along.
+/// The phases that are built into the binary.
 ///
 /// # Errors
 ///

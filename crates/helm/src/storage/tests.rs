@@ -13,7 +13,7 @@ fn stored(status: Status) -> StoredRelease {
         name: "cilium".into(),
         revision: 3,
         status,
-        description: "it went wrong".into(),
+        description: "the operation failed".into(),
         chart_name: "cilium".into(),
         chart_version: "1.18.5".into(),
         config: json!({"cluster": {"id": 1, "name": "infra"}, "list": [1, 2]}),
@@ -46,16 +46,16 @@ fn a_record_is_read_with_one_layer_of_base64_and_with_two() {
 }
 
 #[test]
-fn a_broken_record_says_which_layer_is_broken() {
+fn an_invalid_record_names_the_invalid_layer() {
     let broken = |bytes: &[u8]| StoredRelease::decode(bytes).unwrap_err().to_string();
-    assert!(broken(b"%%%").starts_with("it is not base64"), "{}", broken(b"%%%"));
+    assert!(broken(b"%%%").starts_with("invalid base64"), "{}", broken(b"%%%"));
     let cut = STANDARD.encode([0x1f, 0x8b, 8, 0]);
-    assert!(broken(cut.as_bytes()).starts_with("it cannot be unpacked"));
-    assert!(broken(packed(&json!({"name": "x"})).as_bytes()).starts_with("it is no release of helm's"));
+    assert!(broken(cut.as_bytes()).starts_with("cannot be unpacked"));
+    assert!(broken(packed(&json!({"name": "x"})).as_bytes()).starts_with("not a helm release"));
 }
 
 #[test]
-fn what_is_recorded_is_judged_against_what_is_wanted() {
+fn a_recorded_release_is_compared_with_the_desired_one() {
     let values = json!({"cluster": {"id": 1.0, "name": "infra"}, "list": [1, 2]});
     let other = json!({"cluster": {"id": 2, "name": "infra"}, "list": [1, 2]});
     let null = json!({"cluster": {"id": 1, "name": "infra", "default": null}, "list": [1, 2]});
@@ -66,13 +66,13 @@ fn what_is_recorded_is_judged_against_what_is_wanted() {
         (Status::Deployed, "1.18.5", &values, ReleaseState::Deployed),
         (Status::Deployed, "v1.18.5", &values, ReleaseState::Deployed),
         (Status::Deployed, "1.18.5+sha.1234", &values, ReleaseState::Deployed),
-        (Status::Deployed, "1.18.6", &values, outdated("chart cilium 1.18.5 is installed, cilium 1.18.6 is wanted")),
-        (Status::Deployed, "1.18.5", &other, outdated("its values differ, first at `cluster.id`")),
-        (Status::Deployed, "1.18.5", &null, outdated("its values differ, first at `cluster.default`")),
-        (Status::Deployed, "1.18.5", &longer, outdated("its values differ, first at `list`")),
-        (Status::Superseded, "1.18.5", &values, outdated("its newest revision 3 is superseded")),
-        (Status::Unknown, "1.18.5", &values, outdated("its newest revision 3 is unknown")),
-        (Status::Failed, "1.18.5", &values, ReleaseState::Failed("it went wrong".into())),
+        (Status::Deployed, "1.18.6", &values, outdated("chart cilium 1.18.5 is installed, expected cilium 1.18.6")),
+        (Status::Deployed, "1.18.5", &other, outdated("values differ, first at `cluster.id`")),
+        (Status::Deployed, "1.18.5", &null, outdated("values differ, first at `cluster.default`")),
+        (Status::Deployed, "1.18.5", &longer, outdated("values differ, first at `list`")),
+        (Status::Superseded, "1.18.5", &values, outdated("the newest revision 3 is superseded")),
+        (Status::Unknown, "1.18.5", &values, outdated("the newest revision 3 is unknown")),
+        (Status::Failed, "1.18.5", &values, ReleaseState::Failed("the operation failed".into())),
         (Status::PendingInstall, "1.18.5", &values, pending(Status::PendingInstall)),
         (Status::PendingUpgrade, "1.18.5", &values, pending(Status::PendingUpgrade)),
         (Status::PendingRollback, "1.18.5", &values, pending(Status::PendingRollback)),
@@ -89,17 +89,17 @@ fn what_is_recorded_is_judged_against_what_is_wanted() {
 }
 
 #[test]
-fn the_highest_revision_counts() {
+fn the_newest_revision_has_the_highest_number() {
     let revisions = [9, 10, 2].map(|revision| StoredRelease { revision, ..stored(Status::Superseded) });
     assert_eq!(newest(revisions.into()).map(|release| release.revision), Some(10));
     assert_eq!(newest(vec![]), None);
 }
 
 #[test]
-fn only_the_record_of_a_dead_writer_is_deleted() {
+fn only_the_record_of_an_interrupted_operation_is_deleted() {
     for status in [Status::PendingInstall, Status::PendingUpgrade, Status::PendingRollback, Status::Uninstalling] {
         let Recovery::DeleteRecord { namespace, secret, reason } = recovery(Some(&stored(status))) else {
-            panic!("{status} is not freed")
+            panic!("{status} is not recovered")
         };
         assert_eq!((namespace.as_str(), secret.as_str()), ("kube-system", "sh.helm.release.v1.cilium.v3"));
         assert!(reason.contains(&status.to_string()), "{reason}");
@@ -112,7 +112,7 @@ fn only_the_record_of_a_dead_writer_is_deleted() {
 
 proptest! {
     #[test]
-    fn any_text_is_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = StoredRelease::decode(&bytes);
         let _ = StoredRelease::decode(STANDARD.encode(&bytes).as_bytes());
     }

@@ -1,48 +1,74 @@
-//! Rendered manifests, patched: what helmfile does with kustomize for `jsonPatches` and `strategicMergePatches`.
+//! Patches rendered manifests, as helmfile does with kustomize for `jsonPatches` and `strategicMergePatches`.
 //!
-//! JSON patches (RFC 6902) go to every object that their target means, none of them being no mistake; a strategic merge
-//! goes to the one object that it names. The result becomes a chart of its own (`wrap`), so that Helm installs, records
-//! and later removes exactly these objects.
+//! A JSON patch (RFC 6902) is applied to every object that its target matches, if any; a strategic merge is applied to the
+//! object that it names, which must exist. The patched objects are packed as a chart, so that Helm installs, records and
+//! later removes exactly these objects.
 
 mod strategic;
 
 use regex::Regex;
 use serde_json::Value;
 
+use yaml::Location;
+
 use crate::{Patch, PatchTarget};
 
-/// Applies patches in their order.
+/// A patch that cannot be applied.
+#[derive(Debug, thiserror::Error)]
+#[error("{location}: {reason}")]
+pub struct PatchError {
+    /// Where the patch is written.
+    pub location: Location,
+    pub reason: PatchErrorReason,
+}
+
+/// Why a patch cannot be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum PatchErrorReason {
+    #[error("invalid JSON patch: {0}")]
+    Invalid(serde_json::Error),
+    #[error("invalid regular expression `{expression}` in `target`")]
+    InvalidTarget { expression: String },
+    #[error("the JSON patch does not apply to {object}: {error}")]
+    NotApplicable { object: String, error: json_patch::PatchError },
+    #[error("the strategic merge patch is for {object}, which the chart does not render")]
+    NoSuchObject { object: String },
+}
+
+/// Applies patches in order.
 ///
 /// # Errors
 ///
-/// Where the patch is written, and why it does not fit.
-pub fn apply(mut objects: Vec<Value>, patches: &[Patch]) -> Result<Vec<Value>, String> {
-    for patch in patches {
-        objects = match patch {
-            Patch::Json { target, operations, at } => {
-                json(objects, target, operations).map_err(|error| format!("{at}: {error}"))?
-            }
-            Patch::Merge { object, at } => merge(objects, object).map_err(|error| format!("{at}: {error}"))?,
-        };
-    }
-    Ok(objects)
+/// The first patch that cannot be applied.
+pub fn apply(objects: Vec<Value>, patches: &[Patch]) -> Result<Vec<Value>, PatchError> {
+    patches.iter().try_fold(objects, |objects, patch| match patch {
+        Patch::Json { target, operations, at } => {
+            apply_json(objects, target, operations).map_err(|reason| PatchError { location: at.clone(), reason })
+        }
+        Patch::Merge { object, at } => {
+            apply_merge(objects, object).map_err(|reason| PatchError { location: at.clone(), reason })
+        }
+    })
 }
 
-fn json(mut objects: Vec<Value>, target: &PatchTarget, operations: &Value) -> Result<Vec<Value>, String> {
-    let patch: json_patch::Patch =
-        serde_json::from_value(operations.clone()).map_err(|error| format!("this is no JSON patch: {error}"))?;
-    let means = TargetMatcher::of(target)?;
-    for object in objects.iter_mut().filter(|object| means.takes(object)) {
+fn apply_json(
+    mut objects: Vec<Value>,
+    target: &PatchTarget,
+    operations: &Value,
+) -> Result<Vec<Value>, PatchErrorReason> {
+    let patch: json_patch::Patch = serde_json::from_value(operations.clone()).map_err(PatchErrorReason::Invalid)?;
+    let matcher = TargetMatcher::new(target)?;
+    for object in objects.iter_mut().filter(|object| matcher.matches(object)) {
         json_patch::patch(object, &patch)
-            .map_err(|error| format!("the JSON patch does not fit {}: {error}", Identity::of(object)))?;
+            .map_err(|error| PatchErrorReason::NotApplicable { object: Identity::of(object).to_string(), error })?;
     }
     Ok(objects)
 }
 
-fn merge(objects: Vec<Value>, patch: &Value) -> Result<Vec<Value>, String> {
+fn apply_merge(objects: Vec<Value>, patch: &Value) -> Result<Vec<Value>, PatchErrorReason> {
     let wanted = Identity::of(patch);
     if !objects.iter().any(|object| Identity::of(object) == wanted) {
-        return Err(format!("the strategic merge patch is for {wanted}, which the chart does not render"));
+        return Err(PatchErrorReason::NoSuchObject { object: wanted.to_string() });
     }
     let schema = strategic::Schema::of(&wanted.group);
     let patched = objects.into_iter().filter_map(|object| {
@@ -51,14 +77,13 @@ fn merge(objects: Vec<Value>, patch: &Value) -> Result<Vec<Value>, String> {
     Ok(patched.collect())
 }
 
-/// Parts objects into those that are not among `known`, by kind and name, and those that are: what templates render, and
-/// what lies in a chart's `crds/`.
+/// Splits objects into those that are not among `known`, by identity, and those that are.
 pub fn split(objects: Vec<Value>, known: &[Value]) -> (Vec<Value>, Vec<Value>) {
     let known: Vec<Identity> = known.iter().map(Identity::of).collect();
     objects.into_iter().partition(|object| !known.contains(&Identity::of(object)))
 }
 
-/// Who an object is.
+/// The identity of an object.
 #[derive(Debug, PartialEq, Eq)]
 struct Identity {
     group: String,
@@ -90,16 +115,16 @@ impl std::fmt::Display for Identity {
     }
 }
 
-/// A target, each of its texts a regular expression for the whole.
+/// A target, compiled: each field is a regular expression for the whole text.
 struct TargetMatcher([Option<Regex>; 5]);
 
 impl TargetMatcher {
-    fn of(target: &PatchTarget) -> Result<Self, String> {
+    fn new(target: &PatchTarget) -> Result<Self, PatchErrorReason> {
         let expression = |text: &String| match text.as_str() {
             "" => Ok(None),
             text => Regex::new(&format!("^(?:{text})$"))
                 .map(Some)
-                .map_err(|_| format!("`{text}` in the target is no regular expression")),
+                .map_err(|_| PatchErrorReason::InvalidTarget { expression: text.to_owned() }),
         };
         let PatchTarget { group, version, kind, name, namespace } = target;
         Ok(Self([
@@ -111,7 +136,7 @@ impl TargetMatcher {
         ]))
     }
 
-    fn takes(&self, object: &Value) -> bool {
+    fn matches(&self, object: &Value) -> bool {
         let Identity { group, version, kind, namespace, name } = Identity::of(object);
         let texts = [group, version, kind, name, namespace];
         self.0.iter().zip(texts).all(|(wanted, text)| wanted.as_ref().is_none_or(|wanted| wanted.is_match(&text)))

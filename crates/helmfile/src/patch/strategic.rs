@@ -1,15 +1,15 @@
-//! Kubernetes' strategic merge, as kustomize carries it out: maps merge, null and `$patch: delete` take away, and lists
-//! whose elements have a key of their own merge by it, with what the patch names first.
+//! Kubernetes' strategic merge as kustomize implements it: maps merge, null and `$patch: delete` remove, and lists with a
+//! merge key merge by it, the elements of the patch first.
 
 use serde_json::{Map, Value};
 
-/// Which lists merge, by where they stand.
+/// Which lists have a merge key.
 pub(super) struct Schema {
-    /// Kinds of a custom resource have no merge keys.
+    /// Custom resources have no merge keys.
     is_built_in: bool,
 }
 
-/// API groups with a dot that belong to Kubernetes itself.
+/// API groups of Kubernetes itself with a dot.
 const GROUPS: [&str; 16] = [
     "admissionregistration.k8s.io",
     "apiextensions.k8s.io",
@@ -28,7 +28,7 @@ const GROUPS: [&str; 16] = [
     "scheduling.k8s.io",
     "storage.k8s.io",
 ];
-/// The list's name, the name of what it stands in, and its elements' key (`x-kubernetes-patch-merge-key` of the API).
+/// The list's name, the name of the parent, and the merge key (`x-kubernetes-patch-merge-key` of the API).
 const KEYS: [(&str, &str, &str); 21] = [
     ("containers", "spec", "name"),
     ("initContainers", "spec", "name"),
@@ -64,12 +64,12 @@ impl Schema {
     }
 }
 
-/// Merges `patch` into an object; nothing is left when the patch takes it away.
+/// Merges `patch` into an object; `None` if the patch deletes it.
 pub(super) fn merge(schema: &Schema, object: Option<Value>, patch: &Value) -> Option<Value> {
     value(schema, "", "", object, patch)
 }
 
-/// Merges into what stands as `name` within `within`.
+/// Merges into the field `name` of the parent `within`.
 fn value(schema: &Schema, within: &str, name: &str, own: Option<Value>, patch: &Value) -> Option<Value> {
     match (own, patch) {
         (_, Value::Null) => None,
@@ -118,14 +118,14 @@ fn list(schema: &Schema, within: &str, name: &str, own: Vec<Value>, patch: &[Val
     let (mut own, mut merged) = (own, vec![]);
     for over in patch {
         let existing = own.iter().position(|one| same(one, over, key)).map(|index| own.remove(index));
-        // An element's own lists stand within the list's name.
+        // The parent's name of an element's lists is the list's name.
         merged.extend(value(schema, within, name, existing, over));
     }
     merged.extend(own);
     merged
 }
 
-/// Whether two elements are the same one: their key, and where both name a protocol, that too.
+/// Whether two elements have the same merge key and the same protocol (TCP by default).
 fn same(one: &Value, other: &Value, key: &str) -> bool {
     let protocol = |value: &Value| value.get("protocol").and_then(Value::as_str).unwrap_or("TCP").to_owned();
     one.get(key).is_some() && one.get(key) == other.get(key) && protocol(one) == protocol(other)

@@ -21,7 +21,7 @@ fn json_patch(target: PatchTarget, operations: Value) -> Patch {
     Patch::Json { target, operations, at: at() }
 }
 
-fn merged(object: Value, patch: Value) -> Result<Vec<Value>, String> {
+fn merged(object: Value, patch: Value) -> Result<Vec<Value>, PatchError> {
     apply(vec![object], &[Patch::Merge { object: patch, at: at() }])
 }
 
@@ -31,7 +31,7 @@ fn over(spec: Value) -> Value {
 }
 
 #[test]
-fn json_patches_go_to_whatever_their_target_means() {
+fn json_patches_apply_to_what_their_target_matches() {
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "app"}, "spec": {}});
     let replace = json!([{"op": "add", "path": "/spec/replicas", "value": 5}]);
     let patched = |target: PatchTarget| {
@@ -43,12 +43,12 @@ fn json_patches_go_to_whatever_their_target_means() {
     assert_eq!(patched(PatchTarget { name: "ap".into(), ..PatchTarget::default() }), [json!(1), json!(null)]);
     assert_eq!(patched(PatchTarget { namespace: "default".into(), ..PatchTarget::default() }), [json!(1), json!(5)]);
     let wrong = json_patch(PatchTarget::default(), json!([{"op": "remove", "path": "/spec/gone"}]));
-    let error = apply(vec![deployment()], &[wrong]).unwrap_err();
-    assert!(error.starts_with("helmfile.yaml:3:5: the JSON patch does not fit Deployment lab/app"), "{error}");
+    let error = apply(vec![deployment()], &[wrong]).unwrap_err().to_string();
+    assert!(error.starts_with("helmfile.yaml:3:5: the JSON patch does not apply to Deployment lab/app"), "{error}");
 }
 
 #[test]
-fn lists_with_a_key_merge_by_it_and_the_patch_comes_first() {
+fn lists_with_a_merge_key_merge_by_it_with_the_patch_first() {
     let patch = over(json!({"template": {"spec": {"hostNetwork": true, "containers": [
         {"name": "new", "image": "x"},
         {"name": "main", "args": ["--two"], "ports": [{"containerPort": 53, "protocol": "UDP", "name": "dns"}, {"containerPort": 80, "name": "web"}]},
@@ -66,7 +66,7 @@ fn lists_with_a_key_merge_by_it_and_the_patch_comes_first() {
 }
 
 #[test]
-fn null_and_directives_take_away_or_replace() {
+fn null_and_directives_remove_or_replace() {
     assert_eq!(merged(deployment(), over(json!({"replicas": null}))).unwrap()[0]["spec"].get("replicas"), None);
     let replaced = merged(deployment(), over(json!({"$patch": "replace", "paused": true}))).unwrap();
     assert_eq!(replaced[0]["spec"], json!({"paused": true}));

@@ -6,7 +6,7 @@ use super::super::state::{Draft, Inherit, Missing, State};
 use super::{Document, Reader};
 use yaml::{Fields, Node};
 
-/// Keys that name programs, lock files and services of helmfile's own.
+/// Keys for programs and services that only helmfile itself uses.
 const WITHOUT_EFFECT: &str = "helmBinary kustomizeBinary llm missingFileHandlerConfig";
 const UNSUPPORTED: &str = "chart lockFilePath";
 
@@ -75,7 +75,7 @@ impl Reader<'_> {
                     let template = name.raw.trim().to_owned();
                     inherits.push(Inherit { template, at: self.at(item), except: vec![] });
                 }
-                None => self.error(item, format!("`defaultInherit` holds names, this is {}", item.value.kind())),
+                None => self.error(item, format!("items of `defaultInherit` must be names, not {}", item.value.kind())),
             }
         }
         inherits

@@ -7,7 +7,7 @@ use super::super::state::{EnvironmentSpec, Missing, Nested, Strategy};
 use super::Reader;
 use yaml::{Diagnostic, Fields, Node, near};
 
-/// What a sub-helmfile can take over from its parent.
+/// What a sub-helmfile can inherit from its parent.
 const INHERITS: [&str; 7] =
     ["repositories", "helmDefaults", "commonLabels", "apiVersions", "kubeVersion", "templates", "environments"];
 
@@ -28,7 +28,7 @@ impl Reader<'_> {
             "fallback" => Some(Strategy::Fallback),
             other => {
                 let at = fields.key_location("mergeStrategy").unwrap_or_else(|| fields.location());
-                let message = format!("`mergeStrategy` of {what} is `override` or `fallback`, this is `{other}`");
+                let message = format!("`mergeStrategy` of {what} must be `override` or `fallback`, not `{other}`");
                 self.found.error(at, message);
                 None
             }
@@ -39,7 +39,7 @@ impl Reader<'_> {
         EnvironmentSpec { values, kube_context, missing, strategy }
     }
 
-    /// A path, or a path with what its files see.
+    /// A path, or a mapping with a path and options.
     pub(super) fn nested(&mut self, node: &Node) -> Option<Nested> {
         let (origin, what) = (self.origin, "an item of `helmfiles`");
         if let Some(path) = self.scalar(node) {
@@ -66,8 +66,8 @@ impl Reader<'_> {
 
     fn local(&mut self, nested: Nested) -> Option<Nested> {
         if nested.path.raw.contains("://") || nested.path.raw.starts_with("git::") {
-            let message = format!("the helmfile `{}` is remote, which is not supported", nested.path.raw);
-            let hint = "keep a copy of it in the repository";
+            let message = format!("remote helmfile `{}` is not supported", nested.path.raw);
+            let hint = "copy it into the repository";
             self.found.push(Diagnostic::at(nested.path.at, message).with_hint(hint));
             return None;
         }
@@ -77,9 +77,9 @@ impl Reader<'_> {
     fn selectors(&mut self, fields: &mut Fields<'_>) -> Vec<Selector> {
         let mut selectors = vec![];
         for text in self.texts(fields, "selectors", "an item of `helmfiles`") {
-            match text.raw.parse() {
+            match text.raw.parse::<Selector>() {
                 Ok(selector) => selectors.push(selector),
-                Err(message) => self.found.error(text.at, message),
+                Err(error) => self.found.error(text.at, error.to_string()),
             }
         }
         selectors
@@ -90,7 +90,7 @@ impl Reader<'_> {
         for text in self.texts(fields, "inherits", "an item of `helmfiles`") {
             if !INHERITS.contains(&text.raw.as_str()) {
                 let message =
-                    format!("a sub-helmfile cannot inherit `{}`; it can `{}`", text.raw, INHERITS.join("`, `"));
+                    format!("invalid `inherits` item `{}`: expected one of `{}`", text.raw, INHERITS.join("`, `"));
                 self.found.push(Diagnostic::at(text.at, message).did_you_mean(near(&text.raw, INHERITS)));
                 continue;
             }

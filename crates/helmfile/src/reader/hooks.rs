@@ -1,4 +1,4 @@
-//! Hooks as they are written.
+//! Reads hooks.
 
 use super::super::model::HookEvent;
 use super::super::state::{HookDraft, Text};
@@ -50,21 +50,22 @@ impl Reader<'_> {
     fn events(&mut self, fields: &mut Fields<'_>, what: &str) -> Vec<HookEvent> {
         let (mut events, written) = (vec![], self.texts(fields, "events", what));
         if written.is_empty() {
-            self.found.error(fields.location(), format!("{what} has no `events`, so it would never run"));
+            self.found.error(fields.location(), format!("{what} has no `events` and would never run"));
         }
         for text in written {
             match EVENTS.iter().find(|(name, _)| *name == text.raw) {
                 Some((_, event)) => events.push(*event),
                 None => {
                     let known = EVENTS.map(|(name, _)| name).join("`, `");
-                    self.found.error(text.at, format!("{what} has an event `{}`; helmfile knows `{known}`", text.raw));
+                    self.found
+                        .error(text.at, format!("unknown event `{}` of {what}: expected one of `{known}`", text.raw));
                 }
             }
         }
         events
     }
 
-    /// `kubectlApply: {filename: …}` or `{kustomize: …}`, as the command that helmfile makes of it.
+    /// `kubectlApply: {filename: …}` or `{kustomize: …}` as the command that helmfile runs.
     fn kubectl_apply(&mut self, node: &Node, what: &str) -> Option<(Text, Vec<Text>)> {
         let origin = self.origin;
         let mut fields = Fields::of(origin, node, format!("`kubectlApply` of {what}"), self.found);

@@ -1,7 +1,7 @@
-//! One YAML document of a state file to a [`State`].
+//! Reads one YAML document of a state file to a [`State`].
 //!
-//! Every key that helmfile 1.7 has is either read or refused by name; one that only steers commands of helmfile that
-//! have no counterpart here is read over.
+//! Every key of helmfile 1.7 is either read or rejected by name; keys that only affect helmfile commands without a
+//! counterpart here are ignored.
 
 mod document;
 mod environments;
@@ -19,7 +19,7 @@ use yaml::{Diagnostic, Diagnostics, Dialect, Fields, Location, Node, Origin, Pos
 pub(super) use hooks::name as event_name;
 pub(super) use scalars::truth;
 
-/// What a document holds, and the bases that it names.
+/// The content of a document, and the bases that it names.
 pub(super) struct Document {
     pub(super) bases: Vec<Text>,
     pub(super) state: State,
@@ -28,12 +28,12 @@ pub(super) struct Document {
 struct Reader<'r> {
     origin: &'r Origin,
     lines: Vec<&'r str>,
-    /// Scalars as they are written: `1.10` is a version, not a number.
+    /// Scalars as written: `1.10` is a version, not a number.
     written: HashMap<Position, String>,
     found: &'r mut Diagnostics,
 }
 
-/// Reads every document of a state file's part; the `line`s before it are counted in.
+/// Reads every document of one part of a state file.
 pub(super) fn documents(origin: &Origin, text: &str, found: &mut Diagnostics) -> Result<Vec<Document>, Diagnostic> {
     let nodes = yaml::parse_as(origin, text, Dialect::Untyped)?;
     let mut written = HashMap::new();
@@ -67,23 +67,23 @@ impl Reader<'_> {
     fn mapping<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n yaml::Mapping> {
         let mapping = node.as_mapping();
         if mapping.is_none() && !node.is_null() {
-            self.error(node, format!("{what} must be a mapping, this is {}", node.value.kind()));
+            self.error(node, format!("{what} must be a mapping, not {}", node.value.kind()));
         }
         mapping
     }
 
-    /// Refuses keys by name.
+    /// Rejects keys by name.
     fn unsupported(&mut self, fields: &mut Fields<'_>, keys: &'static str, what: &str) {
         for key in keys.split_whitespace() {
             if fields.get(key).is_some() {
                 let at = fields.key_location(key).unwrap_or_else(|| fields.location());
-                let message = format!("{what} has `{key}`, which helmfile knows but k8s-bootstrap does not support");
+                let message = format!("`{key}` of {what} is not supported by k8s-bootstrap");
                 self.found.error(at, message);
             }
         }
     }
 
-    /// Refuses switches by name when they are on.
+    /// Rejects switches by name if they are on.
     fn unsupported_switches(&mut self, fields: &mut Fields<'_>, keys: &'static str, what: &str) {
         for key in keys.split_whitespace() {
             if self.switch(fields, key, what) == Some(true) {
@@ -92,7 +92,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads over keys that make no difference to an installation.
+    /// Ignores keys that do not affect an installation.
     fn without_effect(fields: &mut Fields<'_>, keys: &'static str) {
         for key in keys.split_whitespace() {
             fields.get(key);

@@ -1,4 +1,4 @@
-//! A release, or a template of releases.
+//! Reads a release, or a template of releases.
 
 use super::super::state::{Draft, Element, Given, Inherit, Missing, SetDraft, Text};
 use super::super::values;
@@ -113,7 +113,7 @@ impl Reader<'_> {
         let except = fields.strings("except", self.found);
         for key in except.iter().filter(|key| !EXCEPT.contains(&key.as_str())) {
             let known = EXCEPT.join("`, `");
-            self.found.error(at.clone(), format!("`except` cannot leave out `{key}`; it knows `{known}`"));
+            self.found.error(at.clone(), format!("invalid `except` item `{key}`: expected one of `{known}`"));
         }
         fields.finish(self.found);
         Some(Inherit { template: template?, at, except })

@@ -1,4 +1,4 @@
-//! `repositories`.
+//! Reads `repositories`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

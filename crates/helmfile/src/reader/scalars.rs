@@ -1,4 +1,4 @@
-//! Scalars and lists of them, as go-yaml reads them into fields of a given type.
+//! Reads scalars and lists of them, as go-yaml does into typed fields.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use super::super::values;
 use super::Reader;
 use yaml::{Fields, Node, Position, Value};
 
-/// What go-yaml takes for a boolean where one is wanted, besides `true` and `false` (YAML 1.1).
+/// What go-yaml accepts for a boolean besides `true` and `false` (YAML 1.1).
 const OLD_TRUE: [&str; 8] = ["y", "Y", "yes", "Yes", "YES", "on", "On", "ON"];
 const OLD_FALSE: [&str; 8] = ["n", "N", "no", "No", "NO", "off", "Off", "OFF"];
 
-/// A boolean field's value.
+/// The value of a boolean field.
 pub(in super::super) fn truth(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(value) => Some(*value),
@@ -22,17 +22,17 @@ pub(in super::super) fn truth(value: &Value) -> Option<bool> {
 }
 
 impl Reader<'_> {
-    /// A text, whatever it looks like: go-yaml reads any scalar into a string as it is written.
+    /// A string as written: go-yaml reads any scalar into a string field.
     pub(super) fn text(&mut self, fields: &mut Fields<'_>, key: &'static str, what: &str) -> Option<Text> {
         let node = fields.get(key)?;
         let text = self.scalar(node);
         if text.is_none() {
-            self.error(node, format!("`{key}` of {what} must be a string, this is {}", node.value.kind()));
+            self.error(node, format!("`{key}` of {what} must be a string, not {}", node.value.kind()));
         }
         text
     }
 
-    /// A text that is no template and not empty.
+    /// A string that is not a template; `None` if it is empty.
     pub(super) fn word(&mut self, fields: &mut Fields<'_>, key: &'static str, what: &str) -> Option<String> {
         self.text(fields, key, what).map(|text| text.raw).filter(|text| !text.is_empty())
     }
@@ -42,9 +42,11 @@ impl Reader<'_> {
         for node in fields.list(key, self.found) {
             match self.scalar(node) {
                 Some(text) => texts.push(text),
-                // Helm is given nothing for it.
+                // helmfile skips null arguments.
                 None if key == "args" && node.is_null() => {}
-                None => self.error(node, format!("`{key}` of {what} holds strings, this is {}", node.value.kind())),
+                None => {
+                    self.error(node, format!("items of `{key}` of {what} must be strings, not {}", node.value.kind()));
+                }
             }
         }
         texts
@@ -63,7 +65,7 @@ impl Reader<'_> {
         Some(Text { raw: text, at: self.origin.at(position), indent })
     }
 
-    /// Where the text of a scalar begins, behind its quote or below its `|`, and how far it is indented.
+    /// The position of a scalar's content, after its quote or below its `|`, and its indentation.
     fn content(&self, at: Position) -> (Position, usize) {
         let line = |number: usize| self.lines.get(number.wrapping_sub(1)).copied().unwrap_or_default();
         match line(at.line).chars().nth(at.column.saturating_sub(1)) {
@@ -81,7 +83,7 @@ impl Reader<'_> {
         let node = fields.get(key)?;
         let value = truth(&node.value);
         if value.is_none() {
-            self.error(node, format!("`{key}` of {what} must be true or false, this is {}", node.value.kind()));
+            self.error(node, format!("`{key}` of {what} must be true or false, not {}", node.value.kind()));
         }
         value
     }

@@ -1,10 +1,10 @@
-//! `helmDefaults`, and the same keys on releases.
+//! Reads `helmDefaults`, and the same keys of releases.
 
 use super::super::settings::Settings;
 use super::Reader;
 use yaml::{Fields, Node};
 
-/// Switches of Helm that `helmDefaults` and releases share.
+/// Switches that `helmDefaults` and releases share.
 const SWITCHES: [&str; 17] = [
     "atomic",
     "cleanupOnFail",
@@ -69,14 +69,14 @@ impl Reader<'_> {
     fn server_side(&mut self, fields: &mut Fields<'_>, what: &str) -> Option<String> {
         let text = self.text(fields, "serverSide", what).filter(|text| !text.raw.is_empty())?;
         if !["true", "false", "auto"].contains(&text.raw.as_str()) {
-            let message = format!("`serverSide` of {what} is `true`, `false` or `auto`, this is `{}`", text.raw);
+            let message = format!("`serverSide` of {what} must be `true`, `false` or `auto`, not `{}`", text.raw);
             self.found.error(text.at, message);
             return None;
         }
         Some(text.raw)
     }
 
-    /// A post-renderer that keeps only CRDs does what is done anyway; any other is refused.
+    /// Rejects a post-renderer, unless it keeps only CRDs, which happens here anyway.
     fn post_renderer(&mut self, fields: &mut Fields<'_>, what: &str) {
         let arguments = self.words(fields, "postRendererArgs", what);
         let keeps_crds = arguments.iter().any(|argument| argument.contains("CustomResourceDefinition"));

@@ -1,4 +1,4 @@
-//! Environments, what they decide, and files within files.
+//! Environments, conditions, sub-helmfiles.
 
 use serde_json::json;
 
@@ -36,7 +36,7 @@ fn values_come_from_defaults_environment_and_command_line() {
 }
 
 #[test]
-fn an_environment_that_is_nowhere_is_told_with_those_there_are() {
+fn an_unknown_environment_is_reported_with_the_known_ones() {
     let found = environments().read_with("helmfile.yaml", &environment("prd")).unwrap_err();
     insta::assert_snapshot!(found, @r"
     helmfile.yaml has no environment `prd`; it has default, prod
@@ -47,32 +47,32 @@ fn an_environment_that_is_nowhere_is_told_with_those_there_are() {
 }
 
 #[test]
-fn a_condition_names_the_value_that_is_not_there() {
+fn a_condition_names_the_missing_value() {
     let text = "values: [{cilium: {enabled: false}}]\n---\nreleases:\n  - {name: a, chart: ./charts/app, condition: cillium.enabled}\n  \
                 - {name: b, chart: ./charts/app, condition: cilium.on}\n";
     insta::assert_snapshot!(refused(text), @r"
-    helmfile.yaml:4:47: the condition `cillium.enabled` looks at `.Values.cillium`, which is not there
+    helmfile.yaml:4:47: condition `cillium.enabled`: `.Values.cillium` does not exist
       hint: did you mean `cilium`?
-    helmfile.yaml:5:47: the condition `cilium.on` is not `path.enabled`
+    helmfile.yaml:5:47: invalid condition `cilium.on`: expected `path.enabled`
     ");
 }
 
 #[test]
-fn a_need_that_is_switched_off_is_noticed() {
+fn a_disabled_need_is_reported() {
     let text = "values: [{off: {enabled: false}}]\n---\nreleases:\n  - {name: a, chart: ./charts/app, needs: [b, c]}\n  \
                 - {name: b, chart: ./charts/app, condition: off.enabled}\n  - {name: c, chart: ./charts/app, installedTemplate: '{{ .Values.off.enabled }}'}\n";
     let helmfile = one(text).unwrap();
     assert_eq!(helmfile.releases.len(), 1);
     assert_eq!(helmfile.files[0].releases.len(), 3);
     insta::assert_snapshot!(helmfile.notices.join("\n"), @r"
-    helmfile.yaml:4:5: default/a needs default/b, which is not installed because of its condition
-    helmfile.yaml:4:5: default/a needs default/c, which is not installed because of `installed: false`
+    helmfile.yaml:4:5: default/a needs default/b, which is disabled by its condition
+    helmfile.yaml:4:5: default/a needs default/c, which is disabled by `installed: false`
     ");
-    assert_eq!(checked(&[text]), "fine");
+    assert_eq!(checked(&[text]), "valid");
 }
 
 #[test]
-fn what_is_set_goes_over_the_values_and_is_not_written_with_them() {
+fn set_values_override_values_and_are_kept_apart() {
     let text = "releases:\n  - name: a\n    chart: ./charts/app\n    values: [{replicas: 2, list: [{a: 1}]}]\n    set:\n      - {name: 'list[0].b', value: x}\n      \
                 - {name: braces, value: '{a,b}'}\n      - {name: many, values: [a, 'b,c', 3]}\n      - {name: empty, value: ''}\n    setString: [{name: port, value: 80}]\n    \
                 setTemplate: [{name: own, value: '{{ .Release.Name }}'}]\n    env: [{name: region, value: REGION}]\n";
@@ -82,14 +82,14 @@ fn what_is_set_goes_over_the_values_and_is_not_written_with_them() {
     assert_eq!(release.values, expected);
     assert_eq!(release.written_values, json!({"replicas": 2, "list": [{"a": 1}]}));
     insta::assert_snapshot!(refused("releases:\n  - name: a\n    chart: ./charts/app\n    values: [{x: text}]\n    set:\n      - {name: x.y, value: '1'}\n      - {name: f, file: gone}\n"), @r#"
-    helmfile.yaml:6:9: what is set here for release "a" cannot be: `x` is no map
-    helmfile.yaml:7:9: what is set here for release "a" cannot be: gone cannot be read: No such file or directory (os error 2)
+    helmfile.yaml:6:9: cannot set a value of release "a": `x` is not a map
+    helmfile.yaml:7:9: cannot set a value of release "a": gone: cannot read file: No such file or directory (os error 2)
     "#);
 }
 
 #[test]
-fn secret_references_are_refused_where_they_would_reach_a_chart() {
-    insta::assert_snapshot!(refused("releases: [{name: a, chart: ./charts/app, values: [{x: [{password: 'ref+vault://kv/x#/p'}]}]}]\n"), @"helmfile.yaml:1:52: `ref+vault://…` is a secret reference of vals, which is not supported in values");
+fn secret_references_are_rejected_in_values() {
+    insta::assert_snapshot!(refused("releases: [{name: a, chart: ./charts/app, values: [{x: [{password: 'ref+vault://kv/x#/p'}]}]}]\n"), @"helmfile.yaml:1:52: secret references of vals (`ref+vault://…`) are not supported in values");
 }
 
 const PARENT: &str = "helmDefaults: {timeout: 42}\nhelmfiles:\n  - crds.yaml\n  - {path: 'apps/*.yaml', selectors: ['tier=net'], inherits: [helmDefaults]}\n  \
@@ -110,7 +110,7 @@ fn family() -> Repository {
 }
 
 #[test]
-fn helmfiles_go_before_the_one_that_names_them_in_their_order() {
+fn sub_helmfiles_come_before_their_parent_in_order() {
     let helmfile = family().read("helmfile.yaml").unwrap();
     let shown: Vec<String> = helmfile
         .releases
@@ -128,22 +128,22 @@ fn helmfiles_go_before_the_one_that_names_them_in_their_order() {
     "#);
     let selected = HelmfileOptions { selectors: vec!["name=crds".parse().unwrap()], ..HelmfileOptions::default() };
     let releases = family().read_with("helmfile.yaml", &selected).unwrap().releases;
-    // The selectors of a sub-helmfile stand in place of the command line's, unless no release could have both.
+    // A sub-helmfile's selectors replace those of the command line, unless no release can match both.
     assert_eq!(releases.iter().map(|release| release.id.name.as_str()).collect::<Vec<_>>(), ["crds", "a"]);
 }
 
 #[test]
-fn helmfiles_that_are_missing_or_name_each_other_are_told() {
+fn missing_and_circular_helmfiles_are_reported() {
     let missing = "helmfiles: [gone.yaml]\nreleases: []\n";
-    insta::assert_snapshot!(refused(missing), @"helmfile.yaml:1:13: there is no helmfile gone.yaml");
+    insta::assert_snapshot!(refused(missing), @"helmfile.yaml:1:13: helmfile not found: gone.yaml");
     assert_eq!(one(&format!("missingFileHandler: Warn\n{missing}")).unwrap().notices.len(), 1);
-    insta::assert_snapshot!(refused("helmfiles: [helmfile.yaml]\n"), @"helmfiles within each other: helmfile.yaml -> helmfile.yaml");
+    insta::assert_snapshot!(refused("helmfiles: [helmfile.yaml]\n"), @"circular helmfiles: helmfile.yaml -> helmfile.yaml");
     insta::assert_snapshot!(refused("helmfiles:\n  - {path: ./x.yaml, inherits: [helmDefault]}\n  - git::https://example.org/x.git@x.yaml\n"), @r"
-    helmfile.yaml:2:12: there is no helmfile x.yaml
-    helmfile.yaml:2:33: a sub-helmfile cannot inherit `helmDefault`; it can `repositories`, `helmDefaults`, `commonLabels`, `apiVersions`, `kubeVersion`, `templates`, `environments`
+    helmfile.yaml:2:12: helmfile not found: x.yaml
+    helmfile.yaml:2:33: invalid `inherits` item `helmDefault`: expected one of `repositories`, `helmDefaults`, `commonLabels`, `apiVersions`, `kubeVersion`, `templates`, `environments`
       hint: did you mean `helmDefaults`?
-    helmfile.yaml:3:5: the helmfile `git::https://example.org/x.git@x.yaml` is remote, which is not supported
-      hint: keep a copy of it in the repository
+    helmfile.yaml:3:5: remote helmfile `git::https://example.org/x.git@x.yaml` is not supported
+      hint: copy it into the repository
     ");
 }
 
@@ -160,7 +160,7 @@ fn credentials_come_from_the_repository_or_the_environment_and_are_never_shown()
 fn selectors_are_checked() {
     let takes = |selector: &str, labels: &[(&str, &str)]| {
         let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        selector::any_takes(&[selector.parse().unwrap()], &labels)
+        selector::any_matches(&[selector.parse().unwrap()], &labels)
     };
     assert!(takes("tier=net,name!=cilium", &[("tier", "net"), ("name", "coredns")]));
     assert!(!takes("tier=net,name!=cilium", &[("tier", "net"), ("name", "cilium")]));
@@ -183,6 +183,6 @@ fn patches_are_read_with_the_values_of_the_release() {
     insta::assert_snapshot!(refused("releases: [{name: a, chart: ./charts/app, jsonPatches: [{target: {knid: x}}]}]\n"), @r#"
     helmfile.yaml:1:57: `target` of a JSON patch of release "a" has an unknown key `knid`
       hint: did you mean `kind`?
-    helmfile.yaml:1:57: a JSON patch of release "a" has no list `patch`
+    helmfile.yaml:1:57: a JSON patch of release "a" needs a list `patch`
     "#);
 }

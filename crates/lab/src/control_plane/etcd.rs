@@ -1,261 +1,290 @@
-//! etcd: one real member a control plane; the first by Bootstrap, the others as learners that are promoted.
+//! etcd: one real member per control plane. The first starts by Bootstrap; the others join as learners and are promoted.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-use super::certificates::{Files, client, server};
-use super::{ControlPlane, hostname_or, problem};
-use crate::machine::MachineConfig;
-use crate::node::Node;
-use crate::pki::Authority;
 use process::{Command, Daemon};
+use serde_json::Value;
 use talos_proto::machine::{EtcdMember, EtcdMemberStatus};
 
-const CLIENT: u16 = 2379;
-const PEER: u16 = 2380;
-/// Between two looks at something that etcd offers no watch for.
-const PAUSE: Duration = Duration::from_millis(100);
+use super::bootstrap::BootstrapSignal;
+use super::program_files::{ProgramFiles, client_subject, server_subject};
+use super::{ControlPlane, ControlPlaneError, ControlPlaneHost, EtcdError, hostname};
+use crate::machine_config::AppliedConfig;
+use crate::pki::CertificateAuthority;
+use crate::record::facts;
+
+const CLIENT_PORT: u16 = 2379;
+const PEER_PORT: u16 = 2380;
+/// Between two attempts at something that etcd offers no watch for.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// etcd counts a new peer as connected after 5 s (`HealthInterval`), so a third member waits that long.
-const PATIENCE: Duration = Duration::from_mins(2);
-/// What etcd says (`rpctypes`) of a member that is not, or no longer, in the cluster: no repetition changes that.
-pub(super) const UNKNOWN_MEMBER: &str = "member not found";
+const RETRY_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A running member.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct RunningMember {
     pub(super) daemon: Daemon,
-    gate: Gate,
+    access: MemberAccess,
     /// Others may join through it.
     pub(super) is_healthy: bool,
 }
 
-impl Member {
-    pub(super) fn gate(&self) -> Gate {
-        self.gate.clone()
+impl RunningMember {
+    pub(super) fn access(&self) -> MemberAccess {
+        self.access.clone()
     }
 }
 
 /// How to reach a member as its client.
 #[derive(Debug, Clone)]
-pub(super) struct Gate {
-    endpoint: String,
-    files: Files,
+pub(super) struct MemberAccess {
+    pub(super) endpoint: String,
+    pub(super) files: ProgramFiles,
+}
+
+/// How a member without data starts.
+enum InitialCluster {
+    New(String),
+    Existing(String),
 }
 
 impl ControlPlane {
-    fn etcd_files(&self, node: &Node) -> Result<Files, String> {
-        Files::new(self.folder.join("etcd").join(node.address().to_string()))
-    }
-
-    pub(super) fn data_folder(&self, node: &Node) -> PathBuf {
-        self.folder.join("etcd").join(node.address().to_string()).join("data")
+    pub(super) fn etcd_data_folder(&self, host: ControlPlaneHost<'_>) -> PathBuf {
+        self.folder.join("etcd").join(host.address.to_string()).join("data")
     }
 
     /// Whether a member has ever started on this machine.
-    pub(crate) fn has_data(&self, node: &Node) -> bool {
-        self.data_folder(node).join("member").exists()
+    pub(crate) fn has_etcd_data(&self, host: ControlPlaneHost<'_>) -> bool {
+        self.etcd_data_folder(host).join("member").exists()
     }
 
-    /// Starts the machine's member: again when it has data, as the first when it is bootstrapped, else by joining.
-    pub(crate) async fn join_etcd(&self, node: &Node, config: &Arc<MachineConfig>) -> Result<(), String> {
-        let gate = self.write_etcd_files(node, config)?;
+    /// Starts the machine's member: again if it has data, as the first when `bootstrap` is set, or by joining.
+    pub(crate) async fn join_etcd(
+        &self,
+        host: ControlPlaneHost<'_>,
+        config: &Arc<AppliedConfig>,
+        bootstrap: &BootstrapSignal,
+    ) -> Result<(), ControlPlaneError> {
+        let access = self.write_etcd_files(host, config)?;
         let mut began = Instant::now();
-        if self.has_data(node) {
-            self.start_member(node, config, &gate, None).await?;
+        if self.has_etcd_data(host) {
+            self.start_member(host, config, &access, None).await?;
         } else {
-            let mut cluster = self.cluster.subscribe();
-            let existing = async {
-                loop {
-                    if let Some(gate) = cluster.borrow_and_update().clone() {
-                        return gate;
-                    }
-                    // The sender lives in this value, so this only ever waits.
-                    let _ = cluster.changed().await;
-                }
-            };
             tokio::select! {
                 biased;
-                () = node.bootstrap.notified() => {
+                recovery = bootstrap.accepted() => {
                     began = Instant::now();
-                    let peer = format!("https://{}", self.mapped(node.address(), PEER));
-                    if let Some(recovery) = node.take_recovery() {
-                        self.restore(node, config, &peer, recovery).await?;
+                    let peer_url = self.peer_url(host);
+                    if let Some(recovery) = recovery {
+                        self.restore_snapshot(host, config, &peer_url, recovery).await?;
                     }
-                    let first = format!("{}={peer}", hostname_or(config, node));
-                    self.start_member(node, config, &gate, Some(("new", first))).await?;
+                    let first = InitialCluster::New(format!("{}={peer_url}", hostname(config, host)));
+                    self.start_member(host, config, &access, Some(first)).await?;
                 }
-                through = existing => return self.join(node, config, &gate, &through).await,
+                through = self.existing_member() => return self.join(host, config, &access, &through).await,
             }
         }
-        self.healthy(node, &gate).await?;
-        let fact = format!("etcd/{}/healthy", node.name());
-        self.recorder.fact(&fact, began, [format!("node/{}/booted", node.name())]);
+        self.wait_until_healthy(host, &access).await?;
+        let fact = facts::etcd_healthy(host.name);
+        self.recorder.record_fact(&fact, began, [facts::node_booted(host.name)]);
         self.joining.lock().await.get_or_insert(fact);
-        self.cluster.send_if_modified(|cluster| {
-            let first = cluster.is_none();
-            cluster.get_or_insert(gate);
+        self.join_target.send_if_modified(|target| {
+            let first = target.is_none();
+            target.get_or_insert(access);
             first
         });
         Ok(())
     }
 
-    fn write_etcd_files(&self, node: &Node, config: &MachineConfig) -> Result<Gate, String> {
-        let files = self.etcd_files(node)?;
-        let authority = Authority::new(&config.etcd_ca.certificate, &config.etcd_ca.key)
-            .map_err(|reason| problem(node, "the etcd CA", reason))?;
+    /// Waits for a member to join through.
+    async fn existing_member(&self) -> MemberAccess {
+        let mut target = self.join_target.subscribe();
+        loop {
+            if let Some(access) = target.borrow_and_update().clone() {
+                return access;
+            }
+            // `self` owns the sender, so this only ever waits.
+            let _ = target.changed().await;
+        }
+    }
+
+    fn peer_url(&self, host: ControlPlaneHost<'_>) -> String {
+        format!("https://{}", self.listen_address(host.address, PEER_PORT))
+    }
+
+    fn write_etcd_files(
+        &self,
+        host: ControlPlaneHost<'_>,
+        config: &AppliedConfig,
+    ) -> Result<MemberAccess, ControlPlaneError> {
+        let files = ProgramFiles::create(self.folder.join("etcd").join(host.address.to_string()))?;
+        let authority = CertificateAuthority::from_pem(&config.etcd_ca.certificate, &config.etcd_ca.key)
+            .map_err(|source| ControlPlaneError::Authority { authority: "etcd", node: host.name.to_owned(), source })?;
         files.write("ca.crt", &authority.certificate)?;
-        let mapped = self.addresses.dialled(node.address());
-        let own: Vec<IpAddr> = vec![node.address(), mapped, Ipv4Addr::LOCALHOST.into()];
-        let name = hostname_or(config, node);
-        let names = vec![name.to_owned(), "localhost".to_owned()];
-        files.issue(&authority, "server", &server(name, own.clone(), names.clone()))?;
+        let dialled = self.addresses.dialled(host.address);
+        let addresses: Vec<IpAddr> = vec![host.address, dialled, Ipv4Addr::LOCALHOST.into()];
+        let name = hostname(config, host);
+        let dns_names = vec![name.to_owned(), "localhost".to_owned()];
+        files.issue(&authority, "server", &server_subject(name, addresses.clone(), dns_names.clone()))?;
         // On loopback a peer's connection comes from 127.0.0.1, whatever address it listens on.
-        files.issue(&authority, "peer", &server(name, own, names))?;
-        files.issue(&authority, "client", &client("root", None))?;
-        Ok(Gate { endpoint: format!("https://{}", self.mapped(node.address(), CLIENT)), files })
+        files.issue(&authority, "peer", &server_subject(name, addresses, dns_names))?;
+        files.issue(&authority, "client", &client_subject("root", None))?;
+        let endpoint = format!("https://{}", self.listen_address(host.address, CLIENT_PORT));
+        Ok(MemberAccess { endpoint, files })
     }
 
     async fn start_member(
         &self,
-        node: &Node,
-        config: &MachineConfig,
-        gate: &Gate,
-        initial: Option<(&str, String)>,
-    ) -> Result<(), String> {
-        let files = &gate.files;
-        let peer = format!("https://{}", self.mapped(node.address(), PEER));
+        host: ControlPlaneHost<'_>,
+        config: &AppliedConfig,
+        access: &MemberAccess,
+        initial: Option<InitialCluster>,
+    ) -> Result<(), ControlPlaneError> {
+        let files = &access.files;
+        let peer_url = self.peer_url(host);
         let mut command = Command::new(&self.programs.etcd)
-            .args(["--name", hostname_or(config, node), "--unsafe-no-fsync", "--log-level", "warn"])
-            .args(["--data-dir", &self.data_folder(node).display().to_string()])
-            .args(["--listen-client-urls", &gate.endpoint, "--advertise-client-urls", &gate.endpoint])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--name", hostname(config, host), "--unsafe-no-fsync", "--log-level", "warn"])
+            .args(["--data-dir", &self.etcd_data_folder(host).display().to_string()])
+            .args(["--listen-client-urls", &access.endpoint, "--advertise-client-urls", &access.endpoint])
+            .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
             .args(["--client-cert-auth", "--peer-client-cert-auth"])
             .args(["--trusted-ca-file", &files.path("ca.crt"), "--peer-trusted-ca-file", &files.path("ca.crt")])
             .args(["--cert-file", &files.path("server.crt"), "--key-file", &files.path("server.key")])
             .args(["--peer-cert-file", &files.path("peer.crt"), "--peer-key-file", &files.path("peer.key")]);
-        if let Some((state, members)) = initial {
+        let state = match initial {
+            None => None,
+            Some(InitialCluster::New(members)) => Some(("new", members)),
+            Some(InitialCluster::Existing(members)) => Some(("existing", members)),
+        };
+        if let Some((state, members)) = state {
             command = command.args(["--initial-cluster-state", state, "--initial-cluster", &members]);
         }
         let daemon = command
             .spawn_daemon(&files.folder().join("etcd.log"))
             .await
-            .map_err(|error| problem(node, "etcd", error))?;
-        self.etcd.lock().await.insert(node.address(), Member { daemon, gate: gate.clone(), is_healthy: false });
+            .map_err(|source| ControlPlaneError::Start { program: "etcd", node: host.name.to_owned(), source })?;
+        let member = RunningMember { daemon, access: access.clone(), is_healthy: false };
+        self.etcd.lock().await.insert(host.address, member);
         Ok(())
     }
 
     /// Joins as a learner through another member and is promoted once in sync. One at a time: etcd allows one learner.
-    async fn join(&self, node: &Node, config: &MachineConfig, own: &Gate, through: &Gate) -> Result<(), String> {
-        let mut before = self.joining.lock().await;
-        let turn = Instant::now();
-        let name = hostname_or(config, node);
-        let peer = format!("https://{}", self.mapped(node.address(), PEER));
-        let peers = format!("--peer-urls={peer}");
-        let added = self.persist(node, through, &["member", "add", name, "--learner", &peers]).await?;
-        let members = members_of(&self.etcdctl(through, &["member", "list"]).await?);
+    async fn join(
+        &self,
+        host: ControlPlaneHost<'_>,
+        config: &AppliedConfig,
+        own: &MemberAccess,
+        through: &MemberAccess,
+    ) -> Result<(), ControlPlaneError> {
+        let mut joined_before = self.joining.lock().await;
+        let began = Instant::now();
+        let name = hostname(config, host);
+        let peer_url = self.peer_url(host);
+        let peers = format!("--peer-urls={peer_url}");
+        let added = self.retry_etcdctl(through, &["member", "add", name, "--learner", &peers]).await?;
+        let members = parse_members(&self.etcdctl(through, &["member", "list"]).await?);
         let initial: Vec<String> = members
             .iter()
             .flat_map(|member| {
-                let name = if member.peer_urls.contains(&peer) { name } else { member.hostname.as_str() };
+                let name = if member.peer_urls.contains(&peer_url) { name } else { member.hostname.as_str() };
                 member.peer_urls.iter().map(move |url| format!("{name}={url}"))
             })
             .collect();
-        self.start_member(node, config, own, Some(("existing", initial.join(",")))).await?;
+        self.start_member(host, config, own, Some(InitialCluster::Existing(initial.join(",")))).await?;
         let id = added.pointer("/member/ID").and_then(Value::as_u64).unwrap_or_default();
-        self.persist(node, through, &["member", "promote", &format!("{id:x}")]).await?;
-        self.healthy(node, own).await?;
-        let fact = format!("etcd/{}/healthy", node.name());
-        let causes = std::iter::once(format!("node/{}/booted", node.name())).chain(before.take());
-        self.recorder.fact(&fact, turn, causes);
-        *before = Some(fact);
+        self.retry_etcdctl(through, &["member", "promote", &format!("{id:x}")]).await?;
+        self.wait_until_healthy(host, own).await?;
+        let fact = facts::etcd_healthy(host.name);
+        let causes = std::iter::once(facts::node_booted(host.name)).chain(joined_before.take());
+        self.recorder.record_fact(&fact, began, causes);
+        *joined_before = Some(fact);
         Ok(())
     }
 
-    /// Repeats a command until etcd is ready for it.
-    pub(super) async fn persist(&self, node: &Node, through: &Gate, arguments: &[&str]) -> Result<Value, String> {
-        let deadline = Instant::now() + PATIENCE;
+    /// Repeats a command until etcd accepts it.
+    pub(super) async fn retry_etcdctl(&self, through: &MemberAccess, arguments: &[&str]) -> Result<Value, EtcdError> {
+        let deadline = Instant::now() + RETRY_TIMEOUT;
         loop {
             match self.etcdctl(through, arguments).await {
-                Ok(answer) => return Ok(answer),
-                Err(reason) if reason.contains(UNKNOWN_MEMBER) || Instant::now() > deadline => {
-                    return Err(problem(node, arguments[1], reason));
-                }
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                Ok(response) => return Ok(response),
+                Err(error @ EtcdError::MemberNotFound(_)) => return Err(error),
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => tokio::time::sleep(RETRY_DELAY).await,
             }
         }
     }
 
-    async fn healthy(&self, node: &Node, gate: &Gate) -> Result<(), String> {
-        self.persist(node, gate, &["endpoint", "health"]).await?;
-        if let Some(member) = self.etcd.lock().await.get_mut(&node.address()) {
+    async fn wait_until_healthy(&self, host: ControlPlaneHost<'_>, access: &MemberAccess) -> Result<(), EtcdError> {
+        self.retry_etcdctl(access, &["endpoint", "health"]).await?;
+        if let Some(member) = self.etcd.lock().await.get_mut(&host.address) {
             member.is_healthy = true;
         }
         Ok(())
     }
 
-    pub(super) async fn etcdctl(&self, gate: &Gate, arguments: &[&str]) -> Result<Value, String> {
-        let files = &gate.files;
+    pub(super) async fn etcdctl(&self, access: &MemberAccess, arguments: &[&str]) -> Result<Value, EtcdError> {
+        let files = &access.files;
         let output = Command::new(&self.programs.etcdctl)
-            .args(["--endpoints", &gate.endpoint, "--command-timeout", "3s", "--write-out", "json"])
+            .args(["--endpoints", &access.endpoint, "--command-timeout", "3s", "--write-out", "json"])
             .args(["--cacert", &files.path("ca.crt")])
             .args(["--cert", &files.path("client.crt"), "--key", &files.path("client.key")])
             .args(arguments.iter().copied())
             .run()
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(EtcdError::from_etcdctl)?;
+        // Some commands print no JSON, such as `snapshot save`.
         Ok(serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
     }
 
-    pub(super) async fn gate(&self, node: &Node) -> Result<Gate, String> {
+    /// Access to the machine's own member.
+    pub(super) async fn member_access(&self, host: ControlPlaneHost<'_>) -> Result<MemberAccess, EtcdError> {
         let members = self.etcd.lock().await;
-        let member = members.get(&node.address()).ok_or("etcd is not running on this machine")?;
-        Ok(member.gate.clone())
+        members.get(&host.address).map(RunningMember::access).ok_or(EtcdError::NotRunning)
     }
 
-    /// The way to another healthy member, or to the machine's own when there is none.
-    pub(super) async fn gate_beside(&self, node: &Node) -> Result<Gate, String> {
+    /// Access to another healthy member, or to the machine's own if there is none.
+    pub(super) async fn healthy_access(&self, host: ControlPlaneHost<'_>) -> Result<MemberAccess, EtcdError> {
         let members = self.etcd.lock().await;
-        let other = members.iter().find(|(address, member)| **address != node.address() && member.is_healthy);
-        let member = other.map(|(_, member)| member).or_else(|| members.get(&node.address()));
-        member.map(Member::gate).ok_or_else(|| "etcd is not running on this machine".to_owned())
+        let other = members.iter().find(|(address, member)| **address != host.address && member.is_healthy);
+        let member = other.map(|(_, member)| member).or_else(|| members.get(&host.address));
+        member.map(RunningMember::access).ok_or(EtcdError::NotRunning)
     }
 
-    /// The members as this machine's own one lists them.
-    pub(crate) async fn members(&self, node: &Node) -> Result<Vec<EtcdMember>, String> {
-        let gate = self.gate(node).await?;
-        let list = self.etcdctl(&gate, &["member", "list"]).await?;
-        Ok(members_of(&list).into_iter().map(|member| self.declared(member)).collect())
+    /// The members as this machine's own member lists them.
+    pub(crate) async fn members(&self, host: ControlPlaneHost<'_>) -> Result<Vec<EtcdMember>, EtcdError> {
+        let access = self.member_access(host).await?;
+        let list = self.etcdctl(&access, &["member", "list"]).await?;
+        Ok(parse_members(&list).into_iter().map(|member| self.with_declared_addresses(member)).collect())
     }
 
-    /// The members as any running one lists them; none while etcd does not answer.
+    /// The members as any running member lists them. Empty while none responds.
     pub(crate) async fn all_members(&self) -> Vec<EtcdMember> {
-        let gates: Vec<Gate> = self.etcd.lock().await.values().map(|member| member.gate.clone()).collect();
-        for gate in gates {
-            if let Ok(list) = self.etcdctl(&gate, &["member", "list"]).await {
-                return members_of(&list).into_iter().map(|member| self.declared(member)).collect();
+        let running: Vec<MemberAccess> = self.etcd.lock().await.values().map(RunningMember::access).collect();
+        for access in running {
+            if let Ok(list) = self.etcdctl(&access, &["member", "list"]).await {
+                return parse_members(&list).into_iter().map(|member| self.with_declared_addresses(member)).collect();
             }
         }
         vec![]
     }
 
-    /// The member with the addresses that its operator declared.
-    fn declared(&self, mut member: EtcdMember) -> EtcdMember {
+    /// Replaces loopback addresses in the member's URLs by the declared ones.
+    fn with_declared_addresses(&self, mut member: EtcdMember) -> EtcdMember {
         for url in member.peer_urls.iter_mut().chain(&mut member.client_urls) {
-            for (declared, mapped) in self.addresses.iter() {
-                *url = url.replace(&format!("//{mapped}:"), &format!("//{declared}:"));
+            for (declared, dialled) in self.addresses.iter() {
+                *url = url.replace(&format!("//{dialled}:"), &format!("//{declared}:"));
             }
         }
         member
     }
 
-    pub(crate) async fn member_status(&self, node: &Node) -> Result<EtcdMemberStatus, String> {
-        let gate = self.gate(node).await?;
-        let answer = self.etcdctl(&gate, &["endpoint", "status"]).await?;
-        let status = answer.pointer("/0/Status").cloned().unwrap_or_default();
+    pub(crate) async fn member_status(&self, host: ControlPlaneHost<'_>) -> Result<EtcdMemberStatus, EtcdError> {
+        let access = self.member_access(host).await?;
+        let response = self.etcdctl(&access, &["endpoint", "status"]).await?;
+        let status = response.pointer("/0/Status").cloned().unwrap_or_default();
         let number = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
         Ok(EtcdMemberStatus {
             protocol_version: status.get("version").and_then(Value::as_str).unwrap_or_default().to_owned(),
@@ -273,21 +302,15 @@ impl ControlPlane {
     }
 
     /// A snapshot of the database, with its hash at the end.
-    pub(crate) async fn snapshot(&self, node: &Node) -> Result<Vec<u8>, String> {
-        let gate = self.gate(node).await?;
-        let path = gate.files.path("snapshot.db");
-        self.etcdctl(&gate, &["snapshot", "save", &path]).await?;
-        tokio::fs::read(&path).await.map_err(|error| error.to_string())
-    }
-
-    /// The files with which the API server reaches the member on its machine.
-    pub(super) async fn etcd_access(&self, node: &Node) -> Result<(String, Files), String> {
-        let gate = self.gate(node).await?;
-        Ok((gate.endpoint, gate.files))
+    pub(crate) async fn snapshot(&self, host: ControlPlaneHost<'_>) -> Result<Vec<u8>, EtcdError> {
+        let access = self.member_access(host).await?;
+        let path = access.files.path("snapshot.db");
+        self.etcdctl(&access, &["snapshot", "save", &path]).await?;
+        tokio::fs::read(&path).await.map_err(EtcdError::data(path.as_ref()))
     }
 }
 
-fn members_of(list: &Value) -> Vec<EtcdMember> {
+fn parse_members(list: &Value) -> Vec<EtcdMember> {
     let members = list.get("members").and_then(Value::as_array);
     let texts = |value: &Value, key: &str| {
         let items = value.get(key).and_then(Value::as_array);

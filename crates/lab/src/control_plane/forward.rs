@@ -1,4 +1,4 @@
-//! TCP forwarding: the shared address of the API, and control planes whose API server runs elsewhere.
+//! TCP forwarding: the virtual IP of the API, and control planes whose API server runs on another node.
 
 use std::net::SocketAddr;
 
@@ -7,16 +7,16 @@ use tokio::task::JoinHandle;
 
 /// Listens on one address and connects every caller to another, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Forward(JoinHandle<()>);
+pub(super) struct PortForward(JoinHandle<()>);
 
-impl Forward {
+impl PortForward {
     pub(super) async fn start(from: SocketAddr, to: SocketAddr) -> std::io::Result<Self> {
         let listener = TcpListener::bind(from).await?;
         Ok(Self(tokio::spawn(async move {
             loop {
                 let Ok((mut caller, _)) = listener.accept().await else { continue };
                 tokio::spawn(async move {
-                    // A target that is down closes the caller's connection, as a dead API server would.
+                    // If the target is down, the caller's connection closes, as with a dead API server.
                     if let Ok(mut target) = TcpStream::connect(to).await {
                         let _ = tokio::io::copy_bidirectional(&mut caller, &mut target).await;
                     }
@@ -26,7 +26,7 @@ impl Forward {
     }
 }
 
-impl Drop for Forward {
+impl Drop for PortForward {
     fn drop(&mut self) {
         self.0.abort();
     }

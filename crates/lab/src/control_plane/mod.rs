@@ -1,28 +1,33 @@
-//! The real control plane: etcd on every control plane, and Kubernetes, with the PKI out of the applied configs.
+//! The real control plane: etcd on every control plane node, and Kubernetes, with the PKI from the applied configs.
 
-mod certificates;
+mod bootstrap;
+mod error;
 mod etcd;
 mod etcd_admin;
 mod forward;
+mod kubeconfig;
 mod kubernetes;
+mod program_files;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use tokio::sync::{Mutex, watch};
-
-use super::machine::{MachineConfig, Pair};
-use super::node::Node;
-use super::record::Recorder;
-use super::spec::{ApiServers, Spec};
 use net::AddressMap;
 use process::Daemon;
+use tokio::sync::{Mutex, watch};
 
-pub(super) use kubernetes::{KUBECONFIG, kubeconfig_archive};
+use super::machine_config::{AppliedConfig, PemPair};
+use super::record::Recorder;
+use super::spec::{ApiServers, LabSpec};
 
-/// The programs that a control plane is made of.
-#[derive(Debug, Clone)]
+pub(crate) use bootstrap::{BootstrapSignal, SnapshotRecovery};
+pub use error::{ControlPlaneError, EtcdError};
+pub(super) use kubeconfig::kubeconfig_archive;
+pub(super) use kubernetes::KUBECONFIG;
+
+/// The programs that a control plane runs.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Programs {
     pub(super) etcd: PathBuf,
     pub(super) etcdctl: PathBuf,
@@ -32,7 +37,16 @@ pub(super) struct Programs {
     pub(super) scheduler: PathBuf,
 }
 
-/// Everything that the control planes of a lab run.
+/// The machine that a program runs on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ControlPlaneHost<'h> {
+    /// The name in the lab's spec.
+    pub(super) name: &'h str,
+    /// The declared address.
+    pub(super) address: IpAddr,
+}
+
+/// The programs of all control plane nodes of a lab.
 pub(super) struct ControlPlane {
     programs: Programs,
     folder: PathBuf,
@@ -41,18 +55,18 @@ pub(super) struct ControlPlane {
     vip: Option<SocketAddr>,
     api_port: u16,
     recorder: Recorder,
-    /// Authorities with keys, of control planes that are up: who can sign for workers.
-    trusted: watch::Sender<Vec<Pair>>,
-    etcd: Mutex<BTreeMap<IpAddr, etcd::Member>>,
-    /// A member that others join through, once there is one.
-    cluster: watch::Sender<Option<etcd::Gate>>,
-    /// The turn to join, with the fact of the one who had it last.
+    /// The machine CAs, with keys, of control planes that are up. They sign the certificates of workers.
+    signers: watch::Sender<Vec<PemPair>>,
+    etcd: Mutex<BTreeMap<IpAddr, etcd::RunningMember>>,
+    /// A member that others can join through, once there is one.
+    join_target: watch::Sender<Option<etcd::MemberAccess>>,
+    /// Held by the member that joins, with the fact of the member that joined before it.
     joining: Mutex<Option<String>>,
-    wanted: ApiServers,
-    kubernetes: Mutex<kubernetes::Kubernetes>,
-    /// By the control planes that have no API server of their own.
-    forwards: Mutex<BTreeMap<IpAddr, forward::Forward>>,
-    /// The lab's own way into the API, once it is ready.
+    api_servers: ApiServers,
+    kubernetes: Mutex<kubernetes::KubernetesPrograms>,
+    /// By control plane without an API server of its own.
+    forwards: Mutex<BTreeMap<IpAddr, forward::PortForward>>,
+    /// The lab's own client, once the API is ready.
     pub(super) client: watch::Sender<Option<kube::Client>>,
 }
 
@@ -63,7 +77,7 @@ impl std::fmt::Debug for ControlPlane {
 }
 
 impl ControlPlane {
-    pub(super) fn new(programs: Programs, spec: &Spec, recorder: Recorder) -> Self {
+    pub(super) fn new(programs: Programs, spec: &LabSpec, recorder: Recorder) -> Self {
         Self {
             programs,
             folder: spec.folder.clone(),
@@ -71,60 +85,61 @@ impl ControlPlane {
             vip: spec.vip.map(|address| SocketAddr::new(address, spec.api_port)),
             api_port: spec.api_port,
             recorder,
-            trusted: watch::Sender::default(),
+            signers: watch::Sender::default(),
             etcd: Mutex::default(),
-            cluster: watch::Sender::default(),
+            join_target: watch::Sender::default(),
             joining: Mutex::default(),
-            wanted: spec.api_servers,
+            api_servers: spec.api_servers,
             kubernetes: Mutex::default(),
             forwards: Mutex::default(),
             client: watch::Sender::default(),
         }
     }
 
-    /// A control plane is up and can sign certificates for workers.
-    pub(super) fn trust(&self, authority: &Pair) {
-        self.trusted.send_modify(|trusted| trusted.push(authority.clone()));
+    /// Adds the machine CA of a control plane that is up.
+    pub(super) fn add_signer(&self, authority: &PemPair) {
+        self.signers.send_modify(|signers| signers.push(authority.clone()));
     }
 
-    /// Waits for a control plane that can sign for the authority whose certificate a worker has.
-    pub(super) async fn signer(&self, certificate: &str) -> Pair {
-        let mut trusted = self.trusted.subscribe();
-        let signs = |pair: &&Pair| pair.certificate == certificate;
+    /// Waits for a control plane that has the key of the machine CA with this certificate.
+    pub(super) async fn signer(&self, certificate: &str) -> PemPair {
+        let mut signers = self.signers.subscribe();
+        let is_signer = |pair: &&PemPair| pair.certificate == certificate;
         loop {
-            if let Some(pair) = trusted.borrow_and_update().iter().find(signs).cloned() {
+            if let Some(pair) = signers.borrow_and_update().iter().find(is_signer).cloned() {
                 return pair;
             }
-            // The sender lives in this value, so this only ever waits.
-            let _ = trusted.changed().await;
+            // `self` owns the sender, so this only ever waits.
+            let _ = signers.changed().await;
         }
     }
 
-    fn mapped(&self, address: IpAddr, port: u16) -> SocketAddr {
+    /// Where `port` of a declared address is served on loopback.
+    fn listen_address(&self, address: IpAddr, port: u16) -> SocketAddr {
         SocketAddr::new(self.addresses.dialled(address), port)
     }
 
-    /// Ends what ran on a machine that goes down; its data stay.
-    pub(super) async fn stop(&self, node: &Node) {
-        self.forwards.lock().await.remove(&node.address());
-        self.stop_kubernetes(node).await;
-        self.stop_etcd(node).await;
+    /// Ends the programs of a machine that goes down. Their data remain.
+    pub(super) async fn stop(&self, host: ControlPlaneHost<'_>) {
+        self.forwards.lock().await.remove(&host.address);
+        self.stop_kubernetes(host).await;
+        self.stop_etcd(host).await;
     }
 
-    /// Ends the machine's member; those that join later find another.
-    async fn stop_etcd(&self, node: &Node) {
+    /// Ends the machine's member. Members that join later do so through another one.
+    async fn stop_etcd(&self, host: ControlPlaneHost<'_>) {
         let (member, other) = {
             let mut members = self.etcd.lock().await;
-            let member = members.remove(&node.address());
-            (member, members.values().find(|member| member.is_healthy).map(etcd::Member::gate))
+            let member = members.remove(&host.address);
+            (member, members.values().find(|member| member.is_healthy).map(etcd::RunningMember::access))
         };
         if let Some(member) = member {
-            self.cluster.send_replace(other);
+            self.join_target.send_replace(other);
             member.daemon.stop().await;
         }
     }
 
-    /// Ends everything.
+    /// Ends all programs.
     pub(super) async fn shut_down(&self) {
         self.forwards.lock().await.clear();
         let kubernetes = std::mem::take(&mut *self.kubernetes.lock().await);
@@ -138,11 +153,6 @@ async fn stop_all(daemons: Vec<Daemon>) {
     futures::future::join_all(daemons.into_iter().map(Daemon::stop)).await;
 }
 
-/// Why a config cannot run a control plane, in a sentence.
-fn problem(node: &Node, what: &str, reason: impl std::fmt::Display) -> String {
-    format!("{} on {}: {reason}", what, node.name())
-}
-
-fn hostname_or<'c>(config: &'c MachineConfig, node: &'c Node) -> &'c str {
-    config.hostname.as_deref().unwrap_or(node.name())
+fn hostname<'c>(config: &'c AppliedConfig, host: ControlPlaneHost<'c>) -> &'c str {
+    config.hostname.as_deref().unwrap_or(host.name)
 }

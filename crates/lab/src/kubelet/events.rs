@@ -1,45 +1,58 @@
-//! What a kubelet tells of its pods: events, from which an operator digs out a reason.
+//! The events that a kubelet writes about its pods.
 
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::MANAGER;
-use super::lifecycle::Stage;
-use super::registration::NO_NETWORK;
+use super::lifecycle::PodStage;
+use crate::node::registration::{KUBELET, NETWORK_NOT_READY};
+use crate::timestamp;
 
-/// An event to write: type, reason and message.
-type Told = (&'static str, &'static str, String);
+/// An event about a pod.
+#[derive(Debug)]
+pub(super) struct PodEvent {
+    kind: &'static str,
+    reason: &'static str,
+    message: String,
+}
 
-/// What a pod's arrival in a stage is told by.
-pub(super) fn of_stage(pod: &Pod, stage: &Stage) -> Vec<Told> {
+fn normal(reason: &'static str, message: impl Into<String>) -> PodEvent {
+    PodEvent { kind: "Normal", reason, message: message.into() }
+}
+
+fn warning(reason: &'static str, message: impl Into<String>) -> PodEvent {
+    PodEvent { kind: "Warning", reason, message: message.into() }
+}
+
+/// The events when a pod enters a stage.
+pub(super) fn for_stage(pod: &Pod, stage: &PodStage) -> Vec<PodEvent> {
     let image = super::lifecycle::images(pod).next().unwrap_or_default();
     match stage {
-        Stage::NoNetwork => vec![("Warning", "NetworkNotReady", format!("network is not ready: {NO_NETWORK}"))],
-        Stage::Creating => vec![("Normal", "Pulling", format!("Pulling image \"{image}\""))],
-        Stage::PullFailed(message) => vec![
-            ("Normal", "Pulling", format!("Pulling image \"{image}\"")),
-            ("Warning", "Failed", format!("Failed to pull image \"{image}\": {message}")),
-            ("Warning", "Failed", "Error: ErrImagePull".to_owned()),
-            ("Normal", "BackOff", format!("Back-off pulling image \"{image}\"")),
-            ("Warning", "Failed", "Error: ImagePullBackOff".to_owned()),
+        PodStage::NoNetwork => vec![warning("NetworkNotReady", format!("network is not ready: {NETWORK_NOT_READY}"))],
+        PodStage::Creating => vec![normal("Pulling", format!("Pulling image \"{image}\""))],
+        PodStage::PullFailed(message) => vec![
+            normal("Pulling", format!("Pulling image \"{image}\"")),
+            warning("Failed", format!("Failed to pull image \"{image}\": {message}")),
+            warning("Failed", "Error: ErrImagePull"),
+            normal("BackOff", format!("Back-off pulling image \"{image}\"")),
+            warning("Failed", "Error: ImagePullBackOff"),
         ],
-        Stage::MountFailed(message) => vec![("Warning", "FailedMount", message.clone())],
-        Stage::Crashed(_) => {
+        PodStage::MountFailed(message) => vec![warning("FailedMount", message.clone())],
+        PodStage::Crashed(_) => {
             let message = format!("Back-off restarting failed container in pod {}", pod.name_any());
-            vec![("Warning", "BackOff", message)]
+            vec![warning("BackOff", message)]
         }
-        Stage::Initializing | Stage::Running { .. } | Stage::Completed | Stage::Ended => vec![],
+        PodStage::Initializing | PodStage::Running { .. } | PodStage::Completed | PodStage::Ended => vec![],
     }
 }
 
 /// Writes events about a pod.
-pub(super) async fn tell(client: &kube::Client, pod: &Pod, host: &str, told: Vec<Told>) -> kube::Result<()> {
+pub(super) async fn write(client: &kube::Client, pod: &Pod, host: &str, events: Vec<PodEvent>) -> kube::Result<()> {
     let namespace = pod.namespace().unwrap_or_default();
-    let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
-    for (kind, reason, message) in told {
-        let now = super::now();
+    let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
+    for PodEvent { kind, reason, message } in events {
+        let now = timestamp::now();
         let event = json!({
             "apiVersion": "v1", "kind": "Event",
             "metadata": {"generateName": format!("{}.", pod.name_any()), "namespace": namespace},
@@ -49,11 +62,11 @@ pub(super) async fn tell(client: &kube::Client, pod: &Pod, host: &str, told: Vec
             },
             "type": kind, "reason": reason, "message": message, "count": 1,
             "firstTimestamp": now, "lastTimestamp": now,
-            "source": {"component": MANAGER, "host": host},
-            "reportingComponent": MANAGER, "reportingInstance": host,
+            "source": {"component": KUBELET, "host": host},
+            "reportingComponent": KUBELET, "reportingInstance": host,
         });
         let event: Event = serde_json::from_value(event).map_err(kube::Error::SerdeError)?;
-        events.create(&PostParams::default(), &event).await?;
+        api.create(&PostParams::default(), &event).await?;
     }
     Ok(())
 }

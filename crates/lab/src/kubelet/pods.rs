@@ -1,4 +1,4 @@
-//! The loop that plays every kubelet of the lab: looks at all pods whenever something changes, and writes what changed.
+//! The loop behind all kubelets of the lab: computes every pod's stage on each change and writes the stages that changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,94 +14,112 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::WatchStream;
 
-use super::lifecycle::{Life, Stage, completes, host_network, images};
-use super::nodes::{Network, mark_ready, plugin_on};
-use super::status::{Place, status};
-use super::{MANAGER, events, mirror, now};
-use crate::cluster::Inside;
-use crate::node::Node as Machine;
-use crate::view::is_ready;
+use super::events;
+use super::lifecycle::{PodStage, PodTimeline, completes, images, uses_host_network};
+use super::nodes::{NodeNetwork, ReadyPlugin, mark_ready, ready_plugin_on};
+use super::status::{PodPlacement, status};
+use crate::cluster_cache::is_ready;
+use crate::cluster_context::ClusterContext;
+use crate::node::SimulatedNode;
+use crate::node::registration::KUBELET;
+use crate::node::static_pods::is_mirror_pod;
+use crate::record::facts;
+use crate::timestamp;
 
-/// Between two tries of a write that the API refused.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Before a write that the API rejected is retried.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// What a kubelet remembers of a pod.
+/// What a kubelet remembers about a pod.
 #[derive(Debug)]
-struct Memory {
+struct TrackedPod {
     boot_id: String,
     /// When it was first seen, bound or not.
     seen: Instant,
     bound: Instant,
-    unwanted: Option<Instant>,
+    deleted: Option<Instant>,
     address: Option<IpAddr>,
     restarts: u32,
-    /// The stage that the API was told last.
-    told: Option<Stage>,
-    /// The pod's version that came of it.
-    version: u64,
-    /// A write is under way, or may be tried again only then.
-    busy: bool,
+    /// The stage that was written to the API last.
+    written_stage: Option<PodStage>,
+    /// The pod's resource version after that write.
+    written_version: u64,
+    is_being_written: bool,
+    /// The next write must not start before this.
     not_before: Option<Instant>,
 }
 
-/// A write that came to its end.
+/// The result of a write.
 #[derive(Debug)]
-enum Written {
-    /// The pod's version after it; nothing when the API did not take it.
+enum WriteResult {
     Pod {
         uid: String,
-        stage: Stage,
+        stage: PodStage,
+        /// The pod's resource version after it. `None` if the API rejected the write.
         version: Option<u64>,
     },
-    Node {
-        name: String,
-        ok: bool,
+    NodeReady {
+        node: String,
+        result: kube::Result<()>,
     },
     Event,
 }
 
-/// A machine as this round sees it.
-struct Host {
-    machine: Arc<Machine>,
+/// A node whose kubelet runs.
+struct PodHost {
+    node: Arc<SimulatedNode>,
+    /// The name of the Kubernetes node.
     name: String,
     boot_id: String,
+    /// When its network became ready.
     network: Option<Instant>,
+}
+
+/// The earliest of several times.
+#[derive(Debug, Default)]
+struct NextWake(Option<Instant>);
+
+impl NextWake {
+    fn add(&mut self, at: Option<Instant>) {
+        self.0 = [self.0, at].into_iter().flatten().min();
+    }
 }
 
 /// All kubelets of a lab.
 pub(crate) struct Kubelets {
-    inside: Inside,
-    pods: BTreeMap<String, Memory>,
-    /// By the machine's name.
-    networks: BTreeMap<String, Network>,
+    context: ClusterContext,
+    /// By UID.
+    pods: BTreeMap<String, TrackedPod>,
+    /// By the name of the simulated node.
+    networks: BTreeMap<String, NodeNetwork>,
+    /// Pod addresses in use.
     addresses: BTreeSet<IpAddr>,
-    writes: JoinSet<Written>,
-    /// Nodes whose status is being written.
-    busy: BTreeSet<String>,
+    writes: JoinSet<WriteResult>,
+    /// Simulated nodes whose Ready condition is being written.
+    nodes_being_written: BTreeSet<String>,
 }
 
 impl Kubelets {
-    pub(crate) fn new(inside: Inside) -> Self {
+    pub(crate) fn new(context: ClusterContext) -> Self {
         Self {
-            inside,
+            context,
             pods: BTreeMap::new(),
             networks: BTreeMap::new(),
             addresses: BTreeSet::new(),
             writes: JoinSet::new(),
-            busy: BTreeSet::new(),
+            nodes_being_written: BTreeSet::new(),
         }
     }
 
     /// Runs until the lab ends.
     pub(crate) async fn run(mut self) {
-        let machines = self.inside.machines.iter().map(|machine| WatchStream::new(machine.state.subscribe()));
-        let mut machines = select_all(machines);
-        let mut changes = self.inside.view.changes();
-        let mut known = self.inside.world.recorder.known();
+        let nodes = self.context.nodes.iter().map(|node| WatchStream::new(node.state.subscribe()));
+        let mut nodes = select_all(nodes);
+        let mut changes = self.context.cache.changes();
+        let mut known = self.context.lab.recorder.known_facts();
         loop {
             changes.mark_unchanged();
             known.mark_unchanged();
-            let wake = self.round(Instant::now());
+            let wake = self.update_all(Instant::now());
             let timer = async {
                 match wake {
                     Some(wake) => tokio::time::sleep_until(wake.into()).await,
@@ -111,10 +129,10 @@ impl Kubelets {
             tokio::select! {
                 _ = changes.changed() => {}
                 _ = known.changed() => {}
-                _ = machines.next() => {}
+                _ = nodes.next() => {}
                 Some(written) = self.writes.join_next() => {
                     if let Ok(written) = written {
-                        self.written(written);
+                        self.finish_write(written);
                     }
                 }
                 () = timer => {}
@@ -122,100 +140,101 @@ impl Kubelets {
         }
     }
 
-    /// Looks at everything once; when to look again although nothing changes.
-    fn round(&mut self, now: Instant) -> Option<Instant> {
-        let mut wake: Option<Instant> = None;
-        let mut earliest = |at: Option<Instant>| wake = [wake, at].into_iter().flatten().min();
-        let hosts = self.hosts(now, &mut earliest);
-        let known = self.inside.world.recorder.known().borrow().clone();
-        let pods = self.inside.view.pods.state();
+    /// Updates all nodes and pods. Returns when the next stage changes by itself.
+    fn update_all(&mut self, now: Instant) -> Option<Instant> {
+        let mut wake = NextWake::default();
+        let hosts = self.hosts(now, &mut wake);
+        let known = self.context.lab.recorder.known_facts().borrow().clone();
+        let pods = self.context.cache.pods.state();
         let mut present = BTreeSet::new();
         for pod in pods {
             let Some(uid) = pod.uid() else { continue };
             present.insert(uid.clone());
             let host = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).and_then(|name| hosts.get(name));
-            let memory = self.pods.entry(uid.clone()).or_insert_with(|| Memory::new(now));
+            let tracked = self.pods.entry(uid.clone()).or_insert_with(|| TrackedPod::new(now));
             let Some(host) = host else {
-                memory.bound = now;
+                tracked.bound = now;
                 continue;
             };
-            memory.board(host, &pod, now);
-            earliest(self.look(&uid, &pod, host, &known, now));
+            tracked.observe(host, &pod, now);
+            wake.add(self.update_pod(&uid, &pod, host, &known, now));
         }
         let gone: Vec<String> = self.pods.keys().filter(|uid| !present.contains(*uid)).cloned().collect();
-        for memory in gone.into_iter().filter_map(|uid| self.pods.remove(&uid)) {
-            memory.address.map(|address| self.addresses.remove(&address));
+        for tracked in gone.into_iter().filter_map(|uid| self.pods.remove(&uid)) {
+            tracked.address.map(|address| self.addresses.remove(&address));
         }
-        wake
+        wake.0
     }
 
-    /// The machines whose kubelet runs, by node name; their nodes are told Ready when it is time.
-    fn hosts(&mut self, now: Instant, earliest: &mut impl FnMut(Option<Instant>)) -> BTreeMap<String, Host> {
+    /// The nodes whose kubelet runs, by Kubernetes node name. Marks nodes Ready when they are due.
+    fn hosts(&mut self, now: Instant, wake: &mut NextWake) -> BTreeMap<String, PodHost> {
         let mut hosts = BTreeMap::new();
-        let pace = &self.inside.world.scenario.pods;
-        for machine in &self.inside.machines {
-            let (registered, boot_id) = {
-                let state = machine.state.borrow();
+        let timings = &self.context.lab.scenario.pods;
+        for node in &self.context.nodes {
+            let (is_registered, boot_id) = {
+                let state = node.state.borrow();
                 (state.registered, state.boot_id.clone())
             };
-            if !registered {
+            if !is_registered {
                 continue;
             }
-            let name = machine.hostname();
-            let network = self.networks.entry(machine.name().to_owned()).or_default();
+            let name = node.hostname();
+            let network = self.networks.entry(node.name().to_owned()).or_default();
             if network.boot_id != boot_id {
-                *network = Network { boot_id: boot_id.clone(), ..Network::default() };
+                *network = NodeNetwork { boot_id: boot_id.clone(), ..NodeNetwork::default() };
             }
             if network.plugin.is_none() {
-                network.plugin = plugin_on(&self.inside.view, &name, &pace.cni).map(|pod| (now, pod));
+                let fact = ready_plugin_on(&self.context.cache, &name, &timings.cni);
+                network.plugin = fact.map(|fact| ReadyPlugin { seen: now, fact });
             }
-            let due = network.due(pace.node_ready.duration());
-            if due.is_some_and(|due| due <= now) && self.busy.insert(machine.name().to_owned()) {
-                let (client, node, machine) =
-                    (self.inside.view.client.clone(), name.clone(), machine.name().to_owned());
+            let due = network.due(timings.node_ready.duration());
+            if due.is_some_and(|due| due <= now) && self.nodes_being_written.insert(node.name().to_owned()) {
+                let (client, name) = (self.context.cache.client.clone(), name.clone());
+                let node = node.name().to_owned();
                 self.writes.spawn(async move {
-                    let ok = mark_ready(&client, &node).await.is_ok();
-                    Written::Node { name: machine, ok }
+                    let result = mark_ready(&client, &name).await;
+                    WriteResult::NodeReady { node, result }
                 });
             }
-            earliest(due.filter(|due| *due > now));
-            let host = Host { machine: machine.clone(), name: name.clone(), boot_id, network: network.ready };
+            wake.add(due.filter(|due| *due > now));
+            let host = PodHost { node: node.clone(), name: name.clone(), boot_id, network: network.ready };
             hosts.insert(name, host);
         }
         hosts
     }
 
-    /// Looks at one pod, and writes its next stage when it is another than the API knows.
-    fn look(
+    /// Computes a pod's stage and writes it if it differs from the written one. Returns when it changes by itself.
+    fn update_pod(
         &mut self,
         uid: &str,
         pod: &Arc<Pod>,
-        host: &Host,
+        host: &PodHost,
         known: &BTreeSet<String>,
         now: Instant,
     ) -> Option<Instant> {
-        let scenario = self.inside.world.scenario.clone();
-        let memory = self.pods.get_mut(uid)?;
-        let life = Life { pod, bound: memory.bound, unwanted: memory.unwanted, network: host.network, pulled: None };
-        let pulled = life.sandbox().filter(|sandbox| *sandbox <= now).map(|_| {
-            let static_pod = mirror::is_mirror(pod);
-            let wanted = images(pod).filter(|_| !static_pod);
-            wanted.map(|image| host.machine.pull_for_pod(image)).fold(memory.bound, Instant::max)
+        let scenario = self.context.lab.scenario.clone();
+        let tracked = self.pods.get_mut(uid)?;
+        let timeline =
+            PodTimeline { pod, bound: tracked.bound, deleted: tracked.deleted, network: host.network, pulled: None };
+        let pulled = timeline.sandbox().filter(|sandbox| *sandbox <= now).map(|_| {
+            let is_static = is_mirror_pod(pod);
+            let to_pull = images(pod).filter(|_| !is_static);
+            to_pull.map(|image| host.node.pull_for_pod(image)).fold(tracked.bound, Instant::max)
         });
-        let next = Life { pulled, ..life }.next(&scenario, known, now);
-        if memory.busy {
+        let next = PodTimeline { pulled, ..timeline }.next(&scenario, known, now);
+        if tracked.is_being_written {
             return None;
         }
-        if memory.told.as_ref() == Some(&next.stage) && !memory.is_contradicted(pod) {
+        if tracked.written_stage.as_ref() == Some(&next.stage) && !tracked.is_contradicted(pod) {
             return next.wake;
         }
-        if let Some(not_before) = memory.not_before.filter(|not_before| *not_before > now) {
+        if let Some(not_before) = tracked.not_before.filter(|not_before| *not_before > now) {
             return Some(not_before);
         }
-        if pulled.is_some() && memory.address.is_none() {
-            match self.address(pod, host) {
+        if pulled.is_some() && tracked.address.is_none() {
+            match self.allocate_address(pod, host) {
                 Some(address) => self.pods.get_mut(uid)?.address = Some(address),
-                // The controller manager has not given the node a range yet; its doing so is a change.
+                // The controller manager has not set the node's pod CIDR yet. That will be a change.
                 None => return next.wake,
             }
         }
@@ -223,12 +242,12 @@ impl Kubelets {
         next.wake
     }
 
-    /// A free address out of the node's range, or the node's own.
-    fn address(&mut self, pod: &Pod, host: &Host) -> Option<IpAddr> {
-        if host_network(pod) {
-            return Some(host.machine.address());
+    /// A free address in the node's pod CIDR, or the node's own.
+    fn allocate_address(&mut self, pod: &Pod, host: &PodHost) -> Option<IpAddr> {
+        if uses_host_network(pod) {
+            return Some(host.node.address());
         }
-        let node = self.inside.view.nodes.find(|node| node.name_any() == host.name)?;
+        let node = self.context.cache.nodes.find(|node| node.name_any() == host.name)?;
         let range: ipnet::IpNet = node.spec.as_ref()?.pod_cidr.as_ref()?.parse().ok()?;
         // The first address is the node's own in its pod network.
         let free = range.hosts().skip(1).find(|address| !self.addresses.contains(address))?;
@@ -236,134 +255,138 @@ impl Kubelets {
         Some(free)
     }
 
-    fn write(&mut self, uid: &str, pod: &Arc<Pod>, host: &Host, stage: Stage) {
-        let Some(memory) = self.pods.get_mut(uid) else { return };
-        memory.busy = true;
-        let place = Place { host: host.machine.address(), address: memory.address, restarts: memory.restarts };
-        let told = events::of_stage(pod, &stage);
-        if !told.is_empty() && !mirror::is_mirror(pod) {
-            let (client, pod, host) = (self.inside.view.client.clone(), pod.clone(), host.name.clone());
+    fn write(&mut self, uid: &str, pod: &Arc<Pod>, host: &PodHost, stage: PodStage) {
+        let Some(tracked) = self.pods.get_mut(uid) else { return };
+        tracked.is_being_written = true;
+        let placement =
+            PodPlacement { host: host.node.address(), address: tracked.address, restarts: tracked.restarts };
+        let events = events::for_stage(pod, &stage);
+        if !events.is_empty() && !is_mirror_pod(pod) {
+            let (client, pod, host) = (self.context.cache.client.clone(), pod.clone(), host.name.clone());
             self.writes.spawn(async move {
-                // An event that cannot be written is lost, as a kubelet's is.
-                let _ = events::tell(&client, &pod, &host, told).await;
-                Written::Event
+                // A kubelet does not retry events either.
+                let _ = events::write(&client, &pod, &host, events).await;
+                WriteResult::Event
             });
         }
-        let (client, pod, uid) = (self.inside.view.client.clone(), pod.clone(), uid.to_owned());
+        let (client, pod, uid) = (self.context.cache.client.clone(), pod.clone(), uid.to_owned());
         self.writes.spawn(async move {
-            let version = tell(&client, &pod, &stage, place).await.ok();
-            Written::Pod { uid, stage, version }
+            let version = write_stage(&client, &pod, &stage, placement).await.ok();
+            WriteResult::Pod { uid, stage, version }
         });
     }
 
-    fn written(&mut self, written: Written) {
+    fn finish_write(&mut self, written: WriteResult) {
         match written {
-            Written::Event => {}
-            Written::Node { name, ok } => {
-                self.busy.remove(&name);
-                if ok {
-                    self.node_ready(&name);
+            WriteResult::Event => {}
+            WriteResult::NodeReady { node, result } => {
+                self.nodes_being_written.remove(&node);
+                if result.is_ok() {
+                    self.record_ready_node(&node);
                 }
             }
-            Written::Pod { uid, stage, version } => {
-                let Some(memory) = self.pods.get_mut(&uid) else { return };
-                memory.busy = false;
-                memory.not_before = version.is_none().then(|| Instant::now() + PAUSE);
+            WriteResult::Pod { uid, stage, version } => {
+                let Some(tracked) = self.pods.get_mut(&uid) else { return };
+                tracked.is_being_written = false;
+                tracked.not_before = version.is_none().then(|| Instant::now() + RETRY_DELAY);
                 let Some(version) = version else { return };
-                memory.version = version;
-                if memory.told.replace(stage.clone()).as_ref() != Some(&stage) {
-                    self.note(&uid, &stage);
+                tracked.written_version = version;
+                if tracked.written_stage.replace(stage.clone()).as_ref() != Some(&stage) {
+                    self.record_stage(&uid, &stage);
                 }
             }
         }
     }
 
-    fn node_ready(&mut self, name: &str) {
-        let machine = self.inside.machines.iter().find(|machine| machine.name() == name);
-        let (Some(network), Some(machine)) = (self.networks.get_mut(name), machine) else { return };
+    fn record_ready_node(&mut self, name: &str) {
+        let node = self.context.nodes.iter().find(|node| node.name() == name);
+        let (Some(network), Some(node)) = (self.networks.get_mut(name), node) else { return };
         network.ready = Some(Instant::now());
-        if let Some((seen, plugin)) = &network.plugin {
-            let causes = [format!("node/{name}/registered"), plugin.clone()];
-            self.inside.world.recorder.fact(format!("node/{name}/ready"), *seen, causes);
+        if let Some(plugin) = &network.plugin {
+            let causes = [facts::node_registered(name), plugin.fact.clone()];
+            self.context.lab.recorder.record_fact(facts::node_ready(name), plugin.seen, causes);
         }
-        machine.change(|state| state.node_ready = true);
+        node.change(|state| state.node_ready = true);
     }
 
     /// Records that a pod became ready or completed.
-    fn note(&self, uid: &str, stage: &Stage) {
-        let effect = match stage {
-            Stage::Running { ready: true } => "ready",
-            Stage::Completed => "completed",
+    fn record_stage(&self, uid: &str, stage: &PodStage) {
+        let pods = &self.context.cache.pods;
+        let Some(pod) = pods.find(|pod| pod.uid().as_deref() == Some(uid)) else { return };
+        let Some(tracked) = self.pods.get(uid) else { return };
+        let fact = match stage {
+            PodStage::Running { ready: true } if !completes(&pod) => facts::pod_ready(&pod),
+            PodStage::Completed => facts::pod_completed(&pod),
             _ => return,
         };
-        let pods = &self.inside.view.pods;
-        let Some(pod) = pods.find(|pod| pod.uid().as_deref() == Some(uid)) else { return };
-        let Some(memory) = self.pods.get(uid) else { return };
-        if completes(&pod) && effect == "ready" || mirror::is_mirror(&pod) {
+        if is_mirror_pod(&pod) {
             return;
         }
         let host = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
-        let machine = self.inside.machines.iter().find(|machine| machine.hostname() == host);
-        let name = machine.map(|machine| machine.name()).unwrap_or_default();
-        let network = self.networks.get(name).and_then(|network| network.ready);
-        let began =
-            if host_network(&pod) { memory.seen } else { network.map_or(memory.seen, |at| at.max(memory.seen)) };
-        let node = if host_network(&pod) { "registered" } else { "ready" };
-        let causes = std::iter::once(format!("node/{name}/{node}")).chain(self.inside.causes(&pod));
-        let fact = format!("pod/{}/{}/{effect}", pod.namespace().unwrap_or_default(), pod.name_any());
-        self.inside.world.recorder.fact(fact, began, causes);
+        let node = self.context.nodes.iter().find(|node| node.hostname() == host);
+        let name = node.map(|node| node.name()).unwrap_or_default();
+        let (began, node_fact) = if uses_host_network(&pod) {
+            (tracked.seen, facts::node_registered(name))
+        } else {
+            let network = self.networks.get(name).and_then(|network| network.ready);
+            (network.map_or(tracked.seen, |at| at.max(tracked.seen)), facts::node_ready(name))
+        };
+        let causes = std::iter::once(node_fact).chain(self.context.pod_causes(&pod));
+        self.context.lab.recorder.record_fact(fact, began, causes);
     }
 }
 
-impl Memory {
+impl TrackedPod {
     fn new(now: Instant) -> Self {
         Self {
             boot_id: String::new(),
             seen: now,
             bound: now,
-            unwanted: None,
+            deleted: None,
             address: None,
             restarts: 0,
-            told: None,
-            version: 0,
-            busy: false,
+            written_stage: None,
+            written_version: 0,
+            is_being_written: false,
             not_before: None,
         }
     }
 
-    /// Whether another has written since that the pod is not what it is: the node controller does so to the pods of
-    /// nodes that are not Ready.
+    /// Whether another writer has changed the pod's Ready condition, as the node controller does on nodes that are not
+    /// Ready.
     fn is_contradicted(&self, pod: &Pod) -> bool {
-        let Some(Stage::Running { ready }) = self.told else { return false };
-        version(pod) > self.version && ready != is_ready(pod) && pod.metadata.deletion_timestamp.is_none()
+        let Some(PodStage::Running { ready }) = self.written_stage else { return false };
+        resource_version(pod) > self.written_version
+            && ready != is_ready(pod)
+            && pod.metadata.deletion_timestamp.is_none()
     }
 
-    /// Takes note of where the pod runs; it starts anew when its machine has booted.
-    fn board(&mut self, host: &Host, pod: &Pod, now: Instant) {
+    /// Notes the pod's host and deletion. The pod starts again after its host has booted.
+    fn observe(&mut self, host: &PodHost, pod: &Pod, now: Instant) {
         if self.boot_id.is_empty() {
             self.bound = now;
         } else if self.boot_id != host.boot_id {
             self.bound = now;
-            self.told = None;
+            self.written_stage = None;
             self.restarts += 1;
         }
         host.boot_id.clone_into(&mut self.boot_id);
         if pod.metadata.deletion_timestamp.is_some() {
-            self.unwanted.get_or_insert(now);
+            self.deleted.get_or_insert(now);
         }
     }
 }
 
-/// The version of a pod; they grow (Kubernetes 1.35), so that later ones can be told from earlier ones.
-fn version(pod: &Pod) -> u64 {
+/// The pod's resource version, which increases with each change (Kubernetes 1.35).
+fn resource_version(pod: &Pod) -> u64 {
     pod.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
-/// Writes a pod's stage: its status, or its end. The pod's version after it.
-async fn tell(client: &kube::Client, pod: &Pod, stage: &Stage, place: Place) -> kube::Result<u64> {
+/// Writes the status of a stage, or deletes an ended pod. Returns the pod's resource version after it.
+async fn write_stage(client: &kube::Client, pod: &Pod, stage: &PodStage, placement: PodPlacement) -> kube::Result<u64> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let name = pod.name_any();
-    if *stage == Stage::Ended {
+    if *stage == PodStage::Ended {
         let preconditions = Preconditions { uid: pod.uid(), resource_version: None };
         let params = DeleteParams::default().grace_period(0).preconditions(preconditions);
         return match pods.delete(&name, &params).await {
@@ -371,11 +394,11 @@ async fn tell(client: &kube::Client, pod: &Pod, stage: &Stage, place: Place) -> 
             other => other.map(|_| 0),
         };
     }
-    let body = json!({"metadata": {"uid": pod.uid()}, "status": status(pod, stage, place, &now())});
-    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let body = json!({"metadata": {"uid": pod.uid()}, "status": status(pod, stage, placement, &timestamp::now())});
+    let params = PatchParams { field_manager: Some(KUBELET.to_owned()), ..PatchParams::default() };
     match pods.patch_status(&name, &params, &Patch::Strategic(&body)).await {
-        // It has gone meanwhile, and another of its name may be there.
+        // The pod is gone, or was replaced by another one of the same name.
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(0),
-        written => written.map(|pod| version(&pod)),
+        written => written.map(|pod| resource_version(&pod)),
     }
 }

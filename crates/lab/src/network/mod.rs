@@ -1,8 +1,8 @@
-//! The network that the API server sees: there are no pods to dial, so its connections into the cluster come here.
+//! The cluster network as the API server sees it. There are no pods to dial, so the lab accepts its connections.
 //!
 //! kube-apiserver sends every connection to a webhook, a kubelet or an aggregated API through an egress selector: an
-//! HTTP `CONNECT` over a Unix socket. The lab answers for the Services that it serves itself, and only while a pod
-//! behind the Service is Ready.
+//! HTTP `CONNECT` over a Unix socket. The lab serves the Services of simulated operators, and only while a pod of the
+//! Service is Ready.
 
 mod egress;
 mod target;
@@ -14,35 +14,33 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::UnixStream;
 
+pub(super) use crate::cluster_cache::ServiceKey;
 pub(super) use egress::{SOCKET, serve};
 
-/// A Service by namespace and name.
-pub(super) type Name = (String, String);
+type ConnectionHandler = Arc<dyn Fn(UnixStream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
-type Answer = Arc<dyn Fn(UnixStream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
-
-/// What the lab itself answers for, by Service.
+/// Handlers for connections to Services.
 #[derive(Clone, Default)]
-pub(super) struct Endpoints(Arc<Mutex<BTreeMap<Name, Answer>>>);
+pub(super) struct ServiceEndpoints(Arc<Mutex<BTreeMap<ServiceKey, ConnectionHandler>>>);
 
-impl std::fmt::Debug for Endpoints {
+impl std::fmt::Debug for ServiceEndpoints {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Endpoints").finish_non_exhaustive()
+        f.debug_struct("ServiceEndpoints").finish_non_exhaustive()
     }
 }
 
-impl Endpoints {
-    /// From now on `answer` takes every connection to the Service.
-    pub(super) fn serve<F, A>(&self, name: Name, answer: A)
+impl ServiceEndpoints {
+    /// From now on `handle` serves every connection to the Service.
+    pub(super) fn serve<F, A>(&self, service: ServiceKey, handle: A)
     where
         F: Future<Output = ()> + Send + 'static,
         A: Fn(UnixStream) -> F + Send + Sync + 'static,
     {
-        let answer: Answer = Arc::new(move |stream| Box::pin(answer(stream)));
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, answer);
+        let handler: ConnectionHandler = Arc::new(move |stream| Box::pin(handle(stream)));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(service, handler);
     }
 
-    fn get(&self, name: &Name) -> Option<Answer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    fn get(&self, service: &ServiceKey) -> Option<ConnectionHandler> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(service).cloned()
     }
 }

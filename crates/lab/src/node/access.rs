@@ -1,10 +1,8 @@
-//! Who may call which method, in a machine's two modes.
-//!
-//! Nothing here knows a machine: a version, a mode and roles are turned into an answer.
+//! Which roles may call which method, by Talos version and mode.
 
 use tonic::Status;
 
-use super::talos::Talos;
+use super::talos_version::TalosVersion;
 
 pub(super) const ADMIN: &str = "os:admin";
 pub(super) const OPERATOR: &str = "os:operator";
@@ -25,28 +23,35 @@ const MACHINE: &str = "machine.MachineService";
 const STORAGE: &str = "storage.StorageService";
 const STATE: &str = "cosi.resource.State";
 
-/// What runs on a port: the API before a config, and after.
+/// Whether the API serves a machine without a config or with one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum ApiMode {
     Maintenance,
     Configured,
 }
 
-/// A service and its method, out of a request's path.
+/// The caller of a request.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Caller {
+    /// From the client certificate. Empty in maintenance mode.
+    pub(super) roles: Vec<String>,
+}
+
+/// A service and its method, from a request's path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Method<'p> {
+pub(super) struct GrpcMethod<'p> {
     pub(super) service: &'p str,
     pub(super) name: &'p str,
 }
 
-impl<'p> Method<'p> {
-    pub(super) fn of(path: &'p str) -> Self {
+impl<'p> GrpcMethod<'p> {
+    pub(super) fn from_path(path: &'p str) -> Self {
         let (service, name) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
         Self { service, name }
     }
 
-    /// Whether the answer is a stream, as Talos's proxy knows it.
-    pub(super) fn is_streamed(self) -> bool {
+    /// Whether Talos's proxy treats the response as a stream.
+    pub(super) fn is_streaming(self) -> bool {
         const STREAMED: &[&str] = &[
             "Copy",
             "DiskUsage",
@@ -71,9 +76,9 @@ impl<'p> Method<'p> {
     }
 }
 
-/// Roles that may call a method in configured mode; nothing when this version has no such method.
-fn roles(talos: &Talos, method: Method<'_>) -> Option<&'static [&'static str]> {
-    let new = talos.minor() >= 13;
+/// The roles that may call a method in configured mode. `None` if this version has no such method.
+fn allowed_roles(talos: &TalosVersion, method: GrpcMethod<'_>) -> Option<&'static [&'static str]> {
+    let is_new = talos.minor() >= 13;
     let allowed = match (method.service, method.name) {
         (MACHINE, name) => return machine_roles(talos, name),
         ("cluster.ClusterService", "HealthCheck")
@@ -83,21 +88,21 @@ fn roles(talos: &Talos, method: Method<'_>) -> Option<&'static [&'static str]> {
         | (STATE, "Get" | "List" | "Watch") => READERS,
         (STATE, "Create" | "Destroy" | "Update") => ADMINS,
         (STATE, "Teardown" | "TeardownAndDestroy") if talos.minor() >= 14 => ADMINS,
-        // The new server asks whether it is in maintenance mode by itself.
+        // The handler checks for maintenance mode itself since 1.13.
         (STORAGE, "BlockDeviceWipe") => {
-            if new {
+            if is_new {
                 READERS
             } else {
                 ADMINS
             }
         }
-        ("machine.ImageService", "List") if new => READERS,
-        ("machine.ImageService", "Verify") if new => VERIFIERS,
-        ("machine.ImageService", "Pull") if new => OPERATORS,
+        ("machine.ImageService", "List") if is_new => READERS,
+        ("machine.ImageService", "Verify") if is_new => VERIFIERS,
+        ("machine.ImageService", "Pull") if is_new => OPERATORS,
         ("machine.ImageService", "Import" | "Remove")
         | ("machine.LifecycleService", "Install" | "Upgrade")
         | ("machine.DebugService", "ContainerRun")
-            if new =>
+            if is_new =>
         {
             ADMINS
         }
@@ -106,19 +111,19 @@ fn roles(talos: &Talos, method: Method<'_>) -> Option<&'static [&'static str]> {
     Some(allowed)
 }
 
-fn machine_roles(talos: &Talos, name: &str) -> Option<&'static [&'static str]> {
-    let new = talos.minor() >= 13;
+fn machine_roles(talos: &TalosVersion, name: &str) -> Option<&'static [&'static str]> {
+    let is_new = talos.minor() >= 13;
     let allowed = match name {
         "ApplyConfiguration" => {
-            if new {
+            if is_new {
                 READERS
             } else {
                 ADMINS
             }
         }
-        "GenerateConfiguration" => return (!new).then_some(ADMINS),
+        "GenerateConfiguration" => return (!is_new).then_some(ADMINS),
         "MetaWrite" | "MetaDelete" => {
-            if new {
+            if is_new {
                 META_WRITERS
             } else {
                 ADMINS
@@ -151,8 +156,8 @@ fn machine_roles(talos: &Talos, name: &str) -> Option<&'static [&'static str]> {
     Some(allowed)
 }
 
-/// What gRPC says of a method that its server does not have.
-pub(super) fn unknown(talos: &Talos, method: Method<'_>) -> Status {
+/// The error of a gRPC server for a method that it does not have.
+pub(super) fn unknown_method(talos: &TalosVersion, method: GrpcMethod<'_>) -> Status {
     let known = matches!(
         method.service,
         MACHINE | STORAGE | STATE | "cluster.ClusterService" | "time.TimeService" | "inspect.InspectService"
@@ -165,34 +170,40 @@ pub(super) fn unknown(talos: &Talos, method: Method<'_>) -> Status {
     }
 }
 
-/// Whether the call may reach its handler.
-pub(super) fn admit(talos: &Talos, mode: Mode, caller: &[String], method: Method<'_>) -> Result<(), Status> {
-    let allowed = roles(talos, method);
-    if mode == Mode::Maintenance && !talos.one_server() {
-        admit_to_maintenance_server(talos, method, allowed.is_some())?;
-        return refuse_to_write(method);
+/// Checks whether the call may reach its handler.
+pub(super) fn admit(
+    talos: &TalosVersion,
+    mode: ApiMode,
+    caller: &[String],
+    method: GrpcMethod<'_>,
+) -> Result<(), Status> {
+    let allowed = allowed_roles(talos, method);
+    if mode == ApiMode::Maintenance && !talos.has_full_maintenance_api() {
+        admit_to_maintenance_server(talos, method)?;
+        return reject_writes(method);
     }
-    let allowed = allowed.ok_or_else(|| unknown(talos, method))?;
+    let allowed = allowed.ok_or_else(|| unknown_method(talos, method))?;
     let has = |role: &&str| match mode {
-        Mode::Maintenance => **role == *READER,
-        Mode::Configured => caller.iter().any(|own| own == role),
+        ApiMode::Maintenance => **role == *READER,
+        ApiMode::Configured => caller.iter().any(|held| held == role),
     };
     if !allowed.iter().any(has) {
         return Err(Status::permission_denied("not authorized"));
     }
-    refuse_to_write(method)
+    reject_writes(method)
 }
 
-/// Resources are the machine's own.
-fn refuse_to_write(method: Method<'_>) -> Result<(), Status> {
+/// COSI resources are read-only for callers.
+fn reject_writes(method: GrpcMethod<'_>) -> Result<(), Status> {
     if method.service == STATE && !matches!(method.name, "Get" | "List" | "Watch") {
         return Err(Status::permission_denied("write access is not allowed"));
     }
     Ok(())
 }
 
-/// The small server of 1.11 and 1.12, which knows no roles.
-fn admit_to_maintenance_server(talos: &Talos, method: Method<'_>, exists: bool) -> Result<(), Status> {
+/// The separate maintenance server of 1.11 and 1.12, which does not check roles.
+fn admit_to_maintenance_server(talos: &TalosVersion, method: GrpcMethod<'_>) -> Result<(), Status> {
+    let exists = allowed_roles(talos, method).is_some();
     match (method.service, method.name) {
         (MACHINE, "ApplyConfiguration") => Ok(()),
         (STORAGE | STATE, _) if exists => Ok(()),
@@ -203,7 +214,7 @@ fn admit_to_maintenance_server(talos: &Talos, method: Method<'_>, exists: bool) 
             Err(Status::unimplemented("client configuration (talosconfig) can't be generated in the maintenance mode"))
         }
         (MACHINE, name) if exists => Err(Status::unimplemented(format!("method {name} not implemented"))),
-        (MACHINE | STORAGE | STATE, _) => Err(unknown(talos, method)),
+        (MACHINE | STORAGE | STATE, _) => Err(unknown_method(talos, method)),
         (service, _) => Err(Status::unimplemented(format!("unknown service {service}"))),
     }
 }
@@ -214,15 +225,15 @@ mod tests {
 
     use super::*;
 
-    fn ask(tag: &str, mode: Mode, roles: &[&str], path: &str) -> (Code, String) {
+    fn ask(tag: &str, mode: ApiMode, roles: &[&str], path: &str) -> (Code, String) {
         let roles: Vec<String> = roles.iter().map(|&role| role.to_owned()).collect();
-        let answer = admit(&Talos::parse(tag).unwrap(), mode, &roles, Method::of(path));
+        let answer = admit(&TalosVersion::parse(tag).unwrap(), mode, &roles, GrpcMethod::from_path(path));
         answer.map_or_else(|status| (status.code(), status.message().to_owned()), |()| (Code::Ok, String::new()))
     }
 
     #[test]
     fn roles_decide_in_configured_mode() {
-        let configured = |roles: &[&str], method: &str| ask("v1.12.4", Mode::Configured, roles, method).0;
+        let configured = |roles: &[&str], method: &str| ask("v1.12.4", ApiMode::Configured, roles, method).0;
         let path = |name: &str| format!("/machine.MachineService/{name}");
         assert_eq!(configured(&[READER], &path("Version")), Code::Ok);
         assert_eq!(configured(&[READER], &path("Reboot")), Code::PermissionDenied);
@@ -235,8 +246,8 @@ mod tests {
     }
 
     #[test]
-    fn the_old_maintenance_server_knows_little() {
-        let old = |path: &str| ask("v1.12.4", Mode::Maintenance, &[], path);
+    fn the_old_maintenance_server_has_few_methods() {
+        let old = |path: &str| ask("v1.12.4", ApiMode::Maintenance, &[], path);
         assert_eq!(old("/machine.MachineService/ApplyConfiguration").0, Code::Ok);
         assert_eq!(old("/cosi.resource.State/Get").0, Code::Ok);
         let unimplemented = |text: &str| (Code::Unimplemented, text.to_owned());
@@ -248,8 +259,8 @@ mod tests {
     }
 
     #[test]
-    fn the_new_server_takes_everybody_for_a_reader_in_maintenance_mode() {
-        let new = |path: &str| ask("v1.13.0", Mode::Maintenance, &[], path).0;
+    fn every_caller_is_a_reader_in_maintenance_mode_since_1_13() {
+        let new = |path: &str| ask("v1.13.0", ApiMode::Maintenance, &[], path).0;
         assert_eq!(new("/machine.MachineService/Version"), Code::Ok);
         assert_eq!(new("/machine.MachineService/ApplyConfiguration"), Code::Ok);
         assert_eq!(new("/machine.MachineService/Reboot"), Code::PermissionDenied);
@@ -257,8 +268,8 @@ mod tests {
     }
 
     #[test]
-    fn methods_come_and_go_with_versions() {
-        let admin = |tag: &str, path: &str| ask(tag, Mode::Configured, &[ADMIN], path);
+    fn methods_depend_on_the_version() {
+        let admin = |tag: &str, path: &str| ask(tag, ApiMode::Configured, &[ADMIN], path);
         assert_eq!(admin("v1.13.0", "/machine.LifecycleService/Upgrade").0, Code::Ok);
         let (code, text) = admin("v1.12.4", "/machine.LifecycleService/Upgrade");
         assert_eq!((code, text.as_str()), (Code::Unimplemented, "unknown service machine.LifecycleService"));

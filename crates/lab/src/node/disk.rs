@@ -1,36 +1,36 @@
-//! What a machine keeps when it is switched off: Talos and its META and STATE partitions. EPHEMERAL, with etcd's data,
-//! is a folder of the lab's control plane.
+//! What a machine keeps while it is powered off: Talos and its META and STATE partitions. EPHEMERAL, with etcd's data, is
+//! a folder of the lab's control plane.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::talos::Talos;
-use crate::machine::MachineConfig;
+use super::talos_version::TalosVersion;
+use crate::machine_config::AppliedConfig;
 
-/// A system disk.
+/// The contents of the system disk.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Disk {
-    pub(super) installed: Option<Talos>,
-    /// What ran before the last upgrade.
-    pub(super) previous: Option<Talos>,
-    /// What the next boot installs first.
-    pub(super) staged: Option<Talos>,
-    /// STATE.
-    pub(super) config: Option<Arc<MachineConfig>>,
+pub(crate) struct DiskContents {
+    pub(super) installed: Option<TalosVersion>,
+    /// The version before the last upgrade.
+    pub(super) previous: Option<TalosVersion>,
+    /// The version that the next boot installs.
+    pub(super) staged: Option<TalosVersion>,
+    /// On STATE.
+    pub(super) config: Option<Arc<AppliedConfig>>,
     pub(super) meta: BTreeMap<u8, Vec<u8>>,
 }
 
-/// A partition of the system disk that can be wiped by its label.
+/// A partition of the system disk that a reset can wipe by its label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Partition {
+pub(super) enum SystemPartition {
     State,
     Ephemeral,
     Meta,
-    /// The boot loader's; without them there is no system.
+    /// The boot loader's partitions, without which the disk does not boot.
     Boot,
 }
 
-impl Partition {
+impl SystemPartition {
     pub(super) const LABELS: [(&'static str, Self); 5] = [
         ("STATE", Self::State),
         ("EPHEMERAL", Self::Ephemeral),
@@ -39,28 +39,28 @@ impl Partition {
         ("BOOT", Self::Boot),
     ];
 
-    pub(super) fn labelled(label: &str) -> Option<Self> {
+    pub(super) fn from_label(label: &str) -> Option<Self> {
         Self::LABELS.iter().find(|(known, _)| *known == label).map(|(_, partition)| *partition)
     }
 }
 
-impl Disk {
-    /// Everything, the partition table included.
+impl DiskContents {
+    /// Wipes everything, including the partition table.
     pub(super) fn wipe(&mut self) {
         *self = Self::default();
     }
 
-    /// EPHEMERAL is not on this disk.
-    pub(super) fn wipe_partition(&mut self, partition: Partition) {
+    /// EPHEMERAL is wiped by the control plane.
+    pub(super) fn wipe_partition(&mut self, partition: SystemPartition) {
         match partition {
-            Partition::State => self.config = None,
-            Partition::Meta => self.meta.clear(),
-            Partition::Boot => (self.installed, self.previous, self.staged) = (None, None, None),
-            Partition::Ephemeral => {}
+            SystemPartition::State => self.config = None,
+            SystemPartition::Meta => self.meta.clear(),
+            SystemPartition::Boot => (self.installed, self.previous, self.staged) = (None, None, None),
+            SystemPartition::Ephemeral => {}
         }
     }
 
-    pub(super) fn install(&mut self, talos: Talos) {
+    pub(super) fn install(&mut self, talos: TalosVersion) {
         self.previous = self.installed.replace(talos);
     }
 }

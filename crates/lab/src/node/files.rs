@@ -1,22 +1,28 @@
-//! The few folders of a machine that anybody asks about.
+//! The folders of a machine that `List` serves.
 
 use std::pin::Pin;
 
 use futures::Stream;
+use talos_proto::machine::FileInfo;
 use tonic::Status;
 
-use talos_proto::machine::FileInfo;
-
-pub(super) type Files = Pin<Box<dyn Stream<Item = Result<FileInfo, Status>> + Send>>;
+pub(super) type FileStream = Pin<Box<dyn Stream<Item = Result<FileInfo, Status>> + Send>>;
 
 /// Where etcd keeps its data (Talos 1.11 to 1.14).
 const ETCD: &str = "/var/lib/etcd";
 
-/// The mark of a directory in Go's file modes, which is what travels.
+/// The directory bit of Go's file modes, which the API uses.
 const DIRECTORY: u32 = 1 << 31;
 
-/// A folder and what lies in it, as `List` tells it without recursion: the folder itself comes first.
-pub(super) fn list(root: &str, etcd_has_data: bool) -> Result<Files, Status> {
+/// Whether etcd has data on the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EtcdData {
+    Present,
+    Absent,
+}
+
+/// A folder and its entries, as `List` reports them without recursion. The folder itself comes first.
+pub(super) fn list(root: &str, etcd_data: EtcdData) -> Result<FileStream, Status> {
     if root.trim_end_matches('/') != ETCD {
         return Err(Status::unknown(format!("lstat {root}: no such file or directory")));
     }
@@ -28,7 +34,7 @@ pub(super) fn list(root: &str, etcd_has_data: bool) -> Result<Files, Status> {
         ..FileInfo::default()
     };
     let mut entries = vec![folder(ETCD, ".")];
-    if etcd_has_data {
+    if etcd_data == EtcdData::Present {
         entries.push(folder(&format!("{ETCD}/member"), "member"));
     }
     Ok(Box::pin(futures::stream::iter(entries.into_iter().map(Ok))))

@@ -1,7 +1,7 @@
-//! Images: what a machine has pulled, by the old calls and by the service of 1.13.
+//! The images of a machine, for the legacy calls and for the image service of 1.13.
 //!
-//! Nothing is pulled: a reference is an image when its form is one's, and takes the time that the scenario gives it.
-//! Registries that refuse are the scenario's. What is pulled for pods is there for the kubelet, and the other way round.
+//! Nothing is pulled: every well-formed reference becomes an image after the scenario's pull time. Failing registries are
+//! pod faults of the scenario. The kubelet and the calls share the images.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -11,57 +11,60 @@ use std::time::{Duration, Instant};
 use futures::Stream;
 use jiff::Timestamp;
 use sha2::Digest;
-use tonic::{Request, Response, Status};
-
-use super::machine_service::Api;
-use super::{Node, stamp};
-use crate::machine::MachineConfig;
-use api::image_service_pull_layer_progress::Status as Layer;
-use api::image_service_pull_response::Response as Pulled;
-use api::image_service_server::ImageService;
 use talos_proto::common::{ContainerDriver, ContainerdInstance, ContainerdNamespace};
 use talos_proto::machine as api;
+use talos_proto::machine::image_service_pull_layer_progress::Status as Layer;
+use talos_proto::machine::image_service_pull_response::Response as Pulled;
+use talos_proto::machine::image_service_server::ImageService;
+use tonic::{Request, Response, Status};
 
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-pub(super) type OldImages = Answers<api::ImageListResponse>;
+use super::api::NodeApi;
+use super::{SimulatedNode, to_proto_timestamp};
+use crate::machine_config::AppliedConfig;
+
+type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type LegacyImageStream = ResponseStream<api::ImageListResponse>;
 
 /// Images by namespace and name.
 #[derive(Debug, Default)]
-pub(super) struct Images(BTreeMap<(i32, String), Image>);
+pub(super) struct ImageStore(BTreeMap<(i32, String), StoredImage>);
 
 #[derive(Debug, Clone)]
-struct Image {
+struct StoredImage {
+    name: String,
     digest: String,
     size: i64,
     created: Timestamp,
-    /// When the last of it is on the disk.
-    there: Instant,
+    /// When the pull is complete.
+    available_at: Instant,
 }
 
-impl Images {
-    /// The image, which is there after `takes` unless it was asked for before.
-    fn pull(&mut self, namespace: ContainerdNamespace, reference: &str, takes: Duration) -> Image {
+impl ImageStore {
+    /// The image, which is available after `pull_time` unless it was pulled before.
+    fn pull(&mut self, namespace: ContainerdNamespace, reference: &str, pull_time: Duration) -> StoredImage {
         let digest = format!("sha256:{}", hex(&sha2::Sha256::digest(reference)));
         let size = 20_000_000 + i64::try_from(reference.len()).unwrap_or_default() * 100_000;
-        let image = Image { digest, size, created: Timestamp::now(), there: Instant::now() + takes };
+        let name = reference.to_owned();
+        let image =
+            StoredImage { name, digest, size, created: Timestamp::now(), available_at: Instant::now() + pull_time };
         self.0.entry((namespace.into(), reference.to_owned())).or_insert(image).clone()
     }
 
-    fn of(&self, namespace: ContainerdNamespace) -> Vec<(String, Image)> {
-        let wanted = i32::from(namespace);
+    fn available(&self, namespace: ContainerdNamespace) -> Vec<StoredImage> {
+        let selected = i32::from(namespace);
         let now = Instant::now();
-        let all = self.0.iter().filter(|((namespace, _), image)| *namespace == wanted && image.there <= now);
-        all.map(|((_, name), image)| (name.clone(), image.clone())).collect()
+        let all = self.0.iter().filter(|((namespace, _), image)| *namespace == selected && image.available_at <= now);
+        all.map(|(_, image)| image.clone()).collect()
     }
 }
 
-impl Node {
-    fn with_images<T>(&self, act: impl FnOnce(&mut Images) -> T) -> T {
-        act(&mut self.images.lock().unwrap_or_else(PoisonError::into_inner))
+impl SimulatedNode {
+    fn with_images<T>(&self, operate: impl FnOnce(&mut ImageStore) -> T) -> T {
+        operate(&mut self.images.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What a booted machine has pulled by itself.
-    pub(super) fn note_images(&self, config: &MachineConfig) {
+    /// Adds the images that a machine pulls when it boots.
+    pub(super) fn add_boot_images(&self, config: &AppliedConfig) {
         self.with_images(|images| {
             if !config.kubelet_image.is_empty() {
                 images.pull(ContainerdNamespace::NsSystem, &config.kubelet_image, Duration::ZERO);
@@ -70,14 +73,14 @@ impl Node {
         });
     }
 
-    fn pull(&self, namespace: ContainerdNamespace, reference: &str) -> Image {
-        let takes = self.world.scenario.pods.pull(reference);
-        self.with_images(|images| images.pull(namespace, reference, takes))
+    fn pull(&self, namespace: ContainerdNamespace, reference: &str) -> StoredImage {
+        let pull_time = self.lab.scenario.pods.pull_time(reference);
+        self.with_images(|images| images.pull(namespace, reference, pull_time))
     }
 
-    /// When an image that a pod needs is there; the kubelet begins to pull it now, unless somebody did before.
+    /// Starts to pull an image for a pod, unless it is being pulled already. Returns when it is available.
     pub(crate) fn pull_for_pod(&self, image: &str) -> Instant {
-        self.pull(ContainerdNamespace::NsCri, &runtime_name(image)).there
+        self.pull(ContainerdNamespace::NsCri, &runtime_name(image)).available_at
     }
 
     pub(super) fn has_image(&self, instance: Option<ContainerdInstance>, reference: &str) -> bool {
@@ -90,7 +93,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The name under which the container runtime looks for the image of a pod.
+/// The container runtime's name for the image of a pod.
 fn runtime_name(image: &str) -> String {
     let (name, version) = match image.split_once('@') {
         Some((name, digest)) => (untagged(name), format!("@{digest}")),
@@ -109,7 +112,7 @@ fn untagged(name: &str) -> &str {
 }
 
 /// `HOST/PATH:TAG`, with or without a digest.
-fn check(reference: &str) -> Result<(), Status> {
+fn check_reference(reference: &str) -> Result<(), Status> {
     let name = reference.split('@').next().unwrap_or_default();
     let named = name.split_once('/').is_some_and(|(host, path)| !host.is_empty() && !path.is_empty());
     if !named || name.contains(char::is_whitespace) || name.chars().any(|letter| letter.is_ascii_uppercase()) {
@@ -120,14 +123,14 @@ fn check(reference: &str) -> Result<(), Status> {
     Ok(())
 }
 
-fn namespace_of_old(namespace: ContainerdNamespace) -> Result<ContainerdNamespace, Status> {
+fn legacy_namespace(namespace: ContainerdNamespace) -> Result<ContainerdNamespace, Status> {
     match namespace {
         ContainerdNamespace::NsUnknown => Err(Status::invalid_argument("invalid namespace NS_UNKNOWN")),
         known => Ok(known),
     }
 }
 
-fn namespace_of(instance: Option<ContainerdInstance>) -> Result<ContainerdNamespace, Status> {
+fn containerd_namespace(instance: Option<ContainerdInstance>) -> Result<ContainerdNamespace, Status> {
     let instance = instance.ok_or_else(|| Status::invalid_argument("containerd instance is required"))?;
     match (instance.driver(), instance.namespace()) {
         (_, ContainerdNamespace::NsUnknown) => Err(Status::invalid_argument("invalid namespace NS_UNKNOWN")),
@@ -138,38 +141,39 @@ fn namespace_of(instance: Option<ContainerdInstance>) -> Result<ContainerdNamesp
     }
 }
 
-impl Api {
-    pub(super) fn old_images(&self, namespace: ContainerdNamespace) -> Result<OldImages, Status> {
+impl NodeApi {
+    pub(super) fn list_images_legacy(&self, namespace: ContainerdNamespace) -> Result<LegacyImageStream, Status> {
         let images =
-            self.node.with_images(|images| namespace_of_old(namespace).map(|namespace| images.of(namespace)))?;
-        let images = images.into_iter().map(|(name, image)| {
-            let created_at = Some(stamp(image.created));
-            Ok(api::ImageListResponse { metadata: None, name, digest: image.digest, size: image.size, created_at })
+            self.node.with_images(|images| legacy_namespace(namespace).map(|namespace| images.available(namespace)))?;
+        let images = images.into_iter().map(|image| {
+            let StoredImage { name, digest, size, created, .. } = image;
+            let created_at = Some(to_proto_timestamp(created));
+            Ok(api::ImageListResponse { metadata: None, name, digest, size, created_at })
         });
         Ok(Box::pin(futures::stream::iter(images.collect::<Vec<_>>())))
     }
 
-    pub(super) async fn pull_image_as_of_old(&self, request: &api::ImagePullRequest) -> Result<api::ImagePull, Status> {
-        let namespace = namespace_of_old(request.namespace())?;
-        check(&request.reference)?;
-        tokio::time::sleep_until(self.node.pull(namespace, &request.reference).there.into()).await;
+    pub(super) async fn pull_image_legacy(&self, request: &api::ImagePullRequest) -> Result<api::ImagePull, Status> {
+        let namespace = legacy_namespace(request.namespace())?;
+        check_reference(&request.reference)?;
+        tokio::time::sleep_until(self.node.pull(namespace, &request.reference).available_at.into()).await;
         Ok(api::ImagePull::default())
     }
 }
 
 #[tonic::async_trait]
-impl ImageService for Api {
-    type ListStream = Answers<api::ImageServiceListResponse>;
-    type PullStream = Answers<api::ImageServicePullResponse>;
+impl ImageService for NodeApi {
+    type ListStream = ResponseStream<api::ImageServiceListResponse>;
+    type PullStream = ResponseStream<api::ImageServicePullResponse>;
 
     async fn list(&self, request: Request<api::ImageServiceListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let namespace = namespace_of(request.get_ref().containerd)?;
-        let images = self.node.with_images(|images| images.of(namespace)).into_iter().map(|(name, image)| {
+        let namespace = containerd_namespace(request.get_ref().containerd)?;
+        let images = self.node.with_images(|images| images.available(namespace)).into_iter().map(|image| {
             Ok(api::ImageServiceListResponse {
-                name,
+                name: image.name,
                 digest: image.digest,
                 size: image.size,
-                created_at: Some(stamp(image.created)),
+                created_at: Some(to_proto_timestamp(image.created)),
                 ..Default::default()
             })
         });
@@ -177,11 +181,11 @@ impl ImageService for Api {
     }
 
     async fn pull(&self, request: Request<api::ImageServicePullRequest>) -> Result<Response<Self::PullStream>, Status> {
-        let wanted = request.get_ref();
-        let namespace = namespace_of(wanted.containerd)?;
-        check(&wanted.image_ref)?;
-        let image = self.node.pull(namespace, &wanted.image_ref);
-        tokio::time::sleep_until(image.there.into()).await;
+        let message = request.get_ref();
+        let namespace = containerd_namespace(message.containerd)?;
+        check_reference(&message.image_ref)?;
+        let image = self.node.pull(namespace, &message.image_ref);
+        tokio::time::sleep_until(image.available_at.into()).await;
         let layer = |status: Layer, offset| {
             let progress = api::ImageServicePullLayerProgress {
                 status: status.into(),
@@ -192,21 +196,21 @@ impl ImageService for Api {
             let layer_id = image.digest.clone();
             Pulled::PullProgress(api::ImageServicePullProgress { layer_id, progress: Some(progress) })
         };
-        let path = wanted.image_ref.split('@').next().unwrap_or_default();
+        let path = message.image_ref.split('@').next().unwrap_or_default();
         let untagged = untagged(path);
-        let answers = [
+        let responses = [
             layer(Layer::Downloading, 0),
             layer(Layer::DownloadComplete, image.size),
             layer(Layer::ExtractComplete, image.size),
             Pulled::Name(format!("{untagged}@{}", image.digest)),
         ];
-        let answers = answers.map(|response| Ok(api::ImageServicePullResponse { response: Some(response) }));
-        Ok(Response::new(Box::pin(futures::stream::iter(answers))))
+        let responses = responses.map(|response| Ok(api::ImageServicePullResponse { response: Some(response) }));
+        Ok(Response::new(Box::pin(futures::stream::iter(responses))))
     }
 
     async fn remove(&self, request: Request<api::ImageServiceRemoveRequest>) -> Result<Response<()>, Status> {
-        let wanted = request.get_ref();
-        let key = (namespace_of(wanted.containerd)?.into(), wanted.image_ref.clone());
+        let message = request.get_ref();
+        let key = (containerd_namespace(message.containerd)?.into(), message.image_ref.clone());
         let removed = self.node.with_images(|images| images.0.remove(&key));
         removed.map(|_| Response::new(())).ok_or_else(|| Status::not_found(format!("image {} not found", key.1)))
     }
@@ -217,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_runtime_knows_the_images_of_pods_by_their_whole_names() {
+    fn the_runtime_knows_images_by_their_full_names() {
         for (image, name) in [
             ("nginx", "docker.io/library/nginx:latest"),
             ("envoyproxy/envoy:v1@sha256:0a", "docker.io/envoyproxy/envoy@sha256:0a"),

@@ -1,70 +1,86 @@
-//! One simulated Talos machine: maintenance, install, reboot, configured life, and what puts an end to it, for Talos
-//! 1.11 to 1.14 (facts in `docs/talos.md`).
+//! One simulated Talos machine from power-on to power-off, for Talos 1.11 to 1.14 (`docs/talos.md` lists the facts).
 //!
-//! The port is really closed while the machine reboots; a worker's port stays closed until a control plane can sign its
-//! certificate. It is the other side of the wire: nothing here is shared with the client. What a machine has none of
-//! (a kernel, containers) is made up, in the form in which Talos would tell it.
+//! The port is really closed while the machine reboots, and a worker's port stays closed until a control plane can sign
+//! its certificate. Nothing is shared with the client. What a simulated machine does not have, such as a kernel or
+//! containers, is reported in the form in which Talos would report it.
 
 mod access;
-mod cluster;
+mod api;
+mod bounded_log;
+mod cluster_service;
+mod directory;
 mod disk;
 mod events;
 mod files;
 mod images;
-mod life;
-mod lifecycle;
+mod lifecycle_service;
 mod logs;
 mod machine_service;
-mod neighbours;
 mod port;
-pub(super) mod resources;
-mod ring;
+mod power_cycle;
+pub(super) mod registration;
+mod resources;
 mod sequence;
 mod services;
+pub(super) mod static_pods;
 mod status;
 mod storage;
-mod talos;
+mod talos_version;
 mod time;
 mod tls;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::sync::atomic::AtomicU32;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, watch};
-
-use super::control_plane::ControlPlane;
-use super::machine::MachineConfig;
-use super::record::Recorder;
-use super::scenario::{Fault, Scenario, Trouble};
-use super::spec::NodeSpec;
 use net::AddressMap;
+use tokio::sync::watch;
 
-pub(super) use disk::Disk;
-pub(super) use neighbours::Neighbours;
-pub(super) use services::Service;
-pub(super) use talos::Talos;
+use super::control_plane::{BootstrapSignal, ControlPlane, ControlPlaneHost};
+use super::machine_config::AppliedConfig;
+use super::pki::TlsMaterialError;
+use super::record::Recorder;
+use super::scenario::{CallFault, CallFaultKind, Scenario};
+use super::seeded::SeededRandom;
+use super::spec::NodeSpec;
+
+pub(super) use directory::NodeDirectory;
+pub(super) use disk::DiskContents;
+pub(super) use services::NodeService;
+pub(super) use talos_version::TalosVersion;
+pub use talos_version::TalosVersionError;
 
 /// The port of the Talos API.
 const PORT: u16 = 50000;
 
-/// What all machines of a lab share.
-#[derive(Debug, Clone)]
-pub(super) struct World {
-    pub(super) addresses: AddressMap,
-    pub(super) scenario: Arc<Scenario>,
-    pub(super) recorder: Recorder,
-    pub(super) control_plane: Arc<ControlPlane>,
-    /// What an empty machine boots from the network.
-    pub(super) talos: Talos,
-    pub(super) neighbours: Neighbours,
+/// Why a simulated node stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] TlsMaterialError),
+    #[error("cannot serve the Talos API on {address}: {source}")]
+    Serve { address: SocketAddr, source: io::Error },
 }
 
-/// Where a machine stands, as its API tells it.
+/// What all nodes of a lab share.
+#[derive(Debug, Clone)]
+pub(super) struct LabContext {
+    pub(super) addresses: AddressMap,
+    pub(super) scenario: Arc<Scenario>,
+    pub(super) seed: u64,
+    pub(super) recorder: Recorder,
+    pub(super) control_plane: Arc<ControlPlane>,
+    /// The version that a machine without an installed system boots from the network.
+    pub(super) talos: TalosVersion,
+    pub(super) directory: NodeDirectory,
+}
+
+/// The machine stage that the Talos API reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum NodeStage {
     Maintenance,
     Installing,
     Rebooting,
@@ -75,75 +91,78 @@ pub(super) enum Stage {
     Upgrading,
 }
 
-/// An installation that a 1.14 config asks for by a document of its own.
+/// The state of an installation by an `UnattendedInstallConfig` (1.14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unattended {
+pub(super) enum UnattendedInstall {
     Installing,
     WaitingForReboot,
     Installed,
 }
 
-/// Everything that changes about a machine.
+/// The mutable state of a machine.
 #[derive(Debug, Clone)]
-pub(super) struct State {
-    pub(super) stage: Stage,
-    pub(super) talos: Talos,
-    /// What is active; `disk` has what the next boot begins with.
-    pub(super) config: Option<Arc<MachineConfig>>,
+pub(super) struct NodeState {
+    pub(super) stage: NodeStage,
+    pub(super) talos: TalosVersion,
+    /// The active config. `disk` has the one for the next boot.
+    pub(super) config: Option<Arc<AppliedConfig>>,
     /// Documents of a config that is not complete yet.
     partial: Option<String>,
-    pub(super) disk: Disk,
+    pub(super) disk: DiskContents,
     pub(super) boot_id: String,
     booted_at: Timestamp,
-    pub(super) services: BTreeMap<&'static str, Service>,
-    unattended: Option<Unattended>,
+    pub(super) services: BTreeMap<&'static str, NodeService>,
+    unattended: Option<UnattendedInstall>,
     /// Whether the kubelet has registered its node since the machine booted.
     pub(super) registered: bool,
-    /// Whether the kubelet's node is Ready, once it is registered.
+    /// Whether the kubelet's node is Ready.
     pub(super) node_ready: bool,
     pub(super) port_open: bool,
 }
 
-/// A machine.
+/// A fault of the scenario for one node.
 #[derive(Debug)]
-pub(super) struct Node {
+struct RemainingFault {
+    fault: CallFault,
+    /// How many more calls it affects.
+    remaining: AtomicU32,
+}
+
+/// A simulated Talos machine.
+#[derive(Debug)]
+pub(super) struct SimulatedNode {
     pub(super) spec: NodeSpec,
-    pub(super) world: World,
-    pub(super) state: watch::Sender<State>,
-    /// An accepted Bootstrap call.
-    pub(super) bootstrap: Notify,
-    /// How the accepted Bootstrap call wants etcd to begin.
-    pub(super) recovery: Mutex<Option<Recovery>>,
-    /// Set once the machine has ever listened.
+    pub(super) lab: LabContext,
+    pub(super) state: watch::Sender<NodeState>,
+    bootstrap: BootstrapSignal,
+    /// Set once the machine has listened on its port.
     had_port: OnceLock<()>,
-    /// The way in for neighbours, while the API is open to them.
-    open: watch::Sender<Option<port::Open>>,
-    /// What ends the machine's present life.
-    ordered: watch::Sender<Option<sequence::Order>>,
+    /// How other nodes reach the API, while it is open.
+    open: watch::Sender<Option<port::PeerApi>>,
+    /// The sequence that ends the current session.
+    requested_sequence: watch::Sender<Option<sequence::SequenceRequest>>,
     events: events::EventLog,
-    logs: logs::Logs,
-    images: Mutex<images::Images>,
-    /// What takes back a config that is only tried.
+    logs: logs::NodeLogs,
+    images: Mutex<images::ImageStore>,
+    /// Reverts a config that was applied in try mode.
     trial: Mutex<Option<tokio::task::AbortHandle>>,
-    versions: Mutex<resources::Versions>,
-    faults: Vec<(Fault, AtomicU32)>,
+    versions: Mutex<resources::ResourceVersions>,
+    faults: Vec<RemainingFault>,
+    boot_ids: SeededRandom,
+    /// Identifies the calls that start a sequence.
+    actor_ids: SeededRandom,
 }
 
-/// etcd begins with the snapshot that was uploaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Recovery {
-    pub(super) skip_hash_check: bool,
-}
-
-impl Node {
-    pub(super) fn new(spec: NodeSpec, world: World) -> Self {
-        let state = State {
-            stage: Stage::Booting,
-            talos: world.talos.clone(),
+impl SimulatedNode {
+    pub(super) fn new(spec: NodeSpec, lab: LabContext) -> Self {
+        let boot_ids = SeededRandom::new(lab.seed, &spec.name, "boot");
+        let state = NodeState {
+            stage: NodeStage::Booting,
+            talos: lab.talos.clone(),
             config: None,
             partial: None,
-            disk: Disk::default(),
-            boot_id: random_id(),
+            disk: DiskContents::default(),
+            boot_id: boot_ids.uuid(),
             booted_at: Timestamp::now(),
             services: BTreeMap::new(),
             unattended: None,
@@ -151,23 +170,28 @@ impl Node {
             node_ready: false,
             port_open: false,
         };
-        let mine = world.scenario.faults.iter().filter(|fault| fault.node == spec.name);
-        let faults = mine.map(|fault| (fault.clone(), AtomicU32::new(fault.times))).collect();
+        let faults = lab.scenario.faults.iter().filter(|fault| fault.node == spec.name);
+        let faults = faults
+            .map(|fault| RemainingFault { fault: fault.clone(), remaining: AtomicU32::new(fault.times) })
+            .collect();
+        let events = events::EventLog::new(SeededRandom::new(lab.seed, &spec.name, "event"));
+        let actor_ids = SeededRandom::new(lab.seed, &spec.name, "actor");
         Self {
             spec,
-            world,
+            lab,
             state: watch::Sender::new(state),
-            bootstrap: Notify::new(),
-            recovery: Mutex::default(),
+            bootstrap: BootstrapSignal::default(),
             had_port: OnceLock::new(),
             open: watch::Sender::default(),
-            ordered: watch::Sender::default(),
-            events: events::EventLog::default(),
-            logs: logs::Logs::default(),
+            requested_sequence: watch::Sender::default(),
+            events,
+            logs: logs::NodeLogs::default(),
             images: Mutex::default(),
             trial: Mutex::default(),
             versions: Mutex::default(),
             faults,
+            boot_ids,
+            actor_ids,
         }
     }
 
@@ -175,75 +199,117 @@ impl Node {
         &self.spec.name
     }
 
-    /// The name that the config gives, else the spec's.
+    /// The host name in the config, or else the name in the spec.
     pub(super) fn hostname(&self) -> String {
-        let given = self.config().and_then(|config| config.hostname.clone());
-        given.unwrap_or_else(|| self.spec.name.clone())
+        self.hostname_in(&self.state.borrow()).to_owned()
     }
 
     pub(super) fn address(&self) -> IpAddr {
         self.spec.address
     }
 
-    /// Where the machine listens.
-    fn mapped(&self) -> IpAddr {
-        self.world.addresses.dialled(self.address())
+    /// The loopback address that the machine listens on.
+    fn listen_address(&self) -> IpAddr {
+        self.lab.addresses.dialled(self.address())
+    }
+
+    /// This machine, for the control plane's programs.
+    fn host(&self) -> ControlPlaneHost<'_> {
+        ControlPlaneHost { name: self.name(), address: self.address() }
     }
 
     /// Whether the target of a request is this machine.
-    fn is_called(&self, target: &str) -> bool {
-        target
-            .parse::<IpAddr>()
-            .map_or_else(|_| target == self.hostname(), |address| [self.address(), self.mapped()].contains(&address))
+    fn is_addressed_by(&self, target: &str) -> bool {
+        match target.parse::<IpAddr>() {
+            Ok(address) => [self.address(), self.listen_address()].contains(&address),
+            Err(_) => target == self.hostname(),
+        }
     }
 
-    pub(super) fn config(&self) -> Option<Arc<MachineConfig>> {
+    pub(super) fn config(&self) -> Option<Arc<AppliedConfig>> {
         self.state.borrow().config.clone()
     }
 
-    /// The Talos that runs.
-    pub(super) fn talos(&self) -> Talos {
+    /// The running Talos version.
+    pub(super) fn talos(&self) -> TalosVersion {
         self.state.borrow().talos.clone()
     }
 
-    /// Changes the machine; what that makes of its status is told on the event stream.
-    pub(super) fn change(&self, change: impl FnOnce(&mut State)) {
+    /// Changes the state, and publishes an event if the machine's status changes with it.
+    pub(super) fn change(&self, change: impl FnOnce(&mut NodeState)) {
         self.state.send_modify(|state| {
-            let before = state.machine_status(&self.hostname_in(state));
+            let before = state.machine_status(self.hostname_in(state));
             change(state);
-            let after = state.machine_status(&self.hostname_in(state));
+            let after = state.machine_status(self.hostname_in(state));
             if before != after {
-                self.events.tell("", &after);
+                self.events.publish("", &after);
             }
         });
     }
 
-    fn hostname_in(&self, state: &State) -> String {
-        let given = state.config.as_ref().and_then(|config| config.hostname.clone());
-        given.unwrap_or_else(|| self.spec.name.clone())
+    fn hostname_in<'s>(&'s self, state: &'s NodeState) -> &'s str {
+        let configured = state.config.as_ref().and_then(|config| config.hostname.as_deref());
+        configured.unwrap_or(&self.spec.name)
     }
 
-    pub(super) fn stage(&self, stage: Stage) {
+    pub(super) fn set_stage(&self, stage: NodeStage) {
         self.change(|state| state.stage = stage);
     }
 
-    /// The trouble of some kind that this call meets, if the scenario has any left for it.
-    fn trouble(&self, call: &str, kind: fn(&Trouble) -> bool) -> Option<Trouble> {
-        use std::sync::atomic::Ordering;
+    /// The next fault of some kinds that the scenario has for this call.
+    fn take_fault(&self, call: &str, is_kind: fn(&CallFaultKind) -> bool) -> Option<CallFaultKind> {
         self.faults
             .iter()
-            .filter(|(fault, _)| fault.call == call && kind(&fault.what))
-            .find(|(_, left)| left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok())
-            .map(|(fault, _)| fault.what.clone())
+            .filter(|entry| entry.fault.call == call && is_kind(&entry.fault.what))
+            .find(|entry| {
+                let decrement = |count: u32| count.checked_sub(1);
+                entry.remaining.fetch_update(Ordering::SeqCst, Ordering::SeqCst, decrement).is_ok()
+            })
+            .map(|entry| entry.fault.what.clone())
     }
 }
 
-/// An identifier in the form of `/proc/sys/kernel/random/boot_id`.
-fn random_id() -> String {
-    let [a, b, c, d]: [u32; 4] = rand::random();
-    format!("{a:08x}-{:04x}-{:04x}-{:04x}-{:04x}{d:08x}", b >> 16, b & 0xffff, c >> 16, c & 0xffff)
+fn to_proto_timestamp(at: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
 }
 
-fn stamp(at: Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control_plane::Programs;
+    use crate::spec::{ApiServers, ChartsFrom, DiskSpec, LabSpec};
+
+    fn boot_id(seed: u64, name: &str) -> String {
+        let node = NodeSpec { name: name.to_owned(), address: [10, 0, 0, 1].into(), disk: DiskSpec::default() };
+        let spec = LabSpec {
+            cluster: "infra".to_owned(),
+            nodes: vec![node.clone()],
+            releases: vec![],
+            crd_urls: vec![],
+            vip: None,
+            api_port: 6443,
+            talos_version: "v1.12.4".to_owned(),
+            folder: std::path::PathBuf::new(),
+            charts: ChartsFrom::StandIns,
+            api_servers: ApiServers::One,
+        };
+        let recorder = Recorder::default();
+        let lab = LabContext {
+            addresses: spec.address_map(),
+            scenario: Arc::new(Scenario::load("fast").unwrap()),
+            seed,
+            recorder: recorder.clone(),
+            control_plane: Arc::new(ControlPlane::new(Programs::default(), &spec, recorder)),
+            talos: TalosVersion::parse("v1.12.4").unwrap(),
+            directory: NodeDirectory::default(),
+        };
+        SimulatedNode::new(node, lab).state.borrow().boot_id.clone()
+    }
+
+    #[test]
+    fn the_boot_id_follows_from_the_seed_and_the_name() {
+        assert_eq!(boot_id(1, "cp-1"), boot_id(1, "cp-1"));
+        assert_ne!(boot_id(1, "cp-1"), boot_id(2, "cp-1"));
+        assert_ne!(boot_id(1, "cp-1"), boot_id(1, "cp-2"));
+    }
 }

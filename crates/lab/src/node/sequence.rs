@@ -1,70 +1,87 @@
-//! What a machine does from an accepted call, or an installed system, to the moment in which it goes down.
+//! The sequences by which a machine goes down: install, reboot, shutdown, reset and upgrade.
 //!
-//! The phases and tasks are Talos's own, in its order, since a caller follows them on the event stream.
+//! Phases and tasks have Talos's names and order, because callers follow them on the event stream.
 
 use std::sync::Arc;
 
-use super::disk::Partition;
-use super::{Node, Stage, Talos};
-use crate::machine::{MachineConfig, Role};
-use api::{phase_event, sequence_event, task_event};
 use talos_proto::machine as api;
+use talos_proto::machine::{phase_event, sequence_event, task_event};
 
-/// A call that ends the machine's present life.
+use super::disk::SystemPartition;
+use super::{NodeStage, SimulatedNode, TalosVersion};
+use crate::machine_config::{AppliedConfig, NodeRole};
+
+/// A sequence and the call that requested it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Order {
-    pub(super) what: Sequence,
-    /// By this name the caller finds the events that follow from the call; empty when nobody asked.
+pub(super) struct SequenceRequest {
+    pub(super) sequence: NodeSequence,
+    /// Identifies the events that the call causes. Empty if no call requested the sequence.
     pub(super) actor: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Sequence {
-    Install(Talos),
-    Reboot { force: bool },
+pub(super) enum NodeSequence {
+    Install(TalosVersion),
+    Reboot(RebootMode),
     Shutdown { force: bool },
-    Reset { graceful: bool, reboot: bool, wipe: Wipe },
-    Upgrade(Talos),
-    StageUpgrade(Talos),
+    Reset { graceful: bool, reboot: bool, wipe: WipeTarget },
+    Upgrade(TalosVersion),
+    StageUpgrade(TalosVersion),
 }
 
-/// What a reset takes away.
+/// Whether a reboot stops services first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RebootMode {
+    Default,
+    Force,
+}
+
+/// What a reset wipes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wipe {
+pub(super) enum WipeTarget {
     SystemDisk,
-    Partitions(Vec<Partition>),
+    Partitions(Vec<SystemPartition>),
     UserDisks,
 }
 
-/// What is there when the machine has gone down.
+/// Whether the machine starts again after a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum After {
-    Rebooting,
+pub(super) enum PowerState {
+    Reboots,
     Off,
 }
 
-type Phase = (&'static str, &'static [&'static str]);
+/// A phase and its tasks, by Talos's names.
+#[derive(Debug, Clone, Copy)]
+struct Phase {
+    name: &'static str,
+    tasks: &'static [&'static str],
+}
+
+const fn phase(name: &'static str, tasks: &'static [&'static str]) -> Phase {
+    Phase { name, tasks }
+}
 
 const STOP: [Phase; 5] = [
-    ("stopServices", &["stopServicesForUpgrade"]),
-    ("umount", &["unmountPodMounts"]),
-    ("unmountBind", &["unmountSystemDiskBindMounts"]),
-    ("unmountSystem", &["unmountEphemeralPartition"]),
-    ("volumeFinalize", &["teardownLifecycle"]),
+    phase("stopServices", &["stopServicesForUpgrade"]),
+    phase("umount", &["unmountPodMounts"]),
+    phase("unmountBind", &["unmountSystemDiskBindMounts"]),
+    phase("unmountSystem", &["unmountEphemeralPartition"]),
+    phase("volumeFinalize", &["teardownLifecycle"]),
 ];
-const KEXEC: Phase = ("kexec", &["kexecPrepare"]);
-const STOP_EVERYTHING: Phase = ("stopEverything", &["stopAllServices"]);
-const CLEANUP: [Phase; 2] = [("cleanup", &["stopAllPods"]), ("dbus", &["stopDBus"])];
-const DRAIN: Phase = ("drain", &["cordonAndDrainNode"]);
-const REBOOT: Phase = ("reboot", &["reboot"]);
-const SHUTDOWN: Phase = ("shutdown", &["shutdown"]);
-const NEW_SYSTEM: [Phase; 2] = [("upgrade", &["upgrade"]), ("meta", &["reloadMeta"])];
+const KEXEC: Phase = phase("kexec", &["kexecPrepare"]);
+const STOP_EVERYTHING: Phase = phase("stopEverything", &["stopAllServices"]);
+const CLEANUP: [Phase; 2] = [phase("cleanup", &["stopAllPods"]), phase("dbus", &["stopDBus"])];
+const DRAIN: Phase = phase("drain", &["cordonAndDrainNode"]);
+const REBOOT: Phase = phase("reboot", &["reboot"]);
+const SHUTDOWN: Phase = phase("shutdown", &["shutdown"]);
+const INSTALL_UPGRADE: [Phase; 2] = [phase("upgrade", &["upgrade"]), phase("meta", &["reloadMeta"])];
 
-impl Sequence {
+impl NodeSequence {
     fn name(&self) -> &'static str {
         match self {
             Self::Install(_) => "install",
-            Self::Reboot { .. } => "reboot",
+            Self::Reboot(_) => "reboot",
             Self::Shutdown { .. } => "shutdown",
             Self::Reset { .. } => "reset",
             Self::Upgrade(_) => "upgrade",
@@ -72,59 +89,65 @@ impl Sequence {
         }
     }
 
-    fn stage(&self) -> Stage {
+    fn stage(&self) -> NodeStage {
         match self {
-            Self::Install(_) => Stage::Installing,
-            Self::Reboot { .. } => Stage::Rebooting,
-            Self::Shutdown { .. } => Stage::ShuttingDown,
-            Self::Reset { .. } => Stage::Resetting,
-            Self::Upgrade(_) | Self::StageUpgrade(_) => Stage::Upgrading,
+            Self::Install(_) => NodeStage::Installing,
+            Self::Reboot(_) => NodeStage::Rebooting,
+            Self::Shutdown { .. } => NodeStage::ShuttingDown,
+            Self::Reset { .. } => NodeStage::Resetting,
+            Self::Upgrade(_) | Self::StageUpgrade(_) => NodeStage::Upgrading,
         }
     }
 
-    fn phases(&self, role: Role) -> Vec<Phase> {
-        let stop = |kexec: bool| STOP.into_iter().chain(kexec.then_some(KEXEC)).chain([STOP_EVERYTHING]);
+    fn phases(&self, role: NodeRole) -> Vec<Phase> {
+        let stop = || STOP.into_iter().chain([STOP_EVERYTHING]);
+        let stop_for_kexec = || STOP.into_iter().chain([KEXEC, STOP_EVERYTHING]);
         match self {
             Self::Install(_) => [
-                ("env", &["setUserEnvVars"][..]),
-                ("install", &["install"]),
-                ("meta", &["reloadMeta"]),
-                ("saveMeta", &["flushMeta"]),
-                ("volumeFinalize", &["teardownLifecycle"]),
+                phase("env", &["setUserEnvVars"]),
+                phase("install", &["install"]),
+                phase("meta", &["reloadMeta"]),
+                phase("saveMeta", &["flushMeta"]),
+                phase("volumeFinalize", &["teardownLifecycle"]),
                 STOP_EVERYTHING,
                 KEXEC,
                 REBOOT,
             ]
             .to_vec(),
-            Self::Reboot { force: true } => vec![REBOOT],
-            Self::Reboot { force: false } | Self::StageUpgrade(_) => {
-                CLEANUP.into_iter().chain(stop(true)).chain([REBOOT]).collect()
+            Self::Reboot(RebootMode::Force) => vec![REBOOT],
+            Self::Reboot(RebootMode::Default) | Self::StageUpgrade(_) => {
+                CLEANUP.into_iter().chain(stop_for_kexec()).chain([REBOOT]).collect()
             }
             Self::Shutdown { force } => {
-                let first = [("storeShutdown", &["storeShutdownEmergency"][..])].into_iter();
+                let first = [phase("storeShutdown", &["storeShutdownEmergency"])].into_iter();
                 let drain = (!force).then_some(DRAIN);
-                first.chain(drain).chain(CLEANUP).chain(stop(false)).chain([SHUTDOWN]).collect()
+                first.chain(drain).chain(CLEANUP).chain(stop()).chain([SHUTDOWN]).collect()
             }
             Self::Upgrade(_) => {
                 let end = [KEXEC, STOP_EVERYTHING, REBOOT];
-                [DRAIN].into_iter().chain(CLEANUP).chain(STOP).chain(NEW_SYSTEM).chain(end).collect()
+                [DRAIN].into_iter().chain(CLEANUP).chain(STOP).chain(INSTALL_UPGRADE).chain(end).collect()
             }
             Self::Reset { graceful, reboot, wipe } => {
                 let mut phases: Vec<Phase> = Vec::new();
                 if *graceful {
-                    phases.extend([DRAIN, ("cleanup", &["removeAllPods"])]);
+                    phases.extend([DRAIN, phase("cleanup", &["removeAllPods"])]);
                 } else {
                     phases.push(CLEANUP[0]);
                 }
                 phases.push(CLEANUP[1]);
-                phases.extend((*graceful && role == Role::ControlPlane).then_some(("leave", &["leaveEtcd"][..])));
-                phases.push(("preReset", &["sendResetSignal"]));
-                phases.extend(stop(matches!(wipe, Wipe::Partitions(_))));
-                phases.push(("forceCleanup", &["forceCleanup"]));
-                phases.extend(match wipe {
-                    Wipe::SystemDisk => Some(("reset", &["resetSystemDisk"][..])),
-                    Wipe::Partitions(_) => Some(("resetSpec", &["resetSystemDiskSpec"][..])),
-                    Wipe::UserDisks => Some(("resetUserDisks", &["resetUserDisks"][..])),
+                if *graceful && role == NodeRole::ControlPlane {
+                    phases.push(phase("leave", &["leaveEtcd"]));
+                }
+                phases.push(phase("preReset", &["sendResetSignal"]));
+                match wipe {
+                    WipeTarget::Partitions(_) => phases.extend(stop_for_kexec()),
+                    WipeTarget::SystemDisk | WipeTarget::UserDisks => phases.extend(stop()),
+                }
+                phases.push(phase("forceCleanup", &["forceCleanup"]));
+                phases.push(match wipe {
+                    WipeTarget::SystemDisk => phase("reset", &["resetSystemDisk"]),
+                    WipeTarget::Partitions(_) => phase("resetSpec", &["resetSystemDiskSpec"]),
+                    WipeTarget::UserDisks => phase("resetUserDisks", &["resetUserDisks"]),
                 });
                 phases.push(if *reboot { REBOOT } else { SHUTDOWN });
                 phases
@@ -132,125 +155,129 @@ impl Sequence {
         }
     }
 
-    fn after(&self) -> After {
+    fn power_state(&self) -> PowerState {
         match self {
-            Self::Shutdown { .. } | Self::Reset { reboot: false, .. } => After::Off,
-            _ => After::Rebooting,
+            Self::Shutdown { .. } | Self::Reset { reboot: false, .. } => PowerState::Off,
+            _ => PowerState::Reboots,
         }
     }
 }
 
-impl Node {
-    /// Orders the machine to go down; false when it already has such an order.
-    pub(super) fn order(&self, what: Sequence, actor: &str) -> bool {
-        self.ordered.send_if_modified(|order| {
-            let free = order.is_none();
-            order.get_or_insert_with(|| Order { what, actor: actor.to_owned() });
-            free
-        })
+impl SimulatedNode {
+    /// Requests a sequence. Has no effect if one is requested already.
+    pub(super) fn request_sequence(&self, sequence: NodeSequence, actor: &str) {
+        self.requested_sequence.send_if_modified(|requested| {
+            let is_free = requested.is_none();
+            requested.get_or_insert_with(|| SequenceRequest { sequence, actor: actor.to_owned() });
+            is_free
+        });
     }
 
-    /// Orders a reboot that nobody asked for.
-    pub(super) fn power_cycle(&self) {
-        self.order(Sequence::Reboot { force: true }, "");
+    /// Requests a reboot that no call asked for.
+    pub(super) fn request_power_cycle(&self) {
+        self.request_sequence(NodeSequence::Reboot(RebootMode::Force), "");
     }
 
-    /// Waits for an order and takes it.
-    pub(super) async fn next_order(&self) -> Order {
-        let mut orders = self.ordered.subscribe();
+    /// Waits for a requested sequence.
+    pub(super) async fn next_sequence(&self) -> SequenceRequest {
+        let mut requests = self.requested_sequence.subscribe();
         loop {
-            if let Some(order) = orders.borrow_and_update().clone() {
-                return order;
+            if let Some(request) = requests.borrow_and_update().clone() {
+                return request;
             }
-            // The sender lives in this machine, so this only ever waits.
-            let _ = orders.changed().await;
+            // `self` owns the sender, so this only ever waits.
+            let _ = requests.changed().await;
         }
     }
 
-    /// Goes through a sequence until there is nothing left that answers.
-    pub(super) async fn carry_out(&self, order: &Order, config: Option<&Arc<MachineConfig>>) -> After {
-        let role = config.map_or(Role::Worker, |config| config.role);
-        let actor = order.actor.as_str();
-        self.tell_sequence(&order.what, sequence_event::Action::Start, actor);
-        if !matches!(order.what, Sequence::Install(_)) {
-            self.stage(order.what.stage());
+    /// Runs a sequence. After it, nothing on the machine responds.
+    pub(super) async fn run_sequence(
+        &self,
+        request: &SequenceRequest,
+        config: Option<&Arc<AppliedConfig>>,
+    ) -> PowerState {
+        let role = config.map_or(NodeRole::Worker, |config| config.role);
+        let actor = request.actor.as_str();
+        self.publish_sequence(&request.sequence, sequence_event::Action::Start, actor);
+        if !matches!(request.sequence, NodeSequence::Install(_)) {
+            self.set_stage(request.sequence.stage());
         }
-        for (phase, tasks) in order.what.phases(role) {
-            self.tell_phase(phase, phase_event::Action::Start, actor);
-            if matches!((&order.what, phase), (Sequence::Install(_), "install")) {
-                self.stage(Stage::Installing);
+        for phase in request.sequence.phases(role) {
+            self.publish_phase(phase.name, phase_event::Action::Start, actor);
+            if matches!((&request.sequence, phase.name), (NodeSequence::Install(_), "install")) {
+                self.set_stage(NodeStage::Installing);
             }
-            if phase == "kexec" && !matches!(order.what, Sequence::Reset { .. }) {
-                self.stage(Stage::Rebooting);
+            if phase.name == "kexec" && !matches!(request.sequence, NodeSequence::Reset { .. }) {
+                self.set_stage(NodeStage::Rebooting);
             }
-            for task in tasks {
-                self.events.tell(actor, &task_event(task, task_event::Action::Start));
-                self.perform(task, &order.what, role).await;
-                self.events.tell(actor, &task_event(task, task_event::Action::Stop));
+            for task in phase.tasks {
+                self.events.publish(actor, &task_event(task, task_event::Action::Start));
+                self.run_task(task, &request.sequence, role).await;
+                self.events.publish(actor, &task_event(task, task_event::Action::Stop));
             }
-            self.tell_phase(phase, phase_event::Action::Stop, actor);
+            self.publish_phase(phase.name, phase_event::Action::Stop, actor);
         }
-        order.what.after()
+        request.sequence.power_state()
     }
 
-    async fn perform(&self, task: &str, sequence: &Sequence, role: Role) {
+    async fn run_task(&self, task: &str, sequence: &NodeSequence, role: NodeRole) {
         match (task, sequence) {
-            ("install", Sequence::Install(talos)) => {
-                tokio::time::sleep(self.world.scenario.install.duration()).await;
+            ("install", NodeSequence::Install(talos)) => {
+                tokio::time::sleep(self.lab.scenario.install.duration()).await;
                 self.change(|state| state.disk.install(talos.clone()));
             }
-            ("upgrade", Sequence::Upgrade(talos)) => {
-                tokio::time::sleep(self.world.scenario.install.duration()).await;
+            ("upgrade", NodeSequence::Upgrade(talos)) => {
+                tokio::time::sleep(self.lab.scenario.install.duration()).await;
                 self.change(|state| state.disk.install(talos.clone()));
             }
             ("leaveEtcd", _) => {
-                if let Err(reason) = self.world.control_plane.leave_etcd(self).await {
-                    self.log("etcd", &format!("failed to leave the cluster: {reason}"));
+                if let Err(error) = self.lab.control_plane.leave_etcd(self.host()).await {
+                    self.log("etcd", &format!("failed to leave the cluster: {error}"));
                 }
             }
             ("stopAllServices", _) => {
                 self.stop_services();
-                if role == Role::ControlPlane {
-                    self.world.control_plane.stop(self).await;
+                if role == NodeRole::ControlPlane {
+                    self.lab.control_plane.stop(self.host()).await;
                 }
             }
-            ("resetSystemDisk", _) => self.wipe(&Wipe::SystemDisk),
-            ("resetSystemDiskSpec", Sequence::Reset { wipe, .. }) => self.wipe(wipe),
+            ("resetSystemDisk", _) => self.wipe(&WipeTarget::SystemDisk),
+            ("resetSystemDiskSpec", NodeSequence::Reset { wipe, .. }) => self.wipe(wipe),
             _ => {}
         }
     }
 
-    fn wipe(&self, wipe: &Wipe) {
-        let partitions: &[Partition] = match wipe {
-            Wipe::SystemDisk => {
+    fn wipe(&self, wipe: &WipeTarget) {
+        let partitions: &[SystemPartition] = match wipe {
+            WipeTarget::SystemDisk => {
                 self.change(|state| state.disk.wipe());
-                &[Partition::Ephemeral]
+                &[SystemPartition::Ephemeral]
             }
-            Wipe::Partitions(partitions) => partitions,
-            Wipe::UserDisks => &[],
+            WipeTarget::Partitions(partitions) => partitions,
+            WipeTarget::UserDisks => &[],
         };
         for partition in partitions {
             self.change(|state| state.disk.wipe_partition(*partition));
-            if *partition == Partition::Ephemeral
-                && let Err(reason) = self.world.control_plane.wipe_etcd(self)
+            if *partition == SystemPartition::Ephemeral
+                && let Err(error) = self.lab.control_plane.wipe_etcd(self.host())
             {
-                tracing::error!(node = self.name(), %reason, "EPHEMERAL was not wiped");
+                tracing::error!(node = self.name(), %error, "EPHEMERAL was not wiped");
             }
         }
     }
 
-    pub(super) fn tell_sequence(&self, sequence: &Sequence, action: sequence_event::Action, actor: &str) {
-        self.tell_named_sequence(sequence.name(), action, actor);
+    pub(super) fn publish_sequence(&self, sequence: &NodeSequence, action: sequence_event::Action, actor: &str) {
+        self.publish_named_sequence(sequence.name(), action, actor);
     }
 
-    pub(super) fn tell_named_sequence(&self, name: &str, action: sequence_event::Action, actor: &str) {
+    pub(super) fn publish_named_sequence(&self, name: &str, action: sequence_event::Action, actor: &str) {
         let event = api::SequenceEvent { sequence: name.to_owned(), action: action.into(), error: None };
-        self.events.tell(actor, &event);
+        self.events.publish(actor, &event);
         self.log("machined", &format!("{name} sequence: {}", action.as_str_name().to_lowercase()));
     }
 
-    fn tell_phase(&self, phase: &str, action: phase_event::Action, actor: &str) {
-        self.events.tell(actor, &api::PhaseEvent { phase: phase.to_owned(), action: action.into() });
+    fn publish_phase(&self, phase: &str, action: phase_event::Action, actor: &str) {
+        self.events.publish(actor, &api::PhaseEvent { phase: phase.to_owned(), action: action.into() });
     }
 }
 
@@ -262,24 +289,31 @@ pub(super) fn task_event(task: &str, action: task_event::Action) -> api::TaskEve
 mod tests {
     use super::*;
 
-    fn phases(sequence: &Sequence, role: Role) -> Vec<&'static str> {
-        sequence.phases(role).into_iter().map(|(phase, _)| phase).collect()
+    fn phases(sequence: &NodeSequence, role: NodeRole) -> Vec<&'static str> {
+        sequence.phases(role).into_iter().map(|phase| phase.name).collect()
     }
 
     #[test]
     fn only_a_graceful_reset_of_a_control_plane_leaves_etcd() {
-        let reset = |graceful| Sequence::Reset { graceful, reboot: true, wipe: Wipe::SystemDisk };
-        assert!(phases(&reset(true), Role::ControlPlane).contains(&"leave"));
-        assert!(!phases(&reset(true), Role::Worker).contains(&"leave"));
-        assert!(!phases(&reset(false), Role::ControlPlane).contains(&"leave"));
+        let reset = |graceful| NodeSequence::Reset { graceful, reboot: true, wipe: WipeTarget::SystemDisk };
+        assert!(phases(&reset(true), NodeRole::ControlPlane).contains(&"leave"));
+        assert!(!phases(&reset(true), NodeRole::Worker).contains(&"leave"));
+        assert!(!phases(&reset(false), NodeRole::ControlPlane).contains(&"leave"));
     }
 
     #[test]
     fn everything_is_stopped_before_anything_is_wiped() {
-        let reset = Sequence::Reset { graceful: false, reboot: false, wipe: Wipe::Partitions(vec![Partition::State]) };
-        let phases = phases(&reset, Role::ControlPlane);
-        let place = |name: &str| phases.iter().position(|phase| *phase == name).unwrap();
-        assert!(place("stopEverything") < place("resetSpec") && place("resetSpec") < place("shutdown"), "{phases:?}");
-        assert_eq!(reset.after(), After::Off);
+        let reset = NodeSequence::Reset {
+            graceful: false,
+            reboot: false,
+            wipe: WipeTarget::Partitions(vec![SystemPartition::State]),
+        };
+        let phases = phases(&reset, NodeRole::ControlPlane);
+        let position = |name: &str| phases.iter().position(|phase| *phase == name).unwrap();
+        assert!(
+            position("stopEverything") < position("resetSpec") && position("resetSpec") < position("shutdown"),
+            "{phases:?}"
+        );
+        assert_eq!(reset.power_state(), PowerState::Off);
     }
 }

@@ -1,150 +1,197 @@
-//! The services of a machine, as `ServiceList` and the event stream tell them.
+//! The services of a machine, as `ServiceList` and the event stream report them.
 
 use jiff::Timestamp;
-
-use super::{Node, stamp};
-use crate::machine::Role;
 use talos_proto::machine::service_state_event::Action;
 use talos_proto::machine::{ServiceEvent, ServiceEvents, ServiceHealth, ServiceInfo, ServiceStateEvent};
 
-/// A service with its history.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Service {
-    pub(crate) state: &'static str,
-    /// Nothing when nobody looks after its health.
-    pub(crate) healthy: Option<bool>,
-    message: String,
-    changed: Option<Timestamp>,
-    events: Vec<(String, &'static str, Timestamp)>,
+use super::{SimulatedNode, to_proto_timestamp};
+use crate::machine_config::NodeRole;
+
+/// The state of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum ServiceState {
+    #[default]
+    Initialized,
+    Starting,
+    Preparing,
+    Running,
+    Stopping,
+    Finished,
+    Failed,
 }
 
-/// Talos keeps this many events a service (1.12).
+/// The result of a health check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HealthCheck<'m> {
+    Passed,
+    /// With the check's message.
+    Failed(&'m str),
+}
+
+/// A change of a service's state.
+#[derive(Debug, Clone)]
+struct StateChange {
+    state: ServiceState,
+    message: String,
+    at: Timestamp,
+}
+
+/// A service and its history.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NodeService {
+    pub(crate) state: ServiceState,
+    /// `None` before the first health check, and for services without one.
+    pub(crate) healthy: Option<bool>,
+    health_message: String,
+    changed: Option<Timestamp>,
+    changes: Vec<StateChange>,
+}
+
+/// Talos keeps this many events per service (1.12).
 const KEPT: usize = 64;
 
 /// Services without a health check.
-const UNWATCHED: [&str; 2] = ["auditd", "dashboard"];
+const WITHOUT_HEALTH_CHECK: [&str; 2] = ["auditd", "dashboard"];
 
-impl Node {
-    /// Moves a service to another state and remembers why.
-    pub(super) fn service(&self, id: &'static str, state: &'static str, message: &str) {
+impl ServiceState {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Initialized => "Initialized",
+            Self::Starting => "Starting",
+            Self::Preparing => "Preparing",
+            Self::Running => "Running",
+            Self::Stopping => "Stopping",
+            Self::Finished => "Finished",
+            Self::Failed => "Failed",
+        }
+    }
+
+    fn action(self) -> Action {
+        match self {
+            Self::Initialized => Action::Initialized,
+            Self::Starting => Action::Starting,
+            Self::Preparing => Action::Preparing,
+            Self::Running => Action::Running,
+            Self::Stopping => Action::Stopping,
+            Self::Finished => Action::Finished,
+            Self::Failed => Action::Failed,
+        }
+    }
+}
+
+impl SimulatedNode {
+    /// Changes the state of a service. `message` is the reason.
+    pub(super) fn set_service_state(&self, id: &'static str, state: ServiceState, message: &str) {
         let now = Timestamp::now();
-        self.change(|all| {
-            let service = all.services.entry(id).or_default();
+        self.change(|node| {
+            let service = node.services.entry(id).or_default();
             service.state = state;
             service.healthy = None;
             service.changed = Some(now);
-            service.message.clear();
-            service.events.push((message.to_owned(), state, now));
-            let surplus = service.events.len().saturating_sub(KEPT);
-            service.events.drain(..surplus);
+            service.health_message.clear();
+            service.changes.push(StateChange { state, message: message.to_owned(), at: now });
+            let surplus = service.changes.len().saturating_sub(KEPT);
+            service.changes.drain(..surplus);
         });
-        self.tell_service(id, state, message);
-        self.log(id, &format!("service[{id}]({state}): {message}"));
+        self.publish_service_state(id, state, message);
+        self.log(id, &format!("service[{id}]({}): {message}", state.name()));
     }
 
-    pub(super) fn service_health(&self, id: &'static str, healthy: bool, message: &str) {
-        let mut state = "";
-        self.change(|all| {
-            let service = all.services.entry(id).or_default();
-            service.healthy = Some(healthy);
+    pub(super) fn set_service_health(&self, id: &'static str, check: HealthCheck<'_>) {
+        let (is_healthy, message) = match check {
+            HealthCheck::Passed => (true, ""),
+            HealthCheck::Failed(message) => (false, message),
+        };
+        let mut state = ServiceState::default();
+        self.change(|node| {
+            let service = node.services.entry(id).or_default();
+            service.healthy = Some(is_healthy);
             service.changed = Some(Timestamp::now());
-            message.clone_into(&mut service.message);
+            message.clone_into(&mut service.health_message);
             state = service.state;
         });
-        let text =
-            if healthy { "Health check successful".to_owned() } else { format!("Health check failed: {message}") };
-        self.tell_service(id, state, &text);
-        self.log(id, &format!("service[{id}]({state}): {text}"));
+        let text = match check {
+            HealthCheck::Passed => "Health check successful".to_owned(),
+            HealthCheck::Failed(message) => format!("Health check failed: {message}"),
+        };
+        self.publish_service_state(id, state, &text);
+        self.log(id, &format!("service[{id}]({}): {text}", state.name()));
     }
 
-    fn tell_service(&self, id: &str, state: &str, message: &str) {
-        let health = self.state.borrow().services.get(id).map(Service::health);
-        let (service, action, message) = (id.to_owned(), action(state).into(), message.to_owned());
-        self.events.tell("", &ServiceStateEvent { service, action, message, health });
+    fn publish_service_state(&self, id: &str, state: ServiceState, message: &str) {
+        let health = self.state.borrow().services.get(id).map(NodeService::health);
+        let (service, action, message) = (id.to_owned(), state.action().into(), message.to_owned());
+        self.events.publish("", &ServiceStateEvent { service, action, message, health });
     }
 
-    pub(super) fn runs(&self, id: &str) -> bool {
-        self.state.borrow().services.get(id).is_some_and(|service| service.state == "Running")
+    pub(super) fn is_service_running(&self, id: &str) -> bool {
+        self.state.borrow().services.get(id).is_some_and(|service| service.state == ServiceState::Running)
     }
 
-    /// Starts what a machine runs besides etcd.
-    pub(super) fn start_services(&self, role: Role) {
+    /// Starts all services except etcd.
+    pub(super) fn start_services(&self, role: NodeRole) {
         let minor = self.talos().minor();
         let base = ["machined", "syslogd", "udevd", "auditd", "dashboard", "containerd", "apid", "cri", "kubelet"];
         let newer = ["sandboxd", "registryd"].into_iter().filter(|_| minor >= 14);
-        let signing = ["trustd"].into_iter().filter(|_| role == Role::ControlPlane);
+        let signing = ["trustd"].into_iter().filter(|_| role == NodeRole::ControlPlane);
         for id in base.into_iter().chain(newer).chain(signing) {
             self.start_service(id);
         }
     }
 
     pub(super) fn start_service(&self, id: &'static str) {
-        self.service(id, "Starting", "Starting service");
-        self.service(id, "Preparing", "Running pre state");
-        self.service(id, "Preparing", "Creating service runner");
-        let how = match id {
+        self.set_service_state(id, ServiceState::Starting, "Starting service");
+        self.set_service_state(id, ServiceState::Preparing, "Running pre state");
+        self.set_service_state(id, ServiceState::Preparing, "Creating service runner");
+        let message = match id {
             "machined" => "Service started as goroutine".to_owned(),
-            "kubelet" | "apid" | "trustd" => format!("Started task {id} (PID {}) for container {id}", self.pid()),
-            _ => format!("Process Process([\"/usr/bin/{id}\"]) started with PID {}", self.pid()),
+            "kubelet" | "apid" | "trustd" => format!("Started task {id} (PID {}) for container {id}", self.next_pid()),
+            _ => format!("Process Process([\"/usr/bin/{id}\"]) started with PID {}", self.next_pid()),
         };
-        self.service(id, "Running", &how);
-        if !UNWATCHED.contains(&id) {
-            self.service_health(id, true, "");
+        self.set_service_state(id, ServiceState::Running, &message);
+        if !WITHOUT_HEALTH_CHECK.contains(&id) {
+            self.set_service_health(id, HealthCheck::Passed);
         }
     }
 
-    /// A number like the kernel's: it rises.
-    fn pid(&self) -> usize {
-        1000 + self.state.borrow().services.values().map(|service| service.events.len()).sum::<usize>() * 7
+    /// A made-up process ID. Like the kernel's, it increases.
+    fn next_pid(&self) -> usize {
+        1000 + self.state.borrow().services.values().map(|service| service.changes.len()).sum::<usize>() * 7
     }
 
     pub(super) fn stop_services(&self) {
         let ids: Vec<_> = self.state.borrow().services.keys().copied().collect();
         for id in ids.into_iter().filter(|id| !matches!(*id, "machined" | "apid")) {
-            self.service(id, "Stopping", "Sending SIGTERM");
-            self.service(id, "Finished", "Service finished successfully");
+            self.set_service_state(id, ServiceState::Stopping, "Sending SIGTERM");
+            self.set_service_state(id, ServiceState::Finished, "Service finished successfully");
         }
     }
 }
 
-fn action(state: &str) -> Action {
-    match state {
-        "Preparing" => Action::Preparing,
-        "Waiting" => Action::Waiting,
-        "Running" => Action::Running,
-        "Stopping" => Action::Stopping,
-        "Finished" => Action::Finished,
-        "Failed" => Action::Failed,
-        "Skipped" => Action::Skipped,
-        "Starting" => Action::Starting,
-        _ => Action::Initialized,
-    }
-}
-
-impl Service {
+impl NodeService {
     fn health(&self) -> ServiceHealth {
         ServiceHealth {
             unknown: self.healthy.is_none(),
             healthy: self.healthy == Some(true),
-            last_message: self.message.clone(),
-            last_change: self.changed.map(stamp),
+            last_message: self.health_message.clone(),
+            last_change: self.changed.map(to_proto_timestamp),
         }
     }
 
-    pub(super) fn last_event(&self) -> &str {
-        self.events.last().map_or("", |(message, ..)| message)
+    pub(super) fn last_message(&self) -> &str {
+        self.changes.last().map_or("", |change| &change.message)
     }
 
     pub(super) fn info(&self, id: &str) -> ServiceInfo {
-        let event = |(msg, state, at): &(String, &'static str, Timestamp)| ServiceEvent {
-            msg: msg.clone(),
-            state: (*state).to_owned(),
-            ts: Some(stamp(*at)),
+        let event = |change: &StateChange| ServiceEvent {
+            msg: change.message.clone(),
+            state: change.state.name().to_owned(),
+            ts: Some(to_proto_timestamp(change.at)),
         };
         ServiceInfo {
             id: id.to_owned(),
-            state: self.state.to_owned(),
-            events: Some(ServiceEvents { events: self.events.iter().map(event).collect() }),
+            state: self.state.name().to_owned(),
+            events: Some(ServiceEvents { events: self.changes.iter().map(event).collect() }),
             health: Some(self.health()),
         }
     }

@@ -1,12 +1,14 @@
-//! Whether a machine is ready, and why not.
+//! The machine status: the stage, and the conditions that are not met.
 
-use super::{Stage, State};
-use crate::machine::Role;
 use talos_proto::machine::MachineStatusEvent;
 use talos_proto::machine::machine_status_event::machine_status::UnmetCondition;
 use talos_proto::machine::machine_status_event::{MachineStage, MachineStatus};
 
-impl Stage {
+use super::services::ServiceState;
+use super::{NodeService, NodeStage, NodeState};
+use crate::machine_config::NodeRole;
+
+impl NodeStage {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Maintenance => "maintenance",
@@ -34,40 +36,41 @@ impl Stage {
     }
 }
 
-impl State {
-    /// What keeps the machine from being ready; means something while it boots and runs only.
-    pub(super) fn unmet(&self, hostname: &str) -> Vec<UnmetCondition> {
-        let Some(config) = self.config.as_ref().filter(|_| matches!(self.stage, Stage::Booting | Stage::Running))
+impl NodeState {
+    /// The conditions that are not met. Empty unless the machine boots or runs.
+    fn unmet_conditions(&self, hostname: &str) -> Vec<UnmetCondition> {
+        let Some(config) =
+            self.config.as_ref().filter(|_| matches!(self.stage, NodeStage::Booting | NodeStage::Running))
         else {
             return vec![];
         };
         let mut unmet = Vec::new();
-        let mut say = |name: &str, reason: String| {
+        let mut add = |name: &str, reason: String| {
             unmet.push(UnmetCondition { name: name.to_owned(), reason });
         };
-        let services = self.services_not_well(config.role);
+        let services = self.service_problems(config.role);
         if !services.is_empty() {
-            say("services", services.join(", "));
+            add("services", services.join(", "));
         }
         if !self.registered {
-            say("nodeReady", format!("node {hostname:?} status is not available yet"));
+            add("nodeReady", format!("node {hostname:?} status is not available yet"));
         } else if !self.node_ready {
-            say("nodeReady", format!("node {hostname:?} is not ready"));
+            add("nodeReady", format!("node {hostname:?} is not ready"));
         }
         unmet
     }
 
-    fn services_not_well(&self, role: Role) -> Vec<String> {
-        let problem = |(id, service): (&&'static str, &super::Service)| {
-            if service.state != "Running" {
+    fn service_problems(&self, role: NodeRole) -> Vec<String> {
+        let problem = |(id, service): (&&'static str, &NodeService)| {
+            if service.state != ServiceState::Running {
                 return Some(format!("{id} not running"));
             }
             (service.healthy == Some(false)).then(|| format!("{id} not healthy"))
         };
         let mut problems: Vec<String> = self.services.iter().filter_map(problem).collect();
         let required: &[&str] = match role {
-            Role::ControlPlane => &["apid", "machined", "kubelet", "etcd", "trustd"],
-            Role::Worker => &["apid", "machined", "kubelet"],
+            NodeRole::ControlPlane => &["apid", "machined", "kubelet", "etcd", "trustd"],
+            NodeRole::Worker => &["apid", "machined", "kubelet"],
         };
         let missing = required.iter().filter(|id| !self.services.contains_key(**id));
         problems.extend(missing.map(|id| format!("{id} not running")));
@@ -75,7 +78,7 @@ impl State {
     }
 
     pub(super) fn machine_status(&self, hostname: &str) -> MachineStatusEvent {
-        let unmet_conditions = self.unmet(hostname);
+        let unmet_conditions = self.unmet_conditions(hostname);
         let status = MachineStatus { ready: unmet_conditions.is_empty(), unmet_conditions };
         MachineStatusEvent { stage: self.stage.as_message().into(), status: Some(status) }
     }

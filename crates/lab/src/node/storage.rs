@@ -1,25 +1,25 @@
-//! Disks. A machine has one, and it is the system's once Talos is installed.
+//! The storage service. A machine has one disk, which is the system disk once Talos is installed.
 
-use tonic::{Request, Response, Status};
-
-use super::access::ADMIN;
-use super::machine_service::{Api, roles_of};
-use crate::spec::DiskSpec;
 use talos_proto::storage::storage_service_server::StorageService;
 use talos_proto::storage::{
     BlockDeviceWipe, BlockDeviceWipeRequest, BlockDeviceWipeResponse, Disk, Disks, DisksResponse, disk,
 };
+use tonic::{Request, Response, Status};
 
-/// What is the system's besides EPHEMERAL.
-const SYSTEM: u64 = 12 << 30;
+use super::access::ADMIN;
+use super::api::{NodeApi, roles_of};
+use crate::spec::DiskSpec;
 
-/// The size of EPHEMERAL, which takes the rest of the disk.
-pub(super) fn ephemeral(disk: &DiskSpec) -> u64 {
-    disk.size.saturating_sub(SYSTEM)
+/// The size of all system partitions except EPHEMERAL.
+const SYSTEM_SIZE: u64 = 12 << 30;
+
+/// The size of EPHEMERAL, which fills the rest of the disk.
+pub(super) fn ephemeral_size(disk: &DiskSpec) -> u64 {
+    disk.size.saturating_sub(SYSTEM_SIZE)
 }
 
-/// A size as people read it: in powers of ten.
-pub(super) fn pretty(size: u64) -> String {
+/// A size in decimal units, as Talos formats it.
+pub(super) fn format_size(size: u64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
     let (mut rest, mut unit) = (size, 0);
     let mut tenths = 0;
@@ -31,7 +31,7 @@ pub(super) fn pretty(size: u64) -> String {
     if unit > 0 && rest < 10 { format!("{rest}.{tenths} {}", UNITS[unit]) } else { format!("{rest} {}", UNITS[unit]) }
 }
 
-fn kind(disk: &DiskSpec) -> disk::DiskType {
+fn disk_type(disk: &DiskSpec) -> disk::DiskType {
     match disk.transport.as_str() {
         "nvme" => disk::DiskType::Nvme,
         "mmc" => disk::DiskType::Sd,
@@ -41,13 +41,13 @@ fn kind(disk: &DiskSpec) -> disk::DiskType {
 }
 
 #[tonic::async_trait]
-impl StorageService for Api {
+impl StorageService for NodeApi {
     async fn disks(&self, _: Request<()>) -> Result<Response<DisksResponse>, Status> {
         let spec = self.node.spec.disk.clone();
         let disk = Disk {
             size: spec.size,
             device_name: spec.path(),
-            r#type: kind(&spec).into(),
+            r#type: disk_type(&spec).into(),
             model: spec.model,
             serial: spec.serial,
             modalias: spec.modalias,
@@ -75,8 +75,8 @@ impl StorageService for Api {
                 return Err(Status::not_found(format!("blockdevice {name:?} not found")));
             }
             if installed && !device.skip_volume_check {
-                let text = format!("blockdevice {name:?} is in use by volume \"EPHEMERAL\"");
-                return Err(Status::failed_precondition(text));
+                let message = format!("blockdevice {name:?} is in use by volume \"EPHEMERAL\"");
+                return Err(Status::failed_precondition(message));
             }
         }
         Ok(Response::new(BlockDeviceWipeResponse { messages: vec![BlockDeviceWipe::default()] }))
@@ -88,8 +88,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_in_powers_of_ten() {
+    fn sizes_have_decimal_units() {
         let sizes = [512, 1_048_576, 104_857_600, 549_755_813_888];
-        assert_eq!(sizes.map(pretty), ["512 B", "1.0 MB", "104 MB", "549 GB"]);
+        assert_eq!(sizes.map(format_size), ["512 B", "1.0 MB", "104 MB", "549 GB"]);
     }
 }

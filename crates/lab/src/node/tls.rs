@@ -1,95 +1,90 @@
-//! The two TLS set-ups of a machine's port (Talos 1.11 to 1.14).
+//! The two TLS configurations of a machine's port (Talos 1.11 to 1.14).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::FromDer;
 
-use super::Node;
-use crate::machine::{MachineConfig, Pair};
-use crate::pki::{Authority, Key, Leaf, Subject, Use};
+use super::SimulatedNode;
+use crate::machine_config::{AppliedConfig, PemPair};
+use crate::pki::{
+    CertificateAuthority, CertificatePurpose, CertificateSubject, KeyAlgorithm, TlsMaterialError, crypto_provider,
+    tls_server_builder,
+};
 
-/// Server TLS with a certificate that nobody can check, and no client certificate.
-pub(super) fn maintenance(node: &Node) -> Result<ServerConfig, String> {
-    let leaf = Authority::throwaway()?.issue(&Subject {
-        name: "maintenance-service.talos.dev",
-        organizations: vec![],
-        addresses: vec![node.address(), node.mapped(), Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
-        names: vec![node.name().to_owned()],
-        purpose: Use::Server,
-        key: Key::Ed25519,
-    })?;
-    let (chain, key) = material(&leaf)?;
-    let config = builder()?.with_no_client_auth().with_single_cert(chain, key);
-    Ok(with_h2(config.map_err(|error| error.to_string())?))
+/// Why a client certificate is rejected.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientCertificateError {
+    #[error("the certificate cannot be parsed: {0}")]
+    Parse(#[from] x509_parser::error::X509Error),
+    #[error("certificate's extended key usage is not exactly clientAuth")]
+    ExtendedKeyUsage,
 }
 
-/// Mutual TLS: the machine CA signs both sides. A worker's certificate is signed by a control plane, whose key it is.
-pub(super) fn configured(node: &Node, config: &MachineConfig, signer: &Pair) -> Result<ServerConfig, String> {
-    let (mut addresses, mut names) =
-        (vec![node.address(), node.mapped(), IpAddr::from(Ipv4Addr::LOCALHOST)], vec![node.hostname()]);
+/// Server TLS with a self-signed certificate and without client certificates.
+pub(super) fn maintenance(node: &SimulatedNode) -> Result<ServerConfig, TlsMaterialError> {
+    let leaf = CertificateAuthority::generate()?.issue(&CertificateSubject {
+        common_name: "maintenance-service.talos.dev",
+        organizations: vec![],
+        addresses: vec![node.address(), node.listen_address(), Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        dns_names: vec![node.name().to_owned()],
+        purpose: CertificatePurpose::Server,
+        key: KeyAlgorithm::Ed25519,
+    })?;
+    let builder = tls_server_builder()?.with_no_client_auth();
+    Ok(with_h2(builder.with_single_cert(leaf.chain()?, leaf.private_key()?)?))
+}
+
+/// Mutual TLS: the machine CA signs both sides. `signer` is the machine CA with its key, which a worker does not have
+/// itself.
+pub(super) fn configured(
+    node: &SimulatedNode,
+    config: &AppliedConfig,
+    signer: &PemPair,
+) -> Result<ServerConfig, TlsMaterialError> {
+    let hostname = node.hostname();
+    let mut addresses = vec![node.address(), node.listen_address(), IpAddr::from(Ipv4Addr::LOCALHOST)];
+    let mut dns_names = vec![hostname.clone()];
     for san in &config.cert_sans {
         match san.parse() {
             Ok(address) => addresses.push(address),
-            Err(_) => names.push(san.clone()),
+            Err(_) => dns_names.push(san.clone()),
         }
     }
-    let hostname = node.hostname();
-    let leaf = Authority::new(&signer.certificate, &signer.key)?.issue(&Subject {
-        name: &hostname,
+    let leaf = CertificateAuthority::from_pem(&signer.certificate, &signer.key)?.issue(&CertificateSubject {
+        common_name: &hostname,
         organizations: vec![],
         addresses,
-        names,
-        purpose: Use::Server,
-        key: Key::Ed25519,
+        dns_names,
+        purpose: CertificatePurpose::Server,
+        key: KeyAlgorithm::Ed25519,
     })?;
-    let (chain, key) = material(&leaf)?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(config.ca.certificate.as_bytes()) {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
+        roots.add(certificate?)?;
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-        .build()
-        .map_err(|error| error.to_string())?;
-    let config = builder()?.with_client_cert_verifier(verifier).with_single_cert(chain, key);
-    Ok(with_h2(config.map_err(|error| error.to_string())?))
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto_provider()).build()?;
+    let builder = tls_server_builder()?.with_client_cert_verifier(verifier);
+    Ok(with_h2(builder.with_single_cert(leaf.chain()?, leaf.private_key()?)?))
 }
 
-/// The roles in a client certificate, or why it is refused: its extended key usage must be client use and nothing else.
-pub(super) fn roles(certificate: &CertificateDer<'_>) -> Result<Vec<String>, String> {
-    let (_, parsed) =
-        x509_parser::certificate::X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;
-    let usage = parsed.extended_key_usage().map_err(|error| error.to_string())?;
-    let client_only = usage.is_some_and(|usage| {
+/// The roles in a client certificate, whose extended key usage must be client authentication and nothing else.
+pub(super) fn roles(certificate: &CertificateDer<'_>) -> Result<Vec<String>, ClientCertificateError> {
+    let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate)
+        .map_err(|error| ClientCertificateError::Parse(error.into()))?;
+    let is_client_only = parsed.extended_key_usage()?.is_some_and(|usage| {
         let usage = usage.value;
         usage.client_auth && !usage.server_auth && !usage.any && usage.other.is_empty()
     });
-    if !client_only {
-        return Err("certificate's extended key usage is not exactly clientAuth".to_owned());
+    if !is_client_only {
+        return Err(ClientCertificateError::ExtendedKeyUsage);
     }
     let organizations = parsed.subject().iter_organization();
     Ok(organizations.filter_map(|attribute| attribute.as_str().ok().map(str::to_owned)).collect())
-}
-
-fn material(leaf: &Leaf) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
-    let chain = CertificateDer::pem_slice_iter(leaf.certificate.as_bytes()).collect::<Result<_, _>>();
-    let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes());
-    Ok((chain.map_err(|error| error.to_string())?, key.map_err(|error| error.to_string())?))
-}
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
-
-fn builder() -> Result<rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier>, String> {
-    ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())
 }
 
 fn with_h2(mut config: ServerConfig) -> ServerConfig {

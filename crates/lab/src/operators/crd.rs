@@ -1,19 +1,28 @@
-//! Custom resource definitions with the upstream names and open schemas.
+//! CRDs with the upstream names and open schemas.
 
 use serde_json::{Value, json};
 
-/// Where objects of a kind live.
+/// The scope of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(super) enum CrdScope {
     Namespaced,
     Cluster,
 }
 
-/// A kind: its name, its plural, its scope, and its versions, the stored one first.
-pub(super) type Kind = (&'static str, &'static str, Scope, &'static [&'static str]);
+/// The identity of a CRD.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CrdNames {
+    pub(super) group: &'static str,
+    pub(super) kind: &'static str,
+    pub(super) plural: &'static str,
+    pub(super) scope: CrdScope,
+    /// The stored version is the first.
+    pub(super) versions: &'static [&'static str],
+}
 
-/// The definition of a kind that takes whatever it is given.
-pub(super) fn definition(group: &str, (kind, plural, scope, versions): Kind) -> Value {
+/// A CRD that accepts every object.
+pub(super) fn definition(names: CrdNames) -> Value {
+    let CrdNames { group, kind, plural, scope, versions } = names;
     let versions: Vec<_> = versions
         .iter()
         .enumerate()
@@ -29,7 +38,7 @@ pub(super) fn definition(group: &str, (kind, plural, scope, versions): Kind) -> 
         "metadata": {"name": format!("{plural}.{group}")},
         "spec": {
             "group": group, "versions": versions,
-            "scope": if scope == Scope::Cluster { "Cluster" } else { "Namespaced" },
+            "scope": if scope == CrdScope::Cluster { "Cluster" } else { "Namespaced" },
             "names": {
                 "kind": kind, "listKind": format!("{kind}List"), "plural": plural, "singular": kind.to_lowercase(),
             },

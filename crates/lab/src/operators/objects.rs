@@ -1,4 +1,4 @@
-//! Reading, writing and following objects of any kind.
+//! Reading, writing and watching objects of any kind.
 
 use std::time::Duration;
 
@@ -10,20 +10,22 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 
-/// Between two tries of what the API does not take yet.
-const PAUSE: Duration = Duration::from_millis(100);
+use crate::timestamp;
 
-/// A kind whose definition may come later.
+/// Between two attempts at a request that the API rejects.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// A kind, whose CRD may not exist yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Kind {
+pub(super) struct ObjectKind {
     pub(super) group: &'static str,
     pub(super) version: &'static str,
-    /// In the singular, as in `kind:`.
+    /// As in `kind:`.
     pub(super) name: &'static str,
     pub(super) plural: &'static str,
 }
 
-impl Kind {
+impl ObjectKind {
     fn resource(self) -> ApiResource {
         let api_version =
             if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) };
@@ -36,7 +38,7 @@ impl Kind {
         }
     }
 
-    /// The kind's objects in a namespace, or everywhere.
+    /// The API for the kind's objects in a namespace, or in all.
     pub(super) fn api(self, client: &kube::Client, namespace: Option<&str>) -> Api<DynamicObject> {
         match namespace {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &self.resource()),
@@ -44,69 +46,75 @@ impl Kind {
         }
     }
 
-    /// Every object of the kind as it is created or changed, from when the kind is defined.
-    pub(super) fn follow(self, client: &kube::Client) -> impl Stream<Item = DynamicObject> + Send + Unpin + use<> {
-        let events = watcher(self.api(client, None), watcher::Config::default()).backoff(Steady);
+    /// The kind's objects whenever they are created or changed, once the kind is defined.
+    pub(super) fn watch(self, client: &kube::Client) -> impl Stream<Item = DynamicObject> + Send + Unpin + use<> {
+        let events = watcher(self.api(client, None), watcher::Config::default()).backoff(FixedDelay);
         Box::pin(events.applied_objects().filter_map(|object| std::future::ready(object.ok())))
     }
 
-    /// An object of the kind, with its identity filled in.
-    pub(super) fn object(self, namespace: Option<&str>, name: &str, mut rest: Value) -> Value {
+    /// An object of the kind with its identity.
+    pub(super) fn object(self, namespace: Option<&str>, name: &str, mut body: Value) -> Value {
         let resource = self.resource();
-        rest["apiVersion"] = json!(resource.api_version);
-        rest["kind"] = json!(resource.kind);
-        rest["metadata"]["name"] = json!(name);
+        body["apiVersion"] = json!(resource.api_version);
+        body["kind"] = json!(resource.kind);
+        body["metadata"]["name"] = json!(name);
         if let Some(namespace) = namespace {
-            rest["metadata"]["namespace"] = json!(namespace);
+            body["metadata"]["namespace"] = json!(namespace);
         }
-        rest
+        body
     }
 }
 
-/// Looks again at an even pace: on loopback there is nobody to spare.
+/// Retries without backoff, since the API server is local.
 #[derive(Debug)]
-struct Steady;
+struct FixedDelay;
 
-impl Iterator for Steady {
+impl Iterator for FixedDelay {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        Some(PAUSE)
+        Some(RETRY_DELAY)
     }
 }
 
-impl Backoff for Steady {
+impl Backoff for FixedDelay {
     fn reset(&mut self) {}
 }
 
-/// Applies an object until the API takes it.
-pub(super) async fn apply(client: &kube::Client, kind: Kind, manager: &str, object: &Value) {
+/// Applies an object. Retries until the API accepts it.
+pub(super) async fn apply(client: &kube::Client, kind: ObjectKind, manager: &str, object: &Value) {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
     let api = kind.api(client, text("/metadata/namespace"));
     let name = text("/metadata/name").unwrap_or_default();
     let params = PatchParams::apply(manager).force();
-    while let Err(reason) = api.patch(name, &params, &Patch::Apply(object)).await {
-        tracing::debug!(%reason, name, kind = kind.name, "not applied yet");
-        tokio::time::sleep(PAUSE).await;
+    while let Err(error) = api.patch(name, &params, &Patch::Apply(object)).await {
+        tracing::debug!(%error, name, kind = kind.name, "object not applied yet");
+        tokio::time::sleep(RETRY_DELAY).await;
     }
 }
 
-/// Merges a status into an object until the API takes it; an object that has gone needs none.
-pub(super) async fn set_status(client: &kube::Client, kind: Kind, namespace: Option<&str>, name: &str, status: &Value) {
+/// Merges a status into an object. Retries until the API accepts it or the object is gone.
+pub(super) async fn set_status(
+    client: &kube::Client,
+    kind: ObjectKind,
+    namespace: Option<&str>,
+    name: &str,
+    status: &Value,
+) {
     let (api, body) = (kind.api(client, namespace), json!({"status": status}));
     loop {
         match api.patch_status(name, &PatchParams::default(), &Patch::Merge(&body)).await {
             Ok(_) => return,
-            Err(kube::Error::Api(reason)) if reason.is_not_found() => return,
-            Err(reason) => tracing::debug!(%reason, name, kind = kind.name, "status not written yet"),
+            Err(kube::Error::Api(status)) if status.is_not_found() => return,
+            Err(error) => tracing::debug!(%error, name, kind = kind.name, "status not written yet"),
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RETRY_DELAY).await;
     }
 }
 
-/// A condition as of now. `status` is `True`, `False` or `Unknown`.
+/// A condition with the current time. `status` is `True`, `False` or `Unknown`.
 pub(super) fn condition(kind: &str, status: &str, reason: &str, message: &str) -> Value {
-    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let now = timestamp::now();
     json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now})
 }
 
@@ -116,7 +124,7 @@ pub(super) fn is_ready(object: &DynamicObject) -> bool {
     conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
-pub(super) const CRD: Kind = Kind {
+pub(super) const CRD: ObjectKind = ObjectKind {
     group: "apiextensions.k8s.io",
     version: "v1",
     name: "CustomResourceDefinition",

@@ -1,17 +1,24 @@
-//! The longest path through the facts: how long this world needs, whatever the orchestrator does.
+//! The longest path through the facts: the least time that the test cluster needs, whatever the orchestrator does.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fact, Record};
+use super::{Fact, LabRecord};
 
-/// The chain of facts that takes longest, each counted with its own duration alone.
+/// The chain of facts that takes longest. Each fact counts with its own duration only.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CriticalPath {
     pub seconds: f64,
     /// From the first cause to the last effect.
     pub facts: Vec<String>,
+}
+
+/// The longest path that ends in a fact.
+struct PathEnd {
+    seconds: f64,
+    /// The position of the fact before it.
+    before: Option<usize>,
 }
 
 impl Fact {
@@ -20,27 +27,27 @@ impl Fact {
     }
 }
 
-impl Record {
-    /// The longest path through the record. A fact that came about twice, as when a machine boots again, counts as it
-    /// was the first time; a cause that is not in the record before its effect does not count.
+impl LabRecord {
+    /// The longest path through the record. A fact that is recorded again, as when a machine reboots, counts with its
+    /// first occurrence. A cause that is not recorded before its effect does not count.
     pub fn critical_path(&self) -> CriticalPath {
-        // The longest path that ends in each fact: its length, and the fact before.
-        let mut longest: Vec<(f64, Option<usize>)> = Vec::with_capacity(self.facts.len());
+        let mut longest: Vec<PathEnd> = Vec::with_capacity(self.facts.len());
         let mut index: BTreeMap<&str, usize> = BTreeMap::new();
         for (position, fact) in self.facts.iter().enumerate() {
             let causes = fact.after.iter().filter_map(|cause| index.get(cause.as_str()).copied());
-            let before = causes.max_by(|a, b| longest[*a].0.total_cmp(&longest[*b].0));
-            longest.push((before.map_or(0.0, |before| longest[before].0) + fact.seconds(), before));
+            let before = causes.max_by(|a, b| longest[*a].seconds.total_cmp(&longest[*b].seconds));
+            let seconds = before.map_or(0.0, |before| longest[before].seconds) + fact.seconds();
+            longest.push(PathEnd { seconds, before });
             index.entry(&fact.name).or_insert(position);
         }
         let firsts = index.values().copied();
-        let Some(last) = firsts.max_by(|a, b| longest[*a].0.total_cmp(&longest[*b].0)) else {
+        let Some(last) = firsts.max_by(|a, b| longest[*a].seconds.total_cmp(&longest[*b].seconds)) else {
             return CriticalPath::default();
         };
-        let chain = std::iter::successors(Some(last), |position| longest[*position].1);
+        let chain = std::iter::successors(Some(last), |position| longest[*position].before);
         let mut facts: Vec<String> = chain.map(|position| self.facts[position].name.clone()).collect();
         facts.reverse();
-        CriticalPath { seconds: longest[last].0, facts }
+        CriticalPath { seconds: longest[last].seconds, facts }
     }
 }
 
@@ -55,15 +62,15 @@ mod tests {
     }
 
     #[test]
-    fn time_that_nothing_in_the_world_took_is_not_on_the_path() {
+    fn idle_time_between_facts_is_not_on_the_path() {
         let facts = vec![
             fact("installed", 0.0, 9.0, &[]),
-            // Ten seconds pass until somebody asks for it.
+            // Ten seconds pass before Bootstrap is called.
             fact("etcd", 19.0, 20.0, &["installed"]),
             fact("image", 0.0, 3.0, &[]),
-            fact("pod", 20.0, 22.0, &["etcd", "image", "nobody knows"]),
+            fact("pod", 20.0, 22.0, &["etcd", "image", "unrecorded"]),
         ];
-        let path = Record { facts, ..Record::default() }.critical_path();
+        let path = LabRecord { facts, ..LabRecord::default() }.critical_path();
         assert_eq!(path, CriticalPath { seconds: 12.0, facts: ["installed", "etcd", "pod"].map(str::to_owned).into() });
     }
 
@@ -74,7 +81,7 @@ mod tests {
             fact("booted", 1.0, 9.0, &["booted"]),
             fact("ready", 9.0, 10.0, &["booted"]),
         ];
-        assert!((Record { facts, ..Record::default() }.critical_path().seconds - 2.0).abs() < f64::EPSILON);
+        assert!((LabRecord { facts, ..LabRecord::default() }.critical_path().seconds - 2.0).abs() < f64::EPSILON);
     }
 
     /// Every path that ends in `position`, by trying all of them.
@@ -99,7 +106,7 @@ mod tests {
                 })
                 .collect();
             let expected = (0..facts.len()).map(|position| brute_force(&facts, position)).fold(0.0, f64::max);
-            let record = Record { facts, ..Record::default() };
+            let record = LabRecord { facts, ..LabRecord::default() };
             let path = record.critical_path();
             prop_assert!((path.seconds - expected).abs() < 1e-9);
             let along: f64 = path.facts.iter().map(|name| record.facts[name.parse::<usize>().unwrap()].seconds()).sum();

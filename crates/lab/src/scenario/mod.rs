@@ -1,7 +1,6 @@
-//! How long things take in the lab's world, and what goes wrong there.
+//! Latencies and faults of a lab.
 //!
-//! A scenario names only what it changes: everything else is as in its `base`, another built-in scenario (`default`
-//! unless it says so).
+//! A scenario contains only what differs from its `base`, another scenario (`default` unless given).
 
 mod pods;
 
@@ -12,58 +11,60 @@ use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 use serde_json::Value;
 use tonic::{Code, Status};
-
 use yaml::Origin;
 
-pub(super) use pods::{Label, PodFault, PodPace, PodTrouble};
+pub(super) use pods::{PodFault, PodFaultKind, PodLabel, PodTimings};
 
 static BUILTIN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/scenarios");
 
-/// The scenario that others build on; it alone has no base.
+/// The only scenario without a base.
 const ROOT: &str = "default";
 
 /// Latencies in milliseconds, and faults.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Scenario {
-    /// The Talos that machines run, with a leading `v`, in place of the cluster's own.
+    /// The Talos version that machines run, with a leading `v`, instead of the cluster's own.
     #[serde(default)]
     pub talos: Option<String>,
+    /// The seed of the lab's random choices. A lab without one chooses a seed and reports it.
+    #[serde(default)]
+    pub seed: Option<u64>,
     /// From an accepted config to the reboot.
     pub install: Millis,
     /// From the reboot to an open port.
     pub boot: Millis,
-    /// From an open port to a registered node, once the API answers.
+    /// From an open port to a registered node, once the API is ready.
     pub kubelet_start: Millis,
-    pub pods: PodPace,
-    pub operators: Operators,
-    /// What befalls calls to nodes.
+    pub pods: PodTimings,
+    pub operators: OperatorDelays,
+    /// Faults of calls to nodes.
     #[serde(default)]
-    pub faults: Vec<Fault>,
-    /// What befalls pods.
+    pub faults: Vec<CallFault>,
+    /// Faults of pods.
     #[serde(default)]
     pub pod_faults: Vec<PodFault>,
 }
 
-/// How long those take that act at run time, each from the moment in which its pod is Ready and its causes are there.
+/// Latencies of simulated operators, each counted from its pod being Ready and its causes being true.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Operators {
-    /// Cilium's operator until its CRDs are registered.
+pub struct OperatorDelays {
+    /// From Cilium's operator being Ready to its CRDs being registered.
     pub crd_registration: Millis,
-    /// cert-manager's webhook from its pod being Ready to its first answer.
+    /// From cert-manager's webhook being Ready to its first response.
     pub webhook_serves: Millis,
-    /// cert-manager's injector until a webhook configuration holds the CA.
+    /// From cert-manager's injector being Ready to the CA being in a webhook configuration.
     pub ca_injection: Millis,
-    /// cert-manager's controller until an issuer is Ready.
+    /// From an issuer being created to its being Ready.
     pub issuer_ready: Millis,
-    /// Each of the steps in which flux-operator installs Flux.
+    /// Each step in which flux-operator installs Flux.
     pub flux_step: Millis,
     /// Flux's first fetch of the repository.
     pub git_fetch: Millis,
-    /// Flux from the repository to what it applies from it.
+    /// From a fetched repository to its objects being applied.
     pub kustomize: Millis,
-    /// helm-controller from a HelmRelease to its upgrade.
+    /// From a HelmRelease to helm-controller's upgrade.
     pub adoption: Millis,
 }
 
@@ -78,16 +79,16 @@ impl Millis {
     }
 }
 
-/// Something that goes wrong with a call, a number of times.
+/// A fault of a call to a node.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Fault {
+pub struct CallFault {
     /// The node's name.
     pub node: String,
-    /// The method that it befalls, such as `Bootstrap`.
+    /// The affected method, such as `Bootstrap`.
     pub call: String,
-    pub what: Trouble,
-    /// How many calls it befalls.
+    pub what: CallFaultKind,
+    /// How many calls are affected.
     #[serde(default = "once")]
     pub times: u32,
 }
@@ -96,86 +97,96 @@ fn once() -> u32 {
     1
 }
 
-/// What goes wrong with a call.
+/// How a call fails.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Trouble {
-    /// The call has its effect and its answer is lost.
+pub enum CallFaultKind {
+    /// The call takes effect and its response is lost.
     LostReply,
-    /// The node says that it is not ready for the call yet.
+    /// The node responds that it is not ready for the call yet.
     NotYet,
     /// The connection is refused: the call never reaches the node.
     Refused,
     /// The call takes this much longer.
     Slow(Millis),
-    /// The node takes the call, answers, and reboots before the call has its effect.
+    /// The node accepts the call, responds, and reboots before the call takes effect.
     Reboot,
-    /// The node refuses the call with this gRPC code, such as `Unavailable`.
+    /// The node rejects the call with this gRPC code, such as `Unavailable`.
     Status { code: String, message: String },
-    /// The installer that the call runs ends with this exit code.
+    /// The installer that the call runs exits with this code.
     ExitCode(i32),
 }
 
-impl Trouble {
-    /// Whether it happens between the caller and the node.
-    pub(super) fn is_on_the_way(&self) -> bool {
+impl CallFaultKind {
+    /// Whether the fault happens on the network, before the call reaches the node.
+    pub(super) fn is_network_fault(&self) -> bool {
         matches!(self, Self::Refused | Self::Slow(_))
     }
 
-    /// The answer of a node that refuses the call.
-    pub(super) fn refusal(&self) -> Option<Status> {
+    /// The response of a node that rejects the call.
+    pub(super) fn rejection(&self) -> Option<Status> {
         match self {
             Self::NotYet => Some(Status::failed_precondition("bootstrap is not available yet")),
-            Self::Status { code, message } => Some(Status::new(code_named(code), message)),
+            Self::Status { code, message } => Some(Status::new(parse_code(code), message)),
             _ => None,
         }
     }
 }
 
-/// A gRPC code by its name; one that there is not is Unknown.
-fn code_named(name: &str) -> Code {
+/// A gRPC code by its name. Other names give `Unknown`.
+fn parse_code(name: &str) -> Code {
     (0..=16).map(Code::from).find(|code| format!("{code:?}") == name).unwrap_or(Code::Unknown)
 }
 
-/// Why a scenario cannot be used.
+/// Why a scenario is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
-    #[error("there is no scenario `{name}`: neither a built-in one ({builtin}) nor a file")]
-    Unknown { name: String, builtin: String },
-    #[error("the scenario {name} cannot be read: {reason}")]
-    Unreadable { name: String, reason: String },
+    #[error("scenario `{name}` not found: it is neither built in ({builtin}) nor a file")]
+    NotFound { name: String, builtin: String },
+    #[error("cannot read scenario {name}: {source}")]
+    Read { name: String, source: std::io::Error },
+    #[error("scenario {name} is not valid YAML: {diagnostic}")]
+    Yaml { name: String, diagnostic: yaml::Diagnostic },
+    #[error("scenario {name} is invalid: {source}")]
+    Field { name: String, source: serde_json::Error },
+    #[error("scenario {name} is invalid: it must be a mapping")]
+    NotAMapping { name: String },
+    #[error("scenario {name} is invalid: `base` must be the name of a scenario")]
+    BaseNotAName { name: String },
+    #[error("scenario {name} is invalid: its bases form a cycle")]
+    BaseCycle { name: String },
 }
 
 impl Scenario {
-    /// A built-in scenario by name, or a file.
+    /// Loads a built-in scenario by name, or a file.
     ///
     /// # Errors
     ///
-    /// A name that is neither, a file that is no scenario.
+    /// The scenario is not found or is invalid.
     pub fn load(name: &str) -> Result<Self, ScenarioError> {
-        let merged = layers(name, 0)?;
-        serde_json::from_value(merged)
-            .map_err(|error| ScenarioError::Unreadable { name: name.to_owned(), reason: error.to_string() })
+        let merged = load_with_bases(name, 0)?;
+        serde_json::from_value(merged).map_err(|source| ScenarioError::Field { name: name.to_owned(), source })
     }
 }
 
-/// A scenario over its bases.
-fn layers(name: &str, depth: usize) -> Result<Value, ScenarioError> {
-    let unreadable = |reason: String| ScenarioError::Unreadable { name: name.to_owned(), reason };
+/// A scenario merged over its bases.
+fn load_with_bases(name: &str, depth: usize) -> Result<Value, ScenarioError> {
+    let owned_name = || name.to_owned();
     if depth > BUILTIN.files().count() + 1 {
-        return Err(unreadable("its bases lead back to it".to_owned()));
+        return Err(ScenarioError::BaseCycle { name: owned_name() });
     }
-    let text = text(name)?;
-    let node = yaml::parse_one(&Origin::new(name), &text).map_err(|error| unreadable(error.to_string()))?;
+    let text = read_text(name)?;
+    let node = yaml::parse_one(&Origin::new(name), &text)
+        .map_err(|diagnostic| ScenarioError::Yaml { name: owned_name(), diagnostic })?;
     let mut own = node.to_json();
-    let Value::Object(keys) = &mut own else { return Err(unreadable("it is no mapping".to_owned())) };
+    let Value::Object(keys) = &mut own else { return Err(ScenarioError::NotAMapping { name: owned_name() }) };
     let base = match keys.remove("base") {
         Some(Value::String(base)) => base,
-        Some(_) => return Err(unreadable("`base` is no name of a scenario".to_owned())),
+        Some(_) => return Err(ScenarioError::BaseNotAName { name: owned_name() }),
         None if name == ROOT => return Ok(own),
         None => ROOT.to_owned(),
     };
-    let mut merged = layers(&base, depth + 1)?;
+    let mut merged = load_with_bases(&base, depth + 1)?;
     overlay(&mut merged, own);
     Ok(merged)
 }
@@ -192,16 +203,15 @@ fn overlay(under: &mut Value, over: Value) {
     }
 }
 
-fn text(name: &str) -> Result<String, ScenarioError> {
+fn read_text(name: &str) -> Result<String, ScenarioError> {
     if let Some(text) = BUILTIN.get_file(format!("{name}.yaml")).and_then(include_dir::File::contents_utf8) {
         return Ok(text.to_owned());
     }
     if Path::new(name).exists() {
-        return std::fs::read_to_string(name)
-            .map_err(|error| ScenarioError::Unreadable { name: name.to_owned(), reason: error.to_string() });
+        return std::fs::read_to_string(name).map_err(|source| ScenarioError::Read { name: name.to_owned(), source });
     }
     let names: Vec<_> = BUILTIN.files().filter_map(|file| file.path().file_stem()?.to_str()).collect();
-    Err(ScenarioError::Unknown { name: name.to_owned(), builtin: names.join(", ") })
+    Err(ScenarioError::NotFound { name: name.to_owned(), builtin: names.join(", ") })
 }
 
 #[cfg(test)]
@@ -209,23 +219,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_built_in_scenario_can_be_read() {
+    fn every_built_in_scenario_is_valid() {
         for file in BUILTIN.files() {
             Scenario::load(file.path().file_stem().unwrap().to_str().unwrap()).unwrap();
         }
     }
 
     #[test]
-    fn a_file_names_only_what_it_changes() {
+    fn a_file_changes_only_the_keys_that_it_contains() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let change = "base: fast\npods: {start: 7}\nfaults: [{node: a, call: Version, what: {slow: 40}, times: 2}]\n";
+        let change =
+            "base: fast\nseed: 7\npods: {start: 7}\nfaults: [{node: a, call: Version, what: {slow: 40}, times: 2}]\n";
         std::fs::write(file.path(), change).unwrap();
         let fast = Scenario::load("fast").unwrap();
         let changed = Scenario::load(file.path().to_str().unwrap()).unwrap();
+        assert_eq!((fast.seed, changed.seed), (None, Some(7)));
         assert_eq!(changed.pods.start, Millis(7));
         assert_eq!(changed.pods.image_pull, fast.pods.image_pull);
         assert_eq!(changed.operators, fast.operators);
-        assert_eq!(changed.faults[0].what, Trouble::Slow(Millis(40)));
+        assert_eq!(changed.faults[0].what, CallFaultKind::Slow(Millis(40)));
     }
 
     #[test]
@@ -237,11 +249,11 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_nothing_is_answered_with_those_that_are() {
+    fn an_unknown_name_is_reported_with_the_known_ones() {
         let error = Scenario::load("slow-sunday").unwrap_err().to_string();
         insta::assert_snapshot!(
             error,
-            @"there is no scenario `slow-sunday`: neither a built-in one (default, fast) nor a file"
+            @"scenario `slow-sunday` not found: it is neither built in (default, fast) nor a file"
         );
     }
 }

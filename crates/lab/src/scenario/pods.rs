@@ -1,4 +1,4 @@
-//! How pods fare on the simulated kubelets.
+//! Latencies and faults of pods on simulated kubelets.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use serde::Deserialize;
 
 use super::Millis;
 
-/// How long a pod takes for each part of its way.
+/// How long each stage of a pod takes.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct PodPace {
-    /// The label that marks the pods of the network plugin: a node is Ready when its own one is.
-    pub cni: Label,
+pub struct PodTimings {
+    /// The label of the network plugin's pods. A node becomes Ready after its own one.
+    pub cni: PodLabel,
     /// From the network plugin's pod being Ready to the node being Ready.
     pub node_ready: Millis,
     /// Pulling an image that the node does not have.
@@ -28,19 +28,26 @@ pub struct PodPace {
     pub start: Millis,
     /// A container of a pod that is to complete, from its start to its end.
     pub run: Millis,
-    /// From the wish to delete a pod to its end.
+    /// From the deletion of a pod to its end.
     pub stop: Millis,
-    /// Pods that are not ready, or not complete, until something is true.
+    /// Pods that do not become ready, or do not complete, until a fact is true.
     #[serde(default)]
-    pub holds: Vec<Hold>,
+    pub holds: Vec<PodHold>,
 }
 
 /// A label, written `key=value`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Label {
+pub struct PodLabel {
     key: String,
     value: String,
+}
+
+/// A label that is not written `key=value`.
+#[derive(Debug, thiserror::Error)]
+#[error("label `{text}` is invalid: expected key=value")]
+pub struct InvalidLabel {
+    text: String,
 }
 
 /// Pods by namespace and name.
@@ -49,54 +56,54 @@ pub struct Label {
 pub struct PodSelector {
     /// Absent means every namespace.
     pub namespace: Option<String>,
-    /// How the pod's name begins.
+    /// A prefix of the pod's name.
     pub name: String,
 }
 
-/// A pod that goes on only when a fact of the lab's record is there.
+/// A pod that waits for a fact in the lab's record.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Hold {
+pub struct PodHold {
     pub pod: PodSelector,
     /// The fact's name.
     pub until: String,
 }
 
-/// Something that goes wrong with a pod.
+/// A fault of a pod.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct PodFault {
     pub pod: PodSelector,
-    pub what: PodTrouble,
-    /// What the registry, the volume plugin or the container says of it.
+    pub what: PodFaultKind,
+    /// The error message of the registry, the volume plugin or the container.
     pub message: String,
-    /// From the moment it began to its end; absent means for ever.
+    /// From the start of the fault to its end. Absent means forever.
     pub lasts: Option<Millis>,
 }
 
-/// What goes wrong with a pod.
+/// How a pod fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum PodTrouble {
+pub enum PodFaultKind {
     /// Its image cannot be pulled.
     ImagePull,
     /// A volume cannot be mounted; the pod stays `Pending`.
     Mount,
-    /// Its container ends again and again.
+    /// Its container is crash-looping.
     Crash,
 }
 
-impl TryFrom<String> for Label {
-    type Error = String;
+impl TryFrom<String> for PodLabel {
+    type Error = InvalidLabel;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is no label: write key=value"))?;
+    fn try_from(text: String) -> Result<Self, InvalidLabel> {
+        let (key, value) = text.split_once('=').ok_or_else(|| InvalidLabel { text: text.clone() })?;
         Ok(Self { key: key.to_owned(), value: value.to_owned() })
     }
 }
 
-impl Label {
-    pub(crate) fn marks(&self, pod: &Pod) -> bool {
+impl PodLabel {
+    pub(crate) fn matches(&self, pod: &Pod) -> bool {
         pod.labels().get(&self.key) == Some(&self.value)
     }
 }
@@ -108,10 +115,10 @@ impl PodSelector {
     }
 }
 
-impl PodPace {
+impl PodTimings {
     /// How long the pull of an image takes.
-    pub(crate) fn pull(&self, image: &str) -> Duration {
-        let own = self.images.iter().find(|(part, _)| image.contains(part.as_str()));
-        own.map_or(self.image_pull, |(_, millis)| *millis).duration()
+    pub(crate) fn pull_time(&self, image: &str) -> Duration {
+        let specific = self.images.iter().find(|(part, _)| image.contains(part.as_str()));
+        specific.map_or(self.image_pull, |(_, millis)| *millis).duration()
     }
 }

@@ -53,7 +53,7 @@ fn read(data: &str, target: Option<&str>) -> Option<Map<String, Value>> {
     if let Some(path) = target {
         let mut values = Map::new();
         let value = data.trim_end_matches('\n').replace('\\', "\\\\").replace(',', "\\,");
-        let no_file = |_: &str| Err(String::new());
+        let no_file = |_: &str| Err(std::io::ErrorKind::NotFound.into());
         return set::assign(&mut values, &format!("{path}={value}"), set::SetFlag::Typed, &no_file)
             .ok()
             .map(|()| values);

@@ -1,4 +1,4 @@
-//! The kinds of resources that are read, each with what of it is used (Talos 1.11 to 1.14, YAML spelling).
+//! The resource types that the client reads, each with the fields in use (Talos 1.11 to 1.14, YAML spelling).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use super::Resource;
 use talos_schema::parse_documents;
 use yaml::Origin;
 
-/// The stage that a machine is in.
+/// The stage of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
@@ -43,12 +43,12 @@ impl std::fmt::Display for Stage {
     }
 }
 
-/// Stage, readiness, and what is missing. `ready` means something in `booting` and `running` only.
+/// Stage, readiness and unmet conditions. `ready` is meaningful only in `booting` and `running`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineStatus {
     pub stage: Stage,
     pub ready: bool,
-    /// Conditions that do not hold, each with its reason.
+    /// Unmet conditions, each with its reason.
     pub unmet: Vec<String>,
 }
 
@@ -94,7 +94,7 @@ impl Resource for MachineConfig {
     const NAMESPACE: &'static str = "config";
     const TYPE: &'static str = "MachineConfigs.config.talos.dev";
 
-    /// Up to 1.11 the content is the config; from 1.12 on it is a string that holds the config.
+    /// Up to 1.11 the spec is the config; from 1.12 on it is a string with the config.
     fn read(yaml: &str) -> Option<Self> {
         let quoted = serde_saphyr::from_str::<String>(yaml).ok();
         let plain = || {
@@ -105,7 +105,7 @@ impl Resource for MachineConfig {
     }
 }
 
-/// What a machine is in its cluster.
+/// The machine type of the config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MachineType {
@@ -146,7 +146,7 @@ macro_rules! read_as_is {
 read_as_is!(MachineType, "config", "MachineTypes.config.talos.dev");
 
 kinds! {
-    /// `version`: the Talos that runs, also in maintenance mode.
+    /// `version`: the running Talos, also in maintenance mode.
     RunningVersion in "runtime" is "Versions.runtime.talos.dev" {
         version: String,
     }
@@ -157,7 +157,7 @@ kinds! {
         secure_boot: bool,
     }
 
-    /// Something that is wrong with the machine, by the problem's id; without any, nothing is.
+    /// A problem of the machine, by the id of the problem; healthy machines have none.
     Diagnostic in "runtime" is "Diagnostics.runtime.talos.dev" {
         message: String,
         #[serde(default)]
@@ -181,7 +181,7 @@ kinds! {
         boot_id: String,
     }
 
-    /// A machine of the same cluster, by its name, as discovery knows it.
+    /// A discovered machine of the same cluster, by name.
     Member in "cluster" is "Members.cluster.talos.dev" {
         addresses: Vec<IpAddr>,
         hostname: String,
@@ -194,45 +194,45 @@ kinds! {
         node_id: String,
     }
 
-    /// `current`: the cluster that the machine takes itself for a part of.
+    /// `current`: the cluster that the machine belongs to.
     ClusterInfo in "cluster" is "Infos.cluster.talos.dev" {
         cluster_id: String,
         cluster_name: String,
     }
 
-    /// `nodename`: the machine's name in Kubernetes.
+    /// `nodename`: the Kubernetes node name.
     Nodename in "k8s" is "Nodenames.kubernetes.talos.dev" {
         nodename: String,
     }
 
-    /// By the name in Kubernetes.
+    /// By Kubernetes node name.
     NodeStatus in "k8s" is "NodeStatuses.kubernetes.talos.dev" {
         nodename: String,
         node_ready: bool,
         unschedulable: bool,
     }
 
-    /// By the service's id.
+    /// By service id.
     ServiceStatus in "runtime" is "Services.v1alpha1.talos.dev" {
         running: bool,
         healthy: bool,
         unknown: bool,
     }
 
-    /// `node`: the clock.
+    /// `node`: clock synchronization.
     TimeStatus in "runtime" is "TimeStatuses.v1alpha1.talos.dev" {
         synced: bool,
         #[serde(default)]
         sync_disabled: bool,
     }
 
-    /// `local`: the member's id in hexadecimal.
+    /// `local`: the member id in hexadecimal.
     EtcdMemberId in "etcd" is "EtcdMembers.etcd.talos.dev" {
         #[serde(rename = "memberID")]
         member_id: String,
     }
 
-    /// `etcd`: what etcd is to be started with. Without it etcd waits (failure T14).
+    /// `etcd`: the parameters to start etcd with. Without it etcd waits (failure T14).
     EtcdSpec in "etcd" is "EtcdSpecs.etcd.talos.dev" {
         name: String,
         #[serde(default)]
@@ -247,7 +247,7 @@ kinds! {
         dev_path: String,
     }
 
-    /// By the volume's label, such as `EPHEMERAL`.
+    /// By volume label, such as `EPHEMERAL`.
     VolumeStatus in "runtime" is "VolumeStatuses.block.talos.dev" {
         /// Such as `ready`, `failed`, `waiting`.
         phase: String,
@@ -259,12 +259,12 @@ kinds! {
         error_message: String,
     }
 
-    /// By the link's name.
+    /// By link name.
     LinkStatus in "network" is "LinkStatuses.net.talos.dev" {
         /// Such as `ether`.
         #[serde(rename = "type")]
         link_type: String,
-        /// Empty for a real device.
+        /// Empty for a physical device.
         #[serde(default)]
         kind: String,
         #[serde(default)]
@@ -310,7 +310,7 @@ kinds! {
     }
 }
 
-/// A disk or another block device, by its name. The only kind that spells its fields with underscores.
+/// A disk or another block device, by name. The only type whose fields are in snake case.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct BlockDevice {
     pub dev_path: String,
@@ -341,7 +341,7 @@ pub struct BlockDevice {
 
 read_as_is!(BlockDevice, "runtime", "Disks.block.talos.dev");
 
-/// A static pod, by `kube-system/<pod>-<node>`: its conditions, each with whether it holds.
+/// A static pod, by `kube-system/<pod>-<node>`, with the status of its conditions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticPodStatus {
     pub phase: String,

@@ -1,11 +1,11 @@
-//! COSI resources: what a machine tells about itself, to be got, listed and watched.
+//! COSI resources of a machine: get, list and watch.
 //!
-//! Facts from COSI runtime 1.10 to 1.16: every resource has its content as YAML too; a watch begins with an empty
-//! message; one on a single id tells a tombstone when there is none; a kind that this Talos does not have is refused.
+//! Facts from COSI runtime 1.10 to 1.16: every resource also has its spec as YAML; a watch starts with an empty message;
+//! a watch on a single id sends a tombstone when the resource does not exist; an unknown resource type is rejected.
 
 mod kinds;
 
-use super::error::{ClientError, Kind};
+use super::error::{ClientError, ClientErrorKind};
 use super::link::{Flow, Link, Stream, Wait};
 use talos_proto::cosi::resource as wire;
 use talos_proto::cosi::resource::{GetRequest, ListRequest, WatchOptions, WatchRequest};
@@ -17,34 +17,34 @@ pub use kinds::{
     UnattendedInstallStatus, VolumeStatus,
 };
 
-/// A kind of resource that is read into a type.
+/// A resource type.
 pub trait Resource: Sized {
     const NAMESPACE: &'static str;
     const TYPE: &'static str;
 
-    /// Reads the content; nothing when it has another form than is known.
+    /// Parses the spec; `None` when its format is unknown.
     fn read(yaml: &str) -> Option<Self>;
 }
 
-/// A kind of resource by its names only.
+/// Namespace and name of a resource type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Named<'n> {
+struct ResourceType<'n> {
     namespace: &'n str,
     kind: &'n str,
 }
 
-const fn named<R: Resource>() -> Named<'static> {
-    Named { namespace: R::NAMESPACE, kind: R::TYPE }
+const fn type_of<R: Resource>() -> ResourceType<'static> {
+    ResourceType { namespace: R::NAMESPACE, kind: R::TYPE }
 }
 
-/// What happened to a watched resource.
+/// A change of a watched resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change<R> {
-    /// It is there, or is another now.
-    Is { id: String, now: R },
-    /// It is not there, or no longer.
-    IsNot { id: String },
-    /// All that were there at the beginning have been told.
+pub enum ResourceChange<R> {
+    /// The resource exists, or has changed.
+    Present { id: String, resource: R },
+    /// The resource does not exist, or no longer.
+    Absent { id: String },
+    /// All resources that existed at the start of the watch have been sent.
     Complete,
 }
 
@@ -57,17 +57,17 @@ impl Resources {
         Self(link)
     }
 
-    /// One by its id.
+    /// Gets a resource by id.
     ///
     /// # Errors
     ///
-    /// `Absent` when there is none; `Refused` when this Talos has no such kind.
+    /// `Absent` when it does not exist; `Refused` when this Talos version does not have the type.
     pub async fn get<R: Resource>(&self, id: &str) -> Result<R, ClientError> {
-        let yaml = self.yaml(named::<R>(), id).await?;
+        let yaml = self.yaml(type_of::<R>(), id).await?;
         R::read(&yaml).ok_or_else(|| self.unreadable("get resource", R::TYPE, id))
     }
 
-    /// One by its id; nothing when there is none, or no such kind on this Talos.
+    /// Gets a resource by id; `None` when it does not exist or this Talos version does not have the type.
     ///
     /// # Errors
     ///
@@ -75,18 +75,20 @@ impl Resources {
     pub async fn find<R: Resource>(&self, id: &str) -> Result<Option<R>, ClientError> {
         match self.get(id).await {
             Ok(found) => Ok(Some(found)),
-            Err(error) if error.kind == Kind::Absent || error.reason.contains("is not supported") => Ok(None),
+            Err(error) if error.kind == ClientErrorKind::NotFound || error.reason.contains("is not supported") => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
 
-    /// All of a kind, with their ids.
+    /// All resources of a type, with their ids.
     ///
     /// # Errors
     ///
-    /// `Refused` when this Talos has no such kind.
+    /// `Refused` when this Talos version does not have the type.
     pub async fn list<R: Resource>(&self) -> Result<Vec<(String, R)>, ClientError> {
-        let all = self.yamls(named::<R>()).await?;
+        let all = self.yamls(type_of::<R>()).await?;
         all.into_iter()
             .map(|(id, yaml)| match R::read(&yaml) {
                 Some(resource) => Ok((id, resource)),
@@ -95,7 +97,7 @@ impl Resources {
             .collect()
     }
 
-    /// Any kind as YAML, by its full name and namespace: one by its id, or all.
+    /// Resources of any type as YAML, by full type name and namespace: one by id, or all.
     ///
     /// # Errors
     ///
@@ -106,14 +108,14 @@ impl Resources {
         kind: &str,
         id: Option<&str>,
     ) -> Result<Vec<(String, String)>, ClientError> {
-        let named = Named { namespace, kind };
+        let resource_type = ResourceType { namespace, kind };
         match id {
-            Some(id) => Ok(vec![(id.to_owned(), self.yaml(named, id).await?)]),
-            None => self.yamls(named).await,
+            Some(id) => Ok(vec![(id.to_owned(), self.yaml(resource_type, id).await?)]),
+            None => self.yamls(resource_type).await,
         }
     }
 
-    /// Watches one by its id, or all of a kind. What is there already is told first.
+    /// Watches a resource by id, or all of a type. Existing resources are sent first.
     ///
     /// # Errors
     ///
@@ -131,18 +133,19 @@ impl Resources {
         Ok(Watch { stream, pending: vec![], read: R::read })
     }
 
-    async fn yaml(&self, named: Named<'_>, id: &str) -> Result<String, ClientError> {
+    async fn yaml(&self, resource_type: ResourceType<'_>, id: &str) -> Result<String, ClientError> {
         let call = "get resource";
-        let request =
-            GetRequest { namespace: named.namespace.into(), r#type: named.kind.into(), id: id.into(), options: None };
+        let ResourceType { namespace, kind } = resource_type;
+        let request = GetRequest { namespace: namespace.into(), r#type: kind.into(), id: id.into(), options: None };
         let mut state = self.0.state();
         let answer = self.0.within(call, Wait::Short, state.get(self.0.request(request))).await?.into_inner();
         let spec = answer.resource.and_then(|resource| resource.spec);
-        spec.map(|spec| spec.yaml_spec).ok_or_else(|| self.unreadable(call, named.kind, id))
+        spec.map(|spec| spec.yaml_spec).ok_or_else(|| self.unreadable(call, kind, id))
     }
 
-    async fn yamls(&self, named: Named<'_>) -> Result<Vec<(String, String)>, ClientError> {
-        let request = ListRequest { namespace: named.namespace.into(), r#type: named.kind.into(), options: None };
+    async fn yamls(&self, resource_type: ResourceType<'_>) -> Result<Vec<(String, String)>, ClientError> {
+        let ResourceType { namespace, kind } = resource_type;
+        let request = ListRequest { namespace: namespace.into(), r#type: kind.into(), options: None };
         let mut state = self.0.state();
         let mut stream = self.0.stream("list resources", Flow::Ends, state.list(self.0.request(request))).await?;
         let mut found = Vec::new();
@@ -155,7 +158,7 @@ impl Resources {
     }
 
     fn unreadable(&self, call: &'static str, kind: &str, id: &str) -> ClientError {
-        self.0.error(call, Kind::Other, format!("{kind} `{id}` has a form that is not known"))
+        self.0.error(call, ClientErrorKind::Other, format!("{kind} `{id}` has an unknown format"))
     }
 }
 
@@ -163,11 +166,11 @@ fn parts(resource: wire::Resource) -> Option<(String, String)> {
     Some((resource.metadata?.id, resource.spec?.yaml_spec))
 }
 
-/// Changes as they come.
+/// A stream of changes.
 #[derive(Debug)]
 pub struct Watch<R> {
     stream: Stream<wire::WatchResponse>,
-    /// Events of a message that have not been told yet, the next one last.
+    /// Received events that have not been returned yet, the next one last.
     pending: Vec<wire::Event>,
     read: fn(&str) -> Option<R>,
 }
@@ -177,14 +180,14 @@ impl<R> Watch<R> {
     ///
     /// # Errors
     ///
-    /// `Unreachable` when the watch ends, whoever ended it: the caller connects and watches again.
-    pub async fn next(&mut self) -> Result<Change<R>, ClientError> {
+    /// `Unreachable` when the watch ends; the caller connects and watches again.
+    pub async fn next(&mut self) -> Result<ResourceChange<R>, ClientError> {
         let call = "watch resources";
         loop {
             while let Some(event) = self.pending.pop() {
                 if event.event_type() == wire::EventType::Errored {
-                    let text = format!("the node cut the watch off: {}", event.error);
-                    return Err(self.stream.link().error(call, Kind::Unreachable, text));
+                    let text = format!("the node aborted the watch: {}", event.error);
+                    return Err(self.stream.link().error(call, ClientErrorKind::Unavailable, text));
                 }
                 if let Some(change) = self.change(event) {
                     return Ok(change);
@@ -192,20 +195,20 @@ impl<R> Watch<R> {
             }
             match self.stream.raw().await? {
                 Some(answer) => self.pending = answer.event.into_iter().rev().collect(),
-                None => return Err(self.stream.link().error(call, Kind::Unreachable, "the watch ended")),
+                None => return Err(self.stream.link().error(call, ClientErrorKind::Unavailable, "the watch ended")),
             }
         }
     }
 
-    fn change(&self, event: wire::Event) -> Option<Change<R>> {
+    fn change(&self, event: wire::Event) -> Option<ResourceChange<R>> {
         use wire::EventType;
         match event.event_type() {
             EventType::Created | EventType::Updated => {
                 let (id, yaml) = parts(event.resource?)?;
-                Some(Change::Is { id, now: (self.read)(&yaml)? })
+                Some(ResourceChange::Present { id, resource: (self.read)(&yaml)? })
             }
-            EventType::Destroyed => Some(Change::IsNot { id: event.resource?.metadata?.id }),
-            EventType::Bootstrapped => Some(Change::Complete),
+            EventType::Destroyed => Some(ResourceChange::Absent { id: event.resource?.metadata?.id }),
+            EventType::Bootstrapped => Some(ResourceChange::Complete),
             EventType::Errored | EventType::Noop => None,
         }
     }

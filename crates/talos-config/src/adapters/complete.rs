@@ -1,71 +1,73 @@
-//! Formats whose result is a complete config for each node, secrets and all: layers of templates, finished files, what a
-//! command prints. From here on they are the same.
+//! Inputs that consist of complete configs with secrets: rendered templates, finished files, command output.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::{Inputs, Place, Secrets, facts, within};
-use crate::{Inventory, Node, Rendered, Role, SecretsBundle, Wanted};
+use super::{InputContext, Inputs, SecretsLocation, embedded_secrets, facts};
+use crate::{InputRequest, Inventory, InventoryNode, RenderedConfig, Role, SecretsBundle};
 use yaml::{Diagnostic, Diagnostics, Location};
 
-/// A node's config, and what is known of the node besides.
+/// The config of a node, with facts from outside of it.
 #[derive(Debug)]
 pub(super) struct Config {
-    /// What the node is called where its config does not say.
+    /// The name, for configs without a hostname.
     pub(super) name: String,
-    /// What its file or the settings say.
+    /// The address from the file name or the settings.
     pub(super) address: Option<IpAddr>,
     pub(super) role: Option<Role>,
     pub(super) at: Location,
-    pub(super) rendered: Rendered,
+    pub(super) rendered: RenderedConfig,
 }
 
 #[derive(Debug)]
 struct Complete {
     inventory: Inventory,
     warnings: Diagnostics,
-    configs: Vec<Rendered>,
+    configs: Vec<RenderedConfig>,
     bundle: Result<SecretsBundle, Diagnostics>,
     beside: Option<PathBuf>,
 }
 
-/// Makes inputs of finished configs; `warnings` are those of whoever made them.
+/// Creates inputs from finished configs; `warnings` are those of their reader.
 ///
 /// # Errors
 ///
-/// What their inventory lacks: a role, an address, an endpoint.
+/// A missing role, address, endpoint or version.
 pub(super) fn inputs(
-    place: &Place<'_>,
+    place: &InputContext<'_>,
     configs: Vec<Config>,
     mut warnings: Diagnostics,
 ) -> Result<Box<dyn Inputs>, Diagnostics> {
     let mut found = Diagnostics::default();
     let known = talosconfig_nodes(place);
     let mut nodes = Vec::new();
-    let mut all = facts::Facts::default();
+    let mut all = facts::ConfigFacts::default();
     for config in &configs {
-        let facts = facts::of(&config.rendered.documents);
+        let facts = facts::from_documents(&config.rendered.documents);
         if let Some(node) = node(place, config, &facts, &known, &mut found) {
             nodes.push(node);
         }
-        agree(&mut all, &facts, config, &mut found, &mut warnings);
+        merge_facts(&mut all, &facts, config, &mut found, &mut warnings);
     }
-    super::unique(&nodes, &mut found);
+    super::check_nodes(&nodes, &mut found);
     let first = configs.iter().find(|config| is_control_plane(config)).or(configs.first());
     let Some(first) = first else {
-        return Err(Diagnostic::general("there is no node").into());
+        return Err(Diagnostic::general("no nodes found").into());
     };
     if all.endpoint.is_none() {
-        found.error(first.at.clone(), "no config says `cluster.controlPlane.endpoint`, of the form https://HOST:PORT");
+        found.error(
+            first.at.clone(),
+            "no config has a valid `cluster.controlPlane.endpoint`: expected https://HOST:PORT",
+        );
     }
     for (what, value) in
         [("machine.install.image", &all.talos_version), ("machine.kubelet.image", &all.kubernetes_version)]
     {
         if value.is_none() {
-            found.error(first.at.clone(), format!("no config says the version: `{what}` has no tag"));
+            found.error(first.at.clone(), format!("unknown version: no config has `{what}` with a tag"));
         }
     }
-    let bundle = within::bundle(&first.at.origin, &first.rendered.documents);
+    let bundle = embedded_secrets::bundle(&first.at.origin, &first.rendered.documents);
     let inventory = Inventory {
         cluster_name: all.cluster_name.unwrap_or_default(),
         endpoint: all.endpoint.unwrap_or(crate::Endpoint { host: String::new(), port: 0 }),
@@ -79,24 +81,24 @@ pub(super) fn inputs(
 }
 
 fn is_control_plane(config: &Config) -> bool {
-    let role = config.role.or_else(|| facts::of(&config.rendered.documents).role);
+    let role = config.role.or_else(|| facts::from_documents(&config.rendered.documents).role);
     role == Some(Role::ControlPlane)
 }
 
 fn node(
-    place: &Place<'_>,
+    place: &InputContext<'_>,
     config: &Config,
-    facts: &facts::Facts,
+    facts: &facts::ConfigFacts,
     known: &[IpAddr],
     found: &mut Diagnostics,
-) -> Option<Node> {
-    if let (Some(said), Some(is)) = (config.role, facts.role)
-        && said != is
+) -> Option<InventoryNode> {
+    if let (Some(expected), Some(actual)) = (config.role, facts.role)
+        && expected != actual
     {
         let name = &config.name;
         found.error(
             config.at.clone(),
-            format!("node `{name}` is in two roles: {} by its place, {} by `machine.type`", word(said), word(is)),
+            format!("node `{name}` has two roles: {} by its file, {} by `machine.type`", word(expected), word(actual)),
         );
     }
     let Some(role) = facts.role.or(config.role) else {
@@ -110,19 +112,19 @@ fn node(
     let by_name = || resolved(place, &config.name, facts).or_else(|| resolved(place, facts.hostname.as_ref()?, facts));
     let Some(address) = config.address.or_else(of_config).or_else(by_name) else {
         let name = &config.name;
-        let message = format!("nothing says the address of node `{name}`, and no host of that name is known here");
+        let message = format!("node `{name}` has no address, and its host name does not resolve");
         found.push(Diagnostic::at(config.at.clone(), message).with_hint(
-            "name the file by the address, or say it in k8s-bootstrap.yaml: clusters.<name>.nodes.<node>.address",
+            "name the file after the address, or set clusters.<name>.nodes.<node>.address in k8s-bootstrap.yaml",
         ));
         return None;
     };
     let hostname = facts.hostname.clone().unwrap_or_else(|| config.name.clone());
-    Some(Node { hostname, address, role, at: config.at.clone() })
+    Some(InventoryNode { hostname, address, role, at: config.at.clone() })
 }
 
-/// The address that a host's name stands for; a node that gets its address from outside is known by that.
-fn resolved(place: &Place<'_>, host: &str, facts: &facts::Facts) -> Option<IpAddr> {
-    let wanted = Wanted::Address { host: host.to_owned(), subnet: facts.subnets.first().copied() };
+/// Resolves a host name, for nodes that get their address from DHCP.
+fn resolved(place: &InputContext<'_>, host: &str, facts: &facts::ConfigFacts) -> Option<IpAddr> {
+    let wanted = InputRequest::Address { host: host.to_owned(), subnet: facts.subnets.first().copied() };
     place.sources.get(wanted)?.parse().ok()
 }
 
@@ -133,10 +135,10 @@ fn word(role: Role) -> &'static str {
     }
 }
 
-/// Collects what all configs say; of two clusters in one folder nothing good comes.
-fn agree(
-    all: &mut facts::Facts,
-    facts: &facts::Facts,
+/// Merges the facts of a config into those of the cluster; different endpoints mean different clusters.
+fn merge_facts(
+    all: &mut facts::ConfigFacts,
+    facts: &facts::ConfigFacts,
     config: &Config,
     found: &mut Diagnostics,
     warnings: &mut Diagnostics,
@@ -145,12 +147,12 @@ fn agree(
         && known != this
     {
         let (known, this) = (known.url(), this.url());
-        found.error(config.at.clone(), format!("this config's endpoint is {this}, another's is {known}"));
+        found.error(config.at.clone(), format!("this config has the endpoint {this}, another config has {known}"));
     }
     if let (Some(known), Some(this)) = (&all.talos_version, &facts.talos_version)
         && known != this
     {
-        let message = format!("node `{}` installs Talos {this}, another {known}", config.name);
+        let message = format!("node `{}` installs Talos {this}, another node {known}", config.name);
         warnings.push(Diagnostic::at(config.at.clone(), message));
     }
     all.endpoint = all.endpoint.take().or_else(|| facts.endpoint.clone());
@@ -159,8 +161,8 @@ fn agree(
     all.kubernetes_version = all.kubernetes_version.take().or_else(|| facts.kubernetes_version.clone());
 }
 
-/// The nodes of a talosconfig that lies with the inputs: which of a node's addresses it is reached at.
-fn talosconfig_nodes(place: &Place<'_>) -> Vec<IpAddr> {
+/// The addresses in a talosconfig beside the inputs, which select among several addresses of a node.
+fn talosconfig_nodes(place: &InputContext<'_>) -> Vec<IpAddr> {
     let candidates = ["talosconfig", "clusterconfig/talosconfig"].map(|name| place.folder.join(name));
     let text = candidates.iter().find_map(|path| place.sources.read(path).ok()).unwrap_or_default();
     let origin = yaml::Origin::new("talosconfig");
@@ -181,20 +183,21 @@ impl Inputs for Complete {
         &self.warnings
     }
 
-    fn secrets(&self) -> Secrets<'_> {
+    fn secrets(&self) -> SecretsLocation<'_> {
         match (&self.beside, &self.bundle) {
-            (Some(path), _) => Secrets::Beside(path.clone()),
-            (None, Ok(bundle)) => Secrets::Within(bundle),
-            (None, Err(found)) => Secrets::Nowhere(found.clone()),
+            (Some(path), _) => SecretsLocation::File(path.clone()),
+            (None, Ok(bundle)) => SecretsLocation::InConfigs(bundle),
+            (None, Err(found)) => SecretsLocation::Incomplete(found.clone()),
         }
     }
 
-    fn render(&self, bundle: &SecretsBundle, node: &Node) -> Result<Rendered, Diagnostics> {
+    fn render(&self, bundle: &SecretsBundle, node: &InventoryNode) -> Result<RenderedConfig, Diagnostics> {
         let index = self.inventory.nodes.iter().position(|known| known.hostname == node.hostname);
         let found = index.and_then(|index| self.configs.get(index));
         let mut rendered = found.cloned().ok_or_else(|| super::no_node(&node.hostname))?;
         if !matches!(&self.bundle, Ok(own) if own.cluster_id == bundle.cluster_id) {
-            rendered.set("the cluster's secrets bundle", None, |documents| within::replace(documents, bundle));
+            rendered
+                .set("the cluster's secrets bundle", None, |documents| embedded_secrets::replace(documents, bundle));
         }
         Ok(rendered)
     }

@@ -1,23 +1,22 @@
-//! `exec:` in `k8s-bootstrap.yaml`: a command for each node that prints its config.
+//! `exec:` in `k8s-bootstrap.yaml`: a command that prints the config of a node.
 //!
-//! Its arguments hold the node's name, address and role where they say `{node}`, `{address}` and `{role}`, and nothing
-//! else; it runs in the repository's root, with a deadline.
+//! `{node}`, `{address}` and `{role}` in its arguments are replaced; it runs in the repository root, with a timeout.
 
 use std::sync::Arc;
 
 use super::layers::Layer;
-use super::{Declared, Inputs, Place, complete};
-use crate::{Role, Wanted};
+use super::{DeclaredNode, InputContext, Inputs, complete};
+use crate::{InputRequest, Role};
 use yaml::{Diagnostic, Diagnostics, Origin, Position};
 
-pub(super) fn is(place: &Place<'_>) -> bool {
+pub(super) fn detects(place: &InputContext<'_>) -> bool {
     !place.settings.exec.is_empty()
 }
 
-pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
     if place.settings.nodes.is_empty() {
-        return Err(Diagnostic::general("k8s-bootstrap.yaml gives an `exec` and no `nodes` to run it for")
-            .with_hint("list them: clusters.<name>.nodes.<node>: {address: 10.0.0.11, role: controlplane}")
+        return Err(Diagnostic::general("k8s-bootstrap.yaml has `exec` but no `nodes`")
+            .with_hint("add the nodes: clusters.<name>.nodes.<node>: {address: 10.0.0.11, role: controlplane}")
             .into());
     }
     let mut found = Diagnostics::default();
@@ -25,9 +24,9 @@ pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
     for (name, declared) in &place.settings.nodes {
         let command = command(&place.settings.exec, name, declared);
         let origin = Origin::new(format!("<{}>", command.join(" ")));
-        // Until it has run there is nothing to read; it is asked for.
-        let Some(text) = place.sources.get(Wanted::Output(command)) else { continue };
-        match Layer::plain(origin.clone(), text).first() {
+        // Requested; the caller runs the command and reads again.
+        let Some(text) = place.sources.get(InputRequest::CommandOutput(command)) else { continue };
+        match Layer::plain(origin.clone(), text).parse_config() {
             Ok(rendered) => configs.push(complete::Config {
                 name: name.clone(),
                 address: declared.address,
@@ -42,7 +41,7 @@ pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
     Ok(Arc::from(complete::inputs(place, configs, Diagnostics::default())?))
 }
 
-fn command(template: &[String], name: &str, declared: &Declared) -> Vec<String> {
+fn command(template: &[String], name: &str, declared: &DeclaredNode) -> Vec<String> {
     let address = declared.address.map(|address| address.to_string()).unwrap_or_default();
     let role = match declared.role {
         Some(Role::ControlPlane) => "controlplane",

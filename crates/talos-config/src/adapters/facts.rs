@@ -1,4 +1,4 @@
-//! What a machine config says of its node and its cluster. Configs are opaque otherwise.
+//! Extracts facts about the node and the cluster from a machine config.
 
 use std::net::IpAddr;
 
@@ -8,14 +8,14 @@ use serde_json::Value;
 use crate::{Endpoint, Role};
 use talos_schema::Documents;
 
-/// The few facts that a run needs from a finished config.
+/// The facts that a run needs from a finished config.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Facts {
+pub(super) struct ConfigFacts {
     pub(super) role: Option<Role>,
     pub(super) hostname: Option<String>,
-    /// Every address that the config gives the node, in order.
+    /// All addresses that the config assigns, in order.
     pub(super) addresses: Vec<IpAddr>,
-    /// Where the node's own address is to be looked for, when the config does not give one.
+    /// Subnets of the node's address, for configs without one.
     pub(super) subnets: Vec<IpNet>,
     pub(super) endpoint: Option<Endpoint>,
     pub(super) cluster_name: Option<String>,
@@ -25,7 +25,7 @@ pub(super) struct Facts {
     pub(super) kubernetes_version: Option<String>,
 }
 
-/// Lists of the subnets that a node's addresses are in, legacy document first (Talos 1.11 to 1.14).
+/// Fields with the subnets of node addresses, legacy document first (Talos 1.11 to 1.14).
 const SUBNETS: [&str; 4] = [
     "/machine/kubelet/nodeIP/validSubnets",
     "/cluster/etcd/advertisedSubnets",
@@ -33,9 +33,9 @@ const SUBNETS: [&str; 4] = [
     "/advertisedSubnets",
 ];
 
-/// Collects what the documents say.
-pub(super) fn of(documents: &Documents) -> Facts {
-    let mut facts = Facts::default();
+/// Extracts the facts of all documents.
+pub(super) fn from_documents(documents: &Documents) -> ConfigFacts {
+    let mut facts = ConfigFacts::default();
     if let Some(config) = documents.legacy() {
         legacy(&mut facts, config);
     }
@@ -67,7 +67,7 @@ pub(super) fn of(documents: &Documents) -> Facts {
     facts
 }
 
-fn legacy(facts: &mut Facts, config: &Value) {
+fn legacy(facts: &mut ConfigFacts, config: &Value) {
     let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
     facts.role = match text("/machine/type") {
         Some("controlplane" | "init") => Some(Role::ControlPlane),
@@ -88,7 +88,7 @@ fn legacy(facts: &mut Facts, config: &Value) {
     }
 }
 
-/// An address that others reach the node at; link-local ones only neighbours on a cable know.
+/// A routable address; link-local and loopback addresses are skipped.
 fn address(text: &str) -> Option<IpAddr> {
     let address = text.parse::<IpNet>().map(|net| net.addr()).or_else(|_| text.parse()).ok()?;
     let local = match address {
@@ -98,7 +98,7 @@ fn address(text: &str) -> Option<IpAddr> {
     (!local).then_some(address)
 }
 
-/// An image's tag without a leading `v` and without its digest.
+/// The tag of an image without a leading `v` and without digest.
 fn tag(image: &str) -> Option<String> {
     let image = image.split('@').next().unwrap_or(image);
     let (_, tag) = image.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;

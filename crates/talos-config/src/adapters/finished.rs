@@ -1,18 +1,18 @@
-//! Finished configs: a file for each node, plain or sealed as a whole, in `clusterconfig/` or in the folder itself.
+//! Finished configs: a file per node, plain or encrypted as a whole, in `clusterconfig/` or in the directory itself.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::layers;
 use super::layers::Layer;
-use super::{Inputs, Place, complete};
-use crate::Wanted;
+use super::{InputContext, Inputs, complete};
+use crate::InputRequest;
 use yaml::{Diagnostic, Diagnostics, Origin, Position};
 
 const FOLDER: &str = "clusterconfig";
 const ENDINGS: [&str; 2] = [".yaml", ".yml"];
 
-fn files(place: &Place<'_>) -> Vec<PathBuf> {
+fn files(place: &InputContext<'_>) -> Vec<PathBuf> {
     let made = layers::files(&place.folder.join(FOLDER), &ENDINGS);
     if !made.is_empty() {
         return made;
@@ -21,15 +21,15 @@ fn files(place: &Place<'_>) -> Vec<PathBuf> {
     layers::files(place.folder, &ENDINGS).into_iter().filter(own).collect()
 }
 
-/// Whether a file is a machine config, and neither a patch nor one of the roles' files that other formats begin with.
+/// Whether a file is a whole machine config; role files are the base of other formats.
 fn is_whole(path: &Path) -> bool {
     let of_role = ["controlplane", "worker"].iter().any(|role| path.file_stem().is_some_and(|stem| stem == *role));
     !of_role && std::fs::read_to_string(path).is_ok_and(|text| is_machine_config(&text))
 }
 
-/// Whether a text is a whole machine config, as far as its keys tell: values may be sealed.
+/// Whether a text is a whole machine config, by its keys, since values may be encrypted.
 pub fn is_machine_config(text: &str) -> bool {
-    // Most texts are told apart without reading them as YAML.
+    // Fast path without YAML parsing.
     if !["machine", "cluster", "token", "endpoint", "kubelet"].iter().all(|key| text.contains(key)) {
         return false;
     }
@@ -41,12 +41,12 @@ pub fn is_machine_config(text: &str) -> bool {
     })
 }
 
-/// talhelper writes its results to the same folder; what describes them comes first.
-pub(super) fn is(place: &Place<'_>) -> bool {
+/// Whether the directory has finished configs. talhelper writes its results to the same directory, so it is detected first.
+pub(super) fn detects(place: &InputContext<'_>) -> bool {
     !files(place).is_empty()
 }
 
-pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
     let mut found = Diagnostics::default();
     let mut configs = Vec::new();
     for path in files(place) {
@@ -59,13 +59,13 @@ pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
             }
         };
         let text = if text.to_ascii_lowercase().contains("op://") {
-            let wanted = Wanted::References { origin: origin.to_string(), text: text.clone() };
+            let wanted = InputRequest::References { origin: origin.to_string(), text: text.clone() };
             place.sources.get(wanted).unwrap_or(text)
         } else {
             text
         };
         let layer = Layer::plain(origin, text);
-        match layer.first() {
+        match layer.parse_config() {
             Ok(rendered) => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 let name = name.split(".yaml").next().unwrap_or(&name).trim_end_matches(".sops").to_owned();

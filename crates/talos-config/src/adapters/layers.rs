@@ -1,28 +1,28 @@
-//! Patches in files, one over the other.
+//! Layers of patch files.
 
 use std::path::{Path, PathBuf};
 
-use crate::lines::Lines;
-use crate::{Rendered, Written};
-use talos_schema::{Patch, parse_documents};
+use crate::line_map::LineMap;
+use crate::{LayerSource, RenderedConfig};
+use talos_schema::{ConfigPatch, parse_documents};
 use yaml::{Diagnostic, Diagnostics, Location, Node, Origin, Position};
 
-/// The text of a layer, and the file that it came from.
+/// The text of a layer and its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layer {
     pub(super) origin: Origin,
     pub(super) text: String,
-    /// Where the text's lines come from, when it was a template.
-    pub(super) lines: Lines,
+    /// Maps lines of the text to lines of the template.
+    pub(super) lines: LineMap,
 }
 
 impl Layer {
-    /// A layer that is what its file says.
+    /// A layer without a template.
     pub(super) fn plain(origin: Origin, text: String) -> Self {
-        Self { origin, text, lines: Lines::default() }
+        Self { origin, text, lines: LineMap::default() }
     }
 
-    /// The layer's documents, with their places in its file.
+    /// The documents of the layer, with their places in its file.
     fn nodes(&self) -> Result<Vec<Node>, Diagnostic> {
         let mut nodes = yaml::parse(&self.origin, &self.text).map_err(|mut diagnostic| {
             if let Some(location) = &mut diagnostic.location {
@@ -40,40 +40,40 @@ impl Layer {
         self.origin.at(Position { line: 1, column: 1 })
     }
 
-    /// The layer as a config of its own.
+    /// Parses the layer as a config.
     ///
     /// # Errors
     ///
-    /// Text that is no YAML; a layer in which nothing is said.
-    pub(super) fn first(&self) -> Result<Rendered, Diagnostics> {
+    /// The text is invalid YAML or empty.
+    pub(super) fn parse_config(&self) -> Result<RenderedConfig, Diagnostics> {
         let nodes = self.nodes()?;
         let documents = parse_documents(&self.origin, &self.text)?;
         if documents.0.is_empty() {
             return Err(self.empty().into());
         }
-        let written = Written { origin: &self.origin, documents: &nodes };
-        Ok(Rendered::new(self.origin.as_str(), Some(written), documents))
+        let written = LayerSource { origin: &self.origin, documents: &nodes };
+        Ok(RenderedConfig::new(self.origin.as_str(), Some(written), documents))
     }
 
-    /// Merges the layer over what is there.
+    /// Applies the layer as a patch.
     ///
     /// # Errors
     ///
-    /// Text that is no YAML; a layer in which nothing is said; a patch that does not apply.
-    pub(super) fn over(&self, rendered: &mut Rendered) -> Result<(), Diagnostics> {
+    /// The text is invalid YAML or empty, or the patch cannot be applied.
+    pub(super) fn apply_to(&self, rendered: &mut RenderedConfig) -> Result<(), Diagnostics> {
         let nodes = self.nodes()?;
-        let patch = Patch::parse(&self.origin, &self.text).map_err(|found| self.told(found))?;
+        let patch = ConfigPatch::parse(&self.origin, &self.text).map_err(|found| self.located(found))?;
         if patch.is_empty() {
             return Err(self.empty().into());
         }
-        let merged = patch.apply(&rendered.documents).map_err(|error| self.told(error.0))?;
-        let written = Written { origin: &self.origin, documents: &nodes };
+        let merged = patch.apply(&rendered.documents).map_err(|error| self.located(error.0))?;
+        let written = LayerSource { origin: &self.origin, documents: &nodes };
         rendered.patch(self.origin.as_str(), &self.start(), written, merged);
         Ok(())
     }
 
-    /// Findings at the lines of the layer's file.
-    fn told(&self, found: Diagnostics) -> Diagnostics {
+    /// Maps findings to lines of the layer's file.
+    fn located(&self, found: Diagnostics) -> Diagnostics {
         let mut all = Diagnostics::default();
         for mut diagnostic in found {
             let mut location = diagnostic.location.unwrap_or_else(|| self.start());
@@ -87,17 +87,17 @@ impl Layer {
     }
 
     fn empty(&self) -> Diagnostic {
-        Diagnostic::at(self.start(), "this layer is empty: nothing is said in it")
-            .with_hint("remove the file when nothing is meant; a template may have left everything out")
+        Diagnostic::at(self.start(), "this layer is empty")
+            .with_hint("remove the file; if it is a template, check its conditions")
     }
 }
 
-/// A path as the operator knows it.
+/// A path relative to the repository, for messages.
 pub(super) fn origin(root: &Path, path: &Path) -> Origin {
     Origin::of_path(path.strip_prefix(root).unwrap_or(path))
 }
 
-/// The files below a folder whose names end in one of `endings`, in the order of their paths.
+/// The files below a directory with one of the extensions, sorted by path.
 pub(super) fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();

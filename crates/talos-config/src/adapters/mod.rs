@@ -1,18 +1,18 @@
-//! Operators' Talos inputs, whatever format they are in: an inventory at once, a machine config for each node later.
+//! Readers for all formats of Talos inputs: an inventory without secrets, a machine config per node with them.
 //!
-//! [`read()`] chooses the format by what lies in the folder. A new format is a file here and a line in `FORMATS`.
+//! [`read()`] detects the format by the files in the directory. A new format is a module here and a line in `FORMATS`.
 
 mod complete;
-mod elsewhere;
+mod embedded_secrets;
 mod exec;
 mod facts;
 mod finished;
 mod jinja;
 mod layers;
+mod repository_variables;
 mod talhelper;
 mod topf;
 mod verify;
-mod within;
 
 pub use finished::is_machine_config;
 
@@ -22,121 +22,121 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Inventory, Node, Rendered, Role, SecretsBundle, Sources};
+use super::{FetchedInputs, Inventory, InventoryNode, RenderedConfig, Role, SecretsBundle};
 use yaml::{Diagnostic, Diagnostics};
 
-/// A cluster's inputs, read and checked.
+/// The parsed inputs of a cluster.
 pub trait Inputs: Debug + Send + Sync {
     fn inventory(&self) -> &Inventory;
 
-    /// What is no mistake and may still not be what was meant.
+    /// Suspicious but valid settings.
     fn warnings(&self) -> &Diagnostics;
 
-    /// Where the secrets are that the configs are made from.
-    fn secrets(&self) -> Secrets<'_>;
+    /// Where the secrets of the cluster are.
+    fn secrets(&self) -> SecretsLocation<'_>;
 
-    /// The machine config of a node as its layers make it.
+    /// Renders the machine config of a node.
     ///
     /// # Errors
     ///
-    /// What does not apply, each with its place.
-    fn render(&self, bundle: &SecretsBundle, node: &Node) -> Result<Rendered, Diagnostics>;
+    /// A layer cannot be applied.
+    fn render(&self, bundle: &SecretsBundle, node: &InventoryNode) -> Result<RenderedConfig, Diagnostics>;
 
-    /// The machine config of a node, every document of it, fit to be sent.
+    /// Renders and validates the machine config of a node.
     ///
     /// # Errors
     ///
-    /// As [`Inputs::render`], and what no node would take.
-    fn config(&self, bundle: &SecretsBundle, node: &Node) -> Result<Rendered, Diagnostics> {
+    /// As [`Inputs::render`], and everything that a node would reject.
+    fn config(&self, bundle: &SecretsBundle, node: &InventoryNode) -> Result<RenderedConfig, Diagnostics> {
         let rendered = self.render(bundle, node)?;
         verify::verify(&rendered, node)?;
         Ok(rendered)
     }
 }
 
-/// Where a cluster's secrets are.
+/// The location of the secrets of a cluster.
 #[derive(Debug, Clone)]
-pub enum Secrets<'s> {
+pub enum SecretsLocation<'s> {
     /// In the configs themselves.
-    Within(&'s SecretsBundle),
-    /// In a file beside them.
-    Beside(PathBuf),
-    /// They should be in the configs, and are not all there.
-    Nowhere(Diagnostics),
+    InConfigs(&'s SecretsBundle),
+    /// In a separate file.
+    File(PathBuf),
+    /// Expected in the configs, but incomplete.
+    Incomplete(Diagnostics),
 }
 
-/// Where inputs lie, and what may be asked while they are read.
+/// The location of the inputs, and what their readers may use.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'p> {
+pub struct InputContext<'p> {
     pub root: &'p Path,
-    /// The cluster's folder.
+    /// The directory of the cluster.
     pub folder: &'p Path,
-    /// Answers the variables that inputs name.
+    /// Environment variables for the inputs.
     pub environment: &'p BTreeMap<String, String>,
-    pub sources: &'p Sources,
-    pub settings: &'p Settings,
+    pub sources: &'p FetchedInputs,
+    pub settings: &'p InputSettings,
 }
 
-impl Place<'_> {
-    /// The folder as the operator knows it.
-    fn shown(&self) -> String {
+impl InputContext<'_> {
+    /// The directory relative to the repository, for messages.
+    fn display_folder(&self) -> String {
         self.folder.strip_prefix(self.root).unwrap_or(self.folder).display().to_string()
     }
 }
 
-/// What `k8s-bootstrap.yaml` says of a cluster's inputs.
+/// Settings in `k8s-bootstrap.yaml` for the inputs of a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settings {
-    /// A command that prints a node's config; `{node}`, `{address}` and `{role}` are filled in.
+pub struct InputSettings {
+    /// A command that prints the config of a node; `{node}`, `{address}` and `{role}` are replaced.
     pub exec: Vec<String>,
-    /// Nodes by their names, where the inputs do not say enough.
-    pub nodes: BTreeMap<String, Declared>,
-    /// What templates may use.
+    /// Nodes by name, for facts that the inputs lack.
+    pub nodes: BTreeMap<String, DeclaredNode>,
+    /// Variables for templates.
     pub variables: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What the settings say of a node.
+/// Settings for a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Declared {
+pub struct DeclaredNode {
     pub address: Option<IpAddr>,
     pub role: Option<Role>,
     /// The image factory's schematic of the node, relative to the repository.
     pub schematic: Option<PathBuf>,
-    /// What the node's templates see under these names, before anything else.
+    /// Variables for the templates of this node; they override all others.
     pub variables: serde_json::Map<String, serde_json::Value>,
 }
 
-/// A format: what it is called, the sign by which its folder is known, and its reader.
+/// An input format: its name, the files that identify it, and its reader.
 struct Format {
     name: &'static str,
     sign: &'static str,
-    is: fn(&Place<'_>) -> bool,
-    read: fn(&Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics>,
+    detects: fn(&InputContext<'_>) -> bool,
+    read: fn(&InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics>,
 }
 
 const EXEC: &str = "exec";
 const FINISHED: &str = "finished configs";
 
 const FORMATS: [Format; 5] = [
-    Format { name: EXEC, sign: "`exec` in k8s-bootstrap.yaml", is: exec::is, read: exec::read },
-    Format { name: "talhelper", sign: "talconfig.yaml", is: talhelper::is, read: talhelper::read },
-    Format { name: "topf", sign: "topf.yaml", is: topf::is, read: topf::read },
-    Format { name: jinja::NAME, sign: "machineconfig.yaml.j2", is: jinja::is, read: jinja::read },
+    Format { name: EXEC, sign: "`exec` in k8s-bootstrap.yaml", detects: exec::detects, read: exec::read },
+    Format { name: "talhelper", sign: "talconfig.yaml", detects: talhelper::detects, read: talhelper::read },
+    Format { name: "topf", sign: "topf.yaml", detects: topf::detects, read: topf::read },
+    Format { name: jinja::NAME, sign: "machineconfig.yaml.j2", detects: jinja::detects, read: jinja::read },
     Format {
         name: FINISHED,
         sign: "machine configs, as in clusterconfig/*.yaml",
-        is: finished::is,
+        detects: finished::detects,
         read: finished::read,
     },
 ];
 
-/// What the operator names comes before what lies there, and what describes configs before configs made from it.
-fn found(place: &Place<'_>) -> Vec<&'static Format> {
-    if exec::is(place) {
+/// The detected formats: `exec` settings override files, and a description overrides configs rendered from it.
+fn detect(place: &InputContext<'_>) -> Vec<&'static Format> {
+    if exec::detects(place) {
         return FORMATS.iter().filter(|format| format.name == EXEC).collect();
     }
-    let mut found: Vec<&Format> = FORMATS.iter().filter(|format| (format.is)(place)).collect();
-    // A plain file of a template's name beside another format is what somebody once rendered.
+    let mut found: Vec<&Format> = FORMATS.iter().filter(|format| (format.detects)(place)).collect();
+    // A plain file with the name of a template beside another format is an old rendered file.
     if found.len() > 1 && !jinja::has_templates(place) {
         found.retain(|format| format.name != jinja::NAME);
     }
@@ -150,32 +150,32 @@ fn found(place: &Place<'_>) -> Vec<&'static Format> {
 ///
 /// # Errors
 ///
-/// Everything that is wrong in them, all at once; a folder that holds no format, or two.
-pub fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
-    let folder = place.shown();
-    match found(place).as_slice() {
+/// All errors of the inputs; no format or several formats detected.
+pub fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+    let folder = place.display_folder();
+    match detect(place).as_slice() {
         [format] => (format.read)(place),
         [] => {
             let known: Vec<&str> = FORMATS.iter().map(|format| format.sign).collect();
-            Err(Diagnostic::general(format!("{folder} holds no Talos inputs"))
-                .with_hint(format!("one of these is looked for: {}", known.join(", ")))
+            Err(Diagnostic::general(format!("no Talos inputs found in {folder}"))
+                .with_hint(format!("supported inputs: {}", known.join(", ")))
                 .into())
         }
         several => {
             let names: Vec<String> =
                 several.iter().map(|format| format!("{} ({})", format.name, format.sign)).collect();
-            Err(Diagnostic::general(format!("{folder} holds Talos inputs of several formats: {}", names.join(", ")))
-                .with_hint("keep one, and move the others elsewhere")
+            Err(Diagnostic::general(format!("{folder} has Talos inputs in several formats: {}", names.join(", ")))
+                .with_hint("keep one, and move the others to another directory")
                 .into())
         }
     }
 }
 
 fn no_node(name: &str) -> Diagnostic {
-    Diagnostic::general(format!("there is no node `{name}`"))
+    Diagnostic::general(format!("unknown node `{name}`"))
 }
 
-/// The secrets bundle in a folder, under any of its usual names; the later wins, as with talhelper.
+/// The secrets bundle in a directory, under any of its usual names; later names take precedence, like in talhelper.
 fn bundles(folder: &Path) -> Option<PathBuf> {
     let names = [
         "secrets.yaml",
@@ -188,31 +188,31 @@ fn bundles(folder: &Path) -> Option<PathBuf> {
     names.iter().rev().map(|name| folder.join(name)).find(|path| path.is_file())
 }
 
-/// No two nodes share a name or an address.
-fn unique(nodes: &[Node], found: &mut Diagnostics) {
-    let mut addresses: HashMap<IpAddr, &Node> = HashMap::new();
-    let mut names: HashMap<&str, &Node> = HashMap::new();
+/// Checks that names and addresses of nodes are unique, and that there is a control plane.
+fn check_nodes(nodes: &[InventoryNode], found: &mut Diagnostics) {
+    let mut addresses: HashMap<IpAddr, &InventoryNode> = HashMap::new();
+    let mut names: HashMap<&str, &InventoryNode> = HashMap::new();
     for node in nodes {
         if let Some(first) = addresses.insert(node.address, node) {
             let (name, address) = (&node.hostname, node.address);
             found.error(
                 node.at.clone(),
-                format!("node `{name}` has the address {address} of node `{}` ({})", first.hostname, first.at),
+                format!("node `{name}` has the same address {address} as node `{}` ({})", first.hostname, first.at),
             );
         }
         if let Some(first) = names.insert(&node.hostname, node) {
             let (name, at) = (&node.hostname, &first.at);
             let message = if first.role == node.role {
-                format!("a second node `{name}`, the first is at {at}")
+                format!("duplicate node `{name}`, first at {at}")
             } else {
-                format!("node `{name}` is in two roles, the first is at {at}")
+                format!("node `{name}` has two roles, first at {at}")
             };
             found.error(node.at.clone(), message);
         }
     }
     if !nodes.is_empty() && !nodes.iter().any(|node| node.role == Role::ControlPlane) {
         found.push(
-            Diagnostic::general("no node is a control plane").with_hint("one, three or five nodes have that role"),
+            Diagnostic::general("no node is a control plane").with_hint("give one, three or five nodes that role"),
         );
     }
 }

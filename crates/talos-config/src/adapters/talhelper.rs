@@ -1,13 +1,13 @@
-//! talhelper: `talconfig.yaml` with patches beside it.
+//! talhelper: `talconfig.yaml` with patch files.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::elsewhere::Elsewhere;
-use super::{Inputs, Place, Secrets};
+use super::repository_variables::RepositoryVariables;
+use super::{InputContext, Inputs, SecretsLocation};
 use crate::talconfig;
 use crate::talconfig::{Machine, Talconfig};
-use crate::{Inventory, Node, Rendered, SecretsBundle};
+use crate::{Inventory, InventoryNode, RenderedConfig, SecretsBundle};
 use yaml::{Diagnostic, Diagnostics};
 
 #[derive(Debug)]
@@ -17,36 +17,36 @@ struct Talhelper {
     bundle: PathBuf,
 }
 
-pub(super) fn is(place: &Place<'_>) -> bool {
+pub(super) fn detects(place: &InputContext<'_>) -> bool {
     talconfig::file(place.folder).is_some()
 }
 
-pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
-    let said = |name: &str| place.environment.get(name).cloned();
-    let talconfig = match talconfig::read(place.root, place.folder, &said, place.sources) {
-        Ok(talconfig) if !talconfig.lacks_variables() => talconfig,
-        // Only what may fail is looked for elsewhere.
+pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+    let environment = |name: &str| place.environment.get(name).cloned();
+    let talconfig = match talconfig::read(place.root, place.folder, &environment, place.sources) {
+        Ok(talconfig) if !talconfig.has_undefined_variables() => talconfig,
+        // The repository is searched only for undefined variables.
         first => {
-            let elsewhere = Elsewhere::new(place);
-            let lookup = |name: &str| said(name).or_else(|| elsewhere.get(name));
+            let repository = RepositoryVariables::new(place);
+            let lookup = |name: &str| environment(name).or_else(|| repository.get(name));
             match (first, talconfig::read(place.root, place.folder, &lookup, place.sources)) {
                 (_, Ok(mut talconfig)) => {
-                    talconfig.warnings.extend(elsewhere.notices());
+                    talconfig.warnings.extend(repository.warnings());
                     talconfig
                 }
                 (Ok(talconfig), Err(_)) => talconfig,
-                (Err(mistakes), Err(_)) => return Err(mistakes),
+                (Err(errors), Err(_)) => return Err(errors),
             }
         }
     };
     let inventory = talconfig.inventory()?;
-    // Without one, the name that talhelper asks for first is the one to be missed.
+    // If it does not exist, the error names the file that talhelper prefers.
     let bundle = super::bundles(place.folder).unwrap_or_else(|| place.folder.join("talsecret.sops.yaml"));
     Ok(Arc::new(Talhelper { talconfig, inventory, bundle }))
 }
 
 impl Talhelper {
-    fn machine(&self, node: &Node) -> Result<&Machine, Diagnostic> {
+    fn machine(&self, node: &InventoryNode) -> Result<&Machine, Diagnostic> {
         let same = |machine: &&Machine| machine.hostname == node.hostname;
         let found = self.talconfig.machines.iter().find(same);
         found.ok_or_else(|| super::no_node(&node.hostname))
@@ -62,11 +62,11 @@ impl Inputs for Talhelper {
         &self.talconfig.warnings
     }
 
-    fn secrets(&self) -> Secrets<'_> {
-        Secrets::Beside(self.bundle.clone())
+    fn secrets(&self) -> SecretsLocation<'_> {
+        SecretsLocation::File(self.bundle.clone())
     }
 
-    fn render(&self, bundle: &SecretsBundle, node: &Node) -> Result<Rendered, Diagnostics> {
+    fn render(&self, bundle: &SecretsBundle, node: &InventoryNode) -> Result<RenderedConfig, Diagnostics> {
         self.talconfig.render(bundle, self.machine(node)?)
     }
 }

@@ -5,17 +5,17 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::*;
-use crate::{Contract, Generate, Wanted, generate};
-use talos_schema::Documents;
+use crate::{GenerateInput, InputRequest, generate};
+use talos_schema::{Contract, Documents};
 
 mod recipes;
 
-/// A folder of inputs, and what is known around it.
+/// A directory of inputs with settings and environment.
 struct Folder {
     root: tempfile::TempDir,
-    settings: Settings,
+    settings: InputSettings,
     environment: BTreeMap<String, String>,
-    sources: Sources,
+    sources: FetchedInputs,
 }
 
 impl Folder {
@@ -26,11 +26,16 @@ impl Folder {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        Self { root, settings: Settings::default(), environment: BTreeMap::new(), sources: Sources::default() }
+        Self {
+            root,
+            settings: InputSettings::default(),
+            environment: BTreeMap::new(),
+            sources: FetchedInputs::default(),
+        }
     }
 
     fn read(&self) -> Result<Arc<dyn Inputs>, Diagnostics> {
-        read(&Place {
+        read(&InputContext {
             root: self.root.path(),
             folder: &self.root.path().join("talos/blue"),
             environment: &self.environment,
@@ -39,12 +44,12 @@ impl Folder {
         })
     }
 
-    fn mistakes(&self) -> String {
+    fn errors(&self) -> String {
         self.read().unwrap_err().to_string()
     }
 
-    /// Reads, with `answer` for whatever is asked for.
-    fn read_with(&mut self, answer: impl Fn(&Wanted) -> String) -> Result<Arc<dyn Inputs>, Diagnostics> {
+    /// Reads with `answer` for all requests.
+    fn read_with(&mut self, answer: impl Fn(&InputRequest) -> String) -> Result<Arc<dyn Inputs>, Diagnostics> {
         loop {
             let result = self.read();
             let missing = self.sources.missing();
@@ -59,7 +64,7 @@ impl Folder {
     }
 }
 
-/// Keys take long to make, so that all tests share one bundle.
+/// Key generation is slow, so all tests share one bundle.
 fn bundle() -> SecretsBundle {
     static BUNDLE: LazyLock<SecretsBundle> = LazyLock::new(|| SecretsBundle::generate(Timestamp::now()).unwrap());
     BUNDLE.clone()
@@ -67,7 +72,7 @@ fn bundle() -> SecretsBundle {
 
 fn generated(bundle: &SecretsBundle, role: Role) -> Documents {
     let subnets = ["10.42.0.0/16".to_owned()];
-    let facts = Generate {
+    let facts = GenerateInput {
         contract: Contract::V1_12,
         cluster_name: "blue",
         endpoint: "https://10.0.0.10:6443",
@@ -101,24 +106,24 @@ fn summary(inputs: &dyn Inputs) -> String {
 }
 
 #[test]
-fn a_folder_without_inputs_is_told_with_what_is_looked_for() {
-    insta::assert_snapshot!(Folder::new(&[("notes.txt", "")]).mistakes(), @"
-    talos/blue holds no Talos inputs
-      hint: one of these is looked for: `exec` in k8s-bootstrap.yaml, talconfig.yaml, topf.yaml, machineconfig.yaml.j2, machine configs, as in clusterconfig/*.yaml
+fn a_directory_without_inputs_is_an_error() {
+    insta::assert_snapshot!(Folder::new(&[("notes.txt", "")]).errors(), @"
+    no Talos inputs found in talos/blue
+      hint: supported inputs: `exec` in k8s-bootstrap.yaml, talconfig.yaml, topf.yaml, machineconfig.yaml.j2, machine configs, as in clusterconfig/*.yaml
     ");
 }
 
 #[test]
-fn two_formats_in_one_folder_are_refused() {
+fn two_formats_in_one_directory_are_rejected() {
     let folder = Folder::new(&[("talconfig.yaml", ""), ("topf.yaml", "")]);
-    insta::assert_snapshot!(folder.mistakes(), @"
-    talos/blue holds Talos inputs of several formats: talhelper (talconfig.yaml), topf (topf.yaml)
-      hint: keep one, and move the others elsewhere
+    insta::assert_snapshot!(folder.errors(), @"
+    talos/blue has Talos inputs in several formats: talhelper (talconfig.yaml), topf (topf.yaml)
+      hint: keep one, and move the others to another directory
     ");
 }
 
 #[test]
-fn finished_configs_say_their_cluster_and_hold_its_secrets() {
+fn finished_configs_provide_inventory_and_secrets() {
     let bundle = bundle();
     let control = config(&bundle, Role::ControlPlane, "cp-1", "10.0.0.11");
     let worker = config(&bundle, Role::Worker, "w-1", "10.0.0.21");
@@ -129,7 +134,7 @@ fn finished_configs_say_their_cluster_and_hold_its_secrets() {
     w-1 10.0.0.99 Worker talos/blue/clusterconfig/10.0.0.99.yaml:1:1
     cp-1 10.0.0.11 ControlPlane talos/blue/clusterconfig/blue-cp-1.yaml:1:1
     ");
-    let Secrets::Within(found) = inputs.secrets() else { panic!("{:?}", inputs.secrets()) };
+    let SecretsLocation::InConfigs(found) = inputs.secrets() else { panic!("{:?}", inputs.secrets()) };
     assert_eq!(found.cluster_id, bundle.cluster_id);
     let rendered = inputs.config(found, &inputs.inventory().nodes[1]).unwrap();
     assert!(rendered.documents.to_yaml().contains("hostname: cp-1"));
@@ -137,12 +142,12 @@ fn finished_configs_say_their_cluster_and_hold_its_secrets() {
     let replaced = inputs.config(&other, &inputs.inventory().nodes[1]).unwrap().documents.to_yaml();
     assert!(
         replaced.contains(&other.cluster_id) && !replaced.contains(&bundle.cluster_id),
-        "a rehearsal has its own secrets"
+        "a rehearsal replaces the secrets"
     );
 }
 
 #[test]
-fn a_config_that_is_sealed_as_a_whole_is_asked_for() {
+fn an_encrypted_config_is_requested() {
     let bundle = bundle();
     let sealed = "data: ENC[AES256_GCM,data:x,type:str]\nsops:\n  version: 3.10.0\n";
     let mut folder = Folder::new(&[("clusterconfig/cp-1.sops.yaml", sealed)]);
@@ -150,7 +155,7 @@ fn a_config_that_is_sealed_as_a_whole_is_asked_for() {
     let inputs = folder
         .read_with(|wanted| {
             assert!(
-                matches!(wanted, Wanted::Sealed(path) if path.ends_with("clusterconfig/cp-1.sops.yaml")),
+                matches!(wanted, InputRequest::SopsFile(path) if path.ends_with("clusterconfig/cp-1.sops.yaml")),
                 "{wanted:?}"
             );
             plain.clone()
@@ -160,7 +165,7 @@ fn a_config_that_is_sealed_as_a_whole_is_asked_for() {
 }
 
 #[test]
-fn two_documents_that_must_be_single_are_refused_with_their_makers() {
+fn duplicate_documents_are_rejected_with_their_layers() {
     let bundle = bundle();
     let twice = config(&bundle, Role::ControlPlane, "cp-1", "10.0.0.11")
         + "---\napiVersion: v1alpha1\nkind: HostnameConfig\nhostname: b\n";
@@ -168,24 +173,24 @@ fn two_documents_that_must_be_single_are_refused_with_their_makers() {
     let inputs = folder.read().unwrap();
     let found = inputs.config(&bundle, &inputs.inventory().nodes[0]).unwrap_err();
     insta::assert_snapshot!(found, @"
-    node `b`: `HostnameConfig` stands there twice, from talos/blue/clusterconfig/cp-1.yaml and from talos/blue/clusterconfig/cp-1.yaml; it must be single
+    node `b`: `HostnameConfig` is defined twice, in talos/blue/clusterconfig/cp-1.yaml and in talos/blue/clusterconfig/cp-1.yaml
       hint: remove one of them, or make it a patch of the other
     ");
 }
 
 #[test]
-fn a_config_that_no_node_would_take_for_its_size_is_refused() {
+fn a_config_above_the_message_limit_is_rejected() {
     let bundle = bundle();
     let blob = format!("---\napiVersion: v1\nkind: Blob\nname: x\ndata: {}\n", "x".repeat(4 << 20));
     let large = config(&bundle, Role::ControlPlane, "cp-1", "10.0.0.11") + &blob;
     let folder = Folder::new(&[("clusterconfig/cp-1.yaml", large.as_str())]);
     let inputs = folder.read().unwrap();
     let found = inputs.config(&bundle, &inputs.inventory().nodes[0]).unwrap_err().to_string();
-    assert!(found.contains("a node takes 4194304 at most"), "{found}");
+    assert!(found.contains("the limit is 4194304 bytes"), "{found}");
 }
 
 #[test]
-fn templates_are_layered_over_each_other_and_references_are_asked_for() {
+fn template_layers_are_merged_and_references_are_requested() {
     let bundle = bundle();
     let base = generated(&bundle, Role::ControlPlane).to_yaml().replace("type: controlplane", "type: {{ role }}");
     let mut folder = Folder::new(&[
@@ -207,7 +212,7 @@ fn templates_are_layered_over_each_other_and_references_are_asked_for() {
     folder.settings.variables.insert("prefix".into(), serde_json::json!({"short": "cp-"}));
     let inputs = folder
         .read_with(|wanted| match wanted {
-            Wanted::References { origin, text } => {
+            InputRequest::References { origin, text } => {
                 assert_eq!(origin, "talos/blue/controlplane/10.0.0.11.yaml.j2");
                 text.replace("op://v/i/f", "t0psecret")
             }
@@ -222,13 +227,13 @@ fn templates_are_layered_over_each_other_and_references_are_asked_for() {
     let machine = &rendered.documents.0[0]["machine"];
     assert_eq!(machine["sysctls"], serde_json::json!({"vm.nr_hugepages": "1024", "of": "node"}));
     assert_eq!(machine["env"]["TOKEN"], "t0psecret");
-    let told = |path: &str| rendered.setter("", path).unwrap().to_string();
-    assert_eq!(told("machine.sysctls.of"), "talos/blue/controlplane/10.0.0.11.yaml.j2:3:13");
-    assert_eq!(told("machine.sysctls.vm.nr_hugepages"), "talos/blue/controlplane.yaml.j2:4:5");
+    let setter = |path: &str| rendered.setter("", path).unwrap().to_string();
+    assert_eq!(setter("machine.sysctls.of"), "talos/blue/controlplane/10.0.0.11.yaml.j2:3:13");
+    assert_eq!(setter("machine.sysctls.vm.nr_hugepages"), "talos/blue/controlplane.yaml.j2:4:5");
 }
 
 #[test]
-fn mistakes_in_templates_are_told_with_their_places() {
+fn errors_in_templates_are_reported_with_their_places() {
     let bundle = bundle();
     let base = generated(&bundle, Role::ControlPlane).to_yaml();
     let folder = Folder::new(&[
@@ -239,15 +244,15 @@ fn mistakes_in_templates_are_told_with_their_places() {
         ("worker/c.yaml.j2", "{% if %}\n"),
         ("worker/d.yaml.j2", "machine:\n  env:\n    A: {$patch: delete}\n"),
     ]);
-    insta::assert_snapshot!(folder.mistakes(), @"
-    talos/blue/worker/b.yaml.j2:1:1: node `b` is in two roles, or twice in one: it is described by talos/blue/controlplane/b.yaml.j2 too
+    insta::assert_snapshot!(folder.errors(), @"
+    talos/blue/worker/b.yaml.j2:1:1: duplicate node `b`, also described by talos/blue/controlplane/b.yaml.j2
       hint: keep one of the two files
     talos/blue/controlplane/a.yaml.j2:2:16: the template variable `ENV.MISSING` is not defined
       hint: set it in the environment (`ENV.X`) or in k8s-bootstrap.yaml: clusters.<name>.variables
-    talos/blue/controlplane/b.yaml.j2:1:1: this layer is empty: nothing is said in it
-      hint: remove the file when nothing is meant; a template may have left everything out
+    talos/blue/controlplane/b.yaml.j2:1:1: this layer is empty
+      hint: remove the file; if it is a template, check its conditions
     talos/blue/worker/c.yaml.j2:1:7: cannot render template: unexpected end of block in `%}`
-    talos/blue/worker/d.yaml.j2:3:5: there is no `machine.env.A` in the config to delete
+    talos/blue/worker/d.yaml.j2:3:5: cannot delete `machine.env.A`: not found in the config
     ");
 }
 
@@ -281,16 +286,16 @@ fn topf_patches_all_then_the_role_then_the_node() {
     let rendered = inputs.config(&bundle(), &inputs.inventory().nodes[0]).unwrap();
     let config = &rendered.documents.0[0];
     assert_eq!(config["machine"]["sysctls"], serde_json::json!({"of": "control-plane", "region": "NORTH"}));
-    // The id that the image factory gives this schematic.
+    // The image factory's id of this schematic.
     let id = "ce4c980550dd2ab1b17bbf2b08801c7eb59418eafe8f279833297925d67c7515";
     assert_eq!(config["machine"]["install"]["image"], format!("factory.talos.dev/metal-installer/{id}:v1.12.4"));
     assert_eq!(rendered.documents.0[1]["hostname"], "cp-1-u1");
-    let told = rendered.setter("", "machine.sysctls.of").unwrap().to_string();
-    assert_eq!(told, "talos/blue/control-plane/01.yaml.tpl:2:13");
+    let setter = rendered.setter("", "machine.sysctls.of").unwrap().to_string();
+    assert_eq!(setter, "talos/blue/control-plane/01.yaml.tpl:2:13");
 }
 
 #[test]
-fn mistakes_of_topf_are_told_at_once() {
+fn all_errors_of_topf_are_reported_at_once() {
     let folder = Folder::new(&[
         (
             "topf.yaml",
@@ -299,23 +304,23 @@ fn mistakes_of_topf_are_told_at_once() {
         ("node/bb/x.yaml", "machine: {}\n"),
         ("all/v.yaml", "machine:\n  env: {A: ref+vault://x}\n"),
     ]);
-    insta::assert_snapshot!(folder.mistakes(), @"
-    talos/blue/topf.yaml:2:1: the endpoint `10.0.0.10` is not of the form https://HOST:PORT
+    insta::assert_snapshot!(folder.errors(), @"
+    talos/blue/topf.yaml:2:1: invalid endpoint `10.0.0.10`: expected https://HOST:PORT
     talos/blue/topf.yaml:4:1: topf.yaml has an unknown key `nodez`
       hint: did you mean `nodes`?
-    talos/blue/topf.yaml:6:3: node `a` has no address, and no host `a` is known here
-      hint: give its `ip`: certificates and the order of control planes go by it
-    talos/blue/topf.yaml:7:21: the role `controlplane` is not control-plane or worker
-    talos/blue/topf.yaml:8:3: node `b` is in two roles, the first is at talos/blue/topf.yaml:9:3
-    talos/blue/all/v.yaml:2:1: a reference of vals, which is not run here
-      hint: seal the file with SOPS, or let an `exec` print the config
-    talos/blue/node/bb/x.yaml: there is no node `bb`, so this patch is for nothing
-    talos/blue/topf.yaml:8:3: Talos v1.9.0 is not supported; configs are written for 1.11, 1.12, 1.13 and 1.14
+    talos/blue/topf.yaml:6:3: node `a` has no address, and the host name `a` does not resolve
+      hint: set its `ip`: certificates and the order of control planes depend on it
+    talos/blue/topf.yaml:7:21: unknown role `controlplane`: expected control-plane or worker
+    talos/blue/topf.yaml:8:3: node `b` has two roles, first at talos/blue/topf.yaml:9:3
+    talos/blue/all/v.yaml:2:1: vals references are not supported
+      hint: encrypt the file with SOPS, or configure `exec` to print the config
+    talos/blue/node/bb/x.yaml: this patch has no effect: unknown node `bb`
+    talos/blue/topf.yaml:8:3: Talos v1.9.0 is not supported; the supported versions are 1.11, 1.12, 1.13 and 1.14
     ");
 }
 
 #[test]
-fn a_template_of_topf_that_names_what_is_not_there_is_told_with_its_place() {
+fn an_undefined_value_in_a_topf_template_is_reported_with_its_place() {
     let folder = Folder::new(&[
         ("topf.yaml", TOPF),
         ("schematic.yaml", "{}"),
@@ -326,7 +331,7 @@ fn a_template_of_topf_that_names_what_is_not_there_is_told_with_its_place() {
     let found = inputs.config(&bundle(), &inputs.inventory().nodes[1]).unwrap_err();
     insta::assert_snapshot!(found, @"
     talos/blue/all/x.yaml.tpl:2:16: `.Node.Data.mac`: no `mac` in `.Node.Data`, which is empty
-    talos/blue/worker/j.yaml:1:1: topf takes no JSON patches; write a merge patch
+    talos/blue/worker/j.yaml:1:1: topf does not support JSON patches; write a merge patch
     ");
 }
 
@@ -336,21 +341,21 @@ fn a_command_prints_the_config_of_each_node() {
     let mut folder = Folder::new(&[]);
     std::fs::create_dir_all(folder.root.path().join("talos/blue")).unwrap();
     folder.settings.exec = ["./render", "--node={node}", "{address}", "{role}"].map(str::to_owned).to_vec();
-    let declared = |address: &str, role| Declared {
+    let declared = |address: &str, role| DeclaredNode {
         address: Some(address.parse().unwrap()),
         role: Some(role),
-        ..Declared::default()
+        ..DeclaredNode::default()
     };
     folder.settings.nodes.insert("cp-1".into(), declared("10.0.0.11", Role::ControlPlane));
     folder.settings.nodes.insert("w-1".into(), declared("10.0.0.21", Role::Worker));
     let inputs = folder
         .read_with(|wanted| match wanted {
-            Wanted::Output(command)
+            InputRequest::CommandOutput(command)
                 if command.ends_with(&["--node=cp-1".into(), "10.0.0.11".into(), "controlplane".into()]) =>
             {
                 config(&bundle, Role::ControlPlane, "one", "10.9.9.9")
             }
-            Wanted::Output(_) => config(&bundle, Role::Worker, "two", "10.9.9.10"),
+            InputRequest::CommandOutput(_) => config(&bundle, Role::Worker, "two", "10.9.9.10"),
             other => panic!("{other:?}"),
         })
         .unwrap();
@@ -362,31 +367,31 @@ fn a_command_prints_the_config_of_each_node() {
 }
 
 #[test]
-fn a_node_in_two_roles_is_refused() {
+fn a_node_with_two_roles_is_rejected() {
     let bundle = bundle();
     let mut folder =
         Folder::new(&[("clusterconfig/w-1.yaml", config(&bundle, Role::ControlPlane, "w-1", "10.0.0.21").as_str())]);
-    folder.settings.nodes.insert("w-1".into(), Declared { role: Some(Role::Worker), ..Declared::default() });
-    insta::assert_snapshot!(folder.mistakes(), @"talos/blue/clusterconfig/w-1.yaml:1:1: node `w-1` is in two roles: worker by its place, control plane by `machine.type`");
+    folder.settings.nodes.insert("w-1".into(), DeclaredNode { role: Some(Role::Worker), ..DeclaredNode::default() });
+    insta::assert_snapshot!(folder.errors(), @"talos/blue/clusterconfig/w-1.yaml:1:1: node `w-1` has two roles: worker by its file, control plane by `machine.type`");
 }
 
 #[test]
-fn a_patch_that_changes_nothing_anywhere_is_named() {
+fn patches_without_effect_are_reported() {
     let talconfig = "clusterName: blue\ntalosVersion: v1.12.4\nkubernetesVersion: 1.35.0\nendpoint: https://10.0.0.10:6443\n\
         patches:\n- |-\n  apiVersion: v1alpha1\n  kind: TimeSyncConfig\n  $$patch: delete\n- 'machine: {sysctls: {a: b}}'\n\
         worker: {patches: ['machine: {}']}\n\
         nodes:\n- {hostname: a, ipAddress: 10.0.0.11, controlPlane: true, installDisk: /dev/sda}\n";
     let inputs = Folder::new(&[("talconfig.yaml", talconfig)]).read().unwrap();
-    insta::assert_snapshot!(inputs.warnings(), @"talos/blue/talconfig.yaml:11:1: `worker` is for nothing: no node has that role");
+    insta::assert_snapshot!(inputs.warnings(), @"talos/blue/talconfig.yaml:11:1: `worker` has no effect: no node has that role");
     let rendered = inputs.config(&bundle(), &inputs.inventory().nodes[0]).unwrap();
-    insta::assert_snapshot!(Rendered::idle([&rendered]), @"
+    insta::assert_snapshot!(RenderedConfig::unused_patches([&rendered]), @"
     talos/blue/talconfig.yaml:7:3: this patch changes nothing on any node
-      hint: what it deletes or names is not there, or is as it says already
+      hint: the fields that it deletes do not exist, or have the same values already
     ");
 }
 
 #[test]
-fn what_a_node_would_refuse_is_told_at_the_line_that_says_it() {
+fn invalid_fields_are_reported_at_the_lines_that_set_them() {
     let talconfig = "clusterName: blue\ntalosVersion: v1.12.4\nkubernetesVersion: 1.35.0\nendpoint: https://10.0.0.10:6443\n\
         nodes:\n- hostname: a\n  ipAddress: 10.0.0.11\n  controlPlane: true\n  installDisk: /dev/sda\n  patches:\n  - |-\n    machine:\n      nodeLabels:\n        'bad label': x\n  - '@net.yaml'\n";
     let net = "{{ if true }}\n{{ end -}}\ncluster:\n  network:\n    dnsDomain: '-bad-'\n";

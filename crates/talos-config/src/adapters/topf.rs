@@ -1,6 +1,6 @@
 //! topf: `topf.yaml`, and patches in `all/`, `control-plane/` or `worker/`, and `node/<host>/` (topf, August 2026).
 //!
-//! Patches are merged in the order of their paths, `.tpl` through Go templates first. JSON patches are none.
+//! Patches are merged in path order; `.tpl` files are Go templates. JSON patches are not supported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,28 +11,31 @@ use serde_json::{Value, json};
 
 use super::layers;
 use super::layers::Layer;
-use super::{Inputs, Place, Secrets};
-use crate::lines::Lines;
+use super::{InputContext, Inputs, SecretsLocation};
+use crate::line_map::LineMap;
 use crate::talconfig::schematic_id;
-use crate::{Contract, Endpoint, Generate, Inventory, Node, Rendered, Role, SecretsBundle, Wanted, generate};
+use crate::{
+    Endpoint, GenerateInput, InputRequest, Inventory, InventoryNode, RenderedConfig, Role, SecretsBundle, generate,
+};
+use talos_schema::Contract;
 use template::{Functions, TemplateSource, clean};
 use yaml::{Diagnostic, Diagnostics, Fields, Node as YamlNode, Origin, Position};
 
 const FILE: &str = "topf.yaml";
 const FILES: [&str; 2] = [FILE, "topf.yml"];
 const ENDINGS: [&str; 4] = [".yaml", ".yml", ".yaml.tpl", ".yml.tpl"];
-/// What is taken when nothing names a version.
+/// The default Talos version.
 const TALOS_VERSION: &str = "1.13.9";
 
 fn file(folder: &Path) -> Option<PathBuf> {
     FILES.iter().map(|name| folder.join(name)).find(|path| path.is_file())
 }
 
-pub(super) fn is(place: &Place<'_>) -> bool {
+pub(super) fn detects(place: &InputContext<'_>) -> bool {
     file(place.folder).is_some()
 }
 
-/// Where an installer image comes from; a node's own fields before the cluster's.
+/// Settings of the installer image; those of a node override those of the cluster.
 #[derive(Debug, Clone, Default)]
 struct Image {
     talos_version: Option<String>,
@@ -44,7 +47,7 @@ struct Image {
 
 #[derive(Debug)]
 struct Machine {
-    node: Node,
+    node: InventoryNode,
     image: Image,
     data: Value,
 }
@@ -61,12 +64,12 @@ struct Topf {
     data: Value,
     secrets: PathBuf,
     machines: Vec<Machine>,
-    /// The texts of every patch, by path.
+    /// All patches by path.
     files: BTreeMap<PathBuf, String>,
     patches: PathBuf,
 }
 
-pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
     let path = file(place.folder).unwrap_or_else(|| place.folder.join(FILE));
     let origin = layers::origin(place.root, &path);
     let text =
@@ -79,7 +82,7 @@ pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
 }
 
 struct Reader<'r> {
-    place: &'r Place<'r>,
+    place: &'r InputContext<'r>,
     origin: Origin,
     found: Diagnostics,
 }
@@ -107,14 +110,14 @@ impl Reader<'_> {
         let provider = fields.string("nodesProvider", found);
         if let Some(at) = fields.get("secretsProvider").map(|node| origin.at(node.at)) {
             found.push(
-                Diagnostic::at(at, "a `secretsProvider` is not run")
-                    .with_hint("put the bundle beside topf.yaml: secrets.yaml"),
+                Diagnostic::at(at, "`secretsProvider` is not supported")
+                    .with_hint("write the bundle to secrets.yaml beside topf.yaml"),
             );
         }
         let address = Endpoint::parse(&endpoint);
         if address.is_none() && !endpoint.is_empty() {
             let at = fields.key_location("clusterEndpoint").unwrap_or_else(|| fields.location());
-            found.error(at, format!("the endpoint `{endpoint}` is not of the form https://HOST:PORT"));
+            found.error(at, format!("invalid endpoint `{endpoint}`: expected https://HOST:PORT"));
         }
         let listed = fields.list("nodes", found).to_vec();
         fields.finish(found);
@@ -122,8 +125,8 @@ impl Reader<'_> {
         machines.extend(self.provided(provider, &cluster_name));
         let key = |machine: &Machine| (machine.node.role, machine.node.hostname.clone());
         machines.sort_by_key(key);
-        let nodes: Vec<Node> = machines.iter().map(|machine| machine.node.clone()).collect();
-        super::unique(&nodes, &mut self.found);
+        let nodes: Vec<InventoryNode> = machines.iter().map(|machine| machine.node.clone()).collect();
+        super::check_nodes(&nodes, &mut self.found);
         let version = image.talos_version.as_deref().unwrap_or(TALOS_VERSION).trim_start_matches('v').to_owned();
         let files = self.files(&patches);
         let mut topf = Topf {
@@ -146,7 +149,7 @@ impl Reader<'_> {
             patches,
             image,
         };
-        topf.judge(&self.origin, &mut self.found);
+        topf.check(&self.origin, &mut self.found);
         topf
     }
 
@@ -164,31 +167,32 @@ impl Reader<'_> {
             Some("control-plane") => Some(Role::ControlPlane),
             Some("worker") => Some(Role::Worker),
             Some(other) => {
-                found.error(place(&fields, "role"), format!("the role `{other}` is not control-plane or worker"));
+                found
+                    .error(place(&fields, "role"), format!("unknown role `{other}`: expected control-plane or worker"));
                 None
             }
             None => None,
         };
         let host = host?;
-        let said = ip.as_deref().unwrap_or(&host);
-        let named = || self.place.sources.get(Wanted::Address { host: said.to_owned(), subnet: None });
-        let address = said.parse::<IpAddr>().ok().or_else(|| named()?.parse().ok());
+        let name = ip.as_deref().unwrap_or(&host);
+        let resolved = || self.place.sources.get(InputRequest::Address { host: name.to_owned(), subnet: None });
+        let address = name.parse::<IpAddr>().ok().or_else(|| resolved()?.parse().ok());
         if address.is_none() {
-            let message = format!("node `{host}` has no address, and no host `{said}` is known here");
+            let message = format!("node `{host}` has no address, and the host name `{name}` does not resolve");
             found.push(
                 Diagnostic::at(place(&fields, "ip"), message)
-                    .with_hint("give its `ip`: certificates and the order of control planes go by it"),
+                    .with_hint("set its `ip`: certificates and the order of control planes depend on it"),
             );
         }
         fields.finish(found);
-        Some(Machine { node: Node { hostname: host, address: address?, role: role?, at }, image, data })
+        Some(Machine { node: InventoryNode { hostname: host, address: address?, role: role?, at }, image, data })
     }
 
-    /// The nodes that a program knows, once it has run.
+    /// The nodes from the output of `nodesProvider`.
     fn provided(&mut self, provider: Option<String>, cluster: &str) -> Vec<Machine> {
         let Some(program) = provider else { return vec![] };
         let command = vec![program.clone(), "nodes".to_owned(), cluster.to_owned()];
-        let Some(text) = self.place.sources.get(Wanted::Output(command)) else { return vec![] };
+        let Some(text) = self.place.sources.get(InputRequest::CommandOutput(command)) else { return vec![] };
         let origin = Origin::new(format!("<{program} nodes {cluster}>"));
         match yaml::parse_one(&origin, &text) {
             Ok(node) => {
@@ -226,8 +230,8 @@ impl Reader<'_> {
         if let Some(line) = line.filter(|_| !is_template) {
             let at = layers::origin(self.place.root, path).at(Position { line: line + 1, column: 1 });
             self.found.push(
-                Diagnostic::at(at, "a reference of vals, which is not run here")
-                    .with_hint("seal the file with SOPS, or let an `exec` print the config"),
+                Diagnostic::at(at, "vals references are not supported")
+                    .with_hint("encrypt the file with SOPS, or configure `exec` to print the config"),
             );
         }
     }
@@ -244,13 +248,13 @@ fn image(fields: &mut Fields<'_>, found: &mut Diagnostics) -> Image {
 }
 
 impl Topf {
-    /// What is read at once, so that all mistakes are told together.
-    fn judge(&mut self, origin: &Origin, found: &mut Diagnostics) {
+    /// Checks versions and node directories.
+    fn check(&mut self, origin: &Origin, found: &mut Diagnostics) {
         let top = origin.at(Position { line: 1, column: 1 });
         if self.image.talos_version.is_none() {
             self.warnings.push(
-                Diagnostic::at(top.clone(), format!("topf.yaml has no `talosVersion`; {TALOS_VERSION} is taken"))
-                    .with_hint("name the version, so that no release changes it"),
+                Diagnostic::at(top.clone(), format!("topf.yaml has no `talosVersion`; using {TALOS_VERSION}"))
+                    .with_hint("set `talosVersion`, since the default changes with releases"),
             );
         }
         let hosts: BTreeSet<&str> = self.machines.iter().map(|machine| machine.node.hostname.as_str()).collect();
@@ -260,7 +264,7 @@ impl Topf {
             if !hosts.contains(host.as_str()) {
                 let origin = layers::origin(&self.root, path);
                 found.push(
-                    Diagnostic::general(format!("{origin}: there is no node `{host}`, so this patch is for nothing"))
+                    Diagnostic::general(format!("{origin}: this patch has no effect: unknown node `{host}`"))
                         .did_you_mean(yaml::near(&host, hosts.iter().copied())),
                 );
             }
@@ -304,7 +308,7 @@ impl Topf {
         template::render(&TemplateSource::file(&origin, text), data, &functions)
     }
 
-    /// The schematic's id: as it is written, or computed from the file that `@` names.
+    /// The schematic id: literal, or computed from the file after `@`.
     fn schematic(&self, machine: &Machine) -> Result<String, Diagnostic> {
         let written = machine.image.schematic.as_ref().or(self.image.schematic.as_ref());
         let Some(path) = written.and_then(|written| written.strip_prefix('@')) else {
@@ -330,7 +334,7 @@ impl Topf {
         format!("{factory}/{platform}-installer{secure}/{schematic}:{}", self.version(machine))
     }
 
-    /// The patches of a node, in their order.
+    /// The patches of a node, in order.
     fn layers(&self, machine: &Machine, data: &Value) -> Result<Vec<Layer>, Diagnostics> {
         let folders = ["all".into(), word(machine.node.role).into(), Path::new("node").join(&machine.node.hostname)];
         let mut found = Diagnostics::default();
@@ -340,11 +344,11 @@ impl Topf {
                 let origin = layers::origin(&self.root, path);
                 let is_template = path.extension().is_some_and(|ending| ending == "tpl");
                 let rendered = if is_template { self.expand(path, text, data) } else { Ok(text.clone()) };
-                match rendered.and_then(|rendered| said(&origin, &rendered).map(|said| (rendered, said))) {
-                    // topf passes over a patch in which nothing is said.
+                match rendered.and_then(|rendered| has_content(&origin, &rendered).map(|content| (rendered, content))) {
+                    // topf ignores empty patches.
                     Ok((_, false)) => {}
                     Ok((rendered, true)) => {
-                        layers.push(Layer { origin, lines: Lines::new(text, &rendered), text: rendered });
+                        layers.push(Layer { origin, lines: LineMap::new(text, &rendered), text: rendered });
                     }
                     Err(diagnostic) => found.push(diagnostic),
                 }
@@ -353,22 +357,22 @@ impl Topf {
         found.into_result(layers)
     }
 
-    fn machine(&self, node: &Node) -> Result<&Machine, Diagnostic> {
+    fn machine(&self, node: &InventoryNode) -> Result<&Machine, Diagnostic> {
         let same = |machine: &&Machine| machine.node.hostname == node.hostname;
         self.machines.iter().find(same).ok_or_else(|| super::no_node(&node.hostname))
     }
 }
 
-/// Whether a patch says anything.
-fn said(origin: &Origin, text: &str) -> Result<bool, Diagnostic> {
-    let mut says = false;
+/// Whether a patch has any fields.
+fn has_content(origin: &Origin, text: &str) -> Result<bool, Diagnostic> {
+    let mut content = false;
     for node in yaml::parse(origin, text)? {
         if node.as_sequence().is_some_and(|items| !items.is_empty()) {
-            return Err(Diagnostic::at(origin.at(node.at), "topf takes no JSON patches; write a merge patch"));
+            return Err(Diagnostic::at(origin.at(node.at), "topf does not support JSON patches; write a merge patch"));
         }
-        says |= node.as_mapping().is_some_and(|mapping| mapping.iter().next().is_some());
+        content |= node.as_mapping().is_some_and(|mapping| mapping.iter().next().is_some());
     }
-    Ok(says)
+    Ok(content)
 }
 
 fn word(role: Role) -> &'static str {
@@ -387,18 +391,18 @@ impl Inputs for Topf {
         &self.warnings
     }
 
-    fn secrets(&self) -> Secrets<'_> {
-        Secrets::Beside(self.secrets.clone())
+    fn secrets(&self) -> SecretsLocation<'_> {
+        SecretsLocation::File(self.secrets.clone())
     }
 
-    fn render(&self, bundle: &SecretsBundle, node: &Node) -> Result<Rendered, Diagnostics> {
+    fn render(&self, bundle: &SecretsBundle, node: &InventoryNode) -> Result<RenderedConfig, Diagnostics> {
         let machine = self.machine(node)?;
         let schematic = self.schematic(machine)?;
         let image = self.installer(machine, &schematic);
         let contract = self.version(machine).parse::<Contract>();
         let contract = contract.map_err(|error| Diagnostic::at(node.at.clone(), error.to_string()))?;
         let (pods, services) = (vec!["10.244.0.0/16".to_owned()], vec!["10.96.0.0/12".to_owned()]);
-        let facts = Generate {
+        let facts = GenerateInput {
             contract,
             cluster_name: &self.inventory.cluster_name,
             endpoint: &self.endpoint,
@@ -410,17 +414,18 @@ impl Inputs for Topf {
             service_subnets: &services,
             bundle,
         };
-        let mut rendered = Rendered::new(&format!("generated for Talos {contract}"), None, generate(&facts, node.role));
+        let mut rendered =
+            RenderedConfig::new(&format!("generated for Talos {contract}"), None, generate(&facts, node.role));
         rendered.set("topf.yaml", Some(&node.at), |documents| {
             if let Some(install) = documents.legacy_mut().pointer_mut("/machine/install").and_then(Value::as_object_mut)
             {
-                // No disk is a missing field, not an empty one.
+                // topf omits the field instead of writing an empty one.
                 install.retain(|key, value| key != "disk" || *value != json!(""));
             }
         });
         let mut found = Diagnostics::default();
         for layer in self.layers(machine, &self.data(machine, &schematic))? {
-            if let Err(more) = layer.over(&mut rendered) {
+            if let Err(more) = layer.apply_to(&mut rendered) {
                 found.extend(more);
             }
         }

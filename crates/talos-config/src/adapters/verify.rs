@@ -1,17 +1,18 @@
-//! What every config must be before it is sent, whatever made it.
+//! Validation of rendered configs, independent of their format.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::{Node, Rendered};
-use talos_schema::validate::{Mode, validate_at};
+use crate::{InventoryNode, RenderedConfig};
+use talos_schema::RuntimeMode;
+use talos_schema::validate::validate_at;
 use yaml::{Diagnostic, Diagnostics};
 
-/// What gRPC takes in one message unless told otherwise, and so the most that a node in maintenance mode receives.
+/// gRPC's default message limit, which applies to nodes in maintenance mode.
 const LARGEST: usize = 4 << 20;
 
-pub(super) fn verify(rendered: &Rendered, node: &Node) -> Result<(), Diagnostics> {
+pub(super) fn verify(rendered: &RenderedConfig, node: &InventoryNode) -> Result<(), Diagnostics> {
     let mut found = Diagnostics::default();
     let mut seen: HashMap<(String, String), usize> = HashMap::new();
     for (index, document) in rendered.documents.0.iter().enumerate() {
@@ -20,13 +21,13 @@ pub(super) fn verify(rendered: &Rendered, node: &Node) -> Result<(), Diagnostics
         let what = match (kind.as_str(), name.as_str()) {
             ("", _) => "the document without `kind`".to_owned(),
             (kind, "") => format!("`{kind}`"),
-            (kind, name) => format!("`{kind}` of the name `{name}`"),
+            (kind, name) => format!("`{kind}` with the name `{name}`"),
         };
         if let Some(first) = seen.insert((kind, name), index) {
             let (this, first) = (rendered.maker(index), rendered.maker(first));
             found.push(
                 Diagnostic::general(format!(
-                    "node `{}`: {what} stands there twice, from {first} and from {this}; it must be single",
+                    "node `{}`: {what} is defined twice, in {first} and in {this}",
                     node.hostname
                 ))
                 .with_hint("remove one of them, or make it a patch of the other"),
@@ -34,7 +35,7 @@ pub(super) fn verify(rendered: &Rendered, node: &Node) -> Result<(), Diagnostics
         }
     }
     let place = |document: usize, path: &str| rendered.place(document, path);
-    let findings = validate_at(&rendered.documents, Mode::Metal, &place);
+    let findings = validate_at(&rendered.documents, RuntimeMode::Metal, &place);
     for diagnostic in findings.errors {
         let message = format!("node `{}`: {}", node.hostname, diagnostic.message);
         found.push(Diagnostic { message, ..diagnostic });
@@ -44,9 +45,9 @@ pub(super) fn verify(rendered: &Rendered, node: &Node) -> Result<(), Diagnostics
         found.push(
             Diagnostic::at(
                 node.at.clone(),
-                format!("the config of node `{}` has {bytes} bytes; a node takes {LARGEST} at most", node.hostname),
+                format!("the config of node `{}` has {bytes} bytes; the limit is {LARGEST} bytes", node.hostname),
             )
-            .with_hint("inline manifests and files are the usual reason: let Flux apply the former"),
+            .with_hint("move large inline manifests to Flux, and shorten files"),
         );
     }
     found.into_result(())

@@ -1,4 +1,4 @@
-//! Configs for Talos 1.14 and later: a small legacy document and one document for each subject.
+//! Configs for Talos 1.14 and later: a small legacy document and one document per subject.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,11 +6,11 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::super::CertificateAndKey;
-use super::{Generate, KUBELET, NO_LOAD_BALANCER, Options, Role};
+use super::{GenerateInput, GenerateOptions, KUBELET, NO_LOAD_BALANCER, Role};
 use super::{audit_policy, document, image, pod_security, registry_mirrors};
 
-/// All documents in the order in which Talos writes them.
-pub(super) fn all(facts: &Generate<'_>, options: &Options, role: Role) -> Vec<Value> {
+/// All documents in Talos's order.
+pub(super) fn all(facts: &GenerateInput<'_>, options: &GenerateOptions, role: Role) -> Vec<Value> {
     let mut all = vec![legacy(facts, options, role)];
     all.extend(discovery(facts, options));
     all.extend(machine(facts, options));
@@ -22,7 +22,7 @@ pub(super) fn all(facts: &Generate<'_>, options: &Options, role: Role) -> Vec<Va
     all
 }
 
-fn legacy(facts: &Generate<'_>, options: &Options, role: Role) -> Value {
+fn legacy(facts: &GenerateInput<'_>, options: &GenerateOptions, role: Role) -> Value {
     let bundle = facts.bundle;
     let pair = |pair: &CertificateAndKey, with_key: bool| {
         let key = if with_key { STANDARD.encode(pair.key.expose_secret()) } else { String::new() };
@@ -48,7 +48,7 @@ fn legacy(facts: &Generate<'_>, options: &Options, role: Role) -> Value {
     config
 }
 
-fn discovery(facts: &Generate<'_>, options: &Options) -> Vec<Value> {
+fn discovery(facts: &GenerateInput<'_>, options: &GenerateOptions) -> Vec<Value> {
     let service = options.cluster_discovery.then(|| {
         document("DiscoveryServiceConfig", json!({"name": "default", "endpoint": "https://discovery.talos.dev/"}))
     });
@@ -59,8 +59,8 @@ fn discovery(facts: &Generate<'_>, options: &Options) -> Vec<Value> {
     service.into_iter().chain([document("DiscoveryIdentityConfig", identity)]).collect()
 }
 
-/// What concerns the machine and not Kubernetes.
-fn machine(facts: &Generate<'_>, options: &Options) -> Vec<Value> {
+/// Settings of the machine.
+fn machine(facts: &GenerateInput<'_>, options: &GenerateOptions) -> Vec<Value> {
     let mut all = Vec::new();
     if !facts.install_disk.is_empty() {
         let selector = format!("disk.dev_path == {}", Value::from(facts.install_disk));
@@ -84,8 +84,8 @@ fn machine(facts: &Generate<'_>, options: &Options) -> Vec<Value> {
     all
 }
 
-/// What every node of a Kubernetes cluster has.
-fn kubernetes(facts: &Generate<'_>, role: Role) -> Vec<Value> {
+/// Kubernetes settings of all nodes.
+fn kubernetes(facts: &GenerateInput<'_>, role: Role) -> Vec<Value> {
     let authority = &facts.bundle.kubernetes;
     let (node, ca) = match role {
         Role::ControlPlane => (
@@ -117,8 +117,8 @@ fn pem_pair(pair: &CertificateAndKey) -> Value {
     json!({"cert": pair.certificate, "key": pair.key.expose_secret()})
 }
 
-/// How the API server knows and is known, and what it keeps secret.
-fn kubernetes_secrets(facts: &Generate<'_>) -> Vec<Value> {
+/// Authentication, authorization and encryption of the API server.
+fn kubernetes_secrets(facts: &GenerateInput<'_>) -> Vec<Value> {
     let bundle = facts.bundle;
     let anonymous = ["/livez", "/readyz", "/healthz"].map(|path| json!({"path": path}));
     let authentication = json!({"anonymous": {"enabled": true, "conditions": anonymous}, "jwt": []});
@@ -144,7 +144,7 @@ fn kubernetes_secrets(facts: &Generate<'_>) -> Vec<Value> {
     ]
 }
 
-fn kubernetes_components(facts: &Generate<'_>, options: &Options) -> Vec<Value> {
+fn kubernetes_components(facts: &GenerateInput<'_>, options: &GenerateOptions) -> Vec<Value> {
     let component = |name: &str| json!({"image": image(&format!("registry.k8s.io/{name}"), facts)});
     let mut api_server = component("kube-apiserver");
     api_server["certExtraSANs"] = json!(options.additional_sans);

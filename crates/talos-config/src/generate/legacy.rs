@@ -1,4 +1,4 @@
-//! The legacy document, which up to Talos 1.13 says nearly everything.
+//! The legacy document, which up to Talos 1.13 has nearly all settings.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,11 +6,12 @@ use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
 use super::super::CertificateAndKey;
-use super::{Contract, Generate, KUBELET, NO_LOAD_BALANCER, Options, Role, audit_policy, image, pod_security};
+use super::{GenerateInput, GenerateOptions, KUBELET, NO_LOAD_BALANCER, Role, audit_policy, image, pod_security};
+use talos_schema::Contract;
 use talos_schema::document::put;
 use talos_schema::typed::Url;
 
-pub(super) fn config(facts: &Generate<'_>, options: &Options, role: Role) -> Value {
+pub(super) fn config(facts: &GenerateInput<'_>, options: &GenerateOptions, role: Role) -> Value {
     json!({
         "version": "v1alpha1",
         "debug": false,
@@ -25,7 +26,7 @@ fn pair(pair: &CertificateAndKey, with_key: bool) -> Value {
     json!({"crt": STANDARD.encode(&pair.certificate), "key": key})
 }
 
-fn machine(facts: &Generate<'_>, options: &Options, role: Role) -> Value {
+fn machine(facts: &GenerateInput<'_>, options: &GenerateOptions, role: Role) -> Value {
     let bundle = facts.bundle;
     let mut machine = json!({
         "type": match role { Role::ControlPlane => "controlplane", Role::Worker => "worker" },
@@ -66,7 +67,7 @@ fn machine(facts: &Generate<'_>, options: &Options, role: Role) -> Value {
     machine
 }
 
-fn cluster(facts: &Generate<'_>, options: &Options, role: Role) -> Value {
+fn cluster(facts: &GenerateInput<'_>, options: &GenerateOptions, role: Role) -> Value {
     let bundle = facts.bundle;
     let mut cluster = json!({
         "id": bundle.cluster_id,
@@ -88,7 +89,7 @@ fn cluster(facts: &Generate<'_>, options: &Options, role: Role) -> Value {
     cluster
 }
 
-fn control_plane(facts: &Generate<'_>, options: &Options, cluster: &mut Value) {
+fn control_plane(facts: &GenerateInput<'_>, options: &GenerateOptions, cluster: &mut Value) {
     let bundle = facts.bundle;
     for (field, key) in
         [("secretboxEncryptionSecret", &bundle.secretbox_key), ("aescbcEncryptionSecret", &bundle.aescbc_key)]

@@ -1,9 +1,8 @@
-//! A machine config from nothing but a secrets bundle and a few facts, as `talosctl gen config` writes it.
+//! Generates machine configs from a secrets bundle and a few parameters, like `talosctl gen config`.
 //!
-//! Up to Talos 1.13 nearly everything stands in the legacy document ([`legacy`]), from 1.14 on in documents of its own
-//! ([`documents`]). What the contracts change is listed in Talos's `pkg/machinery/config/contract.go`.
+//! Up to Talos 1.13 nearly all settings are in the legacy document ([`legacy`]), from 1.14 on in separate documents
+//! ([`documents`]). Talos's `pkg/machinery/config/contract.go` lists the differences between contracts.
 
-mod contract;
 mod documents;
 mod legacy;
 
@@ -13,12 +12,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::SecretsBundle;
+use talos_schema::Contract;
 use talos_schema::document::Documents;
 use talos_schema::typed::encode;
 
-pub use contract::{Contract, UnknownContract};
-
-/// What a node is.
+/// The role of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -26,9 +24,9 @@ pub enum Role {
     Worker,
 }
 
-/// The facts that a config is generated from.
+/// The parameters that a config is generated from.
 #[derive(Debug, Clone)]
-pub struct Generate<'a> {
+pub struct GenerateInput<'a> {
     pub contract: Contract,
     pub cluster_name: &'a str,
     /// `https://host:port`
@@ -36,7 +34,7 @@ pub struct Generate<'a> {
     /// Without a leading `v`.
     pub kubernetes_version: &'a str,
     pub install_image: &'a str,
-    /// Empty when the node is not told where to install.
+    /// Empty when the config names no disk.
     pub install_disk: &'a str,
     pub dns_domain: &'a str,
     pub pod_subnets: &'a [String],
@@ -44,20 +42,20 @@ pub struct Generate<'a> {
     pub bundle: &'a SecretsBundle,
 }
 
-/// What `talosctl gen config` can be asked for besides.
+/// Further options of `talosctl gen config`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// Names and addresses for the certificates of the Talos API and the Kubernetes API.
+pub struct GenerateOptions {
+    /// Subject alternative names for the certificates of the Talos API and the Kubernetes API.
     pub additional_sans: Vec<String>,
     pub cluster_discovery: bool,
     pub kubespan: bool,
-    /// Whether the node keeps its config over reboots, which Talos has been demanding for long.
+    /// Whether the node keeps its config across reboots. Current Talos versions require it.
     pub persist: bool,
-    /// URLs to pull from instead, by registry.
+    /// Mirror URLs by registry.
     pub registry_mirrors: BTreeMap<String, Vec<String>>,
 }
 
-impl Default for Options {
+impl Default for GenerateOptions {
     fn default() -> Self {
         Self {
             additional_sans: vec![],
@@ -70,12 +68,12 @@ impl Default for Options {
 }
 
 /// Generates the documents of a node.
-pub fn generate(facts: &Generate<'_>, role: Role) -> Documents {
-    generate_with(facts, &Options::default(), role)
+pub fn generate(facts: &GenerateInput<'_>, role: Role) -> Documents {
+    generate_with(facts, &GenerateOptions::default(), role)
 }
 
-/// Generates the documents of a node with whatever else was asked for.
-pub fn generate_with(facts: &Generate<'_>, options: &Options, role: Role) -> Documents {
+/// Generates the documents of a node with options.
+pub fn generate_with(facts: &GenerateInput<'_>, options: &GenerateOptions, role: Role) -> Documents {
     let mut all = if facts.contract >= Contract::V1_14 {
         documents::all(facts, options, role)
     } else {
@@ -93,7 +91,7 @@ pub fn generate_with(facts: &Generate<'_>, options: &Options, role: Role) -> Doc
     Documents(all)
 }
 
-/// A document of a kind with these fields.
+/// A document with this kind and these fields.
 fn document(kind: &str, fields: Value) -> Value {
     let mut document = json!({"apiVersion": "v1alpha1", "kind": kind});
     if let (Some(document), Value::Object(fields)) = (document.as_object_mut(), fields) {
@@ -102,7 +100,7 @@ fn document(kind: &str, fields: Value) -> Value {
     document
 }
 
-fn registry_mirrors(options: &Options) -> Vec<Value> {
+fn registry_mirrors(options: &GenerateOptions) -> Vec<Value> {
     let mirror = |(registry, endpoints): (&String, &Vec<String>)| {
         let endpoints: Vec<Value> = endpoints.iter().map(|url| json!({"url": url})).collect();
         document("RegistryMirrorConfig", json!({"name": registry, "endpoints": endpoints}))
@@ -110,11 +108,11 @@ fn registry_mirrors(options: &Options) -> Vec<Value> {
     options.registry_mirrors.iter().map(mirror).collect()
 }
 
-fn image(name: &str, facts: &Generate<'_>) -> String {
+fn image(name: &str, facts: &GenerateInput<'_>) -> String {
     format!("{name}:v{}", facts.kubernetes_version)
 }
 
-/// What the API server demands of pods unless a namespace says otherwise.
+/// The default pod security standards of Talos.
 fn pod_security() -> Value {
     json!({
         "apiVersion": "pod-security.admission.config.k8s.io/v1alpha1",

@@ -1,5 +1,5 @@
-//! What is wrong with a talconfig although every field by itself has the right type (talhelper 3.1,
-//! `pkg/config/validator.go`), and what is no mistake but may not be meant.
+//! Validates a talconfig beyond field types (talhelper 3.1, `pkg/config/validator.go`), with warnings for suspicious
+//! settings.
 
 mod links;
 mod names;
@@ -10,11 +10,11 @@ use std::collections::HashMap;
 use ipnet::IpNet;
 
 use super::model::{Machine, Section, Talconfig};
-use super::types::Found;
-use crate::Contract;
+use super::types::TalconfigFindings;
+use talos_schema::Contract;
 use yaml::{Diagnostic, Location, Origin, Position};
 
-pub(super) fn check(origin: &Origin, talconfig: &Talconfig, found: &mut Found) {
+pub(super) fn check(origin: &Origin, talconfig: &Talconfig, found: &mut TalconfigFindings) {
     cluster(origin, talconfig, found);
     for machine in &talconfig.machines {
         nodes::check(talconfig, machine, found);
@@ -26,12 +26,12 @@ fn top(origin: &Origin) -> Location {
     origin.at(Position { line: 1, column: 1 })
 }
 
-/// The place of a field, or of what should hold it.
+/// The place of a field, or of its parent when the field is absent.
 fn at(section: &Section, key: &str, holder: &Location) -> Location {
     section.at(key).unwrap_or(holder).clone()
 }
 
-fn cluster(origin: &Origin, talconfig: &Talconfig, found: &mut Found) {
+fn cluster(origin: &Origin, talconfig: &Talconfig, found: &mut TalconfigFindings) {
     let section = &talconfig.section;
     let place = |key: &str| at(section, key, &top(origin));
     for key in ["clusterName", "kubernetesVersion", "endpoint"] {
@@ -47,19 +47,21 @@ fn cluster(origin: &Origin, talconfig: &Talconfig, found: &mut Found) {
         found.warnings.push(
             Diagnostic::at(
                 place("talosVersion"),
-                format!("the talconfig has no `talosVersion`; {version} is taken, as talhelper does"),
+                format!("the talconfig has no `talosVersion`; using {version}, the default of talhelper"),
             )
-            .with_hint("name the version, so that the next talhelper does not change it"),
+            .with_hint("set `talosVersion`, since the default changes with talhelper releases"),
         );
     }
     if let Some(domain) = section.text("domain").filter(|domain| !names::is_domain(domain)) {
-        found.errors.error(place("domain"), format!("`{domain}` is no domain"));
+        found.errors.error(place("domain"), format!("invalid domain `{domain}`"));
     }
     for key in ["clusterPodNets", "clusterSvcNets"] {
         for (index, net) in section.strings(key).iter().enumerate() {
             if net.parse::<IpNet>().is_err() {
                 let at = section.item_at(key, index).cloned().unwrap_or_else(|| place(key));
-                found.errors.error(at, format!("`{key}`: `{net}` is no network such as 10.42.0.0/16"));
+                found
+                    .errors
+                    .error(at, format!("`{key}`: invalid network `{net}`: expected a CIDR such as 10.42.0.0/16"));
             }
         }
     }
@@ -68,9 +70,9 @@ fn cluster(origin: &Origin, talconfig: &Talconfig, found: &mut Found) {
         found.errors.push(
             Diagnostic::at(
                 place("talosVersion"),
-                format!("the version of Talos `{version}` is not of the form v1.12.4"),
+                format!("invalid Talos version `{version}`: expected the form v1.12.4"),
             )
-            .with_hint("it becomes the tag of the installer's image"),
+            .with_hint("it becomes the tag of the installer image"),
         );
     }
     kubernetes_version(talconfig, place("kubernetesVersion"), found);
@@ -78,7 +80,7 @@ fn cluster(origin: &Origin, talconfig: &Talconfig, found: &mut Found) {
     manifests(section, &place("inlineManifests"), found);
 }
 
-/// Which minor versions of Kubernetes a line of Talos runs (Talos 1.14, `pkg/machinery/compatibility`).
+/// The Kubernetes minor versions that a Talos version supports (Talos 1.14, `pkg/machinery/compatibility`).
 fn kubernetes_versions(contract: Contract) -> std::ops::RangeInclusive<u64> {
     match contract {
         Contract::V1_11 => 29..=34,
@@ -88,31 +90,34 @@ fn kubernetes_versions(contract: Contract) -> std::ops::RangeInclusive<u64> {
     }
 }
 
-fn kubernetes_version(talconfig: &Talconfig, at: Location, found: &mut Found) {
+fn kubernetes_version(talconfig: &Talconfig, at: Location, found: &mut TalconfigFindings) {
     let version = &talconfig.kubernetes_version;
     if version.is_empty() {
         return;
     }
     let Ok(parsed) = semver::Version::parse(version) else {
         found.errors.push(
-            Diagnostic::at(at, format!("the version of Kubernetes `{version}` is not of the form 1.35.0"))
-                .with_hint("unquoted, YAML reads 1.30 as the number 1.3"),
+            Diagnostic::at(at, format!("invalid Kubernetes version `{version}`: expected the form 1.35.0"))
+                .with_hint("without quotes, YAML reads 1.30 as the number 1.3"),
         );
         return;
     };
-    // Of a line that is newer than what is known, nothing is known.
+    // The compatibility of newer Talos versions is unknown.
     let Ok(line) = talconfig.talos_version.parse() else { return };
     let known = kubernetes_versions(line);
     if !(parsed.major == 1 && known.contains(&parsed.minor)) {
         let (low, high) = (known.start(), known.end());
         found.errors.error(
             at,
-            format!("Talos {} does not run Kubernetes {version}, only 1.{low} to 1.{high}", talconfig.talos_version),
+            format!(
+                "Talos {} does not support Kubernetes {version}, only 1.{low} to 1.{high}",
+                talconfig.talos_version
+            ),
         );
     }
 }
 
-fn cni(section: &Section, at: &Location, found: &mut Found) {
+fn cni(section: &Section, at: &Location, found: &mut TalconfigFindings) {
     let Some(cni) = section.object("cniConfig") else { return };
     let name = cni.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
     let filled = |pointer: &str| {
@@ -123,21 +128,21 @@ fn cni(section: &Section, at: &Location, found: &mut Found) {
     };
     let mut wrong = |message: String| found.errors.error(at.clone(), message);
     if !["flannel", "custom", "none"].contains(&name) {
-        wrong(format!("the CNI `{name}` is not one of flannel, custom and none"));
+        wrong(format!("unknown CNI `{name}`: expected flannel, custom or none"));
         return;
     }
     if name == "custom" && !filled("/urls") {
-        wrong("the CNI `custom` needs `urls`".to_owned());
+        wrong("the CNI `custom` requires `urls`".to_owned());
     }
     if name != "custom" && filled("/urls") {
-        wrong(format!("the CNI `{name}` takes no `urls`"));
+        wrong(format!("the CNI `{name}` does not support `urls`"));
     }
     if name != "flannel" && (filled("/flannel/extraArgs") || filled("/flannel/kubeNetworkPoliciesEnabled")) {
-        wrong(format!("the CNI `{name}` takes no settings of flannel"));
+        wrong(format!("the CNI `{name}` does not support flannel settings"));
     }
 }
 
-fn manifests(section: &Section, at: &Location, found: &mut Found) {
+fn manifests(section: &Section, at: &Location, found: &mut TalconfigFindings) {
     let mut seen = HashMap::new();
     for (index, manifest) in section.list("inlineManifests").iter().enumerate() {
         let at = section.item_at("inlineManifests", index).unwrap_or(at).clone();
@@ -145,12 +150,12 @@ fn manifests(section: &Section, at: &Location, found: &mut Found) {
         if name.trim().is_empty() {
             found.errors.error(at, "an inline manifest has no `name`");
         } else if let Some(first) = seen.insert(name, at.clone()) {
-            found.errors.error(at, format!("a second inline manifest `{name}`, the first is at {first}"));
+            found.errors.error(at, format!("duplicate inline manifest `{name}`, first at {first}"));
         }
     }
 }
 
-fn unique(talconfig: &Talconfig, found: &mut Found) {
+fn unique(talconfig: &Talconfig, found: &mut TalconfigFindings) {
     let mut addresses: HashMap<&str, &Machine> = HashMap::new();
     let mut hostnames: HashMap<&str, &Machine> = HashMap::new();
     for machine in &talconfig.machines {
@@ -161,7 +166,7 @@ fn unique(talconfig: &Talconfig, found: &mut Found) {
                     (&machine.hostname, &first.hostname, at(&first.section, "ipAddress", &first.at));
                 found.errors.error(
                     place("ipAddress"),
-                    format!("node `{this}` has the address {address} of node `{other}` ({there})"),
+                    format!("node `{this}` has the same address {address} as node `{other}` ({there})"),
                 );
             }
         }
@@ -173,9 +178,9 @@ fn unique(talconfig: &Talconfig, found: &mut Found) {
         found.errors.error(
             place("hostname"),
             if first.role == machine.role {
-                format!("a second node `{name}`, the first is at {there}")
+                format!("duplicate node `{name}`, first at {there}")
             } else {
-                format!("node `{name}` is a control plane and a worker, the first is at {there}")
+                format!("node `{name}` is both a control plane and a worker, first at {there}")
             },
         );
     }

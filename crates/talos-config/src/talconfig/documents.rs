@@ -1,4 +1,4 @@
-//! The documents beside the legacy one that a talconfig's fields become (talhelper 3.1, `pkg/talos/multidocs.go`).
+//! Converts fields of a talconfig to documents beside the legacy one (talhelper 3.1, `pkg/talos/multidocs.go`).
 
 use serde_json::{Map, Value, json};
 
@@ -8,8 +8,8 @@ use super::{network, types};
 /// A document, and the field of the talconfig that it comes from.
 pub(super) type Made = (&'static str, Value);
 
-/// Every document of a node, in talhelper's order; `networks` where the contract keeps the network in documents.
-pub(super) fn of(machine: &Machine, networks: bool) -> Vec<Made> {
+/// All documents of a node, in talhelper's order; `networks` when the contract has network documents.
+pub(super) fn from_machine(machine: &Machine, networks: bool) -> Vec<Made> {
     let section = &machine.section;
     let mut made: Vec<Made> = Vec::new();
     if networks {

@@ -1,4 +1,4 @@
-//! The installer image of a node: by its image factory schematic, or as the talconfig names it.
+//! The installer image of a node: from its image factory schematic, or as set in the talconfig.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,11 +11,11 @@ use super::types;
 use template::{Functions, TemplateSource};
 use yaml::{Diagnostic, Location, Origin, to_go_string};
 
-/// The factory's defaults (talhelper 3.1, `pkg/config/defaults.go`).
+/// Defaults for the image factory (talhelper 3.1, `pkg/config/defaults.go`).
 const REGISTRY: &str = "factory.talos.dev";
 const INSTALLER: &str = "{{.RegistryURL}}/{{.Mode}}-installer{{if .Secureboot}}-secureboot{{end}}/{{.ID}}:{{.Version}}";
 
-/// The image that installs a node, with its tag.
+/// The installer image of a node, with its tag.
 pub(super) fn installer(factory: &Section, node: &Section, version: &str) -> Result<String, Diagnostic> {
     if let Some(url) = node.text("talosImageURL") {
         return Ok(format!("{url}:{version}"));
@@ -37,7 +37,7 @@ pub(super) fn installer(factory: &Section, node: &Section, version: &str) -> Res
     expand(&origin, at, factory.text("installerURLTmpl").unwrap_or(INSTALLER), &data)
 }
 
-/// Runs a template of the talconfig itself.
+/// Renders a template in the talconfig.
 pub(super) fn expand(origin: &Origin, at: Option<&Location>, text: &str, data: &Value) -> Result<String, Diagnostic> {
     let mut source = TemplateSource::file(origin, text);
     if let Some(at) = at {
@@ -47,8 +47,7 @@ pub(super) fn expand(origin: &Origin, at: Option<&Location>, text: &str, data: &
     template::render(&source, data, &functions)
 }
 
-/// The factory's id of a schematic: SHA-256 of its YAML as the factory itself writes it (image-factory 1.4,
-/// `pkg/schematic`).
+/// The image factory's id of a schematic: SHA-256 of its canonical YAML (image-factory 1.4, `pkg/schematic`).
 pub(crate) fn schematic_id(schematic: &Value) -> String {
     let nothing = Map::new();
     let mut canonical = types::encode("Schematic", schematic.as_object().unwrap_or(&nothing));
@@ -64,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schematic_that_customises_nothing_has_the_factorys_own_id() {
+    fn the_empty_schematic_has_the_id_of_the_image_factory() {
         let plain = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba";
         assert_eq!(schematic_id(&json!({})), plain);
     }

@@ -1,8 +1,7 @@
-//! talhelper's `talconfig.yaml`: one file that describes every node of a cluster.
+//! talhelper's `talconfig.yaml`: one file that describes all nodes of a cluster.
 //!
-//! [`read()`] needs no secrets, so that a plan can be made before they are opened; [`Talconfig::render`] does.
-//! The rules are those of talhelper 3.1 field by field; where it loses or corrupts something,
-//! `docs/machine-inputs.md` describes the difference.
+//! [`read()`] needs no secrets, so a plan can be made without them; [`Talconfig::render`] needs them. All fields behave as
+//! in talhelper 3.1; `docs/machine-inputs.md` lists the differences where talhelper loses data.
 
 mod check;
 mod documents;

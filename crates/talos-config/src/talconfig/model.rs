@@ -1,40 +1,41 @@
-//! What a talconfig says, checked.
+//! The parsed talconfig.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
-use crate::{Contract, Endpoint, Inventory, Node, Role};
+use crate::{Endpoint, Inventory, InventoryNode, Role};
+use talos_schema::Contract;
 use yaml::{Diagnostic, Diagnostics, Location, Origin, Position};
 
-/// A patch or an extra manifest: its text, and where that is.
+/// A patch or an extra manifest, with the place of its text.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Patch {
-    /// Where the talconfig names it.
+    /// The reference in the talconfig.
     pub(super) at: Location,
-    /// The file that holds the text: one of its own, or the talconfig.
+    /// The file with the text: a separate file, or the talconfig.
     pub(super) origin: Origin,
-    /// Where the text's first line starts, and how far its later lines are indented.
+    /// The start of the first line, and the indentation of the others.
     pub(super) start: Position,
     pub(super) indent: usize,
     pub(super) text: String,
 }
 
 impl Patch {
-    /// Whether the text is a file of its own, in which variables are still to be replaced.
+    /// Whether the text is in a separate file, whose variables are not substituted yet.
     pub(super) fn is_file(&self) -> bool {
         self.origin != self.at.origin
     }
 
-    /// The place in its file of a place in the text.
+    /// Converts a position in the text to a position in the file.
     pub(super) fn place(&self, at: Position) -> Position {
         let column = if at.line == 1 { self.start.column - 1 } else { self.indent };
         Position { line: self.start.line + at.line - 1, column: column + at.column }
     }
 }
 
-/// The fields of a mapping that were given, each with its place.
+/// The fields of a mapping, each with its place.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Section {
     values: Map<String, Value>,
@@ -55,7 +56,7 @@ impl Section {
         self.values.get(key)
     }
 
-    /// A text that is not empty.
+    /// A string that is not empty.
     pub(super) fn text(&self, key: &str) -> Option<&str> {
         self.value(key).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
@@ -76,18 +77,18 @@ impl Section {
         self.value(key).and_then(Value::as_object)
     }
 
-    /// Where a key stands.
+    /// The place of a key.
     pub(super) fn at(&self, key: &str) -> Option<&Location> {
         self.places.get(key)
     }
 
-    /// Where an element of a list stands.
+    /// The place of a list element.
     pub(super) fn item_at(&self, key: &str, index: usize) -> Option<&Location> {
         self.items.get(key)?.get(index)
     }
 
-    /// A role's fields under a node's own: what the node gives wins whole, and the lists of `joined` are joined, the
-    /// role's first where it is so for patches.
+    /// Merges the fields of a role under those of a node: fields of the node win, the lists of `joined` are concatenated,
+    /// with the elements of the role first where the flag says so.
     pub(super) fn over(self, role: &Self, joined: &[(&str, bool)]) -> Self {
         let mut merged = self;
         for (key, value) in &role.values {
@@ -116,10 +117,10 @@ impl Section {
     }
 }
 
-/// What Go counts as not set: an empty map or list that was written is set, an empty scalar is not.
+/// Whether Go considers a value unset: an empty map or list is set, an empty scalar is not.
 fn is_unset(key: &str, value: Option<&Value>) -> bool {
     match value {
-        // The one struct among pointers, lists and maps.
+        // The only field that is a struct and not a pointer, list or map.
         Some(Value::Object(spec)) if key == "machineSpec" => spec.iter().all(|(key, value)| is_unset(key, Some(value))),
         None | Some(Value::Null) => true,
         Some(Value::Bool(value)) => !value,
@@ -129,25 +130,25 @@ fn is_unset(key: &str, value: Option<&Value>) -> bool {
     }
 }
 
-/// One node.
+/// A node of a talconfig.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Machine {
     pub hostname: String,
-    /// Addresses or names; the first is the one that its API is reached at.
+    /// Addresses or host names; the first is used for the Talos API.
     pub addresses: Vec<String>,
     pub role: Role,
     pub at: Location,
-    /// The name that talhelper gives the node's config.
+    /// The file name that talhelper gives the config of the node.
     pub file_name: String,
-    /// Its own fields over its role's.
+    /// Its fields merged over those of its role.
     pub(super) section: Section,
     pub(super) patches: Vec<Patch>,
     pub(super) extra_manifests: Vec<Patch>,
-    /// Files to write on the node, their contents read.
+    /// Files to write on the node, with their content.
     pub(super) files: Vec<Value>,
 }
 
-/// A cluster as its talconfig describes it.
+/// A parsed talconfig.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Talconfig {
     pub cluster_name: String,
@@ -158,37 +159,36 @@ pub struct Talconfig {
     /// Without a leading `v`.
     pub kubernetes_version: String,
     pub machines: Vec<Machine>,
-    /// What is no mistake and may still not be what was meant.
+    /// Suspicious but valid settings.
     pub warnings: Diagnostics,
     pub(super) section: Section,
     pub(super) factory: Section,
     pub(super) inline_manifests: Vec<Value>,
     pub(super) patches: Vec<Patch>,
-    /// The variables of `talenv.yaml`, and whatever else patches name that is known.
+    /// The variables of `talenv.yaml`, and other variables that patches use.
     pub(super) variables: BTreeMap<String, String>,
-    /// What patches name and nobody answers.
+    /// Undefined variables that patches use.
     pub(super) unknown: BTreeSet<String>,
 }
 
 impl Talconfig {
-    /// Whether patches name variables that nobody answers. They may have defaults, or be no variables at all.
-    pub fn lacks_variables(&self) -> bool {
+    /// Whether patches use undefined variables. They may have defaults, or only look like variables.
+    pub fn has_undefined_variables(&self) -> bool {
         !self.unknown.is_empty()
     }
 
-    /// The machines by their addresses.
+    /// The inventory of the nodes.
     ///
     /// # Errors
     ///
-    /// A node that is known by a name only: nothing is looked up before a run, so it must have an address; no control
-    /// plane among them.
+    /// A node has a host name instead of an address (names are not resolved before a run), or no node is a control plane.
     pub fn inventory(&self) -> Result<Inventory, Diagnostics> {
         let mut found = Diagnostics::default();
         let mut nodes = Vec::new();
         for machine in &self.machines {
             let first = machine.addresses.first().map(String::as_str).unwrap_or_default();
             match first.parse::<IpAddr>() {
-                Ok(address) => nodes.push(Node {
+                Ok(address) => nodes.push(InventoryNode {
                     hostname: machine.hostname.clone(),
                     address,
                     role: machine.role,
@@ -197,9 +197,9 @@ impl Talconfig {
                 Err(_) => found.push(
                     Diagnostic::at(
                         machine.section.at("ipAddress").unwrap_or(&machine.at).clone(),
-                        format!("node `{}` is known by the name `{first}`, not by an address", machine.hostname),
+                        format!("node `{}` has the host name `{first}` instead of an address", machine.hostname),
                     )
-                    .with_hint("write its address first: certificates and the order of control planes go by it"),
+                    .with_hint("put its address first: certificates and the order of control planes depend on it"),
                 ),
             }
         }

@@ -1,7 +1,7 @@
-//! A node's interfaces as documents of their own, for contracts from 1.12 on (talhelper 3.1, `pkg/talos/networkconfig.go`).
+//! Converts interfaces to documents, for contracts from 1.12 on (talhelper 3.1, `pkg/talos/networkconfig.go`).
 //!
-//! What talhelper loses on the way and a document can say (`dummy`, `duidv6`, `vlanFiltering: false`, a VLAN's `cidr`, a
-//! cloud's shared address) is kept here; what no document can say is refused by the checks.
+//! Settings that talhelper loses but documents support (`dummy`, `duidv6`, `vlanFiltering: false`, a VLAN's `cidr`, a
+//! cloud provider's shared address) are kept; the checks warn about settings that documents do not support.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-/// Every document that `networkInterfaces` becomes, in talhelper's order.
+/// The documents for `networkInterfaces`, in talhelper's order.
 pub(super) fn documents(interfaces: &[Value]) -> Vec<Value> {
     let names = names(interfaces);
     let named: Vec<(&str, &Value)> = names.iter().map(String::as_str).zip(interfaces).collect();
@@ -46,7 +46,7 @@ fn document(kind: &str, name: &str) -> Value {
     json!({"apiVersion": "v1alpha1", "kind": kind, "name": name})
 }
 
-/// Copies what is set, number, text or flag, under its name in the document.
+/// Copies set scalars to their names in the document.
 fn copy(into: &mut Value, from: &Value, fields: &[(&str, &str)]) {
     for (key, under) in fields {
         let value = from.get(key).filter(|value| **value != json!("") && **value != json!(0) && !value.is_null());
@@ -56,7 +56,7 @@ fn copy(into: &mut Value, from: &Value, fields: &[(&str, &str)]) {
     }
 }
 
-/// The interfaces' names; one that is only selected gets an alias that no other has.
+/// The names of the interfaces; one with only a selector gets a unique alias.
 fn names(interfaces: &[Value]) -> Vec<String> {
     let mut used: BTreeSet<String> =
         interfaces.iter().filter_map(|interface| text(interface, "interface").map(str::to_owned)).collect();
@@ -84,7 +84,7 @@ fn alias(name: &str, selector: &Value) -> Option<Value> {
     Some(document)
 }
 
-/// A device selector as the expression that Talos selects links by from 1.12 on.
+/// Converts a device selector to the CEL expression of Talos 1.12 and later.
 fn expression(selector: &Value) -> Option<String> {
     let globs = [
         ("hardwareAddr", "mac(link.hardware_addr)"),
@@ -101,13 +101,13 @@ fn expression(selector: &Value) -> Option<String> {
     (!clauses.is_empty()).then(|| clauses.join(" && "))
 }
 
-/// The members of a bond that are only selected, with the aliases that they get.
+/// The bond members with only a selector, with their aliases.
 fn members<'v>(name: &str, interface: &'v Value) -> Vec<(String, &'v Value)> {
     let selectors = interface.get("bond").map(|bond| list(bond, "deviceSelectors")).unwrap_or_default();
     selectors.iter().enumerate().map(|(index, selector)| (format!("{name}-m{index}"), selector)).collect()
 }
 
-/// Fields of a bond by their names in the legacy config and in the document.
+/// Names of bond fields in the legacy config and in the document.
 const BOND: [(&str, &str); 24] = [
     ("mode", "bondMode"),
     ("miimon", "miimon"),
@@ -187,7 +187,7 @@ fn wireguard(name: &str, interface: &Value, guard: &Value) -> Value {
     document
 }
 
-/// The link's own document, when there is anything to say of it.
+/// The document of the link itself, if it has settings.
 fn link(name: &str, interface: &Value) -> Option<Value> {
     let special = ["bond", "bridge", "wireguard"].iter().any(|key| interface.get(key).is_some());
     let dummy = truth(interface, "dummy");
@@ -247,7 +247,7 @@ fn vip(link: &str, vip: Option<&Value>) -> Option<Value> {
     Some(document)
 }
 
-/// What every kind of link has.
+/// Settings of all kinds of links.
 fn common(document: &mut Value, from: &Value) {
     copy(document, from, &[("mtu", "mtu")]);
     let cidr = text(from, "cidr").map(|cidr| json!(cidr));
@@ -266,7 +266,7 @@ fn common(document: &mut Value, from: &Value) {
     }
 }
 
-/// An address by itself is a network of one.
+/// Adds the full prefix length to an address without one.
 fn with_prefix(address: &str) -> String {
     match (address.parse::<IpNet>(), address.parse::<IpAddr>()) {
         (Ok(network), _) => network.to_string(),
@@ -275,7 +275,7 @@ fn with_prefix(address: &str) -> String {
     }
 }
 
-/// The default route has no destination in a document.
+/// Converts a route; the default route has no destination in a document.
 fn route(route: &Value) -> Value {
     let mut out = json!({});
     if let Some(network) = text(route, "network").map(with_prefix) {

@@ -1,4 +1,4 @@
-//! Applying a talconfig's patches: templates, then variables, then the merge.
+//! Applies the patches of a talconfig: templates, then variables, then the merge.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,48 +8,49 @@ use serde_json::Value;
 use super::model::{Patch, Talconfig};
 use super::substitute::substitute;
 use super::types;
-use crate::lines::Lines;
-use crate::{Rendered, Written};
+use crate::line_map::LineMap;
+use crate::{LayerSource, RenderedConfig};
 use talos_schema::{Documents, MergeError, parse_documents};
 use template::{Functions, TemplateSource};
 use yaml::{Diagnostic, Diagnostics, Node, Position};
 
 impl Talconfig {
-    /// Applies a list of patches. The templates of all of them see the config as it is before the first.
-    pub(super) fn apply(&self, rendered: &mut Rendered, patches: &[Patch]) -> Result<(), Diagnostics> {
+    /// Applies a list of patches. All their templates see the config before the first patch.
+    pub(super) fn apply(&self, rendered: &mut RenderedConfig, patches: &[Patch]) -> Result<(), Diagnostics> {
         let texts: Vec<String> = self.texts(rendered, patches)?;
         for (patch, text) in patches.iter().zip(&texts) {
             let nodes = nodes(patch, text)?;
-            let read = talos_schema::Patch::parse(&patch.origin, text).map_err(|found| moved_all(patch, found))?;
+            let read =
+                talos_schema::ConfigPatch::parse(&patch.origin, text).map_err(|found| moved_all(patch, found))?;
             if read.is_empty() && rendered.documents.0.len() > 1 {
-                return Err(Diagnostic::at(patch.at.clone(), "nothing is said in this patch")
+                return Err(Diagnostic::at(patch.at.clone(), "the patch is empty")
                     .with_hint(
-                        "talhelper takes it for a JSON patch, which no config of several documents takes; remove it",
+                        "talhelper treats it as a JSON patch, which cannot be applied to several documents; remove it",
                     )
                     .into());
             }
-            let merged = read.apply(&rendered.documents).map_err(|error| does_not_apply(patch, error))?;
-            let written = Written { origin: &patch.origin, documents: &nodes };
+            let merged = read.apply(&rendered.documents).map_err(|error| apply_errors(patch, error))?;
+            let written = LayerSource { origin: &patch.origin, documents: &nodes };
             rendered.patch("patch", &patch.at, written, merged);
         }
         Ok(())
     }
 
-    /// Adds the documents of extra manifests, as they are.
-    pub(super) fn add(&self, rendered: &mut Rendered, extra: &[Patch]) -> Result<(), Diagnostics> {
+    /// Adds the documents of extra manifests unchanged.
+    pub(super) fn add(&self, rendered: &mut RenderedConfig, extra: &[Patch]) -> Result<(), Diagnostics> {
         let view = template_data(&rendered.documents);
         for manifest in extra {
             let text = expand(manifest, &view, &self.variables)?;
             let nodes = nodes(manifest, &text)?;
             let more = parse_documents(&manifest.origin, &text).map_err(|diagnostic| moved(manifest, diagnostic))?;
             let documents = Documents([rendered.documents.0.clone(), more.0].concat());
-            let written = Written { origin: &manifest.origin, documents: &nodes };
+            let written = LayerSource { origin: &manifest.origin, documents: &nodes };
             rendered.patch("extra manifest", &manifest.at, written, documents);
         }
         Ok(())
     }
 
-    fn texts(&self, rendered: &Rendered, patches: &[Patch]) -> Result<Vec<String>, Diagnostics> {
+    fn texts(&self, rendered: &RenderedConfig, patches: &[Patch]) -> Result<Vec<String>, Diagnostics> {
         let view = template_data(&rendered.documents);
         let mut found = Diagnostics::default();
         let lookup = |name: &str| self.variables.get(name).cloned();
@@ -79,9 +80,9 @@ fn expand(patch: &Patch, view: &Value, variables: &BTreeMap<String, String>) -> 
     template::render(&source, view, &functions)
 }
 
-/// The patch's documents with their places in its file.
+/// The documents of the patch with their places in its file.
 fn nodes(patch: &Patch, text: &str) -> Result<Vec<Node>, Diagnostic> {
-    let lines = Lines::new(&patch.text, text);
+    let lines = LineMap::new(&patch.text, text);
     let mut nodes = yaml::parse(&patch.origin, text).map_err(|diagnostic| moved(patch, diagnostic))?;
     for node in &mut nodes {
         node.relocate(&|at: Position| patch.place(Position { line: lines.source(at.line), ..at }));
@@ -102,13 +103,13 @@ fn moved_all(patch: &Patch, found: Diagnostics) -> Diagnostics {
     all
 }
 
-/// Reasons without a place get the one where the talconfig names the patch.
-fn does_not_apply(patch: &Patch, error: MergeError) -> Diagnostics {
+/// Errors without a place get the place of the patch in the talconfig.
+fn apply_errors(patch: &Patch, error: MergeError) -> Diagnostics {
     let mut all = Diagnostics::default();
     for diagnostic in error.0 {
         let diagnostic = moved(patch, diagnostic);
         let location = diagnostic.location.or_else(|| Some(patch.at.clone()));
-        let message = format!("the patch does not apply: {}", diagnostic.message);
+        let message = format!("cannot apply the patch: {}", diagnostic.message);
         all.push(Diagnostic { location, message, hint: diagnostic.hint });
     }
     all

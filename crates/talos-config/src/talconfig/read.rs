@@ -1,47 +1,47 @@
-//! Reading `talconfig.yaml`: every mistake at once, each with its place.
+//! Reads `talconfig.yaml` and reports all errors at once, each with its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
-use regex::Regex;
+use lazy_regex::regex;
 use serde_json::{Value, json};
 
 use super::model::{Machine, Patch, Section, Talconfig};
 use super::substitute::{substitute, substitute_content};
-use super::types::{Found, conform};
+use super::types::{TalconfigFindings, conform};
 use super::{check, image};
-use crate::{Contract, Endpoint, Role, Sources};
+use crate::{Endpoint, FetchedInputs, Role};
 use discover::dotenv;
 use discover::dotenv::Lookup;
+use talos_schema::Contract;
 use template::clean;
 use yaml::{Diagnostic, Diagnostics, Dialect, Location, Node as YamlNode, Origin, Position};
 
-/// The file that describes the cluster, by any of its names.
+/// The file names of a talconfig.
 const FILES: [&str; 2] = ["talconfig.yaml", "talconfig.yml"];
 
-/// The talconfig of a folder, when it has one.
+/// The talconfig of a directory, if there is one.
 pub(crate) fn file(folder: &Path) -> Option<PathBuf> {
     FILES.iter().map(|name| folder.join(name)).find(|path| path.is_file())
 }
-/// The files of variables, the later over the earlier.
+/// The files with variables; later ones override earlier ones.
 const ENVIRONMENTS: [&str; 4] = ["talenv.yaml", "talenv.sops.yaml", "talenv.yml", "talenv.sops.yml"];
-/// What talhelper takes when the talconfig names no version.
+/// talhelper's default version.
 const TALOS_VERSION: &str = "v1.13.9";
 
-/// Reads the talconfig in `folder`. Files are named relative to `root` in messages; `environment` answers the variables
-/// that no `talenv.yaml` answers.
+/// Reads the talconfig in `folder`. Messages name files relative to `root`; `environment` resolves variables that
+/// `talenv.yaml` does not define.
 ///
 /// # Errors
 ///
-/// Everything that is wrong, all at once.
+/// All errors of the talconfig and the files that it names.
 pub fn read(
     root: &Path,
     folder: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
-    sources: &Sources,
+    sources: &FetchedInputs,
 ) -> Result<Talconfig, Diagnostics> {
-    let mut found = Found::default();
+    let mut found = TalconfigFindings::default();
     let path = file(folder).unwrap_or_else(|| folder.join(FILES[0]));
     let origin = Origin::of_path(path.strip_prefix(root).unwrap_or(&path));
     let text = sources.read(&path).map_err(|error| Diagnostic::general(format!("cannot read {origin}: {error}")))?;
@@ -53,7 +53,7 @@ pub fn read(
     if !found.errors.is_empty() {
         return Err(found.errors);
     }
-    // talhelper reads the file once without types, so that a date or `007` is no longer what was written.
+    // talhelper first parses the file untyped, which changes dates and values such as `007`.
     let node = yaml::parse_as(&origin, &text, Dialect::Untyped)?;
     let node =
         node.into_iter().next().unwrap_or(YamlNode { at: Position { line: 1, column: 1 }, value: yaml::Value::Null });
@@ -71,7 +71,7 @@ pub fn read(
     let talconfig = reader.talconfig(&node);
     let mut errors = reader.found.errors;
     if !errors.is_empty() {
-        // What is passed over may well be what the mistakes come from.
+        // Ignored fields may be the cause of the errors.
         errors.extend(talconfig.warnings.iter().cloned());
     }
     errors.into_result(talconfig)
@@ -81,8 +81,8 @@ fn talenv(
     root: &Path,
     folder: &Path,
     environment: Lookup<'_>,
-    sources: &Sources,
-    found: &mut Found,
+    sources: &FetchedInputs,
+    found: &mut TalconfigFindings,
 ) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     for path in ENVIRONMENTS.map(|name| folder.join(name)) {
@@ -94,8 +94,8 @@ fn talenv(
         match dotenv::parse(&text, environment) {
             Some(more) => variables.extend(more),
             None => found.warnings.push(
-                Diagnostic::general(format!("{origin} is passed over as a whole"))
-                    .with_hint("it may hold lines `NAME: value` only"),
+                Diagnostic::general(format!("{origin} is ignored"))
+                    .with_hint("it may only have lines of the form `NAME: value`"),
             ),
         }
     }
@@ -109,11 +109,11 @@ struct Reader<'r> {
     /// The talconfig with its variables replaced.
     text: &'r str,
     lookup: Lookup<'r>,
-    sources: &'r Sources,
+    sources: &'r FetchedInputs,
     variables: BTreeMap<String, String>,
-    /// What patches name and nobody answers.
+    /// Undefined variables that patches use.
     unknown: BTreeSet<String>,
-    found: Found,
+    found: TalconfigFindings,
 }
 
 impl Reader<'_> {
@@ -138,7 +138,7 @@ impl Reader<'_> {
         }
         for (key, role) in [("controlPlane", Role::ControlPlane), ("worker", Role::Worker)] {
             if let Some(at) = section.at(key).filter(|_| idle(role, &machines)) {
-                let message = format!("`{key}` is for nothing: no node has that role");
+                let message = format!("`{key}` has no effect: no node has that role");
                 self.found.warnings.push(Diagnostic::at(at.clone(), message));
             }
         }
@@ -183,12 +183,12 @@ impl Reader<'_> {
         let version = format!("v{}", version.trim_start_matches('v'));
         let at = section.at("talosVersion").cloned().unwrap_or_else(|| self.origin.at(FIRST));
         match version.parse::<Contract>() {
-            // Nodes of 1.14 take complete configs of the older form, and operators' patches are written for it.
+            // Talos 1.14 accepts configs in the format of 1.13, and existing patches are written for that format.
             Ok(contract) => (version, contract.min(Contract::V1_13)),
             Err(_) if is_newer(&version) => {
                 self.found.warnings.push(
-                    Diagnostic::at(at, format!("Talos {version} is newer than what is known here"))
-                        .with_hint("the config is written as for 1.13, which the next lines have taken so far"),
+                    Diagnostic::at(at, format!("Talos {version} is newer than the supported versions"))
+                        .with_hint("the config is generated for 1.13, which newer versions have accepted so far"),
                 );
                 (version, Contract::V1_13)
             }
@@ -206,7 +206,7 @@ impl Reader<'_> {
         }
         if let Some(at) = section.at("endpoint").filter(|_| !text.is_empty()) {
             self.found.errors.push(
-                Diagnostic::at(at.clone(), format!("the endpoint `{text}` is not of the form https://HOST:PORT"))
+                Diagnostic::at(at.clone(), format!("invalid endpoint `{text}`: expected https://HOST:PORT"))
                     .with_hint("the Kubernetes API usually listens on port 6443"),
             );
         }
@@ -258,7 +258,7 @@ impl Reader<'_> {
         })
     }
 
-    /// The elements of a list whose field `content` may be the path of a file, written as the type `of`.
+    /// The elements of a list, encoded as the type `of`; their field `content` may be `@` and a file name.
     fn contents(&mut self, section: &Section, key: &str, content: &str, of: &str) -> Vec<Value> {
         let mut elements = Vec::new();
         for (index, element) in section.list(key).iter().enumerate() {
@@ -294,7 +294,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Patches inline or as `@file`; extra manifests are always files.
+    /// Inline patches and `@file` patches; extra manifests are always files.
     fn patches(&mut self, section: &Section, key: &str) -> Vec<Patch> {
         let always_files = key == "extraManifests";
         let mut patches = Vec::new();
@@ -303,7 +303,7 @@ impl Reader<'_> {
             let path = text.strip_prefix('@').or(always_files.then_some(text.as_str()));
             let Some(path) = path.map(|path| path.trim().to_owned()) else {
                 if self.folder.join(text.trim()).is_file() {
-                    let message = format!("`{text}` is no patch but the name of a file");
+                    let message = format!("`{text}` is a file name, not a patch");
                     self.found.errors.push(Diagnostic::at(at, message).with_hint(format!("write \"@{text}\"")));
                 } else {
                     patches.push(self.inline(at, text));
@@ -314,21 +314,22 @@ impl Reader<'_> {
             let Some((origin, text)) = self.file(&at, &path, what) else { continue };
             if text.trim().is_empty() {
                 self.found.warnings.push(
-                    Diagnostic::at(at, format!("the {what} {origin} is empty, so nothing comes of it"))
-                        .with_hint("take it out of the list, or fill it"),
+                    Diagnostic::at(at, format!("the {what} {origin} is empty and has no effect"))
+                        .with_hint("remove it from the list, or add content"),
                 );
                 continue;
             }
-            self.remember(&text);
+            self.collect_variables(&text);
             patches.push(Patch { at, origin, start: FIRST, indent: 0, text });
         }
         patches
     }
 
-    /// Keeps what the variables of a patch stand for: they are replaced when the patch is applied.
-    fn remember(&mut self, text: &str) {
-        let Some(pattern) = VARIABLE.as_ref() else { return };
-        for captures in pattern.captures_iter(text).filter(|captures| &captures[0] != DIRECTIVE) {
+    /// Collects the variables of a patch, which are substituted when the patch is applied.
+    fn collect_variables(&mut self, text: &str) {
+        for captures in
+            regex!(r#"(?:\$\{?|\benv +")(\w+)"#).captures_iter(text).filter(|captures| &captures[0] != DIRECTIVE)
+        {
             match (self.lookup)(&captures[1]) {
                 Some(value) => drop(self.variables.insert(captures[1].to_owned(), value)),
                 None => drop(self.unknown.insert(captures[1].to_owned())),
@@ -349,12 +350,12 @@ impl Reader<'_> {
         } else {
             (at.position, at.position.column)
         };
-        self.remember(&text);
+        self.collect_variables(&text);
         Patch { origin: at.origin.clone(), at, start, indent, text }
     }
 }
 
-/// Whether a version is of a line after those that are known.
+/// Whether a version is newer than the supported ones.
 fn is_newer(version: &str) -> bool {
     let mut numbers = version.trim_start_matches('v').split('.').map(str::parse::<u32>);
     matches!((numbers.next(), numbers.next()), (Some(Ok(1)), Some(Ok(minor))) if minor > 14)
@@ -362,6 +363,5 @@ fn is_newer(version: &str) -> bool {
 
 const FIRST: Position = Position { line: 1, column: 1 };
 
-/// Looks like a variable and is none.
+/// A patch directive that looks like a variable.
 const DIRECTIVE: &str = "$patch";
-static VARIABLE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r#"(?:\$\{?|\benv +")(\w+)"#).ok());

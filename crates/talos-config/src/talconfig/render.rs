@@ -1,4 +1,4 @@
-//! From a talconfig and a secrets bundle to the machine config of a node.
+//! Renders the machine config of a node from a talconfig and a secrets bundle.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 
 use super::model::{Machine, Section, Talconfig};
 use super::{documents, image, types};
-use crate::{Contract, Generate, Rendered, Role, SecretsBundle, generate};
+use crate::{GenerateInput, RenderedConfig, Role, SecretsBundle, generate};
 use talos_schema::document::put;
-use talos_schema::{Documents, merge};
+use talos_schema::{Contract, Documents, merge};
 use template::{Functions, TemplateSource};
 use yaml::{Diagnostic, Diagnostics, Location};
 
@@ -21,12 +21,12 @@ const SERVICE_SUBNETS: &str = "10.96.0.0/12";
 type Steps = &'static [&'static str];
 
 impl Talconfig {
-    /// The machine config of a node, every document of it.
+    /// Renders all documents of a node's machine config.
     ///
     /// # Errors
     ///
-    /// A patch or a template that does not apply, each with its place.
-    pub fn render(&self, bundle: &SecretsBundle, machine: &Machine) -> Result<Rendered, Diagnostics> {
+    /// A patch or template cannot be applied.
+    pub fn render(&self, bundle: &SecretsBundle, machine: &Machine) -> Result<RenderedConfig, Diagnostics> {
         let image = image::installer(&self.factory, &machine.section, &self.talos_version)?;
         let mut rendered = self.generated(bundle, machine, &image);
         self.cluster_fields(&mut rendered, bundle, machine);
@@ -39,18 +39,18 @@ impl Talconfig {
         Ok(rendered)
     }
 
-    /// Whether the contract keeps the network in documents.
+    /// Whether the contract has network documents.
     fn networks(&self) -> bool {
         self.contract >= Contract::V1_12
     }
 
-    fn generated(&self, bundle: &SecretsBundle, machine: &Machine, image: &str) -> Rendered {
+    fn generated(&self, bundle: &SecretsBundle, machine: &Machine, image: &str) -> RenderedConfig {
         let subnets = |key: &str, default: &str| {
             let given = self.section.strings(key);
             if given.is_empty() { vec![default.to_owned()] } else { given }
         };
         let (pods, services) = (subnets("clusterPodNets", POD_SUBNETS), subnets("clusterSvcNets", SERVICE_SUBNETS));
-        let facts = Generate {
+        let facts = GenerateInput {
             contract: self.contract,
             cluster_name: &self.cluster_name,
             endpoint: self.section.text("endpoint").unwrap_or_default(),
@@ -63,11 +63,11 @@ impl Talconfig {
             bundle,
         };
         let mut documents = generate(&facts, machine.role);
-        // talhelper's library is newer than Talos 1.11 and leaves an empty section out.
+        // talhelper's library is newer than Talos 1.11 and omits the empty section.
         if documents.legacy().and_then(|config| config.pointer("/machine/registries")) == Some(&json!({})) {
             remove(documents.legacy_mut(), &["machine"], "registries");
         }
-        let mut rendered = Rendered::new(&format!("generated for Talos {}", self.contract), None, documents);
+        let mut rendered = RenderedConfig::new(&format!("generated for Talos {}", self.contract), None, documents);
         for (key, path) in [
             ("clusterName", &["cluster", "clusterName"][..]),
             ("endpoint", &["cluster", "controlPlane", "endpoint"]),
@@ -83,7 +83,7 @@ impl Talconfig {
         rendered
     }
 
-    fn cluster_fields(&self, rendered: &mut Rendered, bundle: &SecretsBundle, machine: &Machine) {
+    fn cluster_fields(&self, rendered: &mut RenderedConfig, bundle: &SecretsBundle, machine: &Machine) {
         if let Some(key) = &bundle.aescbc_key {
             set(rendered, None, &["cluster", "aescbcEncryptionSecret"], json!(key.expose_secret()));
         }
@@ -122,7 +122,7 @@ impl Talconfig {
         }
     }
 
-    fn node_fields(&self, rendered: &mut Rendered, machine: &Machine) {
+    fn node_fields(&self, rendered: &mut RenderedConfig, machine: &Machine) {
         let section = &machine.section;
         if !self.networks() {
             legacy_network(rendered, machine);
@@ -162,20 +162,20 @@ impl Talconfig {
         }
     }
 
-    /// The documents beside the legacy one, merged into those that are generated.
-    fn documents(&self, rendered: &mut Rendered, machine: &Machine) -> Result<(), Diagnostics> {
-        for (key, document) in documents::of(machine, self.networks()) {
+    /// Merges the documents beside the legacy one into the generated ones.
+    fn documents(&self, rendered: &mut RenderedConfig, machine: &Machine) -> Result<(), Diagnostics> {
+        for (key, document) in documents::from_machine(machine, self.networks()) {
             let at = machine.section.at(key).unwrap_or(&machine.at).clone();
             let merged = merge(&rendered.documents, &Documents(vec![document]))
-                .map_err(|error| Diagnostic::at(at.clone(), format!("`{key}` does not fit: {error}")))?;
+                .map_err(|error| Diagnostic::at(at.clone(), format!("cannot merge `{key}`: {error}")))?;
             rendered.set(key, Some(&at), |documents| *documents = merged);
         }
         Ok(())
     }
 }
 
-/// Labels and the like: what a node gives replaces what is generated. Values that are templates come later.
-fn node_map(rendered: &mut Rendered, section: &Section, key: &'static str) {
+/// Sets labels, annotations or taints, which replace the generated ones. Templates are rendered later.
+fn node_map(rendered: &mut RenderedConfig, section: &Section, key: &'static str) {
     let Some(map) = section.object(key) else { return };
     let plain = map.iter().filter(|(_, value)| key == "nodeTaints" || !is_template(value));
     let plain: Map<String, Value> = plain.map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -193,12 +193,12 @@ fn encoded(section: &Section, key: &str, of: &str) -> Value {
     section.list(key).iter().filter_map(Value::as_object).map(|map| types::encode(of, map)).collect()
 }
 
-fn set(rendered: &mut Rendered, at: Option<&Location>, path: Steps, value: Value) {
+fn set(rendered: &mut RenderedConfig, at: Option<&Location>, path: Steps, value: Value) {
     rendered.set("talconfig", at, |documents| put(documents.legacy_mut(), path, value));
 }
 
-/// The network as fields of the legacy document (contracts before 1.12).
-fn legacy_network(rendered: &mut Rendered, machine: &Machine) {
+/// Sets the network fields of the legacy document (contracts before 1.12).
+fn legacy_network(rendered: &mut RenderedConfig, machine: &Machine) {
     let section = &machine.section;
     if !section.flag("ignoreHostname") {
         set(rendered, section.at("hostname"), &["machine", "network", "hostname"], json!(machine.hostname));
@@ -221,9 +221,9 @@ fn is_template(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.contains("{{") || text.contains("}}"))
 }
 
-/// Labels and annotations that are templates. All of them see the config as it is before the first.
+/// Renders labels and annotations that are templates. All of them see the config before the first one is set.
 fn templates(
-    rendered: &mut Rendered,
+    rendered: &mut RenderedConfig,
     section: &Section,
     variables: &BTreeMap<String, String>,
 ) -> Result<(), Diagnostics> {

@@ -1,23 +1,23 @@
-//! talhelper's variables: textual, before YAML is read, in what is no comment.
+//! talhelper's variable substitution: textual, before YAML parsing, outside of comments.
 //!
-//! The grammar is a8m/envsubst's with unset and empty variables refused: `$NAME`, `${NAME}`, `${NAME:-default}` and the
-//! rest of the shell's family; `$$` is a dollar sign.
+//! The syntax is that of a8m/envsubst, which rejects unset and empty variables here: `$NAME`, `${NAME}`,
+//! `${NAME:-default}` and the other shell operators; `$$` is a dollar sign.
 
 use saphyr_parser::{Event, Parser};
 
 use discover::dotenv::Lookup;
 use yaml::{Diagnostic, Diagnostics, Origin, Position};
 
-/// Replaces the variables of a YAML text. Comments go, as talhelper drops them before it looks for variables.
+/// Substitutes the variables of a YAML text and removes comments, like talhelper.
 ///
-/// Reports every variable that is not known or empty, with its place; text that is no YAML is left to whoever reads it.
+/// Reports undefined and empty variables with their places; YAML syntax errors are left to the parser.
 pub(super) fn substitute(origin: &Origin, text: &str, lookup: Lookup<'_>, found: &mut Diagnostics) -> String {
     replace(origin, &without_comments(text), lookup, found)
 }
 
-/// Replaces the variables of a file's content, which need not be YAML. Where it is, comments and empty lines go.
+/// Substitutes the variables of a file, which need not be YAML. YAML mappings and lists lose comments and empty lines.
 ///
-/// Content that only happens to be YAML, one long plain text, keeps its lines and its comments: talhelper folds it.
+/// Text that merely parses as a YAML scalar keeps its lines and comments; talhelper would fold it.
 pub(super) fn substitute_content(origin: &Origin, text: &str, lookup: Lookup<'_>, found: &mut Diagnostics) -> String {
     let is_data = yaml::parse(origin, text).is_ok_and(|documents| {
         !documents.is_empty()
@@ -36,7 +36,7 @@ pub(super) fn substitute_content(origin: &Origin, text: &str, lookup: Lookup<'_>
     replace(origin, &kept, lookup, found)
 }
 
-/// Where scalars stand, in bytes; text that is no YAML has none.
+/// The byte ranges of scalars; `None` for invalid YAML.
 fn scalars(text: &str) -> Option<Vec<(usize, usize)>> {
     let mut offsets: Vec<usize> = text.char_indices().map(|(offset, _)| offset).collect();
     offsets.push(text.len());
@@ -52,7 +52,7 @@ fn scalars(text: &str) -> Option<Vec<(usize, usize)>> {
     Some(spans)
 }
 
-/// The length of a scalar: the parser counts what follows a quoted one to it.
+/// The length of a scalar: the parser's span of a quoted one includes text after it.
 fn own_length(text: &str) -> usize {
     let Some(quote) = text.chars().next().filter(|c| matches!(c, '\'' | '"')) else { return text.len() };
     let mut escaped = false;
@@ -85,7 +85,7 @@ fn without_comments(text: &str) -> String {
     out
 }
 
-/// The text between two scalars without its comments.
+/// The text between two scalars, without comments.
 fn strip_gap(text: &str, start: usize, end: usize) -> String {
     let mut out = String::new();
     let mut before = text[..start].chars().next_back();
@@ -104,7 +104,7 @@ fn strip_gap(text: &str, start: usize, end: usize) -> String {
     out
 }
 
-/// The lines, from 0, that are empty or a comment outside of every scalar.
+/// The empty lines and comment lines outside of scalars, from 0.
 fn blank_lines(text: &str) -> Vec<usize> {
     let spans = scalars(text).unwrap_or_default();
     let mut blank = Vec::new();
@@ -128,10 +128,10 @@ fn replace(origin: &Origin, text: &str, lookup: Lookup<'_>, found: &mut Diagnost
         let tail = &rest[dollar..];
         let at = || origin.at(position(text, text.len() - tail.len()));
         rest = match expression(tail) {
-            Ok(Some((expression, length))) => {
+            Ok(Some(Parsed { expression, length })) => {
                 match expression.value(lookup) {
                     Ok(value) => out.push_str(&value),
-                    Err(reason) => found.push(undefined(Diagnostic::at(at(), reason), &expression)),
+                    Err(error) => found.push(undefined(Diagnostic::at(at(), error.to_string()), &expression)),
                 }
                 &tail[length..]
             }
@@ -143,8 +143,8 @@ fn replace(origin: &Origin, text: &str, lookup: Lookup<'_>, found: &mut Diagnost
                 out.push('$');
                 &tail[1..]
             }
-            Err(reason) => {
-                found.error(at(), reason);
+            Err(error) => {
+                found.error(at(), error.to_string());
                 out.push('$');
                 &tail[1..]
             }
@@ -156,7 +156,7 @@ fn replace(origin: &Origin, text: &str, lookup: Lookup<'_>, found: &mut Diagnost
 
 fn undefined(diagnostic: Diagnostic, expression: &Expression<'_>) -> Diagnostic {
     if expression.name == "patch" {
-        return diagnostic.with_hint("talhelper takes `$patch` for a variable here; write `$$patch: delete`");
+        return diagnostic.with_hint("talhelper treats `$patch` as a variable here; write `$$patch: delete`");
     }
     diagnostic.with_hint("define it in talenv.yaml beside the talconfig, or in the environment")
 }
@@ -168,36 +168,54 @@ struct Expression<'t> {
     word: &'t str,
 }
 
+/// An expression and its length in bytes.
+struct Parsed<'t> {
+    expression: Expression<'t>,
+    length: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SubstituteError {
+    #[error("the variable `{0}` is not defined")]
+    Undefined(String),
+    #[error("the variable `{0}` is defined but empty")]
+    Empty(String),
+    #[error("this `${{` has no closing brace on its line")]
+    Unclosed,
+}
+
 fn is_name(c: char) -> bool {
     c == '_' || c.is_alphanumeric()
 }
 
-/// The expression that a text, which starts with a dollar sign, starts with, and its length.
-fn expression(tail: &str) -> Result<Option<(Expression<'_>, usize)>, String> {
+/// Parses the expression at the start of `tail`, which starts with a dollar sign.
+fn expression(tail: &str) -> Result<Option<Parsed<'_>>, SubstituteError> {
     let Some(inner) = tail.strip_prefix("${") else {
         let name = &tail[1..];
         let name = &name[..name.find(|c| !is_name(c)).unwrap_or(name.len())];
         if name.is_empty() || name == "_" {
             return Ok(None);
         }
-        return Ok(Some((Expression { name, operator: "", word: "" }, name.len() + 1)));
+        let expression = Expression { name, operator: "", word: "" };
+        return Ok(Some(Parsed { expression, length: name.len() + 1 }));
     };
     if !inner.starts_with(is_name) {
         return Ok(None);
     }
     let line = inner.find(['\n', '\r']).map_or(inner, |end| &inner[..end]);
     let Some(end) = line.find('}') else {
-        return Err("this `${` has no closing brace on its line".to_owned());
+        return Err(SubstituteError::Unclosed);
     };
     let body = &inner[..end];
     let (name, rest) = body.split_at(body.find(|c| !is_name(c)).unwrap_or(body.len()));
     let operator = [":-", ":=", ":+", "-", "=", "+"].into_iter().find(|operator| rest.starts_with(operator));
     let operator = operator.unwrap_or_default();
-    Ok(Some((Expression { name, operator, word: &rest[operator.len()..] }, end + 3)))
+    let expression = Expression { name, operator, word: &rest[operator.len()..] };
+    Ok(Some(Parsed { expression, length: end + 3 }))
 }
 
 impl Expression<'_> {
-    fn value(&self, lookup: Lookup<'_>) -> Result<String, String> {
+    fn value(&self, lookup: Lookup<'_>) -> Result<String, SubstituteError> {
         let known = lookup(self.name);
         if self.operator.is_empty() || self.word.is_empty() {
             return plain(self.name, known);
@@ -214,10 +232,10 @@ impl Expression<'_> {
     }
 }
 
-fn plain(name: &str, value: Option<String>) -> Result<String, String> {
+fn plain(name: &str, value: Option<String>) -> Result<String, SubstituteError> {
     match value {
-        None => Err(format!("the variable `{name}` is not defined")),
-        Some(value) if value.is_empty() => Err(format!("the variable `{name}` is defined but empty")),
+        None => Err(SubstituteError::Undefined(name.to_owned())),
+        Some(value) if value.is_empty() => Err(SubstituteError::Empty(name.to_owned())),
         Some(value) => Ok(value),
     }
 }
@@ -245,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_replaced_as_envsubst_replaces_them() {
+    fn variables_are_substituted_like_in_envsubst() {
         for (text, expected) in [
             ("x: $A", "x: a"),
             ("x: ${A}b$A.c", "x: aba.c"),
@@ -269,13 +287,13 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_a_comment_is_no_variable() {
+    fn variables_in_comments_are_ignored() {
         let text = "# $B\nx: '# $A' # $B\ny: |- # $B\n  # $A\n  z\nz: a#$A\n";
         assert_eq!(run(text).unwrap(), "\nx: '# a' \ny: |- \n  # a\n  z\nz: a#a\n");
     }
 
     #[test]
-    fn contents_keep_their_lines_unless_they_are_yaml() {
+    fn content_keeps_its_lines_unless_it_is_yaml() {
         let lookup = |_: &str| Some("v".to_owned());
         let mut found = Diagnostics::default();
         let mut run = |text: &str| substitute_content(&Origin::new("t"), text, &lookup, &mut found);

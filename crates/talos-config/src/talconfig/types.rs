@@ -1,5 +1,4 @@
-//! The types of a talconfig and of the legacy machine config, as data: what is read, written and shown to templates
-//! follows from them.
+//! The types of a talconfig and of the legacy machine config, as data. Reading, writing and the template view use them.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -23,12 +22,12 @@ enum Type {
 #[derive(Debug, Clone)]
 struct Field {
     key: String,
-    /// The name by which templates call it.
+    /// The Go name that templates use.
     go: String,
-    of: Type,
-    /// Null is a value of its own: a pointer in Go.
+    value_type: Type,
+    /// A pointer in Go: null is distinct from the zero value.
     nullable: bool,
-    /// An empty value is left out.
+    /// An empty value is omitted.
     optional: bool,
 }
 
@@ -46,7 +45,7 @@ fn read(text: &str) -> HashMap<String, Vec<Field>> {
                 types.entry(current.clone()).or_default();
             }
             ["=", included] => includes.push((current.clone(), (*included).to_owned())),
-            [key, go, of] => types.entry(current.clone()).or_default().push(field(key, go, of)),
+            [key, go, value_type] => types.entry(current.clone()).or_default().push(field(key, go, value_type)),
             _ => {}
         }
     }
@@ -57,11 +56,17 @@ fn read(text: &str) -> HashMap<String, Vec<Field>> {
     types
 }
 
-fn field(key: &str, go: &str, of: &str) -> Field {
-    let optional = of.ends_with('?');
-    let of = of.trim_end_matches('?');
-    let nullable = of.starts_with('*');
-    Field { key: key.to_owned(), go: go.to_owned(), of: type_of(of.trim_start_matches('*')), nullable, optional }
+fn field(key: &str, go: &str, value_type: &str) -> Field {
+    let optional = value_type.ends_with('?');
+    let value_type = value_type.trim_end_matches('?');
+    let nullable = value_type.starts_with('*');
+    Field {
+        key: key.to_owned(),
+        go: go.to_owned(),
+        value_type: type_of(value_type.trim_start_matches('*')),
+        nullable,
+        optional,
+    }
 }
 
 fn type_of(name: &str) -> Type {
@@ -84,42 +89,54 @@ fn fields(name: &str) -> &'static [Field] {
     TYPES.get(name).map(Vec::as_slice).unwrap_or_default()
 }
 
-/// What a reading finds: mistakes, and what talhelper passes over without a word.
+/// Errors, and warnings about fields that talhelper ignores.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct TalconfigFindings {
     pub(super) errors: Diagnostics,
     pub(super) warnings: Diagnostics,
 }
 
-/// Reads a mapping as the type `name`: scalars become what their field holds, keys that the type has not are passed over
-/// with a warning, null is as good as absent.
-pub(super) fn conform(origin: &Origin, node: &Node, name: &str, path: &str, found: &mut Found) -> Map<String, Value> {
+/// Reads a mapping as the type `name`: scalars are converted to the types of their fields, unknown keys are ignored with a
+/// warning, null equals absent.
+pub(super) fn conform(
+    origin: &Origin,
+    node: &Node,
+    name: &str,
+    path: &str,
+    found: &mut TalconfigFindings,
+) -> Map<String, Value> {
     match conform_value(origin, node, &Type::Struct(name.to_owned()), path, found) {
         Some(Value::Object(map)) => map,
         _ => Map::new(),
     }
 }
 
-fn conform_value(origin: &Origin, node: &Node, of: &Type, path: &str, found: &mut Found) -> Option<Value> {
+fn conform_value(
+    origin: &Origin,
+    node: &Node,
+    value_type: &Type,
+    path: &str,
+    found: &mut TalconfigFindings,
+) -> Option<Value> {
     if node.is_null() {
         return None;
     }
-    let value = match (of, &node.value) {
+    let value = match (value_type, &node.value) {
         (Type::Any, _) => Some(node.to_json()),
         (Type::Text, _) => text(&node.value).map(Value::from),
         (Type::Bool, Yaml::Bool(value)) => Some(json!(value)),
         (Type::Bool, Yaml::String(text)) => old_bool(text).map(Value::from),
         (Type::Int, Yaml::Int(value)) => Some(json!(value)),
         (Type::Int, Yaml::Unsigned(value)) => Some(json!(value)),
-        (Type::List(of), Yaml::Sequence(items)) => {
-            let item = |(index, item)| conform_value(origin, item, of, &format!("{path}[{index}]"), found);
+        (Type::List(value_type), Yaml::Sequence(items)) => {
+            let item = |(index, item)| conform_value(origin, item, value_type, &format!("{path}[{index}]"), found);
             Some(items.iter().enumerate().filter_map(item).collect())
         }
-        (Type::Map(of), Yaml::Mapping(entries)) => {
+        (Type::Map(value_type), Yaml::Mapping(entries)) => {
             let mut map = Map::new();
             for entry in entries.iter() {
-                let value = conform_value(origin, &entry.value, of, &format!("{path}.{}", entry.key), found);
-                map.insert(entry.key.clone(), value.unwrap_or_else(|| zero(of)));
+                let value = conform_value(origin, &entry.value, value_type, &format!("{path}.{}", entry.key), found);
+                map.insert(entry.key.clone(), value.unwrap_or_else(|| zero(value_type)));
             }
             Some(Value::Object(map))
         }
@@ -127,36 +144,36 @@ fn conform_value(origin: &Origin, node: &Node, of: &Type, path: &str, found: &mu
         _ => None,
     };
     if value.is_none() {
-        let (want, got) = (description(of), node.value.kind());
-        found.errors.error(origin.at(node.at), format!("`{path}` must be {want}, this is {got}"));
+        let (expected, actual) = (description(value_type), node.value.kind());
+        found.errors.error(origin.at(node.at), format!("`{path}` must be {expected}, this is {actual}"));
     }
     value
 }
 
-fn conform_struct(origin: &Origin, node: &Node, name: &str, path: &str, found: &mut Found) -> Value {
+fn conform_struct(origin: &Origin, node: &Node, name: &str, path: &str, found: &mut TalconfigFindings) -> Value {
     let fields = fields(name);
     let mut map = Map::new();
     for entry in node.as_mapping().into_iter().flat_map(|mapping| mapping.iter()) {
         let place = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
         if let Some(field) = fields.iter().find(|field| field.key == entry.key) {
-            if let Some(value) = conform_value(origin, &entry.value, &field.of, &place, found) {
+            if let Some(value) = conform_value(origin, &entry.value, &field.value_type, &place, found) {
                 map.insert(entry.key.clone(), value);
             }
             continue;
         }
-        // Names like these say themselves that they only hold anchors.
+        // By convention such keys only define anchors.
         if entry.key.starts_with("x-") || entry.key.starts_with(['.', '_']) {
             continue;
         }
         let near = near(&entry.key, fields.iter().map(|field| field.key.as_str()));
-        let message = format!("`{place}` is not known to talhelper, which passes over it; so nothing comes of it");
+        let message = format!("unknown field `{place}` is ignored, like in talhelper");
         found.warnings.push(Diagnostic::at(origin.at(entry.key_at), message).did_you_mean(near));
     }
     Value::Object(map)
 }
 
-fn description(of: &Type) -> &'static str {
-    match of {
+fn description(value_type: &Type) -> &'static str {
+    match value_type {
         Type::Text => "a string",
         Type::Bool => "true or false",
         Type::Int => "an integer",
@@ -166,7 +183,7 @@ fn description(of: &Type) -> &'static str {
     }
 }
 
-/// A scalar as the text that a string field gets.
+/// Converts a scalar to a string.
 fn text(value: &Yaml) -> Option<String> {
     match value {
         Yaml::String(text) => Some(text.clone()),
@@ -178,7 +195,7 @@ fn text(value: &Yaml) -> Option<String> {
     }
 }
 
-/// YAML 1.1's booleans, which go-yaml still takes where a boolean is wanted.
+/// YAML 1.1 booleans, which go-yaml still accepts for boolean fields.
 fn old_bool(text: &str) -> Option<bool> {
     match text {
         "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),
@@ -187,8 +204,8 @@ fn old_bool(text: &str) -> Option<bool> {
     }
 }
 
-fn zero(of: &Type) -> Value {
-    match of {
+fn zero(value_type: &Type) -> Value {
+    match value_type {
         Type::Text => json!(""),
         Type::Bool => json!(false),
         Type::Int => json!(0),
@@ -210,35 +227,36 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
-/// Writes a mapping as Go writes a struct of the type `name`: in the type's order, empty values left out where the type
-/// says so and written where not.
+/// Encodes a mapping like a Go struct of the type `name`: in field order, empty values omitted where the type says so.
 pub(super) fn encode(name: &str, map: &Map<String, Value>) -> Value {
     let mut out = Map::new();
     for field in fields(name) {
-        let value = map.get(&field.key).map(|value| encode_value(&field.of, value));
+        let value = map.get(&field.key).map(|value| encode_value(&field.value_type, value));
         let value = match value {
             Some(value) if field.optional && !field.nullable && is_zero(&value) => continue,
             Some(value) => value,
             None if field.optional || field.nullable => continue,
-            None => zero(&field.of),
+            None => zero(&field.value_type),
         };
         out.insert(field.key.clone(), value);
     }
     Value::Object(out)
 }
 
-fn encode_value(of: &Type, value: &Value) -> Value {
-    match (of, value) {
+fn encode_value(value_type: &Type, value: &Value) -> Value {
+    match (value_type, value) {
         (Type::Struct(name), Value::Object(map)) => encode(name, map),
-        (Type::List(of), Value::Array(items)) => items.iter().map(|item| encode_value(of, item)).collect(),
-        (Type::Map(of), Value::Object(map)) => {
-            map.iter().map(|(key, value)| (key.clone(), encode_value(of, value))).collect()
+        (Type::List(value_type), Value::Array(items)) => {
+            items.iter().map(|item| encode_value(value_type, item)).collect()
+        }
+        (Type::Map(value_type), Value::Object(map)) => {
+            map.iter().map(|(key, value)| (key.clone(), encode_value(value_type, value))).collect()
         }
         _ => value.clone(),
     }
 }
 
-/// The legacy machine config as Go templates see it: fields by their Go names, all of them.
+/// The legacy machine config for Go templates: all fields, by their Go names.
 pub(super) fn view(config: &Value) -> Value {
     view_struct("Config", config)
 }
@@ -248,21 +266,23 @@ fn view_struct(name: &str, value: &Value) -> Value {
     for field in fields(name).iter().filter(|field| field.go != "-") {
         let shown = match value.get(&field.key) {
             None | Some(Value::Null) if field.nullable => Value::Null,
-            None | Some(Value::Null) => view_value(&field.of, &Value::Null),
-            Some(value) => view_value(&field.of, value),
+            None | Some(Value::Null) => view_value(&field.value_type, &Value::Null),
+            Some(value) => view_value(&field.value_type, value),
         };
         out.insert(field.go.clone(), shown);
     }
     Value::Object(out)
 }
 
-fn view_value(of: &Type, value: &Value) -> Value {
-    match (of, value) {
+fn view_value(value_type: &Type, value: &Value) -> Value {
+    match (value_type, value) {
         (Type::Struct(name), value) => view_struct(name, value),
-        (of, Value::Null) => zero(of),
-        (Type::List(of), Value::Array(items)) => items.iter().map(|item| view_value(of, item)).collect(),
-        (Type::Map(of), Value::Object(map)) => {
-            map.iter().map(|(key, value)| (key.clone(), view_value(of, value))).collect()
+        (value_type, Value::Null) => zero(value_type),
+        (Type::List(value_type), Value::Array(items)) => {
+            items.iter().map(|item| view_value(value_type, item)).collect()
+        }
+        (Type::Map(value_type), Value::Object(map)) => {
+            map.iter().map(|(key, value)| (key.clone(), view_value(value_type, value))).collect()
         }
         _ => value.clone(),
     }

@@ -1,7 +1,7 @@
-//! JSON patches (RFC 6902) with the liberties of the library that Talos uses (`evanphx/json-patch` 5).
+//! JSON patches (RFC 6902) with the deviations of the library that Talos uses (`evanphx/json-patch` 5).
 //!
-//! It lets `replace` set a key that is not there, takes negative indices for places from the end, ignores what stands
-//! before the first slash of a path, and takes null for nothing.
+//! `replace` may set an absent key, negative indices count from the end, everything before the first slash of a path is
+//! ignored, and null equals absent.
 
 use serde_json::Value;
 
@@ -18,8 +18,8 @@ struct Operation {
 }
 
 impl Operations {
-    /// Reads a list of mappings; what they say is looked at when they are applied.
-    pub(super) fn of(value: &Value) -> Option<Self> {
+    /// Reads a list of mappings; operations are validated when they are applied.
+    pub(super) fn from_json(value: &Value) -> Option<Self> {
         let items = value.as_array()?;
         let read = |item: &Value| {
             let map = item.as_object()?;
@@ -38,25 +38,53 @@ impl Operations {
     ///
     /// # Errors
     ///
-    /// The first one that does not apply: its number, itself and why.
-    pub(super) fn apply(&self, document: &Value) -> Result<Value, String> {
+    /// The first operation that fails.
+    pub(super) fn apply(&self, document: &Value) -> Result<Value, OperationError> {
         let mut patched = document.clone();
         for (index, operation) in self.0.iter().enumerate() {
-            operation.apply(&mut patched).map_err(|why| {
-                let path = operation.path.as_deref().unwrap_or_default();
-                format!("operation {} (`{}` `{path}`) does not apply: {why}", index + 1, operation.op)
+            operation.apply(&mut patched).map_err(|reason| OperationError {
+                number: index + 1,
+                op: operation.op.clone(),
+                path: operation.path.clone().unwrap_or_default(),
+                reason,
             })?;
         }
         Ok(patched)
     }
 }
 
-const NO_PLACE: &str = "the config has no such place";
+/// An operation of a JSON patch that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("operation {number} (`{op}` `{path}`) failed: {reason}")]
+pub(super) struct OperationError {
+    number: usize,
+    op: String,
+    path: String,
+    reason: Reason,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Reason {
+    #[error("it has no `{0}`")]
+    NoPointer(&'static str),
+    #[error("unknown operation `{0}`")]
+    UnknownOperation(String),
+    #[error("the config has no such path")]
+    NoPath,
+    #[error("key `{0}` not found")]
+    NoKey(String),
+    #[error("index `{0}` is out of range")]
+    NoIndex(String),
+    #[error("the values differ")]
+    Different,
+    #[error("the whole config can only be replaced by a mapping")]
+    NotMapping,
+}
 
 impl Operation {
-    fn apply(&self, document: &mut Value) -> Result<(), String> {
-        let path = || self.path.as_deref().ok_or_else(|| "it has no `path`".to_owned());
-        let from = || self.from.as_deref().ok_or_else(|| "it has no `from`".to_owned());
+    fn apply(&self, document: &mut Value) -> Result<(), Reason> {
+        let path = || self.path.as_deref().ok_or(Reason::NoPointer("path"));
+        let from = || self.from.as_deref().ok_or(Reason::NoPointer("from"));
         let value = self.value.clone().unwrap_or_default();
         match self.op.as_str() {
             "add" => add(document, path()?, value),
@@ -72,18 +100,18 @@ impl Operation {
             }
             "test" => {
                 let found = if path()?.is_empty() { Some(document.clone()) } else { get(document, path()?)? };
-                if found.unwrap_or_default() == value { Ok(()) } else { Err("the value is another".to_owned()) }
+                if found.unwrap_or_default() == value { Ok(()) } else { Err(Reason::Different) }
             }
-            other => Err(format!("there is no operation `{other}`")),
+            other => Err(Reason::UnknownOperation(other.to_owned())),
         }
     }
 }
 
-/// The container that a path ends in, and the last step.
-fn container<'d>(document: &'d mut Value, path: &str) -> Result<(&'d mut Value, String), String> {
+/// The mapping or list that contains the last step of a path.
+fn container<'d>(document: &'d mut Value, path: &str) -> Result<(&'d mut Value, String), Reason> {
     let decode = |step: &str| step.replace("~1", "/").replace("~0", "~");
     let mut steps: Vec<String> = path.split('/').skip(1).map(decode).collect();
-    let last = steps.pop().ok_or_else(|| NO_PLACE.to_owned())?;
+    let last = steps.pop().ok_or(Reason::NoPath)?;
     let mut current = document;
     for step in steps {
         current = match current {
@@ -91,23 +119,23 @@ fn container<'d>(document: &'d mut Value, path: &str) -> Result<(&'d mut Value, 
             Value::Array(items) => index(&step, items.len()).and_then(|index| items.get_mut(index)),
             _ => None,
         }
-        .ok_or_else(|| NO_PLACE.to_owned())?;
+        .ok_or(Reason::NoPath)?;
     }
-    if current.is_object() || current.is_array() { Ok((current, last)) } else { Err(NO_PLACE.to_owned()) }
+    if current.is_object() || current.is_array() { Ok((current, last)) } else { Err(Reason::NoPath) }
 }
 
-/// A place in a list of this length; negative ones count from the end.
+/// An index into a list of this length; negative ones count from the end.
 fn index(step: &str, length: usize) -> Option<usize> {
     let number: i64 = step.parse().ok()?;
     let length = i64::try_from(length).ok()?;
     usize::try_from(if number < 0 { number + length } else { number }).ok()
 }
 
-fn no_index(step: &str) -> String {
-    format!("the list has no place `{step}`")
+fn no_index(step: &str) -> Reason {
+    Reason::NoIndex(step.to_owned())
 }
 
-fn add(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
+fn add(document: &mut Value, path: &str, value: Value) -> Result<(), Reason> {
     let (container, step) = container(document, path)?;
     match container {
         Value::Object(map) => {
@@ -123,22 +151,22 @@ fn add(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
     Ok(())
 }
 
-fn remove(document: &mut Value, path: &str) -> Result<Value, String> {
+fn remove(document: &mut Value, path: &str) -> Result<Value, Reason> {
     let (container, step) = container(document, path)?;
     match container {
-        Value::Object(map) => map.shift_remove(&step).ok_or_else(|| format!("there is no key `{step}`")),
+        Value::Object(map) => map.shift_remove(&step).ok_or(Reason::NoKey(step)),
         Value::Array(items) => match index(&step, items.len()).filter(|place| *place < items.len()) {
             Some(place) => Ok(items.remove(place)),
             None => Err(no_index(&step)),
         },
-        _ => Err(NO_PLACE.to_owned()),
+        _ => Err(Reason::NoPath),
     }
 }
 
-fn replace(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
+fn replace(document: &mut Value, path: &str, value: Value) -> Result<(), Reason> {
     if path.is_empty() {
         if !value.is_object() && !value.is_array() {
-            return Err("the whole config can only become a mapping".to_owned());
+            return Err(Reason::NotMapping);
         }
         *document = value;
         return Ok(());
@@ -154,11 +182,11 @@ fn replace(document: &mut Value, path: &str, value: Value) -> Result<(), String>
             *place.ok_or_else(|| no_index(&step))? = value;
             Ok(())
         }
-        _ => Err(NO_PLACE.to_owned()),
+        _ => Err(Reason::NoPath),
     }
 }
 
-fn get(document: &mut Value, path: &str) -> Result<Option<Value>, String> {
+fn get(document: &mut Value, path: &str) -> Result<Option<Value>, Reason> {
     let (container, step) = container(document, path)?;
     match container {
         Value::Array(items) => {

@@ -1,25 +1,29 @@
-//! What Talos's machine configs are made of, as data.
+//! The schema of Talos machine configs, as data.
 //!
 //! [`schema`] is the table of `types.txt`: every document kind with its fields and their types, and the rules by which
-//! a patch merges into them. Whatever is generic about configs (reading, merging, deleting, writing) walks this table,
-//! so that a new Talos version is new lines there and no new code. No rule here knows a field by name.
+//! a patch merges into them. Generic code (reading, merging, deleting, writing) walks this table, so that a new Talos
+//! version needs new lines there and no new code. No rule here names a field.
 
 mod parse;
 
 use std::sync::LazyLock;
 
-/// Every kind and type of machine config documents.
+use crate::Contract;
+
+/// All document kinds and shared types.
 #[derive(Debug, Default)]
 pub(super) struct Schema {
-    kinds: Vec<Kind>,
+    kinds: Vec<DocumentKind>,
     types: Vec<Struct>,
 }
 
-/// A document kind. The legacy document, which has none, is the one named `-`.
+/// A document kind. The legacy document, which has no `kind`, is named `-`.
 #[derive(Debug)]
-pub(super) struct Kind {
+pub(super) struct DocumentKind {
     pub(super) name: &'static str,
-    /// Documents of this kind are told apart by their `name`.
+    /// The first Talos version with this kind; 1.11 also stands for earlier versions.
+    pub(super) since: Contract,
+    /// Documents of this kind are distinguished by their `name`.
     pub(super) named: bool,
     pub(super) control_plane_only: bool,
     pub(super) body: Struct,
@@ -34,7 +38,7 @@ pub(super) struct Struct {
 #[derive(Debug)]
 pub(super) struct Field {
     pub(super) name: &'static str,
-    pub(super) of: Type,
+    pub(super) value_type: Type,
     /// Talos writes the field even when it is empty.
     pub(super) always: bool,
     /// A patch replaces the whole value.
@@ -44,52 +48,52 @@ pub(super) struct Field {
 #[derive(Debug)]
 pub(super) enum Type {
     Scalar(Scalar),
-    /// The values a text may have; the first is the zero value.
+    /// The allowed strings; the first is the zero value.
     Enum(Vec<&'static str>),
-    /// Set or not: zero values of it are values.
+    /// A pointer in Go: a zero value counts as set.
     Optional(Box<Type>),
     List(Box<Type>, ListRule),
     Map(Box<Type>),
-    /// An index into the schema's types, see [`Schema::of`].
+    /// An index into the schema's types, see [`Schema::struct_type`].
     Struct(usize),
     /// Arguments by name, each a string or a list of strings; a patch replaces an argument.
     Arguments,
-    /// A mapping that holds whatever YAML can.
+    /// A mapping with any content.
     Free,
 }
 
-/// What a list does with the elements of a patch.
+/// How a patch merges into a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ListRule {
     Append,
-    /// Elements equal in the first of these keys that the patch's element has are merged, the rest is appended.
+    /// Elements are merged when they are equal in the first of these keys that the patch has; others are appended.
     MergeBy(Vec<&'static str>),
-    /// Elements equal in this key are replaced, the rest is appended.
+    /// Elements are replaced when they are equal in this key; others are appended.
     ReplaceBy(&'static str),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scalar {
     String,
-    /// A text whose leading blank lines do not count.
+    /// A string whose leading blank lines are dropped.
     Manifest,
     Bool,
-    /// A whole number between these, both included.
+    /// An integer in this inclusive range.
     Integer(i64, u64),
     Duration,
     Url,
     Address,
     AddressPort,
     Prefix,
-    /// A hardware address, colons or not.
+    /// A hardware address, with or without colons.
     Mac,
     Base64,
-    /// A number of bytes with or without a unit.
+    /// A number of bytes, with or without a unit.
     Size,
     SizeOrPercent,
-    /// A size in bytes that is a number: what Talos writes is the number.
+    /// A size in bytes that Talos writes as a number.
     DiskSize,
-    /// A size with a comparison in front: `>= 100GB`.
+    /// A size with a comparison operator: `>= 100GB`.
     SizeCondition,
     /// A file mode.
     Mode,
@@ -101,7 +105,8 @@ pub(super) enum Scalar {
     Expression,
 }
 
-static SCHEMA: LazyLock<Schema> = LazyLock::new(|| parse::parse(include_str!("types.txt")).unwrap_or_default());
+#[expect(clippy::expect_used, reason = "the table is part of the program, and a test parses it")]
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| parse::parse(include_str!("types.txt")).expect("a valid table"));
 
 /// The schema of Talos 1.14, which is a superset of its three predecessors.
 pub(super) fn schema() -> &'static Schema {
@@ -110,7 +115,7 @@ pub(super) fn schema() -> &'static Schema {
 
 impl Schema {
     /// The kind of a document; the legacy document's is `None`.
-    pub(super) fn kind(&self, name: Option<&str>) -> Option<&Kind> {
+    pub(super) fn kind(&self, name: Option<&str>) -> Option<&DocumentKind> {
         let name = name.unwrap_or(parse::LEGACY);
         self.kinds.iter().find(|kind| kind.name == name)
     }
@@ -120,7 +125,7 @@ impl Schema {
         self.kinds.iter().map(|kind| kind.name).filter(|name| *name != parse::LEGACY)
     }
 
-    pub(super) fn of(&self, index: usize) -> &Struct {
+    pub(super) fn struct_type(&self, index: usize) -> &Struct {
         &self.types[index]
     }
 }
@@ -137,17 +142,24 @@ mod tests {
 
     #[test]
     fn the_table_is_well_formed_and_knows_all_kinds_of_talos_1_14() {
+        use Contract::{V1_11, V1_12, V1_13, V1_14};
         let schema = parse::parse(include_str!("types.txt")).unwrap();
         assert_eq!(schema.kinds().count(), 89);
         assert!(schema.kind(None).unwrap().body.field("machine").is_some());
         assert!(schema.kind(Some("BondConfig")).unwrap().named);
         assert!(schema.kind(Some("NoSuchKind")).is_none());
+        let since = |kind| schema.kind(kind).unwrap().since;
+        let kinds = [None, Some("VolumeConfig"), Some("BondConfig"), Some("VRFConfig"), Some("KubeletConfig")];
+        assert_eq!(kinds.map(since), [V1_11, V1_11, V1_12, V1_13, V1_14]);
+        let by_contract = [V1_11, V1_12, V1_13, V1_14]
+            .map(|contract| schema.kinds.iter().filter(|kind| kind.since <= contract).count() - 1);
+        assert_eq!(by_contract, [17, 36, 44, 89], "kinds that each release registers, without the legacy document");
     }
 
     #[test]
-    fn a_broken_table_is_told_with_the_line() {
+    fn an_invalid_table_is_reported_with_the_line() {
         for (table, line) in [("kind A\n  x nonsense\n", 2), ("type A\n  x\n", 2), ("  x string\n", 1)] {
-            assert!(parse::parse(table).unwrap_err().starts_with(&format!("line {line}:")));
+            assert_eq!(parse::parse(table).unwrap_err().line, line);
         }
     }
 }

@@ -1,33 +1,48 @@
-//! The notation of `types.txt`, which that file explains.
+//! Parser of `types.txt`; that file explains its notation.
 
 use std::collections::HashMap;
 
-use super::{Field, Kind, ListRule, Scalar, Schema, Struct, Type};
+use super::{DocumentKind, Field, ListRule, Scalar, Schema, Struct, Type};
+use crate::Contract;
 
-/// The name under which the legacy document stands in the table.
+/// The name of the legacy document in the table.
 pub(super) const LEGACY: &str = "-";
 
-/// Names that a field's type may have besides scalars.
+/// Names of types and enums.
 #[derive(Default)]
 struct Names {
     types: HashMap<&'static str, usize>,
     enums: HashMap<&'static str, Vec<&'static str>>,
 }
 
-pub(super) fn parse(text: &'static str) -> Result<Schema, String> {
+/// A line of the table that is invalid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {problem}: {text}")]
+pub(super) struct TableError {
+    pub(super) line: usize,
+    problem: &'static str,
+    text: &'static str,
+}
+
+pub(super) fn parse(text: &'static str) -> Result<Schema, TableError> {
     let names = names(text);
     let mut schema = Schema::default();
-    // Where the fields that follow belong.
+    // Whether the following fields belong to a kind or to a type.
     let mut in_kind = None;
     for (index, line) in text.lines().enumerate() {
-        let fail = |what: &str| format!("line {}: {what}: {line}", index + 1);
+        let fail = |problem| TableError { line: index + 1, problem, text: line };
         let words: Vec<&'static str> = line.split_whitespace().collect();
         match words.as_slice() {
             [] | ["#" | "enum", ..] => {}
             ["kind", name, flags @ ..] if !line.starts_with(' ') => {
                 in_kind = Some(true);
-                schema.kinds.push(Kind {
+                let since = match flags {
+                    ["since", version, ..] => version.parse().map_err(|_| fail("unknown version"))?,
+                    _ => Contract::V1_11,
+                };
+                schema.kinds.push(DocumentKind {
                     name,
+                    since,
                     named: flags.contains(&"named"),
                     control_plane_only: flags.contains(&"control-plane"),
                     body: Struct::default(),
@@ -37,16 +52,16 @@ pub(super) fn parse(text: &'static str) -> Result<Schema, String> {
                 in_kind = Some(false);
                 schema.types.push(Struct::default());
             }
-            [name, of, rule @ ..] => {
-                let field = field(name, of, rule, &names).ok_or_else(|| fail("no such type or rule"))?;
+            [name, value_type, rule @ ..] => {
+                let field = field(name, value_type, rule, &names).ok_or_else(|| fail("unknown type or rule"))?;
                 let body = match in_kind {
                     Some(true) => schema.kinds.last_mut().map(|kind| &mut kind.body),
                     Some(false) => schema.types.last_mut(),
                     None => None,
                 };
-                body.ok_or_else(|| fail("a field of nothing"))?.fields.push(field);
+                body.ok_or_else(|| fail("field outside of a kind or type"))?.fields.push(field);
             }
-            [_] => return Err(fail("a field without a type")),
+            [_] => return Err(fail("field without a type")),
         }
     }
     Ok(schema)
@@ -70,8 +85,9 @@ fn names(text: &'static str) -> Names {
     names
 }
 
-fn field(name: &'static str, of: &'static str, rule: &[&'static str], names: &Names) -> Option<Field> {
-    let (of, always) = of.strip_suffix('!').map_or((of, false), |of| (of, true));
+fn field(name: &'static str, value_type: &'static str, rule: &[&'static str], names: &Names) -> Option<Field> {
+    let (value_type, always) =
+        value_type.strip_suffix('!').map_or((value_type, false), |value_type| (value_type, true));
     let (list, replace) = match rule {
         [] => (ListRule::Append, false),
         ["replace"] => (ListRule::Append, true),
@@ -79,7 +95,7 @@ fn field(name: &'static str, of: &'static str, rule: &[&'static str], names: &Na
         ["swap", key] => (ListRule::ReplaceBy(key), false),
         _ => return None,
     };
-    Some(Field { name, of: of_text(of, &list, names)?, always, replace })
+    Some(Field { name, value_type: of_text(value_type, &list, names)?, always, replace })
 }
 
 fn of_text(text: &'static str, list: &ListRule, names: &Names) -> Option<Type> {

@@ -1,6 +1,6 @@
-//! Durations as Go writes them.
+//! Go durations.
 
-/// Nanoseconds of a text like `1h30m` or `-1.5s`, as Go's `time.ParseDuration` reads it.
+/// Parses a duration such as `1h30m` or `-1.5s` like Go's `time.ParseDuration`; in nanoseconds.
 pub(crate) fn parse(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -28,7 +28,7 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
         nanoseconds += number.parse::<f64>().ok()? * factor;
         rest = after;
     }
-    // 292 years, where Go stops too; below that the cast is exact enough to compare with.
+    // Go's limit of 292 years; below it the cast is exact enough for comparisons.
     #[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
     let whole = (nanoseconds < 9.2e18).then_some(nanoseconds as i64)?;
     Some(if negative { -whole } else { whole })

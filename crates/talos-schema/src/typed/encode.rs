@@ -1,11 +1,11 @@
-//! Documents as Talos writes them: fields in its order, empty ones left out or written by what the schema says.
+//! Writes documents like Talos: fields in schema order, empty fields omitted unless the schema says otherwise.
 
 use serde_json::{Map, Value};
 
 use super::super::schema::{Field, Scalar, Struct, Type, schema};
 use super::duration;
 
-/// Writes a document that was read by its types. A document of an unknown kind stays as it is.
+/// Encodes a typed document. A document of an unknown kind stays unchanged.
 pub fn encode(document: &Value) -> Value {
     let Value::Object(map) = document else { return document.clone() };
     let Some(kind) = schema().kind(document.get("kind").and_then(Value::as_str)) else { return document.clone() };
@@ -26,7 +26,7 @@ fn fields(body: &Struct, map: &Map<String, Value>) -> Map<String, Value> {
             written.insert(field.name.to_owned(), value);
         }
     }
-    // What the schema does not know is data all the same.
+    // Unknown fields are kept.
     for (key, value) in map {
         if body.field(key).is_none() && !matches!(key.as_str(), "apiVersion" | "kind") {
             written.insert(key.clone(), value.clone());
@@ -37,27 +37,29 @@ fn fields(body: &Struct, map: &Map<String, Value>) -> Map<String, Value> {
 
 fn field_value(field: &Field, value: Option<&Value>) -> Option<Value> {
     match value {
-        Some(value) if field.always || !is_zero(&field.of, value) => Some(encoded(&field.of, value)),
-        None if field.always && !matches!(field.of, Type::Enum(_)) => Some(zero(&field.of)),
+        Some(value) if field.always || !is_zero(&field.value_type, value) => Some(encoded(&field.value_type, value)),
+        None if field.always && !matches!(field.value_type, Type::Enum(_)) => Some(zero(&field.value_type)),
         _ => None,
     }
 }
 
-fn encoded(of: &Type, value: &Value) -> Value {
-    match (of, value) {
-        (Type::Optional(of), value) => encoded(of, value),
-        (Type::Struct(index), Value::Object(map)) => Value::Object(fields(schema().of(*index), map)),
-        (Type::List(of, _), Value::Array(items)) => Value::Array(items.iter().map(|item| encoded(of, item)).collect()),
-        (Type::Map(of), Value::Object(map)) => {
-            Value::Object(map.iter().map(|(key, value)| (key.clone(), encoded(of, value))).collect())
+fn encoded(value_type: &Type, value: &Value) -> Value {
+    match (value_type, value) {
+        (Type::Optional(value_type), value) => encoded(value_type, value),
+        (Type::Struct(index), Value::Object(map)) => Value::Object(fields(schema().struct_type(*index), map)),
+        (Type::List(value_type, _), Value::Array(items)) => {
+            Value::Array(items.iter().map(|item| encoded(value_type, item)).collect())
+        }
+        (Type::Map(value_type), Value::Object(map)) => {
+            Value::Object(map.iter().map(|(key, value)| (key.clone(), encoded(value_type, value))).collect())
         }
         (_, value) => value.clone(),
     }
 }
 
-/// What Talos writes for a value that is not there.
-pub(super) fn zero(of: &Type) -> Value {
-    match of {
+/// What Talos writes for an absent value.
+pub(super) fn zero(value_type: &Type) -> Value {
+    match value_type {
         Type::Optional(_) => Value::Null,
         Type::Scalar(Scalar::Bool) => Value::Bool(false),
         Type::Scalar(Scalar::Integer(..) | Scalar::Mode | Scalar::Ports | Scalar::DiskSize) => Value::from(0),
@@ -66,22 +68,22 @@ pub(super) fn zero(of: &Type) -> Value {
         Type::Scalar(_) => Value::String(String::new()),
         Type::Enum(values) => Value::String(values.first().copied().unwrap_or_default().to_owned()),
         Type::List(..) => Value::Array(vec![]),
-        Type::Struct(index) => Value::Object(fields(schema().of(*index), &Map::new())),
+        Type::Struct(index) => Value::Object(fields(schema().struct_type(*index), &Map::new())),
         Type::Map(_) | Type::Arguments | Type::Free => Value::Object(Map::new()),
     }
 }
 
-/// Whether Go calls a value zero: a patch that has it changes nothing, and it is written only where the schema says.
-pub(crate) fn is_zero(of: &Type, value: &Value) -> bool {
-    match (of, value) {
+/// Whether a value is Go's zero value: it changes nothing in a patch and is written only where the schema says so.
+pub(crate) fn is_zero(value_type: &Type, value: &Value) -> bool {
+    match (value_type, value) {
         (_, Value::Null) => true,
         (Type::Optional(_), _) => false,
         (Type::Scalar(Scalar::Duration), Value::String(text)) => duration::parse(text) == Some(0),
         (Type::Scalar(Scalar::Table), Value::String(text)) => text == "unspec",
         (Type::Enum(values), Value::String(text)) => values.first().is_some_and(|zero| zero == text),
         (Type::Struct(index), Value::Object(map)) => {
-            let body = schema().of(*index);
-            map.iter().all(|(key, value)| body.field(key).is_some_and(|field| is_zero(&field.of, value)))
+            let body = schema().struct_type(*index);
+            map.iter().all(|(key, value)| body.field(key).is_some_and(|field| is_zero(&field.value_type, value)))
         }
         (_, Value::String(text)) => text.is_empty(),
         (_, Value::Bool(value)) => !value,

@@ -1,76 +1,78 @@
-//! Documents read by their types.
+//! Reads documents by their schema types.
 //!
-//! What comes out is plain data again: texts as they are spelled where a text is wanted, numbers where a number is,
-//! fields that were set to null left out. Whatever does not fit is reported with its place and kept as it is, so that
-//! a caller that must not lose data can pass it on.
+//! The result is plain data: strings as spelled where the schema expects a string, numbers where it expects a number,
+//! null fields omitted. A mismatch is reported with its place and kept unchanged, so that no data is lost.
 
 pub(super) mod duration;
 mod encode;
+mod raw;
 mod scalar;
 mod url;
-mod written;
 
 use serde_json::{Map, Value};
 
-use super::schema::{Kind, Scalar, Struct, Type, schema};
+use super::schema::{DocumentKind, Scalar, Struct, Type, schema};
 use yaml::{Diagnostic, Diagnostics, Location, near};
 
 pub use encode::encode;
 pub(super) use encode::is_zero;
+pub(super) use raw::{RawContent, RawEntry, RawValue};
 pub(super) use scalar::size;
 pub use url::Url;
-pub(super) use written::{Content, Entry, Written};
 
 /// What to do with a document of a kind that the schema does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UnknownKinds {
-    /// Talos of that version would refuse it.
-    Refuse,
-    /// Documents are opaque.
+    /// Report it, as Talos rejects it.
+    Reject,
+    /// Keep it unchanged.
     Pass,
 }
 
-/// The keys that only the legacy document has; Talos knows it by them.
+/// Keys by which Talos recognizes the legacy document.
 const LEGACY_KEYS: [&str; 4] = ["machine", "cluster", "debug", "persist"];
 
-/// How a document is called in messages: `BondConfig bond0`; nothing for the legacy document.
-pub(super) fn title(written: &Written) -> String {
-    let text = |key: &str| written.get(key).and_then(Written::text).unwrap_or_default();
+/// The name of a document in messages: `BondConfig bond0`; empty for the legacy document.
+pub(super) fn title(written: &RawValue) -> String {
+    let text = |key: &str| written.get(key).and_then(RawValue::text).unwrap_or_default();
     format!("{} {}", text("kind"), if text("kind").is_empty() { "" } else { text("name") }).trim().to_owned()
 }
 
-/// The kind of a document, when it has all that Talos wants to see.
+/// The schema of a document; `None` when its kind is unknown.
 ///
 /// # Errors
 ///
-/// Why Talos does not know what it is.
-pub(super) fn kind_of(written: &Written) -> Result<Option<&'static Kind>, Box<Diagnostic>> {
-    let text = |key: &str| written.get(key).and_then(Written::text).filter(|text| !text.is_empty());
+/// The document lacks fields by which Talos recognizes it.
+pub(super) fn kind_of(written: &RawValue) -> Result<Option<&'static DocumentKind>, Box<Diagnostic>> {
+    let text = |key: &str| written.get(key).and_then(RawValue::text).filter(|text| !text.is_empty());
     let fail = |message: String| Err(Box::new(diagnostic(written.at.as_ref(), message)));
     let legacy = text("apiVersion") == Some("v1alpha1") || LEGACY_KEYS.iter().any(|key| written.get(key).is_some());
     match (text("kind"), text("apiVersion")) {
         (None, _) if legacy => Ok(schema().kind(None)),
-        (None, _) => fail("this document has no `kind`, and no `machine` or `cluster` either".to_owned()),
-        (Some(kind), None) => fail(format!("the document of the kind {kind} has no `apiVersion`")),
+        (None, _) => fail("this document has neither `kind` nor `machine` or `cluster`".to_owned()),
+        (Some(kind), None) => fail(format!("the {kind} document has no `apiVersion`")),
         (Some(kind), Some("v1alpha1")) => Ok(schema().kind(Some(kind))),
         (Some(_), Some(_)) => Ok(None),
     }
 }
 
 /// Reads a document.
-pub(super) fn document(written: &Written, unknown: UnknownKinds, found: &mut Diagnostics) -> Value {
-    let Content::Map(entries) = &written.content else {
-        found.push(diagnostic(written.at.as_ref(), format!("a document is a mapping, this is {}", written.describe())));
+pub(super) fn document(written: &RawValue, unknown: UnknownKinds, found: &mut Diagnostics) -> Value {
+    let RawContent::Map(entries) = &written.content else {
+        found.push(diagnostic(
+            written.at.as_ref(),
+            format!("a document must be a mapping, this is {}", written.describe()),
+        ));
         return written.to_json();
     };
     let mut typing = Typing { title: title(written), path: vec![], found };
     match kind_of(written) {
         Err(problem) => typing.found.push(*problem),
-        Ok(None) if unknown == UnknownKinds::Refuse => {
-            let kind = written.get("kind").and_then(Written::text).unwrap_or_default();
-            let version = written.get("apiVersion").and_then(Written::text).unwrap_or_default();
+        Ok(None) if unknown == UnknownKinds::Reject => {
+            let kind = written.get("kind").and_then(RawValue::text).unwrap_or_default();
+            let version = written.get("apiVersion").and_then(RawValue::text).unwrap_or_default();
             let at = written.get("kind").and_then(|kind| kind.at.as_ref());
-            let message = format!("Talos knows no documents of the kind `{kind}` in `{version}`");
+            let message = format!("unknown document kind `{kind}` in `{version}`");
             typing.found.push(diagnostic(at, message).did_you_mean(near(kind, schema().kinds())));
         }
         Ok(None) => {}
@@ -93,9 +95,9 @@ struct Typing<'f> {
 }
 
 impl Typing<'_> {
-    /// A document of a kind other than the legacy one has these two besides its fields.
-    fn body(&mut self, body: &Struct, entries: &[Entry]) -> Value {
-        let (meta, fields): (Vec<&Entry>, Vec<&Entry>) = entries
+    /// All documents but the legacy one have `apiVersion` and `kind` besides the fields of the schema.
+    fn body(&mut self, body: &Struct, entries: &[RawEntry]) -> Value {
+        let (meta, fields): (Vec<&RawEntry>, Vec<&RawEntry>) = entries
             .iter()
             .partition(|entry| body.field(&entry.key).is_none() && matches!(entry.key.as_str(), "apiVersion" | "kind"));
         let legacy = schema().kind(None).is_some_and(|kind| std::ptr::eq(&raw const kind.body, body));
@@ -110,7 +112,7 @@ impl Typing<'_> {
         Value::Object(document)
     }
 
-    fn fields<'e>(&mut self, body: &Struct, entries: impl IntoIterator<Item = &'e Entry>) -> Map<String, Value> {
+    fn fields<'e>(&mut self, body: &Struct, entries: impl IntoIterator<Item = &'e RawEntry>) -> Map<String, Value> {
         let mut fields = Map::new();
         for entry in entries {
             let Some(field) = body.field(&entry.key) else {
@@ -119,7 +121,7 @@ impl Typing<'_> {
                 continue;
             };
             self.path.push(entry.key.clone());
-            if let Some(value) = self.value(&field.of, &entry.value) {
+            if let Some(value) = self.value(&field.value_type, &entry.value) {
                 fields.insert(entry.key.clone(), value);
             }
             self.path.pop();
@@ -127,124 +129,132 @@ impl Typing<'_> {
         fields
     }
 
-    /// The value as its type wants it, `None` for null.
-    fn value(&mut self, of: &Type, written: &Written) -> Option<Value> {
-        if matches!(written.content, Content::Null) {
+    /// The typed value; `None` for null.
+    fn value(&mut self, value_type: &Type, written: &RawValue) -> Option<Value> {
+        if matches!(written.content, RawContent::Null) {
             return None;
         }
-        Some(match (of, &written.content) {
-            (Type::Optional(of), _) => return self.value(of, written),
-            (Type::Scalar(kind), Content::Scalar { resolved, spelled }) => match scalar::read(*kind, resolved, spelled)
-            {
-                Ok(value) => value,
-                Err(wanted) => self.mismatch(written, &wanted),
-            },
-            (Type::Enum(values), Content::Scalar { spelled, .. }) => {
+        Some(match (value_type, &written.content) {
+            (Type::Optional(value_type), _) => return self.value(value_type, written),
+            (Type::Scalar(kind), RawContent::Scalar { resolved, spelled }) => {
+                match scalar::read(*kind, resolved, spelled) {
+                    Ok(value) => value,
+                    Err(scalar::Expected(expected)) => self.mismatch(written, &expected),
+                }
+            }
+            (Type::Enum(values), RawContent::Scalar { spelled, .. }) => {
                 match values.iter().find(|value| value.eq_ignore_ascii_case(spelled) && **value != "-") {
                     Some(value) => Value::String((*value).to_owned()),
                     None => self.mismatch(written, &format!("one of {}", values.join(", "))),
                 }
             }
-            (Type::List(of, _), Content::List(items)) => Value::Array(
-                items.iter().enumerate().map(|(index, item)| self.element(format!("[{index}]"), of, item)).collect(),
+            (Type::List(value_type, _), RawContent::List(items)) => Value::Array(
+                items
+                    .iter()
+                    .enumerate()
+                    .map(|(index, item)| self.element(format!("[{index}]"), value_type, item))
+                    .collect(),
             ),
-            (Type::Map(of), Content::Map(entries)) => {
-                self.refuse_directive(entries);
-                let values =
-                    entries.iter().map(|entry| (entry.key.clone(), self.element(entry.key.clone(), of, &entry.value)));
+            (Type::Map(value_type), RawContent::Map(entries)) => {
+                self.reject_directive(entries);
+                let values = entries
+                    .iter()
+                    .map(|entry| (entry.key.clone(), self.element(entry.key.clone(), value_type, &entry.value)));
                 Value::Object(values.collect())
             }
-            (Type::Struct(index), Content::Map(entries)) => Value::Object(self.fields(schema().of(*index), entries)),
-            (Type::Free, Content::Map(_)) => {
-                self.refuse_directives(written);
+            (Type::Struct(index), RawContent::Map(entries)) => {
+                Value::Object(self.fields(schema().struct_type(*index), entries))
+            }
+            (Type::Free, RawContent::Map(_)) => {
+                self.reject_nested_directives(written);
                 written.to_json()
             }
-            (Type::Arguments, Content::Map(entries)) => {
-                self.refuse_directive(entries);
+            (Type::Arguments, RawContent::Map(entries)) => {
+                self.reject_directive(entries);
                 Value::Object(entries.iter().map(|entry| (entry.key.clone(), self.argument(entry))).collect())
             }
-            (of, _) => self.mismatch(written, wanted(of)),
+            (value_type, _) => self.mismatch(written, expected(value_type)),
         })
     }
 
     /// An element of a list or a map, where null is the zero value.
-    fn element(&mut self, step: String, of: &Type, written: &Written) -> Value {
+    fn element(&mut self, step: String, value_type: &Type, written: &RawValue) -> Value {
         self.path.push(step);
-        let value = self.value(of, written).unwrap_or_else(|| encode::zero(of));
+        let value = self.value(value_type, written).unwrap_or_else(|| encode::zero(value_type));
         self.path.pop();
         value
     }
 
-    fn argument(&mut self, entry: &Entry) -> Value {
-        let text = |written: &Written| match &written.content {
-            Content::Null => Some(String::new()),
-            Content::Scalar { spelled, .. } => Some(spelled.clone()),
-            Content::List(_) | Content::Map(_) => None,
+    fn argument(&mut self, entry: &RawEntry) -> Value {
+        let text = |written: &RawValue| match &written.content {
+            RawContent::Null => Some(String::new()),
+            RawContent::Scalar { spelled, .. } => Some(spelled.clone()),
+            RawContent::List(_) | RawContent::Map(_) => None,
         };
         let value = match &entry.value.content {
-            Content::List(items) => items.iter().map(|item| text(item).map(Value::String)).collect::<Option<_>>(),
+            RawContent::List(items) => items.iter().map(|item| text(item).map(Value::String)).collect::<Option<_>>(),
             _ => text(&entry.value).map(Value::String),
         };
         value.unwrap_or_else(|| {
             self.path.push(entry.key.clone());
-            let value = self.mismatch(&entry.value, "a text or a list of texts");
+            let value = self.mismatch(&entry.value, "a string or a list of strings");
             self.path.pop();
             value
         })
     }
 
-    fn unknown(&mut self, entry: &Entry, body: &Struct) {
+    fn unknown(&mut self, entry: &RawEntry, body: &Struct) {
         self.path.push(entry.key.clone());
-        let message = format!("{}Talos knows no field `{}`", self.prefix(), self.path());
+        let message = format!("{}unknown field `{}`", self.prefix(), self.path());
         self.path.pop();
         let diagnostic = diagnostic(entry.at.as_ref(), message);
         self.found.push(if entry.key == DIRECTIVE {
-            diagnostic.with_hint("`$patch: delete` is the only directive that Talos knows")
+            diagnostic.with_hint("`$patch: delete` is the only directive that Talos supports")
         } else {
             diagnostic.did_you_mean(near(&entry.key, body.fields.iter().map(|field| field.name)))
         });
     }
 
-    /// In a map that takes any key, a directive that Talos does not know would become an entry.
-    fn refuse_directive(&mut self, entries: &[Entry]) {
+    /// In a map with arbitrary keys, an unknown directive would become an entry.
+    fn reject_directive(&mut self, entries: &[RawEntry]) {
         for entry in entries.iter().filter(|entry| entry.key == DIRECTIVE) {
             let message = format!("{}`{}` in `{}` would become an entry", self.prefix(), DIRECTIVE, self.path());
             self.found.push(
                 diagnostic(entry.at.as_ref(), message)
-                    .with_hint("`$patch: delete` is the only directive that Talos knows"),
+                    .with_hint("`$patch: delete` is the only directive that Talos supports"),
             );
         }
     }
 
     /// The same at every depth of a value without a schema.
-    fn refuse_directives(&mut self, written: &Written) {
+    fn reject_nested_directives(&mut self, written: &RawValue) {
         match &written.content {
-            Content::Map(entries) => {
-                self.refuse_directive(entries);
+            RawContent::Map(entries) => {
+                self.reject_directive(entries);
                 for entry in entries {
                     self.path.push(entry.key.clone());
-                    self.refuse_directives(&entry.value);
+                    self.reject_nested_directives(&entry.value);
                     self.path.pop();
                 }
             }
-            Content::List(items) => items.iter().for_each(|item| self.refuse_directives(item)),
-            Content::Null | Content::Scalar { .. } => {}
+            RawContent::List(items) => items.iter().for_each(|item| self.reject_nested_directives(item)),
+            RawContent::Null | RawContent::Scalar { .. } => {}
         }
     }
 
-    fn mismatch(&mut self, written: &Written, wanted: &str) -> Value {
-        let message = format!("{}`{}` must be {wanted}, this is {}", self.prefix(), self.path(), written.describe());
-        let mut told = diagnostic(written.at.as_ref(), message);
+    fn mismatch(&mut self, written: &RawValue, expected: &str) -> Value {
+        let message = format!("{}`{}` must be {expected}, this is {}", self.prefix(), self.path(), written.describe());
+        let mut finding = diagnostic(written.at.as_ref(), message);
         let text = written.to_json();
         if let Some((scheme, _)) = text.as_str().and_then(|text| text.split_once("://"))
             && !scheme.is_empty()
             && scheme.chars().all(|c| c.is_ascii_alphanumeric())
         {
-            told = told.with_hint(format!(
-                "if it refers to a secret: k8s-bootstrap.yaml, secrets.sources.{scheme}, says who resolves it"
+            finding = finding.with_hint(format!(
+                "if it is a secret reference, configure secrets.sources.{scheme} in k8s-bootstrap.yaml"
             ));
         }
-        self.found.push(told);
+        self.found.push(finding);
         text
     }
 
@@ -257,15 +267,15 @@ impl Typing<'_> {
     }
 }
 
-/// The key of a patch's directives.
+/// The key of patch directives.
 pub(super) const DIRECTIVE: &str = "$patch";
 
-fn wanted(of: &Type) -> &'static str {
-    match of {
+fn expected(value_type: &Type) -> &'static str {
+    match value_type {
         Type::List(..) => "a list",
         Type::Scalar(Scalar::Bool) => "true or false",
         Type::Scalar(Scalar::Integer(..) | Scalar::Mode) => "a number",
-        Type::Scalar(_) | Type::Enum(_) => "a text",
+        Type::Scalar(_) | Type::Enum(_) => "a string",
         Type::Map(_) | Type::Struct(_) | Type::Arguments | Type::Free | Type::Optional(_) => "a mapping",
     }
 }

@@ -1,5 +1,6 @@
-//! Scalars by their types, as Go reads them out of YAML.
+//! Typed scalars, decoded like Go decodes them from YAML.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
 use base64::Engine;
@@ -10,25 +11,35 @@ use super::super::schema::Scalar;
 use super::duration;
 use super::url::Url;
 
-/// What Talos shows instead of a key, and takes back for one.
+/// The placeholder that Talos shows for a redacted key and accepts as one.
 const REDACTED: &str = "******";
 
-/// The value of a scalar.
+/// The description of an expected value, such as `an IP address`.
+#[derive(Debug)]
+pub(super) struct Expected(pub(super) Cow<'static, str>);
+
+impl From<&'static str> for Expected {
+    fn from(description: &'static str) -> Self {
+        Self(Cow::Borrowed(description))
+    }
+}
+
+/// Decodes a scalar.
 ///
 /// # Errors
 ///
-/// What was wanted instead, in the words of a message.
-pub(super) fn read(kind: Scalar, resolved: &Value, spelled: &str) -> Result<Value, String> {
+/// A description of the expected value.
+pub(super) fn read(kind: Scalar, resolved: &Value, spelled: &str) -> Result<Value, Expected> {
     let text = || Value::String(spelled.to_owned());
-    let when = |holds: bool, wanted: &str| if holds { Ok(text()) } else { Err(wanted.to_owned()) };
+    let when = |valid: bool, expected: &'static str| if valid { Ok(text()) } else { Err(expected.into()) };
     match kind {
         Scalar::String | Scalar::Expression => Ok(text()),
         Scalar::Manifest => {
             Ok(Value::String(spelled.trim_start_matches(['\t', '\n', '\u{b}', '\u{c}', '\r']).to_owned()))
         }
-        Scalar::Bool => boolean(resolved).map(Value::Bool).ok_or_else(|| "true or false".to_owned()),
+        Scalar::Bool => boolean(resolved).map(Value::Bool).ok_or_else(|| "true or false".into()),
         Scalar::Integer(low, high) => integer(resolved, low, high).ok_or_else(|| between(low, high)),
-        Scalar::Mode => integer(resolved, 0, u32::MAX.into()).ok_or_else(|| "a file mode such as 0o644".to_owned()),
+        Scalar::Mode => integer(resolved, 0, u32::MAX.into()).ok_or_else(|| "a file mode such as 0o644".into()),
         Scalar::Duration => {
             let is_text = matches!(resolved, Value::String(_));
             when(is_text && duration::parse(spelled).is_some(), "a duration such as 90s or 1h30m")
@@ -42,12 +53,12 @@ pub(super) fn read(kind: Scalar, resolved: &Value, spelled: &str) -> Result<Valu
         Scalar::Size => when(spelled.is_empty() || signed_size(spelled), "a size such as 10GiB"),
         Scalar::SizeOrPercent => {
             let percent = spelled.contains('%');
-            let holds = spelled.is_empty() || if percent { is_percent(spelled) } else { signed_size(spelled) };
-            when(holds, "a size such as 10GiB or a percentage such as 80%")
+            let valid = spelled.is_empty() || if percent { is_percent(spelled) } else { signed_size(spelled) };
+            when(valid, "a size such as 10GiB or a percentage such as 80%")
         }
         Scalar::DiskSize => match size(spelled) {
             Some(_) => Ok(resolved.clone()),
-            None => Err("a size such as 10GiB".to_owned()),
+            None => Err("a size such as 10GiB".into()),
         },
         Scalar::SizeCondition => {
             let condition = spelled.trim();
@@ -56,10 +67,10 @@ pub(super) fn read(kind: Scalar, resolved: &Value, spelled: &str) -> Result<Valu
             if known && size(number).is_some() {
                 Ok(Value::String(condition.to_owned()))
             } else {
-                Err("a size with a comparison such as `>= 100GB`".to_owned())
+                Err("a size with a comparison such as `>= 100GB`".into())
             }
         }
-        Scalar::Ports => ports(resolved, spelled).ok_or_else(|| "a port or a range such as 8000-8080".to_owned()),
+        Scalar::Ports => ports(resolved, spelled).ok_or_else(|| "a port or a range such as 8000-8080".into()),
         Scalar::Table => {
             let number = spelled.parse::<u8>().is_ok_and(|number| (1..253).contains(&number));
             when(number || ["unspec", "default", "main", "local"].contains(&spelled), "a routing table")
@@ -67,15 +78,15 @@ pub(super) fn read(kind: Scalar, resolved: &Value, spelled: &str) -> Result<Valu
     }
 }
 
-/// The canonical form of a text; an empty one is the zero value.
-fn canonical(spelled: &str, value: Option<String>, wanted: &str) -> Result<Value, String> {
+/// The canonical form of a string; an empty one is the zero value.
+fn canonical(spelled: &str, value: Option<String>, expected: &'static str) -> Result<Value, Expected> {
     if spelled.is_empty() {
         return Ok(Value::String(String::new()));
     }
-    value.map(Value::String).ok_or_else(|| wanted.to_owned())
+    value.map(Value::String).ok_or_else(|| expected.into())
 }
 
-/// YAML 1.1's other words count where a boolean is wanted, quoted or not.
+/// YAML 1.1 words such as `yes` are accepted, quoted or not.
 fn boolean(resolved: &Value) -> Option<bool> {
     match resolved {
         Value::Bool(value) => Some(*value),
@@ -96,18 +107,18 @@ fn integer(resolved: &Value, low: i64, high: u64) -> Option<Value> {
     if let Some(value) = number.as_i64() {
         return (value >= low).then(|| Value::from(value));
     }
-    // `1e3` is a number like any other to Go.
+    // Go accepts `1e3` as an integer.
     let value = number.as_f64()?;
     #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
     let whole = (value.fract() == 0.0 && value.abs() < 9e15).then_some(value as i64)?;
     (whole >= low && u64::try_from(whole).map_or(true, |whole| whole <= high)).then(|| Value::from(whole))
 }
 
-fn between(low: i64, high: u64) -> String {
-    if low == 0 && high < u64::MAX { format!("a whole number up to {high}") } else { "a whole number".to_owned() }
+fn between(low: i64, high: u64) -> Expected {
+    if low == 0 && high < u64::MAX { Expected(format!("an integer up to {high}").into()) } else { "an integer".into() }
 }
 
-/// An address, with a zone or without.
+/// An IP address, with or without a zone.
 fn address(text: &str) -> Option<String> {
     match text.split_once('%') {
         Some((address, zone)) if !zone.is_empty() => {
@@ -146,7 +157,7 @@ fn mac(text: &str) -> Option<String> {
     even.then(|| pairs.join(":"))
 }
 
-/// Line breaks do not count, as in Go.
+/// Go ignores line breaks.
 fn is_base64(text: &str) -> bool {
     text == REDACTED || STANDARD.decode(text.replace(['\n', '\r'], "")).is_ok()
 }
@@ -155,7 +166,7 @@ fn signed_size(text: &str) -> bool {
     size(text.strip_prefix('-').unwrap_or(text)).is_some()
 }
 
-/// Bytes, as go-humanize reads them: `10GiB`, `1.5 TB`, `4096`.
+/// Parses a size like go-humanize: `10GiB`, `1.5 TB`, `4096`; in bytes.
 pub(crate) fn size(text: &str) -> Option<f64> {
     let text = text.trim_start();
     let end = text.find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | ',')).unwrap_or(text.len());

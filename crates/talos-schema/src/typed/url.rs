@@ -1,9 +1,9 @@
-//! URLs as Go's `net/url` reads them, which takes much that other parsers refuse.
+//! URLs as parsed by Go's `net/url`, which accepts more than other parsers.
 
-/// The parts of a URL that configs are checked for.
+/// The parts of a URL that validation needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url<'t> {
-    /// Empty when there is none.
+    /// Empty when absent.
     pub scheme: &'t str,
     /// Without brackets and port.
     pub host: &'t str,
@@ -20,7 +20,7 @@ impl<'t> Url<'t> {
         let (scheme, rest) = scheme(body);
         let Some(rest) = rest.strip_prefix("//") else {
             let first = rest.split('/').next().unwrap_or_default();
-            // Go takes `host:port` without a scheme for a mistake.
+            // Go rejects `host:port` without a scheme.
             return (!scheme.is_empty() || rest.starts_with('/') || !first.contains(':')).then_some(Self {
                 scheme,
                 host: "",

@@ -1,4 +1,4 @@
-//! Documents that cannot stand beside what the legacy document says about the same subject.
+//! Conflicts between documents and the fields of the legacy document that they replace.
 
 use serde_json::Value;
 
@@ -48,7 +48,7 @@ const REPLACED: [(&str, &[&str]); 28] = [
     ("UnattendedInstallConfig", &["machine.install"]),
 ];
 
-/// Finds what both the legacy document and another one say.
+/// Finds settings that are both in the legacy document and in another one.
 pub(super) fn check(documents: &[Value], found: &mut Vec<Finding>) {
     let legacy = documents.iter().position(|document| document.get("kind").is_none());
     let Some(legacy) = legacy else { return };
@@ -56,8 +56,8 @@ pub(super) fn check(documents: &[Value], found: &mut Vec<Finding>) {
         let kind = text(value, "kind");
         let mut document = Document { index: legacy, value: &documents[legacy], found };
         let known = REPLACED.iter().filter(|(known, _)| *known == kind).flat_map(|(_, fields)| fields.iter());
-        if let Some(field) = known.copied().find(|field| says_something(&document, field)) {
-            document.error(field, format!("says what the document {kind} says too; keep one of them"));
+        if let Some(field) = known.copied().find(|field| is_set(&document, field)) {
+            document.error(field, format!("conflicts with the document {kind}; keep only one of them"));
         }
         if kind == "ResolverConfig" {
             resolver(&mut document, value);
@@ -68,7 +68,7 @@ pub(super) fn check(documents: &[Value], found: &mut Vec<Finding>) {
     }
 }
 
-fn says_something(legacy: &Document<'_, '_>, field: &str) -> bool {
+fn is_set(legacy: &Document<'_, '_>, field: &str) -> bool {
     match legacy.get(field) {
         None => false,
         Some(Value::Bool(value)) => {
@@ -87,8 +87,8 @@ fn resolver(legacy: &mut Document<'_, '_>, resolver: &Value) {
     if get(resolver, "hostDNS").and_then(Value::as_object).is_some_and(|map| !map.is_empty()) {
         fields.push("machine.features.hostDNS");
     }
-    if let Some(field) = fields.into_iter().find(|field| says_something(legacy, field)) {
-        legacy.error(field, "says what the document ResolverConfig says too; keep one of them");
+    if let Some(field) = fields.into_iter().find(|field| is_set(legacy, field)) {
+        legacy.error(field, "conflicts with the document ResolverConfig; keep only one of them");
     }
 }
 
@@ -100,6 +100,6 @@ fn encryption(legacy: &mut Document<'_, '_>, volume: &Value) {
     };
     if get(volume, "encryption").is_some() && legacy.has(field) {
         let name = text(volume, "name");
-        legacy.error(field, format!("encrypts what the document VolumeConfig {name} encrypts too; keep one of them"));
+        legacy.error(field, format!("conflicts with the encryption of VolumeConfig {name}; keep only one of them"));
     }
 }

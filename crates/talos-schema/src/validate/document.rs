@@ -1,13 +1,13 @@
-//! A document being checked, and what is found in it.
+//! A document under validation, and its findings.
 
 use serde_json::Value;
 
 use super::super::typed::duration;
 
-/// One thing that is wrong.
+/// A problem of a config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
-    /// Which of the documents, when it is one.
+    /// The index of the document, if the problem is in a single one.
     pub(super) document: Option<usize>,
     /// The field, `a.b[0].c`; empty for the document as a whole.
     pub(super) path: String,
@@ -15,7 +15,7 @@ pub(super) struct Finding {
     pub(super) warning: bool,
 }
 
-/// A document, and where its findings go.
+/// A document, and the list of findings.
 pub(super) struct Document<'v, 'f> {
     pub(super) index: usize,
     pub(super) value: &'v Value,
@@ -31,7 +31,7 @@ impl<'v> Document<'v, '_> {
         self.get(path).is_some()
     }
 
-    /// A text; empty when absent.
+    /// A string; empty when absent.
     pub(super) fn text(&self, path: &str) -> &'v str {
         text(self.value, path)
     }
@@ -80,7 +80,7 @@ impl<'v> Document<'v, '_> {
     }
 
     /// Reports every one of these durations that is negative.
-    pub(super) fn refuse_negative(&mut self, fields: &[&str]) {
+    pub(super) fn reject_negative(&mut self, fields: &[&str]) {
         for field in fields {
             if duration::parse(self.text(field)).is_some_and(|nanoseconds| nanoseconds < 0) {
                 self.error(*field, "cannot be negative");

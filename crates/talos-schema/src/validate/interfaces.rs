@@ -1,4 +1,4 @@
-//! The interfaces of the legacy document.
+//! Network interfaces of the legacy document.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use super::syntax::{is_address, is_subnet_or_address, is_wireguard_key};
 const LIST: &str = "machine.network.interfaces";
 const LOAD_BALANCING: [&str; 2] = ["balance-tlb", "balance-alb"];
 
-/// Fields of a bond that know certain words only; the empty text is none of them.
-const BOND_WORDS: [(&str, &[&str]); 7] = [
+/// The allowed values of bond fields.
+const BOND_VALUES: [(&str, &[&str]); 7] = [
     ("xmitHashPolicy", &["layer2", "layer3+4", "layer2+3", "encap2+3", "encap3+4"]),
     ("lacpRate", &["slow", "fast"]),
     ("arpValidate", &["none", "active", "backup", "all", "filter", "filter-active", "filter-backup"]),
@@ -58,13 +58,13 @@ fn kubespan(document: &mut Document<'_, '_>) {
         let path = format!("{path}.filters.{list}");
         for (index, filter) in document.list(&path).iter().enumerate() {
             if !is_subnet_or_address(filter.as_str().unwrap_or_default()) {
-                document.error(format!("{path}[{index}]"), format!("{filter} is no subnet"));
+                document.error(format!("{path}[{index}]"), format!("{filter} is not a subnet"));
             }
         }
     }
 }
 
-/// Which bond or bridge each interface belongs to.
+/// The bond or bridge of each member interface.
 fn owners<'v>(document: &mut Document<'v, '_>) -> BTreeMap<&'v str, &'v str> {
     let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
     for (index, device) in document.list(LIST).iter().enumerate() {
@@ -74,12 +74,12 @@ fn owners<'v>(document: &mut Document<'v, '_>) -> BTreeMap<&'v str, &'v str> {
             document.error(&path, format!("the interface \"{name}\" is both a bond and a bridge"));
         }
         if !list(device, "bond.interfaces").is_empty() && !list(device, "bond.deviceSelectors").is_empty() {
-            document.error(format!("{path}.bond"), "interfaces and deviceSelectors exclude each other");
+            document.error(format!("{path}.bond"), "interfaces and deviceSelectors are mutually exclusive");
         }
         let members = if get(device, "bridge").is_some() { "bridge.interfaces" } else { "bond.interfaces" };
         for member in list(device, members).iter().filter_map(Value::as_str) {
             if let Some(other) = owners.insert(member, name).filter(|other| *other != name) {
-                document.error(&path, format!("\"{member}\" is part of both \"{other}\" and \"{name}\""));
+                document.error(&path, format!("\"{member}\" is a member of both \"{other}\" and \"{name}\""));
             }
         }
     }
@@ -90,7 +90,7 @@ fn identity(document: &mut Document<'_, '_>, path: &str, device: &Value) {
     let selector = get(device, "deviceSelector");
     match (text(device, "interface").is_empty(), selector) {
         (true, None) => document.error(path, "either interface or deviceSelector is required"),
-        (false, Some(_)) => document.error(path, "interface and deviceSelector exclude each other"),
+        (false, Some(_)) => document.error(path, "interface and deviceSelector are mutually exclusive"),
         _ => {}
     }
     if selector.and_then(Value::as_object).is_some_and(|map| map.values().all(|value| value.as_str() == Some(""))) {
@@ -105,14 +105,14 @@ fn addressing(document: &mut Document<'_, '_>, path: &str, device: &Value, owner
         || !list(device, "addresses").is_empty()
         || get(device, "vip").is_some();
     if owners.contains_key(name) && addressed {
-        document.error(path, format!("\"{name}\" is part of a bond or bridge and should have no addresses"));
+        document.error(path, format!("\"{name}\" is a member of a bond or bridge and must not have addresses"));
     }
     addresses(document, path, device);
     if !text(device, "cidr").is_empty() {
-        document.warn(format!("{path}.cidr"), "is deprecated; addresses replaces it");
+        document.warn(format!("{path}.cidr"), "is deprecated; use addresses");
     }
     if get(device, "vip").is_some() && !is_plain(text(device, "vip.ip")) {
-        document.error(format!("{path}.vip.ip"), format!("\"{}\" is no IP address", text(device, "vip.ip")));
+        document.error(format!("{path}.vip.ip"), format!("\"{}\" is not an IP address", text(device, "vip.ip")));
     }
 }
 
@@ -125,15 +125,15 @@ fn addresses(document: &mut Document<'_, '_>, path: &str, device: &Value) {
     let of = if name.is_empty() { String::new() } else { format!("of \"{name}\" ") };
     let cidr = text(device, "cidr");
     if !cidr.is_empty() && !list(device, "addresses").is_empty() {
-        document.error(path, format!("{of}has cidr and addresses, which exclude each other"));
+        document.error(path, format!("{of}has both cidr and addresses, which are mutually exclusive"));
     }
     if !cidr.is_empty() && !is_address(cidr) {
-        document.error(format!("{path}.cidr"), format!("{of}says {cidr}, which is no address"));
+        document.error(format!("{path}.cidr"), format!("{of}is not an address: {cidr}"));
     }
     for (index, address) in list(device, "addresses").iter().enumerate() {
         let address = address.as_str().unwrap_or_default();
         if !is_address(address) {
-            document.error(format!("{path}.addresses[{index}]"), format!("{of}says {address}, which is no address"));
+            document.error(format!("{path}.addresses[{index}]"), format!("{of}is not an address: {address}"));
         }
     }
 }
@@ -144,12 +144,12 @@ fn routes(document: &mut Document<'_, '_>, path: &str, device: &Value) {
         let network = text(route, "network");
         let valid = network.contains('/') && is_address(network);
         if !network.is_empty() && !valid {
-            document.error(format!("{path}.network"), format!("\"{network}\" is no network"));
+            document.error(format!("{path}.network"), format!("\"{network}\" is not a network"));
         }
         for field in ["gateway", "source"] {
             let address = text(route, field);
             if !address.is_empty() && !is_plain(address) {
-                document.error(format!("{path}.{field}"), format!("\"{address}\" is no address"));
+                document.error(format!("{path}.{field}"), format!("\"{address}\" is not an address"));
             }
         }
         if network.is_empty() && text(route, "gateway").is_empty() {
@@ -161,12 +161,13 @@ fn routes(document: &mut Document<'_, '_>, path: &str, device: &Value) {
 fn bond_fields(document: &mut Document<'_, '_>, path: &str, bond: &Value) {
     let mode = if text(bond, "mode").is_empty() { "balance-rr" } else { text(bond, "mode") };
     if !BOND_MODES.contains(&mode) {
-        document.error(format!("{path}.mode"), format!("the bond mode {mode} is not known"));
+        document.error(format!("{path}.mode"), format!("unknown bond mode {mode}"));
     }
-    for (field, words) in BOND_WORDS {
-        let word = text(bond, field);
-        if !word.is_empty() && !words.contains(&word) {
-            document.error(format!("{path}.{field}"), format!("{word} is none of {}", words.join(", ")));
+    for (field, allowed) in BOND_VALUES {
+        let value = text(bond, field);
+        if !value.is_empty() && !allowed.contains(&value) {
+            document
+                .error(format!("{path}.{field}"), format!("unknown value {value}: expected {}", allowed.join(", ")));
         }
     }
     let miimon = number(bond, "miimon");
@@ -187,7 +188,7 @@ fn bond_fields(document: &mut Document<'_, '_>, path: &str, bond: &Value) {
     bond_mode(document, path, bond, mode);
 }
 
-/// Fields that belong to certain modes.
+/// Fields that only some modes support.
 fn bond_mode(document: &mut Document<'_, '_>, path: &str, bond: &Value, mode: &str) {
     let lacp = mode == "802.3ad";
     let balancing = LOAD_BALANCING.contains(&mode);
@@ -203,28 +204,28 @@ fn bond_mode(document: &mut Document<'_, '_>, path: &str, bond: &Value, mode: &s
         ("adUserPortKey", !lacp),
     ];
     for (field, _) in misplaced.into_iter().filter(|(field, wrong)| *wrong && set(field)) {
-        document.error(format!("{path}.{field}"), format!("is not available in the mode {mode}"));
+        document.error(format!("{path}.{field}"), format!("is not supported in the mode {mode}"));
     }
 }
 
 fn tunnel(document: &mut Document<'_, '_>, path: &str, wireguard: &Value) {
     if !is_wireguard_key(text(wireguard, "privateKey")) {
-        document.error(format!("{path}.privateKey"), "is no WireGuard key");
+        document.error(format!("{path}.privateKey"), "is not a WireGuard key");
     }
     for (index, peer) in list(wireguard, "peers").iter().enumerate() {
         let path = format!("{path}.peers[{index}]");
         if !is_wireguard_key(text(peer, "publicKey")) {
-            document.error(format!("{path}.publicKey"), "is no WireGuard key");
+            document.error(format!("{path}.publicKey"), "is not a WireGuard key");
         }
         let endpoint = text(peer, "endpoint");
         let port = endpoint.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         if !endpoint.is_empty() && !port {
-            document.error(format!("{path}.endpoint"), format!("\"{endpoint}\" is no HOST:PORT"));
+            document.error(format!("{path}.endpoint"), format!("\"{endpoint}\" is not HOST:PORT"));
         }
         for (allowed, network) in list(peer, "allowedIPs").iter().enumerate() {
             let network = network.as_str().unwrap_or_default();
             if !(network.contains('/') && is_address(network)) {
-                document.error(format!("{path}.allowedIPs[{allowed}]"), format!("\"{network}\" is no network"));
+                document.error(format!("{path}.allowedIPs[{allowed}]"), format!("\"{network}\" is not a network"));
             }
         }
     }

@@ -17,7 +17,7 @@ pub(super) const ROLES: [&str; 7] = [
     "os:meta:writer",
 ];
 
-/// Fields of the kubelet's configuration that Talos sets itself.
+/// Kubelet configuration fields that Talos sets itself.
 pub(super) const PROTECTED_KUBELET_FIELDS: [&str; 13] = [
     "apiVersion",
     "authentication",
@@ -34,7 +34,7 @@ pub(super) const PROTECTED_KUBELET_FIELDS: [&str; 13] = [
     "seccompDefault",
 ];
 
-/// Arguments of the API server that documents replace.
+/// API server arguments that documents replace.
 const DENIED_ARGUMENTS: [(&str, &str); 6] = [
     ("anonymous-auth", "KubeAuthenticationConfig"),
     ("oidc-", "KubeAuthenticationConfig"),
@@ -71,7 +71,7 @@ pub(super) fn check(document: &mut Document<'_, '_>, kind: &str) {
         "KubeClusterConfig" => {
             let endpoint = document.text("endpoint");
             if !endpoint.is_empty() && !is_endpoint(endpoint) {
-                document.error("endpoint", format!("\"{endpoint}\" is no endpoint such as https://HOST:PORT"));
+                document.error("endpoint", format!("\"{endpoint}\" is not an endpoint such as https://HOST:PORT"));
             }
         }
         "KubeControllerManagerConfig" | "KubeSchedulerConfig" if !off => document.require(&["image"]),
@@ -91,7 +91,7 @@ pub(super) fn check(document: &mut Document<'_, '_>, kind: &str) {
         "KubeNodeConfig" => {
             for (index, subnet) in document.list("nodeIP.validSubnets").iter().enumerate() {
                 if !is_subnet_or_address(subnet.as_str().unwrap_or_default()) {
-                    document.error(format!("nodeIP.validSubnets[{index}]"), format!("{subnet} is no subnet"));
+                    document.error(format!("nodeIP.validSubnets[{index}]"), format!("{subnet} is not a subnet"));
                 }
             }
             node_names(document, ["labels", "annotations", "taints"]);
@@ -99,13 +99,13 @@ pub(super) fn check(document: &mut Document<'_, '_>, kind: &str) {
         "KubeServiceAccountConfig" => {
             let key = document.text("issuer.privateKey");
             if !key.is_empty() && !is_pem(key, None) {
-                document.error("issuer.privateKey", "is no PEM text");
+                document.error("issuer.privateKey", "is not PEM-encoded");
             }
         }
         "KubeTalosAPIAccessConfig" => {
             for (index, role) in document.list("allowedRoles").iter().enumerate() {
                 if !ROLES.contains(&role.as_str().unwrap_or_default()) {
-                    document.error(format!("allowedRoles[{index}]"), format!("the role {role} is not known"));
+                    document.error(format!("allowedRoles[{index}]"), format!("unknown role {role}"));
                 }
             }
         }
@@ -133,13 +133,13 @@ fn authorities(document: &mut Document<'_, '_>) {
     if document.has("issuingCA") {
         for (field, label) in [("issuingCA.cert", Some("CERTIFICATE")), ("issuingCA.key", None)] {
             if !is_pem(document.text(field), label) {
-                document.error(field, "is no PEM text");
+                document.error(field, "is not PEM-encoded");
             }
         }
     }
     for (index, authority) in document.list("acceptedCAs").iter().enumerate() {
         if !is_pem(authority.as_str().unwrap_or_default(), Some("CERTIFICATE")) {
-            document.error(format!("acceptedCAs[{index}]"), "is no PEM text of a certificate");
+            document.error(format!("acceptedCAs[{index}]"), "is not a PEM certificate");
         }
     }
 }
@@ -153,7 +153,7 @@ fn api_server(document: &mut Document<'_, '_>) {
         })
         .collect();
     for (argument, instead) in denied {
-        document.error("extraArgs", format!("the argument \"{argument}\" is not allowed; {instead} replaces it"));
+        document.error("extraArgs", format!("the argument \"{argument}\" is not allowed; use {instead}"));
     }
 }
 
@@ -161,7 +161,7 @@ fn authorizer(document: &mut Document<'_, '_>) {
     let kind = document.text("type");
     let webhook = document.get("webhook").and_then(Value::as_object).is_some_and(|map| !map.is_empty());
     if !kind.is_empty() && !["Node", "RBAC", "Webhook"].contains(&kind) {
-        document.error("type", format!("\"{kind}\" is none of Node, RBAC and Webhook"));
+        document.error("type", format!("unknown type \"{kind}\": expected Node, RBAC or Webhook"));
     } else if (kind == "Webhook") != webhook {
         if webhook {
             document.warn("webhook", "is only used by the type Webhook");
@@ -175,18 +175,18 @@ fn proxy(document: &mut Document<'_, '_>) {
     document.require(&["image"]);
     match document.text("mode") {
         "" | "nftables" => {}
-        mode @ ("iptables" | "ipvs") => document.warn("mode", format!("\"{mode}\" is not recommended, nftables is")),
-        mode => document.error("mode", format!("\"{mode}\" is none of iptables, ipvs and nftables")),
+        mode @ ("iptables" | "ipvs") => document.warn("mode", format!("\"{mode}\" is not recommended; use nftables")),
+        mode => document.error("mode", format!("unknown mode \"{mode}\": expected iptables, ipvs or nftables")),
     }
     if document.entries("extraArgs").next().is_some() {
-        document.warn("extraArgs", "may not work as expected; config is the better place");
+        document.warn("extraArgs", "may not work as expected; use config instead");
     }
 }
 
 fn manifest(document: &mut Document<'_, '_>) {
     let name = document.text("name");
     if !name.is_empty() && !is_subdomain(name) {
-        document.error("name", format!("\"{name}\" is no DNS name in lower case"));
+        document.error("name", format!("\"{name}\" is not a lower-case DNS name"));
     }
     let url = document.text("url");
     if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
@@ -211,7 +211,7 @@ fn network(document: &mut Document<'_, '_>) {
         counts.push(subnets.len());
     }
     if counts.first() != counts.last() {
-        document.error("serviceSubnets", "must be as many as podSubnets");
+        document.error("serviceSubnets", "must have as many subnets as podSubnets");
     }
 }
 
@@ -231,7 +231,7 @@ pub(super) fn node_names(document: &mut Document<'_, '_>, fields: [&str; 3]) {
     let size: usize =
         document.entries(annotations).map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum();
     if size > 256 << 10 {
-        problems.push((annotations, "are more than 256 KiB together".to_owned()));
+        problems.push((annotations, "have more than 256 KiB in total".to_owned()));
     }
     for (key, _) in document.entries(annotations) {
         let reserved = ["owned-annotations", "owned-labels", "owned-taints"]
@@ -245,7 +245,7 @@ pub(super) fn node_names(document: &mut Document<'_, '_>, fields: [&str; 3]) {
         let text = value.as_str().unwrap_or_default();
         let (value, effect) = text.split_once(':').unwrap_or(("", text));
         if !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {
-            problems.push((taints, format!("the effect \"{effect}\" is not known")));
+            problems.push((taints, format!("unknown effect \"{effect}\"")));
         } else if !is_label_value(value) {
             problems.push((taints, format!("the value \"{value}\" is invalid")));
         }

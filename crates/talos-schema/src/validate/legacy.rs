@@ -5,18 +5,18 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::super::typed::Url;
-use super::Mode;
+use super::RuntimeMode;
 use super::document::{Document, get, list, number, text};
 use super::interfaces;
 use super::kubernetes::{PROTECTED_KUBELET_FIELDS, ROLES, node_names};
 use super::syntax::{is_dns_name, is_endpoint, is_subnet_or_address};
 
-/// Roles in the cluster that a config may give a machine.
+/// Whether a machine type is a control plane.
 pub(super) fn is_control_plane(machine_type: &str) -> bool {
     matches!(machine_type, "init" | "controlplane")
 }
 
-pub(super) fn check(document: &mut Document<'_, '_>, mode: Mode) {
+pub(super) fn check(document: &mut Document<'_, '_>, mode: RuntimeMode) {
     if !document.has("machine") {
         document.error("machine", "machine instructions are required");
         return;
@@ -28,16 +28,16 @@ pub(super) fn check(document: &mut Document<'_, '_>, mode: Mode) {
     } else {
         document.error("cluster", "cluster instructions are required");
     }
-    if mode == Mode::Metal {
+    if mode == RuntimeMode::Metal {
         install(document);
     }
     match machine_type {
         "init" | "controlplane" => control_plane_only(document),
         "worker" | "join" | "" => worker_only(document),
-        other => document.error("machine.type", format!("the machine type \"{other}\" is not known")),
+        other => document.error("machine.type", format!("unknown machine type \"{other}\"")),
     }
     if matches!(machine_type, "join" | "") {
-        document.warn("machine.type", "write \"worker\"");
+        document.warn("machine.type", "is deprecated; use \"worker\"");
     }
     if !document.has("machine.ca") && document.list("machine.acceptedCAs").is_empty() {
         document.error("machine.ca", "an issuing CA or some accepted CAs (machine.acceptedCAs) are required");
@@ -61,7 +61,7 @@ fn install(document: &mut Document<'_, '_>) {
     if !document.list("machine.install.extraKernelArgs").is_empty()
         && document.is_true("machine.install.grubUseUKICmdline")
     {
-        document.error("machine.install.extraKernelArgs", "excludes install.grubUseUKICmdline");
+        document.error("machine.install.extraKernelArgs", "cannot be combined with install.grubUseUKICmdline");
     }
 }
 
@@ -108,7 +108,7 @@ fn cluster(document: &mut Document<'_, '_>, control_plane: bool) {
         } else if !is_endpoint(endpoint) {
             document.error(
                 "cluster.controlPlane.endpoint",
-                format!("\"{endpoint}\" is no endpoint such as https://HOST:PORT"),
+                format!("\"{endpoint}\" is not an endpoint such as https://HOST:PORT"),
             );
         }
     }
@@ -123,7 +123,7 @@ fn cluster(document: &mut Document<'_, '_>, control_plane: bool) {
         for (index, url) in
             manifests.iter().enumerate().filter(|(_, url)| !is_endpoint(url.as_str().unwrap_or_default()))
         {
-            document.error(format!("cluster.externalCloudProvider.manifests[{index}]"), format!("{url} is no URL"));
+            document.error(format!("cluster.externalCloudProvider.manifests[{index}]"), format!("{url} is not a URL"));
         }
     }
     if document.has("cluster.etcd") {
@@ -159,7 +159,8 @@ fn authorizers(document: &mut Document<'_, '_>) {
     let taken: Vec<&String> =
         flags.filter(|flag| *flag == "authorization-mode" || flag.starts_with("authorization-webhook-")).collect();
     for flag in taken {
-        document.error("cluster.apiServer.extraArgs", format!("\"{flag}\" excludes authorizationConfig"));
+        document
+            .error("cluster.apiServer.extraArgs", format!("\"{flag}\" cannot be combined with authorizationConfig"));
     }
     for (index, authorizer) in document.list(path).iter().enumerate() {
         for field in ["type", "name"].into_iter().filter(|field| text(authorizer, field).is_empty()) {
@@ -177,7 +178,7 @@ fn etcd(document: &mut Document<'_, '_>, control_plane: bool) {
         document.error("cluster.etcd.ca", "certificate and key should not be empty");
     }
     if !document.text("cluster.etcd.subnet").is_empty() && !document.list("cluster.etcd.advertisedSubnets").is_empty() {
-        document.error("cluster.etcd.subnet", "excludes advertisedSubnets");
+        document.error("cluster.etcd.subnet", "cannot be combined with advertisedSubnets");
     }
     for list in ["cluster.etcd.advertisedSubnets", "cluster.etcd.listenSubnets"] {
         subnets(document, list);
@@ -187,7 +188,7 @@ fn etcd(document: &mut Document<'_, '_>, control_plane: bool) {
 fn subnets(document: &mut Document<'_, '_>, path: &str) {
     for (index, subnet) in document.list(path).iter().enumerate() {
         if !is_subnet_or_address(subnet.as_str().unwrap_or_default()) {
-            document.error(format!("{path}[{index}]"), format!("{subnet} is no subnet"));
+            document.error(format!("{path}[{index}]"), format!("{subnet} is not a subnet"));
         }
     }
 }
@@ -201,7 +202,7 @@ fn inline_manifests(document: &mut Document<'_, '_>) {
             document.error(&path, "the name of an inline manifest can't be empty");
         }
         if !seen.insert(name) {
-            document.error(path, format!("the inline manifest \"{name}\" is there twice"));
+            document.error(path, format!("duplicate inline manifest \"{name}\""));
         }
     }
 }
@@ -215,7 +216,7 @@ fn discovery(document: &mut Document<'_, '_>) {
     if !endpoint.is_empty() {
         match Url::parse(endpoint) {
             Some(url) if !url.scheme.is_empty() && matches!(url.path, "" | "/") => {}
-            _ => document.error(format!("{service}.endpoint"), format!("\"{endpoint}\" is no URL without a path")),
+            _ => document.error(format!("{service}.endpoint"), format!("\"{endpoint}\" is not a URL without a path")),
         }
     }
     for (field, name) in [("cluster.id", "cluster ID"), ("cluster.secret", "cluster secret")] {
@@ -241,11 +242,12 @@ fn cni(document: &mut Document<'_, '_>) {
             for (index, url) in
                 urls.iter().enumerate().filter(|(_, url)| !is_endpoint(url.as_str().unwrap_or_default()))
             {
-                document.error(format!("{path}.urls[{index}]"), format!("{url} is no URL"));
+                document.error(format!("{path}.urls[{index}]"), format!("{url} is not a URL"));
             }
         }
         other => {
-            document.error(format!("{path}.name"), format!("the CNI \"{other}\" is none of flannel, custom and none"));
+            document
+                .error(format!("{path}.name"), format!("unknown CNI \"{other}\": expected flannel, custom or none"));
         }
     }
     if name != "flannel" {
@@ -270,7 +272,7 @@ fn storage(document: &mut Document<'_, '_>) {
             document.error(
                 path,
                 format!(
-                    "takes the whole disk {} without being its last partition",
+                    "uses the rest of the disk {} but is not the last partition",
                     get(disk, "device").unwrap_or(&Value::Null)
                 ),
             );
@@ -289,7 +291,7 @@ fn storage(document: &mut Document<'_, '_>) {
     }
 }
 
-/// Keys of an encrypted volume: each slot once, each with a way to make the key.
+/// Keys of an encrypted volume: unique slots, each with a key source.
 pub(super) fn encryption_keys(document: &mut Document<'_, '_>, path: &str, keys: &[Value]) {
     let mut slots = BTreeSet::new();
     for (index, key) in keys.iter().enumerate() {
@@ -300,7 +302,7 @@ pub(super) fn encryption_keys(document: &mut Document<'_, '_>, path: &str, keys:
         if ["static", "nodeID", "kms", "tpm"].iter().all(|sort| get(key, sort).is_none()) {
             document.error(
                 format!("{path}[{index}]"),
-                format!("the key in slot {slot} is of no kind: static, nodeID, kms or tpm"),
+                format!("the key in slot {slot} has no source: expected static, nodeID, kms or tpm"),
             );
         }
     }
@@ -322,12 +324,15 @@ fn features(document: &mut Document<'_, '_>) {
         for (index, role) in
             roles.iter().enumerate().filter(|(_, role)| !ROLES.contains(&role.as_str().unwrap_or_default()))
         {
-            document.error(format!("{access}.allowedRoles[{index}]"), format!("the role {role} is not known"));
+            document.error(format!("{access}.allowedRoles[{index}]"), format!("unknown role {role}"));
         }
     }
     let algorithm = document.text("machine.features.nodeAddressSortAlgorithm");
     if !matches!(algorithm, "" | "v1" | "v2") {
-        document.error("machine.features.nodeAddressSortAlgorithm", format!("\"{algorithm}\" is neither v1 nor v2"));
+        document.error(
+            "machine.features.nodeAddressSortAlgorithm",
+            format!("unknown algorithm \"{algorithm}\": expected v1 or v2"),
+        );
     }
     subnets(document, "machine.kubelet.nodeIP.validSubnets");
     for field in PROTECTED_KUBELET_FIELDS {
@@ -358,26 +363,20 @@ fn features(document: &mut Document<'_, '_>) {
 
 fn deprecated(document: &mut Document<'_, '_>) {
     if !document.list("machine.files").is_empty() {
-        document.warn("machine.files", "is deprecated from Talos 1.14 on; there are documents for most uses");
+        document.warn("machine.files", "is deprecated from Talos 1.14 on; use separate documents where possible");
     }
     if document.get("machine.baseRuntimeSpecOverrides").and_then(Value::as_object).is_some_and(|map| !map.is_empty()) {
-        document.warn(
-            "machine.baseRuntimeSpecOverrides",
-            "is deprecated; the document CRIBaseRuntimeSpecConfig replaces it",
-        );
+        document.warn("machine.baseRuntimeSpecOverrides", "is deprecated; use the document CRIBaseRuntimeSpecConfig");
     }
     let mut seen = BTreeSet::new();
     let extensions = document.list("machine.install.extensions");
     for (index, extension) in extensions.iter().enumerate() {
         let image = text(extension, "image");
         if !seen.insert(image) {
-            document.error(
-                format!("machine.install.extensions[{index}]"),
-                format!("the extension \"{image}\" is there twice"),
-            );
+            document.error(format!("machine.install.extensions[{index}]"), format!("duplicate extension \"{image}\""));
         }
     }
     if !extensions.is_empty() {
-        document.warn("machine.install.extensions", "is deprecated; extensions belong into the boot image");
+        document.warn("machine.install.extensions", "is deprecated; extensions belong in the boot image");
     }
 }

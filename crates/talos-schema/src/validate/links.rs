@@ -9,10 +9,10 @@ use super::super::typed::Url;
 use super::document::{Document, get, list, text};
 use super::syntax::{expression_problem, is_subnet_or_address, is_wireguard_key};
 
-/// Priorities of the kernel's own routing rules.
+/// Priorities of the kernel's default routing rules.
 const RESERVED_PRIORITIES: [u32; 4] = [0, 32500, 32766, 32767];
 
-/// Fields that a kind cannot do without.
+/// Required fields by kind.
 const REQUIRED: [(&str, &[&str]); 23] = [
     ("BGPInstanceConfig", &["name", "localASN"]),
     ("BlackholeRouteConfig", &["name"]),
@@ -78,7 +78,7 @@ pub(super) fn check(document: &mut Document<'_, '_>, kind: &str) {
             if !endpoint.is_empty()
                 && !endpoint.rsplit_once(':').is_some_and(|(host, _)| !host.contains(':') || host.starts_with('['))
             {
-                document.error("endpoint", format!("\"{endpoint}\" is no HOST:PORT"));
+                document.error("endpoint", format!("\"{endpoint}\" is not HOST:PORT"));
             }
         }
         _ => {}
@@ -92,7 +92,7 @@ pub(super) fn check(document: &mut Document<'_, '_>, kind: &str) {
 fn named_by(document: &mut Document<'_, '_>, what: &str, is: fn(&str) -> bool) {
     let name = document.text("name");
     if !name.is_empty() && !is(name) {
-        document.error("name", format!("\"{name}\" is not {what}, by which documents of this kind are named"));
+        document.error("name", format!("\"{name}\" is not {what}, which documents of this kind use as name"));
     }
 }
 
@@ -111,7 +111,7 @@ fn unspecified(text: &str) -> bool {
     address.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified())
 }
 
-/// Addresses and routes, which every kind of link has.
+/// Addresses and routes, which all kinds of links have.
 fn link(document: &mut Document<'_, '_>, within: &str) {
     for (index, address) in document.list(&format!("{within}addresses")).iter().enumerate() {
         let address = text(address, "address");
@@ -133,7 +133,7 @@ fn bond(document: &mut Document<'_, '_>) {
     if document.text("bondMode") == "802.3ad" {
         for field in ["miimon", "updelay", "downdelay"] {
             if !document.has(field) {
-                document.warn(field, format!("{field} is not set, which a bond in 802.3ad mode should have"));
+                document.warn(field, format!("{field} is not set, which is recommended for a bond in 802.3ad mode"));
             }
         }
     }
@@ -142,7 +142,7 @@ fn bond(document: &mut Document<'_, '_>) {
 fn dhcp(document: &mut Document<'_, '_>) {
     let by_duid = document.text("clientIdentifier") == "duid";
     if by_duid != document.has("duidRaw") {
-        document.error("duidRaw", "goes with the clientIdentifier duid, and that with it");
+        document.error("duidRaw", "is required by the clientIdentifier duid, and only valid with it");
     }
 }
 
@@ -159,12 +159,12 @@ fn hostname(document: &mut Document<'_, '_>) {
     }
     let first = name.split('.').next().unwrap_or_default();
     if name.len() > 253 || (!name.is_empty() && (first.is_empty() || first.len() > 63)) {
-        document.error("hostname", format!("\"{name}\" is no hostname"));
+        document.error("hostname", format!("\"{name}\" is not a hostname"));
     }
 }
 
 fn probe(document: &mut Document<'_, '_>) {
-    document.refuse_negative(&["interval", "timeout"]);
+    document.reject_negative(&["interval", "timeout"]);
     if document.number("failureThreshold") < 0 {
         document.error("failureThreshold", "cannot be negative");
     }
@@ -181,7 +181,7 @@ fn kubespan(document: &mut Document<'_, '_>) {
     }
     for (index, filter) in document.list("filters.endpoints").iter().enumerate() {
         if !is_subnet_or_address(filter.as_str().unwrap_or_default()) {
-            document.error(format!("filters.endpoints[{index}]"), format!("{filter} is no subnet"));
+            document.error(format!("filters.endpoints[{index}]"), format!("{filter} is not a subnet"));
         }
     }
 }
@@ -196,7 +196,7 @@ fn alias(document: &mut Document<'_, '_>) {
     expression(document, "selector.match");
 }
 
-/// A CEL expression, if there is one.
+/// Checks a CEL expression, if the field is set.
 pub(super) fn expression(document: &mut Document<'_, '_>, field: &str) {
     if let Some(problem) = expression_problem(document.text(field)).filter(|_| document.has(field)) {
         document.error(field, problem);
@@ -214,7 +214,7 @@ fn ports(document: &mut Document<'_, '_>) {
     let mut ranges: Vec<(u64, u64)> = document.list("portSelector.ports").iter().filter_map(range).collect();
     ranges.sort_unstable();
     if let Some((low, high)) = ranges.iter().find(|(low, high)| low > high) {
-        document.error("portSelector.ports", format!("{low}-{high} is no range"));
+        document.error("portSelector.ports", format!("{low}-{high} is not a range"));
     } else if let Some(pair) = ranges.windows(2).find(|pair| pair[1].0 <= pair[0].1) {
         document.error("portSelector.ports", format!("ranges overlap at port {}", pair[1].0));
     }
@@ -239,7 +239,7 @@ fn resolver(document: &mut Document<'_, '_>) {
         let plain = matches!(text(server, "protocol"), "" | "Do53");
         encrypted += usize::from(!plain);
         if plain != text(server, "tlsServerName").is_empty() {
-            let message = "is what encrypted DNS (DoT, DoH) needs and plain DNS must not have";
+            let message = "is required by encrypted DNS (DoT, DoH), and only valid with it";
             document.error(format!("nameservers[{index}].tlsServerName"), message);
         }
         if text(server, "address").is_empty() {
@@ -247,8 +247,8 @@ fn resolver(document: &mut Document<'_, '_>) {
         }
     }
     if encrypted > 0 && encrypted == servers.len() {
-        let message = "only encrypted DNS: checking its certificates needs a clock that is right, which a booting node \
-                       gets from time servers that it finds by DNS";
+        let message = "are all encrypted: verifying their certificates requires a synchronized clock, but a booting node \
+                       needs DNS to find its time servers";
         document.warn("nameservers", message);
     }
 }
@@ -261,7 +261,7 @@ fn rule(document: &mut Document<'_, '_>) {
             document.error("name", format!("the priority {priority} is reserved"));
         }
         Ok(_) => {}
-        Err(_) => document.error("name", format!("\"{name}\" is no priority, by which routing rules are named")),
+        Err(_) => document.error("name", format!("\"{name}\" is not a priority, which routing rules use as name")),
     }
     let unicast = matches!(document.text("action"), "" | "unspec" | "unicast");
     if matches!(document.text("table"), "" | "unspec") && unicast {
@@ -273,15 +273,15 @@ fn rule(document: &mut Document<'_, '_>) {
 }
 
 fn time(document: &mut Document<'_, '_>) {
-    document.refuse_negative(&["bootTimeout"]);
+    document.reject_negative(&["bootTimeout"]);
     if document.has("ntp") && document.has("ptp") {
-        document.error("ntp", "ntp and ptp exclude each other");
+        document.error("ntp", "ntp and ptp are mutually exclusive");
     }
     if document.is_true("ntp.useNTS") {
         for (index, server) in document.list("ntp.servers").iter().enumerate() {
             if server.as_str().is_some_and(|server| server.parse::<IpAddr>().is_ok()) {
                 document
-                    .error(format!("ntp.servers[{index}]"), format!("NTS needs a hostname, {server} is an address"));
+                    .error(format!("ntp.servers[{index}]"), format!("NTS requires a hostname, {server} is an address"));
             }
         }
     }
@@ -294,28 +294,30 @@ fn veth(document: &mut Document<'_, '_>) {
             && !matches!(name, "." | "..")
             && !name.contains(|c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control());
         if !clean {
-            document
-                .error(field, format!("\"{name}\" is no name of a link: at most 15 bytes, no slash, colon or blank"));
+            document.error(
+                field,
+                format!("\"{name}\" is not a valid link name: at most 15 bytes without slash, colon and space"),
+            );
         }
     }
     if !document.text("name").is_empty() && document.text("name") == document.text("peer.name") {
-        document.error("peer.name", "must be another than the name");
+        document.error("peer.name", "must differ from the name");
     }
 }
 
 fn wireguard(document: &mut Document<'_, '_>) {
     if document.has("privateKey") && !is_wireguard_key(document.text("privateKey")) {
-        document.error("privateKey", "is no WireGuard key");
+        document.error("privateKey", "is not a WireGuard key");
     }
     if !(0..=65535).contains(&document.number("listenPort")) {
         document.error("listenPort", "must be between 0 and 65535");
     }
     for (index, peer) in document.list("peers").iter().enumerate() {
         if !is_wireguard_key(text(peer, "publicKey")) {
-            document.error(format!("peers[{index}].publicKey"), "is no WireGuard key");
+            document.error(format!("peers[{index}].publicKey"), "is not a WireGuard key");
         }
         if get(peer, "presharedKey").is_some() && !is_wireguard_key(text(peer, "presharedKey")) {
-            document.error(format!("peers[{index}].presharedKey"), "is no WireGuard key");
+            document.error(format!("peers[{index}].presharedKey"), "is not a WireGuard key");
         }
         if text(peer, "persistentKeepaliveInterval").starts_with('-') {
             document.error(format!("peers[{index}].persistentKeepaliveInterval"), "cannot be negative");
@@ -329,7 +331,7 @@ fn bgp(document: &mut Document<'_, '_>) {
     }
     let neighbors = document.list("neighbors");
     if neighbors.is_empty() {
-        document.warn("neighbors", "there is no neighbor");
+        document.warn("neighbors", "is empty");
     }
     let mut seen = BTreeSet::new();
     for (index, neighbor) in neighbors.iter().enumerate() {
@@ -338,7 +340,7 @@ fn bgp(document: &mut Document<'_, '_>) {
         if address.is_empty() == link.is_empty() {
             document.error(&path, "exactly one of address or link must be set");
         } else if !seen.insert((address, link)) {
-            document.error(&path, format!("the neighbor {address}{link} is there twice"));
+            document.error(&path, format!("duplicate neighbor {address}{link}"));
         }
         for field in ["holdTime", "bfd.transmitInterval", "bfd.receiveInterval"] {
             if text(neighbor, field).starts_with('-') {
@@ -360,7 +362,7 @@ fn imports(document: &mut Document<'_, '_>) {
         if instance.is_empty() || instance == document.text("name") {
             document.error(format!("{path}.bgpInstance"), "must be another instance");
         } else if !seen.insert(instance) {
-            document.error(format!("{path}.bgpInstance"), format!("\"{instance}\" is there twice"));
+            document.error(format!("{path}.bgpInstance"), format!("duplicate instance \"{instance}\""));
         }
         if list(route, "prefixes").is_empty() {
             document.error(format!("{path}.prefixes"), "is required");

@@ -1,4 +1,4 @@
-//! Documents about the machine's own programs: registries, containers, files, the kernel.
+//! Documents about registries, containers, files and the kernel.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ const REQUIRED: [(&str, &[&str]); 13] = [
     ("WatchdogTimerConfig", &["device"]),
 ];
 
-/// What Talos writes below /etc itself.
+/// Names below /etc that Talos manages.
 const MANAGED_FILES: [&str; 7] =
     ["resolv.conf", "hosts", "machine-id", "extensions.yaml", "localtime", "os-release", "xattr.conf"];
 const MANAGED_FOLDERS: [&str; 12] = [
@@ -76,7 +76,7 @@ pub(super) fn check(document: &mut Document<'_, '_>, kind: &str) {
         "OOMConfig" => {
             expression(document, "triggerExpression");
             expression(document, "cgroupRankingExpression");
-            document.refuse_negative(&["sampleInterval"]);
+            document.reject_negative(&["sampleInterval"]);
         }
         "RegistryAuthConfig" => registry_auth(document),
         "RegistryMirrorConfig" => {
@@ -100,7 +100,7 @@ fn etc_file(document: &mut Document<'_, '_>) {
     let name = document.text("name");
     let folder = name.split('/').next().unwrap_or_default();
     if name.starts_with(['/', '.']) || name.split('/').any(|step| step == "..") {
-        document.error("name", format!("\"{name}\" is no path below /etc"));
+        document.error("name", format!("\"{name}\" is not a path below /etc"));
     } else if MANAGED_FILES.contains(&name) || MANAGED_FOLDERS.contains(&folder) {
         document.error("name", format!("\"{name}\" is managed by Talos"));
     }
@@ -114,14 +114,14 @@ fn environment(document: &mut Document<'_, '_>) {
     };
     let wrong: Vec<&String> = document.entries("variables").map(|(key, _)| key).filter(|key| !valid(key)).collect();
     for key in wrong {
-        document.error("variables", format!("\"{key}\" is no name of a variable"));
+        document.error("variables", format!("\"{key}\" is not a valid variable name"));
     }
 }
 
 fn extension(document: &mut Document<'_, '_>) {
     let files = document.list("configFiles");
     if files.is_empty() && document.list("environment").is_empty() {
-        document.error("configFiles", "there are neither config files nor environment");
+        document.error("configFiles", "either config files or environment is required");
     }
     for (index, file) in files.iter().enumerate() {
         for field in ["content", "mountPath"].into_iter().filter(|field| text(file, field).is_empty()) {
@@ -140,12 +140,12 @@ fn registry_auth(document: &mut Document<'_, '_>) {
 
 fn registry_tls(document: &mut Document<'_, '_>) {
     if document.has("ca") && !is_pem(document.text("ca"), Some("CERTIFICATE")) {
-        document.error("ca", "is no PEM text of a certificate");
+        document.error("ca", "is not a PEM certificate");
     }
     if document.has("clientIdentity") {
         for (field, label) in [("clientIdentity.cert", Some("CERTIFICATE")), ("clientIdentity.key", None)] {
             if !is_pem(document.text(field), label) {
-                document.error(field, "is no PEM text");
+                document.error(field, "is not PEM-encoded");
             }
         }
     }
@@ -160,19 +160,19 @@ fn image_rules(document: &mut Document<'_, '_>) {
         } else if !pattern.contains('/') && pattern != "*" {
             document.warn(
                 format!("{path}.image"),
-                format!("has no slash: an image `{pattern}` is `docker.io/{pattern}` here"),
+                format!("has no slash and only matches the image `docker.io/{pattern}`"),
             );
         }
         if pattern.contains('@') || pattern.split_once('/').is_some_and(|(_, rest)| rest.contains(':')) {
-            document.warn(format!("{path}.image"), "only registry and repository count, not tag or digest");
+            document.warn(format!("{path}.image"), "matches only registry and repository, not tag or digest");
         }
         let is = |field: &str| get(rule, field) == Some(&Value::Bool(true));
         let verifiers = ["keyless", "publicKey"].into_iter().filter(|field| get(rule, field).is_some()).count();
         match (is("skip"), is("deny"), verifiers) {
-            (true, true, _) => document.error(&path, "skip and deny exclude each other"),
+            (true, true, _) => document.error(&path, "skip and deny are mutually exclusive"),
             (false, false, 0) => document.error(&path, "one of skip, deny, keyless and publicKey is required"),
-            (_, _, 2) => document.error(&path, "keyless and publicKey exclude each other"),
-            (true, _, 1) | (_, true, 1) => document.error(&path, "a verifier excludes skip and deny"),
+            (_, _, 2) => document.error(&path, "keyless and publicKey are mutually exclusive"),
+            (true, _, 1) | (_, true, 1) => document.error(&path, "a verifier cannot be combined with skip or deny"),
             _ => {}
         }
         if get(rule, "keyless").is_some() {
@@ -192,7 +192,7 @@ fn image_rules(document: &mut Document<'_, '_>) {
 fn container(document: &mut Document<'_, '_>) {
     let image = document.text("image");
     if !image.is_empty() && !image.contains("@sha256:") {
-        document.warn("image", format!("\"{image}\" is not pinned by digest: it may be another after a restart"));
+        document.warn("image", format!("\"{image}\" is not pinned by digest and may change with a restart"));
     }
     for (index, variable) in document.list("environment").iter().enumerate() {
         if !variable.as_str().unwrap_or_default().contains('=') {
@@ -209,7 +209,7 @@ fn container(document: &mut Document<'_, '_>) {
     }
     let memory = document.text("resources.limits.memory");
     if !memory.is_empty() && size(memory).is_none() {
-        document.error("resources.limits.memory", format!("\"{memory}\" is no size"));
+        document.error("resources.limits.memory", format!("\"{memory}\" is not a size"));
     }
     for field in ["runAs.uid", "runAs.gid"] {
         if document.number(field) < 0 {
@@ -257,7 +257,7 @@ fn capabilities(document: &mut Document<'_, '_>) {
     for (index, capability) in document.list("security.capabilities.add").iter().enumerate() {
         let path = format!("security.capabilities.add[{index}]");
         if capability.as_str() == Some("ALL") {
-            document.error(path, "ALL is not accepted; the profile privileged is meant");
+            document.error(path, "ALL is not supported; use the profile privileged");
         } else if dropped.contains(capability) {
             document.error(path, format!("{capability} is both added and dropped"));
         }

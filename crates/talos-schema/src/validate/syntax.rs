@@ -1,4 +1,4 @@
-//! The forms of names, addresses and URLs that Talos and Kubernetes take.
+//! Formats of names, addresses and URLs in Talos and Kubernetes.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -7,13 +7,13 @@ use ipnet::IpNet;
 
 use super::super::typed::Url;
 
-/// An address or a network, with an exclamation mark in front or without.
+/// An address or a network, with or without a leading exclamation mark.
 pub(super) fn is_subnet_or_address(text: &str) -> bool {
     let text = text.strip_prefix('!').unwrap_or(text);
     IpNet::from_str(text).is_ok() || IpAddr::from_str(text).is_ok()
 }
 
-/// As Go's `net.ParseCIDR` takes it when there is a slash, an address when there is none.
+/// A CIDR as in Go's `net.ParseCIDR` when it has a slash, else an IP address.
 pub(super) fn is_address(text: &str) -> bool {
     if text.contains('/') { IpNet::from_str(text).is_ok() } else { IpAddr::from_str(text).is_ok() }
 }
@@ -35,7 +35,7 @@ pub(super) fn is_dns_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= 255 && body.split('.').all(label)
 }
 
-/// Lower-case labels with dots between.
+/// Lower-case labels separated by dots.
 pub(super) fn is_subdomain(text: &str) -> bool {
     let label = |label: &str| {
         let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -52,12 +52,12 @@ fn is_qualified(name: &str) -> bool {
         && name.chars().all(|c| edge(c) || matches!(c, '-' | '_' | '.'))
 }
 
-/// Why a label's or annotation's key is none: `prefix/name`.
+/// The problem of a label or annotation key (`prefix/name`), if it is invalid.
 pub(super) fn key_problem(key: &str) -> Option<String> {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     match prefix {
         Some("") => return Some(format!("the prefix of \"{key}\" is empty")),
-        Some(prefix) if !is_subdomain(prefix) => return Some(format!("the prefix \"{prefix}\" is no DNS name")),
+        Some(prefix) if !is_subdomain(prefix) => return Some(format!("the prefix \"{prefix}\" is not a DNS name")),
         _ => {}
     }
     (!is_qualified(name)).then(|| format!("the name \"{name}\" is invalid"))
@@ -67,19 +67,19 @@ pub(super) fn is_label_value(value: &str) -> bool {
     value.is_empty() || is_qualified(value)
 }
 
-/// A key of WireGuard: 32 bytes in base64.
+/// A WireGuard key: the base64 of 32 bytes.
 pub(super) fn is_wireguard_key(text: &str) -> bool {
     use base64::Engine;
     base64::engine::general_purpose::STANDARD.decode(text).is_ok_and(|bytes| bytes.len() == 32)
 }
 
-/// Whether a text holds PEM blocks, every one of them with this label when one is given.
+/// Whether a text consists of PEM blocks, all with this label if one is given.
 pub(super) fn is_pem(text: &str, label: Option<&str>) -> bool {
     let blocks = pem::parse_many(text).unwrap_or_default();
     !blocks.is_empty() && blocks.iter().all(|block| label.is_none_or(|label| block.tag() == label))
 }
 
-/// What is plainly wrong with a CEL expression. Whether its names exist only the node knows.
+/// A syntax error of a CEL expression. Only the node can check its identifiers.
 pub(super) fn expression_problem(text: &str) -> Option<&'static str> {
     let mut open = Vec::new();
     let mut characters = text.chars();
@@ -90,21 +90,21 @@ pub(super) fn expression_problem(text: &str) -> Option<&'static str> {
                     Some('\\') => drop(characters.next()),
                     Some(next) if next == character => break,
                     Some(_) => {}
-                    None => return Some("has a text that does not end"),
+                    None => return Some("has an unterminated string"),
                 }
             },
             '(' => open.push(')'),
             '[' => open.push(']'),
             '{' => open.push('}'),
-            ')' | ']' | '}' if open.pop() != Some(character) => return Some("has a bracket that nothing opens"),
+            ')' | ']' | '}' if open.pop() != Some(character) => return Some("has an unmatched closing bracket"),
             _ => {}
         }
     }
     let unfinished = text.trim_end().ends_with(['=', '<', '>', '&', '|', '+', '-', '*', '/', '!', '.', ',', '?', ':']);
     if !open.is_empty() {
-        Some("has a bracket that nothing closes")
+        Some("has an unclosed bracket")
     } else if unfinished {
-        Some("ends in the middle")
+        Some("is incomplete")
     } else {
         None
     }

@@ -7,9 +7,9 @@ use super::document::{Document, get, text};
 use super::legacy::encryption_keys;
 use super::links::expression;
 
-/// Volumes of the system that a VolumeConfig may be about.
+/// The system volumes that a VolumeConfig can configure.
 const SYSTEM: [&str; 7] = ["STATE", "EPHEMERAL", "IMAGECACHE", "ETCD", "CRI", "KUBELET", "LOG"];
-/// How long the name of a volume may be, the partition label's prefix taken off.
+/// The maximum length of a volume name: that of a partition label without its prefix.
 const LONGEST_VOLUME: usize = 34;
 
 pub(super) fn check(document: &mut Document<'_, '_>, kind: &str) {
@@ -31,7 +31,7 @@ pub(super) fn check(document: &mut Document<'_, '_>, kind: &str) {
                 document.error("maxPoolPercent", "must be between 0 and 100");
             }
         }
-        "FilesystemTrimConfig" => document.refuse_negative(&["interval"]),
+        "FilesystemTrimConfig" => document.reject_negative(&["interval"]),
         "FilesystemScrubConfig" => at_least_ten_seconds(document, "interval"),
         "LVMVolumeGroupConfig" => {
             name(document, Some(63), true);
@@ -51,7 +51,7 @@ pub(super) fn check(document: &mut Document<'_, '_>, kind: &str) {
         }
         _ => return,
     }
-    document.refuse_negative(&["trim.interval"]);
+    document.reject_negative(&["trim.interval"]);
     at_least_ten_seconds(document, "scrub.interval");
 }
 
@@ -82,7 +82,7 @@ fn selector(document: &mut Document<'_, '_>, field: &str, required: bool) {
     }
 }
 
-/// `sized`: the volume has a size of its own.
+/// `sized`: the volume has its own size instead of being a whole disk.
 fn provisioning(document: &mut Document<'_, '_>, required: bool, sized: bool) {
     selector(document, "provisioning.diskSelector.match", required);
     let (least, most) = (document.text("provisioning.minSize"), document.text("provisioning.maxSize"));
@@ -133,7 +133,7 @@ fn encryption(document: &mut Document<'_, '_>) {
 fn system(document: &mut Document<'_, '_>) {
     let name = document.text("name");
     if !SYSTEM.contains(&name) {
-        document.error("name", format!("\"{name}\" is none of the system's volumes: {}", SYSTEM.join(", ")));
+        document.error("name", format!("\"{name}\" is not a system volume: expected one of {}", SYSTEM.join(", ")));
         return;
     }
     let refused: &[&str] = match name {
@@ -195,7 +195,7 @@ fn external(document: &mut Document<'_, '_>) {
     name(document, Some(LONGEST_VOLUME), false);
     let kind = document.text("filesystemType");
     if kind != "virtiofs" {
-        document.error("filesystemType", format!("\"{kind}\" is not supported, virtiofs is"));
+        document.error("filesystemType", format!("\"{kind}\" is not supported: expected virtiofs"));
     } else if document.text("mount.virtiofs.tag").is_empty() {
         document.error("mount.virtiofs.tag", "is required");
     }

@@ -1,13 +1,13 @@
-//! What only the documents together show.
+//! Rules about all documents of a config together.
 
 use serde_json::Value;
 
 use super::super::schema::schema;
-use super::Mode;
+use super::RuntimeMode;
 use super::document::{Document, Finding, get, list, text};
 use super::legacy::is_control_plane;
 
-pub(super) fn check(documents: &[Value], mode: Mode, found: &mut Vec<Finding>) {
+pub(super) fn check(documents: &[Value], mode: RuntimeMode, found: &mut Vec<Finding>) {
     let whole = Whole { documents };
     let mut problems = whole.host_dns(mode);
     problems.extend(whole.discovery());
@@ -34,12 +34,12 @@ impl<'v> Whole<'v> {
         self.documents.iter().enumerate().find(|(_, document)| text(document, "kind") == kind)
     }
 
-    fn host_dns(&self, mode: Mode) -> Problems {
+    fn host_dns(&self, mode: RuntimeMode) -> Problems {
         let document = self.of_kind("ResolverConfig").and_then(|(_, resolver)| get(resolver, "hostDNS"));
         let config = document.or_else(|| self.legacy("machine.features.hostDNS"));
         let is = |field: &str| config.is_some_and(|config| get(config, field) == Some(&Value::Bool(true)));
         let mut problems = Problems::new();
-        if mode == Mode::Container {
+        if mode == RuntimeMode::Container {
             for field in ["enabled", "forwardKubeDNSToHost"].into_iter().filter(|field| !is(field)) {
                 let message =
                     format!("hostDNS config is required in container mode (machine.features.hostDNS.{field})");
@@ -56,7 +56,7 @@ impl<'v> Whole<'v> {
         problems
     }
 
-    /// Whether nodes of the cluster find each other through the discovery service.
+    /// Whether cluster discovery uses the discovery service.
     fn discovers(&self) -> bool {
         let legacy = self.legacy("cluster.discovery.enabled") == Some(&Value::Bool(true))
             && self.legacy("cluster.discovery.registries.service.disabled") != Some(&Value::Bool(true));
@@ -71,10 +71,7 @@ impl<'v> Whole<'v> {
             let here = identity.is_some_and(|identity| !text(identity, field).is_empty());
             let there = self.legacy(legacy).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
             if let Some((index, _)) = service.filter(|_| !here && !there) {
-                problems.push((
-                    Some(index),
-                    format!("needs the cluster's identity: {legacy}, or {field} of DiscoveryIdentityConfig"),
-                ));
+                problems.push((Some(index), format!("requires {legacy}, or {field} of DiscoveryIdentityConfig")));
             }
         }
         let legacy_mesh = self.legacy("machine.network.kubespan.enabled") == Some(&Value::Bool(true));
@@ -115,7 +112,7 @@ impl<'v> Whole<'v> {
         wrong.map(|(index, _)| (Some(index), "is only allowed on control plane machines".to_owned())).collect()
     }
 
-    /// Containers that wait for one that is not there.
+    /// Dependencies on containers that do not exist.
     fn containers(&self, found: &mut Vec<Finding>) {
         let names: Vec<&str> = self
             .documents
@@ -129,7 +126,7 @@ impl<'v> Whole<'v> {
             let mut document = Document { index, value, found };
             for (entry, name) in document.list("dependsOn.containers").iter().enumerate() {
                 if !names.contains(&name.as_str().unwrap_or_default()) {
-                    document.error(format!("dependsOn.containers[{entry}]"), format!("there is no container {name}"));
+                    document.error(format!("dependsOn.containers[{entry}]"), format!("unknown container {name}"));
                 }
             }
         }

@@ -1,19 +1,39 @@
 //! Programs that a template runs.
 //!
 //! `yq` on a file is evaluated here if [`Query`] supports its expression, so that `yq` need not be installed; other programs
-//! run without a shell, for at most 30 seconds.
+//! are run by the [`ProgramRunner`] that the caller provides, if any.
 
-use std::time::Duration;
+use std::ffi::OsString;
+use std::path::PathBuf;
 
-use secrecy::SecretString;
 use serde_json::Value;
 
 use super::{Call, Entry, Failure, Outcome, list, map, string};
 use crate::value;
-use process::Command;
 use yaml::Query;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+/// Runs the programs that templates call.
+pub trait ProgramRunner: std::fmt::Debug + Send + Sync {
+    /// Runs a program to its end and returns its standard output.
+    ///
+    /// # Errors
+    ///
+    /// A program that cannot be started, fails, or takes too long.
+    fn run(&self, call: ProgramCall) -> Result<Vec<u8>, Box<dyn std::error::Error>>;
+}
+
+/// A program that a template calls, without a shell.
+#[derive(Debug)]
+pub struct ProgramCall {
+    pub program: OsString,
+    pub arguments: Vec<String>,
+    /// The working directory.
+    pub folder: PathBuf,
+    /// Environment variables, in addition to those of this process.
+    pub variables: Vec<(String, String)>,
+    /// Standard input.
+    pub input: Option<String>,
+}
 
 pub(super) const TABLE: &[Entry] = &[
     ("envExec", 3, 4, |c, a| {
@@ -45,14 +65,18 @@ fn run(call: &Call<'_>, arguments: &[Value], variables: Vec<(String, String)>) -
     let input = arguments.get(2).map(|_| string(arguments, 2)).transpose()?;
     let functions = call.functions;
     let path = if program.contains('/') { functions.path(program).into_os_string() } else { program.into() };
-    let mut command = Command::new(path).args(texts).current_dir(functions.folder()).deadline(DEADLINE);
-    for (name, value) in functions.environment().iter().map(|(n, v)| (n.clone(), v.clone())).chain(variables) {
-        command = command.env(name, value);
-    }
-    if let Some(input) = input {
-        command = command.stdin(SecretString::from(input));
-    }
-    let output = finish(command)?;
+    let Some(programs) = &functions.programs else {
+        return Err(Failure::new("this template cannot run programs"));
+    };
+    let environment = functions.environment().iter().map(|(name, value)| (name.clone(), value.clone()));
+    let output = programs.run(ProgramCall {
+        program: path,
+        arguments: texts,
+        folder: functions.folder().to_owned(),
+        variables: environment.chain(variables).collect(),
+        input: input.map(str::to_owned),
+    });
+    let output = output.map_err(|error| Failure::new(error.to_string()))?;
     String::from_utf8(output)
         .map(Value::from)
         .map_err(|_| Failure::new(format!("the output of `{program}` is not UTF-8")))
@@ -62,15 +86,4 @@ fn read(call: &Call<'_>, file: &str) -> Result<(String, yaml::Origin), Failure> 
     let text = call.functions.read(file)?;
     let origin = call.functions.last_read().map_or_else(|| yaml::Origin::new(file), |(origin, _)| origin);
     Ok((text, origin))
-}
-
-/// Runs the command on a thread of its own: starting children is async, templates are not and may run inside async code.
-fn finish(command: Command) -> Result<Vec<u8>, Failure> {
-    let run = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
-        runtime.block_on(command.run()).map(|output| output.stdout).map_err(|error| Failure::new(error.to_string()))
-    };
-    let result = std::thread::scope(|scope| scope.spawn(run).join());
-    result.unwrap_or_else(|_| Err(Failure::new("the thread that ran the program panicked")))
 }

@@ -11,11 +11,13 @@ mod strings;
 mod words;
 
 pub(super) use bounds::check_length;
+pub use exec::{ProgramCall, ProgramRunner};
 pub use files::{clean, moved};
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 use version_range::VersionError;
@@ -30,6 +32,7 @@ pub struct Functions {
     root: PathBuf,
     folder: PathBuf,
     environment: BTreeMap<String, String>,
+    programs: Option<Arc<dyn ProgramRunner>>,
     /// The files that were read, with their names.
     read: RefCell<Vec<(String, Origin)>>,
     turns: Cell<usize>,
@@ -49,9 +52,16 @@ impl Functions {
             root: root.to_owned(),
             folder: folder.to_owned(),
             environment: environment.clone(),
+            programs: None,
             read: RefCell::default(),
             turns: Cell::default(),
         }
+    }
+
+    /// Lets templates run programs (`exec`, `envExec`).
+    #[must_use]
+    pub fn with_programs(self, programs: Option<Arc<dyn ProgramRunner>>) -> Self {
+        Self { programs, ..self }
     }
 
     /// Counts an iteration of a loop, a block or a template.

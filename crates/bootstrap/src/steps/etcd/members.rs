@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::super::site::{POLL, Site, step_error, wait_configured};
+use super::super::site::{KNOCK, Site, step_error, wait_configured};
 use super::connect;
-use engine::{Observation, Step, StepContext, StepError};
+use engine::{Check, CheckResult, Code, StepContext, StepError, StepWait};
 use talos_client::{Client, ClientError};
-use talos_config::Node;
+use talos_config::InventoryNode;
 
 /// Every control plane is a voting member.
 pub(in crate::steps) struct Members(Arc<Site>);
@@ -18,7 +18,7 @@ impl Members {
         Self(site)
     }
 
-    /// What is missing, nothing when every control plane votes. Any control plane that has a list will do.
+    /// What is missing; nothing when every control plane votes. Any control plane with a member list will do.
     async fn missing(&self) -> Result<Option<String>, StepError> {
         let control_planes = self.0.control_planes();
         let mut last = None;
@@ -28,37 +28,37 @@ impl Members {
                 Err(error) => last = Some(error),
             }
         }
-        Err(last.unwrap_or_else(|| StepError::wrong_input("there is no control plane")))
+        Err(last.unwrap_or_else(|| StepError::invalid_input("the cluster has no control plane")))
     }
 
-    async fn counted(&self, node: &Node, wanted: usize) -> Result<Option<String>, StepError> {
+    async fn counted(&self, node: &InventoryNode, expected: usize) -> Result<Option<String>, StepError> {
         let client = connect(&self.0, node).await?;
         let members = client.etcd_members().await.map_err(|error| step_error(&error, node))?;
         let learners = members.iter().filter(|member| member.is_learner).count();
         let voting = members.len() - learners;
-        if voting == wanted {
+        if voting == expected {
             return Ok(None);
         }
-        let mut text = format!("{voting} of {wanted} control planes vote, {learners} learn");
+        let mut text = format!("{voting} of {expected} control planes vote, {learners} are learners");
         for (member, alarm) in client.etcd_alarms().await.unwrap_or_default() {
             let name = members.iter().find(|known| known.id == member).map_or("a member", |known| &known.hostname);
             text = format!("{text}; {name} raises the alarm {alarm:?}");
         }
         for node in self.0.control_planes() {
-            if let Some(trouble) = self.trouble(node).await {
-                text = format!("{text}; {}: {trouble}", node.hostname);
+            if let Some(problem) = self.problem(node).await {
+                text = format!("{text}; {}: {problem}", node.hostname);
             }
         }
         Ok(Some(text))
     }
 
-    /// Why one control plane does not vote, as far as it can say itself.
-    async fn trouble(&self, node: &Node) -> Option<String> {
+    /// Why one control plane does not vote, as far as it knows.
+    async fn problem(&self, node: &InventoryNode) -> Option<String> {
         let client = connect(&self.0, node).await.ok()?;
         match client.etcd_status().await {
             Ok(status) if status.is_learner => {
                 let behind = status.raft_index.saturating_sub(status.raft_applied_index);
-                Some(format!("learns, {behind} entries behind"))
+                Some(format!("learner, {behind} entries behind"))
             }
             Ok(status) => status.errors.first().cloned(),
             Err(_) => service(&client).await.ok(),
@@ -77,30 +77,25 @@ async fn service(client: &Client) -> Result<String, ClientError> {
 }
 
 #[async_trait]
-impl Step for Members {
-    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+impl Check for Members {
+    async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
         Ok(match self.missing().await? {
-            None => Observation::Holds("every control plane votes".to_owned()),
-            Some(reason) => Observation::Underway(reason),
+            None => CheckResult::Passed("every control plane votes".to_owned()),
+            Some(reason) => CheckResult::Pending(reason),
         })
     }
 
-    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
-        Ok(())
-    }
-
-    async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+    async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
         for node in self.0.control_planes() {
-            wait_configured(&self.0, node, cx.teller()).await?;
+            wait_configured(&self.0, node, cx).await?;
         }
-        let mut backoff = POLL.backoff();
         loop {
             match self.missing().await {
                 Ok(None) => return Ok(()),
-                Ok(Some(reason)) => cx.tell(&reason),
-                Err(error) => cx.tell(&error.to_string()),
+                Ok(Some(reason)) => cx.waiting(StepWait::new(reason).code(Code::T13)),
+                Err(error) => cx.progress(&error.to_string()),
             }
-            backoff.wait().await;
+            tokio::time::sleep(KNOCK).await;
         }
     }
 }

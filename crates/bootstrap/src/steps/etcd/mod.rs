@@ -1,10 +1,10 @@
 //! etcd: started on exactly one control plane, then joined by the others.
 //!
-//! `decision` decides without I/O, `look` asks the nodes, `Bootstrap` acts, `members` waits for the others.
+//! `decision` decides without I/O, `survey` asks the nodes, `Bootstrap` acts, `members` waits for the others.
 
 pub mod decision;
-mod look;
 mod members;
+mod survey;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,21 +14,21 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::site::{POLL, Site, place, step_error};
+use super::site::{KNOCK, Site, place, step_error};
 use decision::{Context, Decision, Intent, Reason, View, agreed, decide};
-use engine::{ErrorClass, Observation, Step, StepContext, StepError};
-use look::look;
+use engine::{Action, Code, Effect, Observation, StepContext, StepError, StepWait};
 pub(super) use members::Members;
-use talos_client::{Beginning, Client, Kind};
-use talos_config::Node;
+use survey::survey;
+use talos_client::{Client, ClientErrorKind, EtcdBootstrap};
+use talos_config::InventoryNode;
 
-/// A call whose answer was lost may still be at work on the node: so long nothing of it need be seen.
+/// A call whose answer was lost may still be in progress on the node: for so long its absence proves nothing.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// The one call that must never reach two nodes.
 pub(super) struct Bootstrap {
     site: Arc<Site>,
-    /// What this run has sent itself; the journal knows what earlier ones did.
+    /// The call that this run has sent; the journal has those of earlier runs.
     sent: Mutex<Option<Intent>>,
 }
 
@@ -41,7 +41,7 @@ impl Bootstrap {
         decide(views, Context { intent: self.intent(cx).as_ref(), forced: self.site.forced })
     }
 
-    /// The newest intent that is not known to have come to nothing.
+    /// The newest intent that may have taken effect.
     fn intent(&self, cx: &StepContext) -> Option<Intent> {
         self.sent().clone().or_else(|| recorded(cx))
     }
@@ -50,40 +50,42 @@ impl Bootstrap {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn node(&self, address: IpAddr) -> Result<&Node, StepError> {
+    fn node(&self, address: IpAddr) -> Result<&InventoryNode, StepError> {
         self.site
             .control_planes()
             .into_iter()
             .find(|node| node.address == address)
-            .ok_or_else(|| StepError::wrong_world(format!("{address} is no control plane of this cluster")))
+            .ok_or_else(|| StepError::failed_precondition(format!("{address} is not a control plane of this cluster")))
     }
 
-    /// Sends the call over a connection to the very boot that was decided about.
+    /// Sends the call over a connection to the boot that was decided about.
     async fn bootstrap(&self, cx: &StepContext, address: IpAddr, boot: String) -> Result<(), StepError> {
         let node = self.node(address)?;
         let client = connect(&self.site, node).await?;
         if client.boot_id().await.map_err(|error| step_error(&error, node))? != boot {
-            return Err(StepError::retryable("the node has booted again while it was looked at").at(place(node)));
+            return Err(StepError::unavailable("the node rebooted while it was observed").at(place(node)));
         }
         let intent = Intent { node: address, boot, accepted: false };
-        cx.intend(json!(intent))?;
+        cx.intend(json!(intent)).await?;
         *self.sent() = Some(intent.clone());
-        match client.bootstrap(Beginning::Empty).await {
-            Ok(()) => self.accepted(cx, intent, ACCEPTED),
-            Err(error) if error.kind == Kind::AlreadyDone => self.accepted(cx, intent, ACCEPTED_EARLIER),
-            Err(error) if matches!(error.kind, Kind::NotYet | Kind::Refused | Kind::Unsupported) => {
+        match client.bootstrap(EtcdBootstrap::New).await {
+            Ok(()) => self.accepted(cx, intent, ACCEPTED).await,
+            Err(error) if error.kind == ClientErrorKind::AlreadyExists => {
+                self.accepted(cx, intent, ACCEPTED_EARLIER).await
+            }
+            Err(error) if is_rejected(error.kind) => {
                 *self.sent() = None;
-                cx.conclude(json!(NOT_ACCEPTED))?;
+                cx.conclude(json!(NOT_ACCEPTED)).await?;
                 Err(step_error(&error, node))
             }
-            // The answer may be lost and the call not: the next observation asks the nodes.
+            // The answer may be lost and the call not: the next observation decides.
             Err(error) => Err(step_error(&error, node)),
         }
     }
 
-    fn accepted(&self, cx: &StepContext, intent: Intent, outcome: &str) -> Result<(), StepError> {
+    async fn accepted(&self, cx: &StepContext, intent: Intent, outcome: &str) -> Result<(), StepError> {
         *self.sent() = Some(Intent { accepted: true, ..intent });
-        cx.conclude(json!(outcome))
+        cx.conclude(json!(outcome)).await
     }
 }
 
@@ -91,7 +93,7 @@ const ACCEPTED: &str = "accepted";
 const ACCEPTED_EARLIER: &str = "accepted earlier";
 const NOT_ACCEPTED: &str = "not accepted";
 
-/// What the journal knows of earlier runs: the newest call that may have been accepted.
+/// The newest call of an earlier run that may have been accepted, from the journal.
 fn recorded(cx: &StepContext) -> Option<Intent> {
     let prior =
         cx.priors.iter().rev().find(|prior| prior.outcome.as_ref().and_then(Value::as_str) != Some(NOT_ACCEPTED))?;
@@ -99,29 +101,32 @@ fn recorded(cx: &StepContext) -> Option<Intent> {
     Some(Intent { accepted: prior.outcome.is_some(), ..intent })
 }
 
-async fn connect(site: &Site, node: &Node) -> Result<Client, StepError> {
-    Client::connect(&site.dialer, node.address, &site.talos).await.map_err(|error| step_error(&error, node))
+async fn connect(site: &Site, node: &InventoryNode) -> Result<Client, StepError> {
+    Client::connect(&site.dialer, node.address, &site.client_identity).await.map_err(|error| step_error(&error, node))
 }
 
 #[async_trait]
-impl Step for Bootstrap {
+impl Action for Bootstrap {
     async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
-        match self.decide(cx, &look(&self.site).await) {
-            Decision::Adopt => Ok(Observation::Holds("etcd runs".to_owned())),
-            Decision::Verify(node) => Ok(Observation::Underway(format!("accepted by {node}, not running yet"))),
+        match self.decide(cx, &survey(&self.site).await) {
+            Decision::Adopt => Ok(Observation::UpToDate("etcd runs".to_owned())),
+            Decision::Verify(node) => Ok(Observation::InProgress(format!("accepted by {node}, not running yet"))),
             Decision::Bootstrap { node, .. } => {
-                Ok(Observation::Missing(format!("no etcd anywhere, {node} will be the first")))
+                Ok(Observation::Missing(format!("etcd runs nowhere; {node} will be the first")))
             }
             Decision::WaitFor(reason) => Err(wait(&reason)),
             Decision::Refuse(reason) => Err(refused(&reason)),
         }
     }
 
-    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
-        let first = self.decide(cx, &look(&self.site).await);
-        match agreed(&first, self.decide(cx, &look(&self.site).await)) {
-            Decision::Bootstrap { node, boot } => self.bootstrap(cx, node, boot).await,
-            Decision::Adopt | Decision::Verify(_) => Ok(()),
+    async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
+        let first = self.decide(cx, &survey(&self.site).await);
+        match agreed(&first, self.decide(cx, &survey(&self.site).await)) {
+            Decision::Bootstrap { node, boot } => {
+                self.bootstrap(cx, node, boot).await?;
+                Ok(Effect::Complete)
+            }
+            Decision::Adopt | Decision::Verify(_) => Ok(Effect::Complete),
             Decision::WaitFor(reason) => Err(wait(&reason)),
             Decision::Refuse(reason) => Err(refused(&reason)),
         }
@@ -129,56 +134,69 @@ impl Step for Bootstrap {
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
         let began = Instant::now();
-        let mut backoff = POLL.backoff();
         loop {
-            let views = look(&self.site).await;
+            let views = survey(&self.site).await;
             match self.decide(cx, &views) {
                 Decision::Adopt => return Ok(()),
                 Decision::Refuse(reason) => return Err(refused(&reason)),
                 Decision::Bootstrap { node, boot } => match self.intent(cx) {
-                    Some(intent) if intent.boot == boot && began.elapsed() < GRACE => cx.tell(&summary(&views)),
+                    Some(intent) if intent.boot == boot && began.elapsed() < GRACE => {
+                        cx.waiting(StepWait::new(summary(&views)).code(Code::T01));
+                    }
                     Some(intent) => return Err(lost(node, intent.boot == boot)),
-                    None => return Err(StepError::retryable("no bootstrap has been sent").at(node.to_string())),
+                    None => return Err(StepError::unavailable("no bootstrap has been sent").at(node.to_string())),
                 },
-                Decision::WaitFor(_) | Decision::Verify(_) => cx.tell(&summary(&views)),
+                Decision::WaitFor(reason) => cx.waiting(StepWait::new(summary(&views)).code(reason.code)),
+                Decision::Verify(_) => cx.waiting(StepWait::new(summary(&views)).code(Code::T14)),
             }
-            backoff.wait().await;
+            tokio::time::sleep(KNOCK).await;
         }
     }
 }
 
-/// The call came to nothing: it never arrived in this boot, or a later boot has forgotten it.
+/// The error of a call without effect: it never arrived in this boot, or a reboot lost it.
 fn lost(node: IpAddr, same_boot: bool) -> StepError {
     let error = if same_boot {
-        StepError::retryable("the bootstrap never arrived")
-            .because("the node is in the same boot, and its log has no bootstrap in it")
-            .code("T01")
+        StepError::unavailable("the bootstrap never arrived")
+            .because("the node is in the same boot, and its log has no bootstrap request")
+            .code(Code::T01)
     } else {
-        StepError::retryable("the accepted bootstrap was lost to a reboot")
-            .because("the node has booted again since, and its etcd has no data")
-            .code("T02")
+        StepError::unavailable("the accepted bootstrap was lost to a reboot")
+            .because("the node has rebooted since, and its etcd has no data")
+            .code(Code::T02)
     };
     error.at(node.to_string())
 }
 
 fn wait(reason: &Reason) -> StepError {
-    let error = StepError::retryable(&reason.text);
+    let error = StepError::unavailable(&reason.text);
     match reason.code {
         Some(code) => error.code(code),
         None => error.next(
-            "bring that control plane up; if it is gone for good, say so: --resume --force-bootstrap-node <another one>",
+            "start that control plane; if it is lost for good, run with --resume --force-bootstrap-node <another one>",
         ),
     }
 }
 
 fn refused(reason: &Reason) -> StepError {
-    StepError::new(ErrorClass::NeverAgain, "etcd is in a state that needs a person")
+    StepError::needs_operator("etcd needs a manual decision")
         .because(&reason.text)
-        .next("compare `talosctl etcd members` of every control plane before anything else is done")
-        .code(reason.code.unwrap_or("T03"))
+        .code(reason.code.unwrap_or(Code::T03))
 }
 
 fn summary(views: &[View]) -> String {
     let texts: Vec<String> = views.iter().map(|view| format!("{}: {}", view.node, view.state)).collect();
     texts.join("; ")
+}
+
+/// Whether the node rejected the call, so that the bootstrap has not started.
+fn is_rejected(kind: ClientErrorKind) -> bool {
+    matches!(
+        kind,
+        ClientErrorKind::NotReady
+            | ClientErrorKind::Rejected
+            | ClientErrorKind::PermissionDenied
+            | ClientErrorKind::ResourceExhausted
+            | ClientErrorKind::Unimplemented
+    )
 }

@@ -1,16 +1,16 @@
-//! Whether what hooks apply is there, told before anything is touched.
+//! Whether the files that hooks apply exist, checked before any machine is changed.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::idiom::{Action, recognise};
+use super::idiom::{Command, recognise};
 use helmfile::Hook;
 use repository::Cluster;
 use template::{clean, moved};
 use yaml::{Diagnostic, Diagnostics};
 
-/// Finds the files and kustomizations of a cluster's hooks that are not there. What a program that runs before names may
-/// be what it makes, and is not asked for.
+/// Finds the files and kustomizations of a cluster's hooks that do not exist. A file that an earlier program names may be
+/// its output, and is not checked.
 pub(in crate::steps) fn check(cluster: &Cluster) -> Diagnostics {
     let mut found = Diagnostics::default();
     let helmfile = &cluster.bootstrap.releases;
@@ -19,9 +19,9 @@ pub(in crate::steps) fn check(cluster: &Cluster) -> Diagnostics {
         let mut made: Vec<OsString> = Vec::new();
         for hook in hooks {
             let (files, kustomizations) = match recognise(hook) {
-                Action::Apply { files, kustomizations, .. } => (files, kustomizations),
-                Action::WaitCrds(_) => continue,
-                Action::Process => {
+                Command::Apply { files, kustomizations, .. } => (files, kustomizations),
+                Command::WaitCrds(_) => continue,
+                Command::Process => {
                     made.extend(hook.args.iter().flat_map(|argument| names(argument)));
                     continue;
                 }
@@ -63,13 +63,14 @@ fn missing(root: &Path, path: &Path, hook: &Hook) -> Option<Diagnostic> {
     if path.exists() {
         return None;
     }
-    let told = Diagnostic::at(hook.at.clone(), format!("the hook applies {}, which is not there", shown(root, path)));
+    let finding =
+        Diagnostic::at(hook.at.clone(), format!("the hook applies {}, which does not exist", shown(root, path)));
     let same = |path: &Path| moved(root, &clean(path)).map(|near| shown(root, &near));
-    // Of a folder, what it must hold is looked for.
+    // Of a folder, its kustomization is searched for.
     let near = same(path).or_else(|| KUSTOMIZATIONS.iter().find_map(|name| same(&path.join(name))));
     Some(match near {
-        Some(near) => told.with_hint(format!("did it move to {near}?")),
-        None => told,
+        Some(near) => finding.with_hint(format!("did it move to {near}?")),
+        None => finding,
     })
 }
 

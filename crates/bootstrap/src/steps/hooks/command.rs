@@ -1,4 +1,4 @@
-//! Hooks that are run as the commands they are: what came of each is remembered.
+//! Hooks that run as processes: the outcome of each is journaled.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,48 +7,48 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::fingerprint;
+use super::super::fingerprints;
 use crate::steps::site::Site;
 use engine::plan::Fingerprint;
-use engine::{Observation, Step, StepContext, StepError};
+use engine::{Action, Code, Effect, Observation, StepContext, StepError};
 use helmfile::Hook;
 use process::{Command, Credentials, Stream};
 
-/// A hook that asks a question nobody answers must not hang a bootstrap.
+/// A hook that waits for input must not hang a bootstrap.
 const DEADLINE: Duration = Duration::from_mins(10);
 
-/// What the operator says of a hook that must not run twice and of which nobody knows whether it did its work.
+/// The operator's answer about a hook that must not run twice and whose outcome is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It did; it counts as done.
+    /// It has done its work.
     Done,
-    /// It did not, or may well run again.
+    /// It has not, or may safely run again.
     Again,
 }
 
-/// A command that is run as it is written, with the kubeconfig of this cluster.
+/// A command that runs as it is written, with the kubeconfig of this cluster.
 pub(super) struct Process {
     site: Arc<Site>,
     hook: Hook,
     fingerprint: Fingerprint,
-    /// Whether `k8s-bootstrap.yaml` says that it must not run twice.
+    /// Whether `k8s-bootstrap.yaml` declares it with `idempotent: false`.
     once: bool,
 }
 
 impl Process {
     pub(super) fn new(site: Arc<Site>, hook: &Hook) -> Self {
         let once = site.cluster.hook_rules().iter().any(|rule| !rule.idempotent && rule.matches(hook));
-        Self { site, hook: hook.clone(), fingerprint: fingerprint(hook), once }
+        Self { site, hook: hook.clone(), fingerprint: fingerprints::hook(hook), once }
     }
 
-    /// The operator's own programs, and after them the kubectl that we found or provided.
+    /// The operator's programs, then the kubectl that was found or provided.
     fn path(&self) -> std::ffi::OsString {
         let own = std::env::var_os("PATH").unwrap_or_default();
         let ours = self.site.kubectl.as_deref().and_then(Path::parent).map(Path::to_owned);
         std::env::join_paths(std::env::split_paths(&own).chain(ours)).unwrap_or(own)
     }
 
-    /// What the journal says of this very command.
+    /// The journal's record of this command.
     fn record(&self, cx: &StepContext) -> Record {
         let intent = json!({"hook": self.fingerprint});
         let mut own = cx.priors.iter().filter(|prior| prior.intent == intent).map(|prior| &prior.outcome);
@@ -64,17 +64,17 @@ impl Process {
         self.site.verdicts.get(&cx.step).copied()
     }
 
-    /// The hook may have done its work in part or in whole, and must not do it twice.
+    /// The hook may have done its work in part or in full, and must not do it twice.
     fn unknown(&self, cx: &StepContext, why: &str) -> StepError {
         let cluster = &self.site.cluster.name;
-        StepError::wrong_world(format!("whether the hook `{}` has done its work is not known", self.hook.command))
+        StepError::failed_precondition(format!("the outcome of the hook `{}` is unknown", self.hook.command))
             .at(self.hook.at.to_string())
-            .because(format!("{why}, and `idempotent: false` says that it must not run twice"))
+            .because(format!("{why}, and it is declared with `idempotent: false`"))
             .next(format!(
-                "look at what it does, then say: k8s-bootstrap {cluster} --resume --hook {step}=done, or --hook {step}=again",
+                "check what it has done, then run k8s-bootstrap {cluster} --resume --hook {step}=done, or --hook {step}=again",
                 step = cx.step
             ))
-            .code("H12")
+            .code(Code::H12)
     }
 }
 
@@ -90,30 +90,29 @@ enum Record {
 }
 
 #[async_trait]
-impl Step for Process {
+impl Action for Process {
     async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
         match self.record(cx) {
-            Record::Done => Ok(Observation::Holds("has run".to_owned())),
+            Record::Done => Ok(Observation::UpToDate("has run".to_owned())),
             Record::Begun if self.once && self.verdict(cx).is_none() => {
-                Err(self.unknown(cx, "it was begun, and the run ended before it did"))
+                Err(self.unknown(cx, "it was started, and the run ended before it did"))
             }
-            Record::Failed if self.once && self.verdict(cx).is_none() => {
-                Err(self.unknown(cx, "it ended with an error"))
-            }
+            Record::Failed if self.once && self.verdict(cx).is_none() => Err(self.unknown(cx, "it failed")),
             Record::NotRun | Record::Begun | Record::Failed => {
-                Ok(Observation::Missing("has not run to its end".to_owned()))
+                Ok(Observation::Missing("has not run to completion".to_owned()))
             }
         }
     }
 
-    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
+    async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
         let kubeconfig = self.site.child_kubeconfig().await?;
-        cx.intend(json!({"hook": self.fingerprint}))?;
+        cx.intend(json!({"hook": self.fingerprint})).await?;
         if self.verdict(cx) == Some(Verdict::Done) && self.record(cx) != Record::NotRun {
-            cx.tell("has run, as the operator says");
-            return cx.conclude(json!(DONE));
+            cx.progress("done, according to --hook");
+            cx.conclude(json!(DONE)).await?;
+            return Ok(Effect::Complete);
         }
-        let teller = cx.clone();
+        let progress = cx.clone();
         let recipe_environment = self.site.cluster.recipe_environment.iter();
         let command = Command::new(&self.hook.command).args(&self.hook.args).credentials(Credentials::Operator);
         let ran = recipe_environment
@@ -124,30 +123,36 @@ impl Step for Process {
             .deadline(DEADLINE)
             .on_line(move |stream, line| {
                 if stream == Stream::Err || !line.is_empty() {
-                    teller.tell(line);
+                    progress.progress(line);
                 }
             })
             .run()
             .await;
         match ran {
-            Ok(_) => cx.conclude(json!(DONE)),
+            Ok(_) => {
+                cx.conclude(json!(DONE)).await?;
+                Ok(Effect::Complete)
+            }
             Err(error) => {
-                cx.conclude(json!("failed"))?;
+                cx.conclude(json!("failed")).await?;
                 Err(hook_error(&self.hook, &error))
             }
         }
     }
 }
 
+/// What an API server answers to a client-side apply of an object that does not fit into an annotation (H02).
+const TOO_LARGE: &str = "metadata.annotations: Too long";
+
 fn hook_error(hook: &Hook, error: &process::Error) -> StepError {
-    let base = match error {
-        process::Error::Start { .. } => {
-            StepError::wrong_world(format!("the hook's program `{}` cannot be started", hook.command))
-        }
-        _ => StepError::wrong_world("a hook failed"),
+    let what = match error {
+        process::Error::Start { .. } => format!("the hook's program `{}` cannot be started", hook.command),
+        _ => format!("the hook `{}` failed", hook.command),
     };
-    base.at(hook.at.to_string())
-        .because(error)
-        .next("mend what the hook complains of, then run again with --resume; it will be run again")
-        .code("H12")
+    let is_too_large = error.to_string().contains(TOO_LARGE);
+    StepError::failed_precondition(what).at(hook.at.to_string()).because(error).code(if is_too_large {
+        Code::H02
+    } else {
+        Code::H12
+    })
 }

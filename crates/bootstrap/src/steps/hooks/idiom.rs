@@ -1,4 +1,4 @@
-//! What a hook's command means: the two idioms of the field are done natively, with a gate and an explanation.
+//! What a hook's command means: the two common idioms are carried out natively, with a gate and an explanation.
 
 use std::path::PathBuf;
 
@@ -6,9 +6,9 @@ use regex::Regex;
 
 use helmfile::Hook;
 
-/// A hook as a step carries it out.
+/// What a hook's command does, as far as it is recognised.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum Command {
     /// `kubectl wait … crd/NAME` and `until kubectl get crd NAME; do sleep …; done`.
     WaitCrds(Vec<String>),
     /// `kubectl apply --server-side` of `-f FILE`, `-f ADDRESS` or `-k FOLDER`.
@@ -20,15 +20,15 @@ pub(super) enum Action {
         force: bool,
         namespace: Option<String>,
     },
-    /// Anything else, run as it is written.
+    /// Anything else, run as a process.
     Process,
 }
 
-/// The manager that kubectl names itself when it is not told (Kubernetes 1.35 `kubectl apply --server-side`).
+/// kubectl's field manager by default (Kubernetes 1.35 `kubectl apply --server-side`).
 const KUBECTL: &str = "kubectl";
 
-/// Recognises what a hook does; whatever is not understood to the last argument is run as a process.
-pub(super) fn recognise(hook: &Hook) -> Action {
+/// Recognises what a hook does; a command that is not understood to its last argument runs as a process.
+pub(super) fn recognise(hook: &Hook) -> Command {
     let all: Vec<&str> = hook.args.iter().map(String::as_str).collect();
     let arguments = without_context(&all);
     let action = match (program(&hook.command), arguments.as_slice()) {
@@ -37,10 +37,10 @@ pub(super) fn recognise(hook: &Hook) -> Action {
         ("sh" | "bash", ["-c" | "-ec" | "-euc", script]) => waiting_loop(script),
         _ => None,
     };
-    action.unwrap_or(Action::Process)
+    action.unwrap_or(Command::Process)
 }
 
-/// Recipes name the cluster's context; here there is but this cluster.
+/// Drops `--context`, which recipes set: there is only this cluster.
 fn without_context<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
     let mut kept = Vec::new();
     let mut rest = arguments.iter();
@@ -82,7 +82,7 @@ fn crd_name(argument: &str) -> Option<String> {
     (is_crd && !name.is_empty()).then(|| name.to_owned())
 }
 
-fn wait(arguments: &[&str]) -> Option<Action> {
+fn wait(arguments: &[&str]) -> Option<Command> {
     let mut names = Vec::new();
     let mut rest = arguments.iter();
     let mut plain_kind = false;
@@ -93,7 +93,7 @@ fn wait(arguments: &[&str]) -> Option<Action> {
                 return None;
             }
         } else if flag(&["--timeout"], argument, &mut rest).is_some() {
-            // The step's own deadline and explanation take the place of a bare timeout.
+            // The step has a deadline of its own.
         } else if matches!(*argument, "crd" | "crds" | "customresourcedefinition" | "customresourcedefinitions") {
             plain_kind = true;
         } else if let Some(name) = crd_name(argument) {
@@ -104,10 +104,10 @@ fn wait(arguments: &[&str]) -> Option<Action> {
             return None;
         }
     }
-    (!names.is_empty()).then_some(Action::WaitCrds(names))
+    (!names.is_empty()).then_some(Command::WaitCrds(names))
 }
 
-fn apply(hook: &Hook, arguments: &[&str]) -> Option<Action> {
+fn apply(hook: &Hook, arguments: &[&str]) -> Option<Command> {
     let (mut files, mut urls, mut kustomizations) = (Vec::new(), Vec::new(), Vec::new());
     let (mut server_side, mut force) = (false, false);
     let (mut field_manager, mut namespace) = (KUBECTL.to_owned(), None);
@@ -138,18 +138,18 @@ fn apply(hook: &Hook, arguments: &[&str]) -> Option<Action> {
             }
         }
     }
-    let says = server_side && !(files.is_empty() && urls.is_empty() && kustomizations.is_empty());
-    says.then_some(Action::Apply { files, urls, kustomizations, field_manager, force, namespace })
+    let is_native = server_side && !(files.is_empty() && urls.is_empty() && kustomizations.is_empty());
+    is_native.then_some(Command::Apply { files, urls, kustomizations, field_manager, force, namespace })
 }
 
 /// `until kubectl get crd A B …; do sleep N; done`, with any redirection behind the names.
-fn waiting_loop(script: &str) -> Option<Action> {
+fn waiting_loop(script: &str) -> Option<Command> {
     let pattern = Regex::new(
         r"^\s*until\s+kubectl\s+(?:--context[=\s]\S+\s+)?get\s+(?:crds?|customresourcedefinitions?)[/\s]\s*([a-z0-9.\-\s]+?)\s*(?:&?>\s*/dev/null|[12]?>\s*/dev/null|2>&1|\s)*;\s*do\s+sleep\s+[0-9.]+s?\s*;?\s*done\s*;?\s*$",
     )
     .ok()?;
     let names: Vec<String> = pattern.captures(script)?.get(1)?.as_str().split_whitespace().map(str::to_owned).collect();
-    (!names.is_empty()).then_some(Action::WaitCrds(names))
+    (!names.is_empty()).then_some(Command::WaitCrds(names))
 }
 
 #[cfg(test)]
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn waits_for_crds_are_recognised_in_both_spellings() {
-        let crds = |names: &[&str]| Action::WaitCrds(names.iter().map(|name| (*name).to_owned()).collect());
+        let crds = |names: &[&str]| Command::WaitCrds(names.iter().map(|name| (*name).to_owned()).collect());
         let wait = hook("kubectl", &["wait", "--for=create", "crd/a.cilium.io", "crd/b.cilium.io", "--timeout=120s"]);
         assert_eq!(recognise(&wait), crds(&["a.cilium.io", "b.cilium.io"]));
         let wait = hook("/usr/bin/kubectl", &["wait", "crd", "a.cilium.io", "--for", "condition=established"]);
@@ -184,13 +184,13 @@ mod tests {
 
     #[test]
     fn the_context_makes_no_difference() {
-        let names = Action::WaitCrds(vec!["a.cilium.io".into()]);
-        let told = [
+        let names = Command::WaitCrds(vec!["a.cilium.io".into()]);
+        let hooks = [
             hook("kubectl", &["--context=home", "wait", "--for=create", "crd/a.cilium.io"]),
             hook("kubectl", &["wait", "--context", "home", "--for=create", "crd/a.cilium.io"]),
             hook("bash", &["-c", "until kubectl --context=home get crd a.cilium.io &>/dev/null; do sleep 5; done"]),
         ];
-        assert_eq!(told.map(|hook| recognise(&hook)), [names.clone(), names.clone(), names]);
+        assert_eq!(hooks.map(|hook| recognise(&hook)), [names.clone(), names.clone(), names]);
     }
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
         ];
         assert_eq!(
             recognise(&hook("kubectl", &args)),
-            Action::Apply {
+            Command::Apply {
                 files: vec![PathBuf::from("/repository/bootstrap/../config/bgp.yaml")],
                 urls: vec!["https://example.org/crds.yaml".to_owned()],
                 kustomizations: vec![],
@@ -219,16 +219,16 @@ mod tests {
 
     #[test]
     fn a_kustomization_is_applied_as_its_files_are() {
-        let Action::Apply { kustomizations, files, .. } =
+        let Command::Apply { kustomizations, files, .. } =
             recognise(&hook("kubectl", &["apply", "--server-side", "--kustomize=../config"]))
         else {
-            panic!("it is not recognised")
+            panic!("not recognised")
         };
         assert_eq!((kustomizations, files), (vec![PathBuf::from("/repository/bootstrap/../config")], vec![]));
     }
 
     #[test]
-    fn what_is_not_understood_in_full_runs_as_it_is_written() {
+    fn what_is_not_understood_in_full_runs_as_a_process() {
         for args in [
             &["wait", "--for=condition=Ready", "pod/x"][..],
             &["apply", "-f", "x.yaml"],
@@ -238,9 +238,9 @@ mod tests {
             &["apply", "--server-side", "--prune", "-f", "x.yaml"],
             &["delete", "crd/a"],
         ] {
-            assert_eq!(recognise(&hook("kubectl", args)), Action::Process, "{args:?}");
+            assert_eq!(recognise(&hook("kubectl", args)), Command::Process, "{args:?}");
         }
         let script = "until kubectl get crd a; do sleep 1; done; kubectl delete ns x";
-        assert_eq!(recognise(&hook("sh", &["-c", script])), Action::Process);
+        assert_eq!(recognise(&hook("sh", &["-c", script])), Command::Process);
     }
 }

@@ -1,4 +1,4 @@
-//! Hooks around a release: waits and applies done natively, anything else as a process whose outcome is remembered.
+//! Hooks around a release: waits and applies done natively, anything else as a process whose outcome is journaled.
 
 mod check;
 mod command;
@@ -12,24 +12,39 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::kustomize;
-use super::objects::{api_error, apply_as, gate_error, observe_objects_in, report_to};
+use super::objects::{api_error, apply_as, gate_error, observe_objects_in, progress};
 use super::site::Site;
 pub(super) use check::check;
 use command::Process;
 pub use command::Verdict;
-use engine::plan::{Fingerprint, FingerprintBuilder};
-use engine::{ErrorClass, Observation, Step, StepContext, StepError};
+use engine::{Action, Check, CheckResult, Code, Effect, ErrorClass, Observation, StepContext, StepError};
 use helmfile::{Helmfile, Hook};
-use idiom::{Action, recognise};
+use idiom::{Command, recognise};
 use kubernetes::{ApplyOptions, ObjectRef, Readiness};
 use net::WebError;
 use yaml::Origin;
 
-/// The step of one hook.
-pub(super) fn step(site: Arc<Site>, hook: &Hook) -> Arc<dyn Step> {
-    match recognise(hook) {
-        Action::WaitCrds(names) => Arc::new(WaitCrds { site, names }),
-        Action::Apply { files, urls, kustomizations, field_manager, force, namespace } => Arc::new(Manifests {
+/// The code of a hook's step.
+pub(super) enum HookCode {
+    Action(Arc<dyn Action>),
+    Check(Arc<dyn Check>),
+}
+
+impl HookCode {
+    /// What the step fails with at its deadline.
+    pub(super) fn overdue(&self) -> Code {
+        match self {
+            Self::Action(_) => Code::H12,
+            Self::Check(_) => Code::H07,
+        }
+    }
+}
+
+/// The code of one hook's step.
+pub(super) fn code(site: Arc<Site>, hook: &Hook) -> HookCode {
+    HookCode::Action(match recognise(hook) {
+        Command::WaitCrds(names) => return HookCode::Check(Arc::new(WaitCrds { site, names })),
+        Command::Apply { files, urls, kustomizations, field_manager, force, namespace } => Arc::new(Manifests {
             site,
             hook: hook.clone(),
             files,
@@ -40,48 +55,43 @@ pub(super) fn step(site: Arc<Site>, hook: &Hook) -> Arc<dyn Step> {
             namespace,
             built: OnceCell::new(),
         }),
-        Action::Process => Arc::new(Process::new(site, hook)),
-    }
+        Command::Process => Arc::new(Process::new(site, hook)),
+    })
 }
 
-/// Whether a hook that is run as it is written may bring custom resource definitions.
-pub(super) fn may_bring_kinds(releases: &Helmfile) -> bool {
+/// Whether a hook that runs as a process may install custom resource definitions.
+pub(super) fn may_install_kinds(releases: &Helmfile) -> bool {
     let applies = |argument: &String| ["apply", "create", "install"].iter().any(|word| argument.contains(word));
-    releases
-        .hooks()
-        .any(|hook| recognise(hook) == Action::Process && (hook.args.iter().any(applies) || hook.command.contains('/')))
+    releases.hooks().any(|hook| {
+        recognise(hook) == Command::Process && (hook.args.iter().any(applies) || hook.command.contains('/'))
+    })
 }
 
-/// What the step does, in a few words.
+/// What the hook does, in a few words.
 pub(super) fn title(hook: &Hook) -> String {
     match recognise(hook) {
-        Action::WaitCrds(names) => format!("{} registered", names.join(", ")),
-        Action::Apply { files, urls, kustomizations, .. } => {
+        Command::WaitCrds(names) => format!("{} registered", names.join(", ")),
+        Command::Apply { files, urls, kustomizations, .. } => {
             let all = files.into_iter().chain(urls.into_iter().map(PathBuf::from)).chain(kustomizations);
             let names: Vec<_> = all.filter_map(|file| Some(file.file_name()?.to_string_lossy().into_owned())).collect();
             format!("{} applied", names.join(", "))
         }
-        Action::Process => format!("`{}` has run", hook.command),
+        Command::Process => format!("`{}` has run", hook.command),
     }
 }
 
-/// Whether a hook is run as it is written, and may do anything.
+/// Whether a hook runs as a process, which may do anything.
 pub(super) fn runs_a_program(releases: &Helmfile) -> bool {
-    releases.hooks().any(|hook| recognise(hook) == Action::Process)
+    releases.hooks().any(|hook| recognise(hook) == Command::Process)
 }
 
 /// What hooks apply from the web, by its addresses.
 pub fn urls(releases: &Helmfile) -> Vec<String> {
     let of = |hook: &Hook| match recognise(hook) {
-        Action::Apply { urls, .. } => urls,
-        Action::WaitCrds(_) | Action::Process => Vec::new(),
+        Command::Apply { urls, .. } => urls,
+        Command::WaitCrds(_) | Command::Process => Vec::new(),
     };
     releases.hooks().flat_map(of).collect()
-}
-
-/// Everything that the hook is made of; what a file of manifests says is compared with the world instead.
-pub(super) fn fingerprint(hook: &Hook) -> Fingerprint {
-    hook.args.iter().fold(Fingerprint::builder().part(&hook.command), FingerprintBuilder::part).finish()
 }
 
 /// CRDs that an operator registers at run time.
@@ -91,8 +101,8 @@ struct WaitCrds {
 }
 
 #[async_trait]
-impl Step for WaitCrds {
-    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+impl Check for WaitCrds {
+    async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
         let client = self.site.kubernetes().await?;
         let mut missing = Vec::new();
         for name in &self.names {
@@ -103,27 +113,21 @@ impl Step for WaitCrds {
             }
         }
         Ok(if missing.is_empty() {
-            Observation::Holds("served".to_owned())
+            CheckResult::Passed("served".to_owned())
         } else {
-            Observation::Underway(format!("not served yet: {}", missing.join(", ")))
+            CheckResult::Pending(format!("not served yet: {}", missing.join(", ")))
         })
     }
 
-    async fn apply(&self, _cx: &StepContext) -> Result<(), StepError> {
-        Ok(())
-    }
-
-    async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+    async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.site.kubernetes().await?;
-        kubernetes::wait_crds(&client, &self.names, &report_to(cx)).await.map_err(|error| {
-            gate_error(&error)
-                .next("a CRD that never comes belongs to a feature that the values switch off")
-                .code("H07")
-        })
+        kubernetes::wait_crds(&client, &self.names, &progress(cx))
+            .await
+            .map_err(|error| gate_error(&error).code(Code::H07))
     }
 }
 
-/// Files of manifests, applied in the name that the operator gave.
+/// Files of manifests, applied with the hook's own field manager.
 struct Manifests {
     site: Arc<Site>,
     hook: Hook,
@@ -157,27 +161,26 @@ impl Manifests {
                     objects.extend(self.read(&name, &text)?);
                 }
                 self.site.kinds.define(&objects);
-                self.site.kinds.bring(&objects);
+                self.site.kinds.provide(&objects);
                 Ok(objects)
             })
             .await
             .map(Vec::as_slice)
     }
 
-    fn wrong(&self, why: String) -> StepError {
-        StepError::wrong_input("a hook's manifests cannot be read").at(self.hook.at.to_string()).because(why)
+    fn unreadable(&self, why: impl std::fmt::Display) -> StepError {
+        StepError::invalid_input("a hook's manifests cannot be read").at(self.hook.at.to_string()).because(why)
     }
 
     fn unreachable(&self, error: &WebError) -> StepError {
-        StepError::wrong_world("what a hook applies from the web cannot be had")
+        StepError::failed_precondition("a file that a hook applies cannot be downloaded")
             .at(self.hook.at.to_string())
             .because(error)
-            .next("look whether the address is right and reachable from here; then run again with --resume")
-            .code("H10")
+            .code(Code::H10)
     }
 
     fn read(&self, name: &str, text: &str) -> Result<Vec<Value>, StepError> {
-        let documents = yaml::parse(&Origin::new(name), text).map_err(|error| self.wrong(error.to_string()))?;
+        let documents = yaml::parse(&Origin::new(name), text).map_err(|error| self.unreadable(error))?;
         Ok(documents.iter().filter(|document| !document.is_null()).map(yaml::Node::to_json).collect())
     }
 
@@ -185,17 +188,17 @@ impl Manifests {
         let mut objects = Vec::new();
         for file in self.files.iter().flat_map(|path| manifests(path)) {
             let name = self.site.cluster.relative(&file).display().to_string();
-            let text = std::fs::read_to_string(&file).map_err(|error| self.wrong(format!("{name}: {error}")))?;
+            let text = std::fs::read_to_string(&file).map_err(|error| self.unreadable(format!("{name}: {error}")))?;
             objects.extend(self.read(&name, &text)?);
         }
         Ok(objects)
     }
 }
 
-/// A kind that is not served may come yet: an operator that its release has just started registers it (H07).
+/// A kind that is not served yet may be registered by an operator that its release has just started (H07).
 fn late(mut error: StepError) -> StepError {
-    if error.code.as_deref() == Some("H03") {
-        error.class = ErrorClass::Retryable;
+    if error.code == Some(Code::H03) {
+        error.class = ErrorClass::NotReady;
     }
     error
 }
@@ -215,7 +218,7 @@ fn manifests(path: &Path) -> Vec<PathBuf> {
 }
 
 #[async_trait]
-impl Step for Manifests {
+impl Action for Manifests {
     async fn prepare(&self, _cx: &StepContext) -> Result<(), StepError> {
         self.objects().await.map(|_| ())
     }
@@ -224,7 +227,7 @@ impl Step for Manifests {
         observe_objects_in(&self.site, self.options().default_namespace, self.objects().await?).await
     }
 
-    async fn apply(&self, cx: &StepContext) -> Result<(), StepError> {
+    async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
         apply_as(&self.site, self.options(), self.objects().await?, cx).await.map_err(late)
     }
 }

@@ -1,4 +1,4 @@
-{{- /* What charts bring, as `stand-in.crds` reads it, by API group. */ -}}
+{{- /* The CRDs of charts by API group, in the format of `stand-in.crds`. */ -}}
 
 {{- define "crds-of.monitoring.coreos.com" -}}
 monitoring.coreos.com/v1alpha1 alertmanagerconfigs AlertmanagerConfig Namespaced amcfg

@@ -1,5 +1,5 @@
-{{- /* Custom resource definitions out of lines `GROUP/VERSION[,VERSION…] PLURAL KIND SCOPE [SHORTNAME…]`, the stored
-version first. Schemas are open: what an object means is nobody's business here. */ -}}
+{{- /* CRDs from lines `GROUP/VERSION[,VERSION…] PLURAL KIND SCOPE [SHORTNAME…]`, with the stored version first. Schemas
+are open: every object is accepted. */ -}}
 {{- define "stand-in.crds" -}}
 {{- range $line := splitList "\n" (trim .) }}
 {{- $word := splitList " " $line }}
@@ -40,7 +40,7 @@ spec:
 {{- end }}
 {{- end }}
 
-{{- /* Labels that every object bears: of a dict with `name` and `root`, and `component` where there is one. */ -}}
+{{- /* The labels of every object, from a dict with `name`, `root` and optionally `component`. */ -}}
 {{- define "stand-in.labels" -}}
 {{ include "stand-in.selector" . }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
@@ -56,7 +56,7 @@ app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- end }}
 
-{{- /* What the originals' containers are content with: all that Pod Security's level `restricted` asks for. */ -}}
+{{- /* The originals' security context, which meets the Pod Security level `restricted`. */ -}}
 {{- define "stand-in.restricted" -}}
 securityContext:
   allowPrivilegeEscalation: false
@@ -66,7 +66,7 @@ securityContext:
   seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
-{{- /* A Prometheus ServiceMonitor: of a dict with `name`, `root` and `port`. */ -}}
+{{- /* A Prometheus ServiceMonitor, from a dict with `name`, `root` and `port`. */ -}}
 {{- define "stand-in.monitor" -}}
 apiVersion: monitoring.coreos.com/v1
 kind: ServiceMonitor

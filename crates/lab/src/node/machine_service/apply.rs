@@ -1,27 +1,33 @@
-//! Configs that are applied.
+//! The `ApplyConfiguration` call.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use talos_proto::machine as api;
+use talos_proto::machine::apply_configuration_request::Mode;
 use tonic::{Request, Status};
 
-use super::{Api, roles_of};
-use crate::machine;
-use crate::machine::{MachineConfig, Reader, Rejection};
+use crate::machine_config::{self, AppliedConfig, ConfigReader, ConfigRejection, SystemState};
 use crate::node::access::ADMIN;
-use crate::node::sequence::Sequence;
-use crate::node::{Node, Stage};
-use api::apply_configuration_request::Mode;
-use talos_proto::machine as api;
+use crate::node::api::{NodeApi, roles_of};
+use crate::node::sequence::{NodeSequence, RebootMode};
+use crate::node::{NodeStage, SimulatedNode};
 
-/// How long a config is tried when nobody says how long (Talos 1.12).
-const TRIAL: Duration = Duration::from_mins(1);
+/// The default timeout of try mode (Talos 1.12).
+const TRY_TIMEOUT: Duration = Duration::from_mins(1);
 
-const AT_ONCE: &str = "Applied configuration without a reboot";
-const AFTER_REBOOT: &str = "Applied configuration with a reboot";
+const WITHOUT_REBOOT: &str = "Applied configuration without a reboot";
+const WITH_REBOOT: &str = "Applied configuration with a reboot";
 const STAGED: &str = "Staged configuration to be applied after the next reboot";
 
-/// What is done with a config that is not refused.
+/// When a stored config becomes active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Activation {
+    Now,
+    NextBoot,
+}
+
+/// How an accepted config is applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Decision {
     mode: Mode,
@@ -34,25 +40,25 @@ impl Decision {
     }
 }
 
-/// `obstacle` is why the config cannot be gone over to without a reboot.
+/// `obstacle` is why the config cannot be applied without a reboot.
 fn decide(mode: Mode, obstacle: Option<String>) -> Result<Decision, Status> {
     match (mode, obstacle) {
         (Mode::Try | Mode::NoReboot, Some(obstacle)) => Err(Status::invalid_argument(obstacle)),
-        (Mode::Try | Mode::NoReboot, None) => Ok(Decision::new(mode, AT_ONCE)),
-        (Mode::Auto, None) => Ok(Decision::new(Mode::NoReboot, AT_ONCE)),
-        (Mode::Auto, Some(obstacle)) => Ok(Decision::new(Mode::Reboot, format!("{AFTER_REBOOT}: {obstacle}"))),
-        (Mode::Reboot, _) => Ok(Decision::new(Mode::Reboot, AFTER_REBOOT)),
+        (Mode::Try | Mode::NoReboot, None) => Ok(Decision::new(mode, WITHOUT_REBOOT)),
+        (Mode::Auto, None) => Ok(Decision::new(Mode::NoReboot, WITHOUT_REBOOT)),
+        (Mode::Auto, Some(obstacle)) => Ok(Decision::new(Mode::Reboot, format!("{WITH_REBOOT}: {obstacle}"))),
+        (Mode::Reboot, _) => Ok(Decision::new(Mode::Reboot, WITH_REBOOT)),
         (Mode::Staged, _) => Ok(Decision::new(Mode::Staged, STAGED)),
     }
 }
 
-impl Api {
+impl NodeApi {
     pub(super) fn apply(
         &self,
         request: &Request<api::ApplyConfigurationRequest>,
     ) -> Result<api::ApplyConfiguration, Status> {
         let talos = self.node.talos();
-        match (self.in_maintenance(), talos.one_server()) {
+        match (self.in_maintenance(), talos.has_full_maintenance_api()) {
             (true, false) => self.apply_to_maintenance_server(request.get_ref()),
             (true, true) => self.apply_in_maintenance(request.get_ref()),
             (false, _) if !roles_of(request).iter().any(|role| role == ADMIN) => {
@@ -62,12 +68,13 @@ impl Api {
         }
     }
 
-    fn reader(&self) -> Reader {
+    fn reader(&self) -> ConfigReader {
         let state = self.node.state.borrow();
-        Reader { minor: state.talos.minor(), installed: state.disk.installed.is_some() }
+        let system = if state.disk.installed.is_some() { SystemState::Installed } else { SystemState::NotInstalled };
+        ConfigReader { minor: state.talos.minor(), system }
     }
 
-    /// The small server of 1.11 and 1.12.
+    /// The separate maintenance server of 1.11 and 1.12.
     fn apply_to_maintenance_server(
         &self,
         request: &api::ApplyConfigurationRequest,
@@ -75,29 +82,30 @@ impl Api {
         let mode = request.mode();
         if matches!(mode, Mode::NoReboot | Mode::Staged) {
             let mode = mode.as_str_name().to_lowercase().replace('_', "-");
-            let text = format!("apply configuration --mode='{mode}' is not supported in maintenance mode");
-            return Err(Status::unimplemented(text));
+            let message = format!("apply configuration --mode='{mode}' is not supported in maintenance mode");
+            return Err(Status::unimplemented(message));
         }
-        let config = MachineConfig::parse(&text_of(request), self.reader()).map_err(|rejection| match rejection {
-            Rejection::Parse(reason) => Status::unknown(format!("failed to parse config: {reason}")),
-            Rejection::Incomplete => {
-                Status::unknown("failed to parse config: no v1alpha1 document in the configuration")
-            }
-            Rejection::Invalid(problems) => {
-                Status::invalid_argument(format!("configuration validation failed: {}", findings(&problems)))
-            }
-        })?;
-        let mut answer = api::ApplyConfiguration::default();
+        let config =
+            AppliedConfig::parse(&config_text(request), self.reader()).map_err(|rejection| match rejection {
+                ConfigRejection::Parse(reason) => Status::unknown(format!("failed to parse config: {reason}")),
+                ConfigRejection::Incomplete => {
+                    Status::unknown("failed to parse config: no v1alpha1 document in the configuration")
+                }
+                ConfigRejection::Invalid(problems) => {
+                    Status::invalid_argument(format!("configuration validation failed: {}", format_problems(&problems)))
+                }
+            })?;
+        let mut response = api::ApplyConfiguration::default();
         if request.dry_run {
-            answer.mode_details =
+            response.mode_details =
                 "Dry run summary:\nNode is running in maintenance mode and does not have a config yet.".to_owned();
-            return Ok(answer);
+            return Ok(response);
         }
-        self.node.persist(Arc::new(config), true);
-        Ok(answer)
+        self.node.store_config(Arc::new(config), Activation::Now);
+        Ok(response)
     }
 
-    /// The one server of 1.13 and later takes parts of a config too.
+    /// The ordinary server, since 1.13, which also accepts parts of a config.
     fn apply_in_maintenance(
         &self,
         request: &api::ApplyConfigurationRequest,
@@ -107,15 +115,14 @@ impl Api {
             mode => mode,
         };
         let decision = decide(mode, None)?;
-        let text = text_of(request);
+        let text = config_text(request);
         let whole = {
             let before = self.node.state.borrow().partial.clone();
-            // What is only part of a config says nothing about the rest.
-            machine::joined(before.as_deref(), &text).map_err(refusal)?
+            machine_config::merge_documents(before.as_deref(), &text).map_err(rejection_status)?
         };
-        let config = match MachineConfig::parse(&text, self.reader()) {
-            Err(Rejection::Incomplete) => None,
-            config => Some(config.map_err(refusal)?),
+        let config = match AppliedConfig::parse(&text, self.reader()) {
+            Err(ConfigRejection::Incomplete) => None,
+            config => Some(config.map_err(rejection_status)?),
         };
         if request.dry_run {
             let before = self.node.state.borrow().partial.clone().unwrap_or_default();
@@ -123,34 +130,34 @@ impl Api {
         }
         match config {
             Some(_) => {
-                let config = MachineConfig::parse(&whole, self.reader()).map_err(refusal)?;
-                self.node.persist(Arc::new(config), true);
+                let config = AppliedConfig::parse(&whole, self.reader()).map_err(rejection_status)?;
+                self.node.store_config(Arc::new(config), Activation::Now);
             }
             None => self.node.change(|state| state.partial = Some(whole)),
         }
-        Ok(answer(decision, AT_ONCE))
+        Ok(response(decision, WITHOUT_REBOOT))
     }
 
     fn apply_configured(&self, request: &api::ApplyConfigurationRequest) -> Result<api::ApplyConfiguration, Status> {
         let talos = self.node.talos();
-        if talos.applies_once_before_reboot() && self.node.state.borrow().stage == Stage::Rebooting {
+        if talos.applies_once_before_reboot() && self.node.state.borrow().stage == NodeStage::Rebooting {
             return Err(Status::failed_precondition(
                 "configuration was already applied and node is rebooting, cannot apply more configuration changes \
                  until next reboot",
             ));
         }
         if request.mode() != Mode::Try {
-            self.node.drop_trial();
+            self.node.cancel_trial();
         }
-        let config = MachineConfig::parse(&text_of(request), self.reader()).map_err(|rejection| match rejection {
-            Rejection::Incomplete => Status::invalid_argument(
+        let config = AppliedConfig::parse(&config_text(request), self.reader()).map_err(|rejection| match rejection {
+            ConfigRejection::Incomplete => Status::invalid_argument(
                 "the applied machine configuration doesn't contain v1alpha1 config, did you mean to patch the machine \
                  config instead?",
             ),
-            rejection => refusal(rejection),
+            rejection => rejection_status(rejection),
         })?;
         let current = self.node.config().ok_or_else(|| Status::failed_precondition("no current config"))?;
-        let (before, after) = (machine::canonical(&current), machine::canonical(&config));
+        let (before, after) = (machine_config::canonical(&current), machine_config::canonical(&config));
         let mode = request.mode();
         let decision = if talos.applies_without_reboot() {
             match mode {
@@ -163,7 +170,7 @@ impl Api {
                 mode => decide(mode, None)?,
             }
         } else {
-            let obstacle = (!current.can_become(&config)).then(|| {
+            let obstacle = (!current.can_switch_without_reboot(&config)).then(|| {
                 format!("this config change can't be applied in immediate mode\ndiff:\n{}", diff(&before, &after))
             });
             decide(mode, obstacle)?
@@ -171,85 +178,85 @@ impl Api {
         if request.dry_run {
             return Ok(dry_run(&decision, &before, &after));
         }
-        Ok(self.take(request, decision, Arc::new(config)))
+        Ok(self.carry_out(request, decision, Arc::new(config)))
     }
 
-    fn take(
+    fn carry_out(
         &self,
         request: &api::ApplyConfigurationRequest,
         decision: Decision,
-        config: Arc<MachineConfig>,
+        config: Arc<AppliedConfig>,
     ) -> api::ApplyConfiguration {
         match decision.mode {
             Mode::Try => {
-                let asked = request.try_mode_timeout.and_then(|asked| Duration::try_from(asked).ok());
-                let trial = asked.unwrap_or(TRIAL);
-                self.node.clone().try_out(config, trial);
+                let requested = request.try_mode_timeout.and_then(|timeout| Duration::try_from(timeout).ok());
+                let trial = requested.unwrap_or(TRY_TIMEOUT);
+                self.node.clone().try_config(config, trial);
                 let until = format!(
-                    "{AT_ONCE}\nThe config is applied in 'try' mode and will be automatically reverted back in {}",
-                    spoken(trial)
+                    "{WITHOUT_REBOOT}\nThe config is applied in 'try' mode and will be automatically reverted back in {}",
+                    go_duration(trial)
                 );
-                return answer(decision, &until);
+                return response(decision, &until);
             }
-            Mode::NoReboot | Mode::Auto => self.node.persist(config, true),
-            Mode::Staged => self.node.persist(config, false),
+            Mode::NoReboot | Mode::Auto => self.node.store_config(config, Activation::Now),
+            Mode::Staged => self.node.store_config(config, Activation::NextBoot),
             Mode::Reboot => {
-                self.node.persist(config, false);
-                self.node.order(Sequence::Reboot { force: false }, "");
+                self.node.store_config(config, Activation::NextBoot);
+                self.node.request_sequence(NodeSequence::Reboot(RebootMode::Default), "");
             }
         }
         let details = decision.details.clone();
-        answer(decision, &details)
+        response(decision, &details)
     }
 }
 
-impl Node {
-    /// Keeps the config, and goes over to it at once or at the next boot.
-    fn persist(&self, config: Arc<MachineConfig>, at_once: bool) {
+impl SimulatedNode {
+    /// Stores the config for the next boot, and activates it now if requested.
+    fn store_config(&self, config: Arc<AppliedConfig>, activation: Activation) {
         self.change(|state| {
             state.disk.config = Some(config.clone());
-            if at_once {
+            if activation == Activation::Now {
                 state.config = Some(config);
                 state.partial = None;
             }
         });
     }
 
-    /// Goes over to a config and back again, unless another is applied before.
-    fn try_out(self: Arc<Self>, config: Arc<MachineConfig>, trial: Duration) {
+    /// Activates a config and reverts it after a time, unless another is applied before.
+    fn try_config(self: Arc<Self>, config: Arc<AppliedConfig>, trial: Duration) {
         let before = self.config();
         self.change(|state| state.config = Some(config));
         let node = self.clone();
-        let back = tokio::spawn(async move {
+        let revert = tokio::spawn(async move {
             tokio::time::sleep(trial).await;
             node.change(|state| state.config = before);
         });
-        let earlier = self.trial.lock().unwrap_or_else(PoisonError::into_inner).replace(back.abort_handle());
+        let earlier = self.trial.lock().unwrap_or_else(PoisonError::into_inner).replace(revert.abort_handle());
         if let Some(earlier) = earlier {
             earlier.abort();
         }
     }
 
-    pub(in crate::node) fn drop_trial(&self) {
+    pub(in crate::node) fn cancel_trial(&self) {
         if let Some(trial) = self.trial.lock().unwrap_or_else(PoisonError::into_inner).take() {
             trial.abort();
         }
     }
 }
 
-fn text_of(request: &api::ApplyConfigurationRequest) -> String {
+fn config_text(request: &api::ApplyConfigurationRequest) -> String {
     String::from_utf8_lossy(&request.data).into_owned()
 }
 
-fn refusal(rejection: Rejection) -> Status {
+fn rejection_status(rejection: ConfigRejection) -> Status {
     Status::invalid_argument(match rejection {
-        Rejection::Parse(reason) => reason,
-        Rejection::Invalid(problems) => findings(&problems),
-        Rejection::Incomplete => "no v1alpha1 document in the configuration".to_owned(),
+        ConfigRejection::Parse(reason) => reason,
+        ConfigRejection::Invalid(problems) => format_problems(&problems),
+        ConfigRejection::Incomplete => "no v1alpha1 document in the configuration".to_owned(),
     })
 }
 
-fn findings(problems: &[String]) -> String {
+fn format_problems(problems: &[String]) -> String {
     let lines: String = problems.iter().map(|problem| format!("\t* {problem}\n")).collect();
     let errors = if problems.len() == 1 { "1 error".to_owned() } else { format!("{} errors", problems.len()) };
     format!("{errors} occurred:\n{lines}\n")
@@ -259,7 +266,7 @@ fn diff(before: &str, after: &str) -> String {
     similar::TextDiff::from_lines(before, after).unified_diff().header("a", "b").to_string()
 }
 
-fn answer(decision: Decision, details: &str) -> api::ApplyConfiguration {
+fn response(decision: Decision, details: &str) -> api::ApplyConfiguration {
     api::ApplyConfiguration {
         mode: decision.mode.into(),
         mode_details: details.to_owned(),
@@ -269,14 +276,14 @@ fn answer(decision: Decision, details: &str) -> api::ApplyConfiguration {
 
 fn dry_run(decision: &Decision, before: &str, after: &str) -> api::ApplyConfiguration {
     let difference = if before == after { "No changes.".to_owned() } else { diff(before, after) };
-    // The reason is not told in a dry run.
-    let how = decision.details.split(": ").next().unwrap_or_default();
-    let details = format!("Dry run summary:\n{how} (skipped in dry-run).\nConfig diff:\n\n{difference}");
-    answer(decision.clone(), &details)
+    // A dry run omits the reason.
+    let mode = decision.details.split(": ").next().unwrap_or_default();
+    let details = format!("Dry run summary:\n{mode} (skipped in dry-run).\nConfig diff:\n\n{difference}");
+    response(decision.clone(), &details)
 }
 
 /// A duration as Go writes it.
-fn spoken(duration: Duration) -> String {
+fn go_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, duration.as_secs_f64() % 60.0);
     match (hours, minutes) {
@@ -293,7 +300,7 @@ mod tests {
     #[test]
     fn a_change_that_needs_a_reboot_gets_one_only_when_the_mode_allows() {
         let obstacle = || Some("it cannot be".to_owned());
-        assert_eq!(decide(Mode::Auto, None).unwrap(), Decision::new(Mode::NoReboot, AT_ONCE));
+        assert_eq!(decide(Mode::Auto, None).unwrap(), Decision::new(Mode::NoReboot, WITHOUT_REBOOT));
         let rebooting = decide(Mode::Auto, obstacle()).unwrap();
         assert_eq!(rebooting, Decision::new(Mode::Reboot, "Applied configuration with a reboot: it cannot be"));
         for mode in [Mode::NoReboot, Mode::Try] {
@@ -304,8 +311,8 @@ mod tests {
 
     #[test]
     fn durations_are_written_as_go_writes_them() {
-        let written = [60, 90, 3600, 5].map(|seconds| spoken(Duration::from_secs(seconds)));
+        let written = [60, 90, 3600, 5].map(|seconds| go_duration(Duration::from_secs(seconds)));
         assert_eq!(written, ["1m0s", "1m30s", "1h0m0s", "5s"]);
-        assert_eq!(spoken(Duration::from_millis(1500)), "1.5s");
+        assert_eq!(go_duration(Duration::from_millis(1500)), "1.5s");
     }
 }

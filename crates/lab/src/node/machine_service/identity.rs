@@ -1,16 +1,17 @@
-//! What a machine says of itself, and the files and credentials that it gives out.
+//! Calls for the machine's version, files and credentials, and for META.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
-use tonic::Status;
-
-use super::Api;
-use crate::control_plane;
-use crate::node::logs::{Datas, in_pieces};
-use crate::pki::{Authority, Key, Subject, Use};
 use talos_proto::common::Data;
 use talos_proto::machine as api;
+use tonic::Status;
+
+use crate::control_plane;
+use crate::node::api::NodeApi;
+use crate::node::logs::{DataStream, to_chunks};
+use crate::pki::{CertificateAuthority, CertificatePurpose, CertificateSubject, KeyAlgorithm, TlsMaterialError};
+use crate::yaml_text::to_yaml;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -19,7 +20,7 @@ pub(super) fn memory_info() -> api::Memory {
     api::Memory { metadata: None, meminfo: Some(meminfo) }
 }
 
-impl Api {
+impl NodeApi {
     pub(super) fn version_info(&self) -> api::Version {
         let version = api::VersionInfo {
             tag: self.node.talos().tag().to_owned(),
@@ -42,7 +43,7 @@ impl Api {
         api::SystemStat { metadata: None, boot_time: u64::try_from(seconds).unwrap_or_default() }
     }
 
-    pub(super) fn file(&self, path: &str) -> Result<Datas, Status> {
+    pub(super) fn file(&self, path: &str) -> Result<DataStream, Status> {
         if !path.starts_with('/') {
             return Err(Status::unknown(format!("path is not absolute {path}")));
         }
@@ -50,13 +51,14 @@ impl Api {
             return Err(Status::not_found(format!("stat {path}: no such file or directory")));
         }
         let boot_id = self.node.state.borrow().boot_id.clone();
-        Ok(in_pieces(format!("{boot_id}\n").as_bytes()))
+        Ok(to_chunks(format!("{boot_id}\n").as_bytes()))
     }
 
-    pub(super) fn kubeconfig_archive(&self) -> Result<Datas, Status> {
+    pub(super) fn kubeconfig_archive(&self) -> Result<DataStream, Status> {
         let config = self.control_plane_only("kubeconfig")?;
-        let archive = control_plane::kubeconfig_archive(&config).map_err(Status::internal)?;
-        // Talos sends it in one piece.
+        let archive =
+            control_plane::kubeconfig_archive(&config).map_err(|error| Status::internal(error.to_string()))?;
+        // Talos sends it in one chunk.
         Ok(Box::pin(futures::stream::iter([Ok(Data { metadata: None, bytes: archive })])))
     }
 
@@ -64,25 +66,26 @@ impl Api {
         &self,
         request: &api::GenerateClientConfigurationRequest,
     ) -> Result<api::GenerateClientConfiguration, Status> {
-        let config = if self.node.talos().names_control_plane_methods() {
+        let config = if self.node.talos().rejects_control_plane_methods_uniformly() {
             self.control_plane_only("generate client configuration")?
         } else {
-            let text = "client configuration (talosconfig) can't be generated on worker nodes";
-            self.control_plane_only("").map_err(|_| Status::failed_precondition(text))?
+            let message = "client configuration (talosconfig) can't be generated on worker nodes";
+            self.control_plane_only("").map_err(|_| Status::failed_precondition(message))?
         };
         let ttl = request.crt_ttl.unwrap_or_default();
         let ttl = std::time::Duration::try_from(ttl).ok().filter(|ttl| !ttl.is_zero());
         let ttl = ttl.ok_or_else(|| Status::invalid_argument("crt_ttl should be positive"))?;
-        let authority = Authority::new(&config.ca.certificate, &config.ca.key).map_err(Status::unknown)?;
-        let subject = Subject {
-            name: "",
+        let unknown = |error: TlsMaterialError| Status::unknown(error.to_string());
+        let authority = CertificateAuthority::from_pem(&config.ca.certificate, &config.ca.key).map_err(unknown)?;
+        let subject = CertificateSubject {
+            common_name: "",
             organizations: request.roles.iter().map(String::as_str).collect(),
             addresses: vec![],
-            names: vec![],
-            purpose: Use::Client,
-            key: Key::Ed25519,
+            dns_names: vec![],
+            purpose: CertificatePurpose::Client,
+            key: KeyAlgorithm::Ed25519,
         };
-        let leaf = authority.issue_for(&subject, ttl).map_err(Status::unknown)?;
+        let leaf = authority.issue_for(&subject, ttl).map_err(unknown)?;
         let role = request.roles.first().map(|role| role.trim_start_matches("os:"));
         let context = match (role, request.roles.len()) {
             (Some(role), 1) => format!("{role}@{}", config.cluster_name),
@@ -94,13 +97,12 @@ impl Api {
             "crt": STANDARD.encode(&leaf.certificate),
             "key": STANDARD.encode(&leaf.key),
         }}});
-        let talosconfig = yaml::to_string(&talosconfig).map_err(|error| Status::internal(error.to_string()))?;
         Ok(api::GenerateClientConfiguration {
             metadata: None,
             ca: config.ca.certificate.clone().into_bytes(),
             crt: leaf.certificate.into_bytes(),
             key: leaf.key.into_bytes(),
-            talosconfig: talosconfig.into_bytes(),
+            talosconfig: to_yaml(&talosconfig).into_bytes(),
         })
     }
 

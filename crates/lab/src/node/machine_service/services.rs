@@ -1,36 +1,37 @@
-//! The services of a machine, and what may be done with them.
+//! Calls that list, start, stop and restart services.
 
+use talos_proto::machine as api;
 use tonic::Status;
 
-use super::Api;
-use talos_proto::machine as api;
+use crate::node::api::NodeApi;
+use crate::node::services::ServiceState;
 
-/// The one service that may be started and restarted by a call; extensions, which may too, are none here.
+/// The only service that calls can start and restart. Extensions, which could be as well, are not simulated.
 const KUBELET: &str = "kubelet";
 
-impl Api {
+impl NodeApi {
     pub(super) fn services(&self) -> api::ServiceList {
         let state = self.node.state.borrow();
         let services = state.services.iter().map(|(id, service)| service.info(id)).collect();
         api::ServiceList { metadata: None, services }
     }
 
-    /// Whether the service runs; an error when there is none.
-    fn runs(&self, id: &str) -> Result<bool, Status> {
+    /// Whether the service runs. An error if it does not exist.
+    fn is_running(&self, id: &str) -> Result<bool, Status> {
         let state = self.node.state.borrow();
         let service = state.services.get(id);
         let service = service.ok_or_else(|| Status::unknown(format!("service {id:?} not defined")))?;
-        Ok(!matches!(service.state, "Finished" | "Failed" | "Skipped"))
+        Ok(!matches!(service.state, ServiceState::Finished | ServiceState::Failed))
     }
 
-    fn refuse(id: &str, operation: &str) -> Status {
+    fn unsupported(id: &str, operation: &str) -> Status {
         Status::unknown(format!("service {id:?} doesn't support {operation} operation via API"))
     }
 
     pub(super) fn start_service(&self, id: &str) -> Result<api::ServiceStart, Status> {
-        if !self.runs(id)? {
+        if !self.is_running(id)? {
             if id != KUBELET {
-                return Err(Self::refuse(id, "start"));
+                return Err(Self::unsupported(id, "start"));
             }
             self.node.start_service(KUBELET);
         }
@@ -38,21 +39,21 @@ impl Api {
     }
 
     pub(super) fn stop_service(&self, id: &str) -> Result<api::ServiceStop, Status> {
-        if self.runs(id)? {
-            return Err(Self::refuse(id, "stop"));
+        if self.is_running(id)? {
+            return Err(Self::unsupported(id, "stop"));
         }
         Ok(api::ServiceStop { metadata: None, resp: format!("Service {id:?} stopped") })
     }
 
     pub(super) fn restart_service(&self, id: &str) -> Result<api::ServiceRestart, Status> {
-        if !self.runs(id)? {
+        if !self.is_running(id)? {
             self.start_service(id)?;
         } else if id == KUBELET {
-            self.node.service(KUBELET, "Stopping", "Sending SIGTERM to task kubelet");
-            self.node.service(KUBELET, "Finished", "Service finished successfully");
+            self.node.set_service_state(KUBELET, ServiceState::Stopping, "Sending SIGTERM to task kubelet");
+            self.node.set_service_state(KUBELET, ServiceState::Finished, "Service finished successfully");
             self.node.start_service(KUBELET);
         } else {
-            return Err(Self::refuse(id, "restart"));
+            return Err(Self::unsupported(id, "restart"));
         }
         Ok(api::ServiceRestart { metadata: None, resp: format!("Service {id:?} restarted") })
     }

@@ -1,33 +1,32 @@
-//! gRPC messages as bytes: what a proxy does to answers without knowing what is in them.
+//! gRPC messages as bytes, for a proxy that does not decode them.
 //!
-//! Every answer that Talos fans out has its metadata as field 1: of the message itself in a stream, of the elements of
-//! field 1 otherwise. Protobuf concatenates, so a field appended to a message is a field set in it.
+//! Every response that Talos merges has its metadata in field 1: of the message itself in a stream, of the elements of
+//! field 1 otherwise. Appending an encoded field to a protobuf message sets the field.
 
 use prost::Message;
 use prost::bytes::{Buf, BufMut, Bytes, BytesMut};
-use tonic::Status;
-
 use talos_proto::common::Metadata;
 use talos_proto::google::rpc;
+use tonic::Status;
 
-/// Not compressed, and the length.
+/// The length of a frame's header: the compression flag and the message's length.
 const HEADER: usize = 5;
 
-/// Any message of Talos's with everything but its metadata left out.
+/// Any message of Talos, reduced to its metadata.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Element {
+struct MetadataOnly {
     #[prost(message, optional, tag = "1")]
     metadata: Option<Metadata>,
 }
 
-/// Any unary answer.
+/// Any unary response.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Answer {
+struct UnaryResponse {
     #[prost(bytes = "bytes", repeated, tag = "1")]
     messages: Vec<Bytes>,
 }
 
-/// Puts bytes together until they are whole messages.
+/// Splits a byte stream into messages.
 #[derive(Debug, Default)]
 pub(super) struct Frames(BytesMut);
 
@@ -36,7 +35,7 @@ impl Frames {
         self.0.extend_from_slice(bytes);
     }
 
-    /// The next message, when all of it is there.
+    /// The next message, once it is complete.
     pub(super) fn pop(&mut self) -> Option<Bytes> {
         let header = self.0.get(..HEADER)?;
         let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
@@ -48,7 +47,7 @@ impl Frames {
     }
 }
 
-/// A message as it travels.
+/// The frame of a message.
 pub(super) fn frame(message: &[u8]) -> Bytes {
     let mut bytes = BytesMut::with_capacity(HEADER + message.len());
     bytes.put_u8(0);
@@ -58,40 +57,39 @@ pub(super) fn frame(message: &[u8]) -> Bytes {
     bytes.freeze()
 }
 
-fn named(host: &str) -> Vec<u8> {
+fn hostname_metadata(host: &str) -> Vec<u8> {
     let metadata = Metadata { hostname: host.to_owned(), ..Metadata::default() };
-    Element { metadata: Some(metadata) }.encode_to_vec()
+    MetadataOnly { metadata: Some(metadata) }.encode_to_vec()
 }
 
-fn failed(host: &str, status: &Status) -> Vec<u8> {
+fn error_metadata(host: &str, status: &Status) -> Vec<u8> {
     let (code, message) = (i32::from(status.code()), status.message().to_owned());
     let metadata = Metadata {
         hostname: host.to_owned(),
         error: format!("rpc error: code = {:?} desc = {message}", status.code()),
         status: Some(rpc::Status { code, message, details: vec![] }),
     };
-    Element { metadata: Some(metadata) }.encode_to_vec()
+    MetadataOnly { metadata: Some(metadata) }.encode_to_vec()
 }
 
-/// A message of a stream with the name of the machine that it is from.
-pub(super) fn stamp(host: &str, message: &[u8]) -> Vec<u8> {
-    [message, &named(host)].concat()
+/// Adds the name of its node to a message of a stream.
+pub(super) fn with_hostname(host: &str, message: &[u8]) -> Vec<u8> {
+    [message, &hostname_metadata(host)].concat()
 }
 
-/// What a stream carries in place of a machine's failure.
-pub(super) fn failure_in_stream(host: &str, status: &Status) -> Vec<u8> {
-    failed(host, status)
+/// The message of a stream for a node's error.
+pub(super) fn error_message(host: &str, status: &Status) -> Vec<u8> {
+    error_metadata(host, status)
 }
 
-/// The elements of a unary answer, each with the name of the machine that it is from; one that tells the failure when
-/// there is no answer.
-pub(super) fn elements(host: &str, answer: Result<Bytes, Status>) -> Vec<u8> {
-    let messages = match answer.map(Answer::decode) {
-        Ok(Ok(answer)) => answer.messages.into_iter().map(|message| stamp(host, &message).into()).collect(),
-        Ok(Err(error)) => vec![failed(host, &Status::internal(error.to_string())).into()],
-        Err(status) => vec![failed(host, &status).into()],
+/// The elements of a node's unary response, each with the node's name, or an element for its error.
+pub(super) fn elements(host: &str, response: Result<Bytes, Status>) -> Vec<u8> {
+    let messages = match response.map(UnaryResponse::decode) {
+        Ok(Ok(response)) => response.messages.into_iter().map(|message| with_hostname(host, &message).into()).collect(),
+        Ok(Err(error)) => vec![error_metadata(host, &Status::internal(error.to_string())).into()],
+        Err(status) => vec![error_metadata(host, &status).into()],
     };
-    Answer { messages }.encode_to_vec()
+    UnaryResponse { messages }.encode_to_vec()
 }
 
 #[cfg(test)]
@@ -100,29 +98,29 @@ mod tests {
     use talos_proto::machine::{Event, Hostname, HostnameResponse};
 
     #[test]
-    fn messages_come_out_of_pieces_of_any_size() {
+    fn messages_are_split_from_chunks_of_any_size() {
         let wire = [frame(b"one"), frame(b""), frame(b"three")].concat();
         for size in 1..=wire.len() {
             let mut frames = Frames::default();
             let mut found = Vec::new();
-            for piece in wire.chunks(size) {
-                frames.push(piece);
+            for chunk in wire.chunks(size) {
+                frames.push(chunk);
                 found.extend(std::iter::from_fn(|| frames.pop()));
             }
-            assert_eq!(found, [&b"one"[..], b"", b"three"], "pieces of {size}");
+            assert_eq!(found, [&b"one"[..], b"", b"three"], "chunks of {size}");
         }
     }
 
     #[test]
-    fn answers_of_several_machines_are_one_answer() {
-        let answer = |name: &str| {
+    fn responses_of_several_nodes_are_merged() {
+        let response = |name: &str| {
             let message = Hostname { metadata: None, hostname: name.to_owned() };
             Bytes::from(HostnameResponse { messages: vec![message] }.encode_to_vec())
         };
         let merged = [
-            elements("10.0.0.1", Ok(answer("a"))),
+            elements("10.0.0.1", Ok(response("a"))),
             elements("10.0.0.2", Err(Status::unavailable("gone"))),
-            elements("10.0.0.3", Ok(answer("c"))),
+            elements("10.0.0.3", Ok(response("c"))),
         ]
         .concat();
         let merged = HostnameResponse::decode(&*merged).unwrap().messages;
@@ -138,9 +136,9 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_a_stream_is_stamped_itself() {
+    fn a_message_of_a_stream_gets_the_hostname() {
         let event = Event { id: "x".to_owned(), ..Event::default() };
-        let stamped = Event::decode(&*stamp("10.0.0.1", &event.encode_to_vec())).unwrap();
-        assert_eq!((stamped.id.as_str(), stamped.metadata.unwrap().hostname.as_str()), ("x", "10.0.0.1"));
+        let named = Event::decode(&*with_hostname("10.0.0.1", &event.encode_to_vec())).unwrap();
+        assert_eq!((named.id.as_str(), named.metadata.unwrap().hostname.as_str()), ("x", "10.0.0.1"));
     }
 }

@@ -1,13 +1,13 @@
-//! A machine's port: open with one TLS set-up, and really closed, connections and all, when the machine goes down.
+//! A machine's port. When the machine goes down, the port and its connections are really closed.
 //!
-//! A call goes through [`way`] (what may happen to it before it arrives), [`router`] (whose it is), [`gate`] (whether it
-//! may) to its method.
+//! A call passes [`network_faults`], [`router`] (forwarding to other nodes) and [`admission`] (roles and faults) before it
+//! reaches its method.
 
+mod admission;
+mod call_name;
 mod frames;
-mod gate;
-mod name;
+mod network_faults;
 mod router;
-mod way;
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,13 +26,13 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::service::Routes;
 use tonic::transport::server::Connected;
 
-use self::gate::Gate;
-pub(super) use self::router::Open;
-use self::router::Router;
-use self::way::Way;
-use super::access::Mode;
-use super::machine_service::Api;
-use super::{Node, PORT, tls};
+use self::admission::Admission;
+use self::network_faults::NetworkFaults;
+use self::router::ApidRouter;
+pub(super) use self::router::PeerApi;
+use super::access::{ApiMode, Caller};
+use super::api::NodeApi;
+use super::{PORT, SimulatedNode, tls};
 use talos_proto::cluster::cluster_service_server::ClusterServiceServer;
 use talos_proto::cosi::resource::state_server::StateServer;
 use talos_proto::machine::image_service_server::ImageServiceServer;
@@ -41,90 +41,85 @@ use talos_proto::machine::machine_service_server::MachineServiceServer;
 use talos_proto::storage::storage_service_server::StorageServiceServer;
 use talos_proto::time::time_service_server::TimeServiceServer;
 
-/// Talos 1.12 `pkg/machinery/constants`.
-const MAX_MESSAGE: usize = 32 << 20;
+/// In bytes (Talos 1.12 `pkg/machinery/constants`).
+const MAX_MESSAGE_SIZE: usize = 32 << 20;
 
-const LINGER: Duration = Duration::from_secs(1);
+/// How long a rejected connection stays open, so that its peer can read the TLS alert.
+const LINGER_TIME: Duration = Duration::from_secs(1);
 
-/// Who calls.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Caller {
-    pub(super) roles: Vec<String>,
-}
+/// Between closing the port and breaking its connections, so that responses and events are still delivered.
+const DRAIN_TIME: Duration = Duration::from_millis(200);
+/// How long binding is retried. A program that is just being started may have inherited the socket for a moment.
+const BIND_RETRY_TIME: Duration = Duration::from_secs(5);
 
-/// Between the closing of a port and the breaking of its connections: answers and events still get out.
-const LAST_WORDS: Duration = Duration::from_millis(200);
-/// How long the address may still be held by a program that is just being started, which closes it a moment later.
-const HELD: Duration = Duration::from_secs(5);
-
-/// Serves the machine's API until `down` is cancelled. Nothing answers on the port afterwards.
+/// Serves the machine's API until `down` is cancelled. Afterwards the port is closed.
 pub(super) async fn serve(
-    node: Arc<Node>,
+    node: Arc<SimulatedNode>,
     config: ServerConfig,
-    mode: Mode,
+    mode: ApiMode,
     down: CancellationToken,
 ) -> io::Result<()> {
     let listener = listen(&node).await?;
     let (connections, incoming) = tokio::sync::mpsc::channel(16);
     let broken = CancellationToken::new();
-    let doors = Doors {
+    let acceptor = ConnectionAcceptor {
         acceptor: TlsAcceptor::from(Arc::new(config)),
         connections,
         down: down.clone(),
         broken: broken.clone(),
     };
-    let accepting = tokio::spawn(accept(listener, doors));
+    let accepting = tokio::spawn(accept(listener, acceptor));
     let breaking = tokio::spawn({
         let (down, broken) = (down.clone(), broken.clone());
         async move {
             down.cancelled().await;
-            tokio::time::sleep(LAST_WORDS).await;
+            tokio::time::sleep(DRAIN_TIME).await;
             broken.cancel();
         }
     });
-    let gate = Gate { node: node.clone(), talos: node.talos(), mode, inner: services(&node, mode) };
-    if mode == Mode::Configured {
-        node.open.send_replace(Some(Open { gate: gate.clone(), down: broken.clone() }));
+    let admission = Admission { node: node.clone(), talos: node.talos(), mode, inner: services(&node, mode) };
+    if mode == ApiMode::Configured {
+        node.open.send_replace(Some(PeerApi { admission: admission.clone(), down: broken.clone() }));
     }
     node.change(|state| state.port_open = true);
-    let way = Way { node: node.clone(), inner: Router(gate) };
+    let network_faults = NetworkFaults { node: node.clone(), inner: ApidRouter(admission) };
     let served = tonic::transport::Server::builder()
-        .layer(tower::layer::layer_fn(move |_: Routes| way.clone()))
+        .layer(tower::layer::layer_fn(move |_: Routes| network_faults.clone()))
         .add_routes(Routes::default())
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), down.clone().cancelled_owned())
         .await;
     down.cancel();
     node.open.send_replace(None);
-    // The listener is closed when its task has ended.
+    // The task owns the listener.
     let _ = accepting.await;
     breaking.abort();
     node.change(|state| state.port_open = false);
     served.map_err(io::Error::other)
 }
 
-/// What this version of Talos has in this mode.
-fn services(node: &Arc<Node>, mode: Mode) -> Routes {
-    let api = Api { node: node.clone(), mode };
+/// The services of the machine's Talos version in this mode.
+fn services(node: &Arc<SimulatedNode>, mode: ApiMode) -> Routes {
+    let api = NodeApi { node: node.clone(), mode };
     let machine = MachineServiceServer::new(api.clone())
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(MAX_MESSAGE);
-    let state = StateServer::new(api.clone()).max_encoding_message_size(MAX_MESSAGE);
+        .max_decoding_message_size(MAX_MESSAGE_SIZE)
+        .max_encoding_message_size(MAX_MESSAGE_SIZE);
+    let state = StateServer::new(api.clone()).max_encoding_message_size(MAX_MESSAGE_SIZE);
     let mut routes = Routes::new(machine).add_service(state).add_service(StorageServiceServer::new(api.clone()));
-    let one_server = node.talos().one_server();
-    if one_server || mode == Mode::Configured {
+    let has_full_maintenance_api = node.talos().has_full_maintenance_api();
+    if has_full_maintenance_api || mode == ApiMode::Configured {
         routes =
             routes.add_service(TimeServiceServer::new(api.clone())).add_service(ClusterServiceServer::new(api.clone()));
     }
-    if one_server {
+    if has_full_maintenance_api {
         routes = routes.add_service(LifecycleServiceServer::new(api.clone())).add_service(ImageServiceServer::new(api));
     }
     routes
 }
 
-/// Takes the machine's port, again if it had it before.
-async fn listen(node: &Node) -> io::Result<TcpListener> {
-    let address = SocketAddr::new(node.mapped(), PORT);
-    let until = Instant::now() + HELD;
+/// Binds the machine's port. Retries if the machine has listened before.
+async fn listen(node: &SimulatedNode) -> io::Result<TcpListener> {
+    let address = SocketAddr::new(node.listen_address(), PORT);
+    let until = Instant::now() + BIND_RETRY_TIME;
     loop {
         match TcpListener::bind(address).await {
             Ok(listener) => {
@@ -143,33 +138,33 @@ async fn listen(node: &Node) -> io::Result<TcpListener> {
     }
 }
 
-/// What a caller goes through.
+/// Accepts connections and passes them to the gRPC server.
 #[derive(Clone)]
-struct Doors {
+struct ConnectionAcceptor {
     acceptor: TlsAcceptor,
     connections: tokio::sync::mpsc::Sender<io::Result<Connection>>,
-    /// Nobody is let in any more.
+    /// No further connections are accepted.
     down: CancellationToken,
-    /// Nobody is in any more.
+    /// Open connections break.
     broken: CancellationToken,
 }
 
-async fn accept(listener: TcpListener, doors: Doors) {
+async fn accept(listener: TcpListener, acceptor: ConnectionAcceptor) {
     loop {
         let stream = tokio::select! {
-            () = doors.down.cancelled() => return,
+            () = acceptor.down.cancelled() => return,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(_) => continue,
             },
         };
-        tokio::spawn(doors.clone().let_in(stream));
+        tokio::spawn(acceptor.clone().accept(stream));
     }
 }
 
-impl Doors {
-    async fn let_in(self, stream: TcpStream) {
-        // A peer without a certificate is turned away by the handshake itself; it is told there.
+impl ConnectionAcceptor {
+    async fn accept(self, stream: TcpStream) {
+        // The handshake rejects a peer without a certificate and sends the alert.
         let accepted = tokio::select! {
             () = self.down.cancelled() => return,
             accepted = self.acceptor.accept(stream).into_fallible() => accepted,
@@ -181,17 +176,16 @@ impl Doors {
         let presented = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first().cloned());
         let Ok(roles) = presented.map_or(Ok(vec![]), |certificate| tls::roles(&certificate)) else { return };
         let connection = Connection { stream, roles, down: Box::pin(self.broken.cancelled_owned()), is_down: false };
-        // The server is gone when nobody takes the connection; so is the machine.
+        // This fails only after the server has stopped.
         let _ = self.connections.send(Ok(connection)).await;
     }
 }
 
-/// Lets a caller that was turned away read why: a connection that is closed with bytes unread is reset.
+/// Lets a rejected peer read the alert: closing a connection with unread bytes would reset it.
 async fn linger(mut stream: TcpStream) {
     let mut rest = [0; 1024];
     let drain = async { while stream.read(&mut rest).await.is_ok_and(|count| count > 0) {} };
-    // One that goes on writing has had its chance.
-    let _ = tokio::time::timeout(LINGER, drain).await;
+    let _ = tokio::time::timeout(LINGER_TIME, drain).await;
 }
 
 /// A connection that breaks when the machine goes down.

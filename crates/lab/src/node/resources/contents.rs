@@ -1,19 +1,19 @@
-//! What is in each resource of a machine, out of what the machine knows of itself and of its neighbours.
+//! The specs of a machine's resources, from its state and the node directory.
 
 use serde_json::{Value, json};
 
-use super::kinds;
-use super::kinds::Kind;
-use super::{Item, messages as api};
-use crate::machine::Role;
-use crate::node::storage::{ephemeral, pretty};
-use crate::node::{Node, State, Unattended};
+use super::kinds::{self, ResourceKind};
+use super::{ResourceItem, messages as api};
+use crate::machine_config::NodeRole;
+use crate::node::services::ServiceState;
+use crate::node::storage::{ephemeral_size, format_size};
+use crate::node::{NodeService, NodeState, SimulatedNode, UnattendedInstall};
 use crate::spec::DiskSpec;
 
 const LINK: &str = "eth0";
 
 /// All resources of a kind.
-pub(super) fn of(node: &Node, kind: &Kind) -> Vec<Item> {
+pub(super) fn items(node: &SimulatedNode, kind: &ResourceKind) -> Vec<ResourceItem> {
     let state = node.state.borrow().clone();
     let name = kind.full_name();
     match name.split('.').next().unwrap_or_default() {
@@ -24,12 +24,12 @@ pub(super) fn of(node: &Node, kind: &Kind) -> Vec<Item> {
         "Services" => services(&state),
         "VolumeStatuses" => volumes(&state, &node.spec.disk),
         "NodeAddresses" => node_addresses(node),
-        "BootIDs" => vec![Item::new("boot-id", &text(&state.boot_id), json!({"bootID": state.boot_id}))],
+        "BootIDs" => vec![ResourceItem::new("boot-id", &text(&state.boot_id), json!({"bootID": state.boot_id}))],
         "AddressStatuses" => vec![address(node)],
         "LinkStatuses" => vec![link(node)],
         "HostnameStatuses" => {
             let name = node.hostname();
-            vec![Item::new("hostname", &text(&name), json!({"hostname": name, "domainname": ""}))]
+            vec![ResourceItem::new("hostname", &text(&name), json!({"hostname": name, "domainname": ""}))]
         }
         singleton => singletons(node, &state, singleton).into_iter().collect(),
     }
@@ -39,55 +39,56 @@ fn text(text: &str) -> api::Text {
     api::Text { text: text.to_owned() }
 }
 
-fn singletons(node: &Node, state: &State, kind: &str) -> Option<Item> {
+fn singletons(node: &SimulatedNode, state: &NodeState, kind: &str) -> Option<ResourceItem> {
     let config = state.config.as_ref();
     match kind {
         "MachineStatuses" => Some(machine_status(node, state)),
         "Versions" => {
             let tag = state.talos.tag();
             let message = api::Version { version: tag.to_owned(), name: "Talos".to_owned() };
-            Some(Item::new("version", &message, json!({"version": tag, "name": "Talos"})))
+            Some(ResourceItem::new("version", &message, json!({"version": tag, "name": "Talos"})))
         }
         "SecurityStates" => {
             let message = api::SecurityState { secure_boot: false };
-            Some(Item::new("securitystate", &message, json!({"secureBoot": false, "seLinuxState": "disabled"})))
+            Some(ResourceItem::new("securitystate", &message, json!({"secureBoot": false, "seLinuxState": "disabled"})))
         }
         "UnattendedInstallStatuses" => state.unattended.map(|phase| unattended(state, phase)),
-        "RebootRequests" => (state.unattended == Some(Unattended::WaitingForReboot))
-            .then(|| Item::new("reboot-request", &(), json!({"reason": "unattended install is finished"}))),
+        "RebootRequests" => (state.unattended == Some(UnattendedInstall::WaitingForReboot))
+            .then(|| ResourceItem::new("reboot-request", &(), json!({"reason": "unattended install is finished"}))),
         "MachineTypes" => {
-            let (number, name) = config.map_or((0, "unknown"), |config| machine_type(config.role));
-            Some(Item::new("machine-type", &api::Number { number }, json!(name)))
+            let machine_type = config.map_or(MachineType::UNKNOWN, |config| MachineType::from_role(config.role));
+            let message = api::Number { number: machine_type.number };
+            Some(ResourceItem::new("machine-type", &message, json!(machine_type.name)))
         }
         "Identities" => {
             let id = node_id(node);
-            Some(Item::new("local", &text(&id), json!({"nodeId": id})))
+            Some(ResourceItem::new("local", &text(&id), json!({"nodeId": id})))
         }
         "Infos" => config.map(|config| {
             let (cluster_id, cluster_name) = (config.cluster_id.clone(), config.cluster_name.clone());
             let text = json!({"clusterId": cluster_id, "clusterName": cluster_name});
-            Item::new("current", &api::Info { cluster_id, cluster_name }, text)
+            ResourceItem::new("current", &api::Info { cluster_id, cluster_name }, text)
         }),
         "Nodenames" => config.map(|_| {
             let name = node.hostname();
             let shown = json!({"nodename": name, "hostnameVersion": "1", "skipNodeRegistration": false});
-            Item::new("nodename", &text(&name), shown)
+            ResourceItem::new("nodename", &text(&name), shown)
         }),
         "NodeStatuses" => state.registered.then(|| node_status(node, state)),
-        "BootstrapManifestsConfigs" => config.filter(|config| config.role == Role::ControlPlane).map(|config| {
+        "BootstrapManifestsConfigs" => config.filter(|config| config.role == NodeRole::ControlPlane).map(|config| {
             let cni_name = config.cni.clone();
             let shown = json!({"cniName": cni_name});
-            Item::new("manifests", &api::BootstrapManifestsConfig { cni_name }, shown)
+            ResourceItem::new("manifests", &api::BootstrapManifestsConfig { cni_name }, shown)
         }),
         "TimeStatuses" => {
             let message = api::TimeStatus { synced: true, epoch: 1 };
-            Some(Item::new("node", &message, json!({"synced": true, "epoch": 1, "syncDisabled": false})))
+            Some(ResourceItem::new("node", &message, json!({"synced": true, "epoch": 1, "syncDisabled": false})))
         }
         "Disks" => Some(disk(&node.spec.disk)),
         "SystemDisks" => state.disk.installed.as_ref().map(|_| {
             let disk = &node.spec.disk;
             let message = api::SystemDisk { disk_id: disk.name.clone(), dev_path: disk.path() };
-            Item::new("system-disk", &message, json!({"diskID": disk.name, "devPath": disk.path()}))
+            ResourceItem::new("system-disk", &message, json!({"diskID": disk.name, "devPath": disk.path()}))
         }),
         "NetworkStatuses" => {
             let message = api::NetworkStatus {
@@ -99,14 +100,14 @@ fn singletons(node: &Node, state: &State, kind: &str) -> Option<Item> {
             let shown = json!({
                 "addressReady": true, "connectivityReady": true, "hostnameReady": true, "etcFilesReady": true,
             });
-            Some(Item::new("status", &message, shown))
+            Some(ResourceItem::new("status", &message, shown))
         }
-        // A kind of which this machine has none.
+        // Kinds that a simulated machine has no resources of.
         _ => None,
     }
 }
 
-fn machine_status(node: &Node, state: &State) -> Item {
+fn machine_status(node: &SimulatedNode, state: &NodeState) -> ResourceItem {
     let message = state.machine_status(&node.hostname());
     let status = message.status.clone().unwrap_or_default();
     let unmet = status.unmet_conditions.iter();
@@ -116,29 +117,29 @@ fn machine_status(node: &Node, state: &State) -> Item {
         "stage": state.stage.name(),
         "status": {"ready": status.ready, "unmetConditions": unmet},
     });
-    Item::new("machine", &message, shown)
+    ResourceItem::new("machine", &message, shown)
 }
 
-fn unattended(state: &State, phase: Unattended) -> Item {
+fn unattended(state: &NodeState, phase: UnattendedInstall) -> ResourceItem {
     let (number, name) = match phase {
-        Unattended::Installing => (1, "installing"),
-        Unattended::Installed => (2, "installed"),
-        Unattended::WaitingForReboot => (3, "waiting for reboot"),
+        UnattendedInstall::Installing => (1, "installing"),
+        UnattendedInstall::Installed => (2, "installed"),
+        UnattendedInstall::WaitingForReboot => (3, "waiting for reboot"),
     };
     let image = state.config.as_ref().map(|config| config.install_image.clone()).unwrap_or_default();
     let shown = json!({"image": image, "phase": name});
     let message = api::UnattendedInstallStatus { image, phase: number, error: String::new() };
-    Item::new("unattended-install", &message, shown)
+    ResourceItem::new("unattended-install", &message, shown)
 }
 
-/// The config as Talos gives it: a YAML string that holds YAML; in 1.11 the YAML itself.
-fn machine_configs(state: &State) -> Vec<Item> {
+/// The config as a YAML string that contains YAML. In 1.11, the YAML itself.
+fn machine_configs(state: &NodeState) -> Vec<ResourceItem> {
     let item = |id: &str, config: &str| {
         let message = api::MachineConfig { yaml_marshalled: config.as_bytes().to_vec() };
         if state.talos.minor() < 12 {
-            Item::written(id, &message, config)
+            ResourceItem::with_yaml_text(id, &message, config)
         } else {
-            Item::new(id, &message, json!(config))
+            ResourceItem::new(id, &message, json!(config))
         }
     };
     let active = state.config.as_ref().map(|config| config.text.as_str()).or(state.partial.as_deref());
@@ -149,80 +150,90 @@ fn machine_configs(state: &State) -> Vec<Item> {
         .collect()
 }
 
-fn machine_type(role: Role) -> (i32, &'static str) {
-    match role {
-        Role::ControlPlane => (2, "controlplane"),
-        Role::Worker => (3, "worker"),
+/// A machine type by its number in the API and its name.
+struct MachineType {
+    number: i32,
+    name: &'static str,
+}
+
+impl MachineType {
+    const UNKNOWN: Self = Self { number: 0, name: "unknown" };
+
+    fn from_role(role: NodeRole) -> Self {
+        match role {
+            NodeRole::ControlPlane => Self { number: 2, name: "controlplane" },
+            NodeRole::Worker => Self { number: 3, name: "worker" },
+        }
     }
 }
 
-/// An identity in the form of Talos's: base62 of random bytes. This one is the name's.
-fn node_id(node: &Node) -> String {
+/// A node ID in Talos's form, which is base62 of random bytes. This one is derived from the name.
+fn node_id(node: &SimulatedNode) -> String {
     use sha2::Digest;
     let digest = sha2::Sha256::digest(node.name());
     let letters = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     digest.iter().map(|byte| char::from(letters[usize::from(*byte) % letters.len()])).collect()
 }
 
-/// The machines that discovery knows: those that run with a config of the same cluster.
-fn members(node: &Node) -> Vec<Item> {
+/// The nodes that discovery knows: the installed ones with a config of the same cluster.
+fn members(node: &SimulatedNode) -> Vec<ResourceItem> {
     let Some(own) = node.config() else { return vec![] };
-    let others = node.world.neighbours.all();
-    let mut members: Vec<Item> = others
+    let nodes = node.lab.directory.all();
+    let mut members: Vec<ResourceItem> = nodes
         .iter()
         .filter_map(|other| {
             let state = other.state.borrow();
             let config = state.config.as_ref().filter(|config| config.cluster_id == own.cluster_id)?;
             state.disk.installed.as_ref()?;
-            let (number, name) = machine_type(config.role);
+            let machine_type = MachineType::from_role(config.role);
             let (hostname, id) = (config.hostname.clone().unwrap_or_else(|| other.name().to_owned()), node_id(other));
             let system = format!("Talos ({})", state.talos.tag());
-            let serves = config.role == Role::ControlPlane;
+            let is_control_plane = config.role == NodeRole::ControlPlane;
             let message = api::Member {
                 node_id: id.clone(),
                 addresses: vec![other.address().into()],
                 hostname: hostname.clone(),
-                machine_type: number,
+                machine_type: machine_type.number,
                 operating_system: system.clone(),
-                control_plane: serves.then_some(api::ControlPlane { api_server_port: 6443 }),
+                control_plane: is_control_plane.then_some(api::ControlPlane { api_server_port: 6443 }),
             };
             let mut shown = json!({
-                "nodeId": id, "addresses": [other.address()], "hostname": hostname, "machineType": name,
+                "nodeId": id, "addresses": [other.address()], "hostname": hostname, "machineType": machine_type.name,
                 "operatingSystem": system,
             });
-            if serves {
+            if is_control_plane {
                 shown["controlPlane"] = json!({"port": 6443});
             }
-            Some(Item::new(&hostname, &message, shown))
+            Some(ResourceItem::new(&hostname, &message, shown))
         })
         .collect();
     members.sort_by(|a, b| a.id.cmp(&b.id));
     members
 }
 
-fn node_status(node: &Node, state: &State) -> Item {
+fn node_status(node: &SimulatedNode, state: &NodeState) -> ResourceItem {
     let nodename = node.hostname();
     let shown = json!({
         "nodename": nodename, "nodeReady": state.node_ready, "unschedulable": false, "labels": {}, "annotations": {},
     });
     let message = api::NodeStatus { nodename: nodename.clone(), node_ready: state.node_ready, unschedulable: false };
-    Item::new(&nodename, &message, shown)
+    ResourceItem::new(&nodename, &message, shown)
 }
 
-fn services(state: &State) -> Vec<Item> {
-    let item = |(id, service): (&&str, &crate::node::Service)| {
+fn services(state: &NodeState) -> Vec<ResourceItem> {
+    let item = |(id, service): (&&str, &NodeService)| {
         let message = api::Service {
-            running: service.state == "Running",
+            running: service.state == ServiceState::Running,
             healthy: service.healthy == Some(true),
             unknown: service.healthy.is_none(),
         };
         let shown = json!({"running": message.running, "healthy": message.healthy, "unknown": message.unknown});
-        Item::new(id, &message, shown)
+        ResourceItem::new(id, &message, shown)
     };
     state.services.iter().map(item).collect()
 }
 
-fn disk(disk: &DiskSpec) -> Item {
+fn disk(disk: &DiskSpec) -> ResourceItem {
     let message = api::Disk {
         size: disk.size,
         io_size: 512,
@@ -236,7 +247,7 @@ fn disk(disk: &DiskSpec) -> Item {
         transport: disk.transport.clone(),
         rotational: disk.rotational,
         dev_path: disk.path(),
-        pretty_size: pretty(disk.size),
+        pretty_size: format_size(disk.size),
         uuid: disk.uuid.clone(),
         symlinks: disk.symlinks.clone(),
     };
@@ -262,14 +273,14 @@ fn disk(disk: &DiskSpec) -> Item {
     if !disk.symlinks.is_empty() {
         shown["symlinks"] = json!(disk.symlinks);
     }
-    Item::new(&disk.name, &message, shown)
+    ResourceItem::new(&disk.name, &message, shown)
 }
 
-fn volumes(state: &State, disk: &DiskSpec) -> Vec<Item> {
+fn volumes(state: &NodeState, disk: &DiskSpec) -> Vec<ResourceItem> {
     if state.disk.installed.is_none() {
         return vec![];
     }
-    [("EPHEMERAL", 5, ephemeral(disk)), ("META", 3, 1 << 20), ("STATE", 4, 100 << 20)]
+    [("EPHEMERAL", 5, ephemeral_size(disk)), ("META", 3, 1 << 20), ("STATE", 4, 100 << 20)]
         .into_iter()
         .map(|(id, index, size)| {
             let location = disk.partition(index);
@@ -277,19 +288,19 @@ fn volumes(state: &State, disk: &DiskSpec) -> Vec<Item> {
                 phase: 6,
                 location: location.clone(),
                 size,
-                pretty_size: pretty(size),
+                pretty_size: format_size(size),
                 volume_type: 0,
             };
             let shown = json!({
                 "phase": "ready", "type": "partition", "location": location, "size": size,
                 "prettySize": message.pretty_size,
             });
-            Item::new(id, &message, shown)
+            ResourceItem::new(id, &message, shown)
         })
         .collect()
 }
 
-fn link(node: &Node) -> Item {
+fn link(node: &SimulatedNode) -> ResourceItem {
     let hardware = hardware_address(node);
     let shown: Vec<String> = hardware.iter().map(|byte| format!("{byte:02x}")).collect();
     let message = api::LinkStatus {
@@ -305,11 +316,11 @@ fn link(node: &Node) -> Item {
         "index": 2, "type": "ether", "hardwareAddr": shown.join(":"), "mtu": 1500, "operationalState": "up",
         "kind": "", "driver": "virtio_net", "linkState": true,
     });
-    Item::new(LINK, &message, shown)
+    ResourceItem::new(LINK, &message, shown)
 }
 
-/// Locally administered, made of the address.
-fn hardware_address(node: &Node) -> Vec<u8> {
+/// A locally administered MAC address, derived from the IP address.
+fn hardware_address(node: &SimulatedNode) -> Vec<u8> {
     let octets = match node.address() {
         std::net::IpAddr::V4(address) => address.octets(),
         std::net::IpAddr::V6(address) => {
@@ -320,28 +331,28 @@ fn hardware_address(node: &Node) -> Vec<u8> {
     [&[0x02, 0x00][..], &octets].concat()
 }
 
-fn prefix_length(node: &Node) -> i32 {
+fn prefix_length(node: &SimulatedNode) -> i32 {
     if node.address().is_ipv4() { 24 } else { 64 }
 }
 
-fn address(node: &Node) -> Item {
+fn address(node: &SimulatedNode) -> ResourceItem {
     let shown = format!("{}/{}", node.address(), prefix_length(node));
-    let v4 = node.address().is_ipv4();
+    let is_v4 = node.address().is_ipv4();
     let message = api::AddressStatus {
         address: Some(api::NetIpPrefix::new(node.address(), prefix_length(node))),
         link_index: 2,
         link_name: LINK.to_owned(),
-        family: if v4 { 2 } else { 10 },
+        family: if is_v4 { 2 } else { 10 },
     };
-    let family = if v4 { "inet4" } else { "inet6" };
+    let family = if is_v4 { "inet4" } else { "inet6" };
     let text = json!({"address": shown, "linkIndex": 2, "linkName": LINK, "family": family, "scope": "global"});
-    Item::new(&format!("{LINK}/{shown}"), &message, text)
+    ResourceItem::new(&format!("{LINK}/{shown}"), &message, text)
 }
 
-fn node_addresses(node: &Node) -> Vec<Item> {
+fn node_addresses(node: &SimulatedNode) -> Vec<ResourceItem> {
     let prefix = api::NetIpPrefix::new(node.address(), prefix_length(node));
     let shown = json!({"addresses": [format!("{}/{}", node.address(), prefix_length(node))], "sortAlgorithm": "v1"});
     ["accumulative", "current", "default", "routed"]
-        .map(|id| Item::new(id, &api::NodeAddress { addresses: vec![prefix.clone()] }, shown.clone()))
+        .map(|id| ResourceItem::new(id, &api::NodeAddress { addresses: vec![prefix.clone()] }, shown.clone()))
         .to_vec()
 }

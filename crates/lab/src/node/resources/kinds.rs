@@ -1,32 +1,54 @@
-//! Which kinds of resources a machine has, as `talosctl get` needs to know them: names, aliases, columns.
+//! The resource kinds of a machine with their names, aliases and columns, which `talosctl get` reads.
 
 use prost::Message;
 use serde_json::json;
 
-use super::Item;
-use crate::node::talos::Talos;
+use super::ResourceItem;
+use crate::node::talos_version::TalosVersion;
 
-/// A kind of resource.
+/// A column of `talosctl get`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Kind {
+struct Column {
+    name: &'static str,
+    json_path: &'static str,
+}
+
+const fn column(name: &'static str, json_path: &'static str) -> Column {
+    Column { name, json_path }
+}
+
+/// The names by which a kind can be queried.
+struct KindNames {
+    aliases: Vec<String>,
+    all: Vec<String>,
+}
+
+/// A resource kind.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ResourceKind {
     /// In the plural.
     name: &'static str,
     singular: &'static str,
     suffix: &'static str,
     pub(super) namespace: &'static str,
     aliases: &'static [&'static str],
-    columns: &'static [(&'static str, &'static str)],
+    columns: &'static [Column],
     pub(super) sensitive: bool,
     /// The first minor version of Talos that has it.
     since: u64,
 }
 
-const fn kind(name: &'static str, singular: &'static str, suffix: &'static str, namespace: &'static str) -> Kind {
-    Kind { name, singular, suffix, namespace, aliases: &[], columns: &[], sensitive: false, since: 11 }
+const fn kind(
+    name: &'static str,
+    singular: &'static str,
+    suffix: &'static str,
+    namespace: &'static str,
+) -> ResourceKind {
+    ResourceKind { name, singular, suffix, namespace, aliases: &[], columns: &[], sensitive: false, since: 11 }
 }
 
-impl Kind {
-    const fn columns(mut self, columns: &'static [(&'static str, &'static str)]) -> Self {
+impl ResourceKind {
+    const fn columns(mut self, columns: &'static [Column]) -> Self {
         self.columns = columns;
         self
     }
@@ -51,97 +73,97 @@ impl Kind {
     }
 }
 
-const KINDS: &[Kind] = &[
+const KINDS: &[ResourceKind] = &[
     kind("ResourceDefinitions", "ResourceDefinition", "meta.cosi.dev", "meta")
         .aliases(&["api-resources"])
-        .columns(&[("Aliases", "{.aliases[:]}")]),
+        .columns(&[column("Aliases", "{.aliases[:]}")]),
     kind("Namespaces", "Namespace", "meta.cosi.dev", "meta").aliases(&["ns"]),
     kind("MachineStatuses", "MachineStatus", "runtime.talos.dev", "runtime")
-        .columns(&[("Stage", "{.stage}"), ("Ready", "{.status.ready}")]),
-    kind("Versions", "Version", "runtime.talos.dev", "runtime").columns(&[("Version", "{.version}")]),
+        .columns(&[column("Stage", "{.stage}"), column("Ready", "{.status.ready}")]),
+    kind("Versions", "Version", "runtime.talos.dev", "runtime").columns(&[column("Version", "{.version}")]),
     kind("SecurityStates", "SecurityState", "talos.dev", "runtime")
-        .columns(&[("SecureBoot", "{.secureBoot}"), ("SELinuxState", "{.seLinuxState}")]),
-    kind("Diagnostics", "Diagnostic", "runtime.talos.dev", "runtime").columns(&[("Message", "{.message}")]),
+        .columns(&[column("SecureBoot", "{.secureBoot}"), column("SELinuxState", "{.seLinuxState}")]),
+    kind("Diagnostics", "Diagnostic", "runtime.talos.dev", "runtime").columns(&[column("Message", "{.message}")]),
     kind("UnattendedInstallStatuses", "UnattendedInstallStatus", "runtime.talos.dev", "runtime")
-        .columns(&[("Phase", "{.phase}"), ("Error", "{.error}")])
+        .columns(&[column("Phase", "{.phase}"), column("Error", "{.error}")])
         .since(14),
     kind("RebootRequests", "RebootRequest", "runtime.talos.dev", "runtime").since(14),
-    kind("BootIDs", "BootID", "runtime.talos.dev", "runtime").columns(&[("Boot ID", "{.bootID}")]).since(14),
+    kind("BootIDs", "BootID", "runtime.talos.dev", "runtime").columns(&[column("Boot ID", "{.bootID}")]).since(14),
     kind("MachineConfigs", "MachineConfig", "config.talos.dev", "config").sensitive(),
-    kind("MachineTypes", "MachineType", "config.talos.dev", "config").columns(&[("Type", "{@}")]),
+    kind("MachineTypes", "MachineType", "config.talos.dev", "config").columns(&[column("Type", "{@}")]),
     kind("Members", "Member", "cluster.talos.dev", "cluster").columns(&[
-        ("Hostname", "{.hostname}"),
-        ("Machine Type", "{.machineType}"),
-        ("OS", "{.operatingSystem}"),
-        ("Addresses", "{.addresses}"),
+        column("Hostname", "{.hostname}"),
+        column("Machine Type", "{.machineType}"),
+        column("OS", "{.operatingSystem}"),
+        column("Addresses", "{.addresses}"),
     ]),
-    kind("Identities", "Identity", "cluster.talos.dev", "cluster").columns(&[("ID", "{.nodeId}")]),
+    kind("Identities", "Identity", "cluster.talos.dev", "cluster").columns(&[column("ID", "{.nodeId}")]),
     kind("Infos", "Info", "cluster.talos.dev", "cluster")
-        .columns(&[("Cluster ID", "{.clusterId}"), ("Cluster Name", "{.clusterName}")]),
-    kind("Nodenames", "Nodename", "kubernetes.talos.dev", "k8s").columns(&[("Nodename", "{.nodename}")]),
+        .columns(&[column("Cluster ID", "{.clusterId}"), column("Cluster Name", "{.clusterName}")]),
+    kind("Nodenames", "Nodename", "kubernetes.talos.dev", "k8s").columns(&[column("Nodename", "{.nodename}")]),
     kind("NodeStatuses", "NodeStatus", "kubernetes.talos.dev", "k8s")
-        .columns(&[("Ready", "{.nodeReady}"), ("Unschedulable", "{.unschedulable}")]),
+        .columns(&[column("Ready", "{.nodeReady}"), column("Unschedulable", "{.unschedulable}")]),
     kind("StaticPodStatuses", "StaticPodStatus", "kubernetes.talos.dev", "k8s")
         .aliases(&["podstatus"])
-        .columns(&[("Ready", "{.conditions[?(@.type==\"Ready\")].status}")]),
+        .columns(&[column("Ready", "{.conditions[?(@.type==\"Ready\")].status}")]),
     kind("BootstrapManifestsConfigs", "BootstrapManifestsConfig", "kubernetes.talos.dev", "controlplane"),
     kind("Services", "Service", "v1alpha1.talos.dev", "runtime").aliases(&["svc"]).columns(&[
-        ("Running", "{.running}"),
-        ("Healthy", "{.healthy}"),
-        ("Health Unknown", "{.unknown}"),
+        column("Running", "{.running}"),
+        column("Healthy", "{.healthy}"),
+        column("Health Unknown", "{.unknown}"),
     ]),
-    kind("TimeStatuses", "TimeStatus", "v1alpha1.talos.dev", "runtime").columns(&[("Synced", "{.synced}")]),
-    kind("EtcdMembers", "EtcdMember", "etcd.talos.dev", "etcd").columns(&[("Member ID", "{.memberID}")]),
+    kind("TimeStatuses", "TimeStatus", "v1alpha1.talos.dev", "runtime").columns(&[column("Synced", "{.synced}")]),
+    kind("EtcdMembers", "EtcdMember", "etcd.talos.dev", "etcd").columns(&[column("Member ID", "{.memberID}")]),
     kind("Disks", "Disk", "block.talos.dev", "runtime").columns(&[
-        ("Size", "{.pretty_size}"),
-        ("Read Only", "{.readonly}"),
-        ("Transport", "{.transport}"),
-        ("Rotational", "{.rotational}"),
-        ("WWID", "{.wwid}"),
-        ("Model", "{.model}"),
-        ("Serial", "{.serial}"),
+        column("Size", "{.pretty_size}"),
+        column("Read Only", "{.readonly}"),
+        column("Transport", "{.transport}"),
+        column("Rotational", "{.rotational}"),
+        column("WWID", "{.wwid}"),
+        column("Model", "{.model}"),
+        column("Serial", "{.serial}"),
     ]),
-    kind("SystemDisks", "SystemDisk", "block.talos.dev", "runtime").columns(&[("Disk", "{.diskID}")]),
+    kind("SystemDisks", "SystemDisk", "block.talos.dev", "runtime").columns(&[column("Disk", "{.diskID}")]),
     kind("VolumeStatuses", "VolumeStatus", "block.talos.dev", "runtime").columns(&[
-        ("Type", "{.type}"),
-        ("Phase", "{.phase}"),
-        ("Location", "{.location}"),
-        ("Size", "{.prettySize}"),
+        column("Type", "{.type}"),
+        column("Phase", "{.phase}"),
+        column("Location", "{.location}"),
+        column("Size", "{.prettySize}"),
     ]),
     kind("LinkStatuses", "LinkStatus", "net.talos.dev", "network").aliases(&["link", "links"]).columns(&[
-        ("Alias", "{.alias}"),
-        ("Type", "{.type}"),
-        ("Kind", "{.kind}"),
-        ("Hw Addr", "{.hardwareAddr}"),
-        ("Oper State", "{.operationalState}"),
-        ("Link State", "{.linkState}"),
+        column("Alias", "{.alias}"),
+        column("Type", "{.type}"),
+        column("Kind", "{.kind}"),
+        column("Hw Addr", "{.hardwareAddr}"),
+        column("Oper State", "{.operationalState}"),
+        column("Link State", "{.linkState}"),
     ]),
     kind("AddressStatuses", "AddressStatus", "net.talos.dev", "network")
         .aliases(&["address", "addresses"])
-        .columns(&[("Address", "{.address}"), ("Link", "{.linkName}")]),
+        .columns(&[column("Address", "{.address}"), column("Link", "{.linkName}")]),
     kind("NodeAddresses", "NodeAddress", "net.talos.dev", "network")
-        .columns(&[("Addresses", "{.addresses}"), ("SortAlgorithm", "{.sortAlgorithm}")]),
+        .columns(&[column("Addresses", "{.addresses}"), column("SortAlgorithm", "{.sortAlgorithm}")]),
     kind("HostnameStatuses", "HostnameStatus", "net.talos.dev", "network")
         .aliases(&["hostname"])
-        .columns(&[("Hostname", "{.hostname}"), ("Domainname", "{.domainname}")]),
+        .columns(&[column("Hostname", "{.hostname}"), column("Domainname", "{.domainname}")]),
     kind("NetworkStatuses", "NetworkStatus", "net.talos.dev", "network")
         .aliases(&["netstatus", "netstatuses"])
         .columns(&[
-            ("Address", "{.addressReady}"),
-            ("Connectivity", "{.connectivityReady}"),
-            ("Hostname", "{.hostnameReady}"),
-            ("Etc", "{.etcFilesReady}"),
+            column("Address", "{.addressReady}"),
+            column("Connectivity", "{.connectivityReady}"),
+            column("Hostname", "{.hostnameReady}"),
+            column("Etc", "{.etcFilesReady}"),
         ]),
 ];
 
-/// The kinds of this version.
-pub(super) fn all(talos: &Talos) -> impl Iterator<Item = &'static Kind> {
+/// The resource kinds of a Talos version.
+pub(super) fn all(talos: &TalosVersion) -> impl Iterator<Item = &'static ResourceKind> {
     let minor = talos.minor();
     KINDS.iter().filter(move |kind| kind.since <= minor)
 }
 
-/// By full name, in whatever case, as Talos looks it up.
-pub(super) fn find(talos: &Talos, name: &str) -> Option<&'static Kind> {
+/// Finds a kind by its full name. Like Talos, ignores case.
+pub(super) fn find(talos: &TalosVersion, name: &str) -> Option<&'static ResourceKind> {
     all(talos).find(|kind| kind.full_name().eq_ignore_ascii_case(name))
 }
 
@@ -150,9 +172,9 @@ pub(super) fn is_namespace(name: &str) -> bool {
 }
 
 /// Every namespace.
-pub(super) fn namespaces() -> Vec<Item> {
+pub(super) fn namespaces() -> Vec<ResourceItem> {
     let names: std::collections::BTreeSet<_> = KINDS.iter().map(|kind| kind.namespace).collect();
-    names.into_iter().map(|name| Item::new(name, &(), json!({"description": ""}))).collect()
+    names.into_iter().map(|name| ResourceItem::new(name, &(), json!({"description": ""}))).collect()
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -181,9 +203,10 @@ struct Definition {
     sensitivity: i32,
 }
 
-impl Kind {
-    /// Given ones, the singular, the initials; and for matching the plural with every shorter suffix too.
-    fn names(&self) -> (Vec<String>, Vec<String>) {
+impl ResourceKind {
+    /// The aliases are the declared ones, the singular and the initials. For matching, COSI adds the plural with every
+    /// prefix of the suffix.
+    fn names(&self) -> KindNames {
         let mut aliases: Vec<String> = self.aliases.iter().map(|&alias| alias.to_owned()).collect();
         aliases.push(self.singular.to_lowercase());
         let initials: String = self.name.chars().filter(char::is_ascii_uppercase).collect();
@@ -197,13 +220,13 @@ impl Kind {
         let suffixes: Vec<&str> = self.suffix.split('.').collect();
         let dotted = (1..suffixes.len()).map(|end| format!("{plural}.{}", suffixes[..end].join(".")));
         let all = std::iter::once(plural.clone()).chain(dotted).chain(aliases.iter().cloned()).collect();
-        (aliases, all)
+        KindNames { aliases, all }
     }
 
-    fn definition(&self) -> Item {
-        let (aliases, all_aliases) = self.names();
+    fn definition(&self) -> ResourceItem {
+        let KindNames { aliases, all: all_aliases } = self.names();
         let column =
-            |(name, path): &(&str, &str)| PrintColumn { name: (*name).to_owned(), json_path: (*path).to_owned() };
+            |column: &Column| PrintColumn { name: column.name.to_owned(), json_path: column.json_path.to_owned() };
         let message = Definition {
             resource_type: self.full_name(),
             display_type: self.singular.to_owned(),
@@ -213,7 +236,9 @@ impl Kind {
             print_columns: self.columns.iter().map(column).collect(),
             sensitivity: self.sensitive.into(),
         };
-        let columns: Vec<_> = self.columns.iter().map(|(name, path)| json!({"name": name, "jsonPath": path})).collect();
+        let columns = self.columns.iter();
+        let columns: Vec<_> =
+            columns.map(|column| json!({"name": column.name, "jsonPath": column.json_path})).collect();
         let mut text = json!({
             "type": self.full_name(), "displayType": self.singular, "defaultNamespace": self.namespace,
             "aliases": aliases, "allAliases": all_aliases, "printColumns": columns,
@@ -221,13 +246,13 @@ impl Kind {
         if self.sensitive {
             text["sensitivity"] = json!("sensitive");
         }
-        Item::new(&self.full_name().to_lowercase(), &message, text)
+        ResourceItem::new(&self.full_name().to_lowercase(), &message, text)
     }
 }
 
 /// The definitions of all kinds.
-pub(super) fn definitions(talos: &Talos) -> Vec<Item> {
-    all(talos).map(Kind::definition).collect()
+pub(super) fn definitions(talos: &TalosVersion) -> Vec<ResourceItem> {
+    all(talos).map(ResourceKind::definition).collect()
 }
 
 #[cfg(test)]
@@ -235,32 +260,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_made_as_cosi_makes_them() {
-        let talos = Talos::parse("v1.12.4").unwrap();
+    fn names_follow_cosi() {
+        let talos = TalosVersion::parse("v1.12.4").unwrap();
         let status = find(&talos, "machinestatuses.runtime.talos.dev").unwrap();
-        let (aliases, all) = status.names();
+        let KindNames { aliases, all } = status.names();
         assert_eq!(aliases, ["machinestatus", "ms"]);
         let all_expected =
             ["machinestatuses", "machinestatuses.runtime", "machinestatuses.runtime.talos", "machinestatus", "ms"];
         assert_eq!(all, all_expected);
-        let (aliases, _) = find(&talos, "MachineConfigs.config.talos.dev").unwrap().names();
+        let aliases = find(&talos, "MachineConfigs.config.talos.dev").unwrap().names().aliases;
         assert_eq!(aliases, ["machineconfig", "mc", "mcs"]);
     }
 
     #[test]
-    fn no_two_kinds_of_a_version_share_a_name_that_is_asked_for() {
-        let talos = Talos::parse("v1.14.0").unwrap();
+    fn queried_names_are_unambiguous() {
+        let talos = TalosVersion::parse("v1.14.0").unwrap();
         for name in
             ["machinestatus", "members", "member", "mc", "machineconfig", "disks", "links", "services", "version"]
         {
-            let matching = all(&talos).filter(|kind| kind.names().1.iter().any(|alias| alias == name)).count();
+            let matching = all(&talos).filter(|kind| kind.names().all.iter().any(|alias| alias == name)).count();
             assert_eq!(matching, 1, "{name}");
         }
     }
 
     #[test]
     fn kinds_of_later_versions_are_unknown_to_earlier_ones() {
-        assert!(find(&Talos::parse("v1.13.0").unwrap(), "BootIDs.runtime.talos.dev").is_none());
-        assert!(find(&Talos::parse("v1.14.0").unwrap(), "BootIDs.runtime.talos.dev").is_some());
+        assert!(find(&TalosVersion::parse("v1.13.0").unwrap(), "BootIDs.runtime.talos.dev").is_none());
+        assert!(find(&TalosVersion::parse("v1.14.0").unwrap(), "BootIDs.runtime.talos.dev").is_some());
     }
 }

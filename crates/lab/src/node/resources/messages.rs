@@ -1,4 +1,4 @@
-//! The messages in which Talos encodes the specs of resources, as far as a machine here has something to put in.
+//! The protobuf messages of resource specs, with the fields that a simulated machine sets.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! The injector: webhook configurations that ask for it are told the webhook's authority, some time later.
+//! The CA injector: writes the webhook's CA into annotated webhook configurations.
 
 use std::time::Instant;
 
@@ -10,51 +10,54 @@ use kube::ResourceExt;
 use kube::api::{DynamicObject, PostParams};
 use serde_json::{Value, json};
 
-use super::{INJECTED, INJECTOR, SERVED};
-use crate::cluster::Inside;
-use crate::operators::objects::Kind;
+use super::INJECTOR;
+use crate::cluster_context::ClusterContext;
+use crate::operators::objects::ObjectKind;
+use crate::record::facts;
 
-/// The wish to be told, on a webhook configuration.
-const WISH: &str = "cert-manager.io/inject-ca-from-secret";
+/// The annotation by which a webhook configuration requests the CA.
+const INJECT_ANNOTATION: &str = "cert-manager.io/inject-ca-from-secret";
 
-const VALIDATING: Kind = webhook("ValidatingWebhookConfiguration", "validatingwebhookconfigurations");
-const MUTATING: Kind = webhook("MutatingWebhookConfiguration", "mutatingwebhookconfigurations");
+const VALIDATING: ObjectKind = webhook("ValidatingWebhookConfiguration", "validatingwebhookconfigurations");
+const MUTATING: ObjectKind = webhook("MutatingWebhookConfiguration", "mutatingwebhookconfigurations");
 
-const fn webhook(name: &'static str, plural: &'static str) -> Kind {
-    Kind { group: "admissionregistration.k8s.io", version: "v1", name, plural }
+const fn webhook(name: &'static str, plural: &'static str) -> ObjectKind {
+    ObjectKind { group: "admissionregistration.k8s.io", version: "v1", name, plural }
 }
 
-/// Runs from the moment in which the injector's pod is Ready and the webhook has its authority.
-pub(super) async fn run(inside: &Inside, authority: &str) {
-    let (_, pod) = inside.view.until(|view| view.ready_of(INJECTOR)).await;
-    let mut known = inside.world.recorder.known();
-    // The recorder outlives the operators.
-    let _ = known.wait_for(|known| known.contains(SERVED)).await;
-    let (client, bundle) = (&inside.view.client, STANDARD.encode(authority));
-    let of = |kind: Kind| kind.follow(client).map(move |object| (kind, object));
-    let mut configurations = select(of(VALIDATING), of(MUTATING));
+/// Runs from the moment the injector's pod is Ready and the webhook serves.
+pub(super) async fn run(context: &ClusterContext, authority: &str) {
+    let pod = context.cache.wait_until(|cache| cache.ready_pod_of(INJECTOR)).await;
+    let mut known = context.lab.recorder.known_facts();
+    // The recorder outlives the operators, so this only ever waits.
+    let _ = known.wait_for(|known| known.contains(facts::WEBHOOK_SERVES)).await;
+    let (client, bundle) = (&context.cache.client, STANDARD.encode(authority));
+    let watch = |kind: ObjectKind| kind.watch(client).map(move |object| (kind, object));
+    let mut configurations = select(watch(VALIDATING), watch(MUTATING));
     let mut recorded = false;
     while let Some((kind, object)) = configurations.next().await {
-        if !object.annotations().contains_key(WISH) || is_told(&object, &bundle) {
+        if !object.annotations().contains_key(INJECT_ANNOTATION) || has_ca_bundle(&object, &bundle) {
             continue;
         }
         let began = Instant::now();
-        tokio::time::sleep(inside.world.scenario.operators.ca_injection.duration()).await;
-        let told =
-            kind.api(client, None).replace(&object.name_any(), &PostParams::default(), &told(&object, &bundle)).await;
-        if let Err(reason) = &told {
-            // It changed under us; that it did brings it here again.
-            tracing::debug!(%reason, "a webhook configuration was not told its authority");
-        }
-        // Whether objects are refused is decided by the validating one.
-        if told.is_ok() && kind == VALIDATING && !std::mem::replace(&mut recorded, true) {
-            inside.world.recorder.fact(INJECTED, began, [SERVED.to_owned(), pod.clone()]);
+        tokio::time::sleep(context.lab.scenario.operators.ca_injection.duration()).await;
+        let api = kind.api(client, None);
+        let injected = with_ca_bundle(&object, &bundle);
+        match api.replace(&object.name_any(), &PostParams::default(), &injected).await {
+            // The validating webhook decides whether objects are rejected.
+            Ok(_) if kind == VALIDATING && !std::mem::replace(&mut recorded, true) => {
+                let causes = [facts::WEBHOOK_SERVES.to_owned(), pod.fact.clone()];
+                context.lab.recorder.record_fact(facts::CA_INJECTED, began, causes);
+            }
+            Ok(_) => {}
+            // The configuration has changed. The watch delivers it again.
+            Err(error) => tracing::debug!(%error, "the CA was not injected into a webhook configuration"),
         }
     }
 }
 
-/// The configuration with the authority in it.
-fn told(object: &DynamicObject, bundle: &str) -> DynamicObject {
+/// The configuration with the CA bundle in each webhook.
+fn with_ca_bundle(object: &DynamicObject, bundle: &str) -> DynamicObject {
     let mut object = object.clone();
     for webhook in object.data["webhooks"].as_array_mut().into_iter().flatten() {
         webhook["clientConfig"]["caBundle"] = json!(bundle);
@@ -66,6 +69,6 @@ fn webhooks(object: &DynamicObject) -> &[Value] {
     object.data["webhooks"].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-fn is_told(object: &DynamicObject, bundle: &str) -> bool {
+fn has_ca_bundle(object: &DynamicObject, bundle: &str) -> bool {
     webhooks(object).iter().all(|webhook| webhook["clientConfig"]["caBundle"] == bundle)
 }

@@ -1,37 +1,33 @@
-//! cert-manager: its webhook, the injector that tells the API server whom to trust, and issuers that become Ready.
+//! cert-manager: its webhook, the CA injector, and issuers that become Ready.
 
 mod injector;
 mod issuers;
 mod webhook;
 
-use super::objects::Kind;
-use crate::cluster::Inside;
-use crate::network::Endpoints;
-use crate::pki::Authority;
+use super::objects::ObjectKind;
+use crate::cluster_context::ClusterContext;
+use crate::network::ServiceEndpoints;
+use crate::pki::CertificateAuthority;
 
-/// The Deployments, and the webhook's Service (chart of cert-manager 1.19).
+/// The Deployments, and the webhook's Service (cert-manager 1.19).
 const CONTROLLER: &str = "cert-manager";
 const INJECTOR: &str = "cert-manager-cainjector";
 const WEBHOOK: &str = "cert-manager-webhook";
 
-/// The facts that others wait for.
-const SERVED: &str = "cert-manager/webhook-serves";
-pub(super) const INJECTED: &str = "cert-manager/ca-injected";
-
-const SECRET: Kind = Kind { group: "", version: "v1", name: "Secret", plural: "secrets" };
+const SECRET: ObjectKind = ObjectKind { group: "", version: "v1", name: "Secret", plural: "secrets" };
 
 /// Runs until the lab ends.
-pub(super) async fn run(inside: &Inside, endpoints: &Endpoints) {
-    let authority = match Authority::throwaway() {
+pub(super) async fn run(context: &ClusterContext, endpoints: &ServiceEndpoints) {
+    let authority = match CertificateAuthority::generate() {
         Ok(authority) => authority,
-        Err(reason) => {
-            tracing::error!(%reason, "the webhook has no authority");
+        Err(error) => {
+            tracing::error!(%error, "cert-manager's webhook has no CA");
             return;
         }
     };
     tokio::join!(
-        webhook::serve(inside, endpoints, &authority),
-        injector::run(inside, &authority.certificate),
-        issuers::run(inside)
+        webhook::serve(context, endpoints, &authority),
+        injector::run(context, &authority.certificate),
+        issuers::run(context)
     );
 }

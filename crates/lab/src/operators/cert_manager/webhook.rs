@@ -1,4 +1,4 @@
-//! The webhook: a real TLS endpoint that answers admission reviews.
+//! The admission webhook: a real TLS server.
 
 use std::time::Instant;
 
@@ -6,46 +6,48 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::{SECRET, SERVED, WEBHOOK};
-use crate::cluster::Inside;
-use crate::network::Endpoints;
-use crate::operators::https::{acceptor, connection};
+use super::{SECRET, WEBHOOK};
+use crate::cluster_context::ClusterContext;
+use crate::network::{ServiceEndpoints, ServiceKey};
 use crate::operators::objects::apply;
-use crate::pki::Authority;
+use crate::operators::webhook_server::{serve_connection, tls_acceptor};
+use crate::pki::CertificateAuthority;
+use crate::record::facts;
 
-/// Where the webhook keeps its authority, for the injector to read.
+/// The Secret with the webhook's CA, which the injector reads.
 const CA_SECRET: &str = "cert-manager-webhook-ca";
 
-/// Serves from the moment in which the webhook's pod is Ready and has had its time.
-pub(super) async fn serve(inside: &Inside, endpoints: &Endpoints, authority: &Authority) {
-    let (namespace, pod) = inside.view.until(|view| view.ready_of(WEBHOOK)).await;
+/// Serves after the webhook's pod is Ready and the scenario's delay has passed.
+pub(super) async fn serve(context: &ClusterContext, endpoints: &ServiceEndpoints, authority: &CertificateAuthority) {
+    let pod = context.cache.wait_until(|cache| cache.ready_pod_of(WEBHOOK)).await;
     let began = Instant::now();
-    tokio::time::sleep(inside.world.scenario.operators.webhook_serves.duration()).await;
-    let acceptor = match acceptor(authority, &namespace, WEBHOOK) {
+    tokio::time::sleep(context.lab.scenario.operators.webhook_serves.duration()).await;
+    let service = ServiceKey { namespace: pod.namespace, name: WEBHOOK.to_owned() };
+    let acceptor = match tls_acceptor(authority, &service) {
         Ok(acceptor) => acceptor,
-        Err(reason) => {
-            tracing::error!(%reason, "the webhook cannot serve");
+        Err(error) => {
+            tracing::error!(%error, "cert-manager's webhook cannot serve");
             return;
         }
     };
     let secret = SECRET.object(
-        Some(&namespace),
+        Some(&service.namespace),
         CA_SECRET,
         json!({"type": "Opaque", "data": {"ca.crt": STANDARD.encode(&authority.certificate)}}),
     );
-    apply(&inside.view.client, SECRET, WEBHOOK, &secret).await;
-    endpoints.serve((namespace, WEBHOOK.to_owned()), move |stream| connection(acceptor.clone(), stream, answer));
-    inside.world.recorder.fact(SERVED, began, [pod]);
+    apply(&context.cache.client, SECRET, WEBHOOK, &secret).await;
+    endpoints.serve(service, move |stream| serve_connection(acceptor.clone(), stream, review_admission));
+    context.lab.recorder.record_fact(facts::WEBHOOK_SERVES, began, [pod.fact]);
 }
 
-fn answer(review: &Value) -> Value {
+fn review_admission(review: &Value) -> Value {
     json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "response": response(&review["request"]),
     })
 }
 
-/// Allows whatever is not plainly wrong.
+/// Allows everything except Certificates without required fields.
 fn response(request: &Value) -> Value {
     let problem = match request.pointer("/kind/kind").and_then(Value::as_str) {
         Some("Certificate") => certificate_problem(&request["object"]["spec"]),
@@ -77,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_plainly_wrong_is_denied_and_everything_else_allowed() {
+    fn only_certificates_without_required_fields_are_denied() {
         assert_eq!(review(&json!({"secretName": "tls", "issuerRef": {"name": "x"}}))["allowed"], true);
         let denied = review(&json!({"secretName": "tls"}));
         assert_eq!(denied["allowed"], false);

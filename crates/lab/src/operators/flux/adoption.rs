@@ -1,30 +1,31 @@
 //! helm-controller: every release that was installed before Flux gets a HelmRelease and one adopting revision.
 //!
-//! The upgrade is the real helm's, with the values that the stored release was installed with: what the repository's
-//! HelmRelease holds is what the bootstrap took its values from.
+//! The upgrade runs the real helm with the values of the stored release, since the bootstrap reads its values from the
+//! repository's HelmRelease.
 
 use std::time::Instant;
 
+use process::Command;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::kinds::{HELM_RELEASE, OCI_REPOSITORY};
-use crate::cluster::Inside;
+use crate::cluster_context::ClusterContext;
 use crate::operators::objects::{apply, condition, set_status};
+use crate::record::facts;
 use crate::spec::ReleaseSpec;
-use process::Command;
 
 const MANAGER: &str = "kustomize-controller";
 
-/// The releases that Flux will own.
-fn owned(inside: &Inside) -> impl Iterator<Item = &ReleaseSpec> {
-    inside.releases.iter().filter(|release| !release.crds_only)
+/// The releases that Flux adopts.
+fn adopted_releases(context: &ClusterContext) -> impl Iterator<Item = &ReleaseSpec> {
+    context.releases.iter().filter(|release| !release.crds_only)
 }
 
-/// Applies the HelmReleases and the charts' sources that the repository holds.
-pub(super) async fn bring(inside: &Inside) {
-    let client = &inside.view.client;
-    for release in owned(inside) {
+/// Applies the repository's HelmReleases and chart sources.
+pub(super) async fn create_helm_releases(context: &ClusterContext) {
+    let client = &context.cache.client;
+    for release in adopted_releases(context) {
         let namespace = Some(release.namespace.as_str());
         let source = json!({
             "metadata": {},
@@ -34,29 +35,29 @@ pub(super) async fn bring(inside: &Inside) {
             },
         });
         apply(client, OCI_REPOSITORY, MANAGER, &OCI_REPOSITORY.object(namespace, &release.name, source)).await;
-        let rest = json!({
+        let body = json!({
             "metadata": {},
             "spec": {"interval": "1h", "chartRef": {"kind": "OCIRepository", "name": release.name}},
         });
-        apply(client, HELM_RELEASE, MANAGER, &HELM_RELEASE.object(namespace, &release.name, rest)).await;
+        apply(client, HELM_RELEASE, MANAGER, &HELM_RELEASE.object(namespace, &release.name, body)).await;
         let progress = condition("Ready", "Unknown", "Progressing", "Fulfilling prerequisites");
         set_status(client, HELM_RELEASE, namespace, &release.name, &json!({"conditions": [progress]})).await;
     }
 }
 
-/// Adopts every release, side by side as helm-controller does.
-pub(super) async fn run(inside: &Inside) {
-    let (_, controller) = inside.view.until(|view| view.ready_of("helm-controller")).await;
-    futures::future::join_all(owned(inside).map(|release| adopt(inside, release, &controller))).await;
+/// Adopts all releases concurrently, as helm-controller does.
+pub(super) async fn run(context: &ClusterContext) {
+    let controller = context.cache.wait_until(|cache| cache.ready_pod_of("helm-controller")).await;
+    futures::future::join_all(adopted_releases(context).map(|release| adopt(context, release, &controller.fact))).await;
 }
 
-async fn adopt(inside: &Inside, release: &ReleaseSpec, controller: &str) {
-    let (client, namespace, name) = (&inside.view.client, Some(release.namespace.as_str()), &release.name);
+async fn adopt(context: &ClusterContext, release: &ReleaseSpec, controller: &str) {
+    let (client, namespace, name) = (&context.cache.client, Some(release.namespace.as_str()), &release.name);
     let began = Instant::now();
-    tokio::time::sleep(inside.world.scenario.operators.adoption.duration()).await;
+    tokio::time::sleep(context.lab.scenario.operators.adoption.duration()).await;
     let found = condition("Ready", "True", "Succeeded", "stored artifact");
     set_status(client, OCI_REPOSITORY, namespace, name, &json!({"conditions": [found]})).await;
-    match upgrade(inside, release).await {
+    match upgrade(context, release).await {
         Ok(revision) => {
             let message = format!(
                 "Helm upgrade succeeded for release {}/{name}.v{} with chart {}",
@@ -73,19 +74,18 @@ async fn adopt(inside: &Inside, release: &ReleaseSpec, controller: &str) {
                 ],
             });
             set_status(client, HELM_RELEASE, namespace, name, &status).await;
-            let fact = format!("release/{}/{name}/adopted", release.namespace);
-            let causes = [controller.to_owned(), "flux/kustomization-ready".to_owned()];
-            inside.world.recorder.fact(fact, began, causes);
+            let causes = [controller.to_owned(), facts::FLUX_KUSTOMIZATION_READY.to_owned()];
+            context.lab.recorder.record_fact(facts::release_adopted(&release.key()), began, causes);
         }
-        Err(reason) => {
-            tracing::warn!(%reason, name, "a release was not adopted");
-            let failed = condition("Ready", "False", "UpgradeFailed", &reason);
+        Err(error) => {
+            tracing::warn!(%error, name, "a release was not adopted");
+            let failed = condition("Ready", "False", "UpgradeFailed", &error.to_string());
             set_status(client, HELM_RELEASE, namespace, name, &json!({"conditions": [failed]})).await;
         }
     }
 }
 
-/// What helm-controller remembers of a revision.
+/// A revision in the history of a HelmRelease.
 fn history(release: &ReleaseSpec, revision: &Value) -> Value {
     json!({
         "name": release.name, "namespace": release.namespace, "status": "deployed", "version": revision["version"],
@@ -94,48 +94,59 @@ fn history(release: &ReleaseSpec, revision: &Value) -> Value {
     })
 }
 
-/// Upgrades a release to what it is; the new revision's version and chart.
-async fn upgrade(inside: &Inside, release: &ReleaseSpec) -> Result<Value, String> {
-    let registry = inside.tools.registry.ok_or("the lab has no registry to take the chart from")?;
+/// Why a release could not be adopted.
+#[derive(Debug, thiserror::Error)]
+enum AdoptionError {
+    #[error("the lab has no chart registry")]
+    NoRegistry,
+    #[error(transparent)]
+    Helm(#[from] process::Error),
+    #[error("the output of helm is not valid JSON: {0}")]
+    Output(#[from] serde_json::Error),
+}
+
+/// Upgrades a release to its own values and chart. Returns the new revision.
+async fn upgrade(context: &ClusterContext, release: &ReleaseSpec) -> Result<Value, AdoptionError> {
+    let registry = context.tools.registry.ok_or(AdoptionError::NoRegistry)?;
     let chart = format!("oci://{registry}/{}", release.chart);
-    let values = helm(inside, release, &["get", "values", &release.name, "--output", "json"], None).await?;
+    let values = helm(context, release, &["get", "values", &release.name, "--output", "json"], None).await?;
     let values = if values.is_null() { json!({}) } else { values };
     let mut arguments = vec!["upgrade", release.name.as_str(), chart.as_str(), "--plain-http"];
     if let Some(version) = &release.version {
         arguments.extend(["--version", version]);
     }
     arguments.extend(["--reset-values", "--output", "json", "--values", "-"]);
-    // Flux 2.7 embeds Helm 3, which knows no server-side apply.
-    if inside.tools.helm_version.major >= 4 {
+    // Flux 2.7 embeds Helm 3, which does not support server-side apply.
+    if context.tools.helm_version.major >= 4 {
         arguments.push("--server-side=false");
     }
-    let mut answer = helm(inside, release, &arguments, Some(values.to_string().into())).await?;
-    answer["chart"] = json!(format!(
+    let mut revision = helm(context, release, &arguments, Some(values.to_string().into())).await?;
+    revision["chart"] = json!(format!(
         "{}@{}",
         release.chart.rsplit('/').next().unwrap_or_default(),
-        answer.pointer("/chart/metadata/version").and_then(Value::as_str).unwrap_or_default()
+        revision.pointer("/chart/metadata/version").and_then(Value::as_str).unwrap_or_default()
     ));
-    Ok(answer)
+    Ok(revision)
 }
 
 async fn helm(
-    inside: &Inside,
+    context: &ClusterContext,
     release: &ReleaseSpec,
     arguments: &[&str],
     input: Option<SecretString>,
-) -> Result<Value, String> {
-    let folder = &inside.tools.folder;
+) -> Result<Value, AdoptionError> {
+    let folder = &context.tools.folder;
     let home = |name: &str| folder.join("helm").join(name);
-    let mut command = Command::new(&inside.tools.helm)
+    let mut command = Command::new(&context.tools.helm)
         .args(arguments.iter().copied())
         .args(["--namespace", release.namespace.as_str(), "--kubeconfig"])
-        .arg(inside.tools.kubeconfig())
+        .arg(context.tools.kubeconfig())
         .env("HELM_CACHE_HOME", home("cache"))
         .env("HELM_CONFIG_HOME", home("config"))
         .env("HELM_DATA_HOME", home("data"));
     if let Some(input) = input {
         command = command.stdin(input);
     }
-    let output = command.run().await.map_err(|error| error.to_string())?;
-    serde_json::from_slice(&output.stdout).map_err(|error| format!("helm answered nonsense: {error}"))
+    let output = command.run().await?;
+    Ok(serde_json::from_slice(&output.stdout)?)
 }

@@ -7,47 +7,45 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
-use super::kinds::{DEFINED, GIT_REPOSITORY, INSTANCE, KUSTOMIZATION};
-use crate::cluster::Inside;
+use super::kinds::{CRDS, GIT_REPOSITORY, INSTANCE, KUSTOMIZATION};
+use crate::cluster_cache::{CAUSE_ANNOTATION, helm_release_of};
+use crate::cluster_context::ClusterContext;
 use crate::operators::crd;
-use crate::operators::objects::{CRD, Kind, apply, condition, set_status};
-use crate::view::{CAUSE, release};
+use crate::operators::objects::{CRD, ObjectKind, apply, condition, set_status};
+use crate::record::facts;
 
 const MANAGER: &str = "flux-operator";
 const CONTROLLERS: [&str; 4] =
     ["source-controller", "kustomize-controller", "helm-controller", "notification-controller"];
-const DEPLOYMENT: Kind = Kind { group: "apps", version: "v1", name: "Deployment", plural: "deployments" };
+const DEPLOYMENT: ObjectKind = ObjectKind { group: "apps", version: "v1", name: "Deployment", plural: "deployments" };
 
-/// The fact that the controllers' manifests are there to be applied.
-const BUILT: &str = "flux/controllers-built";
-
-/// What a FluxInstance asks for.
+/// The parts of a FluxInstance that the lab acts on.
 #[derive(Debug, Clone)]
-pub(super) struct Instance {
+pub(super) struct FluxInstance {
     pub(super) namespace: String,
     name: String,
     version: String,
-    /// `spec.sync`, when it is there.
+    /// `spec.sync`, if present.
     pub(super) sync: Option<Value>,
-    /// The facts that had to be true before it could be acted on.
+    /// The facts that its reconciliation depends on.
     causes: Vec<String>,
 }
 
 /// Waits for the operator and for a FluxInstance.
-pub(super) async fn found(inside: &Inside) -> Instance {
-    let (_, cause) = inside.view.until(|view| view.ready_of("flux-operator")).await;
-    let mut instances = INSTANCE.follow(&inside.view.client);
+pub(super) async fn wait_for_instance(context: &ClusterContext) -> FluxInstance {
+    let operator = context.cache.wait_until(|cache| cache.ready_pod_of("flux-operator")).await;
+    let mut instances = INSTANCE.watch(&context.cache.client);
     loop {
         if let Some(object) = instances.next().await {
-            let needs = release(&object).map(|(namespace, name)| inside.needs(&namespace, &name));
-            let causes = std::iter::once(cause).chain(needs.into_iter().flatten());
-            return Instance::read(&object, causes.collect());
+            let prerequisites = helm_release_of(&object).map(|release| context.release_causes(&release));
+            let causes = std::iter::once(operator.fact).chain(prerequisites.into_iter().flatten());
+            return FluxInstance::from_object(&object, causes.collect());
         }
     }
 }
 
-impl Instance {
-    fn read(object: &DynamicObject, causes: Vec<String>) -> Self {
+impl FluxInstance {
+    fn from_object(object: &DynamicObject, causes: Vec<String>) -> Self {
         let version = object.data.pointer("/spec/distribution/version").and_then(Value::as_str).unwrap_or("2.7.5");
         Self {
             namespace: object.namespace().unwrap_or_default(),
@@ -60,24 +58,28 @@ impl Instance {
 
     /// The name of the GitRepository and of the root Kustomization.
     pub(super) fn sync_name(&self) -> &str {
-        let given = self.sync.as_ref().and_then(|sync| sync["name"].as_str());
-        given.unwrap_or(&self.namespace)
+        let name = self.sync.as_ref().and_then(|sync| sync["name"].as_str());
+        name.unwrap_or(&self.namespace)
     }
 
-    /// Installs the CRDs, the controllers and the sync, and says at each step how far it is.
-    pub(super) async fn install(&self, inside: &Inside) {
-        let (client, began) = (&inside.view.client, Instant::now());
-        let step = inside.world.scenario.operators.flux_step.duration();
-        self.tell(inside, "Unknown", "Progressing", "Reconciliation in progress").await;
+    /// Installs the CRDs, the controllers and the sync objects, and reports progress in the status.
+    pub(super) async fn install(&self, context: &ClusterContext) {
+        let (client, began) = (&context.cache.client, Instant::now());
+        let step = context.lab.scenario.operators.flux_step.duration();
+        self.set_ready_condition(context, "Unknown", "Progressing", "Reconciliation in progress").await;
         tokio::time::sleep(step).await;
-        for (group, kind) in DEFINED {
-            apply(client, CRD, MANAGER, &crd::definition(group, kind)).await;
+        for names in CRDS {
+            apply(client, CRD, MANAGER, &crd::definition(names)).await;
         }
-        inside.world.recorder.fact("flux/crds-registered", began, self.causes.clone());
-        self.tell(inside, "Unknown", "Progressing", "Applying the controllers").await;
+        context.lab.recorder.record_fact(facts::FLUX_CRDS_REGISTERED, began, self.causes.clone());
+        self.set_ready_condition(context, "Unknown", "Progressing", "Applying the controllers").await;
         let began = Instant::now();
         tokio::time::sleep(step).await;
-        inside.world.recorder.fact(BUILT, began, ["flux/crds-registered".to_owned()]);
+        context.lab.recorder.record_fact(
+            facts::FLUX_CONTROLLERS_BUILT,
+            began,
+            [facts::FLUX_CRDS_REGISTERED.to_owned()],
+        );
         for controller in CONTROLLERS {
             apply(client, DEPLOYMENT, MANAGER, &self.deployment(controller)).await;
         }
@@ -85,38 +87,38 @@ impl Instance {
             let kind = if object["kind"] == "GitRepository" { GIT_REPOSITORY } else { KUSTOMIZATION };
             apply(client, kind, MANAGER, &object).await;
         }
-        let mut ready = vec![BUILT.to_owned()];
+        let mut ready = vec![facts::FLUX_CONTROLLERS_BUILT.to_owned()];
         for controller in CONTROLLERS {
-            self.tell(
-                inside,
+            self.set_ready_condition(
+                context,
                 "Unknown",
                 "Progressing",
                 &format!("Waiting for Deployment/{}/{controller}", self.namespace),
             )
             .await;
-            ready.push(inside.view.until(|view| view.ready_of(controller)).await.1);
+            ready.push(context.cache.wait_until(|cache| cache.ready_pod_of(controller)).await.fact);
         }
         let began = Instant::now();
         tokio::time::sleep(step).await;
-        self.tell(inside, "True", "ReconciliationSucceeded", "Reconciliation finished").await;
-        inside.world.recorder.fact("flux/instance-ready", began, ready);
+        self.set_ready_condition(context, "True", "ReconciliationSucceeded", "Reconciliation finished").await;
+        context.lab.recorder.record_fact(facts::FLUX_INSTANCE_READY, began, ready);
     }
 
-    async fn tell(&self, inside: &Inside, ready: &str, reason: &str, message: &str) {
+    async fn set_ready_condition(&self, context: &ClusterContext, ready: &str, reason: &str, message: &str) {
         let mut status = json!({"conditions": [condition("Ready", ready, reason, message)]});
         if ready == "True" {
             status["lastAppliedRevision"] = json!(format!("v{}", self.version.trim_start_matches('v')));
             status["lastAttemptedRevision"] = status["lastAppliedRevision"].clone();
         }
-        set_status(&inside.view.client, INSTANCE, Some(&self.namespace), &self.name, &status).await;
+        set_status(&context.cache.client, INSTANCE, Some(&self.namespace), &self.name, &status).await;
     }
 
     fn deployment(&self, name: &str) -> Value {
         let labels = json!({"app": name});
-        let rest = json!({
+        let body = json!({
             "metadata": {
                 "labels": {"app.kubernetes.io/part-of": "flux", "app.kubernetes.io/component": name},
-                "annotations": {CAUSE: BUILT},
+                "annotations": {CAUSE_ANNOTATION: facts::FLUX_CONTROLLERS_BUILT},
             },
             "spec": {
                 "replicas": 1, "selector": {"matchLabels": labels},
@@ -132,10 +134,10 @@ impl Instance {
                 },
             },
         });
-        DEPLOYMENT.object(Some(&self.namespace), name, rest)
+        DEPLOYMENT.object(Some(&self.namespace), name, body)
     }
 
-    /// The GitRepository and the Kustomization that `spec.sync` asks for.
+    /// The GitRepository and the Kustomization for `spec.sync`.
     fn sync_objects(&self) -> Vec<Value> {
         let Some(sync) = &self.sync else { return vec![] };
         let interval = sync["interval"].as_str().unwrap_or("1m");
@@ -173,7 +175,7 @@ mod tests {
             }},
         }))
         .unwrap();
-        let objects = Instance::read(&object, vec![]).sync_objects();
+        let objects = FluxInstance::from_object(&object, vec![]).sync_objects();
         assert_eq!(objects[0]["metadata"]["name"], "flux-system");
         assert_eq!(objects[0]["spec"]["secretRef"]["name"], "github-deploy-key");
         assert_eq!(objects[1]["spec"]["path"], "clusters/infra/flux");

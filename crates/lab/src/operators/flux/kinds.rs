@@ -1,31 +1,44 @@
 //! The kinds of Flux 2.7.
 
-use crate::operators::crd;
-use crate::operators::crd::Scope::Namespaced;
-use crate::operators::objects::Kind;
+use crate::operators::crd::{CrdNames, CrdScope};
+use crate::operators::objects::ObjectKind;
 
-pub(super) const INSTANCE: Kind =
-    Kind { group: "fluxcd.controlplane.io", version: "v1", name: "FluxInstance", plural: "fluxinstances" };
-pub(super) const GIT_REPOSITORY: Kind =
-    Kind { group: "source.toolkit.fluxcd.io", version: "v1", name: "GitRepository", plural: "gitrepositories" };
-pub(super) const OCI_REPOSITORY: Kind =
-    Kind { group: "source.toolkit.fluxcd.io", version: "v1", name: "OCIRepository", plural: "ocirepositories" };
-pub(super) const KUSTOMIZATION: Kind =
-    Kind { group: "kustomize.toolkit.fluxcd.io", version: "v1", name: "Kustomization", plural: "kustomizations" };
-pub(super) const HELM_RELEASE: Kind =
-    Kind { group: "helm.toolkit.fluxcd.io", version: "v2", name: "HelmRelease", plural: "helmreleases" };
+pub(super) const INSTANCE: ObjectKind =
+    ObjectKind { group: "fluxcd.controlplane.io", version: "v1", name: "FluxInstance", plural: "fluxinstances" };
+pub(super) const GIT_REPOSITORY: ObjectKind =
+    ObjectKind { group: SOURCE, version: "v1", name: "GitRepository", plural: "gitrepositories" };
+pub(super) const OCI_REPOSITORY: ObjectKind =
+    ObjectKind { group: SOURCE, version: "v1", name: "OCIRepository", plural: "ocirepositories" };
+pub(super) const KUSTOMIZATION: ObjectKind =
+    ObjectKind { group: KUSTOMIZE, version: "v1", name: "Kustomization", plural: "kustomizations" };
+pub(super) const HELM_RELEASE: ObjectKind =
+    ObjectKind { group: HELM, version: "v2", name: "HelmRelease", plural: "helmreleases" };
 
-/// Every kind that Flux's controllers need, by group.
-pub(super) const DEFINED: [(&str, crd::Kind); 11] = [
-    ("source.toolkit.fluxcd.io", ("GitRepository", "gitrepositories", Namespaced, &["v1"])),
-    ("source.toolkit.fluxcd.io", ("OCIRepository", "ocirepositories", Namespaced, &["v1"])),
-    ("source.toolkit.fluxcd.io", ("HelmRepository", "helmrepositories", Namespaced, &["v1"])),
-    ("source.toolkit.fluxcd.io", ("HelmChart", "helmcharts", Namespaced, &["v1"])),
-    ("source.toolkit.fluxcd.io", ("Bucket", "buckets", Namespaced, &["v1"])),
-    ("source.toolkit.fluxcd.io", ("ExternalArtifact", "externalartifacts", Namespaced, &["v1"])),
-    ("kustomize.toolkit.fluxcd.io", ("Kustomization", "kustomizations", Namespaced, &["v1"])),
-    ("helm.toolkit.fluxcd.io", ("HelmRelease", "helmreleases", Namespaced, &["v2"])),
-    ("notification.toolkit.fluxcd.io", ("Alert", "alerts", Namespaced, &["v1beta3"])),
-    ("notification.toolkit.fluxcd.io", ("Provider", "providers", Namespaced, &["v1beta3"])),
-    ("notification.toolkit.fluxcd.io", ("Receiver", "receivers", Namespaced, &["v1"])),
+const SOURCE: &str = "source.toolkit.fluxcd.io";
+const KUSTOMIZE: &str = "kustomize.toolkit.fluxcd.io";
+const HELM: &str = "helm.toolkit.fluxcd.io";
+const NOTIFICATION: &str = "notification.toolkit.fluxcd.io";
+
+const fn crd(
+    group: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    versions: &'static [&'static str],
+) -> CrdNames {
+    CrdNames { group, kind, plural, scope: CrdScope::Namespaced, versions }
+}
+
+/// The CRDs of Flux's controllers.
+pub(super) const CRDS: [CrdNames; 11] = [
+    crd(SOURCE, "GitRepository", "gitrepositories", &["v1"]),
+    crd(SOURCE, "OCIRepository", "ocirepositories", &["v1"]),
+    crd(SOURCE, "HelmRepository", "helmrepositories", &["v1"]),
+    crd(SOURCE, "HelmChart", "helmcharts", &["v1"]),
+    crd(SOURCE, "Bucket", "buckets", &["v1"]),
+    crd(SOURCE, "ExternalArtifact", "externalartifacts", &["v1"]),
+    crd(KUSTOMIZE, "Kustomization", "kustomizations", &["v1"]),
+    crd(HELM, "HelmRelease", "helmreleases", &["v2"]),
+    crd(NOTIFICATION, "Alert", "alerts", &["v1beta3"]),
+    crd(NOTIFICATION, "Provider", "providers", &["v1beta3"]),
+    crd(NOTIFICATION, "Receiver", "receivers", &["v1"]),
 ];

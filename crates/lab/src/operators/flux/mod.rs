@@ -1,14 +1,14 @@
-//! Flux, from its operator to the adoption of what was installed before it (flux-operator, Flux 2.7).
+//! Flux, from its operator to the adoption of existing releases (flux-operator, Flux 2.7).
 
 mod adoption;
 mod instance;
 mod kinds;
 mod sync;
 
-use crate::cluster::Inside;
+use crate::cluster_context::ClusterContext;
 
-/// Runs until Flux has done its part.
-pub(super) async fn run(inside: &Inside) {
-    let instance = instance::found(inside).await;
-    tokio::join!(instance.install(inside), sync::run(inside, &instance));
+/// Runs until Flux has adopted all releases.
+pub(super) async fn run(context: &ClusterContext) {
+    let instance = instance::wait_for_instance(context).await;
+    tokio::join!(instance.install(context), sync::run(context, &instance));
 }

@@ -1,4 +1,4 @@
-//! source-controller and kustomize-controller: the repository is fetched, and what it holds is there.
+//! source-controller and kustomize-controller: the repository is fetched and its objects are applied.
 
 use std::time::{Duration, Instant};
 
@@ -8,45 +8,52 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::adoption;
-use super::instance::Instance;
+use super::instance::FluxInstance;
 use super::kinds::{GIT_REPOSITORY, KUSTOMIZATION};
-use crate::cluster::Inside;
+use crate::cluster_context::ClusterContext;
 use crate::operators::objects::{apply, condition, set_status};
+use crate::record::facts;
+use crate::timestamp;
 
 const MANAGER: &str = "kustomize-controller";
-/// Between two looks for a Secret that is not there.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Between two reads of an object that does not exist yet.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The Kustomizations that the root one brings, each with the one it depends on.
-const BELOW: [(&str, Option<&str>); 3] = [
-    ("cluster-infrastructure", None),
-    ("cluster-apps", Some("cluster-infrastructure")),
-    ("cluster-local", Some("cluster-apps")),
+/// A Kustomization that the root one creates.
+struct ChildKustomization {
+    name: &'static str,
+    depends_on: Option<&'static str>,
+}
+
+const CHILDREN: [ChildKustomization; 3] = [
+    ChildKustomization { name: "cluster-infrastructure", depends_on: None },
+    ChildKustomization { name: "cluster-apps", depends_on: Some("cluster-infrastructure") },
+    ChildKustomization { name: "cluster-local", depends_on: Some("cluster-apps") },
 ];
 
-/// Fetches and applies what the instance's sync names, and goes on with the releases in it.
-pub(super) async fn run(inside: &Inside, instance: &Instance) {
+/// Fetches and applies the instance's sync source, then adopts its releases.
+pub(super) async fn run(context: &ClusterContext, instance: &FluxInstance) {
     let Some(sync) = &instance.sync else { return };
-    let (_, source) = inside.view.until(|view| view.ready_of("source-controller")).await;
+    let source = context.cache.wait_until(|cache| cache.ready_pod_of("source-controller")).await;
     let revision = revision(sync);
-    fetch(inside, instance, sync, &revision, source).await;
-    let (_, kustomize) = inside.view.until(|view| view.ready_of("kustomize-controller")).await;
+    fetch(context, instance, sync, &revision, source.fact).await;
+    let kustomize = context.cache.wait_until(|cache| cache.ready_pod_of("kustomize-controller")).await;
     let began = Instant::now();
-    tokio::time::sleep(inside.world.scenario.operators.kustomize.duration()).await;
-    for (name, after) in BELOW {
-        bring(inside, instance, name, after).await;
+    tokio::time::sleep(context.lab.scenario.operators.kustomize.duration()).await;
+    for child in &CHILDREN {
+        create_child(context, instance, child).await;
     }
-    adoption::bring(inside).await;
-    kustomized(inside, instance, instance.sync_name(), &revision).await;
-    let causes = [kustomize, "flux/repository-ready".to_owned()];
-    inside.world.recorder.fact("flux/kustomization-ready", began, causes);
-    adoption::run(inside).await;
-    for (name, _) in BELOW {
-        kustomized(inside, instance, name, &revision).await;
+    adoption::create_helm_releases(context).await;
+    mark_applied(context, instance, instance.sync_name(), &revision).await;
+    let causes = [kustomize.fact, facts::FLUX_REPOSITORY_READY.to_owned()];
+    context.lab.recorder.record_fact(facts::FLUX_KUSTOMIZATION_READY, began, causes);
+    adoption::run(context).await;
+    for child in &CHILDREN {
+        mark_applied(context, instance, child.name, &revision).await;
     }
 }
 
-/// What source-controller calls the commit that it fetched.
+/// The revision of the fetched commit in source-controller's format.
 fn revision(sync: &Value) -> String {
     let reference = sync["ref"].as_str().unwrap_or("refs/heads/main");
     let digest = Sha256::digest(sync.to_string().as_bytes());
@@ -54,33 +61,33 @@ fn revision(sync: &Value) -> String {
     format!("{reference}@sha1:{commit}")
 }
 
-async fn fetch(inside: &Inside, instance: &Instance, sync: &Value, revision: &str, source: String) {
-    let (client, namespace, name) = (&inside.view.client, instance.namespace.as_str(), instance.sync_name());
+async fn fetch(context: &ClusterContext, instance: &FluxInstance, sync: &Value, revision: &str, source: String) {
+    let (client, namespace, name) = (&context.cache.client, instance.namespace.as_str(), instance.sync_name());
     let api = GIT_REPOSITORY.api(client, Some(namespace));
     while api.get(name).await.is_err() {
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     if let Some(secret) = sync["pullSecret"].as_str().filter(|secret| !secret.is_empty()) {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-        let mut told = false;
+        let mut is_reported = false;
         while secrets.get_metadata(secret).await.is_err() {
-            if !std::mem::replace(&mut told, true) {
+            if !std::mem::replace(&mut is_reported, true) {
                 let message = format!("failed to get secret '{namespace}/{secret}': secrets \"{secret}\" not found");
                 let status = json!({"conditions": [condition("Ready", "False", "AuthenticationFailed", &message)]});
                 set_status(client, GIT_REPOSITORY, Some(namespace), name, &status).await;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
     let began = Instant::now();
-    tokio::time::sleep(inside.world.scenario.operators.git_fetch.duration()).await;
+    tokio::time::sleep(context.lab.scenario.operators.git_fetch.duration()).await;
     let message = format!("stored artifact for revision '{revision}'");
     let status = json!({
         "observedGeneration": 1,
         "artifact": {
             "revision": revision, "path": format!("gitrepository/{namespace}/{name}/latest.tar.gz"),
             "url": format!("http://source-controller.{namespace}.svc.cluster.local./gitrepository/{namespace}/{name}/latest.tar.gz"),
-            "lastUpdateTime": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            "lastUpdateTime": timestamp::now(),
         },
         "conditions": [
             condition("Ready", "True", "Succeeded", &message),
@@ -88,40 +95,41 @@ async fn fetch(inside: &Inside, instance: &Instance, sync: &Value, revision: &st
         ],
     });
     set_status(client, GIT_REPOSITORY, Some(namespace), name, &status).await;
-    inside.world.recorder.fact("flux/repository-ready", began, [source]);
+    context.lab.recorder.record_fact(facts::FLUX_REPOSITORY_READY, began, [source]);
 }
 
-/// Applies a Kustomization below the root one; at first it is not Ready.
-async fn bring(inside: &Inside, instance: &Instance, name: &str, after: Option<&str>) {
-    let client = &inside.view.client;
-    let mut rest = json!({
+/// Applies a child Kustomization, which is not Ready at first.
+async fn create_child(context: &ClusterContext, instance: &FluxInstance, child: &ChildKustomization) {
+    let name = child.name;
+    let client = &context.cache.client;
+    let mut body = json!({
         "metadata": {},
         "spec": {
             "interval": "1h", "path": format!("./{name}"), "prune": true,
             "sourceRef": {"kind": "GitRepository", "name": instance.sync_name()},
         },
     });
-    let (status, reason, message) = match after {
+    let (status, reason, message) = match child.depends_on {
         None => ("Unknown", "Progressing", "Reconciliation in progress".to_owned()),
-        Some(after) => {
-            rest["spec"]["dependsOn"] = json!([{"name": after}]);
-            let message = format!("dependency '{}/{after}' is not ready", instance.namespace);
+        Some(dependency) => {
+            body["spec"]["dependsOn"] = json!([{"name": dependency}]);
+            let message = format!("dependency '{}/{dependency}' is not ready", instance.namespace);
             ("False", "DependencyNotReady", message)
         }
     };
-    apply(client, KUSTOMIZATION, MANAGER, &KUSTOMIZATION.object(Some(&instance.namespace), name, rest)).await;
+    apply(client, KUSTOMIZATION, MANAGER, &KUSTOMIZATION.object(Some(&instance.namespace), name, body)).await;
     let status = json!({"conditions": [condition("Ready", status, reason, &message)]});
     set_status(client, KUSTOMIZATION, Some(&instance.namespace), name, &status).await;
 }
 
-/// A Kustomization whose objects are all applied.
-async fn kustomized(inside: &Inside, instance: &Instance, name: &str, revision: &str) {
+/// Marks a Kustomization as Ready, with all of its objects applied.
+async fn mark_applied(context: &ClusterContext, instance: &FluxInstance, name: &str, revision: &str) {
     let message = format!("Applied revision: {revision}");
     let status = json!({
         "observedGeneration": 1, "lastAppliedRevision": revision, "lastAttemptedRevision": revision,
         "conditions": [condition("Ready", "True", "ReconciliationSucceeded", &message)],
     });
-    set_status(&inside.view.client, KUSTOMIZATION, Some(&instance.namespace), name, &status).await;
+    set_status(&context.cache.client, KUSTOMIZATION, Some(&instance.namespace), name, &status).await;
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Data that templates are rendered with: files beside them whose top-level keys are variables of theirs, as
-//! `minijinja-cli` takes them. One of them may list the nodes.
+//! Data files for templates, as for `minijinja-cli`: YAML files beside the templates whose top-level keys are template
+//! variables. One of them may list the nodes.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::super::{Declared, Place, layers};
+use super::super::{DeclaredNode, InputContext, layers};
 use crate::Role;
 
 const NAMES: [&str; 3] = ["name", "hostname", "host"];
@@ -15,8 +15,8 @@ const ADDRESSES: [&str; 4] = ["ip", "address", "ipAddress", "ip_address"];
 const ROLES: [&str; 4] = ["role", "type", "machineType", "machine_type"];
 const CONTROLLERS: [&str; 4] = ["controller", "controlPlane", "controlplane", "control_plane"];
 
-/// The values of the variables `names` that the files hold.
-pub(super) fn of(place: &Place<'_>, paths: &[PathBuf], names: &BTreeSet<String>) -> Map<String, Value> {
+/// The values of the variables `names` in the files.
+pub(super) fn read(place: &InputContext<'_>, paths: &[PathBuf], names: &BTreeSet<String>) -> Map<String, Value> {
     let mut data = Map::new();
     if names.is_empty() {
         return data;
@@ -32,22 +32,22 @@ pub(super) fn of(place: &Place<'_>, paths: &[PathBuf], names: &BTreeSet<String>)
     data
 }
 
-/// The nodes that the data list, by name: `nodes: {cp-1: {ip: 10.0.0.1, controller: true}}`, or a list of the kind.
-pub(super) fn nodes(data: &Map<String, Value>) -> Vec<(String, Declared)> {
+/// The nodes in the data, by name: `nodes: {cp-1: {ip: 10.0.0.1, controller: true}}`, or a list with names.
+pub(super) fn nodes(data: &Map<String, Value>) -> Vec<(String, DeclaredNode)> {
     data.values().map(listed).find(|nodes| !nodes.is_empty()).unwrap_or_default()
 }
 
-fn listed(value: &Value) -> Vec<(String, Declared)> {
+fn listed(value: &Value) -> Vec<(String, DeclaredNode)> {
     let first = |fields: &Value, keys: &[&str]| keys.iter().find_map(|key| fields.get(key)).cloned();
     let text = |value: Value| value.as_str().map(str::to_owned);
-    let declared = |fields: &Value| -> Option<Declared> {
+    let declared = |fields: &Value| -> Option<DeclaredNode> {
         let address: IpAddr = text(first(fields, &ADDRESSES)?)?.parse().ok()?;
         let word = first(fields, &ROLES).and_then(text).map(|word| role(&word));
         let flag = first(fields, &CONTROLLERS).and_then(|flag| flag.as_bool());
         let flag = flag.map(|is| if is { Role::ControlPlane } else { Role::Worker });
-        Some(Declared { address: Some(address), role: word.flatten().or(flag), ..Declared::default() })
+        Some(DeclaredNode { address: Some(address), role: word.flatten().or(flag), ..DeclaredNode::default() })
     };
-    let nodes: Option<Vec<(String, Declared)>> = match value {
+    let nodes: Option<Vec<(String, DeclaredNode)>> = match value {
         Value::Object(all) => all.iter().map(|(name, fields)| Some((name.clone(), declared(fields)?))).collect(),
         Value::Array(all) => {
             all.iter().map(|fields| Some((text(first(fields, &NAMES)?)?, declared(fields)?))).collect()
@@ -72,21 +72,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_are_listed_by_name_or_in_order() {
-        let told = |data: Value| {
+    fn nodes_are_a_map_or_a_list() {
+        let summary = |data: Value| {
             let nodes = nodes(data.as_object().unwrap()).into_iter();
             nodes.map(|(name, node)| format!("{name} {} {:?}", node.address.unwrap(), node.role)).collect::<Vec<_>>()
         };
         assert_eq!(
-            told(
+            summary(
                 json!({"vip": "10.0.0.9", "nodes": {"a": {"ip": "10.0.0.1", "controller": true}, "b": {"ip": "10.0.0.2"}}})
             ),
             ["a 10.0.0.1 Some(ControlPlane)", "b 10.0.0.2 None"]
         );
         assert_eq!(
-            told(json!({"machines": [{"hostname": "a", "address": "10.0.0.1", "role": "worker"}]})),
+            summary(json!({"machines": [{"hostname": "a", "address": "10.0.0.1", "role": "worker"}]})),
             ["a 10.0.0.1 Some(Worker)"]
         );
-        assert!(told(json!({"nodes": {"a": {"mac": "00:00"}}, "other": [1]})).is_empty());
+        assert!(summary(json!({"nodes": {"a": {"mac": "00:00"}}, "other": [1]})).is_empty());
     }
 }

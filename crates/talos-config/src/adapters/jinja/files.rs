@@ -1,13 +1,13 @@
-//! Which file of a folder of templates is what: told by names, and where names say nothing, by what the file holds.
+//! Classifies the files of a template directory, by name or else by content.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::super::layers;
-use crate::{Role, is_sealed};
+use crate::{Role, is_sops_encrypted};
 
 const ENDINGS: [&str; 4] = [".yaml.j2", ".yml.j2", ".yaml", ".yml"];
-/// What the layer below all others is called; `cluster` only as a template, since other tools have a `cluster.yaml` too.
+/// Names of the base layer; `cluster` only as a template, since other tools also have a `cluster.yaml`.
 const BASES: [&str; 2] = ["machineconfig", "cluster"];
 const ROLES: [(&str, Role); 6] = [
     ("controlplane", Role::ControlPlane),
@@ -24,30 +24,30 @@ const SCHEMATIC: &str = "schematic";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NodeFile {
     pub(super) name: String,
-    /// What the folder that it lies in says.
+    /// The role from its directory.
     pub(super) role: Option<Role>,
     pub(super) path: PathBuf,
 }
 
-/// The files of a folder, sorted by what they are for.
+/// The classified files of a directory.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Files {
     pub(super) base: Option<PathBuf>,
-    /// Layers of every node, in the order of their names.
+    /// Layers of all nodes, sorted by name.
     pub(super) everyone: Vec<PathBuf>,
     pub(super) roles: BTreeMap<Role, Vec<PathBuf>>,
     pub(super) nodes: Vec<NodeFile>,
-    /// The image factory's schematic of every node that has none of its own.
+    /// The default image factory schematic.
     pub(super) schematic: Option<PathBuf>,
     pub(super) schematics: BTreeMap<String, PathBuf>,
 }
 
-/// Whether a folder holds layers of templates.
-pub(super) fn is(folder: &Path) -> bool {
+/// Whether a directory has template layers.
+pub(super) fn detects(folder: &Path) -> bool {
     base(folder).is_some() || ROLES.iter().any(|(name, _)| find(folder, name).is_some()) || !whole(folder).is_empty()
 }
 
-/// The file `stem` with any of the endings.
+/// The file `stem` with any of the extensions.
 fn find(folder: &Path, stem: &str) -> Option<PathBuf> {
     ENDINGS.iter().map(|ending| folder.join(format!("{stem}{ending}"))).find(|path| path.is_file())
 }
@@ -57,7 +57,7 @@ fn base(folder: &Path) -> Option<PathBuf> {
     BASES.iter().find_map(|name| find(folder, name).filter(|path| *name != "cluster" || is_template(path)))
 }
 
-/// Templates of whole configs, each a node's.
+/// Templates of whole configs, one per node.
 fn whole(folder: &Path) -> Vec<PathBuf> {
     let is_node = |path: &PathBuf| {
         let name = stem(path);
@@ -71,7 +71,7 @@ fn whole(folder: &Path) -> Vec<PathBuf> {
     directly_in(folder).into_iter().filter(is_node).collect()
 }
 
-/// A file's name without its endings.
+/// The name of a file without its extensions.
 fn stem(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     ENDINGS.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name).to_owned()
@@ -82,7 +82,7 @@ fn role(name: &str) -> Option<Role> {
 }
 
 impl Files {
-    pub(super) fn of(folder: &Path) -> Self {
+    pub(super) fn classify(folder: &Path) -> Self {
         let mut files = Self { base: base(folder), schematic: find(folder, SCHEMATIC), ..Self::default() };
         let whole = if files.base.is_none() { whole(folder) } else { Vec::new() };
         for path in directly_in(folder) {
@@ -120,20 +120,20 @@ impl Files {
         }
     }
 
-    /// The layers below a node's own, the lowest first.
+    /// The layers below the node's own, the lowest first.
     pub(super) fn below(&self, role: Option<Role>) -> impl Iterator<Item = &PathBuf> {
         let of_role = role.and_then(|role| self.roles.get(&role)).into_iter().flatten();
         self.base.iter().chain(self.everyone.iter().filter(|path| Some(*path) != self.base.as_ref())).chain(of_role)
     }
 
-    /// Whether a file beside the templates is none of their parts.
+    /// Whether a file beside the templates is a data file.
     pub(super) fn is_data(&self, path: &PathBuf) -> bool {
         let parts = self.base.iter().chain(&self.everyone).chain(self.roles.values().flatten()).chain(&self.schematic);
         let is_plain = path.extension().is_some_and(|ending| ending != "j2");
         is_plain && !parts.chain(self.nodes.iter().map(|node| &node.path)).any(|part| part == path)
     }
 
-    /// The role of nodes that do not say theirs: where nothing but one role's layer says what a machine is.
+    /// The role of nodes without one: when only one role has layers and there is no base.
     pub(super) fn only_role(&self) -> Option<Role> {
         let mut described = self.roles.iter().filter(|(_, paths)| !paths.is_empty()).map(|(role, _)| *role);
         let first = described.next().filter(|_| self.base.is_none())?;
@@ -146,7 +146,7 @@ impl Files {
     }
 }
 
-/// The files of a folder that may be layers, in the order of their names.
+/// The files of a directory that may be layers, sorted by name.
 fn directly_in(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let has_ending = |path: &PathBuf| {
@@ -159,14 +159,14 @@ fn directly_in(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Whether a file of no known name is part of a machine config. A secrets bundle begins alike and goes on otherwise.
+/// Whether a file with an unknown name is part of a machine config. Secrets bundles also have a top-level `cluster`.
 fn is_layer(path: &Path) -> bool {
     let Ok(text) = std::fs::read_to_string(path) else { return false };
     let begins = |key: &str| text.lines().any(|line| line.starts_with(key));
     let is_bundle = begins("trustdinfo:") || begins("certs:");
     let is_legacy = begins("machine:") || begins("cluster:");
     let is_document = begins("apiVersion: v1alpha1") && begins("kind:");
-    (is_legacy || is_document) && !is_bundle && !is_sealed(&text)
+    (is_legacy || is_document) && !is_bundle && !is_sops_encrypted(&text)
 }
 
 #[cfg(test)]
@@ -180,7 +180,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let found = Files::of(folder.path());
+        let found = Files::classify(folder.path());
         let shown = |path: &PathBuf| path.strip_prefix(folder.path()).unwrap().display().to_string();
         let all = |paths: &mut dyn Iterator<Item = &PathBuf>| paths.map(shown).collect::<Vec<_>>().join(" < ");
         let nodes = found.nodes.iter().map(|node| {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn every_layout_of_templates_is_known() {
+    fn all_template_layouts_are_detected() {
         let machine = "machine: {}\n";
         assert_eq!(
             summary(&[

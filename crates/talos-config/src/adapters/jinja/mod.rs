@@ -1,12 +1,12 @@
-//! Layers of Jinja templates: base ← what is for every node ← role ← node.
+//! Layers of Jinja templates: base ← all nodes ← role ← node.
 //!
-//! `files` tells which file is what. The base is `machineconfig.yaml.j2` or `cluster.yaml.j2`, or the role's file where
-//! there is none; other parts of a config beside it are for every node. The role's layer is `controlplane.yaml.j2` or
+//! `files` classifies the files. The base is `machineconfig.yaml.j2` or `cluster.yaml.j2`, or the role's file where
+//! there is none; other parts of a config beside it apply to all nodes. The role's layer is `controlplane.yaml.j2` or
 //! `worker.yaml.j2`. A node is a file `<node>.yaml.j2`, in `nodes/`, or in `controlplane/` or `worker/` there or beside
-//! it, which then says its role; it is named by host or by address. Where there is a `nodes/`, what lies in
-//! `controlplane/` and `worker/` beside it belongs to every node of the role. Every file may do without `.j2`; it is a
-//! template all the same when it names a variable of the environment.
-//! Templates are strict: a variable that nobody defines is an error. `variables` tells where values come from.
+//! it, which determines its role; its name is a host or an address. If there is a `nodes/`, files in `controlplane/` and
+//! `worker/` beside it apply to all nodes of the role. The extension `.j2` is optional; a file is also a template when it
+//! uses an environment variable.
+//! Templates are strict: an undefined variable is an error. `variables` describes the sources of values.
 
 mod data;
 mod files;
@@ -15,20 +15,19 @@ mod variables;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
+use lazy_regex::regex_is_match;
 use minijinja::context;
-use regex::Regex;
 
 use self::files::Files;
-use super::elsewhere;
-use super::elsewhere::written;
 use super::layers;
 use super::layers::Layer;
-use super::{Inputs, Place, complete};
-use crate::lines::Lines;
+use super::repository_variables;
+use super::{InputContext, Inputs, complete};
+use crate::line_map::LineMap;
 use crate::talconfig::schematic_id;
-use crate::{Role, Wanted};
+use crate::{InputRequest, Role};
 use discover::{FoundValue, Wrapper};
 use template::jinja;
 use template::jinja::Jinja;
@@ -36,65 +35,65 @@ use yaml::{Diagnostic, Diagnostics, Origin, Position};
 
 pub(super) const NAME: &str = "templates";
 
-pub(super) fn is(place: &Place<'_>) -> bool {
-    files::is(place.folder)
+pub(super) fn detects(place: &InputContext<'_>) -> bool {
+    files::detects(place.folder)
 }
 
-/// Whether anything in the folder has to be rendered.
-pub(super) fn has_templates(place: &Place<'_>) -> bool {
-    !Folder::of(place).templates.is_empty()
+/// Whether the directory has templates.
+pub(super) fn has_templates(place: &InputContext<'_>) -> bool {
+    !TemplateFolder::load(place).templates.is_empty()
 }
 
 /// A node before its layers are rendered.
 struct Machine {
     name: String,
     role: Option<Role>,
-    /// What the settings or the data say.
+    /// The address from the settings or the data.
     address: Option<IpAddr>,
     file: Option<PathBuf>,
 }
 
-/// Everything that the rendering of a node needs and that is the same for all.
-struct Folder<'f> {
-    place: &'f Place<'f>,
+/// Shared data for rendering all nodes.
+struct TemplateFolder<'f> {
+    place: &'f InputContext<'f>,
     files: Files,
-    /// Every template of the folder by its path in it, so that they can include each other.
+    /// All templates by relative path, since they can include each other.
     templates: BTreeMap<String, String>,
-    /// What files beside the templates say of their variables.
+    /// Template variables from data files.
     data: serde_json::Map<String, serde_json::Value>,
-    /// What the environment lacks and the repository says.
+    /// Variables that the environment lacks, found in the repository.
     written: BTreeMap<String, FoundValue>,
-    /// What recipes run behind, and the variables that nothing else says.
+    /// The program that wraps recipes, and the variables that only it can provide.
     behind: Option<(Wrapper, BTreeSet<String>)>,
 }
 
-pub(super) fn read(place: &Place<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
     let mut found = Diagnostics::default();
-    let folder = Folder::of(place);
+    let folder = TemplateFolder::load(place);
     let machines = folder.machines(&mut found);
     let mut configs = Vec::new();
     for machine in &machines {
         match folder.config(machine) {
             Ok(config) => configs.push(config),
-            Err(more) => found.extend(more.into_iter().map(|finding| elsewhere::hinted(place, finding))),
+            Err(more) => found.extend(more),
         }
     }
     if machines.is_empty() && found.is_empty() {
-        let folder = place.shown();
+        let folder = place.display_folder();
         found.push(
-            Diagnostic::general(format!("{folder} has templates and no node"))
-                .with_hint("add nodes/<node>.yaml.j2, or list them in k8s-bootstrap.yaml: clusters.<name>.nodes"),
+            Diagnostic::general(format!("{folder} has templates but no nodes"))
+                .with_hint("add nodes/<node>.yaml.j2, or set clusters.<name>.nodes in k8s-bootstrap.yaml"),
         );
     }
     found.into_result(())?;
-    Ok(Arc::from(complete::inputs(place, configs, folder.notices())?))
+    Ok(Arc::from(complete::inputs(place, configs, folder.warnings())?))
 }
 
 const START: Position = Position { line: 1, column: 1 };
 
-impl<'f> Folder<'f> {
-    fn of(place: &'f Place<'f>) -> Self {
-        let files = Files::of(place.folder);
+impl<'f> TemplateFolder<'f> {
+    fn load(place: &'f InputContext<'f>) -> Self {
+        let files = Files::classify(place.folder);
         let text = |path: &PathBuf| {
             let name = path.strip_prefix(place.folder).ok()?.display().to_string();
             Some((name, place.sources.read(path).ok()?))
@@ -103,38 +102,38 @@ impl<'f> Folder<'f> {
         let templates: BTreeMap<String, String> =
             paths.iter().filter_map(text).filter(|(name, text)| is_template(name, text)).collect();
         let of_environment: BTreeSet<String> =
-            templates.values().flat_map(|text| jinja::of_environment(text)).collect();
+            templates.values().flat_map(|text| jinja::environment_variables(text)).collect();
         let plain = templates.iter().flat_map(|(name, text)| jinja::undeclared(name, text));
         let used = of_environment.iter().cloned().chain(plain);
-        let anybody = variables::Node { role: Some(Role::Worker), schematic: Some("") };
+        let any_node = variables::NodeVariables { role: Some(Role::Worker), schematic: Some("") };
         let mut lacking: BTreeSet<String> = used
             .filter(|name| !place.environment.contains_key(name) && !place.settings.variables.contains_key(name))
-            .filter(|name| anybody.says(name).is_none() && !KNOWN.contains(&name.as_str()))
+            .filter(|name| any_node.variable(name).is_none() && !KNOWN.contains(&name.as_str()))
             .collect();
         let beside = |path: &PathBuf| path.parent() == Some(place.folder) && files.is_data(path);
-        let data = data::of(place, &paths.into_iter().filter(beside).collect::<Vec<_>>(), &lacking);
+        let data = data::read(place, &paths.into_iter().filter(beside).collect::<Vec<_>>(), &lacking);
         lacking.retain(|name| !data.contains_key(name));
-        let written = written(place, &lacking);
-        // What a recipe computes itself is told with its place.
-        let computed = |name: &str| elsewhere::computed(place, name).is_some();
+        let written = repository_variables::find(place, &lacking);
+        // Variables that a recipe computes are reported with their places.
+        let computed = |name: &str| repository_variables::computed(place, name).is_some();
         lacking.retain(|name| !written.contains_key(name) && of_environment.contains(name) && !computed(name));
         let wrapper = if lacking.is_empty() { None } else { Wrapper::find(place.root) };
         Self { place, files, templates, data, written, behind: wrapper.map(|wrapper| (wrapper, lacking)) }
     }
 
-    /// A variable of the environment that only the program which recipes run behind can say.
+    /// An environment variable that only the program around recipes can provide.
     fn behind(&self, name: &str) -> Option<String> {
         let (wrapper, names) = self.behind.as_ref()?;
-        names.contains(name).then(|| elsewhere::behind(self.place, wrapper, name))
+        names.contains(name).then(|| repository_variables::from_wrapper(self.place, wrapper, name))
     }
 
-    /// What was taken from elsewhere than the environment.
-    fn notices(&self) -> Diagnostics {
-        let mut notices = Diagnostics::default();
+    /// Warnings about variables from the repository.
+    fn warnings(&self) -> Diagnostics {
+        let mut warnings = Diagnostics::default();
         for (name, found) in &self.written {
-            notices.push(found.warning(name));
+            warnings.push(found.warning(name));
         }
-        notices
+        warnings
     }
 
     fn machines(&self, found: &mut Diagnostics) -> Vec<Machine> {
@@ -168,7 +167,7 @@ impl<'f> Folder<'f> {
             found.push(
                 Diagnostic::at(
                     origin.at(START),
-                    format!("node `{}` is in two roles, or twice in one: it is described by {first} too", machine.name),
+                    format!("duplicate node `{}`, also described by {first}", machine.name),
                 )
                 .with_hint("keep one of the two files"),
             );
@@ -178,13 +177,13 @@ impl<'f> Folder<'f> {
     }
 
     fn config(&self, machine: &Machine) -> Result<complete::Config, Diagnostics> {
-        // A schematic may go by the role, which the node's own layer may say.
-        let says = |path: &PathBuf| role_of(&self.renderer(machine, machine.role, Some("")).layer(path).ok()?);
-        let role = machine.role.or_else(|| says(machine.file.as_ref()?)).or_else(|| self.files.only_role());
+        // The schematic may depend on the role, which may be set only in the node's own layer.
+        let layer_role = |path: &PathBuf| role_of(&self.renderer(machine, machine.role, Some("")).layer(path).ok()?);
+        let role = machine.role.or_else(|| layer_role(machine.file.as_ref()?)).or_else(|| self.files.only_role());
         let schematic = self.schematic(machine, role).transpose();
         let rendered = self.merged(machine, role, schematic.as_ref().ok().and_then(Option::as_deref));
         rendered.map_err(|mut found| {
-            // What the schematic lacks comes first: the layers may lack nothing but its id.
+            // Errors of the schematic may be the cause: layers need its id.
             found.extend(schematic.err().into_iter().flatten());
             found
         })
@@ -198,7 +197,7 @@ impl<'f> Folder<'f> {
     ) -> Result<complete::Config, Diagnostics> {
         let address = machine.address.or_else(|| machine.name.parse().ok());
         let renderer = |role| self.renderer(machine, role, schematic);
-        // A node may say its role itself; its layer is needed first then.
+        // The node's own layer may set the role, so it is rendered first.
         let own = machine.file.as_ref().map(|path| renderer(role).layer(path)).transpose()?;
         let role = role.or_else(|| own.as_ref().and_then(role_of));
         let renderer = renderer(role);
@@ -209,13 +208,13 @@ impl<'f> Folder<'f> {
         let mut layers = layers.into_iter().chain(own);
         let Some(first) = layers.next() else {
             let name = &machine.name;
-            let message = format!("nothing describes node `{name}`: there is no base and no layer of its role");
+            let message = format!("node `{name}` has no config: neither a base nor a layer for its role exists");
             return Err(Diagnostic::general(message).into());
         };
-        let mut rendered = first.first()?;
+        let mut rendered = first.parse_config()?;
         let mut found = Diagnostics::default();
         for layer in layers {
-            if let Err(more) = layer.over(&mut rendered) {
+            if let Err(more) = layer.apply_to(&mut rendered) {
                 found.extend(more);
             }
         }
@@ -227,10 +226,10 @@ impl<'f> Folder<'f> {
 
     fn renderer<'m>(&'m self, machine: &'m Machine, role: Option<Role>, schematic: Option<&'m str>) -> Renderer<'m> {
         let address = machine.address.or_else(|| machine.name.parse().ok());
-        Renderer { folder: self, name: &machine.name, address, node: variables::Node { role, schematic } }
+        Renderer { folder: self, name: &machine.name, address, node: variables::NodeVariables { role, schematic } }
     }
 
-    /// The image factory's id of a node's schematic, where there is one that can be read.
+    /// The image factory's id of the node's schematic, if it has one.
     fn schematic(&self, machine: &Machine, role: Option<Role>) -> Option<Result<String, Diagnostics>> {
         let declared = self.place.settings.nodes.get(&machine.name).and_then(|node| node.schematic.as_ref());
         let declared = declared.map(|path| self.place.root.join(path));
@@ -241,29 +240,30 @@ impl<'f> Folder<'f> {
     }
 }
 
-/// A template that takes more of a node than its name.
-static PARTS: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"\{[{%][^}]*\bnode\.(?:name|address|role)\b").ok());
-
-/// What templates get under these names is about the node.
-const KNOWN: [&str; 4] = ["ENV", "node", "role", "machinetype"];
-
-/// Whether a file is rendered: its name says so, or it names a variable of the environment.
-fn is_template(name: &str, text: &str) -> bool {
-    Path::new(name).extension().is_some_and(|ending| ending == "j2") || !jinja::of_environment(text).is_empty()
+/// Whether a template uses `node` as an object instead of a name.
+fn uses_node_fields(text: &str) -> bool {
+    regex_is_match!(r"\{[{%][^}]*\bnode\.(?:name|address|role)\b", text)
 }
 
-/// The role that a node's own layer says.
+/// Template variables with facts of the node.
+const KNOWN: [&str; 4] = ["ENV", "node", "role", "machinetype"];
+
+/// Whether a file is a template: by its extension, or because it uses an environment variable.
+fn is_template(name: &str, text: &str) -> bool {
+    Path::new(name).extension().is_some_and(|ending| ending == "j2") || !jinja::environment_variables(text).is_empty()
+}
+
+/// The role in a node's own layer.
 fn role_of(layer: &Layer) -> Option<Role> {
     let documents = talos_schema::parse_documents(&layer.origin, &layer.text).ok()?;
-    super::facts::of(&documents).role
+    super::facts::from_documents(&documents).role
 }
 
 struct Renderer<'r> {
-    folder: &'r Folder<'r>,
+    folder: &'r TemplateFolder<'r>,
     name: &'r str,
     address: Option<IpAddr>,
-    node: variables::Node<'r>,
+    node: variables::NodeVariables<'r>,
 }
 
 impl Renderer<'_> {
@@ -275,10 +275,10 @@ impl Renderer<'_> {
         let mut layer = Layer::plain(origin, text);
         if is_template(layer.origin.as_str(), &layer.text) {
             let rendered = self.render(path, &layer.text)?;
-            layer = Layer { lines: Lines::new(&layer.text, &rendered), text: rendered, ..layer };
+            layer = Layer { lines: LineMap::new(&layer.text, &rendered), text: rendered, ..layer };
         }
         if layer.text.to_ascii_lowercase().contains("op://") {
-            let wanted = Wanted::References { origin: layer.origin.to_string(), text: layer.text.clone() };
+            let wanted = InputRequest::References { origin: layer.origin.to_string(), text: layer.text.clone() };
             layer.text = place.sources.get(wanted).unwrap_or(layer.text);
         }
         Ok(layer)
@@ -290,7 +290,7 @@ impl Renderer<'_> {
         let origin = |name: &str| layers::origin(place.root, &place.folder.join(name));
         let style = jinja::Style::of(place.root, place.environment);
         let template = Jinja { name: &name, text, others: &self.folder.templates, origin: &origin, style };
-        template.render(self.values(&template))
+        template.render(self.values(&template)).map_err(|error| repository_variables::hinted(place, error))
     }
 
     fn values(&self, template: &Jinja<'_>) -> minijinja::Value {
@@ -298,15 +298,16 @@ impl Renderer<'_> {
         let declared = place.settings.nodes.get(self.name).map(|node| &node.variables);
         let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let lookup = |name: &str| {
-            let said = place.settings.variables.get(name).map(text);
-            said.or_else(|| self.node.says(name))
-                .or_else(|| self.folder.written.get(name).map(|found| elsewhere::value(place, found)))
+            let setting = place.settings.variables.get(name).map(text);
+            setting
+                .or_else(|| self.node.variable(name))
+                .or_else(|| self.folder.written.get(name).map(|found| repository_variables::value(place, found)))
                 .or_else(|| self.folder.behind(name))
         };
         let mut variables = place.environment.clone();
         variables.extend(declared.into_iter().flatten().map(|(name, value)| (name.clone(), text(value))));
         let templates = self.folder.templates.values().map(String::as_str).chain([template.text]);
-        for name in templates.flat_map(jinja::of_environment) {
+        for name in templates.flat_map(jinja::environment_variables) {
             if let (false, Some(value)) = (variables.contains_key(&name), lookup(&name)) {
                 variables.insert(name, value);
             }
@@ -315,9 +316,7 @@ impl Renderer<'_> {
             .into_iter()
             .filter_map(|name| Some((name.clone(), lookup(&name)?)));
         let plain = minijinja::Value::from_pairs(plain.collect::<Vec<_>>());
-        // A template that takes `node` for more than a name says so.
-        let takes_parts = |text: &String| PARTS.as_ref().is_some_and(|parts| parts.is_match(text));
-        let node = if self.folder.templates.values().any(takes_parts) {
+        let node = if self.folder.templates.values().any(|text| uses_node_fields(text)) {
             context! { name => self.name, address => self.address.map(|address| address.to_string()), role }
         } else {
             minijinja::Value::from(self.name)

@@ -1,10 +1,10 @@
-//! What recipes around the inputs would have done: set variables for each node, read secrets, pass data along.
+//! Variables, secrets and data that recipes around the inputs would provide.
 
 use serde_json::json;
 
 use super::*;
 
-/// The config of a machine whose role, disk and sysctls the template decides.
+/// A template of a control plane's config.
 fn template() -> String {
     generated(&bundle(), Role::ControlPlane).to_yaml()
 }
@@ -15,7 +15,7 @@ fn machine(inputs: &dyn Inputs, node: usize) -> serde_json::Value {
 }
 
 #[test]
-fn a_file_of_data_lists_the_nodes_of_one_template() {
+fn a_data_file_lists_the_nodes_of_one_template() {
     let base = template()
         .replace("type: controlplane", "type: {{ 'controlplane' if nodes[node].controller else 'worker' }}")
         .replace("v1.12.4", "{{ ENV.TALOS_VERSION }}")
@@ -38,7 +38,7 @@ fn a_file_of_data_lists_the_nodes_of_one_template() {
 }
 
 #[test]
-fn a_layer_of_the_only_role_is_every_nodes_and_says_what_its_variables_are() {
+fn nodes_without_a_role_get_the_only_role_with_layers() {
     let folder = Folder::new(&[
         (
             "controlplane.yaml.j2",
@@ -63,7 +63,7 @@ fn a_layer_of_the_only_role_is_every_nodes_and_says_what_its_variables_are() {
 }
 
 #[test]
-fn what_recipes_tell_by_a_nodes_name_is_declared_for_the_node() {
+fn node_settings_provide_schematic_and_variables() {
     let template =
         template().replace("376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba", "{{ ENV.SCHEMATIC }}");
     let mut folder = Folder::new(&[
@@ -74,10 +74,10 @@ fn what_recipes_tell_by_a_nodes_name_is_declared_for_the_node() {
     folder.environment.insert("PATH".into(), "/bin".into());
     folder.settings.variables =
         [("ZONE".to_owned(), json!("attic")), ("GPU".to_owned(), json!("no"))].into_iter().collect();
-    let node = Declared {
+    let node = DeclaredNode {
         schematic: Some("talos/blue/schematics/gpu.yaml".into()),
         variables: [("GPU".to_owned(), json!(2)), ("PATH".to_owned(), json!("/own"))].into_iter().collect(),
-        ..Declared::default()
+        ..DeclaredNode::default()
     };
     folder.settings.nodes.insert("10.0.0.11".into(), node);
     let machine = machine(folder.read().unwrap().as_ref(), 0);
@@ -87,14 +87,14 @@ fn what_recipes_tell_by_a_nodes_name_is_declared_for_the_node() {
 }
 
 #[test]
-fn what_recipes_see_behind_another_program_is_asked_for_with_its_place() {
+fn variables_of_a_wrapper_program_are_requested_with_their_place() {
     let mut folder = Folder::new(&[
         ("machineconfig.yaml.j2", template().as_str()),
         ("nodes/10.0.0.11.yaml.j2", "machine:\n  sysctls: {of: '{{ ENV.ZONE }} {{ ENV[\".tail\"] }}'}\n"),
         ("mod.just", "template file:\n    envconsul -secret=\"lab\" -once minijinja-cli --strict \"{{ file }}\"\n"),
     ]);
     let inputs = folder.read_with(|wanted| match wanted {
-        Wanted::Variable { name, behind, at } => {
+        InputRequest::Variable { name, behind, at } => {
             assert_eq!((behind.as_str(), at.as_str()), ("envconsul -secret=\"lab\" -once", "talos/blue/mod.just:2:1"));
             format!("of {name}")
         }
@@ -105,14 +105,14 @@ fn what_recipes_see_behind_another_program_is_asked_for_with_its_place() {
 }
 
 #[test]
-fn what_a_recipe_reads_from_1password_is_read_from_there() {
+fn references_in_recipes_are_resolved() {
     let mut folder = Folder::new(&[
         ("machineconfig.yaml.j2", template().as_str()),
         ("nodes/10.0.0.11.yaml.j2", "machine:\n  sysctls: {of: '{{ ENV.PREFIX }}::/64'}\n"),
         ("mod.just", "render:\n    export PREFIX=\"$(op item get net --field V6 --vault lab)\"\n"),
     ]);
     let inputs = folder.read_with(|wanted| match wanted {
-        Wanted::References { origin, text } if text == "op://lab/net/V6" => {
+        InputRequest::References { origin, text } if text == "op://lab/net/V6" => {
             assert_eq!(origin, "talos/blue/mod.just:2:1");
             "fd00:1".to_owned()
         }
@@ -127,7 +127,7 @@ fn what_a_recipe_reads_from_1password_is_read_from_there() {
 }
 
 #[test]
-fn a_template_may_be_a_nodes_whole_config() {
+fn a_template_may_be_the_whole_config_of_a_node() {
     let folder = Folder::new(&[("10.0.0.11.yaml.j2", template().replace("v1.12.4", "{{ ENV.V }}").as_str())]);
     let mut folder = folder;
     folder.environment.insert("V".into(), "v1.12.4".into());
@@ -138,7 +138,7 @@ fn a_template_may_be_a_nodes_whole_config() {
 }
 
 #[test]
-fn finished_configs_are_known_in_any_style() {
+fn finished_configs_are_detected_in_any_yaml_style() {
     let text = generated(&bundle(), Role::ControlPlane);
     let flow: Vec<String> =
         text.0.iter().map(|document| format!("---\n{{\n  # a comment\n  {}", &document.to_string()[1..])).collect();
@@ -150,13 +150,13 @@ fn finished_configs_are_known_in_any_style() {
 }
 
 #[test]
-fn a_host_of_topf_without_an_address_is_looked_up() {
+fn a_topf_host_without_an_address_is_resolved() {
     let topf = "clusterName: blue\nclusterEndpoint: https://10.0.0.10:6443\nkubernetesVersion: 1.35.0\ntalosVersion: 1.12.4\n\
                 nodes:\n- {host: cp-1.lab, role: control-plane}\n";
     let mut folder = Folder::new(&[("topf.yaml", topf)]);
-    let wanted = Wanted::Address { host: "cp-1.lab".to_owned(), subnet: None };
-    let inputs = folder.read_with(|asked| {
-        assert_eq!(*asked, wanted);
+    let expected = InputRequest::Address { host: "cp-1.lab".to_owned(), subnet: None };
+    let inputs = folder.read_with(|request| {
+        assert_eq!(*request, expected);
         "10.0.0.11".to_owned()
     });
     insta::assert_snapshot!(summary(inputs.unwrap().as_ref()), @"
@@ -166,7 +166,7 @@ fn a_host_of_topf_without_an_address_is_looked_up() {
 }
 
 #[test]
-fn a_variable_of_a_patch_may_be_a_recipes() {
+fn patches_can_use_variables_of_recipes() {
     let talconfig = "clusterName: blue\ntalosVersion: v1.12.4\nkubernetesVersion: 1.35.0\nendpoint: https://10.0.0.10:6443\n\
         patches: ['@net.yaml']\nnodes:\n- {hostname: a, ipAddress: 10.0.0.11, controlPlane: true, installDisk: /dev/sda}\n";
     let folder = Folder::new(&[
@@ -182,14 +182,14 @@ fn a_variable_of_a_patch_may_be_a_recipes() {
 }
 
 #[test]
-fn a_variable_that_only_a_command_knows_is_told_with_the_place_of_the_command() {
+fn a_variable_computed_by_a_recipe_is_reported_with_its_place() {
     let folder = Folder::new(&[
         ("machineconfig.yaml.j2", template().as_str()),
         ("nodes/10.0.0.11.yaml.j2", "machine:\n  sysctls: {of: '{{ ENV.EARLY }}'}\n"),
         ("mod.just", "render:\n    export EARLY=\"$(just early)\"\n"),
     ]);
-    insta::assert_snapshot!(folder.mistakes(), @"
+    insta::assert_snapshot!(folder.errors(), @"
     talos/blue/nodes/10.0.0.11.yaml.j2:2:21: the template variable `ENV.EARLY` is not defined
-      hint: talos/blue/mod.just:2:1 sets it by a command: set `EARLY` in the environment, or in k8s-bootstrap.yaml: clusters.<name>.variables
+      hint: talos/blue/mod.just:2:1 computes it with a command: set `EARLY` in the environment, or in k8s-bootstrap.yaml: clusters.<name>.variables
     ");
 }

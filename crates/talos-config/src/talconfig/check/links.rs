@@ -1,4 +1,4 @@
-//! A node's network interfaces (Talos 1.14, `v1alpha1_validation.go`), and what of them no document can say.
+//! Validates network interfaces (Talos 1.14, `v1alpha1_validation.go`) and warns about settings that documents lack.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,12 +9,12 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::at;
-use crate::Contract;
 use crate::talconfig::model::Section;
-use crate::talconfig::types::Found;
+use crate::talconfig::types::TalconfigFindings;
+use talos_schema::Contract;
 use yaml::{Diagnostic, Location};
 
-pub(super) fn check(contract: Contract, section: &Section, holder: &Location, found: &mut Found) {
+pub(super) fn check(contract: Contract, section: &Section, holder: &Location, found: &mut TalconfigFindings) {
     let mut enslaved: BTreeMap<String, String> = BTreeMap::new();
     for (index, link) in section.list("networkInterfaces").iter().enumerate() {
         let place = section.item_at("networkInterfaces", index).cloned();
@@ -31,7 +31,7 @@ pub(super) fn check(contract: Contract, section: &Section, holder: &Location, fo
             for reason in lost(link) {
                 found.warnings.push(
                     Diagnostic::at(place.clone(), format!("interface {}: {reason}", name(link)))
-                        .with_hint("it is lost here as with talhelper, which says nothing of it; take it out"),
+                        .with_hint("the setting is dropped, like in talhelper; remove it"),
                 );
             }
         }
@@ -54,17 +54,17 @@ fn strings<'v>(value: &'v Value, key: &str) -> impl Iterator<Item = &'v str> {
     value.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// No interface may be a part of two others.
+/// An interface may be a member of only one bond or bridge.
 fn members(link: &Value, enslaved: &mut BTreeMap<String, String>, reasons: &mut Vec<String>) {
     let owner = text(link, "interface").unwrap_or_default();
     let (bond, bridge) = (link.get("bond"), link.get("bridge"));
     if bond.is_some() && bridge.is_some() {
-        reasons.push("it is a bond and a bridge".to_owned());
+        reasons.push("it is both a bond and a bridge".to_owned());
     }
     for group in [bond, bridge].into_iter().flatten() {
         for member in strings(group, "interfaces") {
             if let Some(other) = enslaved.insert(member.to_owned(), owner.to_owned()).filter(|other| other != owner) {
-                reasons.push(format!("`{member}` is a part of `{other}` already"));
+                reasons.push(format!("`{member}` is already a member of `{other}`"));
             }
         }
     }
@@ -72,7 +72,7 @@ fn members(link: &Value, enslaved: &mut BTreeMap<String, String>, reasons: &mut 
     if bond.is_some_and(|bond| strings(bond, "interfaces").next().is_some())
         && selects.is_some_and(|all| !all.is_empty())
     {
-        reasons.push("the bond has `interfaces` and `deviceSelectors`".to_owned());
+        reasons.push("the bond has both `interfaces` and `deviceSelectors`".to_owned());
     }
 }
 
@@ -98,16 +98,16 @@ fn interface(link: &Value, enslaved: &BTreeMap<String, String>, reasons: &mut Ve
     let addressed = ["addresses", "cidr", "vip"].iter().any(|key| link.get(*key).is_some())
         || link.get("dhcp") == Some(&Value::Bool(true));
     if let Some(owner) = text(link, "interface").and_then(|name| enslaved.get(name)).filter(|_| addressed) {
-        reasons.push(format!("it is a part of `{owner}` and has addresses of its own"));
+        reasons.push(format!("it is a member of `{owner}` and must not have addresses"));
     }
     addresses(link, "", reasons);
     if link.get("cidr").is_some() {
-        reasons.push("`cidr` is deprecated: write `addresses`".to_owned());
+        reasons.push("`cidr` is deprecated; use `addresses`".to_owned());
     }
     if let Some(vip) = link.get("vip") {
         let address = text(vip, "ip").unwrap_or_default();
         if address.parse::<IpAddr>().is_err() {
-            reasons.push(format!("the shared address `{address}` is no IP address"));
+            reasons.push(format!("invalid shared IP address `{address}`"));
         }
     }
     for route in link.get("routes").and_then(Value::as_array).into_iter().flatten() {
@@ -121,20 +121,20 @@ fn is_address(text: &str) -> bool {
 
 fn addresses(link: &Value, of: &str, reasons: &mut Vec<String>) {
     if strings(link, "addresses").next().is_some() && text(link, "cidr").is_some() {
-        reasons.push(format!("{of}it has `addresses` and `cidr`"));
+        reasons.push(format!("{of}it has both `addresses` and `cidr`"));
     }
     for address in strings(link, "addresses").chain(text(link, "cidr")).filter(|text| !is_address(text)) {
-        reasons.push(format!("{of}`{address}` is no address such as 10.0.0.1/24"));
+        reasons.push(format!("{of}invalid address `{address}`: expected the form 10.0.0.1/24"));
     }
 }
 
 fn route(route: &Value, reasons: &mut Vec<String>) {
     if let Some(network) = text(route, "network").filter(|text| text.parse::<IpNet>().is_err()) {
-        reasons.push(format!("the route's network `{network}` is no network"));
+        reasons.push(format!("invalid network `{network}` of a route"));
     }
     for key in ["gateway", "source"] {
         if let Some(address) = text(route, key).filter(|text| text.parse::<IpAddr>().is_err()) {
-            reasons.push(format!("the route's {key} `{address}` is no IP address"));
+            reasons.push(format!("invalid {key} `{address}` of a route: expected an IP address"));
         }
     }
     if text(route, "network").is_none() && text(route, "gateway").is_none() {
@@ -142,7 +142,7 @@ fn route(route: &Value, reasons: &mut Vec<String>) {
     }
 }
 
-/// What a bond's fields may say; empty is the first.
+/// The values of bond fields; the first is the default.
 const CHOICES: [(&str, &[&str]); 8] = [
     ("mode", &["balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"]),
     ("xmitHashPolicy", &["layer2", "layer3+4", "layer2+3", "encap2+3", "encap3+4"]),
@@ -157,16 +157,16 @@ const CHOICES: [(&str, &[&str]); 8] = [
 fn bond(bond: &Value, reasons: &mut Vec<String>) {
     for (key, choices) in CHOICES {
         if let Some(value) = text(bond, key).filter(|value| !choices.contains(value)) {
-            reasons.push(format!("the bond's {key} `{value}` is none of {}", choices.join(", ")));
+            reasons.push(format!("unknown {key} `{value}` of the bond: expected one of {}", choices.join(", ")));
         }
     }
     let interval = number(bond, "miimon");
     for key in ["updelay", "downdelay"] {
         let delay = number(bond, key);
         if interval == 0 && delay != 0 {
-            reasons.push(format!("the bond's {key} needs `miimon`"));
+            reasons.push(format!("{key} of the bond requires `miimon`"));
         } else if interval != 0 && !delay.is_multiple_of(interval) {
-            reasons.push(format!("the bond's {key} is no multiple of `miimon`"));
+            reasons.push(format!("{key} of the bond must be a multiple of `miimon`"));
         }
     }
     for key in ["arpIPTarget", "adActorSystem"] {
@@ -174,7 +174,7 @@ fn bond(bond: &Value, reasons: &mut Vec<String>) {
             .get(key)
             .is_some_and(|value| value.as_str() != Some("") && value.as_array().is_none_or(|list| !list.is_empty()))
         {
-            reasons.push(format!("Talos does not support a bond's {key}"));
+            reasons.push(format!("Talos does not support {key} of a bond"));
         }
     }
     let mode = text(bond, "mode").unwrap_or("balance-rr");
@@ -192,7 +192,7 @@ fn bond(bond: &Value, reasons: &mut Vec<String>) {
         ("adUserPortKey", mode == "802.3ad"),
     ] {
         if given(key) && !allowed {
-            reasons.push(format!("a bond of the mode {mode} has no {key}"));
+            reasons.push(format!("the bond mode {mode} does not support {key}"));
         }
     }
 }
@@ -200,35 +200,41 @@ fn bond(bond: &Value, reasons: &mut Vec<String>) {
 fn wireguard(guard: &Value, reasons: &mut Vec<String>) {
     let is_key = |key: &str| STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 32);
     if !is_key(text(guard, "privateKey").unwrap_or_default()) {
-        reasons.push("the private key is not the base64 of 32 bytes".to_owned());
+        reasons.push("invalid private key: expected the base64 of 32 bytes".to_owned());
     }
     for peer in guard.get("peers").and_then(Value::as_array).into_iter().flatten() {
         if !is_key(text(peer, "publicKey").unwrap_or_default()) {
-            reasons.push("a peer's public key is not the base64 of 32 bytes".to_owned());
+            reasons.push("invalid public key of a peer: expected the base64 of 32 bytes".to_owned());
         }
         let endpoint = text(peer, "endpoint");
         if endpoint
             .is_some_and(|endpoint| endpoint.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()))
         {
-            reasons.push(format!("the peer's endpoint `{}` has no port", endpoint.unwrap_or_default()));
+            reasons.push(format!("invalid endpoint `{}` of a peer: expected HOST:PORT", endpoint.unwrap_or_default()));
         }
         for network in strings(peer, "allowedIPs").filter(|text| text.parse::<IpNet>().is_err()) {
-            reasons.push(format!("the peer's network `{network}` is no network"));
+            reasons.push(format!("invalid network `{network}` of a peer"));
         }
     }
 }
 
-/// What is dropped on the way into documents.
+/// Settings that documents do not support.
 fn lost(link: &Value) -> Vec<&'static str> {
     let peers = link.pointer("/wireguard/peers").and_then(Value::as_array);
     let by_name =
         |peer: &Value| text(peer, "endpoint").is_some_and(|endpoint| endpoint.parse::<std::net::SocketAddr>().is_err());
     [
-        (link.get("ignore") == Some(&Value::Bool(true)), "from Talos 1.12 on nothing says `ignore: true`"),
-        (link.pointer("/bond/primary").is_some(), "from Talos 1.12 on nothing says a bond's `primary`"),
-        (link.get("bridgePort").is_some(), "from Talos 1.12 on an interface is named in its bridge's `interfaces`"),
-        (link.pointer("/vip/equinixMetal").is_some(), "from Talos 1.12 on nothing says `vip.equinixMetal`"),
-        (peers.is_some_and(|peers| peers.iter().any(by_name)), "from Talos 1.12 on a peer's endpoint is an address"),
+        (link.get("ignore") == Some(&Value::Bool(true)), "Talos 1.12 and later do not support `ignore: true`"),
+        (link.pointer("/bond/primary").is_some(), "Talos 1.12 and later do not support `primary` of a bond"),
+        (
+            link.get("bridgePort").is_some(),
+            "Talos 1.12 and later do not support `bridgePort`; list the interface in `interfaces` of the bridge",
+        ),
+        (link.pointer("/vip/equinixMetal").is_some(), "Talos 1.12 and later do not support `vip.equinixMetal`"),
+        (
+            peers.is_some_and(|peers| peers.iter().any(by_name)),
+            "Talos 1.12 and later require an IP address as endpoint of a peer",
+        ),
     ]
     .into_iter()
     .filter_map(|(is_lost, what)| is_lost.then_some(what))

@@ -1,16 +1,18 @@
-//! Whether etcd may be bootstrapped, and where: a pure function of what every control plane says.
+//! Whether etcd may be bootstrapped, and where: a pure function of what every control plane reports.
 //!
 //! Bootstrap on two nodes makes two clusters, and Talos refuses a second call on the same node only (failure T03). So
 //! nothing is decided while any control plane is unknown, the choice is the lowest address whatever the order of the
 //! inventory, and a repeat goes to the node of the recorded intent, with evidence that the first call was lost. The
-//! operator can say that a silent control plane does not matter; no word of the operator outweighs etcd that is seen.
+//! operator can declare that an unreachable control plane does not matter; nothing outweighs etcd that is observed.
 //!
-//! No I/O here: `look` asks the nodes, the step acts.
+//! No I/O here: `survey` asks the nodes, the step acts.
 
 mod view;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+
+use engine::Code;
 
 pub use view::{Etcd, Facts, Intent, State, View};
 
@@ -25,7 +27,7 @@ pub enum Decision {
     Verify(IpAddr),
     /// etcd runs.
     Adopt,
-    /// A person has to look.
+    /// The operator has to decide.
     Refuse(Reason),
 }
 
@@ -33,8 +35,8 @@ pub enum Decision {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
     pub text: String,
-    /// The entry of the failure catalogue.
-    pub code: Option<&'static str>,
+    /// The entry of the error catalogue.
+    pub code: Option<Code>,
 }
 
 impl Reason {
@@ -42,17 +44,17 @@ impl Reason {
         Self { text: text.into(), code: None }
     }
 
-    fn code(self, code: &'static str) -> Self {
+    fn code(self, code: Code) -> Self {
         Self { code: Some(code), ..self }
     }
 }
 
-/// What is known besides the control planes' own words.
+/// What is known besides the control planes' reports.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Context<'c> {
     /// The newest call that may have been accepted, from the journal.
     pub intent: Option<&'c Intent>,
-    /// `--force-bootstrap-node`: this node, although others are silent.
+    /// `--force-bootstrap-node`: this node, although others are unreachable.
     pub forced: Option<IpAddr>,
 }
 
@@ -68,12 +70,12 @@ pub fn decide(views: &[View], context: Context<'_>) -> Decision {
         .unwrap_or_else(|| first(&views, context))
 }
 
-/// Two looks, one after the other, that lead to the same call. A call that only one of them leads to is not sent: what
-/// the first saw of one node may be older than what it saw of the next.
+/// The decision of two surveys, one after the other. A call that only one of them leads to is not sent: a survey may
+/// combine an old report of one node with a newer one of the next.
 pub fn agreed(first: &Decision, second: Decision) -> Decision {
     match &second {
         Decision::Bootstrap { .. } if *first != second => {
-            Decision::WaitFor(Reason::new("the control planes changed while they were looked at"))
+            Decision::WaitFor(Reason::new("the control planes changed while they were observed"))
         }
         _ => second,
     }
@@ -82,13 +84,13 @@ pub fn agreed(first: &Decision, second: Decision) -> Decision {
 fn foreign(views: &[&View]) -> Option<Decision> {
     views.iter().find_map(|view| match &view.state {
         State::Foreign { evidence } => Some(Decision::Refuse(
-            Reason::new(format!("{} belongs to another cluster: {evidence}", view.node)).code("T04"),
+            Reason::new(format!("{} belongs to another cluster: {evidence}", view.node)).code(Code::T04),
         )),
         _ => None,
     })
 }
 
-/// etcd runs somewhere: it is adopted, unless it runs twice or a second one is on its way.
+/// etcd runs somewhere: it is adopted, unless two clusters run or a second one is starting.
 fn running(views: &[&View]) -> Option<Decision> {
     let running: Vec<(&View, &BTreeSet<u64>)> = views
         .iter()
@@ -109,56 +111,56 @@ fn running(views: &[&View]) -> Option<Decision> {
             hexadecimal(&ids),
             hexadecimal(&others)
         );
-        return Some(Decision::Refuse(Reason::new(text).code("T03")));
+        return Some(Decision::Refuse(Reason::new(text).code(Code::T03)));
     }
-    if running.is_empty() { None } else { twice(views).or(Some(Decision::Adopt)) }
+    if running.is_empty() { None } else { accepted_by_two(views).or(Some(Decision::Adopt)) }
 }
 
-/// Two nodes that accepted a bootstrap in their present boots make two clusters, whatever they say of etcd now.
-fn twice(views: &[&View]) -> Option<Decision> {
+/// Two nodes that accepted a bootstrap in their present boots make two clusters, whatever they report of etcd now.
+fn accepted_by_two(views: &[&View]) -> Option<Decision> {
     let mut accepted = views.iter().filter(|view| view.facts().is_some_and(|facts| facts.requested));
     let (first, second) = (accepted.next()?, accepted.next()?);
     let text = format!("{} and {} both accepted a bootstrap", first.node, second.node);
-    Some(Decision::Refuse(Reason::new(text).code("T03")))
+    Some(Decision::Refuse(Reason::new(text).code(Code::T03)))
 }
 
 fn accepted(views: &[&View]) -> Option<Decision> {
-    twice(views).or_else(|| {
+    accepted_by_two(views).or_else(|| {
         let one = views.iter().find(|view| view.facts().is_some_and(|facts| facts.requested))?;
         Some(Decision::Verify(one.node))
     })
 }
 
-/// A data directory that is not empty is a cluster that has been, and may be coming back.
+/// A data directory that is not empty belongs to an earlier cluster, which may be starting.
 fn data(views: &[&View]) -> Option<Decision> {
     let holder = views.iter().find(|view| view.facts().is_some_and(|facts| facts.data))?;
-    let text = format!("{} has etcd's data, and etcd does not run there yet: {}", holder.node, holder.state);
-    Some(Decision::WaitFor(Reason::new(text).code("T13")))
+    let text = format!("{} has etcd data, and etcd does not run there yet: {}", holder.node, holder.state);
+    Some(Decision::WaitFor(Reason::new(text).code(Code::T13)))
 }
 
-/// A control plane that may hold anything. A failed etcd without data holds nothing: Talos gives up joining after half
+/// A control plane that may have etcd. A failed etcd without data counts as none: Talos gives up joining after half
 /// an hour and reboots, and a bootstrap is what it waited for.
 fn not_ready(views: &[&View], context: Context<'_>) -> Option<Decision> {
     let counts = |view: &&&View| context.forced.is_none_or(|forced| forced == view.node);
     let view = views.iter().filter(counts).find(|view| view.facts().is_none())?;
     let reason = Reason::new(format!("{}: {}", view.node, view.state));
     let unconfigured = matches!(view.state, State::Unconfigured { .. });
-    Some(Decision::WaitFor(if unconfigured { reason.code("T05") } else { reason }))
+    Some(Decision::WaitFor(if unconfigured { reason.code(Code::T05) } else { reason }))
 }
 
-/// Nobody has etcd: every control plane that counts waits with an empty data directory.
+/// etcd is nowhere: every control plane that counts waits with an empty data directory.
 fn first(views: &[&View], context: Context<'_>) -> Decision {
     if let Some(refusal) = context.forced.and_then(|forced| still_meant_for_another(views, context.intent?, forced)) {
         return refusal;
     }
     let recorded = context.intent.map(|intent| intent.node);
     let Some(target) = context.forced.or(recorded).or_else(|| views.first().map(|view| view.node)) else {
-        return Decision::Refuse(Reason::new("there is no control plane"));
+        return Decision::Refuse(Reason::new("the cluster has no control plane"));
     };
     let known = views.iter().find(|view| view.node == target).and_then(|view| view.facts());
     let Some(facts) = known else {
-        let text = format!("the bootstrap is meant for {target}, which is no control plane of this inventory");
-        return Decision::Refuse(Reason::new(text).code("T03"));
+        let text = format!("the bootstrap is meant for {target}, which is not a control plane of this inventory");
+        return Decision::Refuse(Reason::new(text).code(Code::T03));
     };
     let repeat = context.intent.filter(|intent| intent.node == target);
     if repeat.is_some_and(|intent| intent.accepted && intent.boot == facts.boot) {
@@ -166,10 +168,11 @@ fn first(views: &[&View], context: Context<'_>) -> Decision {
         return Decision::Verify(target);
     }
     if let Some(reason) = &facts.blocked {
-        return Decision::WaitFor(Reason::new(format!("{target} takes no bootstrap yet: {reason}")).code("T06"));
+        return Decision::WaitFor(
+            Reason::new(format!("{target} does not accept a bootstrap yet: {reason}")).code(Code::T06),
+        );
     }
-    // No call yet; or one that came to nothing: in this boot it never arrived, in an earlier one the reboot forgot it
-    // (T02).
+    // No call yet; or one without effect: in this boot it never arrived, in an earlier one the reboot lost it (T02).
     Decision::Bootstrap { node: target, boot: facts.boot.clone() }
 }
 
@@ -180,7 +183,7 @@ fn still_meant_for_another(views: &[&View], intent: &Intent, forced: IpAddr) -> 
         return None;
     }
     let text = format!("a bootstrap was sent to {} in its present boot, so {forced} must not get one", intent.node);
-    Some(Decision::Refuse(Reason::new(text).code("T03")))
+    Some(Decision::Refuse(Reason::new(text).code(Code::T03)))
 }
 
 fn hexadecimal(ids: &BTreeSet<u64>) -> String {

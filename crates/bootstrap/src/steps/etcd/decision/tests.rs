@@ -1,3 +1,5 @@
+use engine::Code;
+
 use super::*;
 
 const FIRST: u8 = 1;
@@ -78,30 +80,30 @@ fn forced() -> [Option<IpAddr>; 3] {
 
 /// What must hold of a call, whatever led to it.
 fn check_call(views: &[View], context: Context<'_>, node: IpAddr, boot: &str) {
-    let told = || format!("{views:?} {context:?}");
+    let inputs = || format!("{views:?} {context:?}");
     for view in views {
         match view.facts() {
             // Nothing is known of it, so only the operator's word lets it pass, and never for the node itself.
-            None => assert!(context.forced.is_some_and(|forced| forced != view.node), "{}", told()),
+            None => assert!(context.forced.is_some_and(|forced| forced != view.node), "{}", inputs()),
             Some(facts) => {
-                assert!(!facts.data && !facts.requested, "etcd is there already: {}", told());
-                assert!(!matches!(facts.etcd, Etcd::Running { .. }), "{}", told());
+                assert!(!facts.data && !facts.requested, "etcd is there already: {}", inputs());
+                assert!(!matches!(facts.etcd, Etcd::Running { .. }), "{}", inputs());
             }
         }
-        assert!(!matches!(view.state, State::Foreign { .. }), "{}", told());
+        assert!(!matches!(view.state, State::Foreign { .. }), "{}", inputs());
     }
     let facts = views.iter().find(|view| view.node == node).and_then(View::facts).expect("the target is known");
-    assert_eq!(facts.blocked, None, "{}", told());
-    assert_eq!(facts.boot, boot, "{}", told());
+    assert_eq!(facts.blocked, None, "{}", inputs());
+    assert_eq!(facts.boot, boot, "{}", inputs());
     let repeat = context.intent.map(|intent| intent.node);
-    assert_eq!(node, context.forced.or(repeat).unwrap_or(address(FIRST)), "{}", told());
+    assert_eq!(node, context.forced.or(repeat).unwrap_or(address(FIRST)), "{}", inputs());
     if let Some(intent) = context.intent.filter(|intent| intent.node == node) {
-        assert!(!intent.accepted || intent.boot != boot, "an accepted call is repeated without evidence: {}", told());
+        assert!(!intent.accepted || intent.boot != boot, "an accepted call is repeated without evidence: {}", inputs());
     }
     assert!(
         !in_flight_elsewhere(views, context.intent, node),
         "a second call while the first may be on its way: {}",
-        told()
+        inputs()
     );
 }
 
@@ -113,9 +115,9 @@ fn in_flight_elsewhere(views: &[View], intent: Option<&Intent>, node: IpAddr) ->
     })
 }
 
-/// What must hold when there is no call.
+/// The invariants of a decision without a call.
 fn check_progress(views: &[View], context: Context<'_>, decision: &Decision) {
-    let told = || format!("{views:?} {context:?} {decision:?}");
+    let inputs = || format!("{views:?} {context:?} {decision:?}");
     let facts: Vec<&Facts> = views.iter().filter_map(View::facts).collect();
     let known = facts.len() == views.len();
     let runs = facts.iter().any(|facts| matches!(facts.etcd, Etcd::Running { .. }));
@@ -123,16 +125,16 @@ fn check_progress(views: &[View], context: Context<'_>, decision: &Decision) {
     let target = context.forced.or(context.intent.map(|intent| intent.node)).unwrap_or(address(FIRST));
     let target_facts = views.iter().find(|view| view.node == target).and_then(View::facts);
     match decision {
-        Decision::Adopt => assert!(runs, "{}", told()),
+        Decision::Adopt => assert!(runs, "{}", inputs()),
         Decision::Verify(node) => {
             let facts = views.iter().find(|view| view.node == *node).and_then(View::facts).expect("it is known");
             let accepted = context.intent.is_some_and(|intent| intent.accepted && intent.boot == facts.boot);
-            assert!(facts.requested || accepted, "{}", told());
+            assert!(facts.requested || accepted, "{}", inputs());
         }
         Decision::WaitFor(_) => {
-            assert!(!runs, "etcd runs, so nothing is waited for: {}", told());
+            assert!(!runs, "etcd runs, so nothing is waited for: {}", inputs());
             let blocked = target_facts.is_some_and(|facts| facts.blocked.is_some());
-            assert!(!known || evidence || blocked, "nothing will change: {}", told());
+            assert!(!known || evidence || blocked, "nothing will change: {}", inputs());
         }
         Decision::Refuse(reason) => {
             let accepted = facts.iter().filter(|facts| facts.requested).count();
@@ -140,7 +142,7 @@ fn check_progress(views: &[View], context: Context<'_>, decision: &Decision) {
             let apart = reason.text.contains("two different etcd clusters");
             let elsewhere = !views.iter().any(|view| view.node == target);
             let flying = context.forced.is_some_and(|forced| in_flight_elsewhere(views, context.intent, forced));
-            assert!(foreign || apart || accepted > 1 || elsewhere || flying, "{}", told());
+            assert!(foreign || apart || accepted > 1 || elsewhere || flying, "{}", inputs());
         }
         Decision::Bootstrap { .. } => {}
     }
@@ -181,7 +183,7 @@ fn call(last: u8, boot: &str) -> Decision {
     Decision::Bootstrap { node: address(last), boot: boot.into() }
 }
 
-fn text(decision: &Decision) -> (String, Option<&'static str>) {
+fn text(decision: &Decision) -> (String, Option<Code>) {
     match decision {
         Decision::WaitFor(reason) | Decision::Refuse(reason) => (reason.text.clone(), reason.code),
         other => panic!("{other:?} has no reason"),
@@ -220,27 +222,30 @@ fn the_catalogue() {
             "10.0.0.1 and 10.0.0.3 run two different etcd clusters: members 0000000000000001 on the one, \
              000000000000001f on the other"
                 .into(),
-            Some("T03")
+            Some(Code::T03)
         )
     );
     // ... and one that is only about to be two.
     let about = views(vec![known(Facts { requested: true, ..running(&[1]) }), requested[0].state.clone()]);
-    assert_eq!(text(&decide(&about, none)), ("10.0.0.1 and 10.0.0.2 both accepted a bootstrap".into(), Some("T03")));
+    assert_eq!(
+        text(&decide(&about, none)),
+        ("10.0.0.1 and 10.0.0.2 both accepted a bootstrap".into(), Some(Code::T03))
+    );
 
     // T04, T05, T18: a node of others, a config that never took, a partly applied cluster.
     let foreign = views(vec![known(waiting()), State::Foreign { evidence: "unknown issuer".into() }]);
     assert_eq!(
         text(&decide(&foreign, none)),
-        ("10.0.0.2 belongs to another cluster: unknown issuer".into(), Some("T04"))
+        ("10.0.0.2 belongs to another cluster: unknown issuer".into(), Some(Code::T04))
     );
     let partly = views(vec![known(waiting()), State::Unconfigured { stage: "maintenance".into() }]);
-    assert_eq!(text(&decide(&partly, none)), ("10.0.0.2: without a config (maintenance)".into(), Some("T05")));
+    assert_eq!(text(&decide(&partly, none)), ("10.0.0.2: without a config (maintenance)".into(), Some(Code::T05)));
 
     // T06, T07, T08: the node would refuse.
     let blocked = views(vec![known(Facts { blocked: Some("the install is pending".into()), ..waiting() })]);
     assert_eq!(
         text(&decide(&blocked, none)),
-        ("10.0.0.1 takes no bootstrap yet: the install is pending".into(), Some("T06"))
+        ("10.0.0.1 does not accept a bootstrap yet: the install is pending".into(), Some(Code::T06))
     );
 
     // T13: a cluster that has lost its quorum is not started anew, although the lowest address waits.
@@ -248,7 +253,7 @@ fn the_catalogue() {
     let wiped = views(vec![known(waiting()), known(holder)]);
     assert_eq!(
         text(&decide(&wiped, Context { intent: None, forced: Some(address(FIRST)) })),
-        ("10.0.0.2 has etcd's data, and etcd does not run there yet: failed (no space left)".into(), Some("T13"))
+        ("10.0.0.2 has etcd data, and etcd does not run there yet: failed (no space left)".into(), Some(Code::T13))
     );
 }
 

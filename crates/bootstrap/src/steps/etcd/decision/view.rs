@@ -1,4 +1,4 @@
-//! What a control plane says, and what the journal remembers.
+//! What a control plane reports, and what the journal records.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,7 +14,7 @@ pub struct View {
 }
 
 impl View {
-    /// What it says of etcd, when all of it could be asked.
+    /// Its report, when all of it could be read.
     pub fn facts(&self) -> Option<&Facts> {
         match &self.state {
             State::Known(facts) => Some(facts),
@@ -26,22 +26,22 @@ impl View {
 /// What a control plane is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// It does not answer, or not everything, so it may be anything.
+    /// It does not respond, or not to everything, so it may be in any state.
     Unknown {
         reason: String,
     },
-    /// It has no config, and perhaps data of an earlier life on its disk.
+    /// It has no config, and perhaps data of an earlier cluster on its disk.
     Unconfigured {
         stage: String,
     },
-    /// It proves to be another cluster's.
+    /// It belongs to another cluster.
     Foreign {
         evidence: String,
     },
     Known(Facts),
 }
 
-/// What a configured control plane says.
+/// What a configured control plane reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// Differs from one boot to the next.
@@ -51,18 +51,18 @@ pub struct Facts {
     pub requested: bool,
     /// etcd's data directory is not empty.
     pub data: bool,
-    /// Why it would refuse a bootstrap now.
+    /// Why it would reject a bootstrap now.
     pub blocked: Option<String>,
 }
 
 /// etcd's service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Etcd {
-    /// It waits for a bootstrap or for a cluster to join, or is on its way up.
+    /// It waits for a bootstrap or for a cluster to join, or is starting.
     Waiting {
         message: String,
     },
-    /// It runs, and sees these members; none when the list could not be had.
+    /// It runs, and lists these members; none when the list could not be read.
     Running {
         members: BTreeSet<u64>,
     },
@@ -99,7 +99,7 @@ pub struct Intent {
     pub node: IpAddr,
     /// The node's boot id at that moment.
     pub boot: String,
-    /// The node said that it took it.
+    /// The node answered that it accepted it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub accepted: bool,
 }

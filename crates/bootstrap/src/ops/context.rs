@@ -1,0 +1,93 @@
+//! From options to the context that the steps of a run share.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use helmfile::Chart;
+use net::Web;
+use repository::Cluster;
+use talos_config::Role;
+
+use super::access::{dialer, find_node};
+use super::charts::{charts, kubectl, manifest_secrets};
+use super::workspace::create_private_folder;
+use super::{
+    OpsError, RunOptions, SecretsMode, Target, Workspace, input_warnings, open_bundle, read_cluster,
+    unused_patch_warnings,
+};
+use crate::steps::{Parts, Site};
+
+/// Whether an operation writes to the cluster and to the state folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effects {
+    ReadOnly,
+    Write,
+}
+
+/// Reads the cluster and prepares what the steps share. With [`Effects::ReadOnly`] the state folder is not created.
+///
+/// # Errors
+///
+/// Mistakes in the files, secrets that cannot be opened, a missing helm.
+pub async fn run_context(workspace: &Workspace, options: &RunOptions, effects: Effects) -> Result<Arc<Site>, OpsError> {
+    let target = &options.target;
+    if effects == Effects::Write && !target.is_lab() && options.secrets == SecretsMode::Placeholder {
+        return Err(OpsError::PlaceholdersForRun);
+    }
+    let mut cluster = read_cluster(workspace, &options.cluster, options.secrets).await?;
+    if target.is_lab() {
+        remove_digests(&mut cluster);
+    }
+    let secret_variables = discover::secret_values(&cluster.recipe_environment);
+    secret_variables.for_each(|value| workspace.redactor.learn(&value.to_owned().into()));
+    input_warnings(&cluster).for_each(|warning| workspace.note(&format!("warning: {warning}")));
+    let forced = options.force_bootstrap_node.as_ref().map(|name| control_plane(&cluster, name)).transpose()?;
+    let pins = options.pins.iter().map(|(name, print)| Ok((find_node(&cluster, name)?.address, print.clone())));
+    let pins = pins.collect::<Result<_, OpsError>>()?;
+    let folder = workspace.run_folder(&options.cluster, target)?;
+    if effects == Effects::Write {
+        create_private_folder(&folder)?;
+    }
+    let bundle = open_bundle(workspace, &cluster, target, options.secrets).await?;
+    for warning in unused_patch_warnings(&cluster, &bundle) {
+        workspace.note(&format!("warning: {warning}"));
+    }
+    let context = Site::new(Parts {
+        charts: charts(workspace, &cluster, target, options.bundle.as_deref()).await?,
+        web: match target {
+            Target::Cluster => Web::Internet,
+            Target::Lab(lab) => Web::Folder(lab.web.clone()),
+        },
+        secrets: manifest_secrets(workspace, &cluster, options.secrets).await,
+        kubectl: kubectl(workspace, &cluster).await,
+        redactor: workspace.redactor.clone(),
+        resumed: options.resume,
+        forced,
+        verdicts: options.verdicts.iter().cloned().collect(),
+        pins,
+        dialer: dialer(target),
+        cluster,
+        bundle,
+        folder,
+    })?;
+    Ok(Arc::new(context))
+}
+
+fn control_plane(cluster: &Cluster, name: &str) -> Result<IpAddr, OpsError> {
+    let node = find_node(cluster, name)?;
+    if node.role == Role::ControlPlane {
+        return Ok(node.address);
+    }
+    Err(OpsError::NotControlPlane { name: name.to_owned(), cluster: cluster.name.clone() })
+}
+
+/// Removes the digests from chart references: a lab's stand-ins have others.
+fn remove_digests(cluster: &mut Cluster) {
+    let bootstrap = &mut cluster.bootstrap;
+    for release in bootstrap.crds.releases.iter_mut().chain(&mut bootstrap.releases.releases) {
+        if let Chart::Oci { reference, .. } = &mut release.chart {
+            let bare = reference.split('@').next().unwrap_or(reference).len();
+            reference.truncate(bare);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What a run would do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use engine::journal::{FileStore, Journal};
+use engine::plan::{Plan, StepId};
+use engine::{Finding, survey};
+use repository::Cluster;
+use repository::drift::Drift;
+
+use super::context::Effects;
+use super::{OpsError, RunOptions, SecretsMode, Workspace, run_context};
+use crate::steps::drift::Compared;
+use crate::steps::{self};
+
+/// How far a plan looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PlanOptions {
+    /// Query the cluster about every step.
+    pub query_cluster: bool,
+    /// Render the manifests as Flux will, and compare.
+    pub compare_manifests: bool,
+}
+
+/// A plan and what the operator should know about it.
+#[derive(Debug)]
+pub struct PlanReport {
+    pub plan: Plan,
+    /// The state of each step; empty if the cluster was not queried.
+    pub findings: BTreeMap<StepId, Finding>,
+    pub notices: Vec<String>,
+    /// Where Flux will install a release differently.
+    pub drift: Vec<Drift>,
+    pub compared: Vec<Compared>,
+}
+
+/// Plans a run without changing anything.
+///
+/// # Errors
+///
+/// Mistakes in the files, secrets that cannot be opened, a damaged journal.
+pub async fn plan(workspace: &Workspace, options: &RunOptions, depth: PlanOptions) -> Result<PlanReport, OpsError> {
+    if depth.query_cluster && options.secrets == SecretsMode::Placeholder && !options.target.is_lab() {
+        return Err(OpsError::PlaceholdersForQuery);
+    }
+    let context = run_context(workspace, options, Effects::ReadOnly).await?;
+    let (plan, steps) = steps::plan(&context)?;
+    let findings = if depth.query_cluster {
+        let store = FileStore::open(&context.folder);
+        survey(&plan, &steps, &Journal::read(&store).await?.history).await
+    } else {
+        BTreeMap::new()
+    };
+    let compared = if depth.compare_manifests { steps::drift::compare(&context).await } else { vec![] };
+    Ok(PlanReport { plan, findings, notices: notices(&context.cluster), drift: context.cluster.drift(), compared })
+}
+
+fn notices(cluster: &Cluster) -> Vec<String> {
+    let bootstrap = &cluster.bootstrap;
+    let helmfiles = bootstrap.crds.notices.iter().chain(&bootstrap.releases.notices).cloned();
+    let mut notices: Vec<String> =
+        helmfiles.chain(bootstrap.releases.releases.iter().flat_map(helm::notices)).collect();
+    let mut seen = BTreeSet::new();
+    notices.retain(|notice| seen.insert(notice.clone()));
+    notices
+}

@@ -1,0 +1,93 @@
+//! The last run of a cluster, who holds the lock, and how the cluster is.
+
+use std::path::Path;
+use std::time::Duration;
+
+use engine::journal::{FileStore, History, Holder, Journal, Store};
+use kubernetes::{ObjectRef, Readiness};
+use serde_json::Value;
+
+use super::{OpsError, Target, Workspace};
+
+/// How long the cluster may take to answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The kinds of Flux that are counted.
+const FLUX_KINDS: [(&str, &str); 3] = [
+    ("source.toolkit.fluxcd.io/v1", "GitRepository"),
+    ("kustomize.toolkit.fluxcd.io/v1", "Kustomization"),
+    ("helm.toolkit.fluxcd.io/v2", "HelmRelease"),
+];
+
+/// What is known of a cluster's runs and of the cluster itself.
+#[derive(Debug)]
+pub struct StatusReport {
+    pub history: History,
+    pub lock: Option<Holder>,
+    pub cluster: ClusterHealth,
+}
+
+/// What the cluster reports about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterHealth {
+    /// No run has written a kubeconfig yet.
+    NoAccess,
+    Unreachable(String),
+    /// Nodes and Flux objects: a line for each kind, and one for each object that is not ready.
+    Reported(Vec<String>),
+}
+
+/// Reads the journal and the lock, and queries the cluster with the kubeconfig of the last run.
+///
+/// # Errors
+///
+/// A damaged journal.
+pub async fn status(workspace: &Workspace, cluster: &str, target: &Target) -> Result<StatusReport, OpsError> {
+    let folder = workspace.run_folder(cluster, target)?;
+    let store = FileStore::open(&folder);
+    Ok(StatusReport {
+        history: Journal::read(&store).await?.history,
+        lock: store.holder().await,
+        cluster: health(&folder.join("kubeconfig")).await,
+    })
+}
+
+async fn health(kubeconfig: &Path) -> ClusterHealth {
+    if !kubeconfig.exists() {
+        return ClusterHealth::NoAccess;
+    }
+    match tokio::time::timeout(DEADLINE, report(kubeconfig)).await {
+        Ok(Ok(lines)) => ClusterHealth::Reported(lines),
+        Ok(Err(reason)) => ClusterHealth::Unreachable(reason),
+        Err(_) => ClusterHealth::Unreachable(format!("no answer within {}s", DEADLINE.as_secs())),
+    }
+}
+
+async fn report(kubeconfig: &Path) -> Result<Vec<String>, String> {
+    let client = kubernetes::from_kubeconfig(kubeconfig).await.map_err(|error| error.to_string())?;
+    let nodes = kubernetes::nodes(&client).await.map_err(|error| error.to_string())?;
+    let ready = nodes.values().filter(|node| node.ready).count();
+    let mut lines = vec![format!("nodes: {ready} of {} Ready", nodes.len())];
+    for (api_version, kind) in FLUX_KINDS {
+        let objects = kubernetes::list(&client, api_version, kind, None).await.map_err(|error| error.to_string())?;
+        lines.extend(tally(kind, &objects));
+    }
+    Ok(lines)
+}
+
+/// How many objects of a kind are ready, and why the others are not.
+fn tally(kind: &str, objects: &[Value]) -> Vec<String> {
+    if objects.is_empty() {
+        return vec![];
+    }
+    let mut lines = vec![];
+    for object in objects {
+        if let (Readiness::Progressing(reason) | Readiness::Failed(reason), Ok(named)) =
+            (kubernetes::readiness(object), ObjectRef::from_manifest(object))
+        {
+            lines.push(format!("  {named}: {reason}"));
+        }
+    }
+    let ready = objects.len() - lines.len();
+    lines.insert(0, format!("{kind}: {ready} of {} Ready", objects.len()));
+    lines
+}

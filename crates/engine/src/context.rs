@@ -1,0 +1,103 @@
+//! What a step is given to work with.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::{Code, StepError};
+use crate::journal::Prior;
+use crate::plan::StepId;
+
+/// What a step waits for, and the code that it would fail with at its deadline.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StepWait {
+    /// What is missing and why, in one line.
+    pub line: String,
+    pub code: Option<Code>,
+}
+
+impl StepWait {
+    pub fn new(line: impl Into<String>) -> Self {
+        Self { line: line.into(), code: None }
+    }
+
+    #[must_use]
+    pub fn code(self, code: impl Into<Option<Code>>) -> Self {
+        Self { code: code.into(), ..self }
+    }
+}
+
+/// Where a step's progress and its intents go.
+#[async_trait]
+pub trait StepLog: Send + Sync {
+    /// Publishes what the step waits for.
+    fn waiting(&self, step: &StepId, wait: &StepWait);
+
+    /// Journals what is about to be done, synced before this returns.
+    async fn intend(&self, step: &StepId, intent: Value) -> Result<(), StepError>;
+
+    /// Journals the outcome of the last intent.
+    async fn conclude(&self, step: &StepId, outcome: Value) -> Result<(), StepError>;
+}
+
+/// What a step is given to work with.
+#[derive(Clone)]
+pub struct StepContext {
+    pub step: StepId,
+    /// From 1.
+    pub attempt: u32,
+    /// Intents and outcomes of this step in this and earlier runs, oldest first.
+    pub priors: Vec<Prior>,
+    log: Arc<dyn StepLog>,
+    wait: Arc<Mutex<StepWait>>,
+}
+
+impl StepContext {
+    pub fn new(step: StepId, attempt: u32, priors: Vec<Prior>, log: Arc<dyn StepLog>) -> Self {
+        Self { step, attempt, priors, log, wait: Arc::default() }
+    }
+
+    /// Reports in one line what is being waited for and why.
+    pub fn progress(&self, line: &str) {
+        self.waiting(StepWait::new(line));
+    }
+
+    /// The same, with the code that it would fail with.
+    pub fn waiting(&self, wait: StepWait) {
+        let mut current = self.wait.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.line != wait.line {
+            self.log.waiting(&self.step, &wait);
+        }
+        *current = wait;
+    }
+
+    /// What is waited for now.
+    pub fn wait(&self) -> StepWait {
+        self.wait.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Journals what is about to be done, synced before this returns. Without that the effect must not be started.
+    ///
+    /// # Errors
+    ///
+    /// When the journal could not be written.
+    pub async fn intend(&self, intent: Value) -> Result<(), StepError> {
+        self.log.intend(&self.step, intent).await
+    }
+
+    /// Journals the outcome of the last intent.
+    ///
+    /// # Errors
+    ///
+    /// When the journal could not be written.
+    pub async fn conclude(&self, outcome: Value) -> Result<(), StepError> {
+        self.log.conclude(&self.step, outcome).await
+    }
+}
+
+impl std::fmt::Debug for StepContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StepContext").field("step", &self.step).field("attempt", &self.attempt).finish_non_exhaustive()
+    }
+}

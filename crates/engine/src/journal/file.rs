@@ -1,0 +1,144 @@
+//! A journal in a local folder: one JSON record a line, append-only, synced, and a lock that dies with its holder.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use super::{Holder, Lock, LockError, Store, Stored};
+
+const JOURNAL: &str = "journal.jsonl";
+const LOCK: &str = "lock";
+
+/// The journal and the lock of one cluster, in a folder of its own.
+#[derive(Debug)]
+pub struct FileStore {
+    folder: PathBuf,
+    /// Open for appending since the first append.
+    file: Arc<Mutex<Option<File>>>,
+}
+
+impl FileStore {
+    /// The store in `folder`, which must exist before anything is appended or locked. Touches no file.
+    pub fn open(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), file: Arc::default() }
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.folder.join(JOURNAL)
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.folder.join(LOCK)
+    }
+}
+
+#[async_trait]
+impl Store for FileStore {
+    fn location(&self) -> String {
+        self.journal().display().to_string()
+    }
+
+    async fn read(&self) -> io::Result<Stored> {
+        let bytes = match tokio::fs::read(self.journal()).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::default()),
+            read => read?,
+        };
+        let whole = whole_lines(&bytes);
+        let text =
+            std::str::from_utf8(&bytes[..whole]).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let notice = (whole < bytes.len())
+            .then(|| format!("the last line of {} was torn when an earlier run died; it is dropped", self.location()));
+        Ok(Stored { lines: text.lines().map(str::to_owned).collect(), notice })
+    }
+
+    async fn append(&self, line: &str) -> io::Result<()> {
+        let (path, file, line) = (self.journal(), self.file.clone(), format!("{line}\n"));
+        blocking(move || {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            if file.is_none() {
+                *file = Some(open_for_append(&path)?);
+            }
+            file.as_mut().map_or(Ok(()), |file| append(file, &line))
+        })
+        .await
+    }
+
+    async fn lock(&self, holder: Holder) -> Result<Lock, LockError> {
+        let path = self.lock_file();
+        let locked = tokio::task::spawn_blocking(move || lock(&path, &holder)).await;
+        locked.unwrap_or_else(|error| Err(lock_failed(&self.lock_file(), io::Error::other(error))))
+    }
+
+    async fn holder(&self) -> Option<Holder> {
+        let path = self.lock_file();
+        tokio::task::spawn_blocking(move || holder(&path)).await.ok().flatten()
+    }
+}
+
+async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// The number of bytes that whole lines take up.
+fn whole_lines(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
+}
+
+/// Opens the journal for appending, creates it (0600) when it does not exist, and drops a torn last line.
+fn open_for_append(path: &Path) -> io::Result<File> {
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let whole = whole_lines(&bytes);
+    if whole < bytes.len() {
+        file.set_len(whole as u64)?;
+    }
+    Ok(file)
+}
+
+fn append(file: &mut File, line: &str) -> io::Result<()> {
+    let end = file.seek(SeekFrom::End(0))?;
+    let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_data());
+    if written.is_err() {
+        // A half-written line must not stand before the next whole one; if this fails too, the next open drops it.
+        let _ = file.set_len(end);
+    }
+    written
+}
+
+fn lock_failed(path: &Path, source: io::Error) -> LockError {
+    LockError::Io { location: path.display().to_string(), source }
+}
+
+fn lock(path: &Path, holder: &Holder) -> Result<Lock, LockError> {
+    let fail = |source| lock_failed(path, source);
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(fail)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(LockError::Held { holder: read_holder(&mut file) }),
+        Err(TryLockError::Error(error)) => return Err(fail(error)),
+    }
+    let text = serde_json::to_string(holder).map_err(|error| fail(error.into()))?;
+    file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes())).map_err(fail)?;
+    Ok(Lock::new(file))
+}
+
+/// The holder, read without taking the lock away from anyone: a shared lock is given back at once.
+fn holder(path: &Path) -> Option<Holder> {
+    let mut file = File::open(path).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => read_holder(&mut file),
+        _ => None,
+    }
+}
+
+fn read_holder(file: &mut File) -> Option<Holder> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}

@@ -1,0 +1,266 @@
+//! A machine from power-on to power-off, and on to the next power-on.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use talos_proto::machine::{sequence_event, task_event};
+use tokio_util::sync::CancellationToken;
+
+use super::access::ApiMode;
+use super::port::serve;
+use super::sequence::{NodeSequence, PowerState, RebootMode, SequenceRequest, task_event};
+use super::services::{HealthCheck, ServiceState};
+use super::{NodeError, NodeStage, PORT, SimulatedNode, UnattendedInstall, registration, tls};
+use crate::control_plane::SnapshotRecovery;
+use crate::machine_config::{AppliedConfig, NodeRole, PemPair};
+use crate::record::facts;
+
+/// What ends maintenance mode.
+enum MaintenanceExit {
+    Configured(Arc<AppliedConfig>),
+    Sequence(SequenceRequest),
+}
+
+impl SimulatedNode {
+    /// Runs until the lab ends.
+    pub(crate) async fn run(self: Arc<Self>) -> Result<(), NodeError> {
+        let mut powered_on_at = Instant::now();
+        loop {
+            let power = Box::pin(self.clone().run_session(powered_on_at)).await?;
+            powered_on_at = Instant::now();
+            self.lab.control_plane.stop(self.host()).await;
+            self.change(|state| {
+                state.registered = false;
+                state.node_ready = false;
+                state.services.clear();
+            });
+            match power {
+                PowerState::Reboots => self.reboot().await,
+                PowerState::Off => std::future::pending().await,
+            }
+        }
+    }
+
+    /// From power-on to power-off.
+    async fn run_session(self: Arc<Self>, powered_on_at: Instant) -> Result<PowerState, NodeError> {
+        self.publish_named_sequence("initialize", sequence_event::Action::Start, "");
+        self.set_stage(NodeStage::Booting);
+        let stored = self.state.borrow().disk.config.clone();
+        let config = match stored {
+            Some(config) => config,
+            None => match self.clone().run_maintenance().await? {
+                MaintenanceExit::Configured(config) => config,
+                MaintenanceExit::Sequence(request) => return Ok(self.run_sequence(&request, None).await),
+            },
+        };
+        self.change(|state| state.config = Some(config.clone()));
+        if self.state.borrow().disk.installed.is_none() {
+            return Box::pin(self.install(&config)).await;
+        }
+        Box::pin(self.run_configured(&config, powered_on_at)).await
+    }
+
+    async fn reboot(&self) {
+        self.set_stage(NodeStage::Rebooting);
+        tokio::time::sleep(self.lab.scenario.boot.duration()).await;
+        self.events.clear();
+        self.logs.clear();
+        self.requested_sequence.send_replace(None);
+        self.cancel_trial();
+        self.bootstrap.reset();
+        self.change(|state| {
+            if let Some(talos) = state.disk.staged.take() {
+                state.disk.install(talos);
+            }
+            state.talos = state.disk.installed.clone().unwrap_or_else(|| self.lab.talos.clone());
+            state.config = None;
+            state.partial = None;
+            state.unattended = None;
+            state.boot_id = self.boot_ids.uuid();
+            state.booted_at = Timestamp::now();
+        });
+    }
+
+    async fn run_maintenance(self: Arc<Self>) -> Result<MaintenanceExit, NodeError> {
+        self.events.publish("", &task_event("runningMaintenance", task_event::Action::Start));
+        self.set_stage(NodeStage::Maintenance);
+        if self.talos().has_full_maintenance_api() {
+            for id in ["machined", "syslogd", "udevd", "containerd", "apid"] {
+                self.start_service(id);
+            }
+        }
+        let exit = async {
+            tokio::select! {
+                config = self.accepted_config() => MaintenanceExit::Configured(config),
+                request = self.next_sequence() => MaintenanceExit::Sequence(request),
+            }
+        };
+        let exit = self.serve_while(tls::maintenance(&self)?, ApiMode::Maintenance, exit).await?;
+        self.events.publish("", &task_event("runningMaintenance", task_event::Action::Stop));
+        Ok(exit)
+    }
+
+    /// Waits for a complete config.
+    async fn accepted_config(&self) -> Arc<AppliedConfig> {
+        let mut state = self.state.subscribe();
+        loop {
+            if let Some(config) = state.borrow_and_update().config.clone() {
+                return config;
+            }
+            // `self` owns the sender, so this only ever waits.
+            let _ = state.changed().await;
+        }
+    }
+
+    /// Serves the API until `work` is done.
+    async fn serve_while<T>(
+        self: &Arc<Self>,
+        tls: rustls::ServerConfig,
+        mode: ApiMode,
+        work: impl Future<Output = T>,
+    ) -> Result<T, NodeError> {
+        let down = CancellationToken::new();
+        let server = serve(self.clone(), tls, mode, down.clone());
+        let address = SocketAddr::new(self.listen_address(), PORT);
+        let served = async { server.await.map_err(|source| NodeError::Serve { address, source }) };
+        let work = async {
+            let done = work.await;
+            down.cancel();
+            Ok(done)
+        };
+        tokio::try_join!(served, work).map(|((), done)| done)
+    }
+
+    /// From an accepted config to the reboot into the installed system.
+    async fn install(self: Arc<Self>, config: &Arc<AppliedConfig>) -> Result<PowerState, NodeError> {
+        let began = Instant::now();
+        let talos = self.talos();
+        let is_unattended = talos.installs_unattended() && config.unattended_install;
+        let installed = async {
+            let sequence = if is_unattended {
+                self.change(|state| {
+                    state.stage = NodeStage::Booting;
+                    state.unattended = Some(UnattendedInstall::Installing);
+                });
+                tokio::time::sleep(self.lab.scenario.install.duration()).await;
+                self.change(|state| {
+                    state.disk.install(talos.clone());
+                    state.unattended = Some(UnattendedInstall::WaitingForReboot);
+                });
+                NodeSequence::Reboot(RebootMode::Default)
+            } else {
+                NodeSequence::Install(talos.clone())
+            };
+            self.run_sequence(&SequenceRequest { sequence, actor: String::new() }, None).await
+        };
+        let power = if talos.has_full_maintenance_api() {
+            Box::pin(self.clone().serve_once_signed(config, installed)).await?
+        } else {
+            installed.await
+        };
+        self.lab.recorder.record_fact(facts::node_installed(self.name()), began, []);
+        Ok(power)
+    }
+
+    /// Does the work and serves the API meanwhile, as soon as the machine's certificate is signed.
+    async fn serve_once_signed<T>(
+        self: Arc<Self>,
+        config: &Arc<AppliedConfig>,
+        work: impl Future<Output = T>,
+    ) -> Result<T, NodeError> {
+        let mut work = std::pin::pin!(work);
+        let signer = tokio::select! {
+            signer = self.signer(config) => signer,
+            done = &mut work => return Ok(done),
+        };
+        self.serve_while(tls::configured(&self, config, &signer)?, ApiMode::Configured, work).await
+    }
+
+    /// The machine CA with its key, which a worker finds on a control plane only.
+    async fn signer(&self, config: &AppliedConfig) -> PemPair {
+        match config.role {
+            NodeRole::ControlPlane => config.ca.clone(),
+            NodeRole::Worker => self.lab.control_plane.signer(&config.ca.certificate).await,
+        }
+    }
+
+    async fn run_configured(
+        self: Arc<Self>,
+        config: &Arc<AppliedConfig>,
+        powered_on_at: Instant,
+    ) -> Result<PowerState, NodeError> {
+        self.publish_named_sequence("initialize", sequence_event::Action::Stop, "");
+        self.publish_named_sequence("boot", sequence_event::Action::Start, "");
+        self.change(|state| {
+            state.stage = NodeStage::Booting;
+            if config.unattended_install && state.talos.installs_unattended() {
+                state.unattended = Some(UnattendedInstall::Installed);
+            }
+        });
+        self.start_services(config.role);
+        self.add_boot_images(config);
+        if config.role == NodeRole::ControlPlane {
+            self.lab.control_plane.add_signer(&config.ca);
+        }
+        let signer = tokio::select! {
+            signer = self.signer(config) => signer,
+            request = self.next_sequence() => return Ok(self.run_sequence(&request, Some(config)).await),
+        };
+        let causes = [facts::node_installed(self.name())];
+        self.lab.recorder.record_fact(facts::node_booted(self.name()), powered_on_at, causes);
+        let work = async {
+            let request = tokio::select! {
+                request = self.next_sequence() => request,
+                request = self.run_workloads(config) => request,
+            };
+            self.run_sequence(&request, Some(config)).await
+        };
+        Box::pin(self.serve_while(tls::configured(&self, config, &signer)?, ApiMode::Configured, work)).await
+    }
+
+    /// Runs etcd, Kubernetes and the kubelet. Never ends by itself.
+    async fn run_workloads(&self, config: &Arc<AppliedConfig>) -> SequenceRequest {
+        let own = async {
+            match config.role {
+                NodeRole::Worker => self.finish_boot(),
+                NodeRole::ControlPlane => self.run_control_plane(config).await,
+            }
+        };
+        tokio::join!(own, registration::run(self, config));
+        std::future::pending().await
+    }
+
+    fn finish_boot(&self) {
+        self.publish_named_sequence("boot", sequence_event::Action::Stop, "");
+        self.set_stage(NodeStage::Running);
+    }
+
+    async fn run_control_plane(&self, config: &Arc<AppliedConfig>) {
+        let control_plane = &self.lab.control_plane;
+        self.set_service_state("etcd", ServiceState::Starting, "Starting service");
+        self.set_service_state("etcd", ServiceState::Preparing, "Running pre state");
+        if !control_plane.has_etcd_data(self.host()) {
+            self.set_service_health("etcd", HealthCheck::Failed("waiting for bootstrap"));
+        }
+        if let Err(error) = control_plane.join_etcd(self.host(), config, &self.bootstrap).await {
+            self.set_service_state("etcd", ServiceState::Failed, &error.to_string());
+            tracing::error!(node = self.name(), %error, "etcd failed");
+            return;
+        }
+        self.set_service_state("etcd", ServiceState::Running, "Started task etcd");
+        self.set_service_health("etcd", HealthCheck::Passed);
+        self.finish_boot();
+        if let Err(error) = control_plane.start_kubernetes(self.host(), config).await {
+            tracing::error!(node = self.name(), %error, "Kubernetes failed to start");
+        }
+    }
+
+    /// Starts etcd on behalf of an accepted Bootstrap call.
+    pub(super) fn bootstrap_etcd(&self, recovery: Option<SnapshotRecovery>) {
+        self.set_service_state("etcd", ServiceState::Finished, "Bootstrap requested");
+        self.set_service_state("etcd", ServiceState::Preparing, "Running pre state");
+        self.bootstrap.accept(recovery);
+    }
+}

@@ -1,0 +1,85 @@
+//! A plan for people and for programs.
+
+use bootstrap::ops::PlanReport;
+use bootstrap::steps::drift::Compared;
+use engine::Finding;
+use serde_json::json;
+
+/// A plan as text.
+pub(crate) fn plan_text(report: &PlanReport) -> String {
+    let PlanReport { plan, findings, .. } = report;
+    let mut lines = Vec::new();
+    for phase in plan.phases() {
+        lines.push(phase.to_string());
+        for step in plan.of_phase(phase) {
+            lines.push(format!("  {:<32} {}  {}", step.id, step.fingerprint.short(), step.title));
+            lines.extend(findings.get(&step.id).map(|finding| format!("      {}", describe(finding))));
+        }
+    }
+    lines.extend(report.notices.iter().map(|notice| format!("notice: {notice}")));
+    lines.extend(report.drift.iter().map(|drift| format!("notice: {drift}")));
+    lines.extend(report.compared.iter().map(difference));
+    lines.push(format!("{} steps, plan {}", plan.steps().len(), plan.fingerprint().short()));
+    if !findings.is_empty() {
+        let open = findings.values().filter(|finding| !finding.is_settled()).count();
+        lines.push(format!("{} up to date, {open} to change", findings.len() - open));
+    }
+    lines.join("\n")
+}
+
+/// The manifests of one release, from what the bootstrap installs to what Flux will.
+fn difference(compared: &Compared) -> String {
+    let without = compared.without.iter().map(|left| format!("\n  without Flux's {left}"));
+    let line = match &compared.diff {
+        Ok(diff) if diff.is_empty() => format!("drift: {}: Flux renders the same", compared.release),
+        Ok(diff) => format!("drift: {}:\n{}", compared.release, diff.trim_end()),
+        Err(reason) => format!("drift: {}: cannot be compared: {reason}", compared.release),
+    };
+    std::iter::once(line).chain(without).collect()
+}
+
+fn describe(finding: &Finding) -> String {
+    match finding {
+        Finding::UpToDate(reason) => format!("up to date: {reason}"),
+        Finding::Skipped(reason) => format!("skipped: {reason}"),
+        Finding::Degraded(reason) => format!("degraded: {reason}"),
+        Finding::Missing(reason) => format!("to apply: {reason}"),
+        Finding::InProgress(reason) => format!("in progress: {reason}"),
+        Finding::Blocked(need) => format!("blocked by {need}"),
+        Finding::Failed(error) => {
+            let next = error.next.as_ref().map(|next| format!("; next: {next}")).unwrap_or_default();
+            format!("failed: {error}{next}")
+        }
+    }
+}
+
+/// A plan as JSON, format 2.
+pub(crate) fn plan_json(report: &PlanReport) -> String {
+    let PlanReport { plan, findings, .. } = report;
+    let steps: Vec<_> = plan
+        .steps()
+        .iter()
+        .map(|step| {
+            let mut object = json!({"id": step.id, "phase": step.phase, "title": step.title, "needs": step.needs,
+                                    "fingerprint": step.fingerprint});
+            if let Some(finding) = findings.get(&step.id) {
+                object["finding"] = json!(finding);
+            }
+            object
+        })
+        .collect();
+    let drift = report.drift.iter().map(|drift| {
+        json!({"release": drift.release.to_string(), "difference": drift.difference, "at": drift.at.to_string(),
+               "message": drift.message, "next": drift.next})
+    });
+    let mut object = json!({"format": 2, "phases": plan.phases(), "steps": steps, "notices": report.notices,
+                            "drift": drift.collect::<Vec<_>>(), "fingerprint": plan.fingerprint()});
+    if !report.compared.is_empty() {
+        let compared = report.compared.iter().map(|compared| {
+            let (diff, error) = (compared.diff.as_ref().ok(), compared.diff.as_ref().err());
+            json!({"release": compared.release.to_string(), "diff": diff, "error": error, "without": compared.without})
+        });
+        object["manifests"] = compared.collect::<Vec<_>>().into();
+    }
+    object.to_string()
+}
