@@ -115,7 +115,7 @@ fn pulls_ahead_that_fail_or_never_end_stop_no_run() {
     let refused = told(&events, "images/infra-cp-01");
     assert!(refused.contains("is not pulled in advance: ") && refused.contains("429 Too Many Requests"), "{refused}");
     let unsupported = told(&events, "images/infra-cp-03");
-    assert!(unsupported.contains("this node pulls no images ahead; the kubelet will"), "{unsupported}");
+    assert!(unsupported.contains("this Talos version cannot pull images in advance"), "{unsupported}");
     let ended = events.iter().filter(|event| event["step"] == "images/infra-cp-02" && event["event"] == "done");
     assert_eq!(ended.count(), 0);
 }

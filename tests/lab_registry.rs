@@ -312,5 +312,5 @@ async fn a_bundle_serves_every_chart_when_no_registry_answers() {
     assert!(error.contains("is damaged"), "{error}");
     std::fs::write(&path, []).unwrap();
     let error = ChartBundle::open(&path).unwrap_err().to_string();
-    assert!(error.contains("it is no bundle"), "{error}");
+    assert!(error.contains("not a bundle: it has no index.json"), "{error}");
 }

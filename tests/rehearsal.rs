@@ -16,7 +16,7 @@ fn a_rehearsal_ends_with_a_cluster_that_flux_manages() {
     assert_eq!(code, 0, "{err}");
     assert!(err.contains("apps is bootstrapped: 6 nodes Ready, 6 releases, Flux follows release."), "{err}");
     assert!(err.contains("Bootstrap calls accepted: 1"), "{err}");
-    assert!(err.contains("charts that stood in for the originals: ") && err.contains("cilium"), "{err}");
+    assert!(err.contains("charts replaced by stand-ins: ") && err.contains("cilium"), "{err}");
     assert!(!world.state().join("labs/apps").exists(), "the lab's folder is left behind");
 }
 

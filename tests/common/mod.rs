@@ -87,7 +87,9 @@ impl TestEnvironment {
         provision();
         let mut command = Command::new(BINARY);
         command.env_clear().envs(KEPT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))));
-        command.env("HOME", self.folder.path().join("home"));
+        let home = self.folder.path().join("home");
+        std::fs::create_dir_all(&home).unwrap();
+        command.env("HOME", home);
         command.arg("-C").arg(&self.repository).arg("--state-dir").arg(state).args(arguments);
         command.env("XDG_CACHE_HOME", cache());
         command.env("SOPS_AGE_KEY_FILE", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/age.key"));

@@ -157,7 +157,7 @@ impl ImagePrepull {
             }
         }
         let nodes = &self.site.cluster.inventory.nodes;
-        let hosts: Vec<Host> = nodes.iter().map(|node| Host::of(node, &self.site.config(node))).collect();
+        let hosts: Vec<Host> = nodes.iter().map(|node| Host::of(node, self.site.config(node))).collect();
         let of_each = nodes.iter().zip(&hosts);
         Ok(of_each.map(|(node, host)| (node.hostname.clone(), images_of(host, &hosts, &releases))).collect())
     }

@@ -172,7 +172,7 @@ impl Reachable {
 
     /// A config whose disk the machine does not have is not sent: it would be accepted, and the installation never end.
     fn check_disk(&self, disks: &[BlockDevice]) -> Result<(), StepError> {
-        let target = InstallDisk::from_config(&self.site.config(&self.node));
+        let target = InstallDisk::from_config(self.site.config(&self.node));
         if target.find(disks) != DiskMatch::None {
             return Ok(());
         }

@@ -30,8 +30,8 @@ use talos_client::{
 };
 use talos_config::registries;
 use talos_config::{
-    AdminIdentity, CertificateError, InventoryNode, KubernetesAdmin, SecretsBundle, ca_fingerprint, kubeconfig,
-    talosconfig,
+    AdminIdentity, CertificateError, InventoryNode, KubernetesAdmin, RenderedConfig, SecretsBundle, ca_fingerprint,
+    kubeconfig, talosconfig,
 };
 use talos_schema::Documents;
 use yaml::Diagnostics;
@@ -57,6 +57,8 @@ pub struct Site {
     pub(super) kubectl: Option<PathBuf>,
     pub(super) redactor: Redactor,
     bundle: SecretsBundle,
+    /// The config of each node by hostname, from the one validated rendering.
+    rendered: BTreeMap<String, RenderedConfig>,
     pub(super) talos: AdminIdentity,
     pub(super) client_identity: ClientIdentity,
     kubernetes: KubernetesAdmin,
@@ -135,9 +137,11 @@ impl Site {
             redactor,
         } = parts;
         let mut found = super::hooks::check(&cluster);
+        let mut rendered = BTreeMap::new();
         for node in &cluster.inventory.nodes {
-            if let Err(more) = cluster.inputs.config(&bundle, node) {
-                found.extend(more);
+            match cluster.inputs.config(&bundle, node) {
+                Ok(config) => drop(rendered.insert(node.hostname.clone(), config)),
+                Err(more) => found.extend(more),
             }
         }
         found.into_result(())?;
@@ -157,6 +161,7 @@ impl Site {
             kubectl,
             redactor,
             bundle,
+            rendered,
             client_identity: crate::client_identity(&talos),
             talos,
             kubernetes,
@@ -177,15 +182,19 @@ impl Site {
         ca_fingerprint(&self.bundle.os.certificate)
     }
 
-    /// The config of a node. It holds secrets.
-    pub(super) fn config(&self, node: &InventoryNode) -> Documents {
-        // Rendering was tried when the site was made, and nothing in it has changed since.
-        self.cluster.inputs.render(&self.bundle, node).map(|rendered| rendered.documents).unwrap_or_default()
+    /// The validated config of a node, rendered once. It holds secrets.
+    #[expect(clippy::expect_used, reason = "`new` fails unless every node of the inventory has a rendered config")]
+    fn rendered(&self, node: &InventoryNode) -> &RenderedConfig {
+        self.rendered.get(&node.hostname).expect("a node of the inventory")
+    }
+
+    pub(super) fn config(&self, node: &InventoryNode) -> &Documents {
+        &self.rendered(node).documents
     }
 
     /// The field of a node's config that the node's words name, and who set it: "`machine.install.disk` set by …".
     pub(super) fn field_in_message(&self, node: &InventoryNode, words: &str) -> Option<String> {
-        let field = self.cluster.inputs.render(&self.bundle, node).ok()?.field_in_message(words)?;
+        let field = self.rendered(node).field_in_message(words)?;
         Some(format!("`{}` is set by {}", field.path, field.setter))
     }
 
@@ -193,7 +202,7 @@ impl Site {
     pub(super) fn asked_for(&self, unpulled: &UnpulledImage) -> Option<String> {
         let name = unpulled.node.as_ref()?;
         let node = self.cluster.inventory.nodes.iter().find(|node| node.hostname == *name)?;
-        let asked = registries::pull_endpoints(&self.config(node), &unpulled.image)?;
+        let asked = registries::pull_endpoints(self.config(node), &unpulled.image)?;
         Some(format!("its config has it asked for at {}", asked.join(", then ")))
     }
 
