@@ -21,3 +21,4 @@ mod releases;
 mod render;
 mod repositories;
 mod secrets;
+mod walls;

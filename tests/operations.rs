@@ -26,7 +26,10 @@ fn a_run_that_must_not_begin_says_why_and_changes_nothing() {
 
     // A node that is none, and one that is no control plane.
     let (code, _, err) = world.run(&["infra", "--lab", "--force-bootstrap-node", "absent", "--resume"]);
-    assert!(code == 2 && err.contains("node `absent` not found in cluster `infra`") && err.contains("infra-cp-01"), "{err}");
+    assert!(
+        code == 2 && err.contains("node `absent` not found in cluster `infra`") && err.contains("infra-cp-01"),
+        "{err}"
+    );
     let (code, _, err) = world.run(&["infra", "--lab", "--cert-fingerprint", "infra-cp-01=short", "--resume"]);
     assert!(code == 2 && err.contains("invalid fingerprint `short`"), "{err}");
 

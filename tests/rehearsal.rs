@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use common::{TestEnvironment, processes};
+use rand::Rng;
 use serde_json::Value;
 
 #[test]
@@ -146,9 +147,10 @@ fn a_run_killed_in_every_phase_goes_on_where_it_was_with_one_bootstrap() {
     let plan: Value = serde_json::from_str(&plan).unwrap();
     let phases: Vec<&str> = plan["phases"].as_array().unwrap().iter().map(|phase| phase.as_str().unwrap()).collect();
     assert_eq!(phases.len(), 12, "{phases:?}");
+    let mut random = common::random();
     for (index, phase) in phases.iter().enumerate() {
         let arguments = if index == 0 { vec!["infra", "--lab"] } else { vec!["infra", "--lab", "--resume"] };
-        killed_in(&world, &arguments, phase, rand::random_range(0..4));
+        killed_in(&world, &arguments, phase, random.random_range(0..4));
         world.wait_for_no_helm();
         let (code, _, err) = world.run(&["infra", "--lab"]);
         assert_eq!(code, 3, "an unfinished run wants --resume: {err}");

@@ -8,6 +8,17 @@ use std::sync::OnceLock;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_k8s-bootstrap");
 
+/// Random numbers by a seed, which is printed; `K8S_BOOTSTRAP_TEST_SEED` repeats one.
+pub fn random() -> rand::rngs::StdRng {
+    let named = std::env::var("K8S_BOOTSTRAP_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
+    let seed: u64 = named.unwrap_or_else(rand::random);
+    #[expect(clippy::print_stderr, reason = "the test harness shows it with a failure")]
+    {
+        eprintln!("seed: K8S_BOOTSTRAP_TEST_SEED={seed}");
+    }
+    rand::SeedableRng::seed_from_u64(seed)
+}
+
 /// The variables that the program under test inherits; everything else of our environment is cleared.
 const KEPT: [&str; 2] = ["PATH", "TMPDIR"];
 

@@ -1,0 +1,154 @@
+//! What the structure promises: which crate may use which, and that public type names mean one thing.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use regex::Regex;
+use serde_json::Value;
+
+/// The crates that each crate uses at most, beside its tests. A new arrow is a decision: docs/adr/0011-workspace.md.
+const ALLOWED: [(&str, &[&str]); 21] = [
+    ("yaml", &[]),
+    ("process", &[]),
+    ("net", &[]),
+    ("retry", &[]),
+    ("version-range", &[]),
+    ("talos-proto", &[]),
+    ("tools", &["process"]),
+    ("talos-schema", &["yaml"]),
+    ("template", &["version-range", "yaml"]),
+    ("discover", &["template", "yaml"]),
+    ("secrets", &["net", "process", "yaml"]),
+    ("talos-config", &["discover", "talos-schema", "template", "yaml"]),
+    ("talos-client", &["net", "retry", "talos-proto", "talos-schema", "yaml"]),
+    ("kubernetes", &["net", "retry"]),
+    ("helmfile", &["template", "yaml"]),
+    ("helm", &["helmfile", "process", "retry", "tools", "yaml"]),
+    ("engine", &["retry", "yaml"]),
+    // Phases are read with the rest of a repository, and programs of templates are run for it.
+    (
+        "repository",
+        &["discover", "engine", "helmfile", "process", "secrets", "talos-config", "template", "version-range", "yaml"],
+    ),
+    ("lab", &["net", "process", "talos-proto", "tools", "yaml"]),
+    (
+        "bootstrap",
+        &[
+            "discover",
+            "engine",
+            "helm",
+            "helmfile",
+            "kubernetes",
+            "net",
+            "process",
+            "repository",
+            "retry",
+            "secrets",
+            "talos-client",
+            "talos-config",
+            "talos-schema",
+            "template",
+            "tools",
+            "yaml",
+        ],
+    ),
+    ("k8s-bootstrap", &["*"]),
+];
+
+/// Public type names that occur in more than one crate, and why.
+const HOMONYMS: [(&str, &str); 6] = [
+    ("Command", "engine: what the machine orders; process: a child process, as in std"),
+    ("Credentials", "helmfile: of a registry; process: what a child inherits"),
+    ("Difference", "kubernetes: of a field; repository: between bootstrap and Flux"),
+    ("Entry", "engine: of the journal; yaml: of a mapping"),
+    ("Error", "process, secrets and tools each have one, used with the crate's name"),
+    ("Verdict", "bootstrap: the operator's answer about a hook; retry: whether to go on"),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The crates that each crate of the workspace depends on.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let names: BTreeSet<String> = packages.iter().map(|package| text(&package["name"])).collect();
+    let uses = |package: &Value| {
+        let all = package["dependencies"].as_array().unwrap().iter();
+        let normal = all.filter(|dependency| dependency["kind"].is_null());
+        normal.map(|dependency| text(&dependency["name"])).filter(|name| names.contains(name)).collect()
+    };
+    packages.iter().map(|package| (text(&package["name"]), uses(package))).collect()
+}
+
+#[test]
+fn every_crate_uses_only_those_below_it() {
+    let allowed: BTreeMap<&str, &[&str]> = ALLOWED.into();
+    for (name, uses) in dependencies() {
+        let Some(allowed) = allowed.get(name.as_str()) else { panic!("{name} is not in the table of this test") };
+        let is_allowed = |used: &&String| allowed.contains(&"*") || allowed.contains(&used.as_str());
+        let wrong: Vec<&String> = uses.iter().filter(|used| !is_allowed(used)).collect();
+        assert!(wrong.is_empty(), "{name} may not use {wrong:?}");
+    }
+}
+
+#[test]
+fn readers_of_files_reach_no_client_and_the_lab_reaches_no_reader() {
+    let dependencies = dependencies();
+    let reached = |name: &str| {
+        let (mut found, mut open) = (BTreeSet::new(), vec![name.to_owned()]);
+        while let Some(next) = open.pop() {
+            for used in &dependencies[&next] {
+                if found.insert(used.clone()) {
+                    open.push(used.clone());
+                }
+            }
+        }
+        found
+    };
+    for reader in ["talos-schema", "talos-config", "helmfile", "template", "discover"] {
+        let reached = reached(reader);
+        assert!(!["net", "process", "tools"].iter().any(|low| reached.contains(*low)), "{reader} reaches {reached:?}");
+    }
+    let clients = ["talos-client", "kubernetes", "helm", "talos-config", "repository", "engine", "bootstrap"];
+    let lab = reached("lab");
+    assert!(!clients.iter().any(|client| lab.contains(*client)), "the lab reaches {lab:?}");
+}
+
+#[test]
+fn a_public_type_name_means_one_thing() {
+    let declared = Regex::new(r"(?m)^\s*pub (?:struct|enum|trait|type) ([A-Z]\w+)").unwrap();
+    let mut crates: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for folder in std::fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap()) {
+        for file in sources(&folder.path().join("src")) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for found in declared.captures_iter(&text) {
+                crates.entry(found[1].to_owned()).or_default().insert(folder.file_name().into_string().unwrap());
+            }
+        }
+    }
+    let known: BTreeMap<&str, &str> = HOMONYMS.into();
+    let new: Vec<_> =
+        crates.iter().filter(|(name, crates)| crates.len() > 1 && !known.contains_key(name.as_str())).collect();
+    assert!(new.is_empty(), "public types of one name in several crates: {new:?}");
+}
+
+/// The Rust files below a folder, tests left out.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let is_test = |path: &PathBuf| path.file_stem().is_some_and(|stem| stem == "tests");
+    let (folders, files): (Vec<_>, Vec<_>) = entries.filter(|path| !is_test(path)).partition(|path| path.is_dir());
+    let mut found: Vec<PathBuf> =
+        files.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "rs")).collect();
+    found.extend(folders.iter().flat_map(|folder| sources(folder)));
+    found
+}
