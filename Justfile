@@ -19,11 +19,11 @@ test *filter:
 
 # Format the code.
 fmt:
-    cargo fmt
+    cargo fmt --all
 
 # What CI says about style, lints and dependencies.
 lint:
-    cargo fmt --check
+    cargo fmt --all --check
     cargo clippy --all-targets -- -D warnings
     cargo deny check bans licenses sources
 
