@@ -1,8 +1,8 @@
 //! What a repository's own recipes (just, task, mise, direnv, shell scripts, files of variables) set for the tools that
 //! they call. Files are read, nothing is run.
 //!
-//! One reader per format: [`just`], [`task`], [`mise`], [`direnv`], [`dotenv`], [`shell`]. One expander of `{{ … }}`
-//! ([`expand`]), one walker over the repository's files ([`walk`]), one value with its location ([`FoundValue`]).
+//! One reader per format: `just`, `task`, `mise`, `direnv`, `dotenv`, `shell`. One expander of `{{ … }}`
+//! (`expand`), one walker over the repository's files (`walk`), one value with its location ([`FoundValue`]).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod direnv;

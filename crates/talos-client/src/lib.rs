@@ -2,7 +2,7 @@
 //!
 //! Facts from Talos 1.11 to 1.14: one endpoint per node on port 50000, TLS without a client certificate in maintenance
 //! mode, mTLS with the machine CA afterwards. Each node is dialled directly, so that errors come back as the status of
-//! the call itself; [`Client::towards`] and [`Client::every`] use apid's forwarding for nodes that cannot be dialled.
+//! the call itself; [`Client::forwarded_to`] and [`Client::every`] use apid's forwarding for nodes that cannot be dialled.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod client;

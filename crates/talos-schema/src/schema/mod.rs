@@ -1,6 +1,6 @@
 //! The schema of Talos machine configs, as data.
 //!
-//! [`schema`] is the table of `types.txt`: every document kind with its fields and their types, and the rules by which
+//! `schema` is the table of `types.txt`: every document kind with its fields and their types, and the rules by which
 //! a patch merges into them. Generic code (reading, merging, deleting, writing) walks this table, so that a new Talos
 //! version needs new lines there and no new code. No rule here names a field.
 
