@@ -39,7 +39,7 @@ fn a_run_that_must_not_begin_says_why_and_changes_nothing() {
     assert_eq!(code, 3, "{err}");
     let said = |text: &str| assert!(err.contains(text), "{text}: {err}");
     said("no disk matches the install target {\"size\":\">= 4TB\",\"type\":\"nvme\"}");
-    said("its disks are /dev/nvme0n1 (549 GB, model Simulated SSD, serial LAB0000000001)");
+    said("the machine has /dev/nvme0n1 (549 GB, model Simulated SSD, serial LAB0000000001)");
     said("docs/errors/T10.md");
 
     let calls = world.status("infra")["record"]["calls"].clone();
