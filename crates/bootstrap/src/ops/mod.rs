@@ -1,7 +1,7 @@
 //! What each command does, without a terminal: options in, a typed result or a typed error out, progress through events
 //! and notes.
 //!
-//! The lab is not used here: a command that works on a lab gets a [`LabAccess`] from whoever started it.
+//! The lab is not used here: a command that works on a lab gets a [`LabAccess`] from its caller.
 
 mod access;
 mod bundle;
