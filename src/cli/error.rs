@@ -1,9 +1,8 @@
 //! The one place where errors become what a person sees: a message, a hint, an exit code.
 
 use bootstrap::ops::OpsError;
-use engine::journal::LockError;
-use helm::HelmError;
-use yaml::Diagnostics;
+use talos_client::ClientError;
+use yaml::SerializeError;
 
 use super::exit::Exit;
 use crate::rehearsal::RehearsalError;
@@ -33,41 +32,7 @@ impl CommandError {
 
 impl From<OpsError> for CommandError {
     fn from(error: OpsError) -> Self {
-        let exit = match &error {
-            OpsError::Repository { .. }
-            | OpsError::Inputs(_)
-            | OpsError::NoBundle { .. }
-            | OpsError::Certificates(_)
-            | OpsError::EncryptedConfig { .. }
-            | OpsError::Variable { .. }
-            | OpsError::EmptyCommand
-            | OpsError::CommandOutput { .. }
-            | OpsError::UnknownNode { .. }
-            | OpsError::NotControlPlane { .. }
-            | OpsError::PlaceholdersForRun
-            | OpsError::PlaceholdersForQuery
-            | OpsError::Context(_)
-            | OpsError::Plan(_)
-            | OpsError::UnknownHook { .. } => Exit::InvalidInput,
-            OpsError::Lock(LockError::Held { .. }) => Exit::Locked,
-            OpsError::NoFolder { .. }
-            | OpsError::StateFolder { .. }
-            | OpsError::Read { .. }
-            | OpsError::Write { .. }
-            | OpsError::GenerateBundle(_)
-            | OpsError::Sops(_)
-            | OpsError::References { .. }
-            | OpsError::Command { .. }
-            | OpsError::Tool { .. }
-            | OpsError::ChartBundle { .. }
-            | OpsError::Helm(_)
-            | OpsError::Unfinished { .. }
-            | OpsError::Lock(LockError::Io { .. })
-            | OpsError::Journal(_)
-            | OpsError::StartRecord(_)
-            | OpsError::RunningConfig { .. }
-            | OpsError::InvalidRunningConfig { .. } => Exit::PreconditionFailed,
-        };
+        let exit = Exit::from(&error);
         Self { exit, message: error.to_string(), hint: error.hint().map(|hint| hint.0) }
     }
 }
@@ -90,14 +55,14 @@ impl From<RehearsalError> for CommandError {
     }
 }
 
-impl From<HelmError> for CommandError {
-    fn from(error: HelmError) -> Self {
-        OpsError::Helm(error).into()
+impl From<ClientError> for CommandError {
+    fn from(error: ClientError) -> Self {
+        OpsError::Call(error).into()
     }
 }
 
-impl From<Diagnostics> for CommandError {
-    fn from(found: Diagnostics) -> Self {
-        OpsError::Inputs(found).into()
+impl From<SerializeError> for CommandError {
+    fn from(error: SerializeError) -> Self {
+        OpsError::Yaml(error).into()
     }
 }

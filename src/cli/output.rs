@@ -1,24 +1,22 @@
 //! Where text leaves: data to standard output, everything else to standard error.
 
-use std::io::{BufReader, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
-
-use futures::FutureExt;
+use std::sync::Arc;
 
 use super::args::Output;
 use super::error::CommandError;
 use super::exit::Exit;
 use crate::report::{JsonLines, Mask, PlainLines, Sink, Terminal};
-use engine::{Event, StopSignal, Subscriber};
-use secrets::{Person, Redactor};
+use engine::Subscriber;
+use secrets::Redactor;
 
 /// Prints what a command was asked for. A reader that went away is no failure.
 pub(super) fn data(text: &str) {
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
 }
 
-/// Writes what holds secrets: for nobody else's eyes, whole or not at all.
+/// Writes a file that holds secrets, readable by its owner only, whole or not at all.
 pub(super) fn private_file(path: &Path, text: &str) -> Result<(), CommandError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
@@ -44,25 +42,6 @@ pub(super) fn fail(error: &CommandError) -> Exit {
         say(&format!("hint: {hint}"));
     }
     error.exit
-}
-
-/// Whoever sits at the terminal; nobody when events go to a program, or when there is no terminal.
-pub(super) fn person(output: Output) -> Option<Person> {
-    static PERSON: LazyLock<Person> =
-        LazyLock::new(|| Person::new(say, BufReader::new(std::io::stdin()), || std::future::pending().boxed()));
-    let there = output == Output::Text && std::io::stderr().is_terminal() && std::io::stdin().is_terminal();
-    there.then(|| PERSON.clone())
-}
-
-/// Whoever sits at the terminal while a run goes on: spoken to between its lines, and free to stop it.
-pub(super) fn person_of_run(output: Output, subscriber: &Arc<dyn Subscriber>, stop: &StopSignal) -> Option<Person> {
-    let (subscriber, stop) = (subscriber.clone(), stop.clone());
-    let say = move |text: &str| subscriber.notice(&Event::aside(text));
-    let stopped = move || {
-        let stop = stop.clone();
-        async move { stop.asked().await }.boxed()
-    };
-    person(output).map(|person| person.through(say, stopped))
 }
 
 /// The redactor as a mask.
