@@ -1,4 +1,4 @@
-//! `k8s-bootstrap node …`: one node of a running cluster, looked at or given an order.
+//! `k8s-bootstrap node …`: inspects, reboots, upgrades or resets one node of a running cluster.
 
 use bootstrap::ops::{AfterReboot, NodeSession};
 use secrecy::ExposeSecret;

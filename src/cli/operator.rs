@@ -5,26 +5,30 @@ use std::sync::{Arc, LazyLock};
 
 use engine::{Event, StopSignal, Subscriber};
 use futures::FutureExt;
-use secrets::Person;
+use secrets::OperatorPrompt;
 
 use super::args::Output;
 use super::output::say;
 
-/// The operator at the terminal; none when events go to a program, or without a terminal.
-pub(super) fn operator(output: Output) -> Option<Person> {
-    static OPERATOR: LazyLock<Person> =
-        LazyLock::new(|| Person::new(say, BufReader::new(std::io::stdin()), || std::future::pending().boxed()));
+/// Asks the operator at the terminal; none for JSON output or without a terminal.
+pub(super) fn operator_prompt(output: Output) -> Option<OperatorPrompt> {
+    static PROMPT: LazyLock<OperatorPrompt> =
+        LazyLock::new(|| OperatorPrompt::new(say, BufReader::new(std::io::stdin()), || std::future::pending().boxed()));
     let there = output == Output::Text && std::io::stderr().is_terminal() && std::io::stdin().is_terminal();
-    there.then(|| OPERATOR.clone())
+    there.then(|| PROMPT.clone())
 }
 
-/// The operator at the terminal during a run: questions appear between its lines, and a stop ends them.
-pub(super) fn operator_of_run(output: Output, subscriber: &Arc<dyn Subscriber>, stop: &StopSignal) -> Option<Person> {
+/// The same during a run: the question is one of its events, and the run's stop signal ends the wait.
+pub(super) fn operator_prompt_of_run(
+    output: Output,
+    subscriber: &Arc<dyn Subscriber>,
+    stop: &StopSignal,
+) -> Option<OperatorPrompt> {
     let (subscriber, stop) = (subscriber.clone(), stop.clone());
     let say = move |text: &str| subscriber.notice(&Event::aside(text));
     let stopped = move || {
         let stop = stop.clone();
         async move { stop.asked().await }.boxed()
     };
-    operator(output).map(|person| person.through(say, stopped))
+    operator_prompt(output).map(|prompt| prompt.through(say, stopped))
 }

@@ -11,7 +11,7 @@ use crate::report::{JsonLines, Mask, PlainLines, Sink, Terminal};
 use engine::Subscriber;
 use secrets::Redactor;
 
-/// Prints what a command was asked for. A reader that went away is no failure.
+/// Prints the result of a command. A closed pipe is not an error.
 pub(super) fn data(text: &str) {
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
 }

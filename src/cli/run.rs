@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::{Common, RunArgs};
 use super::error::CommandError;
 use super::exit::Exit;
-use super::operator::operator_of_run;
+use super::operator::operator_prompt_of_run;
 use super::output;
 use super::workspace::{LabFlag, target, with_operator, workspace};
 use crate::report::summary;
@@ -38,11 +38,11 @@ pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Resul
     Ok(exit)
 }
 
-/// Carries a run out, shown as the arguments say, stopped by signals.
+/// Executes a run, shown in the output format, stopped by signals.
 pub(super) async fn bootstrap(common: &Common, options: &RunOptions) -> Result<FinishedRun, OpsError> {
     let (redactor, stop) = (Redactor::default(), StopSignal::default());
     let subscriber = output::subscriber(common.output, &redactor);
-    let operator = operator_of_run(common.output, &subscriber, &stop);
+    let operator = operator_prompt_of_run(common.output, &subscriber, &stop);
     let workspace = with_operator(common, redactor, operator);
     let listening = tokio::spawn(listen(stop.clone()));
     let result = ops::run(&workspace, options, subscriber, &stop).await;

@@ -21,11 +21,11 @@ pub(in crate::cli) struct EtcdOf {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(in crate::cli) enum EtcdCommand {
-    /// Write a snapshot, its digest checked. It holds every secret of the cluster.
+    /// Write a snapshot and check its digest. It contains every secret of the cluster.
     Snapshot {
         #[command(flatten)]
         of: EtcdOf,
-        /// The file, for its owner's eyes only.
+        /// The file to write, with mode 0600.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
@@ -34,7 +34,7 @@ pub(in crate::cli) enum EtcdCommand {
         #[command(flatten)]
         of: EtcdOf,
     },
-    /// Take all alarms back, such as after the database was made smaller.
+    /// Disarm all alarms, such as after a defragmentation.
     Disarm {
         #[command(flatten)]
         of: EtcdOf,

@@ -10,20 +10,20 @@ use super::SecretsArg;
 pub(in crate::cli) struct PlanArgs {
     /// The cluster, by its name in the repository.
     pub(in crate::cli) cluster: String,
-    /// Ask the world how each step stands: exit code 0 when all hold, 5 when a run would find something to do.
+    /// Query the cluster for the state of each step: exit code 0 when all are up to date, 5 when a run would change something.
     #[arg(long)]
     pub(in crate::cli) detailed_exitcode: bool,
     /// Render each release as the bootstrap installs it and as Flux will, and print the difference.
     #[arg(long)]
     pub(in crate::cli) drift: bool,
-    /// Ask the lab of this cluster.
+    /// Query the lab of this cluster.
     #[arg(long)]
     pub(in crate::cli) lab: bool,
-    /// Take every chart from this file (`k8s-bootstrap bundle create`), and ask no registry.
+    /// Read every chart from this file (`k8s-bootstrap bundle create`) instead of registries.
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) bundle: Option<PathBuf>,
-    /// Plan with the operator's own secrets (the default), or open none: placeholders stand for them, and the fingerprints
-    /// of what holds secrets are not those of a run.
+    /// Plan with the operator's own secrets (the default) or with placeholders; with placeholders, fingerprints of steps that
+    /// contain secrets differ from those of a run.
     #[arg(long, value_name = "WHICH")]
     pub(in crate::cli) secrets: Option<SecretsArg>,
 }
@@ -32,7 +32,7 @@ pub(in crate::cli) struct PlanArgs {
 pub(in crate::cli) struct StatusArgs {
     /// The cluster, by its name in the repository.
     pub(in crate::cli) cluster: String,
-    /// Ask the lab of this cluster.
+    /// Query the lab of this cluster.
     #[arg(long)]
     pub(in crate::cli) lab: bool,
 }
@@ -48,7 +48,7 @@ pub(in crate::cli) struct RenderArgs {
     /// Render for the lab that is up, with its placeholder secrets.
     #[arg(long)]
     pub(in crate::cli) lab: bool,
-    /// Print secret values too, after asking.
+    /// Print secret values too, after a confirmation.
     #[arg(long)]
     pub(in crate::cli) show_secrets: bool,
 }

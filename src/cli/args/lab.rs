@@ -4,16 +4,16 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::SecretsArg;
 
-/// What a rehearsal's world is made of.
+/// Options of a lab.
 #[derive(Debug, Clone, Args)]
-pub(in crate::cli) struct WorldArgs {
+pub(in crate::cli) struct LabOptionsArgs {
     /// A built-in scenario by name (`default`, `fast`) or a scenario file.
     #[arg(long, value_name = "NAME|FILE", default_value = "default")]
     pub(in crate::cli) scenario: String,
-    /// Leave the lab's folder behind, for kubectl and talosctl.
+    /// Keep the lab's folder, for kubectl and talosctl.
     #[arg(long)]
     pub(in crate::cli) keep: bool,
-    /// Serve stand-ins written for the lab, or pull the original charts first.
+    /// Serve stand-in charts, or pull the original charts first.
     #[arg(long, value_name = "WHICH", default_value = "stand-ins")]
     pub(in crate::cli) charts: ChartsArg,
     /// Run an API server on the first control plane that is up, or on all of them (about 260 MB each).
@@ -38,11 +38,11 @@ pub(in crate::cli) struct RehearseArgs {
     /// The cluster to rehearse, by its name in the repository.
     pub(in crate::cli) cluster: String,
     #[command(flatten)]
-    pub(in crate::cli) world: WorldArgs,
+    pub(in crate::cli) lab: LabOptionsArgs,
     /// Use the operator's own secrets, or placeholders.
     #[arg(long, value_name = "WHICH", default_value = "placeholder")]
     pub(in crate::cli) secrets: SecretsArg,
-    /// Not for people: this process was started in a network namespace of its own.
+    /// Internal: this process was started in a network namespace of its own.
     #[arg(long, hide = true)]
     pub(in crate::cli) sealed: bool,
 }
@@ -59,9 +59,9 @@ pub(in crate::cli) enum LabCommand {
     Up {
         cluster: String,
         #[command(flatten)]
-        world: WorldArgs,
+        lab: LabOptionsArgs,
     },
-    /// End the lab of a cluster, and every process in it.
+    /// Stop the lab of a cluster, and every process in it.
     Down { cluster: String },
     /// Print the lab's nodes, members, calls and faults.
     Status { cluster: String },

@@ -15,14 +15,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(super) use etcd::{EtcdArgs, EtcdCommand};
 pub(super) use inspect::{PlanArgs, RenderArgs, StatusArgs};
-pub(super) use lab::{ChartsArg, ControlPlanesArg, LabArgs, LabCommand, RehearseArgs, WorldArgs};
+pub(super) use lab::{ChartsArg, ControlPlanesArg, LabArgs, LabCommand, LabOptionsArgs, RehearseArgs};
 pub(super) use machineconfig::{GenArgs, MachineconfigArgs, MachineconfigCommand, OutputType, PatchArgs, ValidateArgs};
 pub(super) use node::{Afterwards, How, NodeArgs, NodeCommand};
 pub(super) use releases::{HelmfileArgs, ReleasesArgs, ReleasesCommand};
 pub(super) use run::RunArgs;
 pub(super) use supplies::{BundleArgs, BundleCommand, SecretsArgs, SecretsCommand, ToolsArgs, ToolsCommand};
 
-/// Takes bare Talos Linux nodes to a Kubernetes cluster that Flux manages, and can do so again after a disaster.
+/// Bootstraps bare Talos Linux nodes into a Kubernetes cluster that Flux manages, on day one and after a disaster.
 #[derive(Debug, Parser)]
 #[command(
     name = "k8s-bootstrap",
@@ -40,19 +40,19 @@ pub(super) struct Cli {
     pub(super) common: Common,
 }
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Common {
     /// The repository that describes the clusters.
     #[arg(short = 'C', long, value_name = "DIR", default_value = ".", global = true)]
     pub(super) directory: PathBuf,
-    /// Where journals, kubeconfigs and labs are kept.
+    /// The folder of journals, kubeconfigs and labs.
     #[arg(long, value_name = "DIR", env = "K8S_BOOTSTRAP_STATE_DIR", global = true)]
     pub(super) state_dir: Option<PathBuf>,
-    /// Where outside programs are looked for first.
+    /// The folder that is searched first for external programs (helm, sops, op, …).
     #[arg(long, value_name = "DIR", global = true)]
     pub(super) tools_dir: Option<PathBuf>,
-    /// How to print.
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "text", global = true)]
     pub(super) output: Output,
 }
@@ -73,25 +73,25 @@ pub(super) enum SecretsArg {
 pub(super) enum Command {
     /// Run the whole bootstrap against simulated nodes and a real Kubernetes control plane on this machine.
     Rehearse(RehearseArgs),
-    /// The world of a rehearsal by itself.
+    /// Start, stop or inspect a lab: simulated nodes and a real Kubernetes control plane.
     Lab(LabArgs),
     /// Print what a run would do; change nothing.
     Plan(PlanArgs),
-    /// Print where the last run stands and what the cluster says now.
+    /// Print the progress of the last run and the state of the cluster.
     Status(StatusArgs),
     /// Print the machine configs as they would be applied, secrets masked.
     Render(RenderArgs),
-    /// The outside programs that a run or a rehearsal needs.
+    /// List or install the external programs that a run or a rehearsal needs.
     Tools(ToolsArgs),
-    /// What helmfiles say: the releases, their values, their manifests.
+    /// Print the releases of a helmfile, their values or their manifests.
     Releases(ReleasesArgs),
-    /// All charts of a cluster in one file, for a site that reaches no registry.
+    /// Put all charts of a cluster into one file, for air-gapped installs.
     Bundle(BundleArgs),
-    /// The secrets bundle of a cluster.
+    /// Generate the secrets bundle of a cluster.
     Secrets(SecretsArgs),
-    /// The etcd of a running cluster.
+    /// Inspect or back up the etcd of a running cluster.
     Etcd(EtcdArgs),
-    /// One machine of a running cluster: look at it, or give it an order.
+    /// Inspect, reboot, upgrade or reset one node of a running cluster.
     Node(NodeArgs),
     /// Machine configs without a repository, with talosctl's flags.
     Machineconfig(MachineconfigArgs),
@@ -99,7 +99,7 @@ pub(super) enum Command {
     Child(ChildArgs),
 }
 
-/// Not for people: becomes another program that dies with the process that started it.
+/// Internal: becomes another program that dies with the process that started it.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ChildArgs {
     pub(super) parent: u32,

@@ -12,23 +12,23 @@ pub(in crate::cli) struct ReleasesArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(in crate::cli) enum ReleasesCommand {
-    /// Print every release, also those that are switched off (as `helmfile list`).
+    /// Print every release, including disabled ones (as `helmfile list`).
     List(HelmfileArgs),
     /// Print each state file as it was read: `.Values`, and the releases with their fields rendered (as `helmfile build`).
     Build(HelmfileArgs),
-    /// Print the values that Helm is given for each release (as `helmfile write-values`, and what is `set`).
+    /// Print the values of each release (as `helmfile write-values`, plus `set`).
     Values(HelmfileArgs),
     /// Print the manifests of each release, patches applied (as `helmfile template`).
     Template {
         #[command(flatten)]
         helmfile: HelmfileArgs,
-        /// Render what lies in the charts' `crds` folders too.
+        /// Include the CRDs of the charts' `crds` folders.
         #[arg(long)]
         include_crds: bool,
-        /// Leave the charts' hooks out.
+        /// Leave out the charts' hooks.
         #[arg(long)]
         no_hooks: bool,
-        /// The Kubernetes version to render for; else the release's own, else helm's.
+        /// The Kubernetes version to render for (default: the release's, then helm's).
         #[arg(long, value_name = "VERSION")]
         kube_version: Option<String>,
     },
@@ -46,7 +46,7 @@ pub(in crate::cli) struct HelmfileArgs {
     /// Only releases with these labels, such as `tier=net,name!=cilium`; may be repeated.
     #[arg(short = 'l', long, value_name = "LABELS")]
     pub(in crate::cli) selector: Vec<String>,
-    /// What a selected release needs as well.
+    /// Include the `needs` of selected releases.
     #[arg(long)]
     pub(in crate::cli) include_needs: bool,
     /// A value for `.Values`, such as `a.b=1,list[0]=x`; may be repeated.

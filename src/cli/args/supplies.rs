@@ -30,9 +30,9 @@ pub(in crate::cli) struct ToolsArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(in crate::cli) enum ToolsCommand {
-    /// Print where each program was found, and in which version.
+    /// Print the path and version of each program.
     List,
-    /// Provide every program that a rehearsal needs: find, else download, else build it.
+    /// Install every program that a rehearsal needs: download it, or build it with go.
     Install,
 }
 
@@ -44,7 +44,7 @@ pub(in crate::cli) struct SecretsArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(in crate::cli) enum SecretsCommand {
-    /// Print a fresh secrets bundle, to be encrypted with SOPS at once: `… secrets gen | sops encrypt …`.
+    /// Print a new secrets bundle; encrypt it with SOPS at once: `… secrets gen | sops encrypt …`.
     Gen {
         /// The Talos version that the cluster starts with.
         #[arg(long, value_name = "VERSION")]
