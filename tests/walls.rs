@@ -12,7 +12,7 @@ use serde_json::Value;
 const ALLOWED: [(&str, &[&str]); 21] = [
     ("yaml", &[]),
     ("process", &[]),
-    ("net", &[]),
+    ("net", &["retry"]),
     ("retry", &[]),
     ("version-range", &[]),
     ("talos-proto", &[]),

@@ -4,14 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
+use retry::{Budget, RetryPolicy, Verdict, retry};
 
 /// A connection that is not there by then is tried again.
 const CONNECT: Duration = Duration::from_secs(10);
 const WHOLE: Duration = Duration::from_mins(1);
 /// Bundles of custom resource definitions have some megabytes.
 const LARGEST: u64 = 32 << 20;
-const ATTEMPTS: usize = 4;
+const RETRY: RetryPolicy =
+    RetryPolicy::new(Duration::from_secs(1), Duration::from_mins(1)).with_budget(Budget::Retries(4));
 
 /// Where such files come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +64,7 @@ impl Web {
                         })
                     }
                 };
-                attempt.retry(ExponentialBuilder::default().with_max_times(ATTEMPTS)).when(WebError::may_pass).await
+                retry(RETRY, attempt, Verdict::by(WebError::may_pass)).await
             }
         }
     }
