@@ -56,7 +56,7 @@ fn a_config_that_one_node_refuses_is_sent_to_none() {
     let (code, _, err) = world.run(&["infra", "--lab"]);
     assert_eq!(code, 3, "{err}");
     let said = |text: &str| assert!(err.contains(text), "{text}: {err}");
-    said("preflight/infra-cp-02: FAILED: the node rejected its machine config");
+    said("preflight/infra-cp-02: error[T17]: the node rejected its machine config");
     said("machine.install.wipe is not for this machine");
     said("`machine.install.wipe` is set by ");
     said("docs/errors/T17.md");
