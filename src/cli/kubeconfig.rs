@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use super::error::CommandError;
 use super::exit::Exit;
 use super::output;
-use bootstrap::steps::Site;
+use bootstrap::steps::RunContext;
 use yaml::Origin;
 
 /// Adds cluster, user and context to the first file of `KUBECONFIG`, else `~/.kube/config`. The current context stays.
-pub(super) fn merge(site: &Site) -> Result<(), CommandError> {
+pub(super) fn merge(context: &RunContext) -> Result<(), CommandError> {
     let path = target()?;
-    let own = read(&site.kubeconfig_path())?;
+    let own = read(&context.kubeconfig_path())?;
     let theirs = if path.exists() { read(&path)? } else { json!({"apiVersion": "v1", "kind": "Config"}) };
     let text = yaml::to_string(&merged(theirs, &own))
         .map_err(|error| CommandError::caused_by(Exit::PreconditionFailed, &error))?;
