@@ -28,9 +28,10 @@ pub(super) fn merge(context: &RunContext) -> Result<(), CommandError> {
 fn target() -> Result<PathBuf, CommandError> {
     let named = std::env::var_os("KUBECONFIG").and_then(|paths| std::env::split_paths(&paths).next());
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
-    named.filter(|path| !path.as_os_str().is_empty()).or_else(home).ok_or_else(|| {
-        CommandError::precondition("neither KUBECONFIG nor HOME is set, so there is no kubeconfig to merge into")
-    })
+    named
+        .filter(|path| !path.as_os_str().is_empty())
+        .or_else(home)
+        .ok_or_else(|| CommandError::precondition("no kubeconfig to merge into: set KUBECONFIG or HOME"))
 }
 
 fn read(path: &Path) -> Result<Value, CommandError> {

@@ -75,7 +75,7 @@ impl std::fmt::Debug for RunContext {
 /// Where the secrets in manifests come from.
 #[derive(Debug, Clone)]
 pub enum SecretsFrom {
-    /// The operator's own: whoever answers for references, and `sops` where it was found.
+    /// The operator's own: the providers of references, and `sops` where it was found.
     Operator { references: Box<Sources>, sops: Option<Sops> },
     /// Values of the right shape, for a rehearsal.
     Placeholders,
