@@ -120,7 +120,7 @@ impl StepLog for RunLog {
 
 fn not_journaled(error: &JournalError) -> StepError {
     StepError::failed_precondition("the journal cannot be written, so nothing that must happen once is started")
-        .because(error)
+        .caused_by(error)
         .code(Code::O05)
 }
 
