@@ -23,3 +23,4 @@ mod render;
 mod repositories;
 mod secrets;
 mod walls;
+mod words;

@@ -56,7 +56,7 @@ fn a_config_that_one_node_refuses_is_sent_to_none() {
     let (code, _, err) = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 3, "{err}");
     let expect = |text: &str| assert!(err.contains(text), "{text}: {err}");
-    expect("preflight/infra-cp-02: FAILED: the node rejected its machine config");
+    expect("preflight/infra-cp-02: error[T17]: the node rejected its machine config");
     expect("machine.install.wipe is not for this machine");
     expect("`machine.install.wipe` is set by ");
     expect("docs/errors/T17.md");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::args::Output;
 use super::error::CommandError;
 use super::exit::Exit;
-use crate::report::{JsonLines, Mask, PlainLines, Sink, Terminal};
+use crate::report::{JsonLines, Mask, PlainLines, Sink, Terminal, heading};
 use engine::Subscriber;
 use secrets::Redactor;
 
@@ -37,7 +37,7 @@ pub(super) fn say(text: &str) {
 
 /// Prints why a command failed.
 pub(super) fn fail(error: &CommandError) -> Exit {
-    say(&format!("error: {}", error.message));
+    say(&format!("{}: {}", heading(error.code), error.message));
     if let Some(hint) = &error.hint {
         say(&format!("hint: {hint}"));
     }

@@ -21,6 +21,7 @@ pub(crate) use etcd::{etcd_json, etcd_table};
 pub use json::JsonLines;
 pub(crate) use lab::lab_table;
 pub use lines::PlainLines;
+pub(crate) use lines::heading;
 pub(crate) use node::{NodeTable, clock_table, disk_table, image_table, resources_text, service_table};
 pub(crate) use plan::{plan_json, plan_text};
 pub(crate) use releases::{documents, release_list_json, release_table, release_values, state_files, to_json};
