@@ -30,16 +30,16 @@ async fn create(common: &Common, name: &str, out: &Path) -> Result<Exit, Command
     match &crane {
         Ok(crane) => contents.pin(&crane.path).await,
         Err(_) => {
-            output::say("note: crane is not on this machine, so images are named as the charts name them, by tag");
+            output::say("note: crane not found; images are listed by tag, without digest");
         }
     }
     write(&contents, out).map_err(|error| {
-        CommandError::precondition(format!("the bundle {} cannot be written: {error}", out.display()))
-            .hint("free space there, or name another file with --out")
+        CommandError::precondition(format!("cannot write the bundle {}: {error}", out.display()))
+            .hint("free space there, or pass another file with --out")
     })?;
     let unpinned = contents.images.iter().filter(|image| !image.contains("@sha256:")).count();
     output::say(&format!(
-        "{}: {} charts; images.txt in it names {} images, {unpinned} of them by tag alone\nnext: k8s-bootstrap {name} --bundle {}",
+        "{}: {} charts; its images.txt lists {} images, {unpinned} of them without digest\nnext: k8s-bootstrap {name} --bundle {}",
         out.display(),
         contents.charts(),
         contents.images.len(),
@@ -48,7 +48,7 @@ async fn create(common: &Common, name: &str, out: &Path) -> Result<Exit, Command
     Ok(Exit::Done)
 }
 
-/// A bundle is whole or not there at all.
+/// Writes the bundle atomically.
 fn write(contents: &BundleContents, out: &Path) -> std::io::Result<()> {
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;

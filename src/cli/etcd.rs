@@ -1,4 +1,4 @@
-//! `k8s-bootstrap etcd …`: a running cluster's etcd, through whichever control plane answers.
+//! `k8s-bootstrap etcd …`: a running cluster's etcd, through the first control plane with a healthy member.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -25,7 +25,7 @@ pub(super) async fn etcd(common: &Common, args: EtcdArgs) -> Result<Exit, Comman
         EtcdCommand::Status { .. } => status(&access, common.output).await,
         EtcdCommand::Disarm { .. } => {
             let alarms = working(&access).await?.etcd_disarm().await.map_err(refusal)?;
-            output::say(&format!("{} alarms taken back", alarms.len()));
+            output::say(&format!("{} alarms disarmed", alarms.len()));
         }
     }
     Ok(Exit::Done)
@@ -41,7 +41,7 @@ async fn working(access: &NodeAccess) -> Result<Client, CommandError> {
             Err(error) => why.push(error.to_string()),
         }
     }
-    Err(CommandError::precondition(format!("no control plane has an etcd that works\n  {}", why.join("\n  "))))
+    Err(CommandError::precondition(format!("no control plane has a healthy etcd member\n  {}", why.join("\n  "))))
 }
 
 async fn member(access: &NodeAccess, address: IpAddr) -> Result<(Client, EtcdStatus), ClientError> {
@@ -50,10 +50,9 @@ async fn member(access: &NodeAccess, address: IpAddr) -> Result<(Client, EtcdSta
     Ok((client, status))
 }
 
-/// Writes the snapshot whole or not at all, for its owner alone: it holds every secret of the cluster.
+/// Writes the snapshot atomically, with mode 0600: it contains every secret of the cluster.
 async fn snapshot(access: &NodeAccess, out: &Path) -> Result<(), CommandError> {
-    let cannot =
-        |error: std::io::Error| CommandError::precondition(format!("{} cannot be written: {error}", out.display()));
+    let cannot = |error: std::io::Error| CommandError::precondition(format!("cannot write {}: {error}", out.display()));
     let client = working(access).await?;
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let part = tempfile::NamedTempFile::new_in(folder).map_err(cannot)?;

@@ -1,4 +1,4 @@
-//! `--merge-kubeconfig`: the cluster's access added to the operator's own kubeconfig, only when asked for.
+//! `--merge-kubeconfig`: merges the cluster into the operator's kubeconfig.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,7 +20,7 @@ pub(super) fn merge(context: &RunContext) -> Result<(), CommandError> {
     let text = yaml::to_string(&merged(theirs, &own))
         .map_err(|error| CommandError::caused_by(Exit::PreconditionFailed, &error))?;
     write(&path, &text)
-        .map_err(|error| CommandError::precondition(format!("{} cannot be written: {error}", path.display())))?;
+        .map_err(|error| CommandError::precondition(format!("cannot write {}: {error}", path.display())))?;
     output::say(&format!("merged into {}", path.display()));
     Ok(())
 }
@@ -35,7 +35,7 @@ fn target() -> Result<PathBuf, CommandError> {
 }
 
 fn read(path: &Path) -> Result<Value, CommandError> {
-    let fail = |reason: String| CommandError::precondition(format!("{} cannot be read: {reason}", path.display()));
+    let fail = |reason: String| CommandError::precondition(format!("cannot read {}: {reason}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
     let node = yaml::parse_one(&Origin::of_path(path), &text).map_err(|error| fail(error.to_string()))?;
     Ok(node.to_json())
@@ -57,7 +57,7 @@ fn merged(mut theirs: Value, own: &Value) -> Value {
     theirs
 }
 
-/// Writes the file whole or not at all, for its owner alone.
+/// Writes the file atomically, with mode 0600.
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;

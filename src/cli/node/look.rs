@@ -61,7 +61,7 @@ async fn follow(machine: &Machine, client: &Client, since: &mut EventsSince) -> 
     Ok(())
 }
 
-/// Connects until the machine answers; the connection, and the boot that it is to.
+/// Retries until the node responds; the connection, and the id of the boot.
 pub(super) async fn again(machine: &Machine) -> Result<(Client, String), CommandError> {
     for pause in connect_delays() {
         match Client::connect(&machine.access.dialer, machine.node.address, &machine.access.identity).await {

@@ -1,4 +1,4 @@
-//! `k8s-bootstrap node …`: one machine of a running cluster, looked at or given an order.
+//! `k8s-bootstrap node …`: inspects, reboots, upgrades or resets one node of a running cluster.
 
 mod args;
 mod look;
@@ -79,7 +79,7 @@ pub(super) fn refusal(error: ClientError) -> CommandError {
     let refusal = CommandError::caused_by(Exit::PreconditionFailed, &error);
     match error.kind {
         ClientErrorKind::Untrusted => refusal.hint("the node may have no config yet, or belong to another cluster"),
-        ClientErrorKind::Unavailable => refusal.hint("is the machine on, and its port 50000 reachable?"),
+        ClientErrorKind::Unavailable => refusal.hint("check that the node is on and its port 50000 is reachable"),
         _ => refusal,
     }
 }
