@@ -150,7 +150,7 @@ fn hook_error(hook: &Hook, error: &process::Error) -> StepError {
         _ => format!("the hook `{}` failed", hook.command),
     };
     let is_too_large = error.to_string().contains(TOO_LARGE);
-    StepError::failed_precondition(what).at(hook.at.to_string()).because(error).code(if is_too_large {
+    StepError::failed_precondition(what).at(hook.at.to_string()).caused_by(error).code(if is_too_large {
         Code::H02
     } else {
         Code::H12
