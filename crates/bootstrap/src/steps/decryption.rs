@@ -1,5 +1,6 @@
 //! Proof that Flux can decrypt what it applies (F03): the keys that it gets open the repository's files.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -68,16 +69,17 @@ impl Opens {
         let Some(secret) = self.secret(decryption).await? else {
             return Ok(format!("the Secret {name} is not in the manifests, so its keys are not tried"));
         };
-        let fails = |place: String, why: String| {
+        let fails = |place: String, why: &dyn Display| {
             StepError::failed_precondition("Flux cannot decrypt the repository").at(place).because(why).code(Code::F03)
         };
-        let keys = age_keys(&secret).map_err(|error| fails(format!("Secret {name}"), error.to_string()))?;
+        let keys = age_keys(&secret).map_err(|error| fails(format!("Secret {name}"), &error))?;
         for file in &decryption.files {
             let shown = self.context.cluster.relative(file).display();
             let opened = sops::opens(program, file, &keys).await;
             opened.map_err(|error| {
                 let error = ErrorReport::new(&error);
-                fails(shown.to_string(), format!("the keys in the Secret {name} do not open it: {error}"))
+                let why = format!("the keys in the Secret {name} do not open it: {error}");
+                fails(shown.to_string(), &why)
             })?;
         }
         Ok(format!("the keys in {name} open {} files", decryption.count))
