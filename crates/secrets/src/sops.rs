@@ -8,7 +8,7 @@ use regex::{Captures, Regex};
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::shape;
+use super::shape::{self, Encoding};
 use process::{Command, Credentials, SecretFile};
 
 /// Cloud key services respond within seconds; an unattended prompt would wait for ever.
@@ -96,7 +96,9 @@ pub fn placeholders(text: &str) -> String {
         document.remove("sops");
         let is_secret = document.get("kind").and_then(Value::as_str) == Some("Secret");
         for (key, value) in &mut document {
-            fill_json(key, value, is_secret && key == "data");
+            // The values of a Secret's `data` are base64.
+            let encoding = if is_secret && key == "data" { Encoding::Base64 } else { Encoding::Plain };
+            fill_json(key, value, encoding);
         }
         return Value::Object(document).to_string();
     }
@@ -120,17 +122,17 @@ pub fn placeholders(text: &str) -> String {
     filled
 }
 
-/// Puts placeholders into a value of a JSON file, below a key; `encoded` are those that a Secret holds as base64.
-fn fill_json(key: &str, value: &mut Value, encoded: bool) {
+/// Puts placeholders into a value of a JSON file, below a key.
+fn fill_json(key: &str, value: &mut Value, encoding: Encoding) {
     match value {
-        Value::Object(map) => map.iter_mut().for_each(|(key, value)| fill_json(key, value, encoded)),
-        Value::Array(items) => items.iter_mut().for_each(|value| fill_json(key, value, encoded)),
+        Value::Object(map) => map.iter_mut().for_each(|(key, value)| fill_json(key, value, encoding)),
+        Value::Array(items) => items.iter_mut().for_each(|value| fill_json(key, value, encoding)),
         Value::String(text) => {
             let Some(found) = encrypted().captures(text) else { return };
             *value = match &found["type"] {
                 "int" | "float" => 0.into(),
                 "bool" => false.into(),
-                _ => shape::of_key(key, encoded).into(),
+                _ => shape::placeholder_of_key(key, encoding).into(),
             };
         }
         _ => {}
