@@ -6,8 +6,7 @@ use serde_json::Value;
 use super::context::RunContext;
 use helm::{HelmError, TemplateOptions};
 use helmfile::{Chart, FetchOptions, Release, ReleaseId};
-use repository::{Counterpart, drift};
-use yaml::Location;
+use repository::{Counterpart, UnknownChart, drift};
 
 /// Rendering keeps a processor busy; more at once only wait for each other.
 const LANES: usize = 2;
@@ -19,9 +18,8 @@ const HIDDEN: &str = "(hidden)";
 pub enum CompareError {
     #[error(transparent)]
     Helm(#[from] HelmError),
-    /// The chart of the HelmRelease is not known.
-    #[error("{at}: {message}")]
-    Chart { at: Location, message: String },
+    #[error(transparent)]
+    Chart(#[from] UnknownChart),
 }
 
 /// A release in both renderings.
@@ -40,7 +38,7 @@ pub async fn compare(context: &RunContext) -> Vec<Compared> {
     let both = releases.iter().filter_map(|release| Some((release, context.cluster.flux.counterpart(release)?)));
     let compare = |(release, flux): (_, Counterpart)| async move {
         let diff = difference(context, release, &flux).await;
-        Compared { release: release.id.clone(), diff, without: flux.patches.1 }
+        Compared { release: release.id.clone(), diff, without: flux.patches.unsupported }
     };
     futures::stream::iter(both).map(compare).buffered(LANES).collect().await
 }
@@ -55,12 +53,10 @@ async fn difference(context: &RunContext, release: &Release, flux: &Counterpart)
             },
             chart: source.chart.clone(),
             values: drift::filled(flux, &release.values),
-            patches: flux.patches.0.clone(),
+            patches: flux.patches.patches.clone(),
             ..release.clone()
         },
-        Err((at, message)) => {
-            return Err(CompareError::Chart { at: at.clone(), message: message.clone() });
-        }
+        Err(unknown) => return Err(unknown.clone().into()),
     };
     let (before, after) = (rendered(context, release).await?, rendered(context, &theirs).await?);
     let text = if before == after {
