@@ -22,3 +22,4 @@ mod render;
 mod repositories;
 mod secrets;
 mod walls;
+mod words;

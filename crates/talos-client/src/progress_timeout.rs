@@ -48,7 +48,7 @@ impl BootTimes {
 /// A node made no progress within the timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProgressTimeoutExpired {
-    pub silent: Duration,
+    pub elapsed: Duration,
 }
 
 /// The timeout of one wait for a node.
@@ -74,8 +74,8 @@ impl ProgressTimeout {
             sign.clone_into(&mut self.sign);
             self.since = now;
         }
-        let silent = now.duration_since(self.since);
-        if silent > self.limit { Err(ProgressTimeoutExpired { silent }) } else { Ok(()) }
+        let elapsed = now.duration_since(self.since);
+        if elapsed > self.limit { Err(ProgressTimeoutExpired { elapsed }) } else { Ok(()) }
     }
 }
 
@@ -90,12 +90,12 @@ mod tests {
     #[test]
     fn progress_resets_the_timeout() {
         let began = Instant::now();
-        let mut patience = ProgressTimeout::new(minutes(15), began);
-        assert_eq!(patience.note("port closed", began), Ok(()));
-        assert_eq!(patience.note("port closed", began + minutes(14)), Ok(()));
-        assert_eq!(patience.note("booting", began + minutes(16)), Ok(()));
-        assert_eq!(patience.note("booting", began + minutes(30)), Ok(()));
-        assert_eq!(patience.note("booting", began + minutes(32)), Err(ProgressTimeoutExpired { silent: minutes(16) }));
+        let mut timeout = ProgressTimeout::new(minutes(15), began);
+        assert_eq!(timeout.note("port closed", began), Ok(()));
+        assert_eq!(timeout.note("port closed", began + minutes(14)), Ok(()));
+        assert_eq!(timeout.note("booting", began + minutes(16)), Ok(()));
+        assert_eq!(timeout.note("booting", began + minutes(30)), Ok(()));
+        assert_eq!(timeout.note("booting", began + minutes(32)), Err(ProgressTimeoutExpired { elapsed: minutes(16) }));
     }
 
     #[test]
