@@ -10,6 +10,7 @@ use super::error::CommandError;
 use super::exit::Exit;
 use super::output;
 use bootstrap::steps::RunContext;
+use error_report::ErrorReport;
 use yaml::Origin;
 
 /// Adds cluster, user and context to the first file of `KUBECONFIG`, else `~/.kube/config`. The current context stays.
@@ -35,9 +36,11 @@ fn target() -> Result<PathBuf, CommandError> {
 }
 
 fn read(path: &Path) -> Result<Value, CommandError> {
-    let fail = |reason: String| CommandError::precondition(format!("cannot read {}: {reason}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-    let node = yaml::parse_one(&Origin::of_path(path), &text).map_err(|error| fail(error.to_string()))?;
+    let fail = |error: &dyn std::error::Error| {
+        CommandError::precondition(format!("cannot read {}: {}", path.display(), ErrorReport::new(error)))
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| fail(&error))?;
+    let node = yaml::parse_one(&Origin::of_path(path), &text).map_err(|error| fail(&error))?;
     Ok(node.to_json())
 }
 

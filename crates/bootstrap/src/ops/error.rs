@@ -11,7 +11,7 @@ use talos_client::ClientError;
 use talos_config::{CertificateError, GenerateBundleError};
 use yaml::Diagnostics;
 
-use crate::steps::ContextError;
+use crate::steps::{ContextError, secrets_code};
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +103,7 @@ impl OpsError {
             Self::Journal(error) => error.code(),
             Self::StartRecord(_) => Some(Code::O05),
             Self::Sops(_) => Some(Code::O03),
+            Self::References { source, .. } => secrets_code(source.kind()),
             _ => None,
         }
     }
