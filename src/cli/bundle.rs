@@ -12,7 +12,7 @@ pub(super) async fn bundle(common: &Common, command: BundleCommand) -> Result<Ex
     let BundleCommand::Create { cluster, out } = command;
     let created = ops::create_bundle(&workspace(common), &cluster, &out).await?;
     output::say(&format!(
-        "{}: {} charts; images.txt in it names {} images, {} of them by tag alone\nnext: k8s-bootstrap {cluster} --bundle {}",
+        "{}: {} charts; its images.txt lists {} images, {} of them without digest\nnext: k8s-bootstrap {cluster} --bundle {}",
         out.display(),
         created.charts,
         created.images,

@@ -1,4 +1,4 @@
-//! Where text leaves: data to standard output, everything else to standard error.
+//! Output: data to standard output, everything else to standard error.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -25,9 +25,7 @@ pub(super) fn private_file(path: &Path, text: &str) -> Result<(), CommandError> 
         file.write_all(text.as_bytes())?;
         file.persist(path).map_err(|error| error.error)
     };
-    write()
-        .map(drop)
-        .map_err(|error| CommandError::precondition(format!("{} cannot be written: {error}", path.display())))
+    write().map(drop).map_err(|error| CommandError::precondition(format!("cannot write {}: {error}", path.display())))
 }
 
 /// Prints a line for the operator.

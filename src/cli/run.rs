@@ -65,7 +65,7 @@ async fn listen(stop: StopSignal) {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        output::say("stopping at a safe point; again to stop at once");
+        output::say("stopping at a safe point; press Ctrl-C again to stop at once");
         stop.ask();
     }
 }

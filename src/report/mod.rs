@@ -1,4 +1,4 @@
-//! What people and programs read: a run's events on a terminal, as plain lines and as JSON lines; plans, summaries, status.
+//! Output for operators and programs: a run's events on a terminal, as plain lines and as JSON lines; plans, summaries, status.
 //!
 //! Readers of events write through a [`Sink`], which masks secrets first. The other functions make text, and the command
 //! line masks and prints it.

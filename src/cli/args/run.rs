@@ -44,12 +44,10 @@ fn pin(text: &str) -> Result<(String, CertificateFingerprint), Box<dyn std::erro
     Ok((node.to_owned(), fingerprint.parse()?))
 }
 
-fn verdict(text: &str) -> Result<(StepId, Verdict), String> {
-    let verdict = match text.split_once('=') {
-        Some((step, "done")) => Some((step, Verdict::Done)),
-        Some((step, "again")) => Some((step, Verdict::Again)),
-        _ => None,
-    };
-    let (step, verdict) = verdict.ok_or("expected STEP=done or STEP=again")?;
-    Ok((StepId::new(step), verdict))
+fn verdict(text: &str) -> Result<(StepId, Verdict), Box<dyn std::error::Error + Send + Sync>> {
+    match text.split_once('=') {
+        Some((step, "done")) => Ok((StepId::new(step), Verdict::Done)),
+        Some((step, "again")) => Ok((StepId::new(step), Verdict::Again)),
+        _ => Err("expected STEP=done or STEP=again".into()),
+    }
 }

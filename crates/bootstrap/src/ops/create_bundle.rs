@@ -19,7 +19,7 @@ pub struct CreatedBundle {
     pub unpinned: usize,
 }
 
-/// Pulls every chart that a run of the cluster needs, and writes them to `out`, whole or not at all.
+/// Pulls every chart that a run of the cluster needs, and writes them to `out`, atomically.
 ///
 /// # Errors
 ///
@@ -34,7 +34,7 @@ pub async fn create_bundle(workspace: &Workspace, cluster: &str, out: &Path) -> 
     let mut contents = BundleContents::gather(charts, releases, &options).await?;
     match workspace.toolbox().find(Tool::Crane).await {
         Ok(crane) => contents.pin(&crane.path).await,
-        Err(_) => workspace.note("note: crane was not found; images are listed by tag, as the charts name them"),
+        Err(_) => workspace.note("note: crane not found; images are listed by tag, without digest"),
     }
     write(&contents, out).map_err(|source| OpsError::WriteBundle { path: out.to_owned(), source })?;
     let unpinned = contents.images.iter().filter(|image| !image.contains("@sha256:")).count();

@@ -15,7 +15,7 @@ use yaml::{Diagnostic, Diagnostics, SerializeError};
 
 use super::etcd::NoMembers;
 use crate::charts::ChartsError;
-use crate::steps::ContextError;
+use crate::steps::{ContextError, secrets_code};
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +97,7 @@ pub enum OpsError {
     Call(#[from] ClientError),
     #[error("node {node} does not respond")]
     NodeUnavailable { node: String },
-    #[error("no control plane has an etcd member with a leader{0}")]
+    #[error("no control plane has a healthy etcd member{0}")]
     NoWorkingMember(NoMembers),
     #[error(transparent)]
     Selector(#[from] SelectorError),
@@ -143,6 +143,7 @@ impl OpsError {
             Self::Journal(error) => error.code(),
             Self::StartRecord(_) => Some(Code::O05),
             Self::Sops(_) => Some(Code::O03),
+            Self::References { source, .. } => secrets_code(source.kind()),
             _ => None,
         }
     }
@@ -198,13 +199,13 @@ impl OpsError {
                 ClientErrorKind::Untrusted => {
                     "the node may have no config yet, or belong to another cluster".to_owned()
                 }
-                ClientErrorKind::Unavailable => "is the machine on, and its port 50000 reachable?".to_owned(),
+                ClientErrorKind::Unavailable => "check that the node is on and its port 50000 is reachable".to_owned(),
                 _ => return None,
             },
             Self::NoReleases { .. } => {
                 "list its releases and their labels: k8s-bootstrap releases list -f FILE".to_owned()
             }
-            Self::WriteBundle { .. } => "free space there, or name another file with --out".to_owned(),
+            Self::WriteBundle { .. } => "free space there, or pass another file with --out".to_owned(),
             Self::Endpoint { suggestion, .. } => format!("did you mean {suggestion}?"),
             Self::StrictWarnings(_) => "--strict treats warnings as errors".to_owned(),
             _ => return None,

@@ -76,7 +76,7 @@ async fn state(access: &NodeAccess, address: IpAddr) -> Result<MemberState, Clie
     })
 }
 
-/// Writes a snapshot whole or not at all, readable by its owner only: it holds every secret of the cluster. The digest of
+/// Writes a snapshot atomically, with mode 0600: it contains every secret of the cluster. The digest of
 /// the stream is checked. Returns the size in bytes.
 ///
 /// # Errors

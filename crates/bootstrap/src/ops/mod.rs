@@ -41,5 +41,5 @@ pub use plan::{PlanOptions, PlanReport, plan};
 pub use releases::{ReleaseQuery, release_manifests, releases};
 pub use render::{Comparison, RenderedNode, render};
 pub use run::{FinishedRun, run};
-pub use status::{ClusterHealth, StatusReport, status};
+pub use status::{ClusterHealth, HealthError, StatusReport, status};
 pub use workspace::{Workspace, create_private_folder};

@@ -275,9 +275,9 @@ impl RunContext {
         }
         let client = kubernetes::connect(&self.access(), &self.dialer).await.map_err(|error| match error {
             error if error.is_retryable() => {
-                StepError::unavailable("the Kubernetes API does not respond").because(error).code(Code::K01)
+                StepError::unavailable("the Kubernetes API does not respond").caused_by(&error).code(Code::K01)
             }
-            error => StepError::invalid_input("the Kubernetes API cannot be used").because(error),
+            error => StepError::invalid_input("the Kubernetes API cannot be used").caused_by(&error),
         })?;
         *known = Some(client.clone());
         Ok(client)
@@ -287,14 +287,14 @@ impl RunContext {
     /// context by the cluster's name.
     pub(super) async fn child_kubeconfig(&self) -> Result<SecretFile, StepError> {
         let unreachable = |error: AccessError| {
-            StepError::unavailable("the Kubernetes API does not respond").because(error).code(Code::K01)
+            StepError::unavailable("the Kubernetes API does not respond").caused_by(&error).code(Code::K01)
         };
         let server = kubernetes::ready_server(&self.access(), &self.dialer).await.map_err(unreachable)?;
         let host = &self.cluster.inventory.endpoint.host;
         let (name, aliases) = (&self.cluster.name, [&*self.cluster.name, &*self.cluster.inventory.cluster_name]);
         let content = kubeconfig(&self.kubernetes, name, &format!("https://{server}"), Some(host), &aliases);
         SecretFile::new(&content).map_err(|error| {
-            StepError::failed_precondition("the kubeconfig for child processes cannot be created").because(error)
+            StepError::failed_precondition("the kubeconfig for child processes cannot be created").caused_by(&error)
         })
     }
 

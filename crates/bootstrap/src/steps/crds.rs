@@ -48,17 +48,15 @@ pub(super) async fn of_chart(context: &RunContext, release: &Release) -> Result<
 
 /// The definitions in a file from the web.
 async fn of_file(context: &RunContext, file: &CrdUrl) -> Result<Vec<Value>, StepError> {
-    let failed = |why: String| {
-        StepError::invalid_input("a file of custom resource definitions cannot be downloaded")
-            .at(file.at.to_string())
-            .because(why)
-            .code(Code::H10)
+    let failed = || {
+        StepError::invalid_input("a file of custom resource definitions cannot be downloaded").at(file.at.to_string())
     };
-    let text = context.web.text(&file.url).await.map_err(|error| failed(error.to_string()))?;
-    let documents = yaml::parse(&Origin::new(&file.url), &text).map_err(|finding| failed(finding.to_string()))?;
+    let text = context.web.text(&file.url).await.map_err(|error| failed().caused_by(&error).code(Code::H10))?;
+    let documents = yaml::parse(&Origin::new(&file.url), &text);
+    let documents = documents.map_err(|error| failed().caused_by(&error).code(Code::H10))?;
     let crds = manifest::crds(documents.iter().map(yaml::Node::to_json).collect());
     if crds.is_empty() {
-        return Err(failed(format!("{} contains no definition", file.url)));
+        return Err(failed().because(format!("{} contains no definition", file.url)).code(Code::H10));
     }
     Ok(crds)
 }

@@ -106,7 +106,7 @@ impl Installed {
             let decoded = StoredRelease::decode(&data.0).map_err(|error| {
                 StepError::failed_precondition("a stored release cannot be read")
                     .at(format!("release {}", self.release.id))
-                    .because(error)
+                    .caused_by(&error)
             })?;
             stored.push(decoded);
         }
