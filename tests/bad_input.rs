@@ -111,7 +111,7 @@ const RELEASES: &str = "bootstrap/infra/helmfile.d/01-apps.yaml";
 fn a_helmfile_that_is_missing_is_exit_2_with_the_key_that_names_another() {
     let environment = TestEnvironment::copy("10.62.5");
     std::fs::remove_file(environment.repository.join(RELEASES)).unwrap();
-    let (code, _, err) = environment.run(&["plan", "infra"]);
+    let (code, _, err) = environment.run(&["infra"]);
     assert_eq!(code, 2, "{err}");
     insta::assert_snapshot!(err, @"
     error: 1 mistake in the inputs; nothing was changed

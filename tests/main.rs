@@ -15,6 +15,7 @@ mod hooks;
 mod lab_kubernetes;
 mod lab_registry;
 mod machineconfig;
+mod missing_parts;
 mod operations;
 mod rehearsal;
 mod releases;

@@ -82,7 +82,7 @@ fn a_running_cluster_is_inspected_and_maintained() {
     let members: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(members.as_array().unwrap().iter().filter(|row| row["etcd"]["leads"] == true).count(), 1, "{out}");
     let (out, _) = succeed(&["etcd", "status", "infra", "--lab"]);
-    assert!(out.contains("infra-cp-01") && out.contains(" leads "), "{out}");
+    assert!(out.contains("infra-cp-01") && out.contains(" leader "), "{out}");
 
     let snapshot = environment.state().join("snapshot.db");
     let (_, err) = succeed(&["etcd", "snapshot", "infra", "--lab", "--out", snapshot.to_str().unwrap()]);

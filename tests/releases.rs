@@ -98,7 +98,7 @@ fn mistakes_are_reported_and_exit_with_2() {
     let repository = repository();
     for (words, expected) in [
         (["list", "-l", "nonsense"], "error: invalid selector `nonsense`: expected `label=value` or `label!=value`"),
-        (["list", "-l", "name=gone"], "error: helmfile.yaml has no release that is meant"),
+        (["list", "-l", "name=gone"], "error: helmfile.yaml has no release that matches the selectors"),
         (["list", "-e", "prd"], "hint: did you mean `prod`?"),
         (["values", "--state-values-set", "x"], "error: invalid state value `x`: expected `key=value`"),
     ] {
