@@ -202,7 +202,7 @@ fn a_full_disk_is_exit_3_before_anything_is_changed() {
     let _lab = world.lab("infra");
     let inner = world.command(&["infra", "--lab"]);
     // A limit on file sizes fails a write just as a full disk does.
-    let mut command = std::process::Command::new("sh");
+    let mut command = test_support::child("sh");
     command
         .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"])
         .arg(inner.get_program())

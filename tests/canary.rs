@@ -42,7 +42,7 @@ impl Canaries {
         canaries.insert(FROM_BWS.to_owned(), FROM_BWS.to_owned());
         canaries.insert("SOPS_AGE_KEY".to_owned(), age_key());
         for file in ["talos/infra/talsecret.sops.yaml", "bootstrap/infra/github-deploy-key.sops.yaml"] {
-            let output = Command::new(common::tool("sops"))
+            let output = test_support::child(common::tool("sops"))
                 .args(["decrypt", "--output-type", "json"])
                 .arg(world.repository.join(file))
                 .env("SOPS_AGE_KEY", age_key())

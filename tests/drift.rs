@@ -5,7 +5,7 @@ use crate::common;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use common::TestEnvironment;
 use serde_json::{Value, json};
@@ -82,7 +82,7 @@ struct Registry(Child);
 impl Registry {
     /// Serves the chart `app` in these versions.
     fn start(address: SocketAddr, folder: &Path, versions: &[&str]) -> Self {
-        let mut crane = Command::new(common::tool("crane"));
+        let mut crane = test_support::child(common::tool("crane"));
         crane.args(["registry", "serve", "--address", &address.to_string()]).stderr(Stdio::null());
         let registry = Self(crane.spawn().unwrap());
         while TcpStream::connect(address).is_err() {
@@ -95,7 +95,8 @@ impl Registry {
             std::fs::write(chart.join("Chart.yaml"), format!("apiVersion: v2\nname: app\nversion: {version}\n"))
                 .unwrap();
             let helm = |words: &[&str]| {
-                let output = Command::new(common::tool("helm")).args(words).current_dir(folder).output().unwrap();
+                let mut helm = test_support::child(common::tool("helm"));
+                let output = helm.args(words).current_dir(folder).env("HOME", folder).output().unwrap();
                 assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             };
             helm(&["package", "app"]);

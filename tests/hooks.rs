@@ -15,7 +15,7 @@ fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
     let world = TestEnvironment::copy("10.71.1");
     let scratch = world.repository.join("scratch");
     std::fs::create_dir(&scratch).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(scratch.join("never")).status().unwrap().success());
+    assert!(test_support::child("mkfifo").arg(scratch.join("never")).status().unwrap().success());
     let helmfile = world.repository.join("bootstrap/infra/helmfile.d/01-apps.yaml");
     let text = std::fs::read_to_string(&helmfile).unwrap();
     let hook = |script: &str| {

@@ -5,7 +5,7 @@ use crate::common;
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use common::TestEnvironment;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ impl Kubectl {
     }
 
     fn run(&self, arguments: &[&str], input: &str) -> (bool, String) {
-        let mut child = Command::new(common::tool("kubectl"))
+        let mut child = test_support::child(common::tool("kubectl"))
             .arg("--kubeconfig")
             .arg(&self.0)
             .args(arguments)

@@ -1,13 +1,14 @@
 //! `machineconfig gen|patch|validate`: exit codes, files, messages.
 #![allow(clippy::unwrap_used)]
 
+use crate::common;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 fn machineconfig(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_k8s-bootstrap"));
-    command.arg("-C").arg(folder).arg("machineconfig").args(arguments).output().unwrap()
+    common::program().arg("-C").arg(folder).arg("machineconfig").args(arguments).output().unwrap()
 }
 
 fn stderr(output: &Output) -> String {

@@ -4,7 +4,7 @@
 use crate::common;
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use common::{TestEnvironment, processes};
 use rand::Rng;
@@ -37,7 +37,7 @@ fn the_programs_of_a_rehearsal_see_no_network_but_loopback() {
     let (code, _, err) = world.run(&["rehearse", "infra", "--scenario", "fast"]);
     assert_eq!(code, 0, "{err}");
     let routes = std::fs::read_to_string(&seen).unwrap();
-    if Command::new("unshare")
+    if test_support::child("unshare")
         .args(["-Urn", "--", "ip", "link", "set", "lo", "up"])
         .status()
         .is_ok_and(|it| it.success())
@@ -147,7 +147,7 @@ fn a_run_killed_in_every_phase_goes_on_where_it_was_with_one_bootstrap() {
     let plan: Value = serde_json::from_str(&plan).unwrap();
     let phases: Vec<&str> = plan["phases"].as_array().unwrap().iter().map(|phase| phase.as_str().unwrap()).collect();
     assert_eq!(phases.len(), 12, "{phases:?}");
-    let mut random = common::random();
+    let mut random = test_support::random();
     for (index, phase) in phases.iter().enumerate() {
         let arguments = if index == 0 { vec!["infra", "--lab"] } else { vec!["infra", "--lab", "--resume"] };
         killed_in(&world, &arguments, phase, random.random_range(0..4));

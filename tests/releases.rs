@@ -4,7 +4,7 @@
 use crate::common;
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::{Value, json};
 
@@ -45,9 +45,9 @@ fn repository() -> tempfile::TempDir {
 }
 
 fn releases(repository: &Path, words: &[&str]) -> Output {
-    let mut command = Command::new(common::BINARY);
-    command.arg("-C").arg(repository).arg("releases").args(words).args(["-f", "helmfile.yaml"]);
-    command.env_remove("HELMFILE_ENVIRONMENT").output().unwrap()
+    let mut command = common::program();
+    command.env("XDG_CACHE_HOME", common::cache());
+    command.arg("-C").arg(repository).arg("releases").args(words).args(["-f", "helmfile.yaml"]).output().unwrap()
 }
 
 fn text(output: &Output) -> String {

@@ -5,7 +5,7 @@ use crate::common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use common::TestEnvironment;
 use serde_json::Value;
@@ -41,7 +41,7 @@ fn seal(world: &TestEnvironment, path: &str, name: &str, key: &str, value: &str,
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: flux-system}}\nstringData: {{{key}: {value}}}\n"
     );
     let path = write(world, path, &text);
-    let output = Command::new(common::tool("sops"))
+    let output = test_support::child(common::tool("sops"))
         .args([
             "--disable-version-check",
             "encrypt",
@@ -75,7 +75,7 @@ fn flux_gets_a_key_that_opens_the_repository_or_nothing_is_begun() {
     let (recipient, identity) = (line_of(&own, "age1"), line_of(&own, "AGE-SECRET-KEY-"));
     seal(&world, "bootstrap/infra/sops-age.sops.yaml", "sops-age", "age.agekey", &identity, &recipient);
     write(&world, "flux/apps.yaml", KUSTOMIZATION);
-    let other = Command::new(common::tool("age-keygen")).stderr(Stdio::null()).output().unwrap();
+    let other = test_support::child(common::tool("age-keygen")).stderr(Stdio::null()).output().unwrap();
     let other = line_of(&String::from_utf8(other.stdout).unwrap(), "age1");
     let _lab = world.lab("infra");
     let run = ["infra", "--lab", "--secrets", "real"];
@@ -158,7 +158,7 @@ fn a_session_that_ended_is_waited_for_at_a_terminal_and_fails_elsewhere() {
     let run = world.command(&["infra", "--lab", "--secrets", "real", "--resume"]);
     let words = std::iter::once(run.get_program()).chain(run.get_args()).map(|word| word.to_string_lossy());
     let line = words.map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
-    let mut terminal = Command::new("script");
+    let mut terminal = test_support::child("script");
     terminal.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]);
     for (name, value) in run.get_envs().filter_map(|(name, value)| Some((name, value?))) {
         terminal.env(name, value);

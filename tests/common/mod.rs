@@ -6,21 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_k8s-bootstrap");
+mod program;
 
-/// Random numbers by a seed, which is printed; `K8S_BOOTSTRAP_TEST_SEED` repeats one.
-pub fn random() -> rand::rngs::StdRng {
-    let named = std::env::var("K8S_BOOTSTRAP_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
-    let seed: u64 = named.unwrap_or_else(rand::random);
-    #[expect(clippy::print_stderr, reason = "the test harness shows it with a failure")]
-    {
-        eprintln!("seed: K8S_BOOTSTRAP_TEST_SEED={seed}");
-    }
-    rand::SeedableRng::seed_from_u64(seed)
-}
-
-/// The variables that the program under test inherits; everything else of our environment is cleared.
-const KEPT: [&str; 2] = ["PATH", "TMPDIR"];
+pub(crate) use program::program;
 
 /// A test environment: cleared variables, private home and state directory, a repository.
 pub struct TestEnvironment {
@@ -96,8 +84,7 @@ impl TestEnvironment {
 
     pub fn command_with_state(&self, state: &Path, arguments: &[&str]) -> Command {
         provision();
-        let mut command = Command::new(BINARY);
-        command.env_clear().envs(KEPT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))));
+        let mut command = program();
         let home = self.folder.path().join("home");
         std::fs::create_dir_all(&home).unwrap();
         command.env("HOME", home);
@@ -153,7 +140,7 @@ impl TestEnvironment {
     pub fn kubectl(&self, cluster: &str, arguments: &[&str]) -> serde_json::Value {
         let kubeconfig = self.state().join("labs").join(cluster).join("run/kubeconfig");
         let output =
-            Command::new(tool("kubectl")).arg("--kubeconfig").arg(kubeconfig).args(arguments).output().unwrap();
+            test_support::child(tool("kubectl")).arg("--kubeconfig").arg(kubeconfig).args(arguments).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
     }
@@ -177,7 +164,7 @@ impl TestEnvironment {
 }
 
 /// The cache that every test shares, so that a tool is built once.
-fn cache() -> PathBuf {
+pub fn cache() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache");
     std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from)
 }
@@ -186,7 +173,8 @@ fn cache() -> PathBuf {
 fn provision() {
     static DONE: OnceLock<()> = OnceLock::new();
     DONE.get_or_init(|| {
-        let status = Command::new(BINARY).args(["tools", "install"]).stdout(Stdio::null()).status().unwrap();
+        let mut install = test_support::with_downloads(program());
+        let status = install.args(["tools", "install"]).stdout(Stdio::null()).status().unwrap();
         assert!(status.success(), "the tools of the lab could not be provided");
     });
 }
@@ -194,7 +182,7 @@ fn provision() {
 /// The path of a tool, as the binary itself finds it.
 pub fn tool(name: &str) -> PathBuf {
     provision();
-    let output = Command::new(BINARY).args(["tools", "list"]).output().unwrap();
+    let output = program().env("XDG_CACHE_HOME", cache()).args(["tools", "list"]).output().unwrap();
     let list = String::from_utf8(output.stdout).unwrap();
     let line = list.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
     PathBuf::from(line.split_whitespace().last().unwrap())

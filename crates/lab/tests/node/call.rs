@@ -20,7 +20,7 @@ use crate::cluster::Pair;
 fn pool() -> &'static DescriptorPool {
     static POOL: OnceLock<DescriptorPool> = OnceLock::new();
     POOL.get_or_init(|| {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/proto");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto");
         let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
         let files = files.filter(|name| Path::new(name).extension().is_some());
         DescriptorPool::from_file_descriptor_set(protox::compile(files, [folder]).unwrap()).unwrap()

@@ -6,9 +6,9 @@ use std::path::Path;
 use helmfile::{Helmfile, ListedRelease, ReleaseId, StateFile};
 use serde_json::{Value, json};
 
-use crate::case::read_yaml;
+use super::case::read_yaml;
 
-pub fn differ(what: &str, ours: &Value, theirs: &Value) -> Result<(), String> {
+pub(crate) fn differ(what: &str, ours: &Value, theirs: &Value) -> Result<(), String> {
     let (ours, theirs) = (format!("{:#}\n", normal(ours)), format!("{:#}\n", normal(theirs)));
     if ours == theirs {
         return Ok(());
@@ -18,7 +18,7 @@ pub fn differ(what: &str, ours: &Value, theirs: &Value) -> Result<(), String> {
 }
 
 /// Keys in order; whole numbers alike however they are written.
-pub fn normal(value: &Value) -> Value {
+pub(crate) fn normal(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
             let mut entries: Vec<_> = map.iter().map(|(key, value)| (key.clone(), normal(value))).collect();
@@ -35,7 +35,7 @@ fn all(ours: &Helmfile) -> impl Iterator<Item = &ListedRelease> {
     ours.files.iter().flat_map(|file| &file.releases)
 }
 
-pub fn list(ours: &Helmfile, result: &Path) -> Result<(), String> {
+pub(crate) fn list(ours: &Helmfile, result: &Path) -> Result<(), String> {
     let text = std::fs::read_to_string(result).unwrap();
     let theirs: Value = if text.trim().is_empty() { json!([]) } else { serde_json::from_str(&text).unwrap() };
     let mut ours: Vec<&ListedRelease> = all(ours).collect();
@@ -52,7 +52,7 @@ fn entry(listed: &ListedRelease) -> Value {
     })
 }
 
-pub fn build(ours: &Helmfile, result: &Path) -> Result<(), String> {
+pub(crate) fn build(ours: &Helmfile, result: &Path) -> Result<(), String> {
     let theirs: Vec<Value> = read_yaml(result).iter().map(built).collect();
     let ours: Vec<Value> = ours.files.iter().map(ours_built).collect();
     differ("built states", &Value::from(ours), &Value::from(theirs))
@@ -104,7 +104,7 @@ fn ours_built(file: &StateFile) -> Value {
     json!({"values": file.values, "releases": releases})
 }
 
-pub fn values(ours: &Helmfile, result: &Path) -> Result<(), String> {
+pub(crate) fn values(ours: &Helmfile, result: &Path) -> Result<(), String> {
     let mut theirs = BTreeMap::new();
     for entry in std::fs::read_dir(result).into_iter().flatten().map(Result::unwrap) {
         let name = entry.file_name().to_string_lossy().trim_end_matches(".yaml").to_owned();
@@ -117,7 +117,7 @@ pub fn values(ours: &Helmfile, result: &Path) -> Result<(), String> {
 }
 
 /// Releases in groups, each after all that it needs.
-pub fn groups(listed: &[&ListedRelease]) -> Vec<Vec<ReleaseId>> {
+pub(crate) fn groups(listed: &[&ListedRelease]) -> Vec<Vec<ReleaseId>> {
     let known: BTreeSet<ReleaseId> = listed.iter().map(|one| one.id()).collect();
     let mut done = BTreeSet::new();
     let mut groups = vec![];
@@ -133,7 +133,7 @@ pub fn groups(listed: &[&ListedRelease]) -> Vec<Vec<ReleaseId>> {
     groups
 }
 
-pub fn dag(ours: &Helmfile, result: &Path) -> Result<(), String> {
+pub(crate) fn dag(ours: &Helmfile, result: &Path) -> Result<(), String> {
     let text = std::fs::read_to_string(result).unwrap();
     let mut theirs: Vec<String> = text
         .lines()

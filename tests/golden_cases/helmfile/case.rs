@@ -9,7 +9,7 @@ use repository::TemplatePrograms;
 use serde_json::Value;
 use yaml::{Dialect, Origin};
 
-pub struct Case {
+pub(crate) struct Case {
     pub name: String,
     pub folder: PathBuf,
     dir: String,
@@ -23,7 +23,7 @@ pub struct Case {
 
 /// A run of helmfile.
 #[derive(Default)]
-pub struct Run {
+pub(crate) struct Run {
     /// The file or folder of the result.
     pub result: String,
     pub verb: String,
@@ -43,14 +43,14 @@ pub struct Run {
     pub other: Vec<String>,
 }
 
-pub fn read_yaml(path: &Path) -> Vec<Value> {
+pub(crate) fn read_yaml(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
     let documents = yaml::parse_as(&Origin::of_path(path), &text, Dialect::Typed).unwrap();
     documents.iter().map(yaml::Node::to_json).collect()
 }
 
 impl Case {
-    pub fn read(folder: &Path) -> Self {
+    pub(crate) fn read(folder: &Path) -> Self {
         let cmd = read_yaml(&folder.join("cmd")).remove(0);
         let inherited =
             ["PATH", "HOME"].into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
@@ -74,7 +74,7 @@ impl Case {
         }
     }
 
-    pub fn input(&self) -> PathBuf {
+    pub(crate) fn input(&self) -> PathBuf {
         self.folder.canonicalize().unwrap().join("input")
     }
 
@@ -83,7 +83,7 @@ impl Case {
     }
 
     /// The state file or folder that a run means.
-    pub fn state_file(&self, run: &Run) -> Result<PathBuf, String> {
+    pub(crate) fn state_file(&self, run: &Run) -> Result<PathBuf, String> {
         let folder = self.working_folder();
         if let Some(file) = &run.file {
             return Ok(folder.join(file));
@@ -92,7 +92,7 @@ impl Case {
         usual.into_iter().find(|path| path.exists()).ok_or_else(|| "there is no state file".to_owned())
     }
 
-    pub fn options(&self, run: &Run) -> HelmfileOptions {
+    pub(crate) fn options(&self, run: &Run) -> HelmfileOptions {
         let sets = run.text_sets.iter().flat_map(|set| StateValue::parse_text(set).unwrap());
         let sets = sets.chain(run.sets.iter().flat_map(|set| StateValue::parse(set).unwrap()));
         let selectors = run.selectors.iter().map(|selector| selector.parse::<Selector>());

@@ -7,8 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use x509_parser::prelude::FromDer;
 
-use crate::compare::differences;
-use crate::{Kind, command, ended, read};
+use super::compare::differences;
+use super::{Kind, ended, read};
+use crate::program::program;
 
 pub(crate) const KIND: Kind = Kind { name: "gen-config", run, not_yet: &[] };
 
@@ -16,7 +17,7 @@ fn run(case: &Path) -> Result<(), String> {
     let arguments = read(&case.join("args.yaml")).0.remove(0);
     let text = |key: &str| arguments[key].as_str().map(str::to_owned);
     let out = tempfile::tempdir().unwrap();
-    let mut command = command();
+    let mut command = program();
     command.args(["-C".as_ref(), case.as_os_str()]).args(["machineconfig", "gen"]);
     command.args([text("clusterName").unwrap(), text("endpoint").unwrap()]);
     if let Some(secrets) = text("secrets") {

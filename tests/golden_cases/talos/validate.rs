@@ -5,13 +5,14 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::{Kind, command, ended};
+use super::{Kind, ended};
+use crate::program::program;
 
 pub(crate) const KIND: Kind = Kind { name: "validate", run, not_yet: &[] };
 
 fn run(case: &Path) -> Result<(), String> {
     let mode = std::fs::read_to_string(case.join("mode")).unwrap();
-    let mut command = command();
+    let mut command = program();
     command.args(["-C".as_ref(), case.as_os_str()]).args(["machineconfig", "validate", "--config", "config.yaml"]);
     command.arg("--mode").args(mode.split_whitespace());
     let outcome = ended(command);

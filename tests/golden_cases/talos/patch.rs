@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use talos_schema::Documents;
 use yaml::Origin;
 
-use crate::compare::differences;
-use crate::{Kind, command, ended, name, read};
+use super::compare::differences;
+use super::{Kind, ended, read};
+use crate::cases::name;
+use crate::program::program;
 
 pub(crate) const KIND: Kind = Kind { name: "patch", run, not_yet: &[] };
 
@@ -35,7 +37,7 @@ fn patched(case: &Path) -> Result<Documents, String> {
     let entries = std::fs::read_dir(case).unwrap().map(|entry| entry.unwrap().path());
     let mut patches: Vec<_> = entries.filter(|path| name(path).starts_with("patch")).collect();
     patches.sort();
-    let mut command = command();
+    let mut command = program();
     command.args(["-C".as_ref(), case.as_os_str()]).args(["machineconfig", "patch", "base.yaml"]);
     for patch in &patches {
         command.arg("--patch").arg(format!("@{}", name(patch)));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use regex::Regex;
 use serde_json::json;
+use test_support::child;
 
 use crate::world::World;
 
@@ -28,7 +29,7 @@ pub fn tools() -> Vec<Tool> {
 
 impl Tool {
     fn at(path: &Path) -> Option<Self> {
-        let output = Command::new(path).args(["version", "--client"]).output().ok()?;
+        let output = child(path).args(["version", "--client"]).output().ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
         let found = Regex::new(r"(v1\.(\d+)\.\S+)").unwrap().captures(&text)?;
         Some(Self { path: path.to_owned(), tag: found[1].to_owned(), minor: found[2].parse().unwrap() })
@@ -67,7 +68,7 @@ impl Operator {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.tool.path);
+        let mut command = child(&self.tool.path);
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
         command.env("TALOSCONFIG", self.file("talosconfig")).env("HOME", self.folder.path()).env("NO_COLOR", "1");
         command.env("TALOS_HOME", self.folder.path());
@@ -157,7 +158,7 @@ pub fn cni() -> String {
 
 pub fn kubectl(kubectl: &Path, kubeconfig: &Path, arguments: &[&str], input: &str) -> Ran {
     use std::io::Write;
-    let mut child = Command::new(kubectl)
+    let mut kubectl = child(kubectl)
         .arg("--kubeconfig")
         .arg(kubeconfig)
         .args(arguments)
@@ -166,6 +167,6 @@ pub fn kubectl(kubectl: &Path, kubeconfig: &Path, arguments: &[&str], input: &st
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    Ran::of(child.wait_with_output().unwrap())
+    kubectl.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    Ran::of(kubectl.wait_with_output().unwrap())
 }

@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 
 use helmfile::{Helmfile, Hook, HookEvent, ListedRelease, OnFailure, Release, StateFile, Wait};
 use serde_json::{Value, json};
 
-use crate::case::{Case, Run};
-use crate::compare::{differ, groups};
+use super::case::{Case, Run};
+use super::compare::{differ, groups};
 
 /// Flags of `helm upgrade` that helmfiles decide and that are passed on.
 const FLAGS: &[&str] = &[
@@ -27,7 +26,7 @@ const FLAGS: &[&str] = &[
 const VALUED: &[&str] = &["--description", "--history-max", "--labels", "--server-side", "--timeout"];
 
 /// Compares the calls of an installation. What other commands call are their hooks, which read along only.
-pub fn compare(case: &Case, run: &Run, ours: &Helmfile, result: &Path) -> Result<(), String> {
+pub(crate) fn compare(case: &Case, run: &Run, ours: &Helmfile, result: &Path) -> Result<(), String> {
     if run.verb != "sync" {
         return Ok(());
     }
@@ -146,8 +145,8 @@ impl<'r> Runner<'r> {
         let path = format!("{}:{}", self.folder.path().display(), self.case.variables["PATH"]);
         let program =
             if hook.command == "kubectl" { self.folder.path().join("kubectl") } else { (&hook.command).into() };
-        let mut command = Command::new(program);
-        command.args(&hook.args).current_dir(&hook.folder).env_clear().envs(&self.case.variables);
+        let mut command = test_support::child(program);
+        command.args(&hook.args).current_dir(&hook.folder).envs(&self.case.variables);
         command.env("PATH", path).env("CALLS", &calls).output().unwrap();
         let written = std::fs::read_to_string(&calls).unwrap();
         let calls = written.split_terminator('\u{1e}').map(|call| {

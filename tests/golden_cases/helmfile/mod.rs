@@ -1,23 +1,21 @@
-//! Helmfiles against the results of the real helmfile, one test per case.
+//! Helmfiles against the results of the real helmfile.
 //!
 //! A run of helmfile that failed must fail here too, before anything is touched. Of the others everything is compared
 //! that a result shows: what is listed, the built state, the values of each release, the manifests that the real helm
 //! renders, and the calls of Helm and of hooks in their order, which are really made, of a stand-in.
-#![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod calls;
 mod case;
 mod compare;
-#[path = "../common/golden.rs"]
-mod golden;
 mod template;
 
 use std::path::Path;
-use std::process::ExitCode;
 
+use ::helmfile::{Helmfile, ReadDepth};
 use case::{Case, Run};
-use helmfile::{Helmfile, ReadDepth};
-use libtest_mimic::Arguments;
+use libtest_mimic::{Failed, Trial};
+
+use crate::cases::{self, attempt, name};
 
 /// Decided otherwise than helmfile on purpose. A run that agrees must leave the list.
 const DIFFERENT: &[(&str, &str)] = &[
@@ -35,18 +33,36 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("37-state-errors/build-no-name.yaml", "a release without a name cannot be installed"),
 ];
 
-/// Flags of helmfile's command line that have no counterpart, as they only pass something on to helm.
-const WITHOUT_COUNTERPART: &[&str] = &["--set"];
+/// Flags of helmfile's command line that have no counterpart, and why.
+const WITHOUT_COUNTERPART: &[(&str, &str)] = &[("--set", "helmfile only passes --set on to helm")];
 
-fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    libtest_mimic::run(&arguments, golden::trials("helmfile", "helmfile", case)).exit_code()
+/// A test per case, and an ignored one per run that is not compared.
+pub(crate) fn trials() -> Vec<Trial> {
+    match cases::list("helmfile") {
+        Ok(cases) => cases.iter().filter(|path| path.is_dir()).flat_map(|folder| of_case(folder)).collect(),
+        Err(missing) => vec![missing],
+    }
+}
+
+fn of_case(folder: &Path) -> Vec<Trial> {
+    let title = format!("helmfile::{}", name(folder));
+    let path = folder.to_owned();
+    let mut trials = vec![Trial::test(title.clone(), move || attempt(case, &path).map_err(Failed::from))];
+    for run in Case::read(folder).runs {
+        if let Some(reason) = left_out(&run) {
+            let not_compared = move || Err(Failed::from(reason));
+            trials.push(
+                Trial::test(format!("{title}::{}", run.result), not_compared).with_kind(reason).with_ignored_flag(true),
+            );
+        }
+    }
+    trials
 }
 
 fn case(folder: &Path) -> Result<(), String> {
     let case = Case::read(folder);
     let mut wrong = vec![];
-    for run in case.runs.iter().filter(|run| comparable(run)) {
+    for run in case.runs.iter().filter(|run| left_out(run).is_none()) {
         let name = format!("{}/{}", case.name, run.result);
         let known = DIFFERENT.iter().any(|(known, _)| *known == name);
         match (compare(&case, run), known) {
@@ -60,8 +76,10 @@ fn case(folder: &Path) -> Result<(), String> {
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }
 
-fn comparable(run: &Run) -> bool {
-    !run.other.iter().any(|word| WITHOUT_COUNTERPART.contains(&word.as_str()))
+/// Why a run is not compared.
+fn left_out(run: &Run) -> Option<&'static str> {
+    let known = |word: &String| WITHOUT_COUNTERPART.iter().find(|(flag, _)| flag == word);
+    run.other.iter().find_map(known).map(|(_, reason)| *reason)
 }
 
 fn compare(case: &Case, run: &Run) -> Result<(), String> {
@@ -93,11 +111,11 @@ fn compare(case: &Case, run: &Run) -> Result<(), String> {
 /// What `k8s-bootstrap releases` reads for the same command line.
 fn read(case: &Case, run: &Run) -> Result<Helmfile, String> {
     let path = case.state_file(run)?;
-    let helmfile = helmfile::read(&case.input(), &path, &case.variables, &case.options(run));
+    let helmfile = ::helmfile::read(&case.input(), &path, &case.variables, &case.options(run));
     let helmfile = helmfile.map_err(|found| found.to_string())?;
     let ordered = ["template", "sync", "show-dag"].contains(&run.verb.as_str());
     if ordered {
-        helmfile::check_needs(&[&helmfile]).map_err(|found| found.to_string())?;
+        ::helmfile::check_needs(&[&helmfile]).map_err(|found| found.to_string())?;
     }
     if !run.may_be_none && helmfile.files.iter().all(|file| file.releases.is_empty()) {
         return Err("no release is selected".to_owned());

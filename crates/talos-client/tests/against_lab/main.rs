@@ -1,11 +1,11 @@
 //! The client against simulated machines of each Talos version: every call at least once.
 #![allow(clippy::unwrap_used, unreachable_pub, dead_code)]
 
-#[path = "../node/cluster.rs"]
+#[path = "../../../lab/tests/node/cluster.rs"]
 mod cluster;
 mod life;
 mod mistakes;
-#[path = "../node/world.rs"]
+#[path = "../../../lab/tests/node/world.rs"]
 mod world;
 
 use std::net::IpAddr;

@@ -7,8 +7,8 @@ use talos_schema::{RuntimeMode, validate};
 use tools::{Options, Tool, Toolbox};
 use yaml::{Diagnostics, Origin};
 
-use crate::compare::differences;
-use crate::{Kind, read};
+use super::compare::differences;
+use super::{Kind, read};
 
 pub(crate) const KIND: Kind = Kind { name: "talconfig", run, not_yet: &[] };
 
@@ -76,7 +76,7 @@ fn decrypt(case: &Path, path: &Path) -> String {
     let toolbox = Toolbox::new(Options::from_environment(None));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let sops = runtime.block_on(toolbox.find(Tool::Sops)).unwrap().path;
-    let output = std::process::Command::new(sops)
+    let output = test_support::child(sops)
         .args(["--disable-version-check", "--decrypt"])
         .arg(path)
         .env("SOPS_AGE_KEY_FILE", case.join("age.key"))

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tools::{Options, Tool, Toolbox};
 
-use crate::case::{Case, Run};
-use crate::compare::differ;
+use super::case::{Case, Run};
+use super::compare::differ;
 
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
@@ -28,7 +28,7 @@ fn charts() -> &'static Charts {
     })
 }
 
-pub fn compare(case: &Case, run: &Run, ours: &Helmfile, result: &Path) -> Result<(), String> {
+pub(crate) fn compare(case: &Case, run: &Run, ours: &Helmfile, result: &Path) -> Result<(), String> {
     if case.standins {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 use talos_config::SecretsBundle;
 use yaml::Origin;
 
-use crate::{Kind, read};
+use super::{Kind, read};
 
 pub(crate) const KIND: Kind = Kind { name: "secrets", run, not_yet: &[] };
 
