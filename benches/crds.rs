@@ -58,7 +58,7 @@ fn main() -> ExitCode {
 fn definitions(round: &str) -> Vec<Value> {
     let fields: Map<String, Value> = (0..BYTES / 100)
         .map(|number| {
-            let description = "What the field is for, in the words of whoever wrote the operator.";
+            let description = "What the field is for, as the operator describes it, at this length";
             (format!("field{number:03}"), json!({"type": "string", "description": description}))
         })
         .collect();

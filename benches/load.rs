@@ -1,4 +1,4 @@
-//! How fast a large repository is read and planned, and what that takes: 20 releases, 300 HelmReleases nearby.
+//! Time and memory for reading and planning a large repository: 20 releases, 300 HelmReleases nearby.
 //!
 //! Warm, which is how an operator meets it the second time; the program is started anew for each measurement.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]

@@ -1,6 +1,6 @@
 //! What simulated machines cost: a hundred of them, started at once in this process.
 //!
-//! `just bench` runs it. A figure that misses its target is marked, and the exit code says so.
+//! `just bench` runs it. A figure that misses its target is marked, and the exit code is not 0.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 //! The numbers that a bootstrap is judged by, out of one run against the lab: ratios, not seconds.
 //!
 //! `cargo bench` builds the binary optimised and runs this; `just bench` is the same. A figure that misses its target
-//! is marked, and the exit code says so.
+//! is marked, and the exit code is not 0.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
 use std::io::{BufRead, BufReader};
@@ -64,7 +64,7 @@ fn lab(state: &Path) -> Child {
     let mut child = binary(state, &["lab", "up", CLUSTER]).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.any(|line| line.contains("is up")), "the lab did not come up");
-    // What it says later must not fill the pipe.
+    // Later output must not fill the pipe.
     std::thread::spawn(move || lines.for_each(drop));
     child
 }
@@ -74,8 +74,8 @@ fn status(state: &Path) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// For every condition that a gate waits for: from its being true in the lab's world to the next request to the same
-/// place. Requests that nobody waited to send count too, so this is at best what a gate took.
+/// For every condition that a gate waits for: from its being true in the lab to the next request to the same
+/// place. Unrelated requests count too, so this is a lower bound of what a gate took.
 fn waits(record: &Value) -> Vec<f64> {
     let requests = record["requests"].as_array().unwrap();
     let after = |to: &str, at: f64| {

@@ -34,7 +34,7 @@ fn fixture(name: &str) -> PathBuf {
 struct Canaries(BTreeMap<String, String>);
 
 impl Canaries {
-    fn new(world: &TestEnvironment) -> Self {
+    fn new(environment: &TestEnvironment) -> Self {
         let mut canaries: BTreeMap<String, String> =
             FROM_OP.iter().map(|value| ((*value).to_owned(), (*value).to_owned())).collect();
         canaries.insert("OP_SERVICE_ACCOUNT_TOKEN".to_owned(), TOKEN.to_owned());
@@ -44,7 +44,7 @@ impl Canaries {
         for file in ["talos/infra/talsecret.sops.yaml", "bootstrap/infra/github-deploy-key.sops.yaml"] {
             let output = test_support::child(common::tool("sops"))
                 .args(["decrypt", "--output-type", "json"])
-                .arg(world.repository.join(file))
+                .arg(environment.repository.join(file))
                 .env("SOPS_AGE_KEY", age_key())
                 .output()
                 .unwrap();
@@ -85,8 +85,8 @@ fn collect(name: &str, value: &Value, canaries: &mut BTreeMap<String, String>) {
 }
 
 /// A run with the operator's own secrets, its temporary files in a folder of their own.
-fn command(world: &TestEnvironment, temporary: &Path, arguments: &[&str]) -> Command {
-    let mut command = world.command(arguments);
+fn command(environment: &TestEnvironment, temporary: &Path, arguments: &[&str]) -> Command {
+    let mut command = environment.command(arguments);
     let path = std::env::join_paths(
         std::iter::once(fixture("")).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
     );
@@ -96,7 +96,7 @@ fn command(world: &TestEnvironment, temporary: &Path, arguments: &[&str]) -> Com
     command
 }
 
-/// Looks at every process below `parent`, again and again until it ends: at its arguments, and at its environment.
+/// Searches the arguments and environment of every process below `parent` until it exits.
 fn watch(parent: &mut Child, temporary: &Path, canaries: &Canaries) -> Vec<String> {
     let mut found = Vec::new();
     while parent.try_wait().unwrap().is_none() {
@@ -105,7 +105,7 @@ fn watch(parent: &mut Child, temporary: &Path, canaries: &Canaries) -> Vec<Strin
             let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
             let line = read("cmdline");
             let environment = read("environ");
-            // Amid exec the two may be of two programs, and the arguments are empty: the next look tells.
+            // Amid exec the two may be of two programs, and the arguments are empty: the next iteration sees them.
             if line.is_empty() || line != read("cmdline") {
                 continue;
             }
@@ -173,54 +173,54 @@ fn in_files(folder: &Path, canaries: &Canaries) -> Vec<String> {
 
 /// Runs to the end under watch; the exit code and what was found outside of memory.
 fn searched(
-    world: &TestEnvironment,
+    environment: &TestEnvironment,
     canaries: &Canaries,
     mut command: Command,
     temporary: &Path,
 ) -> (i32, Vec<String>) {
-    let log = |name: &str| std::fs::File::create(world.state().with_file_name(name)).unwrap();
+    let log = |name: &str| std::fs::File::create(environment.state().with_file_name(name)).unwrap();
     let mut child = command.stdout(log("out")).stderr(log("err")).stdin(Stdio::null()).spawn().unwrap();
     let mut found = watch(&mut child, temporary, canaries);
     for name in ["out", "err"] {
-        let text = std::fs::read(world.state().with_file_name(name)).unwrap();
+        let text = std::fs::read(environment.state().with_file_name(name)).unwrap();
         found.extend(canaries.within(&text).iter().map(|canary| format!("{canary} in what was printed to {name}")));
     }
-    found.extend(in_files(&world.state().join("labs/infra/run"), canaries));
+    found.extend(in_files(&environment.state().join("labs/infra/run"), canaries));
     (child.wait().unwrap().code().unwrap_or(-1), found)
 }
 
 #[test]
 fn no_secret_leaves_memory_but_into_the_cluster_and_the_files_asked_for() {
-    let world = TestEnvironment::copy("10.61.9");
-    let canaries = Canaries::new(&world);
+    let environment = TestEnvironment::copy("10.61.9");
+    let canaries = Canaries::new(&environment);
     let more = "apiVersion: v1\nkind: Secret\nmetadata: {name: tunnel, namespace: flux-system}\nstringData: {secret: 'bws://3f0b'}\n";
-    std::fs::write(world.repository.join("bootstrap/infra/more.yaml.tpl"), more).unwrap();
+    std::fs::write(environment.repository.join("bootstrap/infra/more.yaml.tpl"), more).unwrap();
     let sources = "secrets: {sources: {bws: {command: [bws, secret, get, '{path}'], pointer: /value}}}\n";
-    std::fs::write(world.repository.join("k8s-bootstrap.yaml"), sources).unwrap();
+    std::fs::write(environment.repository.join("k8s-bootstrap.yaml"), sources).unwrap();
     let temporary = tempfile::tempdir().unwrap();
-    let _lab = world.lab("infra");
-    let run = |arguments: &[&str]| command(&world, temporary.path(), arguments);
+    let _lab = environment.lab("infra");
+    let run = |arguments: &[&str]| command(&environment, temporary.path(), arguments);
     let bootstrap = ["-o", "json", "infra", "--lab", "--secrets", "real"];
 
     let mut signed_out = run(&bootstrap);
     signed_out.env("OP_SERVICE_ACCOUNT_TOKEN", "expired");
-    assert_eq!(searched(&world, &canaries, signed_out, temporary.path()), (3, vec![]));
+    assert_eq!(searched(&environment, &canaries, signed_out, temporary.path()), (3, vec![]));
     let mut locked = run(&["render", "infra"]);
     locked.env("SOPS_AGE_KEY", "AGE-SECRET-KEY-1QQQ");
-    assert_eq!(searched(&world, &canaries, locked, temporary.path()), (3, vec![]));
+    assert_eq!(searched(&environment, &canaries, locked, temporary.path()), (3, vec![]));
     for (arguments, code) in [
         (&[&bootstrap[..], &["--resume"]].concat()[..], 0),
         (&["render", "infra"], 0),
         (&["plan", "infra"], 0),
         (&["status", "infra", "--lab"], 0),
     ] {
-        let (ended, found) = searched(&world, &canaries, run(arguments), temporary.path());
-        let err = std::fs::read_to_string(world.state().with_file_name("err")).unwrap();
+        let (ended, found) = searched(&environment, &canaries, run(arguments), temporary.path());
+        let err = std::fs::read_to_string(environment.state().with_file_name("err")).unwrap();
         assert_eq!((ended, found), (code, vec![]), "{arguments:?}: {err}");
     }
-    let secret = world.kubectl("infra", &["get", "secret", "-n", "flux-system", "cluster-secrets", "-o", "json"]);
+    let secret = environment.kubectl("infra", &["get", "secret", "-n", "flux-system", "cluster-secrets", "-o", "json"]);
     assert!(secret["data"]["SECRET_CLOUDFLARE_TOKEN"].is_string(), "the secrets did not get where they belong");
-    let secret = world.kubectl("infra", &["get", "secret", "-n", "flux-system", "tunnel", "-o", "json"]);
+    let secret = environment.kubectl("infra", &["get", "secret", "-n", "flux-system", "tunnel", "-o", "json"]);
     assert_eq!(secret["data"]["secret"], "c3RhbmQtaW4tdHVubmVsLXNlY3JldA==");
     assert_eq!(in_files(temporary.path(), &canaries), Vec::<String>::new());
 }

@@ -63,20 +63,20 @@ fn chart(repository: &Path, name: &str, files: &[(&str, &str)]) {
 
 #[test]
 fn what_uses_converted_objects_comes_after_their_webhook() {
-    let world = TestEnvironment::machines("10.69.1");
-    chart(&world.repository, "store", &[("crds/store.yaml", CRD), ("templates/operator.yaml", OPERATOR)]);
-    chart(&world.repository, "tenant", &[("templates/store.yaml", TENANT)]);
-    let helmfiles = world.repository.join("bootstrap/infra/helmfile.d");
+    let environment = TestEnvironment::machines("10.69.1");
+    chart(&environment.repository, "store", &[("crds/store.yaml", CRD), ("templates/operator.yaml", OPERATOR)]);
+    chart(&environment.repository, "tenant", &[("templates/store.yaml", TENANT)]);
+    let helmfiles = environment.repository.join("bootstrap/infra/helmfile.d");
     std::fs::write(helmfiles.join("00-crds.yaml"), CRDS).unwrap();
     std::fs::write(helmfiles.join("01-apps.yaml"), RELEASES).unwrap();
 
-    let (code, plan, _) = world.run(&["plan", "infra"]);
+    let (code, plan, _) = environment.run(&["plan", "infra"]);
     assert_eq!(code, 0);
     assert!(plan.contains("conversion/store"), "{plan}");
 
     let scenario = "base: fast\noperators: {webhookServes: 1500, caInjection: 1500}\n";
-    let _lab = world.lab_with("infra", scenario);
-    let mut run = world.command(&["-o", "json", "infra", "--lab"]).stdout(Stdio::piped()).spawn().unwrap();
+    let _lab = environment.lab_with("infra", scenario);
+    let mut run = environment.command(&["-o", "json", "infra", "--lab"]).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(run.stdout.take().unwrap()).lines();
     let events: Vec<Value> = lines
         .map(|line| serde_json::from_str(&line.unwrap()).unwrap())
@@ -95,7 +95,7 @@ fn what_uses_converted_objects_comes_after_their_webhook() {
         events.iter().filter(|event| event["step"] == "conversion/store").filter_map(|event| event["reason"].as_str());
     let waits: Vec<&str> = waits.collect();
     assert!(waits.iter().any(|reason| reason.ends_with("has no caBundle for the webhook yet")), "{waits:?}");
-    let store =
-        world.kubectl("infra", &["get", "stores.v1.secrets.example.com", "vault", "-n", "security", "-o", "json"]);
+    let store = environment
+        .kubectl("infra", &["get", "stores.v1.secrets.example.com", "vault", "-n", "security", "-o", "json"]);
     assert_eq!(store["spec"]["size"], 1);
 }

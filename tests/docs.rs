@@ -1,4 +1,4 @@
-//! What the documents say is there: pages, links, commands.
+//! The documentation: its pages, links and commands exist.
 #![allow(clippy::unwrap_used)]
 
 use crate::common;
@@ -57,7 +57,7 @@ fn every_code_that_is_printed_has_a_page_and_every_page_is_listed() {
         let text = read(&page);
         if code != "README" {
             assert!(text.starts_with(&format!("# {code}: ")), "{code} is about something else");
-            assert!(text.contains("**What to type next.**"), "{code} says no command");
+            assert!(text.contains("**What to type next.**"), "{code} has no next command");
             assert!(index.contains(&format!("[{code}]({code}.md)")), "{code} is not listed");
         }
     }
@@ -68,7 +68,7 @@ fn a_page_that_says_that_its_code_is_not_printed_is_right() {
     for code in printed() {
         let page = read(format!("docs/errors/{code}.md"));
         let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(!page.contains("code is not printed"), "{code} is printed now, its page says otherwise");
+        assert!(!page.contains("code is not printed"), "{code} is printed, but its page denies it");
     }
 }
 
@@ -179,7 +179,7 @@ fn the_two_commands_of_the_readme_are_what_ci_runs() {
 fn every_recipe_that_the_readme_names_exists() {
     let justfile = read("Justfile");
     for recipe in all(r"`just ([a-z]+)", &read("README.md")) {
-        assert!(Regex::new(&format!(r"(?m)^{recipe}[ :]")).unwrap().is_match(&justfile), "there is no recipe {recipe}");
+        assert!(Regex::new(&format!(r"(?m)^{recipe}[ :]")).unwrap().is_match(&justfile), "recipe {recipe} not found");
     }
 }
 

@@ -31,7 +31,7 @@ const HELMFILE: &str = "releases:
     chart: oci://registry.example/charts/app
     version: 1.0.0
     values: [{color: red, cluster: '${CLUSTER}'}]
-  - name: nobodys
+  - name: unmanaged
     namespace: lab
     chart: oci://registry.example/charts/app
     version: 1.0.0
@@ -115,26 +115,26 @@ impl Drop for Registry {
 }
 
 /// A repository with these releases, whose charts the registry at `address` serves.
-fn world(address: SocketAddr) -> TestEnvironment {
-    let world = TestEnvironment::machines("10.68.1");
+fn prepare(address: SocketAddr) -> TestEnvironment {
+    let environment = TestEnvironment::machines("10.68.1");
     let write = |path: &str, text: &str| {
-        let path = world.repository.join(path);
+        let path = environment.repository.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     };
     write("bootstrap/infra/helmfile.d/01-apps.yaml", HELMFILE);
     write("apps/all.yaml", FLUX);
     write("k8s-bootstrap.yaml", &format!("mirrors: {{'*': '{address}'}}\n"));
-    world
+    environment
 }
 
-fn plan(world: &TestEnvironment, words: &[&str]) -> (i32, String) {
+fn plan(environment: &TestEnvironment, words: &[&str]) -> (i32, String) {
     // A cache of its own, so that every chart is asked for; the tools are found on the way.
-    let cache = world.state().with_file_name("cache");
+    let cache = environment.state().with_file_name("cache");
     let folders = ["helm", "sops"].map(|name| common::tool(name).parent().unwrap().to_owned());
     let path =
         std::env::join_paths(folders.into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())));
-    let mut command = world.command(&[&["plan", "infra"], words].concat());
+    let mut command = environment.command(&[&["plan", "infra"], words].concat());
     command.env("PATH", path.unwrap());
     let output = command.env("XDG_CACHE_HOME", cache).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -143,20 +143,20 @@ fn plan(world: &TestEnvironment, words: &[&str]) -> (i32, String) {
 }
 
 #[test]
-fn what_flux_will_change_is_told_and_shown_and_is_no_failure() {
+fn what_flux_will_change_is_reported_and_does_not_fail_the_plan() {
     // A port that was free a moment ago, on an address of this test's own.
     let address = TcpListener::bind("127.68.1.1:0").unwrap().local_addr().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let world = world(address);
-    let told = |text: &str| {
+    let environment = prepare(address);
+    let notices = |text: &str| {
         let lines = text.lines().skip_while(|line| !line.starts_with("notice:"));
         lines.take_while(|line| !line.contains(" steps, plan ")).collect::<Vec<_>>().join("\n")
     };
 
     // Without --drift no registry is asked, so none has to be there.
-    let (code, text) = plan(&world, &[]);
+    let (code, text) = plan(&environment, &[]);
     assert_eq!(code, 0);
-    insta::assert_snapshot!(told(&text), @r"
+    insta::assert_snapshot!(notices(&text), @r"
     notice: bootstrap/infra/helmfile.d/01-apps.yaml:7:5: lab/other: the bootstrap installs version 1.0.0, Flux 1.1.0 (apps/all.yaml:19:16)
       next: set the same version in both
     notice: apps/all.yaml:23:14: lab/other: `cluster` holds `${CLUSTER}`, which Flux substitutes and the bootstrap does not
@@ -167,11 +167,11 @@ fn what_flux_will_change_is_told_and_shown_and_is_no_failure() {
       next: set the same as `jsonPatches` or `strategicMergePatches` of the release, or accept that Flux upgrades it once
     ");
 
-    let unreachable = told(&plan(&world, &["--drift"]).1);
+    let unreachable = notices(&plan(&environment, &["--drift"]).1);
     assert!(unreachable.contains("drift: lab/same: cannot be compared: "), "{unreachable}");
 
     let _registry = Registry::start(address, folder.path(), &["1.0.0", "1.1.0"]);
-    let text = told(&plan(&world, &["--drift"]).1);
+    let text = notices(&plan(&environment, &["--drift"]).1);
     let shown = text.split_once("drift: ").map(|(_, shown)| shown.to_owned()).unwrap();
     insta::assert_snapshot!(shown, @r#"
     lab/same: Flux renders the same
@@ -195,7 +195,7 @@ fn what_flux_will_change_is_told_and_shown_and_is_no_failure() {
      ---
      apiVersion: v1
     "#);
-    let plan: Value = serde_json::from_str(&plan(&world, &["--drift", "-o", "json"]).1).unwrap();
+    let plan: Value = serde_json::from_str(&plan(&environment, &["--drift", "-o", "json"]).1).unwrap();
     assert_eq!(plan["drift"][0]["difference"], "version");
     let manifests = plan["manifests"].as_array().unwrap();
     assert_eq!((manifests.len(), &manifests[0]["diff"], &manifests[0]["error"]), (2, &json!(""), &Value::Null));

@@ -12,11 +12,11 @@ const ENROL: &str = "echo enrol >> $1/ran\n[ -e $1/failed ] || { touch $1/failed
 
 #[test]
 fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
-    let world = TestEnvironment::copy("10.71.1");
-    let scratch = world.repository.join("scratch");
+    let environment = TestEnvironment::copy("10.71.1");
+    let scratch = environment.repository.join("scratch");
     std::fs::create_dir(&scratch).unwrap();
     assert!(test_support::child("mkfifo").arg(scratch.join("never")).status().unwrap().success());
-    let helmfile = world.repository.join("bootstrap/infra/helmfile.d/01-apps.yaml");
+    let helmfile = environment.repository.join("bootstrap/infra/helmfile.d/01-apps.yaml");
     let text = std::fs::read_to_string(&helmfile).unwrap();
     let hook = |script: &str| {
         std::fs::write(scratch.join(script), if script == "seed.sh" { SEED } else { ENROL }).unwrap();
@@ -28,41 +28,41 @@ fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
     let settings = |command: &str| {
         let rule = format!("{{command: {command}, idempotent: false}}");
         std::fs::write(
-            world.repository.join("k8s-bootstrap.yaml"),
+            environment.repository.join("k8s-bootstrap.yaml"),
             format!("clusters: {{infra: {{hooks: [{rule}]}}}}\n"),
         )
         .unwrap();
     };
     let ran = || std::fs::read_to_string(scratch.join("ran")).unwrap().replace('\n', " ");
-    let _lab = world.lab("infra");
+    let _lab = environment.lab("infra");
 
     settings("bash seed.sh");
-    let (code, _, err) = world.run(&["infra", "--lab"]);
+    let (code, _, err) = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 2, "{err}");
     assert!(err.contains("k8s-bootstrap.yaml:1:28: no hook of `infra` begins with `bash seed"), "{err}");
 
     settings("sh");
-    let (code, _, _) = world.run(&["infra", "--lab"]);
+    let (code, _, _) = environment.run(&["infra", "--lab"]);
     assert_eq!(code, -1, "the hook ended the run");
     let resume = ["infra", "--lab", "--resume"];
-    let (code, _, err) = world.run(&resume);
+    let (code, _, err) = environment.run(&resume);
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("the outcome of the hook `sh` is unknown"), "{err}");
     assert!(err.contains("it was started, and the run ended before it did"), "{err}");
     assert!(err.contains("--resume --hook hook/cilium/1=done, or --hook hook/cilium/1=again"), "{err}");
-    let (code, _, err) = world.run(&[&resume[..], &["--hook", "hook/rook/1=done"]].concat());
+    let (code, _, err) = environment.run(&[&resume[..], &["--hook", "hook/rook/1=done"]].concat());
     assert_eq!(code, 2, "{err}");
     assert!(err.contains("`--hook hook/rook/1`: step not found in the plan"), "{err}");
     assert_eq!(ran(), "seed ");
 
-    let (code, _, err) = world.run(&[&resume[..], &["--hook", "hook/cilium/1=done"]].concat());
+    let (code, _, err) = environment.run(&[&resume[..], &["--hook", "hook/cilium/1=done"]].concat());
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("no quorum"), "{err}");
-    let (code, _, err) = world.run(&resume);
+    let (code, _, err) = environment.run(&resume);
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("it failed, and it is declared with `idempotent: false`"), "{err}");
     assert_eq!(ran(), "seed enrol ");
-    let (code, _, err) = world.run(&[&resume[..], &["--hook", "hook/cilium/2=again"]].concat());
+    let (code, _, err) = environment.run(&[&resume[..], &["--hook", "hook/cilium/2=again"]].concat());
     assert_eq!(code, 0, "{err}");
     assert_eq!(ran(), "seed enrol enrol ");
 }

@@ -18,13 +18,13 @@ use tools::{Options, Tool, Toolbox};
 use yaml::Origin;
 
 /// A registry of our own with the charts of both helmfiles, and what to pull them with.
-struct World {
+struct TestRegistry {
     registry: ChartRegistry,
     charts: Charts,
     folder: tempfile::TempDir,
 }
 
-impl World {
+impl TestRegistry {
     async fn with(port: u16, releases: &[ReleaseSpec]) -> Self {
         let toolbox = Toolbox::new(Options::from_environment(None));
         let crane = toolbox.provide(Tool::Crane, &|_| ()).await.unwrap().path;
@@ -89,7 +89,7 @@ fn release(namespace: &str, name: &str, chart: &str, version: &str, values: Valu
     }
 }
 
-/// The releases of a state file of the reference inputs, their values as the cluster's HelmReleases say.
+/// The releases of a state file of the reference inputs, with the values of the cluster's HelmReleases.
 fn reference(cluster: &str, file: &str) -> Vec<Release> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
@@ -137,17 +137,17 @@ fn names(objects: &[Value], kind: &str) -> Vec<String> {
 async fn every_chart_of_the_reference_inputs_renders_with_their_values() {
     let mut charts = reference("infra", "00-crds.yaml");
     charts.append(&mut reference("infra", "01-apps.yaml"));
-    let world = World::with(5001, &specs(&charts)).await;
-    assert_eq!(world.registry.stand_ins().len(), 11);
+    let served = TestRegistry::with(5001, &specs(&charts)).await;
+    assert_eq!(served.registry.stand_ins().len(), 11);
     assert!(
-        world.registry.stand_ins().iter().all(|name| name.ends_with(" (stand-in)")),
+        served.registry.stand_ins().iter().all(|name| name.ends_with(" (stand-in)")),
         "{:?}",
-        world.registry.stand_ins()
+        served.registry.stand_ins()
     );
 
     let mut crds = Vec::new();
     for release in reference("infra", "00-crds.yaml") {
-        crds.extend(manifest::crds(world.template(&release, false).await));
+        crds.extend(manifest::crds(served.template(&release, false).await));
     }
     let crds = names(&crds, "CustomResourceDefinition");
     for name in [
@@ -164,11 +164,11 @@ async fn every_chart_of_the_reference_inputs_renders_with_their_values() {
     for cluster in ["infra", "apps"] {
         let mut objects = Vec::new();
         for release in reference(cluster, "01-apps.yaml") {
-            objects.extend(world.template(&release, true).await);
+            objects.extend(served.template(&release, true).await);
         }
         assert_cluster(cluster, &objects);
     }
-    world.registry.shut_down().await;
+    served.registry.shut_down().await;
 }
 
 fn assert_cluster(cluster: &str, objects: &[Value]) {
@@ -215,14 +215,15 @@ fn assert_cluster(cluster: &str, objects: &[Value]) {
 #[tokio::test]
 async fn an_unknown_chart_is_replaced_by_a_generic_one_and_named() {
     let chart = "ghcr.io/acme/charts/gizmo";
-    let world = World::with(5002, &[spec(chart, Some("v2.3.4+build.1")), spec("charts.acme.io/newest", None)]).await;
-    assert_eq!(world.registry.stand_ins(), ["gizmo v2.3.4+build.1 (generic stand-in)", "newest (generic stand-in)"]);
-    let objects = world.template(&release("ns", "mine", chart, "v2.3.4+build.1", Value::Null), true).await;
+    let served =
+        TestRegistry::with(5002, &[spec(chart, Some("v2.3.4+build.1")), spec("charts.acme.io/newest", None)]).await;
+    assert_eq!(served.registry.stand_ins(), ["gizmo v2.3.4+build.1 (generic stand-in)", "newest (generic stand-in)"]);
+    let objects = served.template(&release("ns", "mine", chart, "v2.3.4+build.1", Value::Null), true).await;
     assert_eq!(names(&objects, "Deployment"), ["mine"]);
     assert_eq!(names(&objects, "Service"), ["mine"]);
     let newest = Chart::Repository { url: "https://charts.acme.io".into(), name: "newest".into(), version: None };
-    assert_eq!(world.charts.pull(&newest).await.unwrap().version, "1.0.0", "a repository is asked for in the mirror");
-    world.registry.shut_down().await;
+    assert_eq!(served.charts.pull(&newest).await.unwrap().version, "1.0.0", "a repository is asked for in the mirror");
+    served.registry.shut_down().await;
 }
 
 async fn kind_of(charts: &Charts, reference: &str, version: &str) -> HelmErrorKind {
@@ -231,8 +232,9 @@ async fn kind_of(charts: &Charts, reference: &str, version: &str) -> HelmErrorKi
 }
 
 #[tokio::test]
-async fn a_pulled_chart_is_kept_and_trouble_is_told_apart() {
-    let World { registry, charts, folder } = World::with(5003, &[spec("quay.io/acme/app", Some("1.0.0"))]).await;
+async fn a_pulled_chart_is_cached_and_errors_are_distinguished() {
+    let TestRegistry { registry, charts, folder } =
+        TestRegistry::with(5003, &[spec("quay.io/acme/app", Some("1.0.0"))]).await;
     let app = Chart::Oci { reference: "quay.io/acme/app".into(), version: Some("1.0.0".into()) };
     let PulledChart { path, digest, name, version } = charts.pull(&app).await.unwrap();
     assert_eq!((name.as_str(), version.as_str()), ("app", "1.0.0"));
@@ -258,14 +260,14 @@ async fn a_pulled_chart_is_kept_and_trouble_is_told_apart() {
 
 #[tokio::test]
 async fn a_chart_that_refuses_its_values_says_so_in_helms_words() {
-    let world = World::with(5004, &[spec("quay.io/cilium/charts/cilium", Some("1.18.5"))]).await;
+    let served = TestRegistry::with(5004, &[spec("quay.io/cilium/charts/cilium", Some("1.18.5"))]).await;
     let values = serde_json::json!({"operator": "text instead of a mapping"});
     let release = release("kube-system", "cilium", "quay.io/cilium/charts/cilium", "1.18.5", values);
-    let chart = world.charts.pull(&release.chart).await.unwrap();
-    let error = world.charts.helm.template(&release, &chart, &TemplateOptions::default()).await.unwrap_err();
+    let chart = served.charts.pull(&release.chart).await.unwrap();
+    let error = served.charts.helm.template(&release, &chart, &TemplateOptions::default()).await.unwrap_err();
     assert_eq!((error.kind, error.subject.as_str()), (HelmErrorKind::Chart, "kube-system/cilium"), "{error}");
     assert!(error.cause.to_string().contains("replicas"), "{error}");
-    world.registry.shut_down().await;
+    served.registry.shut_down().await;
 }
 
 #[tokio::test]
@@ -275,7 +277,7 @@ async fn a_bundle_serves_every_chart_when_no_registry_answers() {
     let newest = Chart::Repository { url: "https://charts.acme.io/".into(), name: "newest".into(), version: None };
     releases.push(Release { chart: newest, ..release("ns", "mine", "", "", Value::Null) });
     let served = specs(&releases[..11]).into_iter().chain([spec("charts.acme.io/newest", None)]);
-    let World { registry, charts, folder } = World::with(5005, &served.collect::<Vec<_>>()).await;
+    let TestRegistry { registry, charts, folder } = TestRegistry::with(5005, &served.collect::<Vec<_>>()).await;
     let options = TemplateOptions { kube_version: Some("v1.35.0".into()), hooks: true, ..TemplateOptions::default() };
     let contents = BundleContents::gather(&charts, &releases, &options).await.unwrap();
     assert_eq!(contents.charts(), 12);

@@ -12,21 +12,21 @@ use serde_json::Value;
 
 #[test]
 fn a_rehearsal_ends_with_a_cluster_that_flux_manages() {
-    let world = TestEnvironment::reference();
-    let (code, _, err) = world.run(&["rehearse", "apps", "--scenario", "fast"]);
+    let environment = TestEnvironment::reference();
+    let (code, _, err) = environment.run(&["rehearse", "apps", "--scenario", "fast"]);
     assert_eq!(code, 0, "{err}");
     assert!(err.contains("apps is bootstrapped: 6 nodes Ready, 6 releases, Flux follows release."), "{err}");
     assert!(err.contains("Bootstrap calls accepted: 1"), "{err}");
     assert!(err.contains("charts replaced by stand-ins: ") && err.contains("cilium"), "{err}");
-    assert!(!world.state().join("labs/apps").exists(), "the lab's folder is left behind");
+    assert!(!environment.state().join("labs/apps").exists(), "the lab's folder is left behind");
 }
 
 /// A hook sees what every program of the rehearsal sees.
 #[test]
 fn the_programs_of_a_rehearsal_see_no_network_but_loopback() {
-    let world = TestEnvironment::copy("10.61.8");
-    let seen = world.repository.join("seen");
-    let helmfile = world.repository.join("bootstrap/infra/helmfile.d/01-apps.yaml");
+    let environment = TestEnvironment::copy("10.61.8");
+    let seen = environment.repository.join("seen");
+    let helmfile = environment.repository.join("bootstrap/infra/helmfile.d/01-apps.yaml");
     let text = std::fs::read_to_string(&helmfile).unwrap();
     let hook = format!(
         "- events: [postsync]\n        showlogs: true\n        command: cp\n        args: [/proc/net/route, {}]\n      ",
@@ -34,7 +34,7 @@ fn the_programs_of_a_rehearsal_see_no_network_but_loopback() {
     );
     assert!(text.contains("- events:"));
     std::fs::write(&helmfile, text.replacen("- events:", &format!("{hook}- events:"), 1)).unwrap();
-    let (code, _, err) = world.run(&["rehearse", "infra", "--scenario", "fast"]);
+    let (code, _, err) = environment.run(&["rehearse", "infra", "--scenario", "fast"]);
     assert_eq!(code, 0, "{err}");
     let routes = std::fs::read_to_string(&seen).unwrap();
     if test_support::child("unshare")
@@ -51,35 +51,36 @@ fn the_programs_of_a_rehearsal_see_no_network_but_loopback() {
 
 #[test]
 fn a_finished_cluster_is_verified_and_nothing_is_done() {
-    let world = TestEnvironment::copy("10.61.1");
-    let _lab = world.lab("infra");
+    let environment = TestEnvironment::copy("10.61.1");
+    let _lab = environment.lab("infra");
     let ask = ["plan", "infra", "--lab", "--detailed-exitcode"];
-    let (code, out, err) = world.run(&ask);
+    let (code, out, err) = environment.run(&ask);
     assert_eq!(code, 5, "{out}{err}");
     assert!(out.contains("to apply: ") && out.contains("blocked by "), "{out}");
-    let (code, _, err) = world.run(&["infra", "--lab"]);
+    let (code, _, err) = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
-    let (code, out, err) = world.run(&ask);
+    let (code, out, err) = environment.run(&ask);
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("46 up to date, 0 to change"), "{out}");
-    let calls = accepted(&world.status("infra"));
-    let objects = workloads(&world);
+    let calls = accepted(&environment.status("infra"));
+    let objects = workloads(&environment);
     for arguments in [&["infra", "--lab"][..], &["infra", "--lab", "--resume"]] {
-        let (code, _, err) = world.run(arguments);
+        let (code, _, err) = environment.run(arguments);
         assert_eq!(code, 0, "{err}");
         assert!(err.contains("infra: nothing to do: all "), "{err}");
     }
-    assert_eq!(accepted(&world.status("infra")), calls);
-    assert_eq!(applied(&world.status("infra")), 6, "a config was applied a second time");
-    assert_eq!(workloads(&world), objects, "an object was changed");
-    let (code, out, err) = world.run(&["status", "infra", "--lab"]);
+    assert_eq!(accepted(&environment.status("infra")), calls);
+    assert_eq!(applied(&environment.status("infra")), 6, "a config was applied a second time");
+    assert_eq!(workloads(&environment), objects, "an object was changed");
+    let (code, out, err) = environment.run(&["status", "infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("nodes: 6 of 6 Ready") && out.contains("HelmRelease: 6 of 6 Ready"), "{out}");
 }
 
 /// Every workload with its generation, which the API server counts up at each change of a spec.
-fn workloads(world: &TestEnvironment) -> Vec<(String, i64)> {
-    let items = world.kubectl("infra", &["get", "deployments,daemonsets,helmreleases,secrets", "-A", "-o", "json"]);
+fn workloads(environment: &TestEnvironment) -> Vec<(String, i64)> {
+    let items =
+        environment.kubectl("infra", &["get", "deployments,daemonsets,helmreleases,secrets", "-A", "-o", "json"]);
     let items = items["items"].as_array().unwrap();
     let text = |item: &Value, pointer: &str| item.pointer(pointer).and_then(Value::as_str).unwrap_or("").to_owned();
     let name = |item: &Value| format!("{}/{}", text(item, "/kind"), text(item, "/metadata/name"));
@@ -88,18 +89,18 @@ fn workloads(world: &TestEnvironment) -> Vec<(String, i64)> {
 
 #[test]
 fn every_workload_of_a_finished_cluster_is_ready_and_owned_by_flux() {
-    let world = TestEnvironment::copy("10.61.7");
-    let _lab = world.lab("infra");
-    let (code, _, err) = world.run(&["infra", "--lab"]);
+    let environment = TestEnvironment::copy("10.61.7");
+    let _lab = environment.lab("infra");
+    let (code, _, err) = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
-    let nodes = world.kubectl("infra", &["get", "nodes", "-o", "json"]);
+    let nodes = environment.kubectl("infra", &["get", "nodes", "-o", "json"]);
     assert_eq!(nodes["items"].as_array().unwrap().len(), 6);
-    let pods = world.kubectl("infra", &["get", "pods", "-A", "-o", "json"]);
+    let pods = environment.kubectl("infra", &["get", "pods", "-A", "-o", "json"]);
     for pod in pods["items"].as_array().unwrap() {
         let phase = pod["status"]["phase"].as_str().unwrap();
         assert!(["Running", "Succeeded"].contains(&phase), "{} is {phase}", pod["metadata"]["name"]);
     }
-    let releases = world.kubectl("infra", &["get", "helmreleases", "-A", "-o", "json"]);
+    let releases = environment.kubectl("infra", &["get", "helmreleases", "-A", "-o", "json"]);
     let releases = releases["items"].as_array().unwrap();
     assert_eq!(releases.len(), 6);
     for release in releases {
@@ -116,10 +117,10 @@ fn applied(status: &Value) -> u64 {
     nodes.filter_map(|calls| calls["ApplyConfiguration"].as_u64()).sum()
 }
 
-/// Starts a run, kills it within `phase` and says whether it got there: at the `nth` event of the phase, or when one
+/// Starts a run, kills it within `phase` and asserts that it got there: at the `nth` event of the phase, or when one
 /// of its steps is done, whichever comes first.
-fn killed_in(world: &TestEnvironment, arguments: &[&str], phase: &str, nth: usize) {
-    let mut child = world.command(&["-o", "json"]).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+fn killed_in(environment: &TestEnvironment, arguments: &[&str], phase: &str, nth: usize) {
+    let mut child = environment.command(&["-o", "json"]).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
     let events = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut steps: Vec<String> = Vec::new();
     let mut seen = 0;
@@ -141,26 +142,26 @@ fn killed_in(world: &TestEnvironment, arguments: &[&str], phase: &str, nth: usiz
 
 #[test]
 fn a_run_killed_in_every_phase_goes_on_where_it_was_with_one_bootstrap() {
-    let world = TestEnvironment::copy("10.61.2");
-    let _lab = world.lab("infra");
-    let (_, plan, _) = world.run(&["-o", "json", "plan", "infra"]);
+    let environment = TestEnvironment::copy("10.61.2");
+    let _lab = environment.lab("infra");
+    let (_, plan, _) = environment.run(&["-o", "json", "plan", "infra"]);
     let plan: Value = serde_json::from_str(&plan).unwrap();
     let phases: Vec<&str> = plan["phases"].as_array().unwrap().iter().map(|phase| phase.as_str().unwrap()).collect();
     assert_eq!(phases.len(), 12, "{phases:?}");
     let mut random = test_support::random();
     for (index, phase) in phases.iter().enumerate() {
         let arguments = if index == 0 { vec!["infra", "--lab"] } else { vec!["infra", "--lab", "--resume"] };
-        killed_in(&world, &arguments, phase, random.random_range(0..4));
-        world.wait_for_no_helm();
-        let (code, _, err) = world.run(&["infra", "--lab"]);
+        killed_in(&environment, &arguments, phase, random.random_range(0..4));
+        environment.wait_for_no_helm();
+        let (code, _, err) = environment.run(&["infra", "--lab"]);
         assert_eq!(code, 3, "an unfinished run wants --resume: {err}");
         assert!(err.contains("is unfinished"), "{err}");
     }
-    let (code, _, err) = world.run(&["infra", "--lab", "--resume"]);
+    let (code, _, err) = environment.run(&["infra", "--lab", "--resume"]);
     assert_eq!(code, 0, "{err}");
-    assert_eq!(accepted(&world.status("infra")), 1);
-    assert_eq!(applied(&world.status("infra")), 6, "a config was applied a second time");
-    let secrets = world.kubectl("infra", &["get", "secrets", "-A", "-l", "owner=helm", "-o", "json"]);
+    assert_eq!(accepted(&environment.status("infra")), 1);
+    assert_eq!(applied(&environment.status("infra")), 6, "a config was applied a second time");
+    let secrets = environment.kubectl("infra", &["get", "secrets", "-A", "-l", "owner=helm", "-o", "json"]);
     for secret in secrets["items"].as_array().unwrap() {
         let status = secret["metadata"]["labels"]["status"].as_str().unwrap();
         assert!(["deployed", "superseded"].contains(&status), "{} is {status}", secret["metadata"]["name"]);
@@ -169,11 +170,11 @@ fn a_run_killed_in_every_phase_goes_on_where_it_was_with_one_bootstrap() {
 
 #[test]
 fn no_process_of_a_killed_lab_is_left() {
-    let world = TestEnvironment::copy("10.61.3");
-    let mut lab = world.lab("infra");
-    let (code, _, err) = world.run(&["infra", "--lab"]);
+    let environment = TestEnvironment::copy("10.61.3");
+    let mut lab = environment.lab("infra");
+    let (code, _, err) = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
-    let marker = world.state().display().to_string();
+    let marker = environment.state().display().to_string();
     let running = processes(&marker);
     for program in ["etcd ", "kube-apiserver ", "kube-controller-manager ", "kube-scheduler "] {
         assert!(running.iter().any(|line| line.contains(program)), "{program}is not among {running:#?}");
@@ -188,13 +189,13 @@ fn no_process_of_a_killed_lab_is_left() {
 }
 
 #[test]
-fn a_second_run_is_told_who_holds_the_lock() {
-    let world = TestEnvironment::copy("10.61.4");
-    let _lab = world.lab("infra");
-    let mut first = world.command(&["-o", "json", "infra", "--lab"]).stdout(Stdio::piped()).spawn().unwrap();
+fn a_second_run_reports_the_holder_of_the_lock() {
+    let environment = TestEnvironment::copy("10.61.4");
+    let _lab = environment.lab("infra");
+    let mut first = environment.command(&["-o", "json", "infra", "--lab"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut events = BufReader::new(first.stdout.take().unwrap()).lines();
     assert!(events.next().unwrap().unwrap().contains("run-started"));
-    let (code, _, err) = world.run(&["infra", "--lab"]);
+    let (code, _, err) = environment.run(&["infra", "--lab"]);
     first.kill().unwrap();
     first.wait().unwrap();
     assert_eq!(code, 4, "{err}");
@@ -203,25 +204,25 @@ fn a_second_run_is_told_who_holds_the_lock() {
 
 #[test]
 fn a_node_of_another_cluster_is_left_alone() {
-    let world = TestEnvironment::copy("10.61.5");
-    let _lab = world.lab("infra");
-    let (code, _, err) = world.run(&["infra", "--lab"]);
+    let environment = TestEnvironment::copy("10.61.5");
+    let _lab = environment.lab("infra");
+    let (code, _, err) = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
-    let before = applied(&world.status("infra"));
-    let lab = world.state().join("labs/infra");
+    let before = applied(&environment.status("infra"));
+    let lab = environment.state().join("labs/infra");
     std::fs::remove_file(lab.join("placeholder-secrets.yaml")).unwrap();
     std::fs::remove_dir_all(lab.join("run")).unwrap();
-    let (code, _, err) = world.run(&["infra", "--lab"]);
+    let (code, _, err) = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 3, "{err}");
     assert!(err.contains("the node belongs to another cluster") && err.contains("T04"), "{err}");
-    assert_eq!(applied(&world.status("infra")), before);
+    assert_eq!(applied(&environment.status("infra")), before);
 }
 
 #[test]
 fn ctrl_c_stops_at_a_safe_point_and_the_run_can_be_resumed() {
-    let world = TestEnvironment::copy("10.61.6");
-    let _lab = world.lab("infra");
-    let mut child = world.command(&["-o", "json", "infra", "--lab"]).stdout(Stdio::piped()).spawn().unwrap();
+    let environment = TestEnvironment::copy("10.61.6");
+    let _lab = environment.lab("infra");
+    let mut child = environment.command(&["-o", "json", "infra", "--lab"]).stdout(Stdio::piped()).spawn().unwrap();
     let pid = rustix::process::Pid::from_child(&child);
     let mut outcome = Value::Null;
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
@@ -233,7 +234,7 @@ fn ctrl_c_stops_at_a_safe_point_and_the_run_can_be_resumed() {
     }
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(outcome, "stopped");
-    let (code, _, err) = world.run(&["infra", "--lab", "--resume"]);
+    let (code, _, err) = environment.run(&["infra", "--lab", "--resume"]);
     assert_eq!(code, 0, "{err}");
-    assert_eq!(accepted(&world.status("infra")), 1);
+    assert_eq!(accepted(&environment.status("infra")), 1);
 }

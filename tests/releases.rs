@@ -1,4 +1,4 @@
-//! `k8s-bootstrap releases`: what a helmfile says, as it was read.
+//! `k8s-bootstrap releases`: the releases of a helmfile, as they were read.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use crate::common;
@@ -103,19 +103,19 @@ fn mistakes_are_reported_and_exit_with_2() {
         (["values", "--state-values-set", "x"], "error: invalid state value `x`: expected `key=value`"),
     ] {
         let output = releases(repository.path(), &words);
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(told.contains(expected), "{told}");
-        assert_eq!(output.status.code(), Some(2), "{told}");
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(err.contains(expected), "{err}");
+        assert_eq!(output.status.code(), Some(2), "{err}");
     }
 }
 
 #[test]
 fn the_releases_of_every_state_file_are_planned() {
-    let world = common::TestEnvironment::copy("10.62.9");
+    let environment = common::TestEnvironment::copy("10.62.9");
     let more = "releases:\n  - {name: extra, namespace: extra, chart: 'oci://ghcr.io/acme/charts/extra', version: 1.0.0, \
                 needs: [kube-system/cilium]}\n";
-    std::fs::write(world.repository.join("bootstrap/infra/helmfile.d/02-more.yaml"), more).unwrap();
-    let (code, out, err) = world.run(&["-o", "json", "plan", "infra"]);
+    std::fs::write(environment.repository.join("bootstrap/infra/helmfile.d/02-more.yaml"), more).unwrap();
+    let (code, out, err) = environment.run(&["-o", "json", "plan", "infra"]);
     assert_eq!(code, 0, "{err}");
     let plan: Value = serde_json::from_str(&out).unwrap();
     let steps = plan["steps"].as_array().unwrap();

@@ -24,7 +24,7 @@ fn every_field_is_explained_by_the_line_that_set_it() {
 }
 
 #[test]
-fn secrets_are_shown_to_somebody_at_a_terminal_only() {
+fn secrets_are_shown_at_a_terminal_only() {
     let (code, out, err) = with_key(&TestEnvironment::reference(), &["render", "infra", "--show-secrets"]);
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(err.contains("--show-secrets prints the private keys of `infra`"), "{err}");
@@ -32,9 +32,9 @@ fn secrets_are_shown_to_somebody_at_a_terminal_only() {
 
 #[test]
 fn the_key_that_the_repositorys_own_tools_name_opens_its_secrets() {
-    let world = TestEnvironment::copy("10.66.30");
+    let environment = TestEnvironment::copy("10.66.30");
     let render = || {
-        let mut command = world.command(&["render", "infra", "infra-cp-01"]);
+        let mut command = environment.command(&["render", "infra", "infra-cp-01"]);
         let output = command.env_remove("SOPS_AGE_KEY_FILE").env("HOME", "/nowhere").output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
@@ -42,27 +42,27 @@ fn the_key_that_the_repositorys_own_tools_name_opens_its_secrets() {
     assert_ne!(code, Some(0), "{err}");
     assert!(err.contains("talsecret.sops.yaml cannot be decrypted"), "{err}");
     let key = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/age.key");
-    std::fs::copy(key, world.repository.join("age.key")).unwrap();
-    std::fs::write(world.repository.join(".mise.toml"), "[env]\nSOPS_AGE_KEY_FILE = '{{config_root}}/age.key'\n")
+    std::fs::copy(key, environment.repository.join("age.key")).unwrap();
+    std::fs::write(environment.repository.join(".mise.toml"), "[env]\nSOPS_AGE_KEY_FILE = '{{config_root}}/age.key'\n")
         .unwrap();
     assert_eq!(render(), (Some(0), String::new()));
 }
 
 #[test]
 fn a_running_node_is_compared_with_what_would_be_applied() {
-    let world = TestEnvironment::machines("10.66.1");
-    let _lab = world.lab("infra");
-    world.bootstrap_machines("infra");
-    let (code, out, err) = world.run(&["render", "infra", "infra-cp-01", "--diff", "--lab"]);
+    let environment = TestEnvironment::machines("10.66.1");
+    let _lab = environment.lab("infra");
+    environment.bootstrap_machines("infra");
+    let (code, out, err) = environment.run(&["render", "infra", "infra-cp-01", "--diff", "--lab"]);
     assert_eq!((code, out.trim()), (0, ""), "{err}");
-    let path = world.repository.join("talos/infra/patches/all.yaml");
+    let path = environment.repository.join("talos/infra/patches/all.yaml");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(
         &path,
         text.replace("fs.inotify.max_user_instances: \"8192\"", "fs.inotify.max_user_instances: \"4096\""),
     )
     .unwrap();
-    let (code, out, err) = world.run(&["render", "infra", "infra-cp-01", "--diff", "--lab"]);
+    let (code, out, err) = environment.run(&["render", "infra", "infra-cp-01", "--diff", "--lab"]);
     assert_eq!(code, 5, "{err}");
     let changed: Vec<&str> = out.lines().filter(|line| line.starts_with(['+', '-'])).collect();
     let expected = [
@@ -75,9 +75,9 @@ fn a_running_node_is_compared_with_what_would_be_applied() {
 }
 
 /// Runs with the key that opens the reference clusters' secrets.
-fn with_key(world: &TestEnvironment, arguments: &[&str]) -> (i32, String, String) {
+fn with_key(environment: &TestEnvironment, arguments: &[&str]) -> (i32, String, String) {
     let key = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/age.key");
-    let mut command: Command = world.command(arguments);
+    let mut command: Command = environment.command(arguments);
     let output = command.env("SOPS_AGE_KEY_FILE", key).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))

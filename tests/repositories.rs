@@ -1,6 +1,6 @@
-//! Operators' repositories in the layouts that are about, each rehearsed as it is, from bare machines to Flux.
+//! Operators' repositories in the usual layouts, each rehearsed unchanged, from bare machines to Flux.
 //!
-//! Every repository is our own writing and has a network of its own (10.67.x.0), so that all run side by side.
+//! Every repository was written for these tests and has a network of its own (10.67.x.0), so that all run side by side.
 #![allow(clippy::unwrap_used)]
 
 use crate::common;
@@ -12,15 +12,15 @@ use common::TestEnvironment;
 
 /// A rehearsal of one repository.
 struct Rehearsal {
-    world: TestEnvironment,
+    environment: TestEnvironment,
     cluster: &'static str,
     variables: Vec<(&'static str, &'static str)>,
     real_secrets: bool,
 }
 
 impl Rehearsal {
-    fn of(world: TestEnvironment, cluster: &'static str) -> Self {
-        Self { world, cluster, variables: vec![], real_secrets: false }
+    fn of(environment: TestEnvironment, cluster: &'static str) -> Self {
+        Self { environment, cluster, variables: vec![], real_secrets: false }
     }
 
     /// With sops and its key, and a stand-in for op.
@@ -33,12 +33,12 @@ impl Rehearsal {
         self
     }
 
-    /// Exit code and everything that is told.
+    /// Exit code and standard error.
     fn run(&self) -> (i32, String) {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
         let path = std::env::split_paths(&std::env::var_os("PATH").unwrap()).collect::<Vec<_>>();
         let path = std::env::join_paths(std::iter::once(fixtures).chain(path)).unwrap();
-        let mut command = self.world.command(&["rehearse", self.cluster, "--scenario", "fast"]);
+        let mut command = self.environment.command(&["rehearse", self.cluster, "--scenario", "fast"]);
         if self.real_secrets {
             command.args(["--secrets", "real"]);
         }
@@ -47,30 +47,30 @@ impl Rehearsal {
         (output.status.code().unwrap_or(-1), String::from_utf8(output.stderr).unwrap())
     }
 
-    /// Runs to the end with what the summary says and with these steps among what was done, and changes no file.
+    /// Runs to the end with this summary, with these steps among those that ended, and changes no file.
     fn succeeds(&self, summary: &str, steps: &[&str]) {
-        let before = files(&self.world.repository);
-        let (code, told) = self.run();
-        assert_eq!(code, 0, "{told}");
-        assert!(told.contains(&format!("{} is bootstrapped: {summary}.", self.cluster)), "{told}");
-        assert!(told.contains("Bootstrap calls accepted: 1"), "{told}");
-        assert_eq!(told.contains("every op:// and SOPS value was a placeholder"), !self.real_secrets, "{told}");
+        let before = files(&self.environment.repository);
+        let (code, output) = self.run();
+        assert_eq!(code, 0, "{output}");
+        assert!(output.contains(&format!("{} is bootstrapped: {summary}.", self.cluster)), "{output}");
+        assert!(output.contains("Bootstrap calls accepted: 1"), "{output}");
+        assert_eq!(output.contains("every op:// and SOPS value was a placeholder"), !self.real_secrets, "{output}");
         for step in steps {
             let ended = ["done in", "up to date", "skipped:", "degraded:"]
                 .iter()
-                .any(|end| told.contains(&format!("] {step}: {end}")));
-            assert!(ended, "{step}: {told}");
+                .any(|end| output.contains(&format!("] {step}: {end}")));
+            assert!(ended, "{step}: {output}");
         }
-        assert!(files(&self.world.repository) == before, "the repository was changed");
+        assert!(files(&self.environment.repository) == before, "the repository was changed");
     }
 
-    /// Stops before any machine is touched, and says this.
+    /// Stops before any machine is touched, and prints these texts.
     fn stops(&self, code: i32, words: &[&str]) {
-        let (ended, told) = self.run();
-        assert_eq!(ended, code, "{told}");
-        assert!(!told.contains("machine-config/"), "{told}");
+        let (ended, output) = self.run();
+        assert_eq!(ended, code, "{output}");
+        assert!(!output.contains("machine-config/"), "{output}");
         for words in words {
-            assert!(told.contains(words), "{words}: {told}");
+            assert!(output.contains(words), "{words}: {output}");
         }
     }
 }
@@ -161,12 +161,12 @@ fn hooks_of_every_spelling() {
 }
 
 #[test]
-fn a_helm_release_that_was_moved_is_told_with_its_new_place() {
-    let world = TestEnvironment::operator_copy("community-template");
-    let apps = world.repository.join("kubernetes/apps");
+fn a_helm_release_that_was_moved_is_reported_with_its_new_path() {
+    let environment = TestEnvironment::operator_copy("community-template");
+    let apps = environment.repository.join("kubernetes/apps");
     std::fs::create_dir_all(apps.join("network")).unwrap();
     std::fs::rename(apps.join("cert-manager/cert-manager"), apps.join("network/cert-manager")).unwrap();
-    Rehearsal::of(world, "home").stops(
+    Rehearsal::of(environment, "home").stops(
         2,
         &[
             "bootstrap/helmfile.d/templates/values.yaml.gotmpl:1:15: values of release \"cert-manager\"",
@@ -177,13 +177,13 @@ fn a_helm_release_that_was_moved_is_told_with_its_new_place() {
 }
 
 #[test]
-fn hook_files_that_are_missing_are_told_with_the_line_of_the_hook() {
-    let world = TestEnvironment::operator_copy("hooks-at-root");
-    let manifests = world.repository.join("manifests");
+fn missing_hook_files_are_reported_with_the_line_of_the_hook() {
+    let environment = TestEnvironment::operator_copy("hooks-at-root");
+    let manifests = environment.repository.join("manifests");
     std::fs::create_dir(manifests.join("network")).unwrap();
     std::fs::rename(manifests.join("pools"), manifests.join("network/pools")).unwrap();
     std::fs::remove_dir_all(manifests.join("once")).unwrap();
-    Rehearsal::of(world, "attic").stops(
+    Rehearsal::of(environment, "attic").stops(
         2,
         &[
             "helmfile.yaml:66:9: the hook applies manifests/pools, which does not exist",
@@ -194,10 +194,10 @@ fn hook_files_that_are_missing_are_told_with_the_line_of_the_hook() {
 }
 
 #[test]
-fn a_key_of_flux_that_nobody_brings_stops_a_run_before_any_machine_is_touched() {
-    let world = TestEnvironment::operator_copy("community-template");
-    std::fs::remove_file(world.repository.join("bootstrap/github-deploy-key.sops.yaml")).unwrap();
-    Rehearsal::of(world, "home").stops(
+fn a_missing_flux_key_stops_a_run_before_any_machine_is_touched() {
+    let environment = TestEnvironment::operator_copy("community-template");
+    std::fs::remove_file(environment.repository.join("bootstrap/github-deploy-key.sops.yaml")).unwrap();
+    Rehearsal::of(environment, "home").stops(
         3,
         &[
             "preflight/charts: FAILED: Flux cannot read the repository",
@@ -209,13 +209,13 @@ fn a_key_of_flux_that_nobody_brings_stops_a_run_before_any_machine_is_touched() 
 }
 
 #[test]
-fn a_chart_that_does_not_suit_stops_a_run_before_any_machine_is_touched() {
-    let world = TestEnvironment::operator_copy("hooks-at-root");
-    let helmfile = world.repository.join("helmfile.yaml");
+fn a_patch_that_does_not_apply_to_its_chart_stops_a_run_before_any_machine_is_touched() {
+    let environment = TestEnvironment::operator_copy("hooks-at-root");
+    let helmfile = environment.repository.join("helmfile.yaml");
     let text = std::fs::read_to_string(&helmfile).unwrap();
     assert!(text.contains("path: /metadata/labels/"));
     std::fs::write(&helmfile, text.replace("path: /metadata/labels/", "path: /spec/nowhere/")).unwrap();
-    Rehearsal::of(world, "attic").stops(
+    Rehearsal::of(environment, "attic").stops(
         3,
         &[
             "preflight/charts: FAILED: release kube-system/cilium",

@@ -1,4 +1,4 @@
-//! Secrets in a run: a session that ends while somebody is there, and the proof that Flux can decrypt.
+//! Secrets in a run: a session that expires during an interactive run, and the proof that Flux can decrypt.
 #![allow(clippy::unwrap_used)]
 
 use crate::common;
@@ -18,8 +18,8 @@ spec:
   decryption: {provider: sops, secretRef: {name: sops-age}}
 ";
 
-fn write(world: &TestEnvironment, path: &str, text: &str) -> PathBuf {
-    let path = world.repository.join(path);
+fn write(environment: &TestEnvironment, path: &str, text: &str) -> PathBuf {
+    let path = environment.repository.join(path);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, text).unwrap();
     path
@@ -36,11 +36,11 @@ fn key_of_the_operator() -> String {
 }
 
 /// Seals a Secret for a recipient.
-fn seal(world: &TestEnvironment, path: &str, name: &str, key: &str, value: &str, recipient: &str) {
+fn seal(environment: &TestEnvironment, path: &str, name: &str, key: &str, value: &str, recipient: &str) {
     let text = format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: flux-system}}\nstringData: {{{key}: {value}}}\n"
     );
-    let path = write(world, path, &text);
+    let path = write(environment, path, &text);
     let output = test_support::child(common::tool("sops"))
         .args([
             "--disable-version-check",
@@ -53,7 +53,7 @@ fn seal(world: &TestEnvironment, path: &str, name: &str, key: &str, value: &str,
         ])
         .arg(&path)
         // The rules of our own repository are not this one's.
-        .current_dir(&world.repository)
+        .current_dir(&environment.repository)
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -70,18 +70,18 @@ fn program(folder: &Path, name: &str, script: &str) -> std::ffi::OsString {
 
 #[test]
 fn flux_gets_a_key_that_opens_the_repository_or_nothing_is_begun() {
-    let world = TestEnvironment::machines("10.68.2");
+    let environment = TestEnvironment::machines("10.68.2");
     let own = key_of_the_operator();
     let (recipient, identity) = (line_of(&own, "age1"), line_of(&own, "AGE-SECRET-KEY-"));
-    seal(&world, "bootstrap/infra/sops-age.sops.yaml", "sops-age", "age.agekey", &identity, &recipient);
-    write(&world, "flux/apps.yaml", KUSTOMIZATION);
+    seal(&environment, "bootstrap/infra/sops-age.sops.yaml", "sops-age", "age.agekey", &identity, &recipient);
+    write(&environment, "flux/apps.yaml", KUSTOMIZATION);
     let other = test_support::child(common::tool("age-keygen")).stderr(Stdio::null()).output().unwrap();
     let other = line_of(&String::from_utf8(other.stdout).unwrap(), "age1");
-    let _lab = world.lab("infra");
+    let _lab = environment.lab("infra");
     let run = ["infra", "--lab", "--secrets", "real"];
 
-    seal(&world, "manifests/app.sops.yaml", "app", "password", "a-password-of-the-app", &other);
-    let mut child = world.command(&[&["-o", "json"], &run[..]].concat()).stdout(Stdio::piped()).spawn().unwrap();
+    seal(&environment, "manifests/app.sops.yaml", "app", "password", "a-password-of-the-app", &other);
+    let mut child = environment.command(&[&["-o", "json"], &run[..]].concat()).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let events: Vec<Value> = lines
         .map(|line| serde_json::from_str(&line).unwrap())
@@ -100,18 +100,18 @@ fn flux_gets_a_key_that_opens_the_repository_or_nothing_is_begun() {
     assert_eq!((&failed[0]["step"], &failed[0]["error"]["code"]), (&"preflight/decryption".into(), &"F03".into()));
     assert_eq!(failed[0]["error"]["place"], "manifests/app.sops.yaml");
 
-    seal(&world, "manifests/app.sops.yaml", "app", "password", "a-password-of-the-app", &recipient);
+    seal(&environment, "manifests/app.sops.yaml", "app", "password", "a-password-of-the-app", &recipient);
     let arguments = [&["-o", "json"], &run[..], &["--resume"]].concat();
-    let mut child = world.command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = environment.command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let events = lines.map(|line| serde_json::from_str::<Value>(&line).unwrap());
     let of_step = |event: &Value, step: &str| event["step"] == step && event["event"] == "observed";
-    let mut told = Vec::new();
+    let mut details = Vec::new();
     for event in events {
         assert_ne!(event["event"], "step-failed", "{event}");
         for step in ["preflight/decryption", "base/decryption"] {
             if of_step(&event, step) {
-                told.push(format!("{step}: {}", event["detail"].as_str().unwrap()));
+                details.push(format!("{step}: {}", event["detail"].as_str().unwrap()));
             }
         }
         if event["step"] == "base/decryption" && event["event"] == "step-done" {
@@ -121,16 +121,16 @@ fn flux_gets_a_key_that_opens_the_repository_or_nothing_is_begun() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(
-        told,
+        details,
         ["preflight", "base"].map(|phase| format!("{phase}/decryption: the keys in flux-system/sops-age open 1 files"))
     );
 }
 
 #[test]
 fn a_session_that_ended_is_waited_for_at_a_terminal_and_fails_elsewhere() {
-    let world = TestEnvironment::machines("10.68.3");
+    let environment = TestEnvironment::machines("10.68.3");
     write(
-        &world,
+        &environment,
         "bootstrap/infra/secrets.yaml.tpl",
         "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: default}\nstringData: {key: 'op://v/i/f'}\n",
     );
@@ -146,16 +146,16 @@ fn a_session_that_ended_is_waited_for_at_a_terminal_and_fails_elsewhere() {
             unlocked.display()
         ),
     );
-    let _lab = world.lab("infra");
+    let _lab = environment.lab("infra");
 
-    let mut alone = world.command(&["infra", "--lab", "--secrets", "real"]);
+    let mut alone = environment.command(&["infra", "--lab", "--secrets", "real"]);
     let output = alone.env("PATH", &path).stdin(Stdio::null()).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(3), "{told}");
-    assert!(told.contains("O01") && told.contains("op signin") && !told.contains("press Enter"), "{told}");
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{err}");
+    assert!(err.contains("O01") && err.contains("op signin") && !err.contains("press Enter"), "{err}");
 
     // `script` gives the run a terminal: what is written to its input is typed.
-    let run = world.command(&["infra", "--lab", "--secrets", "real", "--resume"]);
+    let run = environment.command(&["infra", "--lab", "--secrets", "real", "--resume"]);
     let words = std::iter::once(run.get_program()).chain(run.get_args()).map(|word| word.to_string_lossy());
     let line = words.map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
     let mut terminal = test_support::child("script");
@@ -171,7 +171,7 @@ fn a_session_that_ended_is_waited_for_at_a_terminal_and_fails_elsewhere() {
         let mut bytes = [0; 4096];
         while !seen.contains(words) {
             let count = screen.read(&mut bytes).unwrap();
-            assert!(count > 0, "it ended before it said `{words}`: {seen}");
+            assert!(count > 0, "it ended before it printed `{words}`: {seen}");
             seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
         }
         seen

@@ -1,4 +1,4 @@
-//! What the structure promises: which crate may use which, and that public type names mean one thing.
+//! The structure: which crate may use which, and public type names that are unique.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};

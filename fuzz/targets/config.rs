@@ -1,4 +1,4 @@
-//! The config loader: whatever it takes, it writes so that it takes the same again.
+//! The config loader: every accepted config is written so that it is read as the same config.
 #![no_main]
 
 use talos_schema::{Mode, parse_documents, parse_strictly, validate_text};

@@ -1,4 +1,4 @@
-//! Every message that a node can send: the first byte says which, the rest is the message.
+//! Every message that a node can send: the first byte selects the type, the rest is the message.
 #![no_main]
 
 use talos_proto::{common, machine, storage, time};
@@ -11,7 +11,7 @@ use prost::Message;
 fn decode<M: Message + Default + PartialEq>(bytes: &[u8]) {
     let Ok(message) = M::decode(bytes) else { return };
     let again = M::decode(message.encode_to_vec().as_slice()).expect("our own encoding is read");
-    // A float that is no number is unequal to itself.
+    // NaN is unequal to itself.
     assert!(again == message || again.encode_to_vec() == message.encode_to_vec());
 }
 

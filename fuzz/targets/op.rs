@@ -1,4 +1,4 @@
-//! References to secrets: each is where it says, and a placeholder stands for every one of them.
+//! References to secrets: each has the right position, and a placeholder replaces every one of them.
 #![no_main]
 
 use secrets::{Adapters, op, placeholders};

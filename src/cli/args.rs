@@ -8,7 +8,7 @@ use bootstrap::steps::Verdict;
 use engine::plan::StepId;
 use talos_client::CertificateFingerprint;
 
-/// Takes bare Talos Linux nodes to a Kubernetes cluster that Flux manages, and can do so again after a disaster.
+/// Bootstraps bare Talos Linux nodes into a Kubernetes cluster that Flux manages, on day one and after a disaster.
 #[derive(Debug, Parser)]
 #[command(
     name = "k8s-bootstrap",
@@ -26,19 +26,19 @@ pub(super) struct Cli {
     pub(super) common: Common,
 }
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Common {
     /// The repository that describes the clusters.
     #[arg(short = 'C', long, value_name = "DIR", default_value = ".", global = true)]
     pub(super) directory: PathBuf,
-    /// Where journals, kubeconfigs and labs are kept.
+    /// The folder of journals, kubeconfigs and labs.
     #[arg(long, value_name = "DIR", env = "K8S_BOOTSTRAP_STATE_DIR", global = true)]
     pub(super) state_dir: Option<PathBuf>,
-    /// Where outside programs are looked for first.
+    /// The folder that is searched first for external programs (helm, sops, op, …).
     #[arg(long, value_name = "DIR", global = true)]
     pub(super) tools_dir: Option<PathBuf>,
-    /// How to print.
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "text", global = true)]
     pub(super) output: Output,
 }
@@ -53,7 +53,7 @@ pub(super) enum Output {
 pub(super) struct RunArgs {
     /// The cluster to bootstrap, by its name in the repository.
     pub(super) cluster: Option<String>,
-    /// Go on where an interrupted or failed run stopped, or adopt what is there.
+    /// Continue an interrupted or failed run, or adopt a running cluster.
     #[arg(long)]
     pub(super) resume: bool,
     /// Run against the lab of this cluster (`k8s-bootstrap lab up`).
@@ -62,25 +62,25 @@ pub(super) struct RunArgs {
     /// Use the operator's own secrets, or placeholders (the default with --lab).
     #[arg(long, value_name = "WHICH")]
     pub(super) secrets: Option<SecretsArg>,
-    /// Take every chart from this file (`k8s-bootstrap bundle create`), and ask no registry.
+    /// Read every chart from this file (`k8s-bootstrap bundle create`) instead of registries.
     #[arg(long, value_name = "FILE")]
     pub(super) bundle: Option<PathBuf>,
-    /// Give a config to this node only when it shows this key in maintenance mode: `cp-1=<fingerprint on its console>`.
+    /// Apply a config to this node only when its certificate in maintenance mode has this fingerprint, which its console shows.
     #[arg(long, value_name = "NODE=FINGERPRINT", value_parser = pin)]
     pub(super) cert_fingerprint: Vec<(String, CertificateFingerprint)>,
-    /// Start etcd on this control plane although others do not answer: those are gone for good and hold no etcd.
+    /// Bootstrap etcd on this control plane although others do not respond; only when those are lost for good.
     #[arg(long, value_name = "NODE")]
     pub(super) force_bootstrap_node: Option<String>,
-    /// What came of a hook that must not run twice: `hook/rook/1=done`, or `=again`.
+    /// The outcome of a hook that was interrupted and must not run twice: `hook/rook/1=done`, or `=again` to run it.
     #[arg(long, value_name = "STEP=done|again", value_parser = verdict, requires = "resume")]
     pub(super) hook: Vec<(StepId, Verdict)>,
-    /// Add the cluster to the operator's own kubeconfig when the run is complete.
+    /// Merge the cluster into the operator's kubeconfig at the end of the run.
     #[arg(long)]
     pub(super) merge_kubeconfig: bool,
 }
 
 fn pin(text: &str) -> Result<(String, CertificateFingerprint), Box<dyn std::error::Error + Send + Sync>> {
-    let (node, fingerprint) = text.split_once('=').ok_or("write NODE=FINGERPRINT")?;
+    let (node, fingerprint) = text.split_once('=').ok_or("expected NODE=FINGERPRINT")?;
     Ok((node.to_owned(), fingerprint.parse()?))
 }
 
@@ -90,7 +90,7 @@ fn verdict(text: &str) -> Result<(StepId, Verdict), String> {
         Some((step, "again")) => Some((step, Verdict::Again)),
         _ => None,
     };
-    let (step, verdict) = verdict.ok_or("write STEP=done or STEP=again")?;
+    let (step, verdict) = verdict.ok_or("expected STEP=done or STEP=again")?;
     Ok((StepId::new(step), verdict))
 }
 
@@ -104,25 +104,25 @@ pub(super) enum SecretsArg {
 pub(super) enum Command {
     /// Run the whole bootstrap against simulated nodes and a real Kubernetes control plane on this machine.
     Rehearse(RehearseArgs),
-    /// The world of a rehearsal by itself.
+    /// Start, stop or inspect a lab: simulated nodes and a real Kubernetes control plane.
     Lab(LabArgs),
     /// Print what a run would do; change nothing.
     Plan(PlanArgs),
-    /// Print where the last run stands and what the cluster says now.
+    /// Print the progress of the last run and the state of the cluster.
     Status(StatusArgs),
     /// Print the machine configs as they would be applied, secrets masked.
     Render(RenderArgs),
-    /// The outside programs that a run or a rehearsal needs.
+    /// List or install the external programs that a run or a rehearsal needs.
     Tools(ToolsArgs),
-    /// What helmfiles say: the releases, their values, their manifests.
+    /// Print the releases of a helmfile, their values or their manifests.
     Releases(ReleasesArgs),
-    /// All charts of a cluster in one file, for a site that reaches no registry.
+    /// Put all charts of a cluster into one file, for air-gapped installs.
     Bundle(BundleArgs),
-    /// The secrets bundle of a cluster.
+    /// Generate the secrets bundle of a cluster.
     Secrets(SecretsArgs),
-    /// The etcd of a running cluster.
+    /// Inspect or back up the etcd of a running cluster.
     Etcd(EtcdArgs),
-    /// One machine of a running cluster: look at it, or give it an order.
+    /// Inspect, reboot, upgrade or reset one node of a running cluster.
     Node(super::node::NodeArgs),
     /// Machine configs without a repository, with talosctl's flags.
     Machineconfig(super::machineconfig::MachineconfigArgs),
@@ -134,20 +134,20 @@ pub(super) enum Command {
 pub(super) struct PlanArgs {
     /// The cluster, by its name in the repository.
     pub(super) cluster: String,
-    /// Ask the world how each step stands: exit code 0 when all hold, 5 when a run would find something to do.
+    /// Query the cluster for the state of each step: exit code 0 when all are up to date, 5 when a run would change something.
     #[arg(long)]
     pub(super) detailed_exitcode: bool,
     /// Render each release as the bootstrap installs it and as Flux will, and print the difference.
     #[arg(long)]
     pub(super) drift: bool,
-    /// Ask the lab of this cluster.
+    /// Query the lab of this cluster.
     #[arg(long)]
     pub(super) lab: bool,
-    /// Take every chart from this file (`k8s-bootstrap bundle create`), and ask no registry.
+    /// Read every chart from this file (`k8s-bootstrap bundle create`) instead of registries.
     #[arg(long, value_name = "FILE")]
     pub(super) bundle: Option<PathBuf>,
-    /// Plan with the operator's own secrets (the default), or open none: placeholders stand for them, and the fingerprints
-    /// of what holds secrets are not those of a run.
+    /// Plan with the operator's own secrets (the default) or with placeholders; with placeholders, fingerprints of steps that
+    /// contain secrets differ from those of a run.
     #[arg(long, value_name = "WHICH")]
     pub(super) secrets: Option<SecretsArg>,
 }
@@ -169,11 +169,11 @@ pub(super) struct EtcdOf {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(super) enum EtcdCommand {
-    /// Write a snapshot, its digest checked. It holds every secret of the cluster.
+    /// Write a snapshot and check its digest. It contains every secret of the cluster.
     Snapshot {
         #[command(flatten)]
         of: EtcdOf,
-        /// The file, for its owner's eyes only.
+        /// The file to write, with mode 0600.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
@@ -182,7 +182,7 @@ pub(super) enum EtcdCommand {
         #[command(flatten)]
         of: EtcdOf,
     },
-    /// Take all alarms back, such as after the database was made smaller.
+    /// Disarm all alarms, such as after a defragmentation.
     Disarm {
         #[command(flatten)]
         of: EtcdOf,
@@ -193,7 +193,7 @@ pub(super) enum EtcdCommand {
 pub(super) struct StatusArgs {
     /// The cluster, by its name in the repository.
     pub(super) cluster: String,
-    /// Ask the lab of this cluster.
+    /// Query the lab of this cluster.
     #[arg(long)]
     pub(super) lab: bool,
 }
@@ -209,7 +209,7 @@ pub(super) struct RenderArgs {
     /// Render for the lab that is up, with its placeholder secrets.
     #[arg(long)]
     pub(super) lab: bool,
-    /// Print secret values too, after asking.
+    /// Print secret values too, after a confirmation.
     #[arg(long)]
     pub(super) show_secrets: bool,
 }
@@ -226,16 +226,16 @@ pub(super) struct ViewArgs {
     pub(super) diff: bool,
 }
 
-/// What a rehearsal's world is made of.
+/// Options of a lab.
 #[derive(Debug, Clone, Args)]
-pub(super) struct WorldArgs {
+pub(super) struct LabOptionsArgs {
     /// A built-in scenario by name (`default`, `fast`) or a scenario file.
     #[arg(long, value_name = "NAME|FILE", default_value = "default")]
     pub(super) scenario: String,
-    /// Leave the lab's folder behind, for kubectl and talosctl.
+    /// Keep the lab's folder, for kubectl and talosctl.
     #[arg(long)]
     pub(super) keep: bool,
-    /// Serve stand-ins written for the lab, or pull the original charts first.
+    /// Serve stand-in charts, or pull the original charts first.
     #[arg(long, value_name = "WHICH", default_value = "stand-ins")]
     pub(super) charts: ChartsArg,
     /// Run an API server on the first control plane that is up, or on all of them (about 260 MB each).
@@ -260,11 +260,11 @@ pub(super) struct RehearseArgs {
     /// The cluster to rehearse, by its name in the repository.
     pub(super) cluster: String,
     #[command(flatten)]
-    pub(super) world: WorldArgs,
+    pub(super) lab: LabOptionsArgs,
     /// Use the operator's own secrets, or placeholders.
     #[arg(long, value_name = "WHICH", default_value = "placeholder")]
     pub(super) secrets: SecretsArg,
-    /// Not for people: this process was started in a network namespace of its own.
+    /// Internal: this process was started in a network namespace of its own.
     #[arg(long, hide = true)]
     pub(super) sealed: bool,
 }
@@ -281,9 +281,9 @@ pub(super) enum LabCommand {
     Up {
         cluster: String,
         #[command(flatten)]
-        world: WorldArgs,
+        lab: LabOptionsArgs,
     },
-    /// End the lab of a cluster, and every process in it.
+    /// Stop the lab of a cluster, and every process in it.
     Down { cluster: String },
     /// Print the lab's nodes, members, calls and faults.
     Status { cluster: String },
@@ -315,9 +315,9 @@ pub(super) struct ToolsArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(super) enum ToolsCommand {
-    /// Print where each program was found, and in which version.
+    /// Print the path and version of each program.
     List,
-    /// Provide every program that a rehearsal needs: find, else download, else build it.
+    /// Install every program that a rehearsal needs: download it, or build it with go.
     Install,
 }
 
@@ -329,7 +329,7 @@ pub(super) struct SecretsArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(super) enum SecretsCommand {
-    /// Print a fresh secrets bundle, to be encrypted with SOPS at once: `… secrets gen | sops encrypt …`.
+    /// Print a new secrets bundle; encrypt it with SOPS at once: `… secrets gen | sops encrypt …`.
     Gen {
         /// The Talos version that the cluster starts with.
         #[arg(long, value_name = "VERSION")]
@@ -345,23 +345,23 @@ pub(super) struct ReleasesArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(super) enum ReleasesCommand {
-    /// Print every release, also those that are switched off (as `helmfile list`).
+    /// Print every release, including disabled ones (as `helmfile list`).
     List(HelmfileArgs),
     /// Print each state file as it was read: `.Values`, and the releases with their fields rendered (as `helmfile build`).
     Build(HelmfileArgs),
-    /// Print the values that Helm is given for each release (as `helmfile write-values`, and what is `set`).
+    /// Print the values of each release (as `helmfile write-values`, plus `set`).
     Values(HelmfileArgs),
     /// Print the manifests of each release, patches applied (as `helmfile template`).
     Template {
         #[command(flatten)]
         helmfile: HelmfileArgs,
-        /// Render what lies in the charts' `crds` folders too.
+        /// Include the CRDs of the charts' `crds` folders.
         #[arg(long)]
         include_crds: bool,
-        /// Leave the charts' hooks out.
+        /// Leave out the charts' hooks.
         #[arg(long)]
         no_hooks: bool,
-        /// The Kubernetes version to render for; else the release's own, else helm's.
+        /// The Kubernetes version to render for (default: the release's, then helm's).
         #[arg(long, value_name = "VERSION")]
         kube_version: Option<String>,
     },
@@ -379,7 +379,7 @@ pub(super) struct HelmfileArgs {
     /// Only releases with these labels, such as `tier=net,name!=cilium`; may be repeated.
     #[arg(short = 'l', long, value_name = "LABELS")]
     pub(super) selector: Vec<String>,
-    /// What a selected release needs as well.
+    /// Include the `needs` of selected releases.
     #[arg(long)]
     pub(super) include_needs: bool,
     /// A value for `.Values`, such as `a.b=1,list[0]=x`; may be repeated.
@@ -393,7 +393,7 @@ pub(super) struct HelmfileArgs {
     pub(super) state_values_file: Vec<PathBuf>,
 }
 
-/// Not for people: becomes another program that dies with the process that started it.
+/// Internal: becomes another program that dies with the process that started it.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ChildArgs {
     pub(super) parent: u32,

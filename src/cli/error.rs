@@ -1,4 +1,4 @@
-//! The one place where errors become what a person sees: a message, a hint, an exit code.
+//! The one place where errors become what the operator sees: a message, a hint, an exit code.
 
 use bootstrap::ops::OpsError;
 use engine::journal::LockError;

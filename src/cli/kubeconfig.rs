@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use super::error::CommandError;
 use super::output;
-use bootstrap::steps::Site;
+use bootstrap::steps::RunContext;
 use yaml::Origin;
 
 /// Adds cluster, user and context to the first file of `KUBECONFIG`, else `~/.kube/config`. The current context stays.
-pub(super) fn merge(site: &Site) -> Result<(), CommandError> {
+pub(super) fn merge(context: &RunContext) -> Result<(), CommandError> {
     let path = target()?;
-    let own = read(&site.kubeconfig_path())?;
+    let own = read(&context.kubeconfig_path())?;
     let theirs = if path.exists() { read(&path)? } else { json!({"apiVersion": "v1", "kind": "Config"}) };
     let text = yaml::to_string(&merged(theirs, &own)).map_err(|error| CommandError::precondition(error.to_string()))?;
     write(&path, &text)
@@ -26,9 +26,10 @@ pub(super) fn merge(site: &Site) -> Result<(), CommandError> {
 fn target() -> Result<PathBuf, CommandError> {
     let named = std::env::var_os("KUBECONFIG").and_then(|paths| std::env::split_paths(&paths).next());
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
-    named.filter(|path| !path.as_os_str().is_empty()).or_else(home).ok_or_else(|| {
-        CommandError::precondition("neither KUBECONFIG nor HOME is set, so there is no kubeconfig to merge into")
-    })
+    named
+        .filter(|path| !path.as_os_str().is_empty())
+        .or_else(home)
+        .ok_or_else(|| CommandError::precondition("no kubeconfig to merge into: set KUBECONFIG or HOME"))
 }
 
 fn read(path: &Path) -> Result<Value, CommandError> {

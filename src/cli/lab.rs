@@ -4,7 +4,7 @@ use ::lab::{ApiServers, ChartsFrom, Lab};
 use bootstrap::ops::{SecretsMode, input_warnings, read_cluster};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::{ChartsArg, Common, ControlPlanesArg, LabCommand, Output, WorldArgs};
+use super::args::{ChartsArg, Common, ControlPlanesArg, LabCommand, LabOptionsArgs, Output};
 use super::error::CommandError;
 use super::exit::Exit;
 use super::output;
@@ -14,14 +14,14 @@ use crate::report::lab_table;
 
 pub(super) async fn lab(common: &Common, command: LabCommand) -> Result<Exit, CommandError> {
     match command {
-        LabCommand::Up { cluster, world } => up(common, &cluster, &world).await?,
+        LabCommand::Up { cluster, lab } => up(common, &cluster, &lab).await?,
         LabCommand::Down { cluster } => down(common, &cluster).await?,
         LabCommand::Status { cluster } => status(common, &cluster).await?,
     }
     Ok(Exit::Done)
 }
 
-pub(super) fn options(args: &WorldArgs) -> LabOptions {
+pub(super) fn options(args: &LabOptionsArgs) -> LabOptions {
     let charts = match args.charts {
         ChartsArg::StandIns => ChartsFrom::StandIns,
         ChartsArg::Real => ChartsFrom::Real,
@@ -33,7 +33,7 @@ pub(super) fn options(args: &WorldArgs) -> LabOptions {
     LabOptions { scenario: args.scenario.clone(), charts, api_servers }
 }
 
-pub(super) fn afterwards(args: &WorldArgs) -> Afterwards {
+pub(super) fn afterwards(args: &LabOptionsArgs) -> Afterwards {
     if args.keep { Afterwards::Keep } else { Afterwards::Remove }
 }
 
@@ -54,7 +54,7 @@ pub(super) async fn stay(lab: &Lab, usage: &str) -> Result<(), CommandError> {
     Ok(())
 }
 
-async fn up(common: &Common, cluster: &str, args: &WorldArgs) -> Result<(), CommandError> {
+async fn up(common: &Common, cluster: &str, args: &LabOptionsArgs) -> Result<(), CommandError> {
     let workspace = workspace(common);
     let cluster = read_cluster(&workspace, cluster, SecretsMode::Placeholder).await?;
     input_warnings(&cluster).for_each(|warning| workspace.note(&format!("warning: {warning}")));

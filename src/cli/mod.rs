@@ -28,13 +28,13 @@ use args::{Cli, Command};
 use error::CommandError;
 use exit::Exit;
 
-/// Parses the command line and does what it says.
+/// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             let exit = if error.use_stderr() { Exit::InvalidInput } else { Exit::Done };
-            // Help that nobody reads is no failure.
+            // A closed pipe is not an error.
             let _ = error.print();
             return exit.into();
         }

@@ -11,14 +11,14 @@ use super::error::CommandError;
 use super::exit::Exit;
 use crate::report::{JsonLines, Mask, PlainLines, Sink, Terminal};
 use engine::{Event, StopSignal, Subscriber};
-use secrets::{Person, Redactor};
+use secrets::{OperatorPrompt, Redactor};
 
-/// Prints what a command was asked for. A reader that went away is no failure.
+/// Prints the result of a command. A closed pipe is not an error.
 pub(super) fn data(text: &str) {
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
 }
 
-/// Writes what holds secrets: for nobody else's eyes, whole or not at all.
+/// Writes a file with secrets atomically and with mode 0600.
 pub(super) fn private_file(path: &Path, text: &str) -> Result<(), CommandError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
@@ -46,23 +46,27 @@ pub(super) fn fail(error: &CommandError) -> Exit {
     error.exit
 }
 
-/// Whoever sits at the terminal; nobody when events go to a program, or when there is no terminal.
-pub(super) fn person(output: Output) -> Option<Person> {
-    static PERSON: LazyLock<Person> =
-        LazyLock::new(|| Person::new(say, BufReader::new(std::io::stdin()), || std::future::pending().boxed()));
+/// Asks the operator at the terminal; none for JSON output or without a terminal.
+pub(super) fn operator_prompt(output: Output) -> Option<OperatorPrompt> {
+    static PROMPT: LazyLock<OperatorPrompt> =
+        LazyLock::new(|| OperatorPrompt::new(say, BufReader::new(std::io::stdin()), || std::future::pending().boxed()));
     let there = output == Output::Text && std::io::stderr().is_terminal() && std::io::stdin().is_terminal();
-    there.then(|| PERSON.clone())
+    there.then(|| PROMPT.clone())
 }
 
-/// Whoever sits at the terminal while a run goes on: spoken to between its lines, and free to stop it.
-pub(super) fn person_of_run(output: Output, subscriber: &Arc<dyn Subscriber>, stop: &StopSignal) -> Option<Person> {
+/// The same during a run: the question is one of its events, and the run's stop signal ends the wait.
+pub(super) fn operator_prompt_of_run(
+    output: Output,
+    subscriber: &Arc<dyn Subscriber>,
+    stop: &StopSignal,
+) -> Option<OperatorPrompt> {
     let (subscriber, stop) = (subscriber.clone(), stop.clone());
     let say = move |text: &str| subscriber.notice(&Event::aside(text));
     let stopped = move || {
         let stop = stop.clone();
         async move { stop.asked().await }.boxed()
     };
-    person(output).map(|person| person.through(say, stopped))
+    operator_prompt(output).map(|prompt| prompt.through(say, stopped))
 }
 
 /// The redactor as a mask.

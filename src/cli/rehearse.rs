@@ -14,9 +14,9 @@ use crate::report::summary;
 pub(super) async fn rehearse(common: &Common, args: RehearseArgs) -> Result<Exit, CommandError> {
     let workspace = workspace(common);
     let secrets = args.secrets.into();
-    let options = lab::options(&args.world);
+    let options = lab::options(&args.lab);
     let cluster = read_cluster(&workspace, &args.cluster, secrets).await?;
-    let needs = OutsideNeeds { keep: args.world.keep, secrets, charts: options.charts, restarted: args.sealed };
+    let needs = OutsideNeeds { keep: args.lab.keep, secrets, charts: options.charts, restarted: args.sealed };
     let isolation = rehearsal::isolate(&workspace, needs).await?;
     let lab = rehearsal::start(&workspace, &cluster, &options).await?;
     let result = match rehearsal::access(&workspace, &cluster.name) {
@@ -31,11 +31,11 @@ pub(super) async fn rehearse(common: &Common, args: RehearseArgs) -> Result<Exit
     {
         output::say(&summary(run, Some(lab.status().await.record.critical_path().seconds)));
         output::say(&limits(&lab, secrets, &isolation).await);
-        if args.world.keep {
+        if args.lab.keep {
             lab::stay(&lab, "use it with kubectl and talosctl and the files above").await?;
         }
     }
-    rehearsal::end(lab, &workspace, lab::afterwards(&args.world)).await?;
+    rehearsal::end(lab, &workspace, lab::afterwards(&args.lab)).await?;
     Ok(run::exit(&result?))
 }
 

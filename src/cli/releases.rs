@@ -1,4 +1,4 @@
-//! `k8s-bootstrap releases list|build|values|template`: what a helmfile says, as it was read.
+//! `k8s-bootstrap releases list|build|values|template`: the releases of a helmfile, as they were read.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

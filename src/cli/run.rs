@@ -35,11 +35,11 @@ pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Resul
     Ok(exit)
 }
 
-/// Carries a run out, shown as the arguments say, stopped by signals.
+/// Executes a run, shown in the output format, stopped by signals.
 pub(super) async fn bootstrap(common: &Common, options: &RunOptions) -> Result<FinishedRun, OpsError> {
     let (redactor, stop) = (Redactor::default(), StopSignal::default());
     let subscriber = output::subscriber(common.output, &redactor);
-    let operator = output::person_of_run(common.output, &subscriber, &stop);
+    let operator = output::operator_prompt_of_run(common.output, &subscriber, &stop);
     let workspace = with_operator(common, redactor, operator);
     let listening = tokio::spawn(listen(stop.clone()));
     let result = ops::run(&workspace, options, subscriber, &stop).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bootstrap::ops::{SecretsMode, Target, Workspace};
-use secrets::{Person, Redactor};
+use secrets::{OperatorPrompt, Redactor};
 
 use super::args::{Common, SecretsArg};
 use super::error::CommandError;
@@ -21,11 +21,11 @@ impl From<SecretsArg> for SecretsMode {
 
 /// The workspace of a command that asks the operator at the terminal, if there is one.
 pub(super) fn workspace(common: &Common) -> Workspace {
-    with_operator(common, Redactor::default(), output::person(common.output))
+    with_operator(common, Redactor::default(), output::operator_prompt(common.output))
 }
 
 /// The workspace of a command with its own way to ask the operator.
-pub(super) fn with_operator(common: &Common, redactor: Redactor, operator: Option<Person>) -> Workspace {
+pub(super) fn with_operator(common: &Common, redactor: Redactor, operator: Option<OperatorPrompt>) -> Workspace {
     Workspace {
         directory: common.directory.clone(),
         state_dir: common.state_dir.clone(),

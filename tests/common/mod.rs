@@ -43,11 +43,11 @@ impl TestEnvironment {
 
     /// The same machines with nothing to install on them.
     pub fn machines(network: &str) -> Self {
-        let world = Self::copy_of(&["talos"], network);
-        let folder = world.repository.join("bootstrap/infra/helmfile.d");
+        let environment = Self::copy_of(&["talos"], network);
+        let folder = environment.repository.join("bootstrap/infra/helmfile.d");
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("01-apps.yaml"), "releases: []\n").unwrap();
-        world
+        environment
     }
 
     /// Bootstraps up to the wait for Ready nodes, and ends the run there.
@@ -125,12 +125,12 @@ impl TestEnvironment {
         let mut lines = stderr.lines().map(Result::unwrap);
         let up = lines.by_ref().find(|line| line.contains("is up"));
         assert!(up.is_some(), "the lab did not come up");
-        // What it says later must not fill the pipe.
+        // Later output must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         LabProcess(child)
     }
 
-    /// Runs to the end; exit code and the events that the run told.
+    /// Runs to the end; exit code and the events of the run.
     pub fn events(&self, arguments: &[&str]) -> (i32, Vec<serde_json::Value>) {
         let (code, out, _) = self.run(&[&["-o", "json"], arguments].concat());
         (code, out.lines().map(|line| serde_json::from_str(line).unwrap()).collect())

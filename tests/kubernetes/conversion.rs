@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use super::server::server;
 use super::{Lines, US, namespace, quiet, until_reported};
 
-/// A conversion webhook that serves only when the test says so.
+/// A conversion webhook that serves only when the test enables it.
 struct Peer {
     address: SocketAddr,
     authority: String,
@@ -60,7 +60,7 @@ impl Peer {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (acceptor, count) = (acceptor.clone(), count.clone());
                 tokio::spawn(async move {
-                    // Whoever does not trust it hangs up.
+                    // A client that does not trust the certificate closes the connection.
                     let Ok(stream) = acceptor.accept(stream).await else { return };
                     let answer = |request| {
                         count.fetch_add(1, Ordering::SeqCst);
@@ -123,13 +123,13 @@ async fn a_conversion_webhook_that_is_late_is_awaited_and_then_really_asked() {
     let names = [format!("stores.{group}")];
     let (lines, mut seen) = Lines::new();
     let progress = |reason: &WaitReason| lines.push(reason);
-    let world = async {
+    let controllers = async {
         let line = until_reported(&mut seen, "does not serve every version").await;
         let line = line.replace(&peer.address.to_string(), "PEER");
         insta::assert_snapshot!(line, @"CustomResourceDefinition stores.late.example.com: its conversion webhook does not serve every version: dial tcp PEER: connect: connection refused");
         peer.serve().await;
     };
-    let (outcome, ()) = tokio::join!(wait_converted(&client, &names, &progress), world);
+    let (outcome, ()) = tokio::join!(wait_converted(&client, &names, &progress), controllers);
     outcome.unwrap();
     assert!(peer.conversions.load(Ordering::SeqCst) > 0, "it was believed and not asked");
     let kept = ObjectRef::new(&format!("{group}/v1"), "Store", Some("default"), "k8s-bootstrap-probe");
@@ -142,7 +142,7 @@ async fn an_object_that_cannot_be_converted_yet_is_retryable() {
     let peer = Peer::new();
     let group = "stored.example.com";
     let objects = [definition(group, by_url(&peer, &peer.authority)), store(group)];
-    // In the version that is stored nobody has to be asked.
+    // The stored version needs no conversion.
     apply(&client, &US, &objects, &quiet).await.unwrap();
     let other = ObjectRef::new(&format!("{group}/v1beta1"), "Store", Some("default"), "s");
     let error = get(&client, &other).await.unwrap_err();
@@ -163,11 +163,11 @@ async fn a_conversion_webhook_of_another_authority_is_awaited_with_that_reason()
     let names = [format!("stores.{group}")];
     let (lines, mut seen) = Lines::new();
     let progress = |reason: &WaitReason| lines.push(reason);
-    let world = async {
+    let controllers = async {
         until_reported(&mut seen, "certificate signed by unknown authority").await;
         apply(&client, &US, &[definition(group, by_url(&peer, &peer.authority))], &quiet).await.unwrap();
     };
-    let (outcome, ()) = tokio::join!(wait_converted(&client, &names, &progress), world);
+    let (outcome, ()) = tokio::join!(wait_converted(&client, &names, &progress), controllers);
     outcome.unwrap();
 }
 
@@ -186,7 +186,7 @@ async fn a_service_is_looked_at_before_the_webhook_is_asked() {
     let progress = |reason: &WaitReason| lines.push(reason);
     let metadata =
         json!({"name": "webhook", "namespace": "converting", "labels": {"kubernetes.io/service-name": "webhook"}});
-    let world = async {
+    let controllers = async {
         until_reported(&mut seen, "Service converting/webhook does not exist").await;
         let service =
             json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 443}]}});
@@ -198,9 +198,9 @@ async fn a_service_is_looked_at_before_the_webhook_is_asked() {
         });
         apply(&client, &US, &[slice], &quiet).await.unwrap();
         until_reported(&mut seen, "has no caBundle").await;
-        // There is no pod network here to be asked through.
+        // This API server has no pod network to reach the webhook by its Service.
         apply(&client, &US, &[definition(group, by_url(&peer, &peer.authority))], &quiet).await.unwrap();
     };
-    let (outcome, ()) = tokio::join!(wait_converted(&client, &names, &progress), world);
+    let (outcome, ()) = tokio::join!(wait_converted(&client, &names, &progress), controllers);
     outcome.unwrap();
 }

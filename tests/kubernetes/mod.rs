@@ -225,7 +225,7 @@ async fn a_condition_is_awaited_of_an_object_whose_kind_does_not_exist_yet() {
     let object = ObjectRef::new("later.example.com/v1", "Instance", Some("default"), "flux");
     let (lines, mut seen) = Lines::new();
     let progress = |reason: &WaitReason| lines.push(reason);
-    let world = async {
+    let controllers = async {
         until_reported(&mut seen, "the definition of Instance in later.example.com is not registered yet").await;
         apply(&client, &US, &[definition("later.example.com", "Instance")], &quiet).await.unwrap();
         until_reported(&mut seen, "Instance default/flux does not exist yet").await;
@@ -237,7 +237,7 @@ async fn a_condition_is_awaited_of_an_object_whose_kind_does_not_exist_yet() {
         until_reported(&mut seen, "Instance default/flux is not Ready: Progressing: 2 of 4 controllers").await;
         patch_status(&client, "later.example.com/v1", "Instance", Some("default"), "flux", status("True")).await;
     };
-    let (outcome, ()) = tokio::join!(wait_condition(&client, &object, "Ready", &progress), world);
+    let (outcome, ()) = tokio::join!(wait_condition(&client, &object, "Ready", &progress), controllers);
     assert_eq!(outcome.unwrap()["spec"]["size"], 1);
 }
 
@@ -260,7 +260,7 @@ async fn a_gate_reports_the_pull_error_and_opens_when_all_are_ready() {
     applied.retain(|object| object.kind != "Pod");
     let (lines, mut seen) = Lines::new();
     let progress = |reason: &WaitReason| lines.push(reason);
-    let world = async {
+    let controllers = async {
         let patch = |kind: &'static str, name: &'static str, status: Value| {
             let api_version = if kind == "Pod" { "v1" } else { "apps/v1" };
             patch_status(&client, api_version, kind, Some("gate"), name, status)
@@ -279,7 +279,7 @@ async fn a_gate_reports_the_pull_error_and_opens_when_all_are_ready() {
         until_reported(&mut seen, "1 of 3 not ready: Deployment gate/second").await;
         patch("Deployment", "second", READY()).await;
     };
-    let (outcome, ()) = tokio::join!(wait_ready(&client, &applied, &progress), world);
+    let (outcome, ()) = tokio::join!(wait_ready(&client, &applied, &progress), controllers);
     outcome.unwrap();
 }
 
@@ -308,14 +308,14 @@ async fn a_gate_outlives_an_api_that_goes_away() {
     let applied = apply(&near, &US, &[deployment("default", "flapped")], &quiet).await.unwrap();
     let (lines, mut seen) = Lines::new();
     let progress = |reason: &WaitReason| lines.push(reason);
-    let world = async {
+    let controllers = async {
         until_reported(&mut seen, "1 of 1 not ready").await;
         bridge.cut();
         until_reported(&mut seen, "the Kubernetes API does not respond").await;
         patch_status(&near, "apps/v1", "Deployment", Some("default"), "flapped", READY()).await;
-        bridge.mend();
+        bridge.restore();
     };
-    let (outcome, ()) = tokio::join!(wait_ready(&far, &applied, &progress), world);
+    let (outcome, ()) = tokio::join!(wait_ready(&far, &applied, &progress), controllers);
     outcome.unwrap();
 }
 
@@ -326,11 +326,11 @@ async fn an_apply_outlives_an_api_that_goes_away() {
     bridge.cut();
     let client = server.client_by(bridge.address);
     let object = [config_map("default", "patient", "1")];
-    let mend = async {
+    let restore = async {
         bridge.refused().await;
-        bridge.mend();
+        bridge.restore();
     };
-    let (outcome, ()) = tokio::join!(apply(&client, &US, &object, &quiet), mend);
+    let (outcome, ()) = tokio::join!(apply(&client, &US, &object, &quiet), restore);
     outcome.unwrap();
 }
 
@@ -361,12 +361,12 @@ async fn a_webhook_that_cannot_be_asked_is_awaited_with_its_reason() {
     assert!(error.is_retryable(), "{error}");
     let error = apply(&client, &US, std::slice::from_ref(&object), &quiet).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
-    let world = async {
+    let controllers = async {
         let line = until_reported(&mut seen, "is unreachable").await;
         insta::assert_snapshot!(line, @"ConfigMap hooked/asked: admission webhook webhook.example.com is unreachable: dial tcp 127.0.0.1:1: connect: connection refused");
         delete(&client, &applied[1]).await.unwrap();
     };
-    let (outcome, ()) = tokio::join!(wait_admitted(&client, &object, &progress), world);
+    let (outcome, ()) = tokio::join!(wait_admitted(&client, &object, &progress), controllers);
     outcome.unwrap();
     let there = get(&client, &ObjectRef::from_manifest(&object).unwrap()).await.unwrap();
     assert_eq!(there, None, "a dry run kept its object");
@@ -378,7 +378,7 @@ async fn definitions_are_awaited_by_name() {
     let names = ["firsts.named.example.com", "seconds.named.example.com"].map(str::to_owned);
     let (lines, mut seen) = Lines::new();
     let progress = |reason: &WaitReason| lines.push(reason);
-    let world = async {
+    let controllers = async {
         until_reported(
             &mut seen,
             "0 of 2 CustomResourceDefinitions established: firsts.named.example.com does not exist yet",
@@ -392,7 +392,7 @@ async fn definitions_are_awaited_by_name() {
         .await;
         apply(&client, &US, &[definition("named.example.com", "Second")], &quiet).await.unwrap();
     };
-    let (outcome, ()) = tokio::join!(wait_crds(&client, &names, &progress), world);
+    let (outcome, ()) = tokio::join!(wait_crds(&client, &names, &progress), controllers);
     outcome.unwrap();
 }
 
@@ -404,7 +404,7 @@ async fn nodes_are_awaited_with_the_kubelets_reason() {
     let ready = |status: &str, message: &str| json!({"conditions": [{"type": "Ready", "status": status, "message": message, "reason": "Kubelet"}]});
     let (lines, mut seen) = Lines::new();
     let progress = |reason: &WaitReason| lines.push(reason);
-    let world = async {
+    let controllers = async {
         until_reported(&mut seen, "0 of 2 nodes Ready; n1, n2: not registered").await;
         apply(&client, &US, &[node("n1"), node("n2")], &quiet).await.unwrap();
         patch_status(&client, "v1", "Node", None, "n1", ready("True", "")).await;
@@ -412,6 +412,6 @@ async fn nodes_are_awaited_with_the_kubelets_reason() {
         until_reported(&mut seen, "1 of 2 nodes Ready; n2: cni plugin not initialized").await;
         patch_status(&client, "v1", "Node", None, "n2", ready("True", "")).await;
     };
-    let (outcome, ()) = tokio::join!(wait_nodes_ready(&client, &expected, &progress), world);
+    let (outcome, ()) = tokio::join!(wait_nodes_ready(&client, &expected, &progress), controllers);
     outcome.unwrap();
 }

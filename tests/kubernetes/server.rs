@@ -19,7 +19,7 @@ pub(crate) struct Server {
     _daemons: Vec<Daemon>,
 }
 
-/// The server of this test binary, started by whoever comes first.
+/// The server of this test binary, started by the first test that needs it.
 pub(crate) fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| {
@@ -148,12 +148,12 @@ impl Bridge {
         self.changed.send_replace(());
     }
 
-    /// Waits until somebody has met the cut.
+    /// Waits until a connection was refused by the cut.
     pub(crate) async fn refused(&self) {
         self.refused.notified().await;
     }
 
-    pub(crate) fn mend(&self) {
+    pub(crate) fn restore(&self) {
         self.cut.store(false, Ordering::SeqCst);
     }
 }

@@ -34,7 +34,7 @@ pub fn secret_values(variables: &Variables) -> impl Iterator<Item = &str> {
 }
 
 /// The file of SOPS's age keys that the repository's tools name; none where our own environment names a key, or where
-/// there is no such file.
+/// that file does not exist.
 pub fn sops_key_file(root: &Path, own: &Variables) -> Option<PathBuf> {
     if SOPS_KEY_VARIABLES.iter().any(|name| own.contains_key(*name)) {
         return None;

@@ -12,7 +12,7 @@ use yaml::{Diagnostic, near};
 ///
 /// An undeclared repository, a missing folder, a version that OCI does not support.
 pub(super) fn resolve(
-    site: &FileContext<'_>,
+    files: &FileContext<'_>,
     state: &State,
     settings: &Settings,
     chart: &str,
@@ -32,13 +32,13 @@ pub(super) fn resolve(
     if chart.contains("://") {
         return fail(format!("unsupported URL of chart `{chart}`: use `oci://`, `repository/name` or a path"));
     }
-    let path = site.path(chart);
+    let path = files.path(chart);
     if chart.starts_with(['.', '/']) || path.exists() {
         if !path.exists() {
-            return fail(format!("chart not found: {}", site.origin(&path)));
+            return fail(format!("chart not found: {}", files.origin(&path)));
         }
         if path.is_dir() && !path.join("Chart.yaml").exists() {
-            let origin = site.origin(&path);
+            let origin = files.origin(&path);
             return fail(format!(
                 "{origin} has no Chart.yaml; folders of manifests and kustomizations are not supported as charts"
             ));
@@ -53,7 +53,7 @@ pub(super) fn resolve(
         let message = format!("chart `{chart}`: unknown repository `{repository}`");
         return Err(Diagnostic::at(at.at.clone(), message).did_you_mean(near));
     };
-    apply_repository(site, found, &mut fetch);
+    apply_repository(files, found, &mut fetch);
     if found.is("oci") {
         let url = found.url.trim_start_matches("oci://").trim_end_matches('/');
         return oci(&format!("{url}/{name}"), version, at).map(|chart| (chart, fetch));
@@ -64,15 +64,15 @@ pub(super) fn resolve(
 
 /// Applies a repository's options; its credentials may also be in the environment, as `NAME_USERNAME` and
 /// `NAME_PASSWORD`.
-fn apply_repository(site: &FileContext<'_>, repository: &Repository, fetch: &mut FetchOptions) {
+fn apply_repository(files: &FileContext<'_>, repository: &Repository, fetch: &mut FetchOptions) {
     let prefix = repository.name.replace('-', "_").to_uppercase();
-    let variable = |suffix: &str| site.variables.get(&format!("{prefix}_{suffix}")).filter(|value| !value.is_empty());
+    let variable = |suffix: &str| files.variables.get(&format!("{prefix}_{suffix}")).filter(|value| !value.is_empty());
     let username = repository.username.clone().or_else(|| variable("USERNAME").cloned());
     let password = repository.password.clone().or_else(|| variable("PASSWORD").map(|value| value.as_str().into()));
     if let (Some(username), Some(password)) = (username, password) {
         fetch.credentials = Some(Credentials { username, password, pass_on: repository.is("passCredentials") });
     }
-    let path = |key: &str| repository.files.get(key).map(|file| site.path(&file.raw));
+    let path = |key: &str| repository.files.get(key).map(|file| files.path(&file.raw));
     fetch.ca_file = path("caFile");
     fetch.cert_file = path("certFile");
     fetch.key_file = path("keyFile");

@@ -13,7 +13,7 @@ use yaml::{Dialect, Origin};
 
 /// How a list of values is read.
 pub(super) struct Entries<'e> {
-    pub(super) site: &'e FileContext<'e>,
+    pub(super) files: &'e FileContext<'e>,
     /// The environment that its templates see.
     pub(super) context: &'e Environment,
     pub(super) missing: Option<Missing>,
@@ -52,9 +52,9 @@ impl Entries<'_> {
     }
 
     fn paths(&self, written: &Text, findings: &mut Findings) -> Vec<PathBuf> {
-        let paths = self.site.expand(&written.raw);
+        let paths = self.files.expand(&written.raw);
         if paths.is_empty() {
-            let origin = self.site.origin(&self.site.path(&written.raw));
+            let origin = self.files.origin(&self.files.path(&written.raw));
             match self.missing {
                 Some(Missing::Tolerated) => {
                     findings.notices.push(format!("{}: values file {origin} not found, skipped", written.at));
@@ -67,7 +67,7 @@ impl Entries<'_> {
 
     /// Reads the first document of a file, which may be a template.
     fn file(&self, path: &Path, so_far: &Map<String, Json>, findings: &mut Findings) -> Option<Map<String, Json>> {
-        let origin = self.site.origin(path);
+        let origin = self.files.origin(path);
         let text = match self.text(path, &origin, so_far) {
             Ok(text) => text,
             Err(diagnostic) => {
@@ -114,11 +114,11 @@ impl Entries<'_> {
             visible.clone_from(so_far);
         }
         merge_values(&mut visible, self.context.merged());
-        let folder = path.parent().unwrap_or(&self.site.folder);
+        let folder = path.parent().unwrap_or(&self.files.folder);
         template::render(
             &TemplateSource::file(origin, &text),
             &self.context.data(&visible, ""),
-            &self.site.functions(folder),
+            &self.files.functions(folder),
         )
     }
 }

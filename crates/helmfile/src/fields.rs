@@ -17,7 +17,7 @@ const ROUNDS: usize = 6;
 
 /// The data of a file's release templates, except for the release itself.
 pub(super) struct Scope<'s> {
-    pub(super) site: &'s FileContext<'s>,
+    pub(super) files: &'s FileContext<'s>,
     pub(super) state: &'s State,
     pub(super) environment: &'s Environment,
     /// `.Values`.
@@ -146,7 +146,7 @@ impl Scope<'_> {
             version: written("version"),
             labels: draft.labels.iter().map(|(key, text)| (key.clone(), text.raw.clone())).collect(),
         };
-        let functions = self.site.functions(&self.site.folder);
+        let functions = self.files.functions(&self.files.folder);
         for _ in 0..ROUNDS {
             let (data, mut wrong) = (self.data(&rendered, kube_context), vec![]);
             let mut render = |text: &Text| {
@@ -175,7 +175,7 @@ impl Scope<'_> {
     /// Renders a boolean.
     fn decision(&self, draft: &Draft, key: &'static str, data: &Value, findings: &mut Findings) -> Option<bool> {
         let text = draft.text(key)?;
-        let rendered = template::render(&text.source(), data, &self.site.functions(&self.site.folder));
+        let rendered = template::render(&text.source(), data, &self.files.functions(&self.files.folder));
         let decided = rendered.and_then(|rendered| {
             let documents = yaml::parse_as(&Origin::new(key), &rendered, Dialect::Typed)?;
             let value = documents.first().map(|node| &node.value);
@@ -229,7 +229,7 @@ impl Scope<'_> {
         what: &str,
         findings: &mut Findings,
     ) -> Vec<ReleaseId> {
-        let functions = self.site.functions(&self.site.folder);
+        let functions = self.files.functions(&self.files.folder);
         let mut needs = vec![];
         for need in &draft.needs {
             let id = template::render(&need.source(), data, &functions).and_then(|text| parse(&text, rendered, need));

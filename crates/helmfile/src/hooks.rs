@@ -52,7 +52,7 @@ fn release(listed: &ListedRelease, data: &Value, values: &Value) -> Value {
 
 /// Renders a hook for each event; equal results on the same side of the installation are one hook.
 fn render(scope: &Scope<'_>, draft: &HookDraft, data: &Value, findings: &mut Findings) -> Vec<Hook> {
-    let functions = scope.site.functions(&scope.site.folder);
+    let functions = scope.files.functions(&scope.files.folder);
     let mut rendered: Vec<Hook> = vec![];
     for event in &draft.events {
         let mut data = data.clone();
@@ -77,7 +77,7 @@ fn render(scope: &Scope<'_>, draft: &HookDraft, data: &Value, findings: &mut Fin
                 command,
                 args,
                 show_logs: draft.show_logs,
-                folder: scope.site.folder.clone(),
+                folder: scope.files.folder.clone(),
                 at: draft.at.clone(),
             }),
         }

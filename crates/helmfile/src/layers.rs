@@ -29,8 +29,8 @@ pub(super) struct Loaded {
 }
 
 /// Loads the state file at `path` with its bases; `None` if it cannot be read.
-pub(super) fn load(site: &FileContext<'_>, path: &Path, start: &Start<'_>, findings: &mut Findings) -> Option<Loaded> {
-    let origin = site.origin(path);
+pub(super) fn load(files: &FileContext<'_>, path: &Path, start: &Start<'_>, findings: &mut Findings) -> Option<Loaded> {
+    let origin = files.origin(path);
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -42,13 +42,13 @@ pub(super) fn load(site: &FileContext<'_>, path: &Path, start: &Start<'_>, findi
             return None;
         }
     };
-    let file = File { site, path, origin, is_base: false };
+    let file = File { files, path, origin, is_base: false };
     Some(file.load(&text, start, findings))
 }
 
 /// A state file or a base being read.
 struct File<'f> {
-    site: &'f FileContext<'f>,
+    files: &'f FileContext<'f>,
     path: &'f Path,
     origin: Origin,
     is_base: bool,
@@ -90,7 +90,7 @@ impl File<'_> {
         let is_template = self.path.extension().is_some_and(|extension| extension == "gotmpl");
         let rendered = if is_template {
             let data = context.data(&context.merged(), "");
-            let functions = self.site.functions(&self.site.folder);
+            let functions = self.files.functions(&self.files.folder);
             match template::render(&TemplateSource::file(&self.origin, part), &data, &functions) {
                 Ok(rendered) => rendered,
                 Err(diagnostic) => {
@@ -127,8 +127,8 @@ impl File<'_> {
     }
 
     fn base(&self, base: &Text, context: &Environment, findings: &mut Findings) -> Option<State> {
-        let path = self.site.path(&base.raw);
-        let origin = self.site.origin(&path);
+        let path = self.files.path(&base.raw);
+        let origin = self.files.origin(&path);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) => {
@@ -137,7 +137,7 @@ impl File<'_> {
                 return None;
             }
         };
-        let file = File { site: self.site, path: &path, origin, is_base: true };
+        let file = File { files: self.files, path: &path, origin, is_base: true };
         let start = Start { name: &context.name, inherited: Some(context.clone()), overrides: None };
         Some(file.load(&text, &start, findings).state)
     }
@@ -147,11 +147,11 @@ impl File<'_> {
         let mut own = Environment::default();
         if let Some(spec) = state.environments.get(name) {
             let strategy = spec.strategy.unwrap_or_default();
-            let entries = Entries { site: self.site, context, missing: spec.missing, strategy };
+            let entries = Entries { files: self.files, context, missing: spec.missing, strategy };
             own.values = entries.load(&spec.values, findings);
             own.kube_context = spec.kube_context.clone().unwrap_or_default();
         }
-        let entries = Entries { site: self.site, context, missing: None, strategy: Strategy::Override };
+        let entries = Entries { files: self.files, context, missing: None, strategy: Strategy::Override };
         let defaults = entries.load(&state.values, findings);
         let mut environment = context.under(Some(&own));
         if !context.kube_context.is_empty() {
@@ -164,9 +164,9 @@ impl File<'_> {
     /// Expands the paths of `helmfiles`.
     fn expand(&self, state: &mut State, findings: &mut Findings) {
         for nested in &mut state.helmfiles {
-            nested.matches = self.site.expand(&nested.path.raw);
+            nested.matches = self.files.expand(&nested.path.raw);
             if nested.matches.is_empty() {
-                let origin = self.site.origin(&self.site.path(&nested.path.raw));
+                let origin = self.files.origin(&self.files.path(&nested.path.raw));
                 let message = format!("helmfile not found: {origin}");
                 match state.missing {
                     Some(Missing::Tolerated) => findings.notices.push(format!("{}: {message}", nested.path.at)),

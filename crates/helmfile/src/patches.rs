@@ -36,7 +36,7 @@ pub(super) fn read(
     data["StateValues"] = Json::Object(all.clone());
     data["Values"] = Json::Object(all);
     let missing = draft.missing.or(scope.state.missing);
-    let file = ValuesFile { site: scope.site, what, noun: "patch file", data: &data, missing };
+    let file = ValuesFile { files: scope.files, what, noun: "patch file", data: &data, missing };
     let mut patches = vec![];
     for (list, format) in lists {
         for item in list {

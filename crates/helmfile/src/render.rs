@@ -28,7 +28,7 @@ pub(super) struct Request<'a> {
 
 /// The releases of a state file: the selected ones, and those of them that are installed.
 pub(super) fn file(
-    site: &FileContext<'_>,
+    files: &FileContext<'_>,
     path: &Path,
     loaded: &Loaded,
     request: &Request<'_>,
@@ -36,7 +36,7 @@ pub(super) fn file(
 ) -> (StateFile, Vec<Release>) {
     let Loaded { state, environment, .. } = loaded;
     let values = environment.merged();
-    let scope = Scope { site, state, environment, values: &values };
+    let scope = Scope { files, state, environment, values: &values };
     report_contexts(&scope, path, findings);
     let drafts = inherit::resolve(state, findings);
     let all: Vec<ResolvedRelease> = drafts.iter().filter_map(|draft| scope.resolve(draft, findings)).collect();
@@ -90,7 +90,7 @@ fn report_contexts(scope: &Scope<'_>, path: &Path, findings: &mut Findings) {
     let environment = Some(scope.environment.kube_context.clone()).filter(|context| !context.is_empty());
     let contexts: Vec<&String> = own.into_iter().chain(releases).chain([&environment]).flatten().collect();
     if let Some(context) = contexts.first() {
-        let origin = scope.site.origin(path);
+        let origin = scope.files.origin(path);
         findings
             .notices
             .push(format!("{origin}: `kubeContext` ({context}) is ignored: the run determines the cluster"));
@@ -137,14 +137,14 @@ fn release(
     findings: &mut Findings,
 ) -> Option<Release> {
     let ResolvedRelease { draft, listed, data, wait } = resolved;
-    let (site, state, before) = (scope.site, scope.state, findings.found.len());
+    let (files, state, before) = (scope.files, scope.state, findings.found.len());
     let what = format!("release {:?}", listed.name);
     let mut settings = draft.settings.or_defaults(&state.defaults);
     if let Some(wait) = wait {
         settings.switches.insert("wait", *wait);
     }
     let flags = flags(draft, &settings, &listed.labels, &what, findings);
-    let merging = Merging { site, what: what.clone(), data, missing: state.missing, findings };
+    let merging = Merging { files, what: what.clone(), data, missing: state.missing, findings };
     let written = merging.run(draft);
     let mut values = written.clone();
     sets::apply(scope, draft, data, &what, &mut values, findings);
@@ -152,7 +152,7 @@ fn release(
     let written_values = Value::Object(written);
     let hooks = hooks::of_release(scope, resolved, &written_values, findings);
     let version = Some(listed.version.as_str()).filter(|version| !version.is_empty());
-    let chart = chart::resolve(site, state, &settings, &listed.chart, version, draft.text("chart")?)
+    let chart = chart::resolve(files, state, &settings, &listed.chart, version, draft.text("chart")?)
         .map_err(|diagnostic| findings.found.push(diagnostic))
         .ok();
     let (chart, fetch) = chart?;

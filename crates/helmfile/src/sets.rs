@@ -27,7 +27,7 @@ pub(super) fn apply(
     findings: &mut Findings,
 ) {
     let mut flags = vec![];
-    let render = |text: &Text| template::render(&text.source(), data, &scope.site.functions(&scope.site.folder));
+    let render = |text: &Text| template::render(&text.source(), data, &scope.files.functions(&scope.files.folder));
     let as_written = |text: &Text| Ok(text.raw.clone());
     for (key, kind) in [("setTemplate", SetFlag::Typed), ("set", SetFlag::Typed), ("setString", SetFlag::Text)] {
         for set in draft.set(key) {
@@ -44,7 +44,7 @@ pub(super) fn apply(
     flags.sort_by_key(|flag| [SetFlag::Typed, SetFlag::Text, SetFlag::File].iter().position(|kind| *kind == flag.kind));
     for Flag { kind, text, at } in flags {
         values::without_references(&Value::from(text.as_str()), at, findings);
-        let read = |path: &str| std::fs::read_to_string(scope.site.path(path));
+        let read = |path: &str| std::fs::read_to_string(scope.files.path(path));
         if let Err(error) = set::assign(into, &text, kind, &read) {
             // The text is not shown, it may contain a secret.
             findings.error(at, format!("cannot set a value of {what}: {error}"));
@@ -81,7 +81,7 @@ fn flag(
 /// `env: [{name, value: VARIABLE}]`, an older form of `set`.
 fn variable<'s>(scope: &Scope<'_>, set: &'s SetDraft, what: &str, findings: &mut Findings) -> Option<Flag<'s>> {
     let Given::Value(variable) = &set.given else { return None };
-    let Some(value) = scope.site.variables.get(&variable.raw) else {
+    let Some(value) = scope.files.variables.get(&variable.raw) else {
         let message = format!("environment variable `{}` of {what} is not set", variable.raw);
         findings.error(&variable.at, message);
         return None;

@@ -49,7 +49,7 @@ pub(super) fn without_references(value: &Json, at: &Location, findings: &mut Fin
 
 /// Merges the values of a release.
 pub(super) struct Merging<'m> {
-    pub(super) site: &'m FileContext<'m>,
+    pub(super) files: &'m FileContext<'m>,
     pub(super) what: String,
     /// The data of templates.
     pub(super) data: &'m Json,
@@ -87,7 +87,7 @@ impl Merging<'_> {
     }
 
     fn inline_template(&mut self, value: &Json, at: &Location, merged: &mut Map<String, Json>) {
-        match rendered_inline(self.site, value, at, self.data) {
+        match rendered_inline(self.files, value, at, self.data) {
             Ok(values) => values.iter().for_each(|value| self.inline(value, at, merged)),
             Err(diagnostic) => self.findings.found.push(diagnostic),
         }
@@ -96,7 +96,7 @@ impl Merging<'_> {
     fn file(&mut self, draft: &Draft, written: &Text, merged: &mut Map<String, Json>) {
         let prefix = draft.values_path_prefix.as_deref().unwrap_or_default();
         let missing = draft.missing.or(self.missing);
-        let file = ValuesFile { site: self.site, what: &self.what, noun: "values file", data: self.data, missing };
+        let file = ValuesFile { files: self.files, what: &self.what, noun: "values file", data: self.data, missing };
         let Some((origin, text)) = file.read(prefix, written, self.findings) else { return };
         match yaml::parse_as(&origin, &text, Dialect::Kubernetes) {
             Ok(documents) => documents.iter().for_each(|node| self.document(&origin, node, merged)),
@@ -125,18 +125,18 @@ impl Merging<'_> {
 }
 
 /// Renders an inline mapping as a template: written as YAML, rendered, parsed again.
-fn rendered_inline(site: &FileContext<'_>, value: &Json, at: &Location, data: &Json) -> Result<Vec<Json>, Diagnostic> {
+fn rendered_inline(files: &FileContext<'_>, value: &Json, at: &Location, data: &Json) -> Result<Vec<Json>, Diagnostic> {
     let not_yaml = |error| Diagnostic::at(at.clone(), format!("cannot write the values as YAML: {error}"));
     let text = yaml::to_string(value).map_err(not_yaml)?;
     let source = TemplateSource { origin: at.origin.clone(), text: &text, start: at.position, indent: 0 };
-    let text = template::render(&source, data, &site.functions(&site.folder))?;
+    let text = template::render(&source, data, &files.functions(&files.folder))?;
     let documents = yaml::parse_as(&at.origin, &text, Dialect::Untyped)?;
     Ok(documents.iter().map(Node::to_json).collect())
 }
 
 /// A values file or patch file of a release.
 pub(super) struct ValuesFile<'f> {
-    pub(super) site: &'f FileContext<'f>,
+    pub(super) files: &'f FileContext<'f>,
     pub(super) what: &'f str,
     /// The kind of file in messages.
     pub(super) noun: &'f str,
@@ -147,7 +147,7 @@ pub(super) struct ValuesFile<'f> {
 impl ValuesFile<'_> {
     /// Reads the file, renders it if it is a template, and returns the text with its origin.
     pub(super) fn read(&self, prefix: &str, written: &Text, findings: &mut Findings) -> Option<(yaml::Origin, String)> {
-        let name = match template::render(&written.source(), self.data, &self.site.functions(&self.site.folder)) {
+        let name = match template::render(&written.source(), self.data, &self.files.functions(&self.files.folder)) {
             Ok(name) => name,
             Err(diagnostic) => {
                 findings.found.push(diagnostic);
@@ -155,8 +155,8 @@ impl ValuesFile<'_> {
             }
         };
         let name = format!("{prefix}{name}");
-        let origin = self.site.origin(&self.site.path(&name));
-        let paths = self.site.expand(&name);
+        let origin = self.files.origin(&self.files.path(&name));
+        let paths = self.files.expand(&name);
         let [path] = paths.as_slice() else {
             let message = match (paths.len(), self.missing) {
                 (0, Some(Missing::Tolerated)) => {
@@ -178,11 +178,11 @@ impl ValuesFile<'_> {
             }
         };
         if path.extension().is_none_or(|extension| extension != "gotmpl") {
-            return Some((self.site.origin(path), text));
+            return Some((self.files.origin(path), text));
         }
-        let folder = path.parent().unwrap_or(&self.site.folder);
-        let origin = self.site.origin(path);
-        match template::render(&TemplateSource::file(&origin, &text), self.data, &self.site.functions(folder)) {
+        let folder = path.parent().unwrap_or(&self.files.folder);
+        let origin = self.files.origin(path);
+        match template::render(&TemplateSource::file(&origin, &text), self.data, &self.files.functions(folder)) {
             Ok(text) => Some((yaml::Origin::new(format!("<{origin} for {}>", self.what)), text)),
             Err(diagnostic) => {
                 let noun = if self.noun == "values file" { "values" } else { self.noun };

@@ -106,7 +106,7 @@ impl Inherited<'_> {
 }
 
 impl<'r> Reading<'r> {
-    fn site(&self, path: &Path) -> FileContext<'r> {
+    fn files(&self, path: &Path) -> FileContext<'r> {
         let folder = path.parent().unwrap_or(self.root).to_owned();
         let programs = self.options.programs.as_ref();
         FileContext { root: self.root.to_owned(), folder, variables: self.variables, programs }
@@ -124,7 +124,7 @@ impl<'r> Reading<'r> {
             Values::Path(Text { raw, at: at.clone(), indent: 0 })
         };
         let files: Vec<Values> = options.state_values_files.iter().map(file).collect();
-        let mut over = self.given(&self.site(path), &files);
+        let mut over = self.given(&self.files(path), &files);
         match options.overrides() {
             Ok(overrides) => over.overrides = overrides,
             Err(error) => self.findings.found.push(Diagnostic::general(error.to_string())),
@@ -133,10 +133,10 @@ impl<'r> Reading<'r> {
     }
 
     /// Loads values from the command line or a parent; their templates see no other values.
-    fn given(&mut self, site: &FileContext<'_>, values: &[Values]) -> Environment {
+    fn given(&mut self, files: &FileContext<'_>, values: &[Values]) -> Environment {
         let mut given = Environment::new(self.options.environment());
         let context = given.clone();
-        let entries = Entries { site, context: &context, missing: None, strategy: Strategy::Override };
+        let entries = Entries { files, context: &context, missing: None, strategy: Strategy::Override };
         given.values = entries.load(values, &mut self.findings);
         given
     }
@@ -151,33 +151,33 @@ impl<'r> Reading<'r> {
     }
 
     fn file(&mut self, path: &Path, visit: &Visit<'_>) -> Vec<ReleaseId> {
-        let site = self.site(path);
+        let files = self.files(path);
         if self.stack.iter().any(|open| open == path) || self.stack.len() >= MAX_DEPTH {
-            let names: Vec<_> = self.stack.iter().map(|open| site.origin(open).to_string()).collect();
-            let chain = format!("{} -> {}", names.join(" -> "), site.origin(path));
+            let names: Vec<_> = self.stack.iter().map(|open| files.origin(open).to_string()).collect();
+            let chain = format!("{} -> {}", names.join(" -> "), files.origin(path));
             self.findings.found.push(Diagnostic::general(format!("circular helmfiles: {chain}")));
             return vec![];
         }
         let inherited = visit.inherited.as_ref().filter(|inherited| inherited.includes("environments"));
         let inherited = inherited.map(|inherited| inherited.parent.environment.clone());
         let start = Start { name: self.options.environment(), inherited, overrides: visit.overrides.clone() };
-        let Some(mut loaded) = layers::load(&site, path, &start, &mut self.findings) else { return vec![] };
+        let Some(mut loaded) = layers::load(&files, path, &start, &mut self.findings) else { return vec![] };
         if let Some(inherited) = &visit.inherited {
             inherited.fill(&mut loaded.state);
         }
-        self.lock(&site, path);
+        self.lock(&files, path);
         if !loaded.is_defined {
             let names = loaded.state.environments.into_keys().map(Some);
             self.without_environment.extend(names.chain([None]));
             let name = self.options.environment();
-            let message = format!("{} is skipped: it has no environment `{name}`", site.origin(path));
+            let message = format!("{} is skipped: it has no environment `{name}`", files.origin(path));
             self.findings.notices.push(message);
             return vec![];
         }
         self.stack.push(path.to_owned());
         let (mut before, mut all) = (visit.after.clone(), vec![]);
         for nested in &loaded.state.helmfiles {
-            let inside = self.nested(&site, nested, &loaded, visit, &before);
+            let inside = self.nested(&files, nested, &loaded, visit, &before);
             if !inside.is_empty() {
                 all.extend_from_slice(&inside);
                 before = inside;
@@ -185,7 +185,7 @@ impl<'r> Reading<'r> {
         }
         self.stack.pop();
         let request = render::Request { selectors: visit.selectors, options: self.options, after: &before };
-        let (file, releases) = render::file(&site, path, &loaded, &request, &mut self.findings);
+        let (file, releases) = render::file(&files, path, &loaded, &request, &mut self.findings);
         all.extend(releases.iter().map(|release| release.id.clone()));
         self.helmfile.files.push(file);
         self.helmfile.releases.extend(releases);
@@ -193,11 +193,11 @@ impl<'r> Reading<'r> {
     }
 
     /// Rejects a lock file beside the state file, which helmfile would silently use.
-    fn lock(&mut self, site: &FileContext<'_>, path: &Path) {
+    fn lock(&mut self, files: &FileContext<'_>, path: &Path) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let lock = path.with_file_name(format!("{}.lock", name.split('.').next().unwrap_or_default()));
         if lock.exists() {
-            let message = format!("lock file {} is not supported", site.origin(&lock));
+            let message = format!("lock file {} is not supported", files.origin(&lock));
             let found =
                 Diagnostic::general(message).with_hint("write the versions into the helmfile and remove the lock file");
             self.findings.found.push(found);
@@ -206,7 +206,7 @@ impl<'r> Reading<'r> {
 
     fn nested(
         &mut self,
-        site: &FileContext<'_>,
+        files: &FileContext<'_>,
         nested: &Nested,
         parent: &Loaded,
         visit: &Visit<'_>,
@@ -216,7 +216,7 @@ impl<'r> Reading<'r> {
         if selectors.is_some_and(|own| selector::exclude_each_other(own, &self.options.selectors)) {
             return vec![];
         }
-        let overrides = (!nested.values.is_empty()).then(|| self.given(site, &nested.values));
+        let overrides = (!nested.values.is_empty()).then(|| self.given(files, &nested.values));
         let inherited = (!nested.inherits.is_empty()).then_some(Inherited { keys: &nested.inherits, parent });
         let mut inside = vec![];
         let mut after = before.to_vec();
@@ -237,8 +237,8 @@ impl<'r> Reading<'r> {
     fn report_unknown_environment(&mut self) {
         let known: Vec<&str> = self.without_environment.iter().flatten().map(String::as_str).collect();
         let name = self.options.environment();
-        let site = self.site(&self.helmfile.path);
-        let origin = site.origin(&self.helmfile.path);
+        let files = self.files(&self.helmfile.path);
+        let origin = files.origin(&self.helmfile.path);
         let has = if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) };
         let found = Diagnostic::general(format!("{origin} has no environment `{name}`; {has}"));
         self.findings.found.push(found.did_you_mean(near(name, known)));

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_pass_is_tried_again_and_what_cannot_is_told() {
+    async fn temporary_errors_are_retried_and_permanent_ones_returned() {
         let url = server(vec!["503 Busy", "200 OK"]).await;
         assert_eq!(Web::Internet.text(&url).await, Ok("ok".to_owned()));
         let url = server(vec!["404 Not Found"]).await;

@@ -14,9 +14,9 @@ use super::{Credentials, guard, spawner};
 
 /// How much of a child's error output is kept for a message.
 const TAIL: usize = 4096;
-/// Between asking a cancelled child to end and making it.
+/// Between SIGTERM and SIGKILL of a cancelled child.
 const GRACE: Duration = Duration::from_secs(5);
-/// How much a child may print before it is ended; a chart's manifests are a few MiB.
+/// How much a child may print before it is stopped; a chart's manifests are a few MiB.
 const MAX_OUTPUT: u64 = 64 << 20;
 
 /// Which of a child's streams a line came from.
@@ -61,13 +61,13 @@ pub struct Output {
 /// Why a child did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("`{program}` could not be started: {source}")]
+    #[error("cannot start `{program}`: {source}")]
     Start { program: String, source: std::io::Error },
-    #[error("`{program}` ended with {status}: {stderr}")]
+    #[error("`{program}` failed with {status}: {stderr}")]
     Failed { program: String, status: String, stderr: String },
-    #[error("`{program}` was not done within {deadline:?} and was ended: {stderr}")]
+    #[error("`{program}` did not finish within {deadline:?} and was stopped: {stderr}")]
     Deadline { program: String, deadline: Duration, stderr: String },
-    #[error("`{program}` printed more than {MAX_OUTPUT} bytes and was ended")]
+    #[error("`{program}` printed more than {MAX_OUTPUT} bytes and was stopped")]
     TooMuch { program: String },
 }
 
@@ -129,14 +129,14 @@ impl Command {
         self
     }
 
-    /// Ends the child when it takes longer.
+    /// Stops the child after this time.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    /// Hands on every line that the child prints, as it prints it.
+    /// Calls `on_line` with every line that the child prints, as it prints it.
     #[must_use]
     pub fn on_line(mut self, on_line: impl Fn(Stream, &str) + Send + Sync + 'static) -> Self {
         self.on_line = Some(Arc::new(on_line));
@@ -190,7 +190,7 @@ impl Command {
         let start = |source| Error::Start { program: program.clone(), source };
         let mut child = Group(spawner::spawn(command).await.map_err(start)?);
         let (Some(stdout), Some(stderr)) = (child.0.stdout.take(), child.0.stderr.take()) else {
-            return Err(start(std::io::Error::other("its output could not be taken")));
+            return Err(start(std::io::Error::other("its output streams are not available")));
         };
         let feed = feed(child.0.stdin.take(), self.input.clone());
         let collect = async {
@@ -224,7 +224,7 @@ impl Command {
 
 async fn feed(stdin: Option<tokio::process::ChildStdin>, input: Option<SecretString>) {
     if let (Some(mut stdin), Some(input)) = (stdin, input) {
-        // A child that does not want its input ends with an error of its own.
+        // A child that does not read its input fails with an error of its own.
         let _ = stdin.write_all(input.expose_secret().as_bytes()).await;
     }
 }
@@ -261,7 +261,7 @@ impl Group {
         signal(&self.0, rustix::process::Signal::TERM);
         if tokio::time::timeout(GRACE, self.0.wait()).await.is_err() {
             signal(&self.0, rustix::process::Signal::KILL);
-            // It was killed; what is left is to collect it.
+            // SIGKILL cannot be ignored; this only reaps the process.
             let _ = self.0.wait().await;
         }
     }

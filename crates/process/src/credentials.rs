@@ -1,13 +1,13 @@
-//! Whose credential a variable of the environment is.
+//! Which environment variables are credentials, and which children inherit them.
 
 use std::ffi::OsString;
 
-/// What a child may know of the operator's credentials. A child that is not told otherwise gets none of them.
+/// Which of the operator's credentials a child inherits; none by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Credentials {
     #[default]
     None,
-    /// 1Password's own: a service account's or Connect's token, a session.
+    /// Those of 1Password: a service account's or Connect's token, a session.
     Op,
     /// The keys that SOPS opens files with.
     Sops,

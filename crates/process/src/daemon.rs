@@ -1,4 +1,4 @@
-//! A child that runs until it is told to end.
+//! A child that runs until it is stopped.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,7 +10,7 @@ use tokio::process::Child;
 use super::command::signal;
 use super::{Command, Error, spawner};
 
-/// Between asking a daemon to end and making it.
+/// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// A long-lived child whose output goes to a log file. It ends with this value, and with this process.
@@ -39,12 +39,12 @@ impl Command {
 }
 
 impl Daemon {
-    /// Asks the program to end, insists after a while, and waits until it has.
+    /// Sends SIGTERM, after the grace period SIGKILL, and waits for the exit.
     pub async fn stop(mut self) {
         signal(&self.child, Signal::TERM);
         if tokio::time::timeout(GRACE, self.child.wait()).await.is_err() {
             signal(&self.child, Signal::KILL);
-            // It was killed; what is left is to collect it.
+            // SIGKILL cannot be ignored; this only reaps the process.
             let _ = self.child.wait().await;
         }
     }

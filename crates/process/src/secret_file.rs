@@ -1,10 +1,10 @@
-//! A file for a child's eyes only: a memfd on Linux, a private file elsewhere.
+//! A file that only a child can read: a memfd on Linux, a private file elsewhere.
 
 use std::io::{self, Write};
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// A secret that a program insists on reading from a path, and reads more than once.
+/// A secret for a program that reads it from a path, more than once.
 #[derive(Debug)]
 pub struct SecretFile {
     #[cfg(target_os = "linux")]
@@ -18,16 +18,16 @@ impl SecretFile {
     ///
     /// # Errors
     ///
-    /// When there is no room for it.
+    /// When the kernel has no memory for it.
     pub fn new(content: &SecretString) -> io::Result<Self> {
         Self::of_bytes(content.expose_secret().as_bytes())
     }
 
-    /// As [`new`](Self::new), for what is no text.
+    /// As [`new`](Self::new), for bytes that are not UTF-8.
     ///
     /// # Errors
     ///
-    /// When the kernel has no room for it.
+    /// When the kernel has no memory for it.
     #[cfg(target_os = "linux")]
     pub fn of_bytes(content: &[u8]) -> io::Result<Self> {
         use rustix::fs::{MemfdFlags, memfd_create};

@@ -17,7 +17,7 @@ pub(super) async fn spawn(command: Command) -> std::io::Result<Child> {
         std::thread::spawn(move || {
             for (mut command, runtime, answer) in receiver {
                 let _context = runtime.enter();
-                // Nobody waits any more when the run was cancelled meanwhile; dropping the child then kills it.
+                // The receiver is gone when the run was cancelled meanwhile; dropping the child then kills it.
                 let _ = answer.send(command.spawn());
             }
         });

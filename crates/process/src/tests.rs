@@ -9,15 +9,15 @@ fn shell(script: &str) -> Command {
 
 #[tokio::test]
 async fn input_goes_in_and_output_comes_out() {
-    let output = shell("cat; echo told >&2").stdin("hunter2".into()).run().await.unwrap();
+    let output = shell("cat; echo progress >&2").stdin("hunter2".into()).run().await.unwrap();
     assert_eq!(output.stdout, b"hunter2");
-    assert_eq!(output.stderr, "told");
+    assert_eq!(output.stderr, "progress");
 }
 
 #[tokio::test]
-async fn a_failure_carries_status_and_last_words() {
+async fn a_failure_carries_status_and_the_end_of_stderr() {
     let error = shell("echo no such chart >&2; exit 3").run().await.unwrap_err();
-    assert_eq!(error.to_string(), "`sh` ended with exit status: 3: no such chart");
+    assert_eq!(error.to_string(), "`sh` failed with exit status: 3: no such chart");
 }
 
 #[tokio::test]
@@ -57,5 +57,5 @@ async fn a_secret_file_can_be_read_twice_by_a_child_and_lies_on_no_disk() {
 #[tokio::test]
 async fn a_program_that_is_not_there_is_named() {
     let error = Command::new("/nowhere/helm").run().await.unwrap_err();
-    assert!(error.to_string().starts_with("`helm` could not be started"), "{error}");
+    assert!(error.to_string().starts_with("cannot start `helm`"), "{error}");
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{Error, Reference};
 use process::{Command, Credentials};
 
-/// A manager that lives in a cloud takes seconds; a login that nobody answers would take for ever.
+/// Cloud services respond within seconds; an unattended login prompt would wait for ever.
 const DEADLINE: Duration = Duration::from_mins(2);
 
 /// How the references of one scheme are resolved.
@@ -24,7 +24,7 @@ pub struct Adapter {
     /// The program and its arguments. `{ref}` is the whole reference, `{path}` what follows its scheme, `{1}`, `{2}` … the
     /// parts of the path.
     pub command: Vec<String>,
-    /// What the program prints is JSON, and the value is there (RFC 6901).
+    /// Where the value is in the JSON that the program prints (RFC 6901).
     pub pointer: Option<String>,
 }
 
@@ -37,7 +37,7 @@ static VALS: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r#"(?P<text>(?:secret)?ref\+[A-Za-z0-9]+://[^+\s'"]*[^+\s'",])\+?"#).ok());
 
 impl Adapters {
-    /// Whether a text may hold a reference.
+    /// Whether a text may contain a reference.
     pub fn mentions(&self, text: &str) -> bool {
         text.contains("ref+") || self.0.keys().any(|scheme| text.contains(&format!("{scheme}://")))
     }
@@ -73,16 +73,16 @@ impl Adapters {
     ///
     /// # Errors
     ///
-    /// A program that is not there, fails, or prints something else than was expected.
+    /// A program that is not installed, fails, or prints unexpected output.
     pub async fn resolve(&self, reference: &Reference, folder: &Path) -> Result<SecretString, Error> {
         let unresolved = |reason: String| Error::Unresolved { reference: reference.clone(), reason };
-        let (adapter, address) = self.of(reference);
+        let (adapter, address) = self.adapter_of(reference);
         let (path, part) = match address.split_once('#').filter(|_| adapter.command != vals().command) {
             Some((path, part)) => (path, Some(part)),
             None => (address, None),
         };
         let mut words = adapter.command.iter().map(|word| fill(word, reference, path));
-        let Some(program) = words.next() else { return Err(unresolved("its source has no command".to_owned())) };
+        let Some(program) = words.next() else { return Err(unresolved("its scheme has no command".to_owned())) };
         let command = Command::new(&program).args(words).current_dir(folder).deadline(DEADLINE);
         let output = command.credentials(Credentials::Operator).run().await.map_err(|error| match error {
             process::Error::Start { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
@@ -92,7 +92,8 @@ impl Adapters {
             process::Error::Failed { stderr, .. } => unresolved(format!("{program}: {stderr}")),
             other => unresolved(other.to_string()),
         })?;
-        let text = String::from_utf8(output.stdout).map_err(|_| unresolved(format!("{program} printed no text")))?;
+        let text =
+            String::from_utf8(output.stdout).map_err(|_| unresolved(format!("{program} did not print UTF-8")))?;
         let pointer = [adapter.pointer.as_deref(), part].into_iter().flatten().collect::<Vec<_>>();
         if pointer.is_empty() {
             let value = text.strip_suffix('\n').unwrap_or(&text);
@@ -100,17 +101,17 @@ impl Adapters {
         }
         let pointer = pointer.iter().map(|part| format!("/{}", part.trim_matches('/'))).collect::<String>();
         // What was printed is not quoted, since it holds the secret.
-        let json: Value = serde_json::from_str(&text)
-            .map_err(|_| unresolved(format!("{program} printed something else than JSON")))?;
+        let json: Value =
+            serde_json::from_str(&text).map_err(|_| unresolved(format!("{program} did not print valid JSON")))?;
         match json.pointer(&pointer) {
             Some(Value::String(value)) => Ok(value.clone().into()),
             Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string().into()),
-            _ => Err(unresolved(format!("what {program} printed has no text at `{pointer}`"))),
+            _ => Err(unresolved(format!("the output of {program} has no value at `{pointer}`"))),
         }
     }
 
-    /// Who resolves a reference, and what of it follows the scheme.
-    fn of<'r>(&self, reference: &'r Reference) -> (Adapter, &'r str) {
+    /// The adapter of a reference, and what follows its scheme.
+    fn adapter_of<'r>(&self, reference: &'r Reference) -> (Adapter, &'r str) {
         let (scheme, address) = reference.text.split_once("://").unwrap_or(("", &reference.text));
         (self.0.get(scheme).cloned().unwrap_or_else(vals), address)
     }

@@ -1,6 +1,6 @@
 //! 1Password Connect: references are resolved by its HTTP API, without the program `op`.
 //!
-//! Source: 1Password Connect API 1.8. A token says which vaults it may read; names are looked up by filters, and every
+//! Source: 1Password Connect API 1.8. A token is limited to some vaults; names are looked up by filters, and every
 //! vault and item is asked for once.
 
 use std::collections::BTreeMap;
@@ -15,14 +15,14 @@ use ureq::http::Response;
 use super::reference::replace;
 use super::{Error, Reference, op};
 
-const WHO: &str = "1Password Connect";
+const PROVIDER: &str = "1Password Connect";
 const CONNECT: Duration = Duration::from_secs(5);
-const WHOLE: Duration = Duration::from_secs(30);
+const PROVIDERLE: Duration = Duration::from_secs(30);
 /// An item with its fields; a file in one.
 const LARGEST: u64 = 16 << 20;
-/// So long pauses may be altogether before whoever asked is told (O02).
+/// How long all pauses together may last before the rate limit is an error (O02).
 const BUDGET: Duration = Duration::from_mins(1);
-/// A pause that nobody measures out.
+/// The pause where the server sends no `Retry-After`.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// A Connect server and a token for it.
@@ -30,11 +30,11 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub struct Connect {
     host: String,
     token: SecretString,
-    /// PEM: trusted besides nobody else, where given.
+    /// PEM: where given, only these are trusted.
     authorities: Option<String>,
 }
 
-/// What a template came to, with each value that was put in.
+/// A filled-in template, with each value that was inserted.
 #[derive(Debug)]
 pub struct Filled {
     pub text: SecretString,
@@ -47,7 +47,7 @@ impl Connect {
     }
 
     /// The server that `OP_CONNECT_HOST` and `OP_CONNECT_TOKEN` name, when both do; `SSL_CERT_FILE` names the
-    /// certificates that a server of one's own may show.
+    /// certificates that are trusted instead of the public ones.
     pub fn of(variables: &BTreeMap<String, String>) -> Option<Self> {
         let named = |name: &str| variables.get(name).filter(|value| !value.is_empty());
         let found = Self::new(named("OP_CONNECT_HOST")?, named("OP_CONNECT_TOKEN")?.as_str().into());
@@ -62,7 +62,7 @@ impl Connect {
     ///
     /// # Errors
     ///
-    /// The first reference that leads to nothing, with its place; a server that refuses or does not answer.
+    /// The first reference that cannot be resolved, with its position; a server that refuses or does not respond.
     pub async fn inject(&self, template: &str, variables: &BTreeMap<String, String>) -> Result<Filled, Error> {
         let (connect, template, variables) = (self.clone(), template.to_owned(), variables.clone());
         let work = move || {
@@ -85,13 +85,13 @@ struct Session<'c> {
     agent: ureq::Agent,
     vaults: BTreeMap<String, String>,
     items: BTreeMap<(String, String), Value>,
-    /// What is left of the pauses.
+    /// How long further pauses may last.
     budget: Duration,
 }
 
-/// Why a path leads nowhere, or why nothing can be said about it.
+/// Why a path has no value: it does not exist, or the server could not be asked.
 enum Stop {
-    Nowhere(String),
+    NotFound(String),
     Error(Error),
 }
 
@@ -105,7 +105,7 @@ impl Session<'_> {
         };
         let agent = ureq::Agent::config_builder()
             .timeout_connect(Some(CONNECT))
-            .timeout_global(Some(WHOLE))
+            .timeout_global(Some(PROVIDERLE))
             .http_status_as_error(false)
             .tls_config(tls.build())
             .build();
@@ -114,9 +114,9 @@ impl Session<'_> {
     }
 
     fn resolve(&mut self, reference: &Reference, variables: &BTreeMap<String, String>) -> Result<String, Error> {
-        let value = Path::parse(&reference.text, variables).map_err(Stop::Nowhere).and_then(|path| self.value(&path));
+        let value = Path::parse(&reference.text, variables).map_err(Stop::NotFound).and_then(|path| self.value(&path));
         value.map_err(|stop| match stop {
-            Stop::Nowhere(reason) => Error::Unresolved { reference: reference.clone(), reason },
+            Stop::NotFound(reason) => Error::Unresolved { reference: reference.clone(), reason },
             Stop::Error(error) => error,
         })
     }
@@ -124,9 +124,11 @@ impl Session<'_> {
     fn value(&mut self, path: &Path) -> Result<String, Stop> {
         let vault = self.vault(&path.vault)?;
         let item = self.item(&vault, path)?;
-        match path.field(&item).map_err(Stop::Nowhere)? {
+        match path.field(&item).map_err(Stop::NotFound)? {
             Found::Value(value) => Ok(value),
-            Found::File(place) => self.get(&format!("/{place}"), None)?.map_err(|words| nothing("the file", &words)),
+            Found::File(place) => {
+                self.get(&format!("/{place}"), None)?.map_err(|message| nothing("the file", &message))
+            }
         }
     }
 
@@ -139,7 +141,8 @@ impl Session<'_> {
             name.to_owned()
         } else {
             let found = self.json("/v1/vaults", Some(("name", name)))?;
-            only_one(&found.map_err(|words| nothing("the vault", &words))?, "vault", name).map_err(Stop::Nowhere)?
+            only_one(&found.map_err(|message| nothing("the vault", &message))?, &format!("vault `{name}`"))
+                .map_err(Stop::NotFound)?
         };
         self.vaults.insert(name.to_owned(), id.clone());
         Ok(id)
@@ -156,26 +159,26 @@ impl Session<'_> {
             Some(item) => item,
             None => {
                 let found = self.json(&items, Some(("title", &path.item)))?;
-                let found = found.map_err(|words| nothing("the vault", &words))?;
-                let what = format!("item of the vault `{}`", path.vault);
-                let id = only_one(&found, &what, &path.item).map_err(Stop::Nowhere)?;
-                self.json(&format!("{items}/{id}"), None)?.map_err(|words| nothing("the item", &words))?
+                let found = found.map_err(|message| nothing("the vault", &message))?;
+                let subject = format!("item `{}` of vault `{}`", path.item, path.vault);
+                let id = only_one(&found, &subject).map_err(Stop::NotFound)?;
+                self.json(&format!("{items}/{id}"), None)?.map_err(|message| nothing("the item", &message))?
             }
         };
         self.items.insert(key, item.clone());
         Ok(item)
     }
 
-    /// What a path holds; or the server's words where there is nothing for this token.
+    /// The JSON at a path; or the server's message where this token may not read it.
     fn json(&mut self, path: &str, filter: Option<(&str, &str)>) -> Result<Result<Value, String>, Stop> {
         let text = self.get(path, filter)?;
         Ok(match text.map(|text| serde_json::from_str(&text)) {
             Ok(Ok(value)) => Ok(value),
             // The text may hold a secret.
             Ok(Err(_)) => {
-                return Err(Stop::Error(Error::Unreachable(format!("{WHO} answered something else than JSON"))));
+                return Err(Stop::Error(Error::Unreachable(format!("{PROVIDER} did not return valid JSON"))));
             }
-            Err(words) => Err(words),
+            Err(message) => Err(message),
         })
     }
 
@@ -186,12 +189,12 @@ impl Session<'_> {
             let text = text.map_err(|error| Stop::Error(self.unreachable(&error)))?;
             match answer.status().as_u16() {
                 200 => return Ok(Ok(text)),
-                401 => return Err(Stop::Error(Error::Token { who: WHO, words: words(&text) })),
-                400 | 403 | 404 => return Ok(Err(words(&text))),
+                401 => return Err(Stop::Error(Error::Token { provider: PROVIDER, message: message(&text) })),
+                400 | 403 | 404 => return Ok(Err(message(&text))),
                 429 => self.pause(&answer, &text)?,
                 status => {
-                    let words = format!("{WHO} at {} answers {status}: {}", self.connect.host, words(&text));
-                    return Err(Stop::Error(Error::Unreachable(words)));
+                    let message = format!("{PROVIDER} at {} returned {status}: {}", self.connect.host, message(&text));
+                    return Err(Stop::Error(Error::Unreachable(message)));
                 }
             }
         }
@@ -208,7 +211,7 @@ impl Session<'_> {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Error {
-        Error::Unreachable(format!("{WHO} at {} does not answer: {error}", self.connect.host))
+        Error::Unreachable(format!("{PROVIDER} at {} does not respond: {error}", self.connect.host))
     }
 
     /// Waits as long as the server asks, while the budget lasts.
@@ -216,7 +219,7 @@ impl Session<'_> {
         let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let pause = after.map_or(PAUSE, Duration::from_secs);
         let Some(left) = self.budget.checked_sub(pause) else {
-            return Err(Stop::Error(Error::RateLimited { words: words(text), after: Some(pause) }));
+            return Err(Stop::Error(Error::RateLimited { message: message(text), after: Some(pause) }));
         };
         let began = Instant::now();
         std::thread::sleep(pause);
@@ -230,14 +233,14 @@ fn certificates(pem: &str) -> Vec<ureq::tls::Certificate<'static>> {
     blocks.iter().map(|block| ureq::tls::Certificate::from_der(block.contents()).to_owned()).collect()
 }
 
-fn nothing(what: &str, words: &str) -> Stop {
-    Stop::Nowhere(format!("{WHO} does not show {what} to this token: {words}"))
+fn nothing(what: &str, message: &str) -> Stop {
+    Stop::NotFound(format!("{PROVIDER} does not let this token read {what}: {message}"))
 }
 
 /// The server's message in an error's body.
-fn words(text: &str) -> String {
+fn message(text: &str) -> String {
     let message = serde_json::from_str::<Value>(text).ok().and_then(|body| Some(body["message"].as_str()?.to_owned()));
-    message.unwrap_or_else(|| "it says nothing more".to_owned())
+    message.unwrap_or_else(|| "no message".to_owned())
 }
 
 /// Ids are 26 lower-case letters and digits.
@@ -246,12 +249,12 @@ fn is_id(text: &str) -> bool {
 }
 
 /// The id of the only one of a list.
-fn only_one(found: &Value, what: &str, name: &str) -> Result<String, String> {
+fn only_one(found: &Value, subject: &str) -> Result<String, String> {
     let ids: Vec<&str> = found.as_array().into_iter().flatten().filter_map(|entry| entry["id"].as_str()).collect();
     match ids[..] {
         [id] => Ok(id.to_owned()),
-        [] => Err(format!("there is no {what} called `{name}` that this token may read")),
-        _ => Err(format!("more than one {what} is called `{name}`; name it by its id: {}", ids.join(", "))),
+        [] => Err(format!("{subject} not found, or this token may not read it")),
+        _ => Err(format!("more than one match for {subject}; use an id: {}", ids.join(", "))),
     }
 }
 
@@ -279,22 +282,22 @@ impl Path {
         let attribute = match query.map(|query| query.split_once('=').unwrap_or((query, ""))) {
             None => None,
             Some(("attribute" | "attr", value)) => Some(value.to_owned()),
-            Some((key, _)) => return Err(format!("`{key}` is understood by the program `op` alone, not by {WHO}")),
+            Some((key, _)) => return Err(format!("`{key}` is supported by the program `op` only, not by {PROVIDER}")),
         };
         let parts: Vec<&str> = path.split('/').map(str::trim).collect();
         let (vault, item, section, field) = match parts[..] {
             [vault, item, field] => (vault, item, None, field),
             [vault, item, section, field] => (vault, item, Some(section), field),
-            _ => return Err("it is not `op://vault/item/[section/]field`".to_owned()),
+            _ => return Err("expected `op://vault/item/[section/]field`".to_owned()),
         };
         if parts.iter().any(|part| part.is_empty()) {
-            return Err("a part of it is empty".to_owned());
+            return Err("a part of the path is empty".to_owned());
         }
         let [vault, item, field] = [vault, item, field].map(str::to_owned);
         Ok(Self { vault, item, section: section.map(str::to_owned), field, attribute })
     }
 
-    /// What an item holds under this path. Sections and fields are meant by id or label, whatever the case.
+    /// The value in an item under this path. Sections and fields match by id or label, ignoring case.
     fn field(&self, item: &Value) -> Result<Found, String> {
         let list = |key: &str| item[key].as_array().cloned().unwrap_or_default();
         let is = |entry: &Value, key: &str, name: &str| {
@@ -325,7 +328,7 @@ impl Path {
         match found[..] {
             [field] => self.of_field(field),
             [] if fields.iter().any(|field| is(field, "label", &self.field)) && self.section.is_none() => Err(format!(
-                "`{}` is in several sections of the item; name one: op://vault/item/section/field",
+                "`{}` is in several sections of the item; use one of: op://vault/item/section/field",
                 self.field
             )),
             [] => {
@@ -337,7 +340,7 @@ impl Path {
                     .map(|place| Found::File(place.trim_start_matches('/').to_owned()))
                     .ok_or_else(|| format!("the item has no field or file `{}`", self.field))
             }
-            _ => Err(format!("the item has several fields `{}`; name one by its id", self.field)),
+            _ => Err(format!("the item has several fields `{}`; use an id", self.field)),
         }
     }
 
@@ -348,12 +351,10 @@ impl Path {
             Some("otp" | "totp") => text("totp"),
             Some(key @ ("type" | "id" | "purpose")) => text(key),
             Some("title") => text("label"),
-            Some(other) => return Err(format!("the attribute `{other}` is not known")),
+            Some(other) => return Err(format!("unknown attribute `{other}`")),
         };
         let kind = text("type").unwrap_or_default();
-        value.map(Found::Value).ok_or_else(|| {
-            format!("{WHO} gives no one-time password for `{}`, which is of the type {kind}", self.field)
-        })
+        value.map(Found::Value).ok_or_else(|| format!("field `{}` of type {kind} has no one-time password", self.field))
     }
 }
 

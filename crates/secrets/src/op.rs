@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use super::{Error, Reference};
 use process::{Command, Credentials};
 
-/// A fingerprint or a password may be asked for, so this is a person's time and not a machine's.
+/// `op` may prompt for a fingerprint or a password, and the operator needs time to answer.
 const DEADLINE: Duration = Duration::from_mins(2);
 pub(super) const SCHEME: &str = "op://";
 
@@ -72,7 +72,7 @@ pub(super) fn is_one(reference: &Reference) -> bool {
 ///
 /// # Errors
 ///
-/// Why there are no secrets; a reference that leads to nothing is named with its place.
+/// Why the template was not filled in; a reference that cannot be resolved is named with its position.
 pub async fn inject(op: &Path, account: Option<&str>, template: &str) -> Result<SecretString, Error> {
     if !template.to_ascii_lowercase().contains(SCHEME) {
         return Ok(template.to_owned().into());
@@ -81,15 +81,16 @@ pub async fn inject(op: &Path, account: Option<&str>, template: &str) -> Result<
     let command = Command::new(op).arg("inject").args(account).stdin(template.to_owned().into());
     let output = command.credentials(Credentials::Op).deadline(DEADLINE).run().await.map_err(|error| match error {
         process::Error::Failed { stderr, .. } => classify(&summary(&stderr), template),
-        process::Error::Deadline { .. } => {
-            Error::NotSignedIn(format!("it waited more than {DEADLINE:?}, probably for somebody to unlock 1Password"))
-        }
+        process::Error::Deadline { .. } => Error::NotSignedIn(format!(
+            "op did not respond within {}s; it may be waiting for 1Password to be unlocked",
+            DEADLINE.as_secs()
+        )),
         other => Error::Failed(other.to_string()),
     })?;
-    String::from_utf8(output.stdout).map(Into::into).map_err(|_| Error::Failed("its output is no text".to_owned()))
+    String::from_utf8(output.stdout).map(Into::into).map_err(|_| Error::Failed("its output is not UTF-8".to_owned()))
 }
 
-/// Whether who `op` acts for is in our own environment, where nobody can change it while we run.
+/// Whether the credential of `op` is in our own environment, which cannot change while we run.
 fn has_token() -> bool {
     std::env::vars_os().any(|(name, _)| {
         let name = name.to_string_lossy();
@@ -111,9 +112,9 @@ fn summary(stderr: &str) -> String {
 
 fn classify(message: &str, template: &str) -> Error {
     let lower = message.to_lowercase();
-    let says = |words: &[&str]| words.iter().any(|words| lower.contains(words));
-    if says(&["too many requests", "rate limit", "(429)"]) {
-        return Error::RateLimited { words: message.to_owned(), after: None };
+    let contains = |words: &[&str]| words.iter().any(|words| lower.contains(words));
+    if contains(&["too many requests", "rate limit", "(429)"]) {
+        return Error::RateLimited { message: message.to_owned(), after: None };
     }
     let unauthenticated = [
         "signed in",
@@ -126,9 +127,9 @@ fn classify(message: &str, template: &str) -> Error {
         "connecting to desktop app",
         "service account token",
     ];
-    if says(&unauthenticated) {
+    if contains(&unauthenticated) {
         return if has_token() {
-            Error::Token { who: "1Password", words: message.to_owned() }
+            Error::Token { provider: "1Password", message: message.to_owned() }
         } else {
             Error::NotSignedIn(message.to_owned())
         };

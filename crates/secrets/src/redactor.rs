@@ -1,4 +1,4 @@
-//! Hides secret values wherever text leaves.
+//! Masks secret values in everything that is printed or written.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -57,7 +57,7 @@ impl Redactor {
             self.learn(&text.into());
         }
         for encoded in values("data") {
-            // What decodes to no text can only be printed encoded.
+            // Binary values can only be printed encoded.
             let decoded = STANDARD.decode(encoded.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
             self.learn(&decoded.unwrap_or(encoded).into());
         }
@@ -101,7 +101,7 @@ impl Redactor {
     }
 }
 
-/// Every scalar of a value, as text: a secret that is no text yet, since its quotes are missing, is a secret all the same.
+/// Every scalar of a value, as text: a secret without quotes may be parsed as a number and is a secret all the same.
 fn leaves(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::String(text) => found.push(text.clone()),

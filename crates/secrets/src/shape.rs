@@ -1,11 +1,11 @@
-//! Placeholders that look like what they stand for, judged by where they stand in a manifest.
+//! Placeholders of the right type for a secret, chosen by the key and the manifest that contain it.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 const PLAIN: &str = "placeholder";
 const OBJECT: &str = "{}";
-/// As long as an age identity, and none: its checksum is wrong.
+/// As long as an age identity, with an invalid checksum.
 const AGE_IDENTITY: &str = "AGE-SECRET-KEY-1PLACEHXLDERPLACEHXLDERPLACEHXLDERPLACEHXLDERPLACEHXLDERQQQ";
 
 /// Talos's secrets are base64, most of them of 32 bytes; its tokens may be any text.

@@ -1,4 +1,4 @@
-//! SOPS: files are opened by `sops` itself, through pipes; nothing of theirs reaches a disk.
+//! SOPS: `sops` decrypts files through pipes; no plain text reaches a disk.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -11,12 +11,12 @@ use serde_json::Value;
 use super::shape;
 use process::{Command, Credentials, SecretFile};
 
-/// Keys that live in a cloud take seconds; a prompt that nobody answers would take for ever.
+/// Cloud key services respond within seconds; an unattended prompt would wait for ever.
 const DEADLINE: Duration = Duration::from_mins(1);
 
 const KEY_FILE: &str = "SOPS_AGE_KEY_FILE";
 
-/// Why a file could not be opened.
+/// Why a file could not be decrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum SopsError {
     #[error("{path} cannot be decrypted: {reason}")]
@@ -27,7 +27,7 @@ pub enum SopsError {
 #[derive(Debug, Clone)]
 pub struct Sops {
     pub program: PathBuf,
-    /// A file of age keys, where the environment says nothing of keys.
+    /// A file of age keys, used where the environment names none.
     pub key_file: Option<PathBuf>,
 }
 
@@ -35,7 +35,7 @@ pub struct Sops {
 ///
 /// # Errors
 ///
-/// With sops's own words; most often the key that opens the file is not there.
+/// With the message of sops; the most common cause is a missing key.
 pub async fn decrypt(sops: &Sops, path: &Path) -> Result<SecretString, SopsError> {
     // The command that prints the key may well be `op read`.
     let by_command = std::env::var_os("SOPS_AGE_KEY_CMD").is_some();
@@ -43,14 +43,14 @@ pub async fn decrypt(sops: &Sops, path: &Path) -> Result<SecretString, SopsError
     let command = Command::new(&sops.program).credentials(credentials);
     let command = sops.key_file.iter().fold(command, |command, file| command.env(KEY_FILE, file));
     let opened = run(command, path).await?;
-    String::from_utf8(opened).map(Into::into).map_err(|_| failed(path, "its content is no text"))
+    String::from_utf8(opened).map(Into::into).map_err(|_| failed(path, "its content is not UTF-8"))
 }
 
-/// Tries whether age keys, one a line, open the file at `path`; none of the operator's own counts.
+/// Checks that age keys, one per line, decrypt the file at `path`, without any key of the operator.
 ///
 /// # Errors
 ///
-/// With sops's own words; most often the file is sealed for another key.
+/// With the message of sops; the most common cause is a file that is encrypted for another key.
 pub async fn opens(sops: &Path, path: &Path, keys: &SecretString) -> Result<(), SopsError> {
     let keys = SecretFile::new(keys).map_err(|error| failed(path, &error.to_string()))?;
     // Besides the variables sops looks below the home and configuration folders for keys, of age and of SSH.
@@ -72,7 +72,7 @@ fn failed(path: &Path, reason: &str) -> SopsError {
     SopsError::Decrypt { path: path.to_owned(), reason: reason.to_owned() }
 }
 
-/// The lines of sops's message that say something.
+/// The first non-empty lines of sops's message.
 fn summary(stderr: &str) -> String {
     let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).take(6).collect();
     lines.join(" ")

@@ -1,4 +1,4 @@
-//! Everything that resolves references, behind one call.
+//! All providers of secrets behind one call.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -7,22 +7,22 @@ use std::path::PathBuf;
 use futures::{StreamExt, TryStreamExt};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::pause::{Answer, Person};
+use super::prompt::{Answer, OperatorPrompt};
 use super::reference::replace;
 use super::{Adapters, Connect, Error, Redactor, Reference, op, shape};
 
 /// Programs of other managers that run at once.
 const LANES: usize = 4;
 
-/// Who answers for 1Password.
+/// How 1Password is reached.
 #[derive(Debug, Clone)]
 pub enum OnePassword {
-    /// The program `op`, signed in by whatever way.
+    /// The program `op`, with any of its sign-in methods.
     Program(PathBuf),
     /// A Connect server, by its API.
     Connect(Connect),
-    /// Nobody on this machine.
-    Nobody,
+    /// Neither `op` nor a Connect server is configured.
+    Unavailable,
 }
 
 /// Where the values of references come from.
@@ -30,7 +30,7 @@ pub enum OnePassword {
 pub struct Sources {
     pub one_password: OnePassword,
     pub adapters: Adapters,
-    /// Vaults of 1Password that lie in another account than the one that is signed in, and that account.
+    /// Vaults of 1Password in another account than the one that is signed in, with that account.
     pub accounts: BTreeMap<String, String>,
     /// The repository: where adapters' programs run.
     pub folder: PathBuf,
@@ -38,16 +38,17 @@ pub struct Sources {
     pub variables: BTreeMap<String, String>,
     /// Learns every value.
     pub redactor: Redactor,
-    /// Who can renew a session, where somebody is there.
-    pub person: Option<Person>,
+    /// Asks the operator to renew a session; none without a terminal.
+    pub prompt: Option<OperatorPrompt>,
 }
 
 impl Sources {
-    /// Fills in every reference of a template. A session that has expired is waited for, where somebody is there.
+    /// Fills in every reference of a template. When a session has expired, waits for the operator to renew it where there is
+    /// a terminal.
     ///
     /// # Errors
     ///
-    /// The first reference that leads to nothing, with its place; whatever else stands in the way.
+    /// The first reference that cannot be resolved, with its position; a provider that fails or does not respond.
     pub async fn fill(&self, template: &str) -> Result<SecretString, Error> {
         let mut foreign = self.adapters.references(template);
         let mut values = self.foreign(&foreign).await?;
@@ -56,7 +57,7 @@ impl Sources {
             foreign.extend(references);
         }
         foreign.sort_by_key(|reference| reference.range.start);
-        // A value that looks like a reference is none: the other sources see marks in its place.
+        // A resolved value may look like a reference: the other providers see marks in its place.
         let mark = |reference: &Reference| format!("\u{e000}{}\u{e001}", reference.range.start);
         let Ok(marked) = replace(template, &foreign, |reference| Ok::<_, Infallible>(mark(reference)));
         let filled = self.one_password(template, None, &marked).await?;
@@ -132,18 +133,18 @@ impl Sources {
                     }
                     other => return other,
                 },
-                OnePassword::Nobody => {
+                OnePassword::Unavailable => {
                     let next =
-                        "install op, or name its folder with --tools-dir, or set OP_CONNECT_HOST and OP_CONNECT_TOKEN";
+                        "install op, or pass its folder with --tools-dir, or set OP_CONNECT_HOST and OP_CONNECT_TOKEN";
                     return Err(Error::Missing { program: "op".to_owned(), next: next.to_owned() });
                 }
             };
-            let Some(person) = &self.person else { return Err(Error::NotSignedIn(expired)) };
-            let words = format!(
-                "1Password's session has expired or is locked ({expired}): unlock it or sign in, then press Enter; Ctrl-C stops, \
-                 and --resume goes on"
+            let Some(prompt) = &self.prompt else { return Err(Error::NotSignedIn(expired)) };
+            let message = format!(
+                "1Password is locked or its session has expired ({expired}): unlock it or sign in, then press Enter; Ctrl-C stops the \
+                 run, --resume continues it"
             );
-            if person.ask(&words).await == Answer::Stopped {
+            if prompt.ask(&message).await == Answer::Stopped {
                 return Err(Error::NotSignedIn(expired));
             }
         }

@@ -12,7 +12,7 @@ use process::Command;
 
 static MODULES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/modules");
 
-/// The Kubernetes binaries took 4.5 min on two cores; a slower machine gets its time.
+/// The Kubernetes binaries took 4.5 min on two cores; slower machines need longer.
 const DEADLINE: Duration = Duration::from_mins(40);
 
 /// Builds `tool` into `folder`, once: other processes that want it wait for this one.

@@ -1,4 +1,4 @@
-//! Which programs there are, in which versions, and where they come from.
+//! The known programs, their versions, and where they are downloaded or built from.
 
 use semver::Version;
 
@@ -18,7 +18,7 @@ pub enum Tool {
     Etcdctl,
     Etcdutl,
     Crane,
-    /// The Helm inside Flux 2.7's helm-controller: what that does with our releases is tried with it, and nothing else.
+    /// The Helm inside Flux 2.7's helm-controller; only the tests of the hand-over to Flux use it.
     Helm3,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Package {
     /// The folder below `modules/`.
     pub(super) module: &'static str,
     pub(super) path: &'static str,
-    /// Linker flags that make the program tell its version.
+    /// Linker flags that set the version that the program prints.
     pub(super) flags: &'static str,
 }
 
@@ -86,7 +86,7 @@ impl Tool {
         }
     }
 
-    /// The version that is downloaded or built, where we can.
+    /// The version that is downloaded or built; none where neither is possible.
     pub fn pinned(self) -> Option<Version> {
         let (major, minor, patch) = match self {
             Self::Helm => (4, 1, 4),
@@ -119,7 +119,7 @@ impl Tool {
         }
     }
 
-    /// The arguments that make the program tell its version.
+    /// The arguments that make the program print its version.
     pub(super) fn version_arguments(self) -> &'static [&'static str] {
         match self {
             Self::Helm | Self::Helm3 => &["version", "--short"],

@@ -13,9 +13,9 @@ const CONNECT: Duration = Duration::from_secs(2);
 const WHOLE: Duration = Duration::from_mins(10);
 const LARGEST: u64 = 512 << 20;
 
-/// Downloads `tool` to `target`; says why not when that is not possible.
+/// Downloads `tool` to `target`; the error is the reason why that was not possible.
 pub(super) fn download(tool: Tool, target: &Path) -> Result<(), String> {
-    let (url, sum) = tool.release().ok_or("there is no plain binary for this machine among its releases")?;
+    let (url, sum) = tool.release().ok_or("it has no plain binary for this platform")?;
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_connect(Some(CONNECT))
         .timeout_resolve(Some(CONNECT))

@@ -1,6 +1,6 @@
-//! Outside programs: find, check the version, provide.
+//! External programs: find them, check their version, install them.
 //!
-//! Looked for in this order: an explicit directory (`--tools-dir`, else `KUBEBUILDER_ASSETS`), `PATH`, the cache, a
+//! Searched in this order: an explicit directory (`--tools-dir`, else `KUBEBUILDER_ASSETS`), `PATH`, the cache, a
 //! checked download of the official release, and last a build by `go` from one pinned module a tool.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 

@@ -3,10 +3,10 @@ use std::path::Path;
 
 use super::*;
 
-fn fake(folder: &Path, name: &str, says: &str) {
+fn fake(folder: &Path, name: &str, version: &str) {
     std::fs::create_dir_all(folder).unwrap();
     let path = folder.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\necho '{says}'\n")).unwrap();
+    std::fs::write(&path, format!("#!/bin/sh\necho '{version}'\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
@@ -38,11 +38,11 @@ async fn a_helm_that_is_too_old_is_refused_with_both_versions() {
     fake(&place("path"), "helm", "v3.12.3");
     let error = toolbox(&place("tools"), &place("path"), &place("cache")).find(Tool::Helm).await.unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("helm 3.12.3") && text.contains("3.18.0 or newer is needed"), "{text}");
+    assert!(text.contains("helm 3.12.3") && text.contains("3.18.0 or newer is required"), "{text}");
 }
 
 #[tokio::test]
-async fn a_missing_tool_is_told_with_the_places_that_were_searched() {
+async fn a_missing_tool_is_reported_with_the_folders_that_were_searched() {
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name);
     let error = toolbox(&place("tools"), &place("path"), &place("cache")).find(Tool::Op).await.unwrap_err();
@@ -51,7 +51,7 @@ async fn a_missing_tool_is_told_with_the_places_that_were_searched() {
 }
 
 #[tokio::test]
-async fn a_tool_that_is_nowhere_is_built_once_and_found_afterwards() {
+async fn a_tool_that_is_not_installed_is_built_once_and_found_afterwards() {
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name);
     let tools = toolbox(&place("tools"), &place("path"), &place("cache"));

@@ -1,4 +1,4 @@
-//! Finding a tool, and providing it when it is nowhere.
+//! Finding a tool, and providing it when it is not installed.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl std::fmt::Display for Source {
     }
 }
 
-/// A tool that works.
+/// A tool that was found, and its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     pub tool: Tool,
@@ -40,14 +40,14 @@ pub struct Found {
     pub source: Source,
 }
 
-/// Why there is no tool.
+/// Why a tool could not be provided.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{} was not found (looked in {looked})", .tool.name())]
-    Missing { tool: Tool, looked: String },
-    #[error("{} {found} at {} is too old; {} or newer is needed", .tool.name(), .path.display(), .tool.oldest())]
+    #[error("{} was not found (searched: {searched})", .tool.name())]
+    Missing { tool: Tool, searched: String },
+    #[error("{} {found} at {} is too old; {} or newer is required", .tool.name(), .path.display(), .tool.oldest())]
     TooOld { tool: Tool, found: Version, path: PathBuf },
-    #[error("{} could not be built: {reason}", .tool.name())]
+    #[error("cannot build {}: {reason}", .tool.name())]
     Build { tool: Tool, reason: String },
 }
 
@@ -58,7 +58,7 @@ pub struct Options {
     pub tools_dir: Option<PathBuf>,
     /// The value of `PATH`.
     pub path: Option<std::ffi::OsString>,
-    /// The folder that holds the cache; without one nothing is provided.
+    /// The folder of the cache; without one nothing is downloaded or built.
     pub cache: Option<PathBuf>,
 }
 
@@ -77,7 +77,7 @@ impl Options {
     }
 }
 
-/// Finds tools, and provides those that are nowhere.
+/// Finds tools, and provides those that are not installed.
 #[derive(Debug, Clone)]
 pub struct Toolbox {
     options: Options,
@@ -102,28 +102,28 @@ impl Toolbox {
             }
             too_old.get_or_insert(Error::TooOld { tool, found: version, path });
         }
-        Err(too_old.unwrap_or_else(|| Error::Missing { tool, looked: self.places() }))
+        Err(too_old.unwrap_or_else(|| Error::Missing { tool, searched: self.search_path() }))
     }
 
-    /// Finds a tool, or downloads it, or builds it, telling which.
+    /// Finds a tool, or downloads it, or builds it; `report` receives a line for each attempt.
     ///
     /// # Errors
     ///
-    /// When it is nowhere and cannot be built either.
-    pub async fn provide(&self, tool: Tool, tell: &(dyn Fn(&str) + Send + Sync)) -> Result<Found, Error> {
+    /// When the tool is not installed and cannot be downloaded or built either.
+    pub async fn provide(&self, tool: Tool, report: &(dyn Fn(&str) + Send + Sync)) -> Result<Found, Error> {
         let missing = match self.find(tool).await {
             Ok(found) => return Ok(found),
             Err(missing) => missing,
         };
         let (Some(cache), Some(version)) = (self.options.cache.clone(), tool.pinned()) else { return Err(missing) };
         let target = cached(&cache, tool, &version);
-        tell(&format!("{} {version}: looking for the official release", tool.name()));
+        report(&format!("{} {version}: looking for the official release", tool.name()));
         let place = target.clone();
         let downloaded = tokio::task::spawn_blocking(move || download::download(tool, &place)).await;
         let source = match downloaded {
             Ok(Ok(())) => Source::Download,
             Ok(Err(reason)) => {
-                tell(&format!("{} {version}: no download ({reason}); building it with go", tool.name()));
+                report(&format!("{} {version}: no download ({reason}); building it with go", tool.name()));
                 build::build(tool, &cache, &target).await?;
                 Source::Build
             }
@@ -147,7 +147,7 @@ impl Toolbox {
         candidates
     }
 
-    fn places(&self) -> String {
+    fn search_path(&self) -> String {
         let mut places = Vec::new();
         if let Some(folder) = &self.options.tools_dir {
             places.push(folder.display().to_string());
@@ -164,7 +164,7 @@ fn cached(cache: &Path, tool: Tool, version: &Version) -> PathBuf {
     cache.join(tool.name()).join(version.to_string()).join(tool.name())
 }
 
-/// The version that a program tells, or nothing when it does not run.
+/// The version that a program prints, or nothing when it does not run.
 async fn version(tool: Tool, path: &Path) -> Option<Version> {
     let output = Command::new(path)
         .args(tool.version_arguments().iter().copied())

@@ -23,10 +23,10 @@ pub(super) struct Which {
     pub(super) lab: bool,
 }
 
-/// After an order that puts the machine down.
+/// Options of commands that reboot the node.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct Afterwards {
-    /// Return when the order is accepted, and not when the machine is back.
+    /// Return when the node has accepted the command, without waiting until it is back.
     #[arg(long)]
     pub(super) no_wait: bool,
 }
@@ -44,10 +44,10 @@ impl Follow {
     }
 }
 
-/// An order that cannot be taken back.
+/// Confirmation of a destructive command.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct Sure {
-    /// Do it; without this nothing is done.
+    /// Confirm the command; required.
     #[arg(long, required = true)]
     pub(super) yes: bool,
 }
@@ -80,22 +80,22 @@ pub(super) enum NodeCommand {
         #[command(flatten)]
         follow: Follow,
     },
-    /// Print what happened since the boot, and what happens, until interrupted.
+    /// Print the events since boot and follow new ones until interrupted.
     Events {
         #[command(flatten)]
         which: Which,
     },
-    /// Print the services and how they are.
+    /// Print the services with their state and health.
     Services {
         #[command(flatten)]
         which: Which,
     },
-    /// Print resources as YAML: of a kind in full, such as `MachineStatuses.runtime.talos.dev`.
+    /// Print resources of a kind as YAML; the full name of the kind, such as `MachineStatuses.runtime.talos.dev`.
     Get {
         #[command(flatten)]
         which: Which,
         kind: String,
-        /// One; all when absent.
+        /// One resource; all when absent.
         id: Option<String>,
         /// The kind's namespace.
         #[arg(long, value_name = "NAME", default_value = "runtime")]
@@ -106,11 +106,11 @@ pub(super) enum NodeCommand {
         #[command(flatten)]
         which: Which,
     },
-    /// Print how far the clock is off.
+    /// Print the offset of the node's clock.
     Time {
         #[command(flatten)]
         which: Which,
-        /// Ask this time server instead of the node's own.
+        /// Compare with this time server instead of the node's own.
         #[arg(long, value_name = "SERVER")]
         against: Option<String>,
     },
@@ -118,22 +118,22 @@ pub(super) enum NodeCommand {
     Images {
         #[command(flatten)]
         which: Which,
-        /// Pull this one first.
+        /// Pull this image first.
         #[arg(long, value_name = "REFERENCE")]
         pull: Option<String>,
-        /// Those of Talos itself instead of those of pods.
+        /// Images of Talos itself instead of those of pods.
         #[arg(long)]
         system: bool,
     },
-    /// Write the administrator's kubeconfig as the node makes it.
+    /// Write the administrator's kubeconfig that the node issues.
     Kubeconfig {
         #[command(flatten)]
         which: Which,
-        /// The file, for its owner's eyes only.
+        /// The file to write, with mode 0600.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Reboot, and wait until the machine is back.
+    /// Reboot, and wait until the node is back.
     Reboot {
         #[command(flatten)]
         which: Which,
@@ -142,7 +142,7 @@ pub(super) enum NodeCommand {
         #[command(flatten)]
         afterwards: Afterwards,
     },
-    /// Install the Talos of an installer image, reboot, and wait until the machine is back.
+    /// Install the Talos version of an installer image, reboot, and wait until the node is back.
     Upgrade {
         #[command(flatten)]
         which: Which,
@@ -151,30 +151,30 @@ pub(super) enum NodeCommand {
         #[command(flatten)]
         afterwards: Afterwards,
     },
-    /// Boot into what ran before the last upgrade.
+    /// Boot the Talos version before the last upgrade.
     Rollback {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
         afterwards: Afterwards,
     },
-    /// Switch the machine off.
+    /// Shut the node down.
     Shutdown {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
         sure: Sure,
     },
-    /// Take the machine out of the cluster and empty it; it comes back in maintenance mode.
+    /// Reset the node: remove it from the cluster and wipe it; it comes back in maintenance mode.
     Reset {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
         sure: Sure,
-        /// Leave etcd and drain first; a last node cannot.
+        /// Leave etcd and drain first; not possible for the last node.
         #[arg(long)]
         graceful: bool,
-        /// Empty these partitions, by label.
+        /// Wipe these partitions, by label.
         #[arg(long, value_name = "LABEL", default_values = ["STATE", "EPHEMERAL"])]
         wipe: Vec<String>,
     },

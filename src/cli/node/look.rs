@@ -1,4 +1,4 @@
-//! What a machine tells.
+//! Commands that read from a machine.
 
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ pub(super) async fn kernel(machine: &Machine, mode: LogMode) -> Result<(), Comma
     Ok(())
 }
 
-/// Follows events over reboots: after one the machine has forgotten what was before, so all that it has is told.
+/// Follows events across reboots. A rebooted machine has lost its earlier events, so all of the new ones are printed.
 pub(super) async fn events(machine: &Machine) -> Result<(), CommandError> {
     let (mut client, mut boot) = (machine.client.clone(), machine.client.boot_id().await.map_err(refusal)?);
     let mut since = EventsSince::Everything;
@@ -75,7 +75,7 @@ pub(super) async fn again(machine: &Machine) -> Result<(Client, String), Command
         }
         tokio::time::sleep(pause).await;
     }
-    Err(CommandError::precondition("the node does not answer"))
+    Err(CommandError::precondition("the node does not respond"))
 }
 
 fn text<'r>(row: &'r Value, key: &str) -> &'r str {

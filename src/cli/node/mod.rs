@@ -29,7 +29,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// Prints what a machine said, secrets masked.
+    /// Prints the response of a node, secrets masked.
     fn print(&self, text: &str) {
         output::data(&self.redactor.redact(text));
     }

@@ -1,4 +1,4 @@
-//! What a machine is told to do.
+//! Commands that change a machine.
 
 use super::super::error::CommandError;
 use super::super::output;

@@ -34,12 +34,12 @@ pub(crate) struct Run {
     text_sets: Vec<String>,
     values_files: Vec<String>,
     include_needs: bool,
-    /// No release at all is no mistake.
+    /// Accepts a state file without releases.
     pub may_be_none: bool,
     pub kube_version: Option<String>,
     /// Arguments that go on to helm.
     pub helm_args: Vec<String>,
-    /// Arguments that nobody here knows.
+    /// Arguments that this test does not know.
     pub other: Vec<String>,
 }
 
@@ -89,7 +89,7 @@ impl Case {
             return Ok(folder.join(file));
         }
         let usual = ["helmfile.yaml", "helmfile.yaml.gotmpl", "helmfile.d"].map(|name| folder.join(name));
-        usual.into_iter().find(|path| path.exists()).ok_or_else(|| "there is no state file".to_owned())
+        usual.into_iter().find(|path| path.exists()).ok_or_else(|| "no state file found".to_owned())
     }
 
     pub(crate) fn options(&self, run: &Run) -> HelmfileOptions {
@@ -98,7 +98,7 @@ impl Case {
         let selectors = run.selectors.iter().map(|selector| selector.parse::<Selector>());
         HelmfileOptions {
             environment: run.environment.clone(),
-            // A malformed one takes nothing, as it is refused.
+            // A malformed argument has no value; it is rejected later.
             selectors: selectors
                 .collect::<Result<_, _>>()
                 .unwrap_or_else(|_: SelectorError| vec!["no=no".parse().unwrap()]),

@@ -1,4 +1,4 @@
-//! Results that say what was read: lists, built states, values, graphs.
+//! Results of reading: lists, built states, values, graphs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -23,12 +23,12 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("05-needs-errors/template-repeated.yaml", "the same need twice makes helmfile panic; here it is a notice"),
     ("09-template-leak/calls.jsonl", "a mistake of helmfile, not repeated but noticed"),
     ("13-exec-yq/values", "helm merges all documents, write-values takes the first; `template` is the truth"),
-    ("15-repositories/calls-unknown.jsonl", "a repository that nobody declares is found before helm is asked"),
+    ("15-repositories/calls-unknown.jsonl", "an undeclared repository is reported before helm is called"),
     ("19-functions/values", "helm reads YAML 1.1, write-values does not; `template` is the truth"),
     ("31-yaml-forms/values-duplicate-key", "helm takes the last of a repeated key; `template` is the truth"),
     ("31-yaml-forms/values-flow", "helm reads YAML 1.1, write-values does not; `template` is the truth"),
     ("32-yaml-scalars/values", "helm reads YAML 1.1, write-values does not; `template` is the truth"),
-    ("32-yaml-scalars/build-colons.yaml", "our parser takes `[::1]`"),
+    ("32-yaml-scalars/build-colons.yaml", "our parser accepts `[::1]`"),
     ("33-helmfile-d/calls-across.jsonl", "needs cross files here: all releases are one graph"),
     ("37-state-errors/build-no-name.yaml", "a release without a name cannot be installed"),
 ];
@@ -61,19 +61,19 @@ fn of_case(folder: &Path) -> Vec<Trial> {
 
 fn case(folder: &Path) -> Result<(), String> {
     let case = Case::read(folder);
-    let mut wrong = vec![];
+    let mut failures = vec![];
     for run in case.runs.iter().filter(|run| left_out(run).is_none()) {
         let name = format!("{}/{}", case.name, run.result);
         let known = DIFFERENT.iter().any(|(known, _)| *known == name);
         match (compare(&case, run), known) {
             (Ok(()), false) | (Err(_), true) => {}
             (Ok(()), true) => {
-                wrong.push(format!("--- {name}\nit agrees now: take it off the list of those that do not"));
+                failures.push(format!("--- {name}\nit agrees now: remove it from the list of known differences"));
             }
-            (Err(difference), false) => wrong.push(format!("--- {name}\n{difference}")),
+            (Err(difference), false) => failures.push(format!("--- {name}\n{difference}")),
         }
     }
-    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
 }
 
 /// Why a run is not compared.
@@ -86,7 +86,7 @@ fn compare(case: &Case, run: &Run) -> Result<(), String> {
     assert!(run.other.is_empty(), "{}: what do {:?} mean?", case.name, run.other);
     let ours = read(case, run);
     if let Some(error) = case.failed.get(&run.result) {
-        // Whatever a command says when it runs is not in the files.
+        // Messages of commands at run time are not in the files.
         let is_of_a_command = ["exited with non-zero status", "fork/exec"].iter().any(|words| error.contains(words));
         return match ours {
             Ok(_) if !is_of_a_command => Err(format!("helmfile fails, this does not: {error}")),

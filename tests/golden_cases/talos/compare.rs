@@ -1,4 +1,4 @@
-//! When two machine configs are the same: as data, with the few liberties that Talos's own encoder takes.
+//! When two machine configs are equal: as data, ignoring the differences that Talos's own encoder makes.
 
 use serde_json::{Map, Value, json};
 use talos_schema::Documents;

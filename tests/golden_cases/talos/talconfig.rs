@@ -19,7 +19,7 @@ fn run(case: &Path) -> Result<(), String> {
     match all(case, &mut sources) {
         Ok(_) if expects_error => Err("expected an error".to_owned()),
         Err(_) if expects_error => Ok(()),
-        // The case shows a limit of the tool: equality is not asked for, and a refusal where the case says so.
+        // The case shows a limit of talhelper: results may differ, and an error is expected where the case names one.
         Err(_) if quirk.contains("refusing") => Ok(()),
         Ok(_) if !quirk.is_empty() => Ok(()),
         Err(found) => Err(found.to_string()),
@@ -28,7 +28,7 @@ fn run(case: &Path) -> Result<(), String> {
     }
 }
 
-/// Renders every node, and says what differs from talhelper's results.
+/// Renders every node; the error is the difference from talhelper's results.
 fn all(case: &Path, sources: &mut FetchedInputs) -> Result<String, Diagnostics> {
     let config = opened(case, sources, &|sources| talconfig::read(case, case, &|_| None, sources))?;
     let name = if case.join("talsecret.yaml").exists() { "talsecret.yaml" } else { "talsecret.sops.yaml" };

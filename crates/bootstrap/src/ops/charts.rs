@@ -82,7 +82,7 @@ pub(super) async fn secret_sources(workspace: &Workspace, root: &Path, settings:
         Some(connect) => OnePassword::Connect(connect),
         None => match workspace.toolbox().find(Tool::Op).await {
             Ok(found) => OnePassword::Program(found.path),
-            Err(_) => OnePassword::Nobody,
+            Err(_) => OnePassword::Unavailable,
         },
     };
     Sources {
@@ -92,7 +92,7 @@ pub(super) async fn secret_sources(workspace: &Workspace, root: &Path, settings:
         folder: root.to_owned(),
         variables: workspace.variables.clone(),
         redactor: workspace.redactor.clone(),
-        person: workspace.operator.clone(),
+        prompt: workspace.operator.clone(),
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     OpsError, RunOptions, SecretsMode, Target, Workspace, input_warnings, open_bundle, read_cluster,
     unused_patch_warnings,
 };
-use crate::steps::{Parts, Site};
+use crate::steps::{ContextParts, RunContext};
 
 /// Whether an operation writes to the cluster and to the state folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,11 @@ pub enum Effects {
 /// # Errors
 ///
 /// Mistakes in the files, secrets that cannot be opened, a missing helm.
-pub async fn run_context(workspace: &Workspace, options: &RunOptions, effects: Effects) -> Result<Arc<Site>, OpsError> {
+pub async fn run_context(
+    workspace: &Workspace,
+    options: &RunOptions,
+    effects: Effects,
+) -> Result<Arc<RunContext>, OpsError> {
     let target = &options.target;
     if effects == Effects::Write && !target.is_lab() && options.secrets == SecretsMode::Placeholder {
         return Err(OpsError::PlaceholdersForRun);
@@ -52,7 +56,7 @@ pub async fn run_context(workspace: &Workspace, options: &RunOptions, effects: E
     for warning in unused_patch_warnings(&cluster, &bundle) {
         workspace.note(&format!("warning: {warning}"));
     }
-    let context = Site::new(Parts {
+    let context = RunContext::new(ContextParts {
         charts: charts(workspace, &cluster, target, options.bundle.as_deref()).await?,
         web: match target {
             Target::Cluster => Web::Internet,

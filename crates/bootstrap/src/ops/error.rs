@@ -11,7 +11,7 @@ use talos_client::ClientError;
 use talos_config::{CertificateError, GenerateBundleError};
 use yaml::Diagnostics;
 
-use crate::steps::SiteError;
+use crate::steps::ContextError;
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +64,7 @@ pub enum OpsError {
     #[error("--detailed-exitcode queries the cluster and needs its real secrets")]
     PlaceholdersForQuery,
     #[error(transparent)]
-    Context(#[from] SiteError),
+    Context(#[from] ContextError),
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error("`--hook {step}`: step not found in the plan")]

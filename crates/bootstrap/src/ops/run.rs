@@ -9,12 +9,12 @@ use jiff::Timestamp;
 
 use super::context::Effects;
 use super::{OpsError, RunOptions, Workspace, run_context};
-use crate::steps::{self, Site};
+use crate::steps::{self, RunContext};
 
 /// A run that was started and has ended.
 #[derive(Debug)]
 pub struct FinishedRun {
-    pub context: Arc<Site>,
+    pub context: Arc<RunContext>,
     pub report: RunReport,
     /// Only checks of the phase `preflight` failed, so nothing was changed.
     pub failed_in_preflight: bool,
@@ -66,7 +66,7 @@ pub async fn run(
     Ok(FinishedRun { context, report, failed_in_preflight })
 }
 
-fn started(context: &Site, plan: &Plan, resumed: bool) -> Result<Entry, OpsError> {
+fn started(context: &RunContext, plan: &Plan, resumed: bool) -> Result<Entry, OpsError> {
     Ok(Entry::RunStarted {
         tool: env!("CARGO_PKG_VERSION").to_owned(),
         identity: Identity {

@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use secrets::{Person, Redactor};
+use secrets::{OperatorPrompt, Redactor};
 use tools::{Options, Toolbox};
 
 use super::{OpsError, Target};
@@ -23,7 +23,7 @@ pub struct Workspace {
     pub variables: BTreeMap<String, String>,
     pub redactor: Redactor,
     /// Asked to renew a session; none without a terminal.
-    pub operator: Option<Person>,
+    pub operator: Option<OperatorPrompt>,
     /// Receives warnings and progress, a line each, redacted.
     pub notes: Arc<dyn Fn(&str) + Send + Sync>,
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
+use super::context::RunContext;
 use super::objects::{apply_objects, observe_objects};
 use super::secret_manifests::SecretManifests;
-use super::site::Site;
 use engine::{Action, Check, CheckResult, Effect, Observation, StepContext, StepError};
 
 /// Every cluster has these.
@@ -16,42 +16,42 @@ const BUILTIN: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-
 
 /// The namespaces of every release.
 pub(super) struct Namespaces {
-    site: Arc<Site>,
+    context: Arc<RunContext>,
     objects: Vec<Value>,
 }
 
 impl Namespaces {
-    pub(super) fn new(site: Arc<Site>) -> Self {
-        let objects = namespaces(&site);
-        Self { site, objects }
+    pub(super) fn new(context: Arc<RunContext>) -> Self {
+        let objects = namespaces(&context);
+        Self { context, objects }
     }
 }
 
 /// The namespaces of releases, with their labels.
-pub(super) fn namespaces(site: &Site) -> Vec<Value> {
-    names(site).iter().map(|name| namespace(site, name)).collect()
+pub(super) fn namespaces(context: &RunContext) -> Vec<Value> {
+    names(context).iter().map(|name| namespace(context, name)).collect()
 }
 
 /// The names of the namespaces that releases use and that no cluster has by itself.
-pub(super) fn names(site: &Site) -> BTreeSet<String> {
-    let releases = site.cluster.bootstrap.releases.releases.iter();
+pub(super) fn names(context: &RunContext) -> BTreeSet<String> {
+    let releases = context.cluster.bootstrap.releases.releases.iter();
     releases.map(|release| release.id.namespace.clone()).filter(|name| !BUILTIN.contains(&name.as_str())).collect()
 }
 
 /// The namespaces that manifests use and that nothing else creates: neither a release nor the manifests themselves.
-pub(super) fn missing_namespaces(site: &Site, objects: &[Value]) -> Vec<Value> {
+pub(super) fn missing_namespaces(context: &RunContext, objects: &[Value]) -> Vec<Value> {
     let text = |object: &Value, pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let is_namespace = |object: &&Value| text(object, "/kind").as_deref() == Some("Namespace");
     let created = objects.iter().filter(is_namespace).filter_map(|object| text(object, "/metadata/name"));
-    let created: BTreeSet<String> = created.chain(names(site)).chain(BUILTIN.map(str::to_owned)).collect();
+    let created: BTreeSet<String> = created.chain(names(context)).chain(BUILTIN.map(str::to_owned)).collect();
     let named: BTreeSet<String> = objects.iter().filter_map(|object| text(object, "/metadata/namespace")).collect();
-    named.difference(&created).map(|name| namespace(site, name)).collect()
+    named.difference(&created).map(|name| namespace(context, name)).collect()
 }
 
 /// A namespace with the Pod Security labels that the repository gives it.
-fn namespace(site: &Site, name: &str) -> Value {
+fn namespace(context: &RunContext, name: &str) -> Value {
     let mut metadata = json!({"name": name});
-    let labels = site.cluster.flux.pod_security(name);
+    let labels = context.cluster.flux.pod_security(name);
     if !labels.is_empty() {
         metadata["labels"] = json!(labels);
     }
@@ -61,11 +61,11 @@ fn namespace(site: &Site, name: &str) -> Value {
 #[async_trait]
 impl Action for Namespaces {
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
-        observe_objects(&self.site, &self.objects).await
+        observe_objects(&self.context, &self.objects).await
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
-        apply_objects(&self.site, &self.objects, cx).await
+        apply_objects(&self.context, &self.objects, cx).await
     }
 }
 
@@ -92,23 +92,23 @@ impl Check for SecretsOpen {
 
 /// The secrets are in the cluster.
 pub(super) struct Secrets {
-    site: Arc<Site>,
+    context: Arc<RunContext>,
     manifests: Arc<SecretManifests>,
 }
 
 impl Secrets {
-    pub(super) fn new(site: Arc<Site>, manifests: Arc<SecretManifests>) -> Self {
-        Self { site, manifests }
+    pub(super) fn new(context: Arc<RunContext>, manifests: Arc<SecretManifests>) -> Self {
+        Self { context, manifests }
     }
 }
 
 #[async_trait]
 impl Action for Secrets {
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
-        observe_objects(&self.site, self.manifests.objects().await?).await
+        observe_objects(&self.context, self.manifests.objects().await?).await
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
-        apply_objects(&self.site, self.manifests.objects().await?, cx).await
+        apply_objects(&self.context, self.manifests.objects().await?, cx).await
     }
 }

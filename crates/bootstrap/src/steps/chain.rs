@@ -17,22 +17,22 @@ const FLUX_INSTANCE: &str = "flux";
 impl Steps {
     /// Namespaces, and the secrets that releases and Flux start with.
     pub(super) fn base(&mut self, api: &StepId) -> Vec<StepId> {
-        let site = self.site.clone();
+        let context = self.context.clone();
         let mut added = vec![api.clone()];
-        if !base::names(&site).is_empty() {
+        if !base::names(&context).is_empty() {
             let step = Step::new("base", "namespaces", Code::K07)
                 .title("the namespaces of every release")
                 .needs([api])
-                .made_from(site.namespaces_fingerprint());
-            added.push(self.action(step, Arc::new(base::Namespaces::new(site.clone()))));
+                .made_from(context.namespaces_fingerprint());
+            added.push(self.action(step, Arc::new(base::Namespaces::new(context.clone()))));
         }
-        if !site.cluster.bootstrap.secrets.is_empty() {
+        if !context.cluster.bootstrap.secrets.is_empty() {
             let step = Step::new("base", "secrets", Code::O01)
                 .title("the secrets that releases and Flux start with")
                 .needs(&added)
-                .made_from(site.secrets_fingerprint())
+                .made_from(context.secrets_fingerprint())
                 .deadline(OPERATOR);
-            let uploaded = self.action(step, Arc::new(base::Secrets::new(site, self.secrets.clone())));
+            let uploaded = self.action(step, Arc::new(base::Secrets::new(context, self.secrets.clone())));
             added.push(uploaded.clone());
             added.extend(self.decryption(Keys::Cluster, &[uploaded]));
         }
@@ -41,35 +41,35 @@ impl Steps {
 
     /// The CRDs of charts, and of files that recipes apply.
     pub(super) fn crds(&mut self, api: &StepId) -> Vec<StepId> {
-        let site = self.site.clone();
+        let context = self.context.clone();
         let mut added = Vec::new();
-        for release in &site.cluster.bootstrap.crds.releases {
+        for release in &context.cluster.bootstrap.crds.releases {
             let step = Step::new("crds", &release.id.name, Code::H03)
                 .title(format!("the CRDs of {} are served", release.chart))
                 .needs([api])
                 .at(place(release))
                 .made_from(fingerprints::release(release));
             let source = crds::Source::Chart(Box::new(release.clone()));
-            added.push(self.action(step, Arc::new(crds::Crds::new(site.clone(), source))));
+            added.push(self.action(step, Arc::new(crds::Crds::new(context.clone(), source))));
         }
-        let files = site.cluster.bootstrap.crd_files.clone();
+        let files = context.cluster.bootstrap.crd_files.clone();
         if !files.is_empty() {
             let step = Step::new("crds", "files", Code::H03)
                 .title(format!("the CRDs of {} files that recipes apply are served", files.len()))
                 .needs([api])
                 .made_from(Fingerprint::builder().parts(files.iter().map(|file| &file.url)).finish());
-            added.push(self.action(step, Arc::new(crds::Crds::new(site, crds::Source::Files(files)))));
+            added.push(self.action(step, Arc::new(crds::Crds::new(context, crds::Source::Files(files)))));
         }
         added
     }
 
     /// Every release with its hooks, and the hooks of whole files around them; returns all of those steps.
     pub(super) fn releases(&mut self, before: &[StepId]) -> Vec<StepId> {
-        let site = self.site.clone();
-        let helmfile = &site.cluster.bootstrap.releases;
+        let context = self.context.clone();
+        let helmfile = &context.cluster.bootstrap.releases;
         let releases = &helmfile.releases;
-        let order = order::order(releases, &site.cluster.phases);
-        let names = Names::new(releases, &site.cluster.bootstrap.crds.releases);
+        let order = order::order(releases, &context.cluster.phases);
+        let names = Names::new(releases, &context.cluster.bootstrap.crds.releases);
         let mut all = Vec::new();
         for (number, file) in helmfile.files.iter().enumerate() {
             let mut own = self.file_hooks(number, file, HookSide::Before, before);
@@ -87,7 +87,7 @@ impl Steps {
 
     /// The hooks of a whole file on one side of its releases, one after the other.
     fn file_hooks(&mut self, number: usize, file: &StateFile, side: HookSide, needs: &[StepId]) -> Vec<StepId> {
-        let phase = self.site.cluster.phases.of_release("");
+        let phase = self.context.cluster.phases.of_release("");
         let mut added: Vec<StepId> = Vec::new();
         for (index, hook) in file.hooks.iter().enumerate().filter(|(_, hook)| hook.is_on(side)) {
             let id = StepId::new(format!("hook/file-{}/{}", number + 1, index + 1));
@@ -99,7 +99,7 @@ impl Steps {
 
     /// One release between its hooks; each step needs the one before it, the first one `needs`.
     fn release(&mut self, release: &Release, names: &Names, needs: Vec<StepId>) -> Vec<StepId> {
-        let phase = self.site.cluster.phases.of_release(&release.id.name);
+        let phase = self.context.cluster.phases.of_release(&release.id.name);
         let mut added = Vec::new();
         let mut last = needs;
         for (id, index) in names.hooks(release, HookSide::Before) {
@@ -107,7 +107,7 @@ impl Steps {
             added.extend(last.iter().cloned());
         }
         let converts = names.conversion(&release.id);
-        let code = Arc::new(release::Installed::new(self.site.clone(), release.clone(), converts.is_some()));
+        let code = Arc::new(release::Installed::new(self.context.clone(), release.clone(), converts.is_some()));
         self.installed.push(code.clone());
         let step = Step::new("release", names.name(&release.id), Code::H14)
             .phase(phase.clone())
@@ -136,7 +136,7 @@ impl Steps {
 
     fn hook(&mut self, id: StepId, phase: &PhaseName, hook: &Hook, needs: &[StepId]) -> StepId {
         let object = id.as_str().strip_prefix("hook/").unwrap_or(id.as_str());
-        let code = hooks::code(self.site.clone(), hook);
+        let code = hooks::code(self.context.clone(), hook);
         let step = Step::new("hook", object, code.overdue())
             .phase(phase.clone())
             .title(hooks::title(hook))
@@ -151,13 +151,13 @@ impl Steps {
 
     /// Every node Ready, then Flux at work, then Flux the owner of what was installed.
     pub(super) fn handoff(&mut self, everything: &[StepId]) {
-        let site = self.site.clone();
+        let context = self.context.clone();
         let step = Step::new("handoff", "nodes", Code::K02)
             .title("every node is Ready")
             .needs(everything)
-            .made_from(site.hostnames_fingerprint());
-        let mut last = self.check(step, Arc::new(handoff::NodesReady::new(site.clone())));
-        let Some(flux) = site.flux() else { return };
+            .made_from(context.hostnames_fingerprint());
+        let mut last = self.check(step, Arc::new(handoff::NodesReady::new(context.clone())));
+        let Some(flux) = context.flux() else { return };
         let object =
             |api_version: &str, kind: &str, name: &str| ObjectRef::new(api_version, kind, Some(&flux.namespace), name);
         let instance = object("fluxcd.controlplane.io/v1", "FluxInstance", FLUX_INSTANCE);
@@ -173,13 +173,13 @@ impl Steps {
                 .needs(everything.iter().chain([&last]))
                 .at(object.to_string())
                 .made_from(Fingerprint::builder().part(object.to_string()).part(&flux.reference).finish());
-            last = self.check(step, Arc::new(handoff::FluxReady::new(site.clone(), object, code)));
+            last = self.check(step, Arc::new(handoff::FluxReady::new(context.clone(), object, code)));
         }
         let step = Step::new("handoff", "adoption", Code::F05)
             .title("Flux owns what was installed")
             .needs([&last])
-            .made_from(site.adoption_fingerprint());
-        self.check(step, Arc::new(handoff::Adopted::new(site)));
+            .made_from(context.adoption_fingerprint());
+        self.check(step, Arc::new(handoff::Adopted::new(context)));
     }
 }
 

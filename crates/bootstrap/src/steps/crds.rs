@@ -7,8 +7,9 @@ use futures::future::try_join_all;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
+use super::context::RunContext;
+use super::errors::helm_error;
 use super::objects::{apply_objects, gate_error, observe_objects, progress};
-use super::site::{Site, helm_error};
 use discover::CrdUrl;
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
 use helm::{TemplateOptions, manifest};
@@ -24,35 +25,35 @@ pub(super) enum Source {
 
 /// Only the CRDs are applied, whatever else a chart renders or a file contains.
 pub(super) struct Crds {
-    site: Arc<Site>,
+    context: Arc<RunContext>,
     source: Source,
     objects: OnceCell<Vec<Value>>,
 }
 
 /// The definitions that a chart has, in `crds/` or among its templates.
-pub(super) async fn of_chart(site: &Site, release: &Release) -> Result<Vec<Value>, StepError> {
+pub(super) async fn of_chart(context: &RunContext, release: &Release) -> Result<Vec<Value>, StepError> {
     let failed = |error| helm_error(&error, release);
-    let options = site.template_options();
+    let options = context.template_options();
     let options = TemplateOptions {
         kube_version: release.kube_version.clone().or(options.kube_version),
         include_crds: true,
         hooks: false,
         api_versions: release.api_versions.clone(),
     };
-    let ready = site.charts.prepare(release, &options).await.map_err(failed)?;
-    let rendered = site.charts.helm.template(release, &ready.chart, &options).await;
+    let ready = context.charts.prepare(release, &options).await.map_err(failed)?;
+    let rendered = context.charts.helm.template(release, &ready.chart, &options).await;
     Ok(manifest::crds(rendered.map_err(failed)?))
 }
 
 /// The definitions in a file from the web.
-async fn of_file(site: &Site, file: &CrdUrl) -> Result<Vec<Value>, StepError> {
+async fn of_file(context: &RunContext, file: &CrdUrl) -> Result<Vec<Value>, StepError> {
     let failed = |why: String| {
         StepError::invalid_input("a file of custom resource definitions cannot be downloaded")
             .at(file.at.to_string())
             .because(why)
             .code(Code::H10)
     };
-    let text = site.web.text(&file.url).await.map_err(|error| failed(error.to_string()))?;
+    let text = context.web.text(&file.url).await.map_err(|error| failed(error.to_string()))?;
     let documents = yaml::parse(&Origin::new(&file.url), &text).map_err(|finding| failed(finding.to_string()))?;
     let crds = manifest::crds(documents.iter().map(yaml::Node::to_json).collect());
     if crds.is_empty() {
@@ -62,8 +63,8 @@ async fn of_file(site: &Site, file: &CrdUrl) -> Result<Vec<Value>, StepError> {
 }
 
 impl Crds {
-    pub(super) fn new(site: Arc<Site>, source: Source) -> Self {
-        Self { site, source, objects: OnceCell::new() }
+    pub(super) fn new(context: Arc<RunContext>, source: Source) -> Self {
+        Self { context, source, objects: OnceCell::new() }
     }
 
     async fn objects(&self) -> Result<&[Value], StepError> {
@@ -71,17 +72,17 @@ impl Crds {
             .get_or_try_init(|| async {
                 let crds = match &self.source {
                     Source::Chart(release) => {
-                        let mut crds = of_chart(&self.site, release).await?;
+                        let mut crds = of_chart(&self.context, release).await?;
                         if self.is_installed_later(release) {
                             crds.iter_mut().for_each(|crd| manifest::add_ownership(crd, &release.id));
                         }
                         crds
                     }
                     Source::Files(files) => {
-                        try_join_all(files.iter().map(|file| of_file(&self.site, file))).await?.concat()
+                        try_join_all(files.iter().map(|file| of_file(&self.context, file))).await?.concat()
                     }
                 };
-                self.site.kinds.define(&crds);
+                self.context.kinds.define(&crds);
                 Ok(crds)
             })
             .await
@@ -90,7 +91,7 @@ impl Crds {
 
     /// Whether the chain installs the same release: Helm then accepts only CRDs that are labelled as its own (H06).
     fn is_installed_later(&self, chart: &Release) -> bool {
-        self.site.cluster.bootstrap.releases.releases.iter().any(|release| release.id == chart.id)
+        self.context.cluster.bootstrap.releases.releases.iter().any(|release| release.id == chart.id)
     }
 }
 
@@ -101,11 +102,11 @@ impl Action for Crds {
     }
 
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
-        observe_objects(&self.site, self.objects().await?).await
+        observe_objects(&self.context, self.objects().await?).await
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
-        apply_objects(&self.site, self.objects().await?, cx).await
+        apply_objects(&self.context, self.objects().await?, cx).await
     }
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
@@ -115,7 +116,7 @@ impl Action for Crds {
             .iter()
             .filter_map(|object| object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned))
             .collect();
-        let client = self.site.kubernetes().await?;
+        let client = self.context.kubernetes().await?;
         kubernetes::wait_crds(&client, &names, &progress(cx)).await.map_err(|error| gate_error(&error).code(Code::H03))
     }
 }

@@ -9,9 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 use serde_json::Value;
 
+use super::context::{RunContext, SecretsFrom};
 use super::objects::api_error;
 use super::secret_manifests::SecretManifests;
-use super::site::{SecretsFrom, Site};
 use engine::{Check, CheckResult, Code, StepContext, StepError};
 use kubernetes::ObjectRef;
 use repository::Decryption;
@@ -31,14 +31,14 @@ pub(super) enum Keys {
 
 /// Every file that Flux decrypts opens with the keys that it gets.
 pub(super) struct Opens {
-    site: Arc<Site>,
+    context: Arc<RunContext>,
     manifests: Arc<SecretManifests>,
     keys: Keys,
 }
 
 impl Opens {
-    pub(super) fn new(site: Arc<Site>, manifests: Arc<SecretManifests>, keys: Keys) -> Self {
-        Self { site, manifests, keys }
+    pub(super) fn new(context: Arc<RunContext>, manifests: Arc<SecretManifests>, keys: Keys) -> Self {
+        Self { context, manifests, keys }
     }
 
     /// The Secret with the keys; nothing when no manifest contains it.
@@ -59,7 +59,7 @@ impl Opens {
             namespace: Some(decryption.namespace.clone()),
             name: decryption.secret.clone(),
         };
-        kubernetes::get(&self.site.kubernetes().await?, &object).await.map_err(|error| api_error(&error))
+        kubernetes::get(&self.context.kubernetes().await?, &object).await.map_err(|error| api_error(&error))
     }
 
     async fn open(&self, program: &Path, decryption: &Decryption) -> Result<String, StepError> {
@@ -72,7 +72,7 @@ impl Opens {
         };
         let keys = age_keys(&secret).map_err(|why| fails(format!("Secret {name}"), why))?;
         for file in &decryption.files {
-            let shown = self.site.cluster.relative(file).display();
+            let shown = self.context.cluster.relative(file).display();
             let opened = sops::opens(program, file, &keys).await;
             opened.map_err(|error| {
                 fails(shown.to_string(), format!("the keys in the Secret {name} do not open it: {error}"))
@@ -100,14 +100,14 @@ fn age_keys(secret: &Value) -> Result<SecretString, String> {
 #[async_trait]
 impl Check for Opens {
     async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
-        let SecretsFrom::Operator { sops, .. } = &self.site.secrets else {
+        let SecretsFrom::Operator { sops, .. } = &self.context.secrets else {
             return Ok(CheckResult::Skipped("placeholder secrets cannot decrypt files".to_owned()));
         };
         let Some(sops) = sops else {
             return Ok(CheckResult::Skipped("sops not found, so the keys are not tried".to_owned()));
         };
         let mut results = Vec::new();
-        for decryption in self.site.cluster.flux.decryptions() {
+        for decryption in self.context.cluster.flux.decryptions() {
             results.push(self.open(&sops.program, &decryption).await?);
         }
         Ok(CheckResult::Passed(results.join("; ")))

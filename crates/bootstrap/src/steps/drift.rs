@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use serde_json::Value;
 
-use super::site::Site;
+use super::context::RunContext;
 use helm::{HelmError, TemplateOptions};
 use helmfile::{Chart, FetchOptions, Release, ReleaseId};
 use repository::{Counterpart, drift};
@@ -24,17 +24,17 @@ pub struct Compared {
 }
 
 /// Renders every release that Flux will take over, both ways.
-pub async fn compare(site: &Site) -> Vec<Compared> {
-    let releases = &site.cluster.bootstrap.releases.releases;
-    let both = releases.iter().filter_map(|release| Some((release, site.cluster.flux.counterpart(release)?)));
+pub async fn compare(context: &RunContext) -> Vec<Compared> {
+    let releases = &context.cluster.bootstrap.releases.releases;
+    let both = releases.iter().filter_map(|release| Some((release, context.cluster.flux.counterpart(release)?)));
     let compare = |(release, flux): (_, Counterpart)| async move {
-        let diff = difference(site, release, &flux).await.map_err(|error| error.to_string());
+        let diff = difference(context, release, &flux).await.map_err(|error| error.to_string());
         Compared { release: release.id.clone(), diff, without: flux.patches.1 }
     };
     futures::stream::iter(both).map(compare).buffered(LANES).collect().await
 }
 
-async fn difference(site: &Site, release: &Release, flux: &Counterpart) -> Result<String, HelmError> {
+async fn difference(context: &RunContext, release: &Release, flux: &Counterpart) -> Result<String, HelmError> {
     let theirs = match &flux.chart {
         Ok(source) => Release {
             fetch: if is_same_place(&release.chart, &source.chart) {
@@ -49,7 +49,7 @@ async fn difference(site: &Site, release: &Release, flux: &Counterpart) -> Resul
         },
         Err((at, message)) => return Ok(format!("{at}: {message}")),
     };
-    let (before, after) = (rendered(site, release).await?, rendered(site, &theirs).await?);
+    let (before, after) = (rendered(context, release).await?, rendered(context, &theirs).await?);
     let text = if before == after {
         String::new()
     } else {
@@ -71,10 +71,10 @@ fn is_same_place(ours: &Chart, theirs: &Chart) -> bool {
     }
 }
 
-async fn rendered(site: &Site, release: &Release) -> Result<String, HelmError> {
-    let options = TemplateOptions { include_crds: true, hooks: true, ..site.template_options() };
-    let ready = site.charts.prepare(release, &options).await?;
-    let objects = site.charts.helm.template(release, &ready.chart, &options).await?;
+async fn rendered(context: &RunContext, release: &Release) -> Result<String, HelmError> {
+    let options = TemplateOptions { include_crds: true, hooks: true, ..context.template_options() };
+    let ready = context.charts.prepare(release, &options).await?;
+    let objects = context.charts.helm.template(release, &ready.chart, &options).await?;
     Ok(comparable(objects))
 }
 

@@ -4,9 +4,9 @@ use engine::plan::{Fingerprint, FingerprintBuilder};
 use helmfile::{Hook, Release};
 use talos_config::InventoryNode;
 
-use super::Site;
+use super::RunContext;
 
-impl Site {
+impl RunContext {
     /// A node's address and its config.
     pub(super) fn node_fingerprint(&self, node: &InventoryNode) -> Fingerprint {
         let address = Fingerprint::builder().part(node.address.to_string());

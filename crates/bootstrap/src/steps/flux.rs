@@ -4,7 +4,7 @@ use helm::ApplyMethod;
 use kubernetes::ObjectRef;
 use serde_json::Value;
 
-use super::Site;
+use super::RunContext;
 
 /// The release that carries Flux's instance.
 const FLUX_RELEASE: &str = "flux-instance";
@@ -19,7 +19,7 @@ pub struct Flux {
     pub reference: String,
 }
 
-impl Site {
+impl RunContext {
     /// Flux's instance as its release's values describe it; nothing when no release installs one.
     pub fn flux(&self) -> Option<Flux> {
         let release =

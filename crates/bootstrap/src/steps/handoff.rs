@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
+use super::context::RunContext;
 use super::objects::{api_error, gate_error, progress};
-use super::site::Site;
 use engine::{Check, CheckResult, Code, StepContext, StepError, StepWait};
 use helmfile::ReleaseId;
 use kubernetes::{ObjectRef, Readiness};
@@ -56,11 +56,11 @@ pub(super) async fn helm_releases(client: &kube::Client) -> Result<Vec<HelmRelea
 }
 
 /// Every node is Ready, so the pod network works.
-pub(super) struct NodesReady(Arc<Site>);
+pub(super) struct NodesReady(Arc<RunContext>);
 
 impl NodesReady {
-    pub(super) fn new(site: Arc<Site>) -> Self {
-        Self(site)
+    pub(super) fn new(context: Arc<RunContext>) -> Self {
+        Self(context)
     }
 }
 
@@ -88,22 +88,22 @@ impl Check for NodesReady {
 
 /// An object of Flux whose condition Ready shows that Flux works: the instance, its source, its root.
 pub(super) struct FluxReady {
-    site: Arc<Site>,
+    context: Arc<RunContext>,
     object: ObjectRef,
     /// What it fails with.
     code: Code,
 }
 
 impl FluxReady {
-    pub(super) fn new(site: Arc<Site>, object: ObjectRef, code: Code) -> Self {
-        Self { site, object, code }
+    pub(super) fn new(context: Arc<RunContext>, object: ObjectRef, code: Code) -> Self {
+        Self { context, object, code }
     }
 }
 
 #[async_trait]
 impl Check for FluxReady {
     async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
-        let client = self.site.kubernetes().await?;
+        let client = self.context.kubernetes().await?;
         let live = kubernetes::get(&client, &self.object).await.map_err(|error| api_error(&error))?;
         Ok(match live.as_ref().map(kubernetes::readiness) {
             Some(Readiness::Ready) => CheckResult::Passed("Ready".to_owned()),
@@ -113,31 +113,31 @@ impl Check for FluxReady {
     }
 
     async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
-        let client = self.site.kubernetes().await?;
+        let client = self.context.kubernetes().await?;
         let ready = kubernetes::wait_condition(&client, &self.object, "Ready", &progress(cx)).await;
         ready.map(|_| ()).map_err(|error| gate_error(&error).at(self.object.to_string()).code(self.code))
     }
 }
 
 /// The releases that Flux will own: those with a HelmRelease in the repository.
-pub(super) fn expected(site: &Site) -> BTreeSet<ReleaseId> {
-    let releases = site.cluster.bootstrap.releases.releases.iter();
-    let owned = releases.filter(|release| site.cluster.flux.has_release(&release.id.name));
+pub(super) fn expected(context: &RunContext) -> BTreeSet<ReleaseId> {
+    let releases = context.cluster.bootstrap.releases.releases.iter();
+    let owned = releases.filter(|release| context.cluster.flux.has_release(&release.id.name));
     owned.map(|release| release.id.clone()).collect()
 }
 
 /// helm-controller has adopted each release that the repository has a HelmRelease for.
 pub(super) struct Adopted {
-    site: Arc<Site>,
+    context: Arc<RunContext>,
 }
 
 impl Adopted {
-    pub(super) fn new(site: Arc<Site>) -> Self {
-        Self { site }
+    pub(super) fn new(context: Arc<RunContext>) -> Self {
+        Self { context }
     }
 
     fn expected(&self) -> BTreeSet<ReleaseId> {
-        expected(&self.site)
+        expected(&self.context)
     }
 
     /// Those that are not adopted yet, with the reason.
@@ -169,7 +169,7 @@ impl Adopted {
 #[async_trait]
 impl Check for Adopted {
     async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
-        let client = self.site.kubernetes().await?;
+        let client = self.context.kubernetes().await?;
         let missing = self.missing(&helm_releases(&client).await?);
         Ok(match missing.first() {
             None => CheckResult::Passed(format!("Flux owns all {} releases", self.expected().len())),
@@ -178,7 +178,7 @@ impl Check for Adopted {
     }
 
     async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
-        let client = self.site.kubernetes().await?;
+        let client = self.context.kubernetes().await?;
         let missing = |objects: &[Value]| {
             let found: Vec<HelmRelease> = objects.iter().cloned().map(HelmRelease).collect();
             let missing = self.missing(&found);

@@ -13,8 +13,9 @@ use futures::stream::{self, StreamExt};
 use serde_json::Value;
 use tokio::sync::{OnceCell, Semaphore};
 
+use super::context::RunContext;
+use super::errors::step_error;
 use super::release::Installed;
-use super::site::{Site, step_error};
 use engine::{Action, Code, Effect, ErrorClass, Observation, StepContext, StepError, StepWait};
 use helm::manifest;
 use talos_client::{Client, ClientError, ClientErrorKind, ImageSpace};
@@ -128,7 +129,7 @@ fn images_of(host: &Host, all: &[Host], releases: &[Vec<Workload>]) -> Vec<Strin
 
 /// The images that each node pulls for the releases that are still to be installed. One for the whole run.
 pub(super) struct ImagePrepull {
-    site: Arc<Site>,
+    context: Arc<RunContext>,
     releases: Vec<Arc<Installed>>,
     lanes: Semaphore,
     /// By the node's name.
@@ -136,8 +137,8 @@ pub(super) struct ImagePrepull {
 }
 
 impl ImagePrepull {
-    pub(super) fn new(site: Arc<Site>, releases: Vec<Arc<Installed>>) -> Self {
-        Self { site, releases, lanes: Semaphore::new(ON_ALL), images: OnceCell::new() }
+    pub(super) fn new(context: Arc<RunContext>, releases: Vec<Arc<Installed>>) -> Self {
+        Self { context, releases, lanes: Semaphore::new(ON_ALL), images: OnceCell::new() }
     }
 
     async fn images(&self) -> Result<&BTreeMap<String, Vec<String>>, StepError> {
@@ -145,7 +146,7 @@ impl ImagePrepull {
     }
 
     async fn decide(&self) -> Result<BTreeMap<String, Vec<String>>, StepError> {
-        let api = tokio::time::timeout(API_TIMEOUT, self.site.kubernetes()).await.ok().and_then(Result::ok);
+        let api = tokio::time::timeout(API_TIMEOUT, self.context.kubernetes()).await.ok().and_then(Result::ok);
         let mut releases = Vec::new();
         for release in &self.releases {
             let there = match &api {
@@ -156,8 +157,8 @@ impl ImagePrepull {
                 releases.push(release.workloads().await?);
             }
         }
-        let nodes = &self.site.cluster.inventory.nodes;
-        let hosts: Vec<Host> = nodes.iter().map(|node| Host::of(node, self.site.config(node))).collect();
+        let nodes = &self.context.cluster.inventory.nodes;
+        let hosts: Vec<Host> = nodes.iter().map(|node| Host::of(node, self.context.config(node))).collect();
         let of_each = nodes.iter().zip(&hosts);
         Ok(of_each.map(|(node, host)| (node.hostname.clone(), images_of(host, &hosts, &releases))).collect())
     }
@@ -175,8 +176,8 @@ impl NodeImages {
     }
 
     async fn client(&self) -> Result<Client, StepError> {
-        let site = &self.prepull.site;
-        let connected = Client::connect(&site.dialer, self.node.address, &site.client_identity).await;
+        let context = &self.prepull.context;
+        let connected = Client::connect(&context.dialer, self.node.address, &context.client_identity).await;
         connected.map_err(|error| step_error(&error, &self.node))
     }
 

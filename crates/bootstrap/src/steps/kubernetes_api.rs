@@ -8,15 +8,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::site::{KNOCK, Site};
+use super::context::{PROBE_INTERVAL, RunContext};
 use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext, StepError, StepWait};
 
 /// The API server responds, and the operator has the files to use it.
-pub(super) struct Ready(Arc<Site>);
+pub(super) struct Ready(Arc<RunContext>);
 
 impl Ready {
-    pub(super) fn new(site: Arc<Site>) -> Self {
-        Self(site)
+    pub(super) fn new(context: Arc<RunContext>) -> Self {
+        Self(context)
     }
 }
 
@@ -51,7 +51,7 @@ impl Action for Ready {
                 Ok(_) => return Ok(()),
                 Err(error) => cx.waiting(StepWait::new(error.to_string()).code(Code::K01)),
             }
-            tokio::time::sleep(KNOCK).await;
+            tokio::time::sleep(PROBE_INTERVAL).await;
         }
     }
 }
@@ -66,11 +66,11 @@ fn write_private(path: &Path, content: &SecretString) -> std::io::Result<()> {
 }
 
 /// Every node of the inventory is registered; they become Ready once the pod network works.
-pub(super) struct Nodes(Arc<Site>);
+pub(super) struct Nodes(Arc<RunContext>);
 
 impl Nodes {
-    pub(super) fn new(site: Arc<Site>) -> Self {
-        Self(site)
+    pub(super) fn new(context: Arc<RunContext>) -> Self {
+        Self(context)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::site::Site;
+use super::context::RunContext;
 use engine::StepError;
 use process::Command;
 
@@ -11,9 +11,9 @@ use process::Command;
 const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Builds the kustomization in `folder`.
-pub(super) async fn build(site: &Site, folder: &Path) -> Result<String, StepError> {
-    let name = site.cluster.relative(folder).display().to_string();
-    let kubectl = site.kubectl.clone().unwrap_or_else(|| PathBuf::from("kubectl"));
+pub(super) async fn build(context: &RunContext, folder: &Path) -> Result<String, StepError> {
+    let name = context.cluster.relative(folder).display().to_string();
+    let kubectl = context.kubectl.clone().unwrap_or_else(|| PathBuf::from("kubectl"));
     let command = Command::new(kubectl).arg("kustomize").arg(folder).env("KUBECONFIG", "/dev/null");
     let output = command.deadline(DEADLINE).run().await.map_err(|error| match error {
         process::Error::Start { .. } => StepError::failed_precondition("`kubectl` not found")

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::ExposeSecret;
 
+use super::context::RunContext;
+use super::errors::{place, step_error};
+use super::node_wait::wait_configured;
 use super::preflight::belongs_elsewhere;
-use super::site::{Site, place, step_error, wait_configured};
 use engine::{Action, Effect, Observation, StepContext, StepError};
 use talos_client::{ApplyMode, Client, Probe};
 use talos_config::InventoryNode;
@@ -15,25 +17,25 @@ use yaml::Origin;
 
 /// The node runs the config that the repository defines.
 pub(super) struct Configured {
-    site: Arc<Site>,
+    context: Arc<RunContext>,
     node: InventoryNode,
 }
 
 impl Configured {
-    pub(super) fn new(site: Arc<Site>, node: InventoryNode) -> Self {
-        Self { site, node }
+    pub(super) fn new(context: Arc<RunContext>, node: InventoryNode) -> Self {
+        Self { context, node }
     }
 
     async fn probe(&self) -> Result<Probe, StepError> {
-        self.site.probe(&self.node).await
+        self.context.probe(&self.node).await
     }
 }
 
 /// Whether the node runs its config, compared as data; both are parsed, because parsing drops empty fields.
-pub(super) async fn runs(site: &Site, node: &InventoryNode, client: &Client) -> Result<bool, StepError> {
+pub(super) async fn runs(context: &RunContext, node: &InventoryNode, client: &Client) -> Result<bool, StepError> {
     let running = client.machine_config().await.map_err(|error| step_error(&error, node))?;
     let running = parse_documents(&Origin::new("<running config>"), running.expose_secret());
-    let ours = parse_documents(&Origin::new("<config>"), site.config_text(node).expose_secret());
+    let ours = parse_documents(&Origin::new("<config>"), context.config_text(node).expose_secret());
     Ok(matches!((running, ours), (Ok(running), Ok(ours)) if running == ours))
 }
 
@@ -44,7 +46,7 @@ impl Action for Configured {
             Probe::Closed(_) => Ok(Observation::InProgress("its port is closed: installing or rebooting".to_owned())),
             Probe::Maintenance { .. } => Ok(Observation::Missing("in maintenance mode".to_owned())),
             Probe::Foreign(foreign) => Err(belongs_elsewhere(&self.node, &foreign.evidence)),
-            Probe::Configured { client, .. } => Ok(if runs(&self.site, &self.node, &client).await? {
+            Probe::Configured { client, .. } => Ok(if runs(&self.context, &self.node, &client).await? {
                 Observation::UpToDate("runs this config".to_owned())
             } else {
                 Observation::Missing("runs another config".to_owned())
@@ -53,7 +55,7 @@ impl Action for Configured {
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
-        let text = self.site.config_text(&self.node);
+        let text = self.context.config_text(&self.node);
         let applied = match self.probe().await? {
             Probe::Maintenance { client, .. } => client.apply_configuration(text.expose_secret()).await,
             Probe::Configured { client, .. } => client.apply_configuration(text.expose_secret(), ApplyMode::Auto).await,
@@ -68,8 +70,8 @@ impl Action for Configured {
     }
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
-        let client = wait_configured(&self.site, &self.node, cx).await?;
-        if runs(&self.site, &self.node, &client).await? {
+        let client = wait_configured(&self.context, &self.node, cx).await?;
+        if runs(&self.context, &self.node, &client).await? {
             return Ok(());
         }
         Err(StepError::unavailable("the node does not run the config that was applied").at(place(&self.node)))

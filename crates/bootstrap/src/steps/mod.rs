@@ -4,10 +4,12 @@
 
 mod base;
 mod chain;
+mod context;
 mod conversion;
 mod crds;
 mod decryption;
 pub mod drift;
+mod errors;
 pub mod etcd;
 mod fingerprints;
 mod flux;
@@ -19,6 +21,7 @@ mod kubernetes_api;
 mod kustomize;
 mod machine_config;
 mod names;
+mod node_wait;
 mod object_owners;
 mod objects;
 mod order;
@@ -26,7 +29,6 @@ mod preflight;
 mod pull_secret;
 mod release;
 mod secret_manifests;
-mod site;
 mod webhook;
 
 use std::sync::Arc;
@@ -39,9 +41,9 @@ use talos_config::{InventoryNode, Role};
 use decryption::Keys;
 use secret_manifests::SecretManifests;
 
+pub use context::{ContextError, ContextParts, RunContext, SecretsFrom};
 pub use flux::Flux;
 pub use hooks::{Verdict, urls};
-pub use site::{Parts, SecretsFrom, Site, SiteError};
 
 /// A machine may install, and boot, and boot again; the step itself notices when nothing goes on (T11).
 const BOOTS: Duration = Duration::from_hours(4);
@@ -54,8 +56,8 @@ const OPERATOR: Duration = Duration::from_hours(24);
 /// # Errors
 ///
 /// Steps that cannot be ordered.
-pub fn plan(site: &Arc<Site>) -> Result<(Plan, StepSet), PlanError> {
-    let mut steps = Steps::new(site);
+pub fn plan(context: &Arc<RunContext>) -> Result<(Plan, StepSet), PlanError> {
+    let mut steps = Steps::new(context);
     let preflight = steps.preflight();
     let nodes = steps.machine_configs(&preflight.passed);
     let etcd = steps.etcd(&nodes);
@@ -66,12 +68,12 @@ pub fn plan(site: &Arc<Site>) -> Result<(Plan, StepSet), PlanError> {
     steps.handoff(&[base, releases, vec![etcd.members, api.nodes]].concat());
     preflight.charts.prepares(steps.code_since(first_of_chain));
     steps.images(&nodes);
-    Ok((Plan::new(&site.cluster.phases, steps.declared)?, steps.code))
+    Ok((Plan::new(&context.cluster.phases, steps.declared)?, steps.code))
 }
 
 /// The steps declared so far.
 struct Steps {
-    site: Arc<Site>,
+    context: Arc<RunContext>,
     secrets: Arc<SecretManifests>,
     declared: Vec<Step>,
     code: StepSet,
@@ -102,9 +104,9 @@ struct ApiSteps {
 }
 
 impl Steps {
-    fn new(site: &Arc<Site>) -> Self {
-        let secrets = Arc::new(SecretManifests::new(site.clone()));
-        Self { site: site.clone(), secrets, declared: vec![], code: StepSet::default(), installed: vec![] }
+    fn new(context: &Arc<RunContext>) -> Self {
+        let secrets = Arc::new(SecretManifests::new(context.clone()));
+        Self { context: context.clone(), secrets, declared: vec![], code: StepSet::default(), installed: vec![] }
     }
 
     fn action(&mut self, step: Step, code: Arc<dyn Action>) -> StepId {
@@ -127,29 +129,31 @@ impl Steps {
     }
 
     fn preflight(&mut self) -> Preflight {
-        let site = self.site.clone();
+        let context = self.context.clone();
         let mut passed = Vec::new();
-        for node in &site.cluster.inventory.nodes {
+        for node in &context.cluster.inventory.nodes {
             let step = Step::new("preflight", &node.hostname, Code::T11)
                 .title("the node responds and belongs to no other cluster")
-                .at(site::place(node))
-                .made_from(site.node_fingerprint(node));
-            passed.push(self.check(step, Arc::new(preflight::Reachable::new(site.clone(), node.clone()))));
+                .at(errors::place(node))
+                .made_from(context.node_fingerprint(node));
+            passed.push(self.check(step, Arc::new(preflight::Reachable::new(context.clone(), node.clone()))));
         }
-        if !site.cluster.bootstrap.secrets.is_empty() {
+        if !context.cluster.bootstrap.secrets.is_empty() {
             let step = Step::new("preflight", "secrets", Code::O01)
                 .title("every secret can be opened")
-                .made_from(site.secrets_fingerprint())
+                .made_from(context.secrets_fingerprint())
                 .deadline(OPERATOR);
             let opened = self.check(step, Arc::new(base::SecretsOpen::new(self.secrets.clone())));
             passed.push(opened.clone());
             passed.extend(self.decryption(Keys::Manifests, &[opened]));
         }
-        let charts = Arc::new(preflight::Prepared::new(site.clone()));
-        if !(site.cluster.bootstrap.crds.releases.is_empty() && site.cluster.bootstrap.releases.releases.is_empty()) {
+        let charts = Arc::new(preflight::Prepared::new(context.clone()));
+        if !(context.cluster.bootstrap.crds.releases.is_empty()
+            && context.cluster.bootstrap.releases.releases.is_empty())
+        {
             let step = Step::new("preflight", "charts", Code::H10)
                 .title("every chart can be pulled and renders, of kinds that are served; every hook's manifests can be read")
-                .made_from(site.charts_fingerprint());
+                .made_from(context.charts_fingerprint());
             passed.push(self.check(step, charts.clone()));
         }
         Preflight { passed, charts }
@@ -157,7 +161,7 @@ impl Steps {
 
     /// The proof that Flux can decrypt the repository, where there is something to decrypt.
     fn decryption(&mut self, keys: Keys, needs: &[StepId]) -> Option<StepId> {
-        let files: usize = self.site.cluster.flux.decryptions().iter().map(|decryption| decryption.count).sum();
+        let files: usize = self.context.cluster.flux.decryptions().iter().map(|decryption| decryption.count).sum();
         let (phase, title) = match keys {
             Keys::Manifests => ("preflight", "the keys meant for Flux open the repository's files"),
             Keys::Cluster => ("base", "the keys that Flux gets open the repository's files"),
@@ -165,21 +169,21 @@ impl Steps {
         let step = Step::new(phase, "decryption", Code::F03)
             .title(title)
             .needs(needs)
-            .made_from(self.site.decryption_fingerprint());
-        let code = decryption::Opens::new(self.site.clone(), self.secrets.clone(), keys);
+            .made_from(self.context.decryption_fingerprint());
+        let code = decryption::Opens::new(self.context.clone(), self.secrets.clone(), keys);
         (files > 0).then(|| self.check(step, Arc::new(code)))
     }
 
     fn machine_configs(&mut self, preflight: &[StepId]) -> Vec<Configured> {
-        let site = self.site.clone();
-        let configured = site.cluster.inventory.nodes.iter().map(|node| {
+        let context = self.context.clone();
+        let configured = context.cluster.inventory.nodes.iter().map(|node| {
             let step = Step::new("machine-config", &node.hostname, Code::T11)
                 .title("the node runs its config")
                 .needs(preflight)
-                .at(site::place(node))
-                .made_from(site.node_fingerprint(node))
+                .at(errors::place(node))
+                .made_from(context.node_fingerprint(node))
                 .deadline(BOOTS);
-            let code = machine_config::Configured::new(site.clone(), node.clone());
+            let code = machine_config::Configured::new(context.clone(), node.clone());
             Configured { node: node.clone(), step: self.action(step, Arc::new(code)) }
         });
         configured.collect()
@@ -187,33 +191,33 @@ impl Steps {
 
     fn etcd(&mut self, nodes: &[Configured]) -> EtcdSteps {
         let control_planes = nodes.iter().filter(|configured| configured.node.role == Role::ControlPlane);
-        let fingerprint = self.site.control_planes_fingerprint();
+        let fingerprint = self.context.control_planes_fingerprint();
         let step = Step::new("etcd", "bootstrap", Code::T14)
             .title("start etcd on the first control plane, exactly once")
             .needs(control_planes.map(|configured| &configured.step))
             .made_from(fingerprint.clone());
-        let bootstrap = self.action(step, Arc::new(etcd::Bootstrap::new(self.site.clone())));
+        let bootstrap = self.action(step, Arc::new(etcd::Bootstrap::new(self.context.clone())));
         let step = Step::new("etcd", "members", Code::T13)
             .title("every control plane a voting member")
             .needs([&bootstrap])
             .made_from(fingerprint);
-        let members = self.check(step, Arc::new(etcd::Members::new(self.site.clone())));
+        let members = self.check(step, Arc::new(etcd::Members::new(self.context.clone())));
         EtcdSteps { bootstrap, members }
     }
 
     fn kubernetes_api(&mut self, nodes: &[Configured], etcd: &EtcdSteps) -> ApiSteps {
-        let site = self.site.clone();
+        let context = self.context.clone();
         let step = Step::new("kubernetes-api", "ready", Code::K01)
             .title("the API server responds; kubeconfig and talosconfig are written")
             .needs([&etcd.bootstrap])
-            .at(site.cluster.inventory.endpoint.url())
-            .made_from(site.api_fingerprint());
-        let ready = self.action(step, Arc::new(kubernetes_api::Ready::new(site.clone())));
+            .at(context.cluster.inventory.endpoint.url())
+            .made_from(context.api_fingerprint());
+        let ready = self.action(step, Arc::new(kubernetes_api::Ready::new(context.clone())));
         let step = Step::new("kubernetes-api", "nodes", Code::K03)
             .title("every node registered")
             .needs(nodes.iter().map(|configured| &configured.step).chain([&ready]))
-            .made_from(site.hostnames_fingerprint());
-        let nodes = self.check(step, Arc::new(kubernetes_api::Nodes::new(site)));
+            .made_from(context.hostnames_fingerprint());
+        let nodes = self.check(step, Arc::new(kubernetes_api::Nodes::new(context)));
         ApiSteps { ready, nodes }
     }
 
@@ -222,15 +226,15 @@ impl Steps {
         if self.installed.is_empty() {
             return;
         }
-        let prepull = Arc::new(images::ImagePrepull::new(self.site.clone(), self.installed.clone()));
+        let prepull = Arc::new(images::ImagePrepull::new(self.context.clone(), self.installed.clone()));
         for Configured { node, step } in nodes {
             let code = images::NodeImages::new(prepull.clone(), node.clone());
             let step = Step::new("images", &node.hostname, Code::H13)
                 .phase(PhaseName::new("kubernetes-api"))
                 .title("images of the releases are pulled in advance; nothing waits for it")
                 .needs([step])
-                .at(site::place(node))
-                .made_from(self.site.charts_fingerprint())
+                .at(errors::place(node))
+                .made_from(self.context.charts_fingerprint())
                 .deadline(OPERATOR)
                 .background();
             self.action(step, Arc::new(code));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::site::Site;
+use super::context::RunContext;
 use engine::{Code, Effect, ErrorClass, Observation, StepContext, StepError, StepWait};
 use kubernetes::{ApiError, ApiErrorKind, ApplyOptions, GateError, WaitCause, WaitReason};
 
@@ -12,17 +12,17 @@ use kubernetes::{ApiError, ApiErrorKind, ApplyOptions, GateError, WaitCause, Wai
 pub(super) const MANAGER: &str = "k8s-bootstrap";
 
 /// Whether the cluster has all fields of these objects. Fields that Flux owns are not compared (F01).
-pub(super) async fn observe_objects(site: &Arc<Site>, objects: &[Value]) -> Result<Observation, StepError> {
-    observe_objects_in(site, "default", objects).await
+pub(super) async fn observe_objects(context: &Arc<RunContext>, objects: &[Value]) -> Result<Observation, StepError> {
+    observe_objects_in(context, "default", objects).await
 }
 
 /// The same for objects that may name no namespace.
 pub(super) async fn observe_objects_in(
-    site: &Arc<Site>,
+    context: &Arc<RunContext>,
     namespace: &str,
     objects: &[Value],
 ) -> Result<Observation, StepError> {
-    let client = site.kubernetes().await?;
+    let client = context.kubernetes().await?;
     let mut drifts = kubernetes::object_drifts(&client, objects, namespace).await.map_err(|error| api_error(&error))?;
     drifts.retain(|(_, drift)| drift.needs_apply());
     Ok(match drifts.first() {
@@ -36,17 +36,21 @@ pub(super) async fn observe_objects_in(
 }
 
 /// Applies objects as [`MANAGER`], which overwrites what it applied before.
-pub(super) async fn apply_objects(site: &Arc<Site>, objects: &[Value], cx: &StepContext) -> Result<Effect, StepError> {
-    apply_as(site, ApplyOptions { force: true, ..ApplyOptions::new(MANAGER) }, objects, cx).await
+pub(super) async fn apply_objects(
+    context: &Arc<RunContext>,
+    objects: &[Value],
+    cx: &StepContext,
+) -> Result<Effect, StepError> {
+    apply_as(context, ApplyOptions { force: true, ..ApplyOptions::new(MANAGER) }, objects, cx).await
 }
 
 pub(super) async fn apply_as(
-    site: &Arc<Site>,
+    context: &Arc<RunContext>,
     options: ApplyOptions<'_>,
     objects: &[Value],
     cx: &StepContext,
 ) -> Result<Effect, StepError> {
-    let client = site.kubernetes().await?;
+    let client = context.kubernetes().await?;
     let applied = kubernetes::apply(&client, &options, objects, &progress(cx)).await;
     applied.map(|_| Effect::Complete).map_err(|error| api_error(&error))
 }

@@ -9,9 +9,10 @@ use futures::stream::{self, TryStreamExt};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
+use super::context::RunContext;
+use super::errors::{place, step_error};
 use super::kinds::Use;
 use super::machine_config::runs;
-use super::site::{Site, place, step_error};
 use super::{crds, hooks, pull_secret};
 use engine::{Action, Check, CheckResult, Code, StepContext, StepError};
 
@@ -27,7 +28,7 @@ const FIRST_RUN: Duration = Duration::from_secs(15);
 
 /// Everything that the chain needs without a cluster: charts, what they render to, hooks' manifests.
 pub(super) struct Prepared {
-    site: Arc<Site>,
+    context: Arc<RunContext>,
     steps: OnceLock<Vec<Arc<dyn Action>>>,
 }
 
@@ -38,8 +39,8 @@ const AT_ONCE: usize = 4;
 const THERE: Duration = Duration::from_secs(3);
 
 impl Prepared {
-    pub(super) fn new(site: Arc<Site>) -> Self {
-        Self { site, steps: OnceLock::new() }
+    pub(super) fn new(context: Arc<RunContext>) -> Self {
+        Self { context, steps: OnceLock::new() }
     }
 
     /// Sets the steps that are to be prepared, which are declared later.
@@ -49,17 +50,17 @@ impl Prepared {
 
     /// Every kind in the releases is defined by a chart, a hook, or the cluster.
     async fn kinds(&self, cx: &StepContext) -> Result<(), StepError> {
-        let site = &self.site;
-        if site.kinds.unserved().is_empty() {
+        let context = &self.context;
+        if context.kinds.unserved().is_empty() {
             return Ok(());
         }
         // A chart's own `crds/` is not part of its release; it is only read where a definition is missing.
-        for release in &site.cluster.bootstrap.releases.releases {
-            site.kinds.define(&crds::of_chart(site, release).await?);
+        for release in &context.cluster.bootstrap.releases.releases {
+            context.kinds.define(&crds::of_chart(context, release).await?);
         }
-        let mut unserved = site.kinds.unserved();
+        let mut unserved = context.kinds.unserved();
         if !unserved.is_empty()
-            && let Ok(Ok(client)) = tokio::time::timeout(THERE, site.kubernetes()).await
+            && let Ok(Ok(client)) = tokio::time::timeout(THERE, context.kubernetes()).await
         {
             let served =
                 join_all(unserved.iter().map(|used| kubernetes::serves(&client, &used.api_version, &used.kind)));
@@ -68,7 +69,7 @@ impl Prepared {
         }
         let Some(first) = unserved.first() else { return Ok(()) };
         let all: Vec<String> = unserved.iter().map(Use::to_string).collect();
-        if hooks::may_install_kinds(&site.cluster.bootstrap.releases) {
+        if hooks::may_install_kinds(&context.cluster.bootstrap.releases) {
             cx.progress(&format!("no chart defines these kinds; a hook may: {}", all.join(", ")));
             return Ok(());
         }
@@ -86,21 +87,21 @@ impl Check for Prepared {
         let steps = self.steps.get().into_iter().flatten();
         stream::iter(steps.map(Ok)).try_for_each_concurrent(AT_ONCE, |step| step.prepare(cx)).await?;
         self.kinds(cx).await?;
-        self.site.owners.check_duplicates(&self.site.kinds)?;
-        pull_secret::check(&self.site, cx).await?;
+        self.context.owners.check_duplicates(&self.context.kinds)?;
+        pull_secret::check(&self.context, cx).await?;
         Ok(CheckResult::Passed("all are ready".to_owned()))
     }
 }
 
 /// The node responds, and is either unconfigured or of this cluster.
 pub(super) struct Reachable {
-    site: Arc<Site>,
+    context: Arc<RunContext>,
     node: InventoryNode,
 }
 
 impl Reachable {
-    pub(super) fn new(site: Arc<Site>, node: InventoryNode) -> Self {
-        Self { site, node }
+    pub(super) fn new(context: Arc<RunContext>, node: InventoryNode) -> Self {
+        Self { context, node }
     }
 
     fn unreachable(&self, error: &ClientError) -> StepError {
@@ -117,7 +118,7 @@ impl Reachable {
         let version = client.version().await.map_err(failed)?;
         let disks = client.resources().list::<BlockDevice>().await.map_err(failed)?;
         self.check_disk(&disks.into_iter().map(|(_, disk)| disk).collect::<Vec<_>>())?;
-        let config = self.site.config_text(&self.node);
+        let config = self.context.config_text(&self.node);
         self.check_dry_run(cx, client.try_configuration(config.expose_secret()).await)?;
         let print = client.fingerprint.as_ref().map(ToString::to_string).unwrap_or_default();
         let text = format!("in maintenance mode, Talos {version}, certificate fingerprint {print}");
@@ -126,8 +127,8 @@ impl Reachable {
 
     /// What a node of this cluster reports of the config that it is to run next.
     async fn configured(&self, cx: &StepContext, client: &Client, stage: Stage) -> Result<CheckResult, StepError> {
-        if stage == Stage::Running && !runs(&self.site, &self.node, client).await? {
-            let config = self.site.config_text(&self.node);
+        if stage == Stage::Running && !runs(&self.context, &self.node, client).await? {
+            let config = self.context.config_text(&self.node);
             self.check_dry_run(cx, client.try_configuration(config.expose_secret()).await)?;
         }
         let text = format!("configured by this cluster, {stage}");
@@ -151,8 +152,11 @@ impl Reachable {
         if !matches!(error.kind, ClientErrorKind::Rejected | ClientErrorKind::Other) {
             return Err(step_error(&error, &self.node));
         }
-        let field =
-            self.site.field_in_message(&self.node, &error.reason).map(|field| format!("; {field}")).unwrap_or_default();
+        let field = self
+            .context
+            .field_in_message(&self.node, &error.reason)
+            .map(|field| format!("; {field}"))
+            .unwrap_or_default();
         Err(StepError::invalid_input("the node rejected its machine config")
             .at(place(&self.node))
             .because(format!("{}{field}", error.reason))
@@ -161,7 +165,7 @@ impl Reachable {
 
     /// Adds a warning about a version that is unknown, or not the one that the inputs are for.
     fn with_version_notice(&self, cx: &StepContext, version: &TalosVersion, text: String) -> String {
-        match self.site.cluster.inventory.version_mismatch(&version.to_string()) {
+        match self.context.cluster.inventory.version_mismatch(&version.to_string()) {
             Some(notice) => {
                 cx.progress(&notice);
                 format!("{text}; {notice}")
@@ -172,7 +176,7 @@ impl Reachable {
 
     /// A config whose disk the machine does not have is not sent: it would be accepted, and the installation never end.
     fn check_disk(&self, disks: &[BlockDevice]) -> Result<(), StepError> {
-        let target = InstallDisk::from_config(self.site.config(&self.node));
+        let target = InstallDisk::from_config(self.context.config(&self.node));
         if target.find(disks) != DiskMatch::None {
             return Ok(());
         }
@@ -187,13 +191,13 @@ impl Reachable {
 #[async_trait]
 impl Check for Reachable {
     async fn observe(&self, cx: &StepContext) -> Result<CheckResult, StepError> {
-        let waits_for_others = self.site.resumed && self.node.role == Role::Worker;
+        let waits_for_others = self.context.resumed && self.node.role == Role::Worker;
         // In a resumed run an unreachable node may be installing.
-        let long = self.site.resumed && !waits_for_others;
-        let limit = if long { self.site.boot_limit(&self.node) } else { FIRST_RUN };
+        let long = self.context.resumed && !waits_for_others;
+        let limit = if long { self.context.boot_limit(&self.node) } else { FIRST_RUN };
         let mut patience = ProgressTimeout::new(limit, Instant::now());
         for pause in connect_delays() {
-            match self.site.probe(&self.node).await? {
+            match self.context.probe(&self.node).await? {
                 Probe::Maintenance { client, .. } => return self.unconfigured(cx, &client).await,
                 Probe::Configured { client, status } => return self.configured(cx, &client, status.stage).await,
                 Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::context::RunContext;
 use super::hooks;
-use super::site::Site;
 use engine::{Code, StepContext, StepError};
 
 /// A cluster that exists responds within this.
@@ -14,13 +14,13 @@ const THERE: Duration = Duration::from_secs(3);
 /// # Errors
 ///
 /// When nothing provides it.
-pub(super) async fn check(site: &Site, cx: &StepContext) -> Result<(), StepError> {
-    let Some((secret, at)) = site.flux_pull_secret() else { return Ok(()) };
-    let bootstrap = &site.cluster.bootstrap;
-    if bootstrap.secrets.iter().any(|source| source.text.contains(&secret.name)) || site.kinds.provides(&secret) {
+pub(super) async fn check(context: &RunContext, cx: &StepContext) -> Result<(), StepError> {
+    let Some((secret, at)) = context.flux_pull_secret() else { return Ok(()) };
+    let bootstrap = &context.cluster.bootstrap;
+    if bootstrap.secrets.iter().any(|source| source.text.contains(&secret.name)) || context.kinds.provides(&secret) {
         return Ok(());
     }
-    if let Ok(Ok(client)) = tokio::time::timeout(THERE, site.kubernetes()).await
+    if let Ok(Ok(client)) = tokio::time::timeout(THERE, context.kubernetes()).await
         && matches!(kubernetes::get(&client, &secret).await, Ok(Some(_)))
     {
         return Ok(());

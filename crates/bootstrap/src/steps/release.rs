@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
+use super::context::RunContext;
 use super::conversion;
+use super::errors::helm_error;
 use super::images::Workload;
 use super::objects::{api_error, gate_error, progress};
-use super::site::{Site, helm_error};
 use super::webhook;
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
 use helm::storage;
@@ -32,7 +33,7 @@ struct Prepared {
 
 /// The release is deployed with this chart and these values, and everything in it is ready.
 pub(super) struct Installed {
-    site: Arc<Site>,
+    context: Arc<RunContext>,
     release: Release,
     /// Its conversion webhooks are gated by a step of their own.
     converts_apart: bool,
@@ -40,12 +41,12 @@ pub(super) struct Installed {
 }
 
 impl Installed {
-    pub(super) fn new(site: Arc<Site>, release: Release, converts_apart: bool) -> Self {
-        Self { site, release, converts_apart, prepared: OnceCell::new() }
+    pub(super) fn new(context: Arc<RunContext>, release: Release, converts_apart: bool) -> Self {
+        Self { context, release, converts_apart, prepared: OnceCell::new() }
     }
 
     pub(super) async fn client(&self) -> Result<kube::Client, StepError> {
-        self.site.kubernetes().await
+        self.context.kubernetes().await
     }
 
     /// The pods that it runs.
@@ -69,14 +70,14 @@ impl Installed {
         self.prepared
             .get_or_try_init(|| async {
                 let failed = |error| helm_error(&error, &self.release);
-                let options = TemplateOptions { include_crds: false, hooks: true, ..self.site.template_options() };
-                let ready = self.site.charts.prepare(&self.release, &options).await.map_err(failed)?;
-                let rendered = self.site.charts.helm.template(&self.release, &ready.chart, &options).await;
+                let options = TemplateOptions { include_crds: false, hooks: true, ..self.context.template_options() };
+                let ready = self.context.charts.prepare(&self.release, &options).await.map_err(failed)?;
+                let rendered = self.context.charts.helm.template(&self.release, &ready.chart, &options).await;
                 let (hooks, objects): (Vec<Value>, Vec<Value>) =
                     rendered.map_err(failed)?.into_iter().map(|object| self.placed(object)).partition(is_hook);
-                self.site.kinds.note(&self.release, &objects);
-                self.site.owners.record(&self.release, &objects, &self.site.kinds)?;
-                self.site.kinds.note(&self.release, &webhook::probes(&objects, &self.release.id.namespace));
+                self.context.kinds.note(&self.release, &objects);
+                self.context.owners.record(&self.release, &objects, &self.context.kinds)?;
+                self.context.kinds.note(&self.release, &webhook::probes(&objects, &self.release.id.namespace));
                 let workloads = hooks.iter().chain(&objects).filter_map(Workload::of).collect();
                 let hooks = hooks.iter().filter_map(|object| ObjectRef::from_manifest(object).ok()).collect();
                 Ok(Prepared { ready, objects, hooks, workloads })
@@ -128,7 +129,7 @@ impl Installed {
         objects: &[ObjectRef],
         cx: &StepContext,
     ) -> Result<(), GateError> {
-        let asked = |unpulled: &UnpulledImage| self.site.asked_for(unpulled);
+        let asked = |unpulled: &UnpulledImage| self.context.asked_for(unpulled);
         kubernetes::wait_ready_explained(client, objects, &asked, &progress(cx)).await
     }
 
@@ -182,7 +183,7 @@ impl Action for Installed {
     }
 
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
-        let client = self.site.kubernetes().await?;
+        let client = self.context.kubernetes().await?;
         if self.owned_by_flux(&client).await? {
             return Ok(Observation::Skipped(format!("Flux owns it ({})", Code::F01)));
         }
@@ -206,16 +207,16 @@ impl Action for Installed {
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
-        let client = self.site.kubernetes().await?;
+        let client = self.context.kubernetes().await?;
         let prepared = self.prepared().await?;
         self.clear_pending(&client, cx).await?;
-        let kubeconfig = self.site.child_kubeconfig().await?;
+        let kubeconfig = self.context.child_kubeconfig().await?;
         let path = kubeconfig.path();
-        let helm = self.site.charts.helm.upgrade(
+        let helm = self.context.charts.helm.upgrade(
             &self.release,
             &prepared.ready.chart,
             &path,
-            self.site.apply_method(),
+            self.context.apply_method(),
             |_, _| {},
         );
         let explained = async {
@@ -236,7 +237,7 @@ impl Action for Installed {
         if self.release.flags.wait == Wait::Nothing {
             return Ok(());
         }
-        let client = self.site.kubernetes().await?;
+        let client = self.context.kubernetes().await?;
         let prepared = self.prepared().await?;
         let objects: Vec<ObjectRef> =
             prepared.objects.iter().filter_map(|object| ObjectRef::from_manifest(object).ok()).collect();

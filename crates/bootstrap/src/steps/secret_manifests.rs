@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use super::site::{SecretsFrom, Site};
+use super::context::{RunContext, SecretsFrom};
 use super::{base, kustomize};
 use engine::{Code, StepError};
 use repository::{SecretKind, SecretSource};
@@ -16,23 +16,23 @@ use yaml::Origin;
 
 /// The manifests that hold secrets, resolved in memory.
 pub(super) struct SecretManifests {
-    site: Arc<Site>,
+    context: Arc<RunContext>,
     objects: OnceCell<Vec<Value>>,
 }
 
 impl SecretManifests {
-    pub(super) fn new(site: Arc<Site>) -> Self {
-        Self { site, objects: OnceCell::new() }
+    pub(super) fn new(context: Arc<RunContext>) -> Self {
+        Self { context, objects: OnceCell::new() }
     }
 
     pub(super) async fn objects(&self) -> Result<&[Value], StepError> {
         self.objects
             .get_or_try_init(|| async {
                 let mut objects = Vec::new();
-                for source in &self.site.cluster.bootstrap.secrets {
+                for source in &self.context.cluster.bootstrap.secrets {
                     objects.extend(self.resolve(source).await?);
                 }
-                let namespaces = base::missing_namespaces(&self.site, &objects);
+                let namespaces = base::missing_namespaces(&self.context, &objects);
                 Ok(namespaces.into_iter().chain(objects).collect())
             })
             .await
@@ -40,15 +40,15 @@ impl SecretManifests {
     }
 
     async fn resolve(&self, source: &SecretSource) -> Result<Vec<Value>, StepError> {
-        let name = self.site.cluster.relative(&source.path).display().to_string();
+        let name = self.context.cluster.relative(&source.path).display().to_string();
         let template = if source.kustomized {
-            Cow::from(kustomize::build(&self.site, &source.path).await?)
+            Cow::from(kustomize::build(&self.context, &source.path).await?)
         } else {
             Cow::from(&source.text)
         };
-        let text = match (&self.site.secrets, source.kind) {
+        let text = match (&self.context.secrets, source.kind) {
             (SecretsFrom::Placeholders, SecretKind::References) => {
-                secrets::placeholders(&template, &self.site.cluster.settings.sources).into()
+                secrets::placeholders(&template, &self.context.cluster.settings.sources).into()
             }
             (SecretsFrom::Placeholders, SecretKind::Sops) => sops::placeholders(&template).into(),
             (SecretsFrom::Operator { references, .. }, SecretKind::References) => {
@@ -73,7 +73,7 @@ impl SecretManifests {
         let objects: Vec<Value> =
             documents.iter().filter(|document| !document.is_null()).map(yaml::Node::to_json).collect();
         for object in &objects {
-            self.site.redactor.learn_manifest(object);
+            self.context.redactor.learn_manifest(object);
         }
         let nameless = documents.iter().find(|document| {
             let has = |key: &str| document.find(&[key]).and_then(yaml::Node::as_str).is_some();

@@ -1,4 +1,4 @@
-//! The bootstrap decision against everything that may go wrong around it.
+//! The etcd bootstrap decision under every fault that the model has.
 //!
 //! A small model of Talos nodes and of two orchestrators with one inventory drives the very function that a run asks.
 //! Each schedule is a seed: which node answers when, which reply is lost, who reboots, whose disk is emptied, which
@@ -6,17 +6,17 @@
 //! another; and once faults stop, etcd must run everywhere.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-mod world;
+mod model;
 
+use model::{Act, Model};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use world::{Act, World};
 
 /// Schedules for each number of control planes.
 const SCHEDULES: u64 = 50_000;
 /// Acts with faults.
 const STORMY: usize = 120;
-/// Rounds without faults, in each of which everybody acts once.
+/// Rounds without faults, in each of which every node and orchestrator acts once.
 const CALM: usize = 80;
 
 /// Which acts a schedule has, and how often. No two schedules have the same: a fault that is rare among many is common
@@ -30,28 +30,28 @@ fn weather(chance: &mut StdRng, nodes: usize) -> Vec<Act> {
     Act::all(nodes).into_iter().flat_map(frequency).collect()
 }
 
-/// Plays one schedule and says what went wrong, with the acts that led to it.
-fn play(nodes: usize, seed: u64) -> Result<World, String> {
+/// Runs one schedule; the error names the violation and the acts that led to it.
+fn play(nodes: usize, seed: u64) -> Result<Model, String> {
     let mut chance = StdRng::seed_from_u64(seed);
-    let mut world = World::new(nodes);
+    let mut model = Model::new(nodes);
     let acts = weather(&mut chance, nodes);
-    let mut told = Vec::new();
+    let mut history = Vec::new();
     for _ in 0..STORMY {
         let act = acts[chance.random_range(0..acts.len())];
-        told.push(act);
-        world.act(act).map_err(|violation| format!("seed {seed}: {violation}\n{told:?}"))?;
+        history.push(act);
+        model.act(act).map_err(|violation| format!("seed {seed}: {violation}\n{history:?}"))?;
     }
-    world.calm_down();
+    model.calm_down();
     for _ in 0..CALM {
         for act in Act::fair(nodes) {
-            told.push(act);
-            world.act(act).map_err(|violation| format!("seed {seed}: {violation}\n{told:?}"))?;
+            history.push(act);
+            model.act(act).map_err(|violation| format!("seed {seed}: {violation}\n{history:?}"))?;
         }
-        if world.is_done() {
-            return Ok(world);
+        if model.is_done() {
+            return Ok(model);
         }
     }
-    Err(format!("seed {seed}: no progress without faults: {world:?}\n{told:?}"))
+    Err(format!("seed {seed}: no progress without faults: {model:?}\n{history:?}"))
 }
 
 #[test]
@@ -66,18 +66,18 @@ fn two_orchestrators_never_make_two_clusters_and_always_make_one() {
             })
             .collect();
         for played in halves.into_iter().flat_map(|half| half.join().unwrap()) {
-            let world = played.unwrap_or_else(|violation| panic!("{nodes} control planes, {violation}"));
+            let model = played.unwrap_or_else(|violation| panic!("{nodes} control planes, {violation}"));
             schedules += 1;
-            calls += world.calls;
-            repeats += u64::from(world.calls > 1);
-            lost += u64::from(world.forgotten > 0);
+            calls += model.calls;
+            repeats += u64::from(model.calls > 1);
+            lost += u64::from(model.forgotten > 0);
         }
     }
     println!(
         "{schedules} schedules: {calls} Bootstrap calls, {repeats} schedules with more than one, {lost} with one that a reboot forgot"
     );
     assert!(schedules >= 100_000);
-    // A model in which nothing goes wrong proves nothing.
+    // A model without faults proves nothing.
     assert!(repeats > 1_000 && lost > 1_000);
 }
 
@@ -88,9 +88,9 @@ fn a_look_that_is_older_than_a_reset_leads_to_no_call() {
     let fast = [Act::Orchestrator(0); 5];
     let slow = Act::Orchestrator(1);
     let cluster = [Act::Arrive(0), Act::Etcd(0), Act::Etcd(0), Act::Etcd(1), Act::Wipe(0), Act::Boot(0)];
-    let mut world = World::new(2);
+    let mut model = Model::new(2);
     for act in [slow; 3].into_iter().chain(fast).chain(cluster).chain([slow, slow, Act::Arrive(0), Act::Etcd(0)]) {
-        world.act(act).unwrap();
+        model.act(act).unwrap();
     }
-    assert_eq!(world.calls, 1);
+    assert_eq!(model.calls, 1);
 }

@@ -79,7 +79,7 @@ pub fn builtin_phases() -> Result<Phases, Diagnostics> {
     }))
 }
 
-/// The phases of a repository: `phases/*.yaml` in file-name order, the built-in ones when there is no such folder.
+/// The phases of a repository: `phases/*.yaml` in file-name order, the built-in ones when that folder does not exist.
 ///
 /// # Errors
 ///

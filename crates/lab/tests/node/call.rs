@@ -27,11 +27,11 @@ fn pool() -> &'static DescriptorPool {
     })
 }
 
-/// Takes any certificate, as one must in maintenance mode.
+/// Accepts any certificate: in maintenance mode a node has a self-signed one.
 #[derive(Debug)]
-struct Anyone(Arc<rustls::crypto::CryptoProvider>);
+struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
 
-impl ServerCertVerifier for Anyone {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -78,7 +78,7 @@ impl ServerCertVerifier for Anyone {
 
 /// How a caller shows itself.
 pub enum Trust<'t> {
-    Anybody,
+    Anonymous,
     Cluster { authority: &'t str, own: Pair },
 }
 
@@ -86,9 +86,10 @@ fn tls(trust: Trust<'_>) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
     let mut config = match trust {
-        Trust::Anybody => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))).with_no_client_auth()
-        }
+        Trust::Anonymous => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_no_client_auth(),
         Trust::Cluster { authority, own } => {
             let mut roots = RootCertStore::empty();
             roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
@@ -153,7 +154,7 @@ impl Decoder for Dynamic {
 }
 
 fn data_of(mut message: DynamicMessage) -> Value {
-    // An event of no kind says nothing that could be shown.
+    // An event without a type has no content to show.
     if let Some(data) = message.get_field_by_name("data").and_then(|data| data.as_message().cloned())
         && data.get_field_by_name("type_url").is_some_and(|url| url.as_str() == Some(""))
     {
@@ -174,7 +175,7 @@ pub async fn call(
     let (service, name) = method.split_once('/').unwrap();
     let known =
         pool().get_service_by_name(service).and_then(|known| known.methods().find(|known| known.name() == name));
-    // A method that there is not takes and gives nothing.
+    // An unknown method has empty messages.
     let empty = || pool().get_message_by_name("google.protobuf.Empty").unwrap();
     let (input, output) = known.map_or_else(|| (empty(), empty()), |known| (known.input(), known.output()));
     let messages: Vec<DynamicMessage> = requests

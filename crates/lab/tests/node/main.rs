@@ -1,5 +1,5 @@
-//! The lab's machines against what Talos does: transcripts of requests and answers, and a real talosctl where there is
-//! one.
+//! Simulated nodes compared with Talos: transcripts of requests and answers, and sessions of a real talosctl where one is
+//! installed.
 #![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub, dead_code)]
 
 mod call;
@@ -7,8 +7,8 @@ mod cluster;
 mod recovery;
 mod session;
 mod talosctl;
+mod test_lab;
 mod transcript;
-mod world;
 
 use std::path::Path;
 
@@ -48,32 +48,33 @@ transcripts! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_is_recovered_from_a_snapshot_of_its_etcd() {
-    let world = world::World::start("10.65.11", "v1.12.4", "").await;
-    let told = std::panic::AssertUnwindSafe(recovery::recover(&world));
-    let held = futures::FutureExt::catch_unwind(told).await;
-    world.lab.shut_down().await;
-    if let Err(reason) = held {
+    let test_lab = test_lab::TestLab::start("10.65.11", "v1.12.4", "").await;
+    let recovery = std::panic::AssertUnwindSafe(recovery::recover(&test_lab));
+    let outcome = futures::FutureExt::catch_unwind(recovery).await;
+    test_lab.lab.shut_down().await;
+    if let Err(reason) = outcome {
         std::panic::resume_unwind(reason);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_real_talosctl_takes_a_machine_for_talos() {
+async fn a_real_talosctl_works_against_a_simulated_node() {
     let tools = talosctl::tools();
     if tools.is_empty() {
-        eprintln!("skipped: there is no talosctl on PATH or in K8S_BOOTSTRAP_TALOSCTL");
+        eprintln!("skipped: no talosctl found on PATH or in K8S_BOOTSTRAP_TALOSCTL");
     }
     for (index, tool) in tools.into_iter().enumerate() {
-        let world = world::World::start(&format!("10.65.{}", 1 + index), &tool.tag, "").await;
-        let kubectl = world.kubectl().await;
-        let (world, held) = tokio::task::spawn_blocking(move || {
-            let held = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| session::hold(&world, tool, &kubectl)));
-            (world, held)
+        let test_lab = test_lab::TestLab::start(&format!("10.65.{}", 1 + index), &tool.tag, "").await;
+        let kubectl = test_lab.kubectl().await;
+        let (test_lab, outcome) = tokio::task::spawn_blocking(move || {
+            let outcome =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| session::run(&test_lab, tool, &kubectl)));
+            (test_lab, outcome)
         })
         .await
         .unwrap();
-        world.lab.shut_down().await;
-        if let Err(reason) = held {
+        test_lab.lab.shut_down().await;
+        if let Err(reason) = outcome {
             std::panic::resume_unwind(reason);
         }
     }

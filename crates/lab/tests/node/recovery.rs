@@ -8,27 +8,27 @@ use serde_json::{Value, json};
 
 use crate::call::{Trust, call, connect};
 use crate::talosctl::{Ran, kubectl};
-use crate::world::World;
+use crate::test_lab::TestLab;
 
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 const NAMESPACE: &str = "kept";
 
 struct Operator<'w> {
-    world: &'w World,
+    test_lab: &'w TestLab,
     kubectl: std::path::PathBuf,
 }
 
 impl Operator<'_> {
     async fn ask(&self, method: &str, requests: &[Value]) -> (Vec<Value>, Option<tonic::Status>) {
-        let own = self.world.cluster.client(&["os:admin"]);
-        let trust = Trust::Cluster { authority: &self.world.cluster.machine.certificate, own };
-        let channel = connect(&self.world.dialled("cp-1"), trust);
+        let own = self.test_lab.cluster.client(&["os:admin"]);
+        let trust = Trust::Cluster { authority: &self.test_lab.cluster.machine.certificate, own };
+        let channel = connect(&self.test_lab.dialled("cp-1"), trust);
         call(channel, &format!("machine.MachineService/{method}"), requests, &[], usize::MAX).await
     }
 
     /// Asks until the answer is good.
     async fn until(&self, method: &str, request: Value, good: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         loop {
             let (found, ended) = self.ask(method, std::slice::from_ref(&request)).await;
             if ended.is_none() && good(&found) {
@@ -40,7 +40,7 @@ impl Operator<'_> {
     }
 
     async fn kubectl(&self, arguments: &[&str]) -> Ran {
-        let folder = self.world.lab.spec().folder.join("lab.kubeconfig");
+        let folder = self.test_lab.lab.spec().folder.join("lab.kubeconfig");
         let (program, arguments) =
             (self.kubectl.clone(), arguments.iter().map(|&text| text.to_owned()).collect::<Vec<_>>());
         let run = move || {
@@ -51,7 +51,7 @@ impl Operator<'_> {
     }
 
     async fn kubectl_until(&self, arguments: &[&str]) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         loop {
             let ran = self.kubectl(arguments).await;
             if ran.code == 0 {
@@ -67,10 +67,10 @@ fn any(_: &[Value]) -> bool {
 }
 
 /// Everything in the snapshot is there again, and what came after it is not.
-pub async fn recover(world: &World) {
-    let operator = Operator { world, kubectl: world.kubectl().await };
-    let apply = json!({"data": STANDARD.encode(world.config("cp-1")), "mode": "AUTO"});
-    let machine = connect(&world.dialled("cp-1"), Trust::Anybody);
+pub async fn recover(test_lab: &TestLab) {
+    let operator = Operator { test_lab, kubectl: test_lab.kubectl().await };
+    let apply = json!({"data": STANDARD.encode(test_lab.config("cp-1")), "mode": "AUTO"});
+    let machine = connect(&test_lab.dialled("cp-1"), Trust::Anonymous);
     let (_, refused) = call(machine, "machine.MachineService/ApplyConfiguration", &[apply], &[], 1).await;
     assert!(refused.is_none(), "{refused:?}");
     operator.until("Bootstrap", json!({}), any).await;
@@ -88,7 +88,7 @@ pub async fn recover(world: &World) {
     let upload = |pieces: Vec<Value>| {
         let operator = &operator;
         async move {
-            let until = Instant::now() + PATIENCE;
+            let until = Instant::now() + TIMEOUT;
             while let (_, Some(status)) = operator.ask("EtcdRecover", &pieces).await {
                 assert!(Instant::now() < until, "{status:?}");
                 tokio::time::sleep(Duration::from_millis(100)).await;

@@ -3,19 +3,19 @@
 use std::path::Path;
 
 use crate::talosctl::{Operator, Tool, cni, kubectl};
-use crate::world::World;
+use crate::test_lab::TestLab;
 
 /// What a session goes on with.
 struct Session<'w> {
-    world: &'w World,
+    test_lab: &'w TestLab,
     operator: Operator,
     minor: u32,
     kubectl: &'w Path,
 }
 
-pub fn hold(world: &World, tool: Tool, kubectl: &Path) {
+pub fn run(test_lab: &TestLab, tool: Tool, kubectl: &Path) {
     let minor = tool.minor;
-    let session = Session { world, operator: Operator::new(tool, world, "cp-1"), minor, kubectl };
+    let session = Session { test_lab, operator: Operator::new(tool, test_lab, "cp-1"), minor, kubectl };
     session.bare_machine();
     session.configured_machine();
     session.bootstrap();
@@ -30,9 +30,9 @@ pub fn hold(world: &World, tool: Tool, kubectl: &Path) {
 
 impl Session<'_> {
     fn bare_machine(&self) {
-        let (operator, node) = (&self.operator, self.world.dialled("cp-1"));
+        let (operator, node) = (&self.operator, self.test_lab.dialled("cp-1"));
         for name in ["cp-1", "worker-1"] {
-            std::fs::write(operator.file(&format!("{name}.yaml")), self.world.config(name)).unwrap();
+            std::fs::write(operator.file(&format!("{name}.yaml")), self.test_lab.config(name)).unwrap();
         }
         let version: (i32, &[&str]) = if self.minor < 13 {
             (
@@ -58,7 +58,7 @@ impl Session<'_> {
             operator.expect(&[&apply[..], &["--mode", "staged"]].concat(), 1, &[refusal]);
         }
         operator.expect(&apply, 0, &[]);
-        let worker = self.world.dialled("worker-1");
+        let worker = self.test_lab.dialled("worker-1");
         operator.expect(&["apply-config", "--insecure", "-n", &worker, "-f", "worker-1.yaml"], 0, &[]);
     }
 
@@ -67,7 +67,7 @@ impl Session<'_> {
         operator.until(&["service", "kubelet"], &[r"^STATE +Running$", r"^HEALTH +OK$"]);
         operator.expect(&["version"], 0, &["NODE: +10\\.65\\.", r"Tag: +v1\.", "Enabled: +RBAC"]);
         operator.expect(
-            &["get", "disks", "--insecure", "-n", &self.world.dialled("cp-1")],
+            &["get", "disks", "--insecure", "-n", &self.test_lab.dialled("cp-1")],
             1,
             &["tls: certificate required|bad certificate|certificate required"],
         );
@@ -78,7 +78,7 @@ impl Session<'_> {
 
     fn bootstrap(&self) {
         let operator = &self.operator;
-        let worker = self.world.address("worker-1");
+        let worker = self.test_lab.address("worker-1");
         operator.until(&["-n", &worker, "service", "kubelet"], &["Running"]);
         let refusal: &[&str] = if self.minor < 13 {
             &["code = FailedPrecondition desc = bootstrap can only be performed on a control plane node"]
@@ -90,7 +90,7 @@ impl Session<'_> {
         operator.until(&["service", "etcd"], &[r"^STATE +Running$", r"^HEALTH +OK$"]);
         operator.expect(&["bootstrap"], 1, &["code = AlreadyExists desc = etcd data directory is not empty"]);
         operator.expect(&["kubeconfig", "kubeconfig", "--merge=false"], 0, &[]);
-        let server = format!("https://{}:6443", self.world.dialled("cp-1"));
+        let server = format!("https://{}:6443", self.test_lab.dialled("cp-1"));
         let kubeconfig = operator.file("kubeconfig");
         let until = std::time::Instant::now() + std::time::Duration::from_secs(90);
         loop {
@@ -154,8 +154,12 @@ impl Session<'_> {
         operator.expect(&["time"], 0, &[r"^NODE +NTP-SERVER +NODE-TIME +NTP-SERVER-TIME$", "time.cloudflare.com"]);
         operator.expect(&["get", "disks"], 0, &["nvme0n1"]);
         operator.expect(&["read", "/proc/sys/kernel/random/boot_id"], 0, &["^[0-9a-f-]{36}$"]);
-        let both = format!("{},{}", self.world.address("cp-1"), self.world.address("worker-1"));
-        operator.expect(&["-n", &both, "version"], 0, &[&self.world.address("cp-1"), &self.world.address("worker-1")]);
+        let both = format!("{},{}", self.test_lab.address("cp-1"), self.test_lab.address("worker-1"));
+        operator.expect(
+            &["-n", &both, "version"],
+            0,
+            &[&self.test_lab.address("cp-1"), &self.test_lab.address("worker-1")],
+        );
         operator.expect(&["netstat"], 1, &["code = Unimplemented"]);
     }
 
@@ -216,14 +220,14 @@ impl Session<'_> {
             &["etcd snapshot saved to \"etcd.db\" \\(\\d+ bytes\\)", "snapshot info: hash [0-9a-f]+, revision \\d+"],
         );
         operator.expect(
-            &["-n", &self.world.address("worker-1"), "etcd", "members"],
+            &["-n", &self.test_lab.address("worker-1"), "etcd", "members"],
             1,
             &["code = Unimplemented desc = member list is only available on control plane nodes"],
         );
     }
 
     fn recovery(&self) {
-        let (operator, node) = (&self.operator, self.world.dialled("cp-1"));
+        let (operator, node) = (&self.operator, self.test_lab.dialled("cp-1"));
         let reset =
             ["reset", "--graceful=false", "--reboot", "--timeout", "90s", "--system-labels-to-wipe", "EPHEMERAL"];
         operator.expect(&[&reset[..], &["-n", &node]].concat(), 0, &[]);
@@ -247,7 +251,7 @@ impl Session<'_> {
             "waiting for all k8s nodes to report schedulable: OK",
         ];
         self.operator.expect(&["health", "--wait-timeout", "60s"], 0, &checks);
-        let worker = self.world.address("worker-1");
+        let worker = self.test_lab.address("worker-1");
         self.operator.expect(
             &["-n", &worker, "health", "--wait-timeout", "5s"],
             1,
@@ -270,13 +274,13 @@ impl Session<'_> {
         operator.until(&["version"], &[&format!(r"Tag: +v1\.{}\.99", self.minor)]);
         let reset = ["reset", "--graceful=false", "--reboot", "--timeout", "90s", "--system-labels-to-wipe"];
         // By the address where it listens: talosctl looks there for maintenance mode.
-        let node = self.world.dialled("cp-1");
+        let node = self.test_lab.dialled("cp-1");
         let both = ["STATE", "--system-labels-to-wipe", "EPHEMERAL", "-n", &node];
         operator.expect(&[&reset[..], &both].concat(), 0, &[]);
         operator.until(&["get", "machinestatus", "--insecure", "-n", &node], &["maintenance"]);
-        let worker = self.world.address("worker-1");
+        let worker = self.test_lab.address("worker-1");
         // The first machine no longer answers: the worker is asked itself.
-        let direct = self.world.dialled("worker-1");
+        let direct = self.test_lab.dialled("worker-1");
         operator.expect(&["-e", &direct, "-n", &worker, "shutdown", "--force", "--wait=false"], 0, &[]);
     }
 }

@@ -10,9 +10,9 @@ use regex::Regex;
 use serde_json::json;
 use test_support::child;
 
-use crate::world::World;
+use crate::test_lab::TestLab;
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A talosctl with its minor version.
 #[derive(Debug, Clone)]
@@ -56,9 +56,9 @@ impl Ran {
 }
 
 impl Operator {
-    pub fn new(tool: Tool, world: &World, first: &str) -> Self {
+    pub fn new(tool: Tool, test_lab: &TestLab, first: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let talosconfig = world.cluster.talosconfig(&world.dialled(first), &[&world.address(first)]);
+        let talosconfig = test_lab.cluster.talosconfig(&test_lab.dialled(first), &[&test_lab.address(first)]);
         std::fs::write(folder.path().join("talosconfig"), talosconfig).unwrap();
         Self { tool, folder }
     }
@@ -85,7 +85,7 @@ impl Operator {
         let file = || std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
         std::fs::write(&path, "").unwrap();
         let mut child = self.command(arguments).stdout(file()).stderr(file()).spawn().unwrap();
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         let wanted: Vec<Regex> = patterns.iter().map(|pattern| pattern_of(pattern)).collect();
         let text = loop {
             let text = std::fs::read_to_string(&path).unwrap();
@@ -103,15 +103,15 @@ impl Operator {
         text
     }
 
-    /// Ends with this code, and says all of this.
+    /// Exits with this code and prints text that matches every pattern.
     pub fn expect(&self, arguments: &[&str], code: i32, patterns: &[&str]) -> Ran {
         let ran = self.run(arguments);
-        let said = format!("{}{}", ran.out, ran.err);
-        assert_eq!(ran.code, code, "{} {arguments:?}\n{said}", self.tool.tag);
+        let output = format!("{}{}", ran.out, ran.err);
+        assert_eq!(ran.code, code, "{} {arguments:?}\n{output}", self.tool.tag);
         for pattern in patterns {
             assert!(
-                pattern_of(pattern).is_match(&said),
-                "{} {arguments:?}: nothing like {pattern} in\n{said}",
+                pattern_of(pattern).is_match(&output),
+                "{} {arguments:?}: nothing like {pattern} in\n{output}",
                 self.tool.tag
             );
         }
@@ -120,14 +120,14 @@ impl Operator {
 
     /// Runs it until it ends well.
     pub fn until(&self, arguments: &[&str], patterns: &[&str]) -> Ran {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         loop {
             let ran = self.run(arguments);
-            let said = format!("{}{}", ran.out, ran.err);
-            if ran.code == 0 && patterns.iter().all(|pattern| pattern_of(pattern).is_match(&said)) {
+            let output = format!("{}{}", ran.out, ran.err);
+            if ran.code == 0 && patterns.iter().all(|pattern| pattern_of(pattern).is_match(&output)) {
                 return ran;
             }
-            assert!(Instant::now() < until, "{} {arguments:?}: {}\n{said}", self.tool.tag, ran.code);
+            assert!(Instant::now() < until, "{} {arguments:?}: {}\n{output}", self.tool.tag, ran.code);
         }
     }
 }
@@ -136,7 +136,7 @@ fn pattern_of(pattern: &str) -> Regex {
     Regex::new(&format!("(?m){pattern}")).unwrap()
 }
 
-/// A DaemonSet that the lab takes for a CNI, so that nodes become Ready.
+/// A DaemonSet that the lab treats as a CNI, so that nodes become Ready.
 pub fn cni() -> String {
     let labels = json!({"k8s-app": "cilium"});
     json!({

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::call::{Trust, call, connect};
-use crate::world::World;
+use crate::test_lab::TestLab;
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,7 +33,7 @@ struct Step {
     call: String,
     #[serde(default = "first")]
     to: String,
-    /// A role; `nobody` has no certificate.
+    /// A role; `anonymous` has no certificate.
     #[serde(default, rename = "as")]
     caller: Option<String>,
     #[serde(default)]
@@ -101,30 +101,32 @@ impl Step {
         difference(&json!(self.answer), &json!(found), "answer")
     }
 
-    async fn take(&self, world: &World) -> (Vec<Value>, Option<tonic::Status>) {
+    async fn send(&self, test_lab: &TestLab) -> (Vec<Value>, Option<tonic::Status>) {
         let trust = match self.caller.as_deref() {
-            Some("nobody") => Trust::Anybody,
+            Some("anonymous") => Trust::Anonymous,
             role => Trust::Cluster {
-                authority: &world.cluster.machine.certificate,
-                own: world.cluster.client(&[role.unwrap_or("os:admin")]),
+                authority: &test_lab.cluster.machine.certificate,
+                own: test_lab.cluster.client(&[role.unwrap_or("os:admin")]),
             },
         };
-        let request = filled(self.request.clone().unwrap_or_else(|| json!({})), world);
+        let request = filled(self.request.clone().unwrap_or_else(|| json!({})), test_lab);
         let metadata: Vec<(String, String)> =
-            self.metadata.iter().map(|(key, value)| (key.clone(), placed(value, world))).collect();
-        let channel = connect(&world.dialled(&self.to), trust);
+            self.metadata.iter().map(|(key, value)| (key.clone(), placed(value, test_lab))).collect();
+        let channel = connect(&test_lab.dialled(&self.to), trust);
         let limit = self.answer.len().max(1);
         let requests = [request];
         let wanted = call(channel, &self.call, &requests, &metadata, limit);
-        tokio::time::timeout(PATIENCE, wanted).await.unwrap_or_else(|_| panic!("{} hangs", self.call))
+        tokio::time::timeout(TIMEOUT, wanted)
+            .await
+            .unwrap_or_else(|_| panic!("{} did not respond within {TIMEOUT:?}", self.call))
     }
 
-    async fn run(&self, world: &World) {
+    async fn run(&self, test_lab: &TestLab) {
         let began = Instant::now();
         loop {
-            let found = self.take(world).await;
+            let found = self.send(test_lab).await;
             let Some(difference) = self.check(&found) else { return };
-            let lasting = !self.until || began.elapsed() > PATIENCE;
+            let lasting = !self.until || began.elapsed() > TIMEOUT;
             assert!(!lasting, "{} to {}: {difference}\n{:#}", self.call, self.to, json!(found.0));
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -132,20 +134,20 @@ impl Step {
 }
 
 /// `$NAME` stands for the machine's address.
-fn placed(text: &str, world: &World) -> String {
-    text.strip_prefix('$').map_or_else(|| text.to_owned(), |name| world.address(name))
+fn placed(text: &str, test_lab: &TestLab) -> String {
+    text.strip_prefix('$').map_or_else(|| text.to_owned(), |name| test_lab.address(name))
 }
 
 /// `$config NAME` stands for the machine's config, `$text ...` for other bytes.
-fn filled(request: Value, world: &World) -> Value {
+fn filled(request: Value, test_lab: &TestLab) -> Value {
     match request {
-        Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, filled(value, world))).collect(),
-        Value::Array(items) => items.into_iter().map(|item| filled(item, world)).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, filled(value, test_lab))).collect(),
+        Value::Array(items) => items.into_iter().map(|item| filled(item, test_lab)).collect(),
         Value::String(text) => match text.split_once(' ') {
-            Some(("$config", name)) => json!(STANDARD.encode(world.config(name))),
+            Some(("$config", name)) => json!(STANDARD.encode(test_lab.config(name))),
             Some(("$config+", rest)) => {
                 let (name, more) = rest.split_once(' ').unwrap();
-                json!(STANDARD.encode(format!("{}---\n{}", world.config(name), more.replace("; ", "\n"))))
+                json!(STANDARD.encode(format!("{}---\n{}", test_lab.config(name), more.replace("; ", "\n"))))
             }
             Some(("$text", text)) => json!(STANDARD.encode(text)),
             _ => json!(text),
@@ -167,14 +169,14 @@ impl Transcript {
             Value::Null => String::new(),
             changes => yaml::to_string(changes).unwrap(),
         };
-        let world = World::start(network, talos, &more).await;
+        let test_lab = TestLab::start(network, talos, &more).await;
         for (index, step) in self.steps.iter().enumerate() {
-            let told = std::panic::AssertUnwindSafe(step.run(&world));
-            if futures::FutureExt::catch_unwind(told).await.is_err() {
-                world.lab.shut_down().await;
+            let run = std::panic::AssertUnwindSafe(step.run(&test_lab));
+            if futures::FutureExt::catch_unwind(run).await.is_err() {
+                test_lab.lab.shut_down().await;
                 panic!("step {} with Talos {talos}", index + 1);
             }
         }
-        world.lab.shut_down().await;
+        test_lab.lab.shut_down().await;
     }
 }

@@ -26,11 +26,11 @@ impl StandIn {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let calls = Arc::new(Mutex::new(Vec::new()));
-        let told = calls.clone();
+        let log = calls.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (path, token) = request(&stream);
-                told.lock().unwrap().push(path.clone());
+                log.lock().unwrap().push(path.clone());
                 let (status, more, body) = match busy.pop() {
                     Some(after) => (429, format!("Retry-After: {after}\r\n"), error(429, "rate limit exceeded")),
                     None if token != format!("Bearer {TOKEN}") => {
@@ -111,7 +111,7 @@ async fn filled(template: &str) -> Result<String, String> {
 }
 
 #[tokio::test]
-async fn references_are_resolved_by_name_and_by_id_and_everything_is_asked_for_once() {
+async fn references_are_resolved_by_name_and_by_id_with_one_request_each() {
     let server = StandIn::start(vec![]);
     let template = format!(
         "a: '{{{{ op://k8s-ops/app/password }}}}'\nb: op://$VAULT/app/production/api token\nc: op://{VAULT}/{APP}/f2\n\
@@ -137,33 +137,30 @@ async fn references_are_resolved_by_name_and_by_id_and_everything_is_asked_for_o
 }
 
 #[tokio::test]
-async fn what_leads_nowhere_is_named_with_its_place_and_the_reason() {
+async fn an_unresolved_reference_is_named_with_its_position_and_the_reason() {
     for (reference, expected) in [
-        ("op://nowhere/app/password", "there is no vault called `nowhere` that this token may read"),
-        ("op://k8s-ops/gone/password", "there is no item of the vault `k8s-ops` called `gone`"),
-        ("op://k8s-ops/twin/password", "name it by its id: one, two"),
+        ("op://nowhere/app/password", "vault `nowhere` not found, or this token may not read it"),
+        ("op://k8s-ops/gone/password", "item `gone` of vault `k8s-ops` not found, or this token may not read it"),
+        ("op://k8s-ops/twin/password", "use an id: one, two"),
         ("op://k8s-ops/app/gone", "the item has no field or file `gone`"),
         ("op://k8s-ops/app/API token", "is in several sections of the item"),
         ("op://k8s-ops/app/Staging/API token", "the item has no section `Staging`"),
-        (
-            "op://k8s-ops/app/password?attribute=otp",
-            "gives no one-time password for `password`, which is of the type CONCEALED",
-        ),
-        ("op://k8s-ops/app/password?ssh-format=openssh", "understood by the program `op` alone"),
-        ("op://k8s-ops/password", "it is not `op://vault/item/[section/]field`"),
+        ("op://k8s-ops/app/password?attribute=otp", "field `password` of type CONCEALED has no one-time password"),
+        ("op://k8s-ops/app/password?ssh-format=openssh", "supported by the program `op` only"),
+        ("op://k8s-ops/password", "expected `op://vault/item/[section/]field`"),
         ("op://$GONE/app/password", "the variable GONE is not set"),
     ] {
-        let told = filled(&format!("ok: 1\nb: {reference}\n")).await.unwrap_err();
-        assert!(told.contains(&format!("{reference} (line 2, column 4) leads to nothing: ")), "{told}");
-        assert!(told.contains(expected), "{told}");
+        let error = filled(&format!("ok: 1\nb: {reference}\n")).await.unwrap_err();
+        assert!(error.contains(&format!("cannot resolve {reference} (line 2, column 4): ")), "{error}");
+        assert!(error.contains(expected), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_token_that_is_refused_and_a_rate_limit_are_told_apart() {
+async fn a_rejected_token_a_rate_limit_and_an_outage_are_different_errors() {
     let error = StandIn::start(vec![]).fill("wrong", "a: op://k8s-ops/app/password\n").await.unwrap_err();
     assert_eq!((error.code(), error.is_retryable()), (Some("O01"), false));
-    insta::assert_snapshot!(format!("{error}; {}", error.next()), @"1Password Connect does not accept its token: Invalid token signature; set OP_CONNECT_TOKEN to a token of this server: `op connect token create`");
+    insta::assert_snapshot!(format!("{error}; {}", error.next()), @"1Password Connect rejected the token: Invalid token signature; set OP_CONNECT_TOKEN to a token of this server: `op connect token create`");
 
     let server = StandIn::start(vec!["0", "0"]);
     let filled = server.fill(TOKEN, "op://k8s-ops/app/password").await.unwrap();
@@ -176,7 +173,7 @@ async fn a_token_that_is_refused_and_a_rate_limit_are_told_apart() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let connect = Connect::new(&format!("http://{closed}"), TOKEN.into());
     let error = connect.inject("op://a/b/c", &BTreeMap::new()).await.unwrap_err();
-    assert!(error.is_retryable() && error.to_string().contains("does not answer"), "{error}");
+    assert!(error.is_retryable() && error.to_string().contains("does not respond"), "{error}");
     assert!(!error.to_string().contains(TOKEN));
 }
 

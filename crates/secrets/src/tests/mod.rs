@@ -24,7 +24,7 @@ async fn sops() -> std::path::PathBuf {
 }
 
 #[tokio::test]
-async fn a_file_whose_key_is_absent_is_told_by_its_path() {
+async fn a_file_without_its_key_is_reported_with_its_path() {
     let root = &Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let path = root.join("talos/infra/talsecret.sops.yaml");
     let error = sops::decrypt(&alone(sops().await), &path).await.unwrap_err().to_string();
@@ -56,7 +56,7 @@ fn a_manifests_secrets_are_learnt_plain_and_encoded() {
     assert_eq!(text, "****** ****** ****** ****** no-secret");
 }
 
-/// The program with what its environment says of keys.
+/// The program with the keys of its environment only.
 fn alone(program: std::path::PathBuf) -> sops::Sops {
     sops::Sops { program, key_file: None }
 }
@@ -134,7 +134,7 @@ fn placeholders_have_the_shape_of_what_they_stand_for() {
       encoded: cGxhY2Vob2xkZXI=
       age.agekey: QUdFLVNFQ1JFVC1LRVktMVBMQUNFSFhMREVSUExBQ0VIWExERVJQTEFDRUhYTERFUlBMQUNFSFhMREVSUExBQ0VIWExERVJRUVE=
     "#);
-    // The secret brings its indentation along.
+    // The value of the secret contains its indentation.
     let block = "kind: Secret\nstringData:\n  key: |-\nop://v/i/f\n  other: |-\n    op://v/i/f\n";
     let filled = "kind: Secret\nstringData:\n  key: |-\n    placeholder\n  other: |-\n    placeholder\n";
     assert_eq!(placeholders(block, &Adapters::default()), filled);
@@ -159,31 +159,31 @@ async fn one_op_fills_in_every_reference() {
 }
 
 #[tokio::test]
-async fn a_reference_that_leads_to_nothing_is_named_with_its_place() {
+async fn an_unresolved_reference_is_named_with_its_position() {
     let template = "a: op://k8s-ops/cloudflare/api token\nb: \"op://k8s-ops/vanished/key\"\n";
     let error = inject("", template).await.unwrap_err();
     assert!(!error.is_retryable());
-    insta::assert_snapshot!(error, @r#"op://k8s-ops/vanished/key (line 2, column 5) leads to nothing: could not resolve secret reference: "vanished" isn't an item in the "k8s-ops" vault. Specify the item with its UUID, name, or domain."#);
+    insta::assert_snapshot!(error, @r#"cannot resolve op://k8s-ops/vanished/key (line 2, column 5): could not resolve secret reference: "vanished" isn't an item in the "k8s-ops" vault. Specify the item with its UUID, name, or domain."#);
 }
 
 #[tokio::test]
-async fn what_the_account_does_not_have_is_told_with_what_to_declare() {
+async fn a_vault_of_another_account_is_reported_with_the_setting_to_declare() {
     let error = inject("", "a: op://work-ops/registry/password\n").await.unwrap_err();
     insta::assert_snapshot!(format!("{error}\n{}", error.next()), @r#"
-    op://work-ops/registry/password (line 1, column 4) leads to nothing: could not resolve secret reference: "work-ops" isn't a vault in this account. Specify the vault with its ID or name.
-    correct the reference; a vault of another account is declared in k8s-bootstrap.yaml: secrets: {accounts: {work-ops: <account>}}
+    cannot resolve op://work-ops/registry/password (line 1, column 4): could not resolve secret reference: "work-ops" isn't a vault in this account. Specify the vault with its ID or name.
+    correct the reference, or declare the account of the vault in k8s-bootstrap.yaml: secrets: {accounts: {work-ops: <account>}}
     "#);
     let error = inject("", "a: op://k8s-ops/twice/key\n").await.unwrap_err();
-    insta::assert_snapshot!(error, @r#"op://k8s-ops/twice/key (line 1, column 4) leads to nothing: More than one item matches "twice". Try again and specify the item by its ID: * for the item "twice" in vault k8s-ops: qwzl5cs7ycznxjn7sw5nzl5cea * for the item "twice" in vault k8s-ops: xt4r7dgnpk2bvblo3bkvnaw3vu"#);
-    let error = inject("OP_ACCOUNT=nobody.1password.com", SPELLINGS).await.unwrap_err();
+    insta::assert_snapshot!(error, @r#"cannot resolve op://k8s-ops/twice/key (line 1, column 4): More than one item matches "twice". Try again and specify the item by its ID: * for the item "twice" in vault k8s-ops: qwzl5cs7ycznxjn7sw5nzl5cea * for the item "twice" in vault k8s-ops: xt4r7dgnpk2bvblo3bkvnaw3vu"#);
+    let error = inject("OP_ACCOUNT=unknown.1password.com", SPELLINGS).await.unwrap_err();
     insta::assert_snapshot!(format!("{error}\n{}", error.next()), @r#"
-    op is not signed in: found no accounts for filter "nobody.1password.com"
+    op is not signed in: found no accounts for filter "unknown.1password.com"
     `op account list` shows the accounts that op knows; `op account add` adds one
     "#);
 }
 
 #[tokio::test]
-async fn who_is_not_signed_in_is_told_what_to_type_and_a_rate_limit_passes() {
+async fn a_missing_session_names_the_next_command_and_a_rate_limit_is_retryable() {
     let error = inject("OP_SERVICE_ACCOUNT_TOKEN=expired", SPELLINGS).await.unwrap_err();
     assert_eq!((error.code(), error.is_retryable()), (Some("O01"), false));
     assert!(error.next().contains("op signin"));

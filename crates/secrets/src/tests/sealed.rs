@@ -38,7 +38,7 @@ fn seal(sops: &Path, folder: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// `sops` in an environment of its own: without the keys of whoever runs the tests.
+/// `sops` in an environment of its own: without keys from outside the test.
 fn within(sops: &Path, folder: &Path, environment: &str) -> PathBuf {
     let script = folder.join("sops");
     let own = "unset SOPS_AGE_KEY SOPS_AGE_KEY_FILE SOPS_AGE_KEY_CMD XDG_CONFIG_HOME; export HOME=/nonexistent";
@@ -98,8 +98,8 @@ async fn the_key_is_found_in_every_place_that_sops_knows() {
         let opened = sops::decrypt(&alone(within(&sops, folder.path(), &environment)), &sealed).await;
         assert_eq!(opened.unwrap().expose_secret(), MANIFEST, "{environment}");
     }
-    let told = sops::decrypt(&alone(within(&sops, folder.path(), "")), &sealed).await.unwrap_err().to_string();
-    assert!(told.contains("a.sops.yaml cannot be decrypted: "), "{told}");
+    let error = sops::decrypt(&alone(within(&sops, folder.path(), "")), &sealed).await.unwrap_err().to_string();
+    assert!(error.contains("a.sops.yaml cannot be decrypted: "), "{error}");
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn a_key_is_tried_alone_and_never_lies_on_a_disk() {
     );
     std::fs::write(&with_own, script).unwrap();
     std::fs::set_permissions(&with_own, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let told = sops::opens(&with_own, &sealed, &other.as_str().into()).await.unwrap_err().to_string();
-    assert!(told.contains("a.sops.yaml cannot be decrypted: ") && !told.contains("AGE-SECRET-KEY-"), "{told}");
+    let error = sops::opens(&with_own, &sealed, &other.as_str().into()).await.unwrap_err().to_string();
+    assert!(error.contains("a.sops.yaml cannot be decrypted: ") && !error.contains("AGE-SECRET-KEY-"), "{error}");
     assert!(sops::opens(&sops, &sealed, &"no key at all".into()).await.is_err());
 }

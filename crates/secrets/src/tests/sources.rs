@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use futures::FutureExt;
 use secrecy::ExposeSecret;
 
-use crate::{Adapter, Adapters, Error, OnePassword, Person, Redactor, Sources, placeholders};
+use crate::{Adapter, Adapters, Error, OnePassword, OperatorPrompt, Redactor, Sources, placeholders};
 
 /// A program of one's own in a folder.
 fn program(folder: &Path, name: &str, script: &str) -> PathBuf {
@@ -29,7 +29,7 @@ fn sources(folder: &Path, one_password: OnePassword, adapters: Vec<(&str, Adapte
         folder: folder.to_owned(),
         variables: std::collections::BTreeMap::new(),
         redactor: Redactor::default(),
-        person: None,
+        prompt: None,
     }
 }
 
@@ -44,7 +44,10 @@ async fn vaults_of_two_accounts_are_filled_in_by_one_call_each() {
     let template = "a: op://k8s-ops/cloudflare/api token\nb: \"{{ op://work-ops/registry/password }}\"\n\
                     c: op://k8s-ops/encoded/value\nd: |\n  x=op://work-ops/registry/password\n";
     let error = sources.fill(template).await.unwrap_err();
-    assert!(error.to_string().starts_with("op://work-ops/registry/password (line 2, column 5) leads to"), "{error}");
+    assert!(
+        error.to_string().starts_with("cannot resolve op://work-ops/registry/password (line 2, column 5): "),
+        "{error}"
+    );
     sources.accounts.insert("work-ops".to_owned(), "work.1password.com".to_owned());
     let filled = sources.fill(template).await.unwrap();
     insta::assert_snapshot!(filled.expose_secret(), @r#"
@@ -81,7 +84,7 @@ echo '{"data": {"data": {"password": "of bao", "port": 5432}}}'"#,
     let [bws, bao, infisical] = [bws, bao, infisical].map(|path| path.display().to_string());
     let sources = sources(
         folder.path(),
-        OnePassword::Nobody,
+        OnePassword::Unavailable,
         vec![
             ("bws", adapter(&[&bws, "secret", "get", "{path}", "--output", "json"], Some("/value"))),
             ("bao", adapter(&[&bao, "kv", "get", "-format=json", "{path}"], Some("/data/data"))),
@@ -106,12 +109,12 @@ echo '{"data": {"data": {"password": "of bao", "port": 5432}}}'"#,
     assert_eq!(sources.redactor.redact("of bws op://k8s-ops/not/mine, of bao"), "******, ******");
 
     for (reference, expected) in [
-        ("bws://5678", "bws://5678 (line 1, column 4) leads to nothing: "),
-        ("bao://kv/app#/gone", "has no text at `/data/data/gone`"),
-        ("bao://kv/app", "has no text at `/data/data`"),
+        ("bws://5678", "cannot resolve bws://5678 (line 1, column 4): "),
+        ("bao://kv/app#/gone", "has no value at `/data/data/gone`"),
+        ("bao://kv/app", "has no value at `/data/data`"),
     ] {
-        let told = sources.fill(&format!("a: {reference}\n")).await.unwrap_err().to_string();
-        assert!(told.contains(expected) && !told.contains("of bao"), "{told}");
+        let error = sources.fill(&format!("a: {reference}\n")).await.unwrap_err().to_string();
+        assert!(error.contains(expected) && !error.contains("of bao"), "{error}");
     }
 }
 
@@ -132,18 +135,18 @@ async fn references_of_vals_are_known_without_a_declaration() {
     assert_eq!(placeholders(text, &adapters), "a: placeholder\nb: 'placeholder/suffix'\nc: placeholder\n");
     assert!(super::op::references(text).is_empty(), "they are not op's");
     let folder = tempfile::tempdir().unwrap();
-    let missing = sources(folder.path(), OnePassword::Nobody, vec![("gone", adapter(&["no-such-program"], None))]);
+    let missing = sources(folder.path(), OnePassword::Unavailable, vec![("gone", adapter(&["no-such-program"], None))]);
     let error = missing.fill("a: gone://x\n").await.unwrap_err();
     assert_eq!(
         format!("{error}: {}", error.next()),
-        "`no-such-program` is needed and nowhere to be found: install no-such-program, which resolves gone://x"
+        "`no-such-program` not found: install no-such-program, which resolves gone://x"
     );
 }
 
 #[tokio::test]
-async fn nobody_for_1password_is_told_with_the_ways_there_are() {
+async fn without_a_provider_for_1password_the_error_names_the_alternatives() {
     let folder = tempfile::tempdir().unwrap();
-    let error = sources(folder.path(), OnePassword::Nobody, vec![]).fill("a: op://v/i/f\n").await.unwrap_err();
+    let error = sources(folder.path(), OnePassword::Unavailable, vec![]).fill("a: op://v/i/f\n").await.unwrap_err();
     assert!(matches!(&error, Error::Missing { program, next } if program == "op" && next.contains("OP_CONNECT_HOST")));
 }
 
@@ -157,48 +160,48 @@ sed "s|op://v/i/f|$(cat unlocked)|""#;
 }
 
 #[tokio::test]
-async fn a_session_that_expired_is_waited_for_while_somebody_is_there() {
+async fn an_expired_session_is_awaited_at_a_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let mut sources = sources(folder.path(), locked(folder.path()), vec![]);
     let error = sources.fill("a: op://v/i/f\n").await.unwrap_err();
     assert_eq!(error.code(), Some("O01"), "{error}");
 
     // Enter alone does not unlock anything: the second time it is unlocked.
-    let said = Arc::new(Mutex::new(Vec::new()));
-    let (told, unlocked) = (said.clone(), folder.path().join("unlocked"));
-    let say = move |words: &str| {
-        told.lock().unwrap().push(words.to_owned());
-        if told.lock().unwrap().len() == 2 {
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let (messages, unlocked) = (shown.clone(), folder.path().join("unlocked"));
+    let show = move |message: &str| {
+        messages.lock().unwrap().push(message.to_owned());
+        if messages.lock().unwrap().len() == 2 {
             std::fs::write(&unlocked, "the-value").unwrap();
         }
     };
     let (mut keys, pipe) = std::os::unix::net::UnixStream::pair().unwrap();
-    let answer = move |words: &str| {
-        say(words);
+    let answer = move |message: &str| {
+        show(message);
         std::io::Write::write_all(&mut keys, b"\n").unwrap();
     };
     let answer = Mutex::new(answer);
-    let person = Person::new(
-        move |words| (answer.lock().unwrap())(words),
+    let prompt = OperatorPrompt::new(
+        move |message| (answer.lock().unwrap())(message),
         BufReader::new(pipe),
         || std::future::pending().boxed(),
     );
-    sources.person = Some(person);
+    sources.prompt = Some(prompt);
     assert_eq!(sources.fill("a: op://v/i/f\n").await.unwrap().expose_secret(), "a: the-value\n");
-    let said = said.lock().unwrap();
-    assert_eq!(said.len(), 2);
-    assert!(said[0].contains("press Enter; Ctrl-C stops, and --resume goes on"), "{}", said[0]);
+    let shown = shown.lock().unwrap();
+    assert_eq!(shown.len(), 2);
+    assert!(shown[0].contains("press Enter; Ctrl-C stops the run, --resume continues it"), "{}", shown[0]);
     assert_eq!(sources.redactor.redact("the-value"), "******");
 }
 
 #[tokio::test]
-async fn whoever_stops_or_leaves_gets_the_error_and_the_next_command() {
+async fn stopping_or_closing_the_terminal_returns_the_error_and_the_next_command() {
     let folder = tempfile::tempdir().unwrap();
     let mut sources = sources(folder.path(), locked(folder.path()), vec![]);
     let (_keys, pipe) = std::os::unix::net::UnixStream::pair().unwrap();
-    sources.person = Some(Person::new(|_| (), BufReader::new(pipe), || std::future::ready(()).boxed()));
+    sources.prompt = Some(OperatorPrompt::new(|_| (), BufReader::new(pipe), || std::future::ready(()).boxed()));
     assert_eq!(sources.fill("a: op://v/i/f\n").await.unwrap_err().code(), Some("O01"));
-    sources.person = Some(Person::new(|_| (), Cursor::new(""), || std::future::pending().boxed()));
+    sources.prompt = Some(OperatorPrompt::new(|_| (), Cursor::new(""), || std::future::pending().boxed()));
     let error = sources.fill("a: op://v/i/f\n").await.unwrap_err();
     assert_eq!(
         (error.code(), error.next().as_str()),

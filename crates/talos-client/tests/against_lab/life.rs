@@ -49,7 +49,7 @@ async fn life_cycle(network: &str, talos: &str, next: &str) {
     upgrade(&site, next).await;
     rollback_reset_and_shutdown(&site, next).await;
     // The next test on these addresses must not find this etcd.
-    site.world.lab.shut_down().await;
+    site.test_lab.lab.shut_down().await;
 }
 
 async fn in_maintenance(site: &Site, talos: &str) {
@@ -128,7 +128,7 @@ async fn resources(site: &Site, client: &Client) {
 }
 
 async fn configs(site: &Site, client: &Client) {
-    let sent = site.world.config("cp-1");
+    let sent = site.test_lab.config("cp-1");
     let data = |text: &str| parse_documents(&Origin::new("<test>"), text).unwrap();
     assert_eq!(data(client.machine_config().await.unwrap().expose_secret()), data(&sent));
     let tried = client.try_configuration(&sent).await.unwrap();

@@ -5,21 +5,21 @@
 mod cluster;
 mod life;
 mod mistakes;
-#[path = "../../../lab/tests/node/world.rs"]
-mod world;
+#[path = "../../../lab/tests/node/test_lab.rs"]
+mod test_lab;
 
 use std::net::IpAddr;
 
 use net::{AddressMap, Dialer};
 use talos_client::{Client, ClientErrorKind, ClientIdentity, Maintenance, Stage, connect_delays};
-use world::{NAMES, World};
+use test_lab::{NAMES, TestLab};
 
 /// Connection attempts before a test fails.
-const KNOCKS: usize = 600;
+const CONNECT_ATTEMPTS: usize = 600;
 
 /// Simulated machines with a dialer and an identity.
 struct Site {
-    world: World,
+    test_lab: TestLab,
     dialer: Dialer,
     identity: ClientIdentity,
 }
@@ -36,18 +36,18 @@ fn identity(cluster: &cluster::Cluster, roles: &[&str]) -> ClientIdentity {
 
 impl Site {
     async fn start(network: &str, talos: &str) -> Self {
-        let world = World::start(network, talos, "").await;
-        let declared = NAMES.map(|name| world.address(name).parse::<IpAddr>().unwrap());
-        let identity = identity(&world.cluster, &["os:admin"]);
-        Self { dialer: Dialer::lab(AddressMap::loopback(declared)), world, identity }
+        let test_lab = TestLab::start(network, talos, "").await;
+        let declared = NAMES.map(|name| test_lab.address(name).parse::<IpAddr>().unwrap());
+        let identity = identity(&test_lab.cluster, &["os:admin"]);
+        Self { dialer: Dialer::lab(AddressMap::loopback(declared)), test_lab, identity }
     }
 
     fn address(&self, name: &str) -> IpAddr {
-        self.world.address(name).parse().unwrap()
+        self.test_lab.address(name).parse().unwrap()
     }
 
     async fn maintenance(&self, name: &str) -> Maintenance {
-        for pause in connect_delays().take(KNOCKS) {
+        for pause in connect_delays().take(CONNECT_ATTEMPTS) {
             if let Ok(client) = Maintenance::connect(&self.dialer, self.address(name), None).await
                 && client.machine_status().await.is_ok()
             {
@@ -67,7 +67,7 @@ impl Site {
 
     /// Reconnects until the predicate is true.
     async fn when(&self, name: &str, holds: impl AsyncFn(&Client) -> bool) -> Client {
-        for pause in connect_delays().take(KNOCKS) {
+        for pause in connect_delays().take(CONNECT_ATTEMPTS) {
             match Client::connect(&self.dialer, self.address(name), &self.identity).await {
                 Ok(client) if holds(&client).await => return client,
                 Ok(_) => {}
@@ -83,7 +83,7 @@ impl Site {
     /// Applies the config and waits until the machine runs it.
     async fn configure(&self, name: &str) -> Client {
         let client = self.maintenance(name).await;
-        client.apply_configuration(&self.world.config(name)).await.unwrap();
+        client.apply_configuration(&self.test_lab.config(name)).await.unwrap();
         self.configured(name).await
     }
 }

@@ -51,7 +51,7 @@ async fn nodes_of_another_cluster_are_detected_without_a_change() {
 async fn a_config_above_the_message_limit_is_not_sent() {
     let site = Site::start("10.66.12", "v1.12.4").await;
     let client = site.maintenance("cp-1").await;
-    let padded = |mebibytes: usize| format!("{}# {}\n", site.world.config("cp-1"), "x".repeat(mebibytes << 20));
+    let padded = |mebibytes: usize| format!("{}# {}\n", site.test_lab.config("cp-1"), "x".repeat(mebibytes << 20));
     let error = client.apply_configuration(&padded(33)).await.unwrap_err();
     assert_eq!(error.kind, ClientErrorKind::Rejected);
     assert_eq!(error.reason, "the config has 33 MiB; the Talos API accepts at most 32 MiB per message");
@@ -71,7 +71,7 @@ async fn workers_do_not_forward_and_readers_may_not_reboot() {
         "{error}"
     );
     assert_eq!(error.node, site.address("cp-1"));
-    let reader = identity(&site.world.cluster, &["os:reader"]);
+    let reader = identity(&site.test_lab.cluster, &["os:reader"]);
     let client = Client::connect(&site.dialer, site.address("cp-1"), &reader).await.unwrap();
     client.version().await.unwrap();
     let error = client.reboot(RebootMode::Default).await.unwrap_err();

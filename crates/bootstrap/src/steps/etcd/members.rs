@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::super::site::{KNOCK, Site, step_error, wait_configured};
+use super::super::context::{PROBE_INTERVAL, RunContext};
+use super::super::errors::step_error;
+use super::super::node_wait::wait_configured;
 use super::connect;
 use engine::{Check, CheckResult, Code, StepContext, StepError, StepWait};
 use talos_client::{Client, ClientError};
 use talos_config::InventoryNode;
 
 /// Every control plane is a voting member.
-pub(in crate::steps) struct Members(Arc<Site>);
+pub(in crate::steps) struct Members(Arc<RunContext>);
 
 impl Members {
-    pub(in crate::steps) fn new(site: Arc<Site>) -> Self {
-        Self(site)
+    pub(in crate::steps) fn new(context: Arc<RunContext>) -> Self {
+        Self(context)
     }
 
     /// What is missing; nothing when every control plane votes. Any control plane with a member list will do.
@@ -95,7 +97,7 @@ impl Check for Members {
                 Ok(Some(reason)) => cx.waiting(StepWait::new(reason).code(Code::T13)),
                 Err(error) => cx.progress(&error.to_string()),
             }
-            tokio::time::sleep(KNOCK).await;
+            tokio::time::sleep(PROBE_INTERVAL).await;
         }
     }
 }

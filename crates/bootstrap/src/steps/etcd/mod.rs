@@ -14,7 +14,8 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::site::{KNOCK, Site, place, step_error};
+use super::context::{PROBE_INTERVAL, RunContext};
+use super::errors::{place, step_error};
 use decision::{Context, Decision, Intent, Reason, View, agreed, decide};
 use engine::{Action, Code, Effect, Observation, StepContext, StepError, StepWait};
 pub(super) use members::Members;
@@ -27,18 +28,18 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// The one call that must never reach two nodes.
 pub(super) struct Bootstrap {
-    site: Arc<Site>,
+    context: Arc<RunContext>,
     /// The call that this run has sent; the journal has those of earlier runs.
     sent: Mutex<Option<Intent>>,
 }
 
 impl Bootstrap {
-    pub(super) fn new(site: Arc<Site>) -> Self {
-        Self { site, sent: Mutex::default() }
+    pub(super) fn new(context: Arc<RunContext>) -> Self {
+        Self { context, sent: Mutex::default() }
     }
 
     fn decide(&self, cx: &StepContext, views: &[View]) -> Decision {
-        decide(views, Context { intent: self.intent(cx).as_ref(), forced: self.site.forced })
+        decide(views, Context { intent: self.intent(cx).as_ref(), forced: self.context.forced })
     }
 
     /// The newest intent that may have taken effect.
@@ -51,7 +52,7 @@ impl Bootstrap {
     }
 
     fn node(&self, address: IpAddr) -> Result<&InventoryNode, StepError> {
-        self.site
+        self.context
             .control_planes()
             .into_iter()
             .find(|node| node.address == address)
@@ -61,7 +62,7 @@ impl Bootstrap {
     /// Sends the call over a connection to the boot that was decided about.
     async fn bootstrap(&self, cx: &StepContext, address: IpAddr, boot: String) -> Result<(), StepError> {
         let node = self.node(address)?;
-        let client = connect(&self.site, node).await?;
+        let client = connect(&self.context, node).await?;
         if client.boot_id().await.map_err(|error| step_error(&error, node))? != boot {
             return Err(StepError::unavailable("the node rebooted while it was observed").at(place(node)));
         }
@@ -101,14 +102,16 @@ fn recorded(cx: &StepContext) -> Option<Intent> {
     Some(Intent { accepted: prior.outcome.is_some(), ..intent })
 }
 
-async fn connect(site: &Site, node: &InventoryNode) -> Result<Client, StepError> {
-    Client::connect(&site.dialer, node.address, &site.client_identity).await.map_err(|error| step_error(&error, node))
+async fn connect(context: &RunContext, node: &InventoryNode) -> Result<Client, StepError> {
+    Client::connect(&context.dialer, node.address, &context.client_identity)
+        .await
+        .map_err(|error| step_error(&error, node))
 }
 
 #[async_trait]
 impl Action for Bootstrap {
     async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
-        match self.decide(cx, &survey(&self.site).await) {
+        match self.decide(cx, &survey(&self.context).await) {
             Decision::Adopt => Ok(Observation::UpToDate("etcd runs".to_owned())),
             Decision::Verify(node) => Ok(Observation::InProgress(format!("accepted by {node}, not running yet"))),
             Decision::Bootstrap { node, .. } => {
@@ -120,8 +123,8 @@ impl Action for Bootstrap {
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
-        let first = self.decide(cx, &survey(&self.site).await);
-        match agreed(&first, self.decide(cx, &survey(&self.site).await)) {
+        let first = self.decide(cx, &survey(&self.context).await);
+        match agreed(&first, self.decide(cx, &survey(&self.context).await)) {
             Decision::Bootstrap { node, boot } => {
                 self.bootstrap(cx, node, boot).await?;
                 Ok(Effect::Complete)
@@ -135,7 +138,7 @@ impl Action for Bootstrap {
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
         let began = Instant::now();
         loop {
-            let views = survey(&self.site).await;
+            let views = survey(&self.context).await;
             match self.decide(cx, &views) {
                 Decision::Adopt => return Ok(()),
                 Decision::Refuse(reason) => return Err(refused(&reason)),
@@ -149,7 +152,7 @@ impl Action for Bootstrap {
                 Decision::WaitFor(reason) => cx.waiting(StepWait::new(summary(&views)).code(reason.code)),
                 Decision::Verify(_) => cx.waiting(StepWait::new(summary(&views)).code(Code::T14)),
             }
-            tokio::time::sleep(KNOCK).await;
+            tokio::time::sleep(PROBE_INTERVAL).await;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures::future::join_all;
 
-use super::super::site::Site;
+use super::super::context::RunContext;
 use super::decision::{Etcd, Facts, State, View};
 use talos_client::{
     Client, ClientError, ClientErrorKind, EtcdSpec, LogMode, Maintenance, Probe, Service, Stage, Tail, TimeStatus,
@@ -19,13 +19,13 @@ const DATA: &str = "/var/lib/etcd";
 const REQUESTED: &str = "Bootstrap requested";
 
 /// Every control plane, all at once.
-pub(super) async fn survey(site: &Site) -> Vec<View> {
-    join_all(site.control_planes().into_iter().map(|node| view(site, node))).await
+pub(super) async fn survey(context: &RunContext) -> Vec<View> {
+    join_all(context.control_planes().into_iter().map(|node| view(context, node))).await
 }
 
-async fn view(site: &Site, node: &InventoryNode) -> View {
+async fn view(context: &RunContext, node: &InventoryNode) -> View {
     let unknown = |error: ClientError| State::Unknown { reason: error.to_string() };
-    let state = match site.probe(node).await {
+    let state = match context.probe(node).await {
         Ok(Probe::Configured { client, .. }) => Box::pin(facts(&client)).await.map_or_else(unknown, State::Known),
         Ok(Probe::Maintenance { client, .. }) => State::Unconfigured { stage: stage(&client).await },
         Ok(Probe::Foreign(foreign)) => State::Foreign { evidence: foreign.evidence },

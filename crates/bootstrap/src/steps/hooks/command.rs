@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::super::fingerprints;
-use crate::steps::site::Site;
+use crate::steps::context::RunContext;
 use engine::plan::Fingerprint;
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
 use helmfile::Hook;
@@ -28,7 +28,7 @@ pub enum Verdict {
 
 /// A command that runs as it is written, with the kubeconfig of this cluster.
 pub(super) struct Process {
-    site: Arc<Site>,
+    context: Arc<RunContext>,
     hook: Hook,
     fingerprint: Fingerprint,
     /// Whether `k8s-bootstrap.yaml` declares it with `idempotent: false`.
@@ -36,15 +36,15 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(site: Arc<Site>, hook: &Hook) -> Self {
-        let once = site.cluster.hook_rules().iter().any(|rule| !rule.idempotent && rule.matches(hook));
-        Self { site, hook: hook.clone(), fingerprint: fingerprints::hook(hook), once }
+    pub(super) fn new(context: Arc<RunContext>, hook: &Hook) -> Self {
+        let once = context.cluster.hook_rules().iter().any(|rule| !rule.idempotent && rule.matches(hook));
+        Self { context, hook: hook.clone(), fingerprint: fingerprints::hook(hook), once }
     }
 
     /// The operator's programs, then the kubectl that was found or provided.
     fn path(&self) -> std::ffi::OsString {
         let own = std::env::var_os("PATH").unwrap_or_default();
-        let ours = self.site.kubectl.as_deref().and_then(Path::parent).map(Path::to_owned);
+        let ours = self.context.kubectl.as_deref().and_then(Path::parent).map(Path::to_owned);
         std::env::join_paths(std::env::split_paths(&own).chain(ours)).unwrap_or(own)
     }
 
@@ -61,12 +61,12 @@ impl Process {
     }
 
     fn verdict(&self, cx: &StepContext) -> Option<Verdict> {
-        self.site.verdicts.get(&cx.step).copied()
+        self.context.verdicts.get(&cx.step).copied()
     }
 
     /// The hook may have done its work in part or in full, and must not do it twice.
     fn unknown(&self, cx: &StepContext, why: &str) -> StepError {
-        let cluster = &self.site.cluster.name;
+        let cluster = &self.context.cluster.name;
         StepError::failed_precondition(format!("the outcome of the hook `{}` is unknown", self.hook.command))
             .at(self.hook.at.to_string())
             .because(format!("{why}, and it is declared with `idempotent: false`"))
@@ -105,7 +105,7 @@ impl Action for Process {
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
-        let kubeconfig = self.site.child_kubeconfig().await?;
+        let kubeconfig = self.context.child_kubeconfig().await?;
         cx.intend(json!({"hook": self.fingerprint})).await?;
         if self.verdict(cx) == Some(Verdict::Done) && self.record(cx) != Record::NotRun {
             cx.progress("done, according to --hook");
@@ -113,7 +113,7 @@ impl Action for Process {
             return Ok(Effect::Complete);
         }
         let progress = cx.clone();
-        let recipe_environment = self.site.cluster.recipe_environment.iter();
+        let recipe_environment = self.context.cluster.recipe_environment.iter();
         let command = Command::new(&self.hook.command).args(&self.hook.args).credentials(Credentials::Operator);
         let ran = recipe_environment
             .fold(command, |command, (name, value)| command.env(name, value))

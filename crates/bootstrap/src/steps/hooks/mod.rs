@@ -11,9 +11,9 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
+use super::context::RunContext;
 use super::kustomize;
 use super::objects::{api_error, apply_as, gate_error, observe_objects_in, progress};
-use super::site::Site;
 pub(super) use check::check;
 use command::Process;
 pub use command::Verdict;
@@ -41,11 +41,11 @@ impl HookCode {
 }
 
 /// The code of one hook's step.
-pub(super) fn code(site: Arc<Site>, hook: &Hook) -> HookCode {
+pub(super) fn code(context: Arc<RunContext>, hook: &Hook) -> HookCode {
     HookCode::Action(match recognise(hook) {
-        Command::WaitCrds(names) => return HookCode::Check(Arc::new(WaitCrds { site, names })),
+        Command::WaitCrds(names) => return HookCode::Check(Arc::new(WaitCrds { context, names })),
         Command::Apply { files, urls, kustomizations, field_manager, force, namespace } => Arc::new(Manifests {
-            site,
+            context,
             hook: hook.clone(),
             files,
             urls,
@@ -55,7 +55,7 @@ pub(super) fn code(site: Arc<Site>, hook: &Hook) -> HookCode {
             namespace,
             built: OnceCell::new(),
         }),
-        Command::Process => Arc::new(Process::new(site, hook)),
+        Command::Process => Arc::new(Process::new(context, hook)),
     })
 }
 
@@ -96,14 +96,14 @@ pub fn urls(releases: &Helmfile) -> Vec<String> {
 
 /// CRDs that an operator registers at run time.
 struct WaitCrds {
-    site: Arc<Site>,
+    context: Arc<RunContext>,
     names: Vec<String>,
 }
 
 #[async_trait]
 impl Check for WaitCrds {
     async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
-        let client = self.site.kubernetes().await?;
+        let client = self.context.kubernetes().await?;
         let mut missing = Vec::new();
         for name in &self.names {
             let crd = ObjectRef::new("apiextensions.k8s.io/v1", "CustomResourceDefinition", None, name);
@@ -120,7 +120,7 @@ impl Check for WaitCrds {
     }
 
     async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
-        let client = self.site.kubernetes().await?;
+        let client = self.context.kubernetes().await?;
         kubernetes::wait_crds(&client, &self.names, &progress(cx))
             .await
             .map_err(|error| gate_error(&error).code(Code::H07))
@@ -129,7 +129,7 @@ impl Check for WaitCrds {
 
 /// Files of manifests, applied with the hook's own field manager.
 struct Manifests {
-    site: Arc<Site>,
+    context: Arc<RunContext>,
     hook: Hook,
     files: Vec<PathBuf>,
     urls: Vec<String>,
@@ -152,16 +152,16 @@ impl Manifests {
             .get_or_try_init(|| async {
                 let mut objects = self.plain()?;
                 for url in &self.urls {
-                    let text = self.site.web.text(url).await.map_err(|error| self.unreachable(&error))?;
+                    let text = self.context.web.text(url).await.map_err(|error| self.unreachable(&error))?;
                     objects.extend(self.read(url, &text)?);
                 }
                 for folder in &self.kustomizations {
-                    let name = self.site.cluster.relative(folder).display().to_string();
-                    let text = kustomize::build(&self.site, folder).await?;
+                    let name = self.context.cluster.relative(folder).display().to_string();
+                    let text = kustomize::build(&self.context, folder).await?;
                     objects.extend(self.read(&name, &text)?);
                 }
-                self.site.kinds.define(&objects);
-                self.site.kinds.provide(&objects);
+                self.context.kinds.define(&objects);
+                self.context.kinds.provide(&objects);
                 Ok(objects)
             })
             .await
@@ -187,7 +187,7 @@ impl Manifests {
     fn plain(&self) -> Result<Vec<Value>, StepError> {
         let mut objects = Vec::new();
         for file in self.files.iter().flat_map(|path| manifests(path)) {
-            let name = self.site.cluster.relative(&file).display().to_string();
+            let name = self.context.cluster.relative(&file).display().to_string();
             let text = std::fs::read_to_string(&file).map_err(|error| self.unreadable(format!("{name}: {error}")))?;
             objects.extend(self.read(&name, &text)?);
         }
@@ -224,10 +224,10 @@ impl Action for Manifests {
     }
 
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
-        observe_objects_in(&self.site, self.options().default_namespace, self.objects().await?).await
+        observe_objects_in(&self.context, self.options().default_namespace, self.objects().await?).await
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
-        apply_as(&self.site, self.options(), self.objects().await?, cx).await.map_err(late)
+        apply_as(&self.context, self.options(), self.objects().await?, cx).await.map_err(late)
     }
 }

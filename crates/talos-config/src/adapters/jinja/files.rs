@@ -133,7 +133,7 @@ impl Files {
         is_plain && !parts.chain(self.nodes.iter().map(|node| &node.path)).any(|part| part == path)
     }
 
-    /// The role of nodes without one: when only one role has layers and there is no base.
+    /// The role of nodes without one: when only one role has layers and no base exists.
     pub(super) fn only_role(&self) -> Option<Role> {
         let mut described = self.roles.iter().filter(|(_, paths)| !paths.is_empty()).map(|(role, _)| *role);
         let first = described.next().filter(|_| self.base.is_none())?;

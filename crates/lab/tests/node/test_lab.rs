@@ -10,14 +10,14 @@ use crate::cluster::Cluster;
 /// One control plane more than one: the names and places of the machines.
 pub const NAMES: [&str; 3] = ["cp-1", "cp-2", "worker-1"];
 
-pub struct World {
+pub struct TestLab {
     pub lab: Lab,
     pub cluster: Cluster,
     network: String,
     _folder: tempfile::TempDir,
 }
 
-impl World {
+impl TestLab {
     /// Machines of a version in `network`, such as `10.64.1`.
     pub async fn start(network: &str, talos: &str, more: &str) -> Self {
         // What a machine of the lab dies of is to be seen.

@@ -8,7 +8,7 @@ use bootstrap::steps::etcd::decision::{Context, Decision, Etcd, Facts, Intent, S
 /// What can happen next. Nodes and orchestrators by index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// An orchestrator takes its next step: one question to one node, or one call.
+    /// An orchestrator does its next step: one query to one node, or one call.
     Orchestrator(usize),
     /// One of the calls that are on their way arrives, and its answer with it.
     Arrive(usize),
@@ -18,7 +18,7 @@ pub(crate) enum Act {
     Lose(usize),
     /// The orchestrator waits no longer for an answer; its call stays on its way.
     GiveUp(usize),
-    /// etcd on a node takes its next step.
+    /// etcd on a node does its next step.
     Etcd(usize),
     Boot(usize),
     Reboot(usize),
@@ -26,7 +26,7 @@ pub(crate) enum Act {
     Wipe(usize),
     /// The orchestrator dies and starts again with its journal.
     Restart(usize),
-    /// The way between an orchestrator and a node breaks, or is mended.
+    /// The network between an orchestrator and a node fails, or recovers.
     Way(usize, usize),
     /// The node becomes unready for a bootstrap, or ready again.
     Block(usize),
@@ -46,7 +46,7 @@ impl Act {
         Self::fair(nodes).into_iter().chain(orchestrators).chain(machines).collect()
     }
 
-    /// Everybody once, and nothing that fails.
+    /// Every node and orchestrator once, without faults.
     pub(crate) fn fair(nodes: usize) -> Vec<Self> {
         let orchestrators = (0..ORCHESTRATORS).flat_map(|one| [Self::Orchestrator(one), Self::Arrive(one)]);
         let machines = (0..nodes).flat_map(|node| [Self::Boot(node), Self::Etcd(node)]);
@@ -119,7 +119,7 @@ struct Orchestrator {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct World {
+pub(crate) struct Model {
     nodes: Vec<Node>,
     orchestrators: Vec<Orchestrator>,
     flights: Vec<Flight>,
@@ -137,7 +137,7 @@ fn look() -> Next {
     Next::Look { views: vec![], first: None }
 }
 
-impl World {
+impl Model {
     pub(crate) fn new(nodes: usize) -> Self {
         let node = Node { up: true, ..Node::default() };
         let orchestrator = Orchestrator { journal: None, next: look(), adopted: false, ways: vec![true; nodes] };
@@ -151,7 +151,7 @@ impl World {
         }
     }
 
-    /// Mends all that is broken.
+    /// Ends every fault.
     pub(crate) fn calm_down(&mut self) {
         for node in &mut self.nodes {
             node.blocked = false;
@@ -167,7 +167,7 @@ impl World {
             && self.orchestrators.iter().all(|one| one.adopted)
     }
 
-    /// Does it, and says how the rule was broken if it was.
+    /// Applies one act; the error says how it violated the rule.
     pub(crate) fn act(&mut self, act: Act) -> Result<(), String> {
         match act {
             Act::Orchestrator(index) => {
@@ -310,7 +310,7 @@ impl World {
             }
             Next::Connect { node, boot } => {
                 let there = &self.nodes[node];
-                // The connection is opened once and tells the boot; the call goes over that connection or not at all.
+                // The connection is opened once and identifies the boot; the call goes over that connection or not at all.
                 if there.up && orchestrator.ways[node] && there.boot.to_string() == boot {
                     self.calls += 1;
                     self.flights.push(Flight { node, boot: there.boot, from: Some(index) });
@@ -328,7 +328,7 @@ impl World {
     fn conclude(&mut self, index: usize, views: &[View], first: Option<Decision>) -> Next {
         let orchestrator = &mut self.orchestrators[index];
         let decision = decide(views, Context { intent: orchestrator.journal.as_ref(), forced: None });
-        // A run that has adopted is followed by another: there is always somebody who looks.
+        // A run that has adopted is followed by another: some run always observes etcd.
         orchestrator.adopted |= decision == Decision::Adopt;
         let Some(first) = first else {
             let call = matches!(decision, Decision::Bootstrap { .. });

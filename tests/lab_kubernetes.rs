@@ -1,4 +1,4 @@
-//! The lab's world by itself: kubelets, network and operators over a real Kubernetes control plane.
+//! The lab's simulated kubelets, network and operators over a real Kubernetes control plane, without a run.
 #![allow(clippy::unwrap_used)]
 
 use crate::common;
@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 struct Kubectl(PathBuf);
 
 impl Kubectl {
-    fn new(world: &TestEnvironment, cluster: &str) -> Self {
-        Self(world.state().join("labs").join(cluster).join("lab.kubeconfig"))
+    fn new(environment: &TestEnvironment, cluster: &str) -> Self {
+        Self(environment.state().join("labs").join(cluster).join("lab.kubeconfig"))
     }
 
     fn run(&self, arguments: &[&str], input: &str) -> (bool, String) {
@@ -100,17 +100,17 @@ fn causes(status: &Value, effect: &str) -> Vec<String> {
 
 #[test]
 fn nodes_and_pods_become_ready_when_the_network_plugin_is() {
-    let world = TestEnvironment::machines("10.62.1");
-    let _lab = world.lab("infra");
-    world.bootstrap_machines("infra");
-    let kubectl = Kubectl::new(&world, "infra");
+    let environment = TestEnvironment::machines("10.62.1");
+    let _lab = environment.lab("infra");
+    environment.bootstrap_machines("infra");
+    let kubectl = Kubectl::new(&environment, "infra");
 
     kubectl.apply(&[deployment("web", "ghcr.io/acme/web:1")]);
     kubectl.expect(&["wait", "--for=jsonpath={.status.replicas}=3", "deployment/web", "--timeout=60s"], "");
     let waiting = "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=ContainerCreating";
     kubectl.expect(&["wait", waiting, "pod", "-l", "app=web", "--timeout=60s"], "");
-    let told = "--for=jsonpath={.reason}=NetworkNotReady";
-    kubectl.expect(&["wait", told, "event", "--field-selector=reason=NetworkNotReady", "--timeout=60s"], "");
+    let reported = "--for=jsonpath={.reason}=NetworkNotReady";
+    kubectl.expect(&["wait", reported, "event", "--field-selector=reason=NetworkNotReady", "--timeout=60s"], "");
 
     kubectl.apply(&[cni()]);
     kubectl.expect(&["wait", "--for=condition=Ready", "node", "--all", "--timeout=60s"], "");
@@ -140,7 +140,7 @@ fn nodes_and_pods_become_ready_when_the_network_plugin_is() {
     kubectl.expect(&["delete", "deployment/web", "--cascade=foreground", "--timeout=60s"], "");
     assert_eq!(kubectl.get(&["pod", "-l", "app=web"])["items"], json!([]));
 
-    let status = world.status("infra");
+    let status = environment.status("infra");
     let causes = causes(&status, "node/infra-cp-01/ready");
     for cause in
         ["node/infra-cp-01/installed", "node/infra-cp-01/booted", "etcd/", "api/ready", "pod/kube-system/cilium-"]
@@ -152,18 +152,18 @@ fn nodes_and_pods_become_ready_when_the_network_plugin_is() {
 }
 
 #[test]
-fn a_pod_that_cannot_start_says_why() {
-    let world = TestEnvironment::machines("10.62.2");
+fn a_pod_that_cannot_start_reports_the_reason() {
+    let environment = TestEnvironment::machines("10.62.2");
     let scenario = "podFaults:\n- pod: {name: web}\n  what: image-pull\n  message: 429 Too Many Requests\n";
-    let _lab = world.lab_with("infra", scenario);
-    world.bootstrap_machines("infra");
-    let kubectl = Kubectl::new(&world, "infra");
+    let _lab = environment.lab_with("infra", scenario);
+    environment.bootstrap_machines("infra");
+    let kubectl = Kubectl::new(&environment, "infra");
     kubectl.apply(&[cni(), deployment("web", "ghcr.io/acme/web:1")]);
     let reason = "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=ImagePullBackOff";
     kubectl.expect(&["wait", "--for=create", "pod", "-l", "app=web", "--timeout=60s"], "");
     kubectl.expect(&["wait", reason, "pod", "-l", "app=web", "--timeout=60s"], "");
-    let told = "--for=jsonpath={.type}=Warning";
-    kubectl.expect(&["wait", told, "event", "--field-selector=reason=Failed", "--timeout=60s"], "");
+    let warning = "--for=jsonpath={.type}=Warning";
+    kubectl.expect(&["wait", warning, "event", "--field-selector=reason=Failed", "--timeout=60s"], "");
     let events = kubectl.get(&["event", "--field-selector=reason=Failed"]);
     assert!(events.to_string().contains("429 Too Many Requests"), "{events}");
 }
@@ -219,11 +219,11 @@ fn webhook() -> Value {
 }
 
 #[test]
-fn the_webhook_refuses_until_it_serves_and_then_judges() {
-    let world = TestEnvironment::machines("10.62.3");
-    let _lab = world.lab("infra");
-    world.bootstrap_machines("infra");
-    let kubectl = Kubectl::new(&world, "infra");
+fn the_webhook_rejects_requests_until_it_serves_and_then_validates() {
+    let environment = TestEnvironment::machines("10.62.3");
+    let _lab = environment.lab("infra");
+    environment.bootstrap_machines("infra");
+    let kubectl = Kubectl::new(&environment, "infra");
     kubectl.apply(&[
         definition("cert-manager.io", "ClusterIssuer", "clusterissuers", "Cluster"),
         definition("cert-manager.io", "Certificate", "certificates", "Namespaced"),
@@ -245,9 +245,9 @@ fn the_webhook_refuses_until_it_serves_and_then_judges() {
     for name in ["cert-manager", "cert-manager-cainjector", "cert-manager-webhook"] {
         kubectl.apply(&serving("cert-manager", name));
     }
-    let told = "--for=jsonpath={.webhooks[0].clientConfig.caBundle}";
+    let injected = "--for=jsonpath={.webhooks[0].clientConfig.caBundle}";
     let configuration = "validatingwebhookconfiguration/cert-manager-webhook";
-    kubectl.expect(&["wait", told, configuration, "--timeout=60s"], "");
+    kubectl.expect(&["wait", injected, configuration, "--timeout=60s"], "");
     // The API server learns of the new authority by a watch of its own.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while !kubectl.run(&["create", "-f", "-"], &issuer.to_string()).0 {
@@ -264,10 +264,10 @@ fn the_webhook_refuses_until_it_serves_and_then_judges() {
 
 #[test]
 fn operators_act_only_once_they_run() {
-    let world = TestEnvironment::machines("10.62.4");
-    let _lab = world.lab("infra");
-    world.bootstrap_machines("infra");
-    let kubectl = Kubectl::new(&world, "infra");
+    let environment = TestEnvironment::machines("10.62.4");
+    let _lab = environment.lab("infra");
+    environment.bootstrap_machines("infra");
+    let kubectl = Kubectl::new(&environment, "infra");
     kubectl.apply(&[
         definition("fluxcd.controlplane.io", "FluxInstance", "fluxinstances", "Namespaced"),
         namespace("flux-system"),
@@ -311,23 +311,23 @@ fn operators_act_only_once_they_run() {
 }
 
 #[test]
-fn calls_that_are_refused_or_slow_are_made_again_or_waited_for() {
-    let world = TestEnvironment::machines("10.62.5");
+fn refused_calls_are_retried_and_slow_ones_awaited() {
+    let environment = TestEnvironment::machines("10.62.5");
     let scenario = "faults:\n\
         - {node: infra-cp-01, call: ApplyConfiguration, what: refused}\n\
         - {node: infra-cp-02, call: ApplyConfiguration, what: {slow: 300}}\n";
-    let _lab = world.lab_with("infra", scenario);
-    world.bootstrap_machines("infra");
-    let calls = world.status("infra")["record"]["calls"].clone();
+    let _lab = environment.lab_with("infra", scenario);
+    environment.bootstrap_machines("infra");
+    let calls = environment.status("infra")["record"]["calls"].clone();
     assert_eq!(calls["infra-cp-01"]["ApplyConfiguration"], 1, "the refused call reached the node");
 }
 
 #[test]
 fn every_control_plane_can_run_an_api_server_of_its_own() {
-    let world = TestEnvironment::machines("10.62.8");
-    let _lab = world.lab_as("infra", &["--control-planes", "all"]);
-    world.bootstrap_machines("infra");
-    let kubectl = Kubectl::new(&world, "infra");
+    let environment = TestEnvironment::machines("10.62.8");
+    let _lab = environment.lab_as("infra", &["--control-planes", "all"]);
+    environment.bootstrap_machines("infra");
+    let kubectl = Kubectl::new(&environment, "infra");
     // Each API server enters itself here, with the address that it advertises.
     let entered = || {
         let slice = kubectl.get(&["endpointslice", "kubernetes"]);
@@ -336,21 +336,22 @@ fn every_control_plane_can_run_an_api_server_of_its_own() {
     let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
     while entered() < 3 && std::time::Instant::now() < deadline {}
     assert_eq!(entered(), 3);
-    let members = world.status("infra")["members"].as_array().unwrap().clone();
+    let members = environment.status("infra")["members"].as_array().unwrap().clone();
     let voters = members.iter().filter(|member| member["learner"] == false).count();
     assert_eq!((members.len(), voters), (3, 3), "{members:?}");
-    let (code, out, err) = world.run(&["lab", "status", "infra"]);
+    let (code, out, err) = environment.run(&["lab", "status", "infra"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("etcd member infra-cp-03") && out.contains("voter"), "{out}");
     assert!(out.contains("ApplyConfiguration 6"), "{out}");
 }
 
 #[test]
-fn a_lab_whose_addresses_are_taken_says_so_and_does_not_come_up() {
-    let world = TestEnvironment::machines("10.62.7");
-    let _lab = world.lab("infra");
-    let other = world.state().with_file_name("other-state");
-    let output = world.command_with_state(&other, &["lab", "up", "infra", "--scenario", "fast"]).output().unwrap();
+fn a_lab_whose_addresses_are_in_use_fails_to_start() {
+    let environment = TestEnvironment::machines("10.62.7");
+    let _lab = environment.lab("infra");
+    let other = environment.state().with_file_name("other-state");
+    let output =
+        environment.command_with_state(&other, &["lab", "up", "infra", "--scenario", "fast"]).output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(3), "{err}");
     assert!(err.contains("infra-cp-01") && err.contains("Address already in use"), "{err}");

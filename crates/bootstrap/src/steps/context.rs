@@ -1,4 +1,4 @@
-//! Where a run works: the cluster, the keys to it, and the way there.
+//! What the steps of a run share: the cluster, its credentials, and how its nodes are reached.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -9,25 +9,21 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
+use super::errors::step_error;
 use super::hooks::Verdict;
 use super::kinds::Kinds;
 use super::object_owners::ObjectOwners;
 use engine::plan::{FingerprintKey, StepId};
-use engine::{Code, ErrorClass, StepContext, StepError, StepWait};
-use helm::{Charts, HelmError, TemplateOptions};
-use helmfile::Release;
+use engine::{Code, StepError};
+use helm::{Charts, TemplateOptions};
 use kubernetes::{Access, AccessError, UnpulledImage};
 use net::{Dialer, Web};
 use process::SecretFile;
 use repository::Cluster;
 use secrets::sops::Sops;
 use secrets::{Redactor, Sources};
-use talos_client::{
-    BootTimes, Client, ClientError, ClientErrorKind, ClientIdentity, Probe, ProgressTimeout, Stage, connect_delays,
-    probe,
-};
+use talos_client::{BootTimes, ClientIdentity, Probe, probe};
 use talos_config::registries;
 use talos_config::{
     AdminIdentity, CertificateError, InventoryNode, KubernetesAdmin, RenderedConfig, SecretsBundle, ca_fingerprint,
@@ -37,10 +33,10 @@ use talos_schema::Documents;
 use yaml::Diagnostics;
 
 /// A closed port that is due to open is tried this often.
-pub(super) const KNOCK: Duration = Duration::from_millis(125);
+pub(super) const PROBE_INTERVAL: Duration = Duration::from_millis(125);
 
-/// Everything that the steps of a run share.
-pub struct Site {
+/// What the steps of a run share.
+pub struct RunContext {
     pub cluster: Cluster,
     pub dialer: Dialer,
     /// An earlier run is continued, so a node that is silent may be rebooting.
@@ -70,24 +66,24 @@ pub struct Site {
     pub(super) kinds: Kinds,
 }
 
-impl std::fmt::Debug for Site {
+impl std::fmt::Debug for RunContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Site").field("cluster", &self.cluster.name).finish_non_exhaustive()
+        f.debug_struct("RunContext").field("cluster", &self.cluster.name).finish_non_exhaustive()
     }
 }
 
 /// Where the secrets in manifests come from.
 #[derive(Debug, Clone)]
 pub enum SecretsFrom {
-    /// The operator's own: whoever answers for references, and `sops` where it was found.
+    /// The operator's own: the providers of references, and `sops` where it was found.
     Operator { references: Box<Sources>, sops: Option<Sops> },
     /// Values of the right shape, for a rehearsal.
     Placeholders,
 }
 
-/// What a site is made of.
+/// The parts of a [`RunContext`].
 #[derive(Debug)]
-pub struct Parts {
+pub struct ContextParts {
     pub cluster: Cluster,
     pub bundle: SecretsBundle,
     pub dialer: Dialer,
@@ -104,24 +100,24 @@ pub struct Parts {
     pub redactor: Redactor,
 }
 
-/// Why a run has no site.
+/// Why a [`RunContext`] cannot be created.
 #[derive(Debug, thiserror::Error)]
-pub enum SiteError {
-    #[error("the administrator's certificates cannot be made: {0}")]
+pub enum ContextError {
+    #[error("cannot issue the administrator's certificates: {0}")]
     Certificates(#[from] CertificateError),
     #[error(transparent)]
     Render(#[from] Diagnostics),
 }
 
-impl Site {
+impl RunContext {
     /// Takes the cluster's secrets and makes the administrator's certificates from them, without asking anybody.
     ///
     /// # Errors
     ///
     /// A bundle whose authorities cannot be used; a node whose config cannot be rendered.
-    pub fn new(parts: Parts) -> Result<Self, SiteError> {
+    pub fn new(parts: ContextParts) -> Result<Self, ContextError> {
         let now = Timestamp::now();
-        let Parts {
+        let ContextParts {
             cluster,
             bundle,
             dialer,
@@ -290,7 +286,7 @@ impl Site {
         self.boots.lock().unwrap_or_else(PoisonError::into_inner).limit(node.address)
     }
 
-    fn learn_boot(&self, node: &InventoryNode, took: Duration) {
+    pub(super) fn learn_boot(&self, node: &InventoryNode, took: Duration) {
         self.boots.lock().unwrap_or_else(PoisonError::into_inner).learn(node.address, took);
     }
 
@@ -327,99 +323,4 @@ impl Site {
     pub fn talosconfig_path(&self) -> PathBuf {
         self.folder.join("talosconfig")
     }
-}
-
-/// A client's error as a step's.
-pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError {
-    let class = match error.kind {
-        ClientErrorKind::Unavailable | ClientErrorKind::NotReady | ClientErrorKind::Other => ErrorClass::Unavailable,
-        ClientErrorKind::Rejected | ClientErrorKind::Unimplemented => ErrorClass::InvalidInput,
-        ClientErrorKind::Untrusted
-        | ClientErrorKind::FingerprintMismatch
-        | ClientErrorKind::AlreadyExists
-        | ClientErrorKind::NotFound
-        | ClientErrorKind::PermissionDenied
-        | ClientErrorKind::ResourceExhausted => ErrorClass::FailedPrecondition,
-    };
-    let failed = StepError::new(class, format!("{} failed", error.call)).at(place(node)).because(&error.reason);
-    match error.kind {
-        ClientErrorKind::FingerprintMismatch => failed
-            .next("compare with the fingerprint on the machine's console; a machine creates a new key at each boot"),
-        _ => failed,
-    }
-}
-
-/// A node as errors name it.
-pub(super) fn place(node: &InventoryNode) -> String {
-    format!("node {} ({})", node.hostname, node.address)
-}
-
-/// Helm's error as a step's.
-pub(super) fn helm_error(error: &HelmError, release: &Release) -> StepError {
-    use helm::HelmErrorKind as Helm;
-    let class = match error.kind {
-        _ if error.is_retryable() => ErrorClass::Unavailable,
-        Helm::NotFound | Helm::Chart => ErrorClass::InvalidInput,
-        _ => ErrorClass::FailedPrecondition,
-    };
-    let code = match error.kind {
-        Helm::NotFound | Helm::Denied | Helm::RateLimited | Helm::Unreachable => Some(Code::H10),
-        Helm::Unconverted => Some(Code::H04),
-        Helm::NotYet => Some(Code::H05),
-        Helm::Pending => Some(Code::H01),
-        Helm::Conflict => Some(Code::H06),
-        Helm::Hook => Some(Code::H12),
-        Helm::Changed => Some(Code::H11),
-        Helm::TooOld | Helm::Chart | Helm::Other => None,
-    };
-    let base = StepError::new(class, format!("release {}", release.id)).at(release.at.to_string()).because(error);
-    let base = match error.hint() {
-        Some(hint) => base.next(hint),
-        None => base,
-    };
-    match code {
-        Some(code) => base.code(code),
-        None => base,
-    }
-}
-
-async fn up(site: &Site, node: &InventoryNode) -> Result<(Client, Stage), ClientError> {
-    let client = Client::connect(&site.dialer, node.address, &site.client_identity).await?;
-    let stage = client.machine_status().await?.stage;
-    Ok((client, stage))
-}
-
-/// Waits until a node runs as one of this cluster, probing its port and reporting why it waits.
-///
-/// # Errors
-///
-/// When the node made no progress for longer than its slowest boot so far took.
-pub(super) async fn wait_configured(site: &Site, node: &InventoryNode, cx: &StepContext) -> Result<Client, StepError> {
-    let began = Instant::now();
-    let mut patience = ProgressTimeout::new(site.boot_limit(node), began);
-    for pause in connect_delays() {
-        let line = match up(site, node).await {
-            Ok((client, Stage::Booting | Stage::Running)) => {
-                site.learn_boot(node, began.elapsed());
-                return Ok(client);
-            }
-            // From 1.13 on a node answers with its new certificate before it has installed and rebooted.
-            Ok((_, stage)) => format!("it is {stage}"),
-            Err(error) => match error.kind {
-                ClientErrorKind::Unavailable => "its port is closed: installing or rebooting".to_owned(),
-                ClientErrorKind::Untrusted => "it still answers as an unconfigured node".to_owned(),
-                _ => error.to_string(),
-            },
-        };
-        cx.waiting(StepWait::new(&line).code(Code::T11));
-        if let Err(overdue) = patience.note(&line, Instant::now()) {
-            let minutes = overdue.silent.as_secs() / 60;
-            return Err(StepError::failed_precondition(format!("no progress on the node for {minutes}m"))
-                .at(place(node))
-                .because(line)
-                .code(Code::T11));
-        }
-        tokio::time::sleep(pause).await;
-    }
-    Err(StepError::unavailable("the node does not respond").at(place(node)))
 }

@@ -1,4 +1,4 @@
-//! Waiting for a person while a session has to be renewed (failure O01).
+//! Waiting for the operator to renew a session (failure O01).
 
 use std::io::BufRead;
 use std::sync::{Arc, PoisonError};
@@ -7,64 +7,64 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{Mutex, mpsc};
 
-type Say = dyn Fn(&str) + Send + Sync;
+type Show = dyn Fn(&str) + Send + Sync;
 type Stopped = dyn Fn() -> BoxFuture<'static, ()> + Send + Sync;
 
-/// A person at a terminal, who can be asked for something.
+/// The operator at a terminal, who can be asked to do something.
 #[derive(Clone)]
-pub struct Person {
-    say: Arc<Say>,
+pub struct OperatorPrompt {
+    show: Arc<Show>,
     stopped: Arc<Stopped>,
     lines: Arc<Lines>,
 }
 
-/// The lines that a person types; read only once somebody waits for one.
+/// The lines that the operator types; read only once [`OperatorPrompt::ask`] waits for one.
 struct Lines {
     source: std::sync::Mutex<Option<Box<dyn BufRead + Send>>>,
     read: Mutex<Option<mpsc::UnboundedReceiver<()>>>,
 }
 
-impl std::fmt::Debug for Person {
+impl std::fmt::Debug for OperatorPrompt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Person").finish_non_exhaustive()
+        f.debug_struct("OperatorPrompt").finish_non_exhaustive()
     }
 }
 
-/// The person has done it, or will not.
+/// The operator pressed Enter, or stopped the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     Done,
     Stopped,
 }
 
-impl Person {
-    /// Somebody who reads what `say` is given, types what `source` has, and stops the run when `stopped` ends.
+impl OperatorPrompt {
+    /// Messages go to `show`, lines come from `source`, and the run is stopped when `stopped` ends.
     pub fn new(
-        say: impl Fn(&str) + Send + Sync + 'static,
+        show: impl Fn(&str) + Send + Sync + 'static,
         source: impl BufRead + Send + 'static,
         stopped: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Self {
         let source: Box<dyn BufRead + Send> = Box::new(source);
         let lines = Lines { source: std::sync::Mutex::new(Some(source)), read: Mutex::default() };
-        Self { say: Arc::new(say), stopped: Arc::new(stopped), lines: Arc::new(lines) }
+        Self { show: Arc::new(show), stopped: Arc::new(stopped), lines: Arc::new(lines) }
     }
 
-    /// The same person, spoken to and stopped in another way.
+    /// The same terminal, with another way to show messages and to be stopped.
     #[must_use]
     pub fn through(
         &self,
-        say: impl Fn(&str) + Send + Sync + 'static,
+        show: impl Fn(&str) + Send + Sync + 'static,
         stopped: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Self {
-        Self { say: Arc::new(say), stopped: Arc::new(stopped), lines: self.lines.clone() }
+        Self { show: Arc::new(show), stopped: Arc::new(stopped), lines: self.lines.clone() }
     }
 
-    /// Says `words` and waits for Enter. What was typed before counts for nothing.
-    pub async fn ask(&self, words: &str) -> Answer {
+    /// Shows a message and waits for Enter. Lines that were typed before are discarded.
+    pub async fn ask(&self, message: &str) -> Answer {
         let mut read = self.lines.read.lock().await;
         let typed = read.get_or_insert_with(|| self.lines.listen());
         while typed.try_recv().is_ok() {}
-        (self.say)(words);
+        (self.show)(message);
         futures::select_biased! {
             () = (self.stopped)().fuse() => Answer::Stopped,
             line = typed.recv().fuse() => if line.is_some() { Answer::Done } else { Answer::Stopped },
@@ -73,7 +73,7 @@ impl Person {
 }
 
 impl Lines {
-    /// A thread of its own, since a read of a terminal cannot be given up; it ends with the process.
+    /// A thread of its own, since a blocking read of a terminal cannot be cancelled; it ends with the process.
     fn listen(&self) -> mpsc::UnboundedReceiver<()> {
         let (send, receive) = mpsc::unbounded_channel();
         if let Some(mut source) = self.source.lock().unwrap_or_else(PoisonError::into_inner).take() {
