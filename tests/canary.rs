@@ -191,7 +191,7 @@ fn searched(
 
 #[test]
 fn no_secret_leaves_memory_but_into_the_cluster_and_the_files_asked_for() {
-    let environment = TestEnvironment::copy("10.61.9");
+    let environment = TestEnvironment::copy();
     let canaries = Canaries::new(&environment);
     let more = "apiVersion: v1\nkind: Secret\nmetadata: {name: tunnel, namespace: flux-system}\nstringData: {secret: 'bws://3f0b'}\n";
     std::fs::write(environment.repository.join("bootstrap/infra/more.yaml.tpl"), more).unwrap();

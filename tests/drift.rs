@@ -3,12 +3,14 @@
 
 use crate::common;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use common::TestEnvironment;
 use serde_json::{Value, json};
+use test_support::{Condition, Deadline, LoopbackNetwork, wait_until};
 
 const MAP: &str = "apiVersion: v1
 kind: ConfigMap
@@ -85,9 +87,10 @@ impl Registry {
         let mut crane = test_support::child(common::tool("crane"));
         crane.args(["registry", "serve", "--address", &address.to_string()]).stderr(Stdio::null());
         let registry = Self(crane.spawn().unwrap());
-        while TcpStream::connect(address).is_err() {
-            std::thread::yield_now();
-        }
+        wait_until(Deadline::after(Duration::from_secs(30)), || match TcpStream::connect(address) {
+            Ok(_) => Condition::Met(()),
+            Err(error) => Condition::Unmet(format!("the registry: {error}")),
+        });
         let chart = folder.join("app");
         std::fs::create_dir_all(chart.join("templates")).unwrap();
         std::fs::write(chart.join("templates/map.yaml"), MAP).unwrap();
@@ -116,7 +119,7 @@ impl Drop for Registry {
 
 /// A repository with these releases, whose charts the registry at `address` serves.
 fn prepare(address: SocketAddr) -> TestEnvironment {
-    let environment = TestEnvironment::machines("10.68.1");
+    let environment = TestEnvironment::machines();
     let write = |path: &str, text: &str| {
         let path = environment.repository.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -144,8 +147,8 @@ fn plan(environment: &TestEnvironment, words: &[&str]) -> (i32, String) {
 
 #[test]
 fn what_flux_will_change_is_reported_and_does_not_fail_the_plan() {
-    // A port that was free a moment ago, on an address of this test's own.
-    let address = TcpListener::bind("127.68.1.1:0").unwrap().local_addr().unwrap();
+    let network = LoopbackNetwork::allocate();
+    let address = SocketAddr::new(network.dialled(1).into(), 5000);
     let folder = tempfile::tempdir().unwrap();
     let environment = prepare(address);
     let notices = |text: &str| {

@@ -3,8 +3,11 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
+
+use test_support::{CommandOutput, Condition, Deadline, LoopbackNetwork, Redactions, wait_until};
 
 mod program;
 
@@ -14,40 +17,70 @@ pub(crate) use program::program;
 pub struct TestEnvironment {
     folder: tempfile::TempDir,
     pub repository: PathBuf,
+    /// The network of a copy's nodes.
+    network: Option<LoopbackNetwork>,
 }
 
 impl TestEnvironment {
     /// The reference repository.
     pub fn reference() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), repository: PathBuf::from(env!("CARGO_MANIFEST_DIR")) }
+        Self::with(tempfile::tempdir().unwrap(), PathBuf::from(env!("CARGO_MANIFEST_DIR")))
     }
 
     /// A repository as an operator may have it, untouched: one of `tests/fixtures/repositories`.
     pub fn operator(name: &str) -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), repository: operator(name) }
+        Self::with(tempfile::tempdir().unwrap(), operator(name))
+    }
+
+    /// An empty repository, for commands that read the files they are given.
+    pub fn empty() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let repository = folder.path().join("repository");
+        std::fs::create_dir(&repository).unwrap();
+        Self::with(folder, repository)
     }
 
     /// A copy of such a repository, to be broken.
     pub fn operator_copy(name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let repository = folder.path().join("repository");
-        copy_tree(&operator(name), &repository, "10.25.11");
-        Self { folder, repository }
+        copy_tree(&operator(name), &repository, |text| text);
+        Self::with(folder, repository)
     }
 
-    /// A copy of the reference inputs whose addresses lie in `network` (such as `10.61.1`), so that labs of several
-    /// tests run side by side.
-    pub fn copy(network: &str) -> Self {
-        Self::copy_of(&["talos", "bootstrap", "infrastructure", "clusters"], network)
+    /// A copy of the reference inputs whose nodes have a network of their own, so that labs of several tests run side
+    /// by side.
+    pub fn copy() -> Self {
+        Self::copy_of(&["talos", "bootstrap", "infrastructure", "clusters"])
     }
 
     /// The same machines with nothing to install on them.
-    pub fn machines(network: &str) -> Self {
-        let environment = Self::copy_of(&["talos"], network);
+    pub fn machines() -> Self {
+        let environment = Self::copy_of(&["talos"]);
         let folder = environment.repository.join("bootstrap/infra/helmfile.d");
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("01-apps.yaml"), "releases: []\n").unwrap();
         environment
+    }
+
+    fn with(folder: tempfile::TempDir, repository: PathBuf) -> Self {
+        Self { folder, repository, network: None }
+    }
+
+    fn copy_of(folders: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let repository = folder.path().join("repository");
+        let network = LoopbackNetwork::allocate();
+        let moved = |text: String| text.replace("10.25.11.", &format!("{network}."));
+        for folder in folders {
+            copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &repository.join(folder), moved);
+        }
+        Self { folder, repository, network: Some(network) }
+    }
+
+    /// The network of a copy's nodes.
+    pub fn network(&self) -> &LoopbackNetwork {
+        self.network.as_ref().unwrap()
     }
 
     /// Bootstraps up to the wait for Ready nodes, and ends the run there.
@@ -65,17 +98,29 @@ impl TestEnvironment {
         assert_eq!(ended, None, "{text:#?}");
     }
 
-    fn copy_of(folders: &[&str], network: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let repository = folder.path().join("repository");
-        for folder in folders {
-            copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &repository.join(folder), network);
-        }
-        Self { folder, repository }
+    /// Replaces a text that a file of the repository contains.
+    pub fn edit(&self, file: &str, from: &str, to: &str) {
+        let path = self.repository.join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{file} does not contain {from}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
     }
 
     pub fn state(&self) -> PathBuf {
         self.folder.path().join("state")
+    }
+
+    fn home(&self) -> PathBuf {
+        let home = self.folder.path().join("home");
+        std::fs::create_dir_all(&home).unwrap();
+        home
+    }
+
+    /// A tool with the home of this environment.
+    pub fn child(&self, tool_name: &str) -> Command {
+        let mut command = test_support::child(tool(tool_name));
+        command.env("HOME", self.home());
+        command
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
@@ -85,20 +130,27 @@ impl TestEnvironment {
     pub fn command_with_state(&self, state: &Path, arguments: &[&str]) -> Command {
         provision();
         let mut command = program();
-        let home = self.folder.path().join("home");
-        std::fs::create_dir_all(&home).unwrap();
-        command.env("HOME", home);
+        command.env("HOME", self.home());
         command.arg("-C").arg(&self.repository).arg("--state-dir").arg(state).args(arguments);
         command.env("XDG_CACHE_HOME", cache());
         command.env("SOPS_AGE_KEY_FILE", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/age.key"));
         command
     }
 
-    /// Runs to the end; exit code, standard output and standard error.
-    pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (status.code().unwrap_or(-1), text(stdout), text(stderr))
+    /// Runs to the end.
+    pub fn run(&self, arguments: &[&str]) -> CommandOutput {
+        self.output(&mut self.command(arguments))
+    }
+
+    /// Runs a command to the end. Its transcript has none of this environment's paths and addresses.
+    pub fn output(&self, command: &mut Command) -> CommandOutput {
+        let redactions = Redactions::default().path(&self.repository, "REPOSITORY").path(&self.state(), "STATE");
+        let redactions = redactions.path(self.folder.path(), "TEMP").path(&cache(), "CACHE");
+        let redactions = match &self.network {
+            Some(network) => redactions.network(network),
+            None => redactions,
+        };
+        CommandOutput::new(command.output().unwrap(), redactions)
     }
 
     /// Starts a lab and waits until its machines are up.
@@ -132,15 +184,14 @@ impl TestEnvironment {
 
     /// Runs to the end; exit code and the events of the run.
     pub fn events(&self, arguments: &[&str]) -> (i32, Vec<serde_json::Value>) {
-        let (code, out, _) = self.run(&[&["-o", "json"], arguments].concat());
-        (code, out.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+        let CommandOutput { code, stdout, .. } = self.run(&[&["-o", "json"], arguments].concat());
+        (code, stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
     }
 
     /// What kubectl prints as JSON, with the kubeconfig that the run wrote.
     pub fn kubectl(&self, cluster: &str, arguments: &[&str]) -> serde_json::Value {
         let kubeconfig = self.state().join("labs").join(cluster).join("run/kubeconfig");
-        let output =
-            test_support::child(tool("kubectl")).arg("--kubeconfig").arg(kubeconfig).args(arguments).output().unwrap();
+        let output = self.child("kubectl").arg("--kubeconfig").arg(kubeconfig).args(arguments).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
     }
@@ -149,18 +200,36 @@ impl TestEnvironment {
     pub fn wait_for_no_helm(&self) {
         let marker = self.state().join("labs/infra/charts").display().to_string();
         let helm = || processes(&marker).into_iter().filter(|line| line.contains("helm ")).collect::<Vec<_>>();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        while !helm().is_empty() && std::time::Instant::now() < deadline {
-            std::thread::yield_now();
-        }
-        assert_eq!(helm(), Vec::<String>::new());
+        wait_until(Deadline::after(Duration::from_secs(30)), || match helm() {
+            left if left.is_empty() => Condition::Met(()),
+            left => Condition::Unmet(format!("{left:?}")),
+        });
     }
 
     pub fn status(&self, cluster: &str) -> serde_json::Value {
-        let (code, out, err) = self.run(&["-o", "json", "lab", "status", cluster]);
-        assert_eq!(code, 0, "{err}");
-        serde_json::from_str(&out).unwrap()
+        let output = self.run(&["-o", "json", "lab", "status", cluster]);
+        assert_eq!(output.code, 0, "{output}");
+        serde_json::from_str(&output.stdout).unwrap()
     }
+}
+
+/// The failed steps of a run with their causes, without those lines whose order differs from run to run.
+pub fn failures(run: &CommandOutput) -> String {
+    let stderr = run.redacted_stderr();
+    let mut failures: Vec<Vec<&str>> = Vec::new();
+    let mut is_failure = false;
+    for line in stderr.lines() {
+        let line = line.split_once("[DURATION]] ").map_or(line, |(_, line)| line);
+        let is_detail = line.starts_with("    ");
+        if line.contains(": FAILED: ") {
+            failures.push(vec![line]);
+        } else if let (true, true, Some(failure)) = (is_failure, is_detail, failures.last_mut()) {
+            failure.push(line);
+        }
+        is_failure = line.contains(": FAILED: ") || (is_failure && is_detail);
+    }
+    failures.sort();
+    format!("exit code: {}\n{}", run.code, failures.concat().join("\n"))
 }
 
 /// The cache that every test shares, so that a tool is built once.
@@ -182,7 +251,7 @@ fn provision() {
 /// The path of a tool, as the binary itself finds it.
 pub fn tool(name: &str) -> PathBuf {
     provision();
-    let output = program().env("XDG_CACHE_HOME", cache()).args(["tools", "list"]).output().unwrap();
+    let output = test_support::with_downloads(program()).args(["tools", "list"]).output().unwrap();
     let list = String::from_utf8(output.stdout).unwrap();
     let line = list.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
     PathBuf::from(line.split_whitespace().last().unwrap())
@@ -205,16 +274,15 @@ fn operator(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/repositories").join(name)
 }
 
-fn copy_tree(from: &Path, to: &Path, network: &str) {
+fn copy_tree(from: &Path, to: &Path, change: impl Fn(String) -> String + Copy) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());
         if path.is_dir() {
-            copy_tree(&path, &target, network);
+            copy_tree(&path, &target, change);
         } else {
-            let text = std::fs::read_to_string(&path).unwrap();
-            std::fs::write(target, text.replace("10.25.11.", &format!("{network}."))).unwrap();
+            std::fs::write(target, change(std::fs::read_to_string(&path).unwrap())).unwrap();
         }
     }
 }

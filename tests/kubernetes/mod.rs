@@ -6,6 +6,7 @@ mod server;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
@@ -16,6 +17,7 @@ use kubernetes::{
 };
 use serde_json::{Value, json};
 use server::{Bridge, server};
+use test_support::{Condition, Deadline, wait_until_async};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 const US: ApplyOptions<'_> =
@@ -352,12 +354,13 @@ async fn a_webhook_that_cannot_be_asked_is_awaited_with_its_reason() {
     let (lines, mut seen) = Lines::new();
     let progress = |reason: &WaitReason| lines.push(reason);
     // The API server's own informers learn of the webhook a moment later.
-    let error = loop {
+    let error = wait_until_async(Deadline::after(Duration::from_secs(30)), async || {
         match dry_run_create(&client, &object).await {
-            Err(error) => break error,
-            Ok(()) => tokio::task::yield_now().await,
+            Err(error) => Condition::Met(error),
+            Ok(()) => Condition::Unmet("the webhook is not called yet".to_owned()),
         }
-    };
+    })
+    .await;
     assert!(error.is_retryable(), "{error}");
     let error = apply(&client, &US, std::slice::from_ref(&object), &quiet).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");

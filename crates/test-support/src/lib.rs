@@ -9,7 +9,7 @@ mod wait;
 
 pub use child::{child, with_downloads};
 pub use network::LoopbackNetwork;
-pub use output::{CommandOutput, Redactor};
+pub use output::{CommandOutput, Redactions};
 pub use wait::{Condition, Deadline, wait_until, wait_until_async};
 
 /// Random numbers by a seed, which is printed; `K8S_BOOTSTRAP_TEST_SEED` repeats one.

@@ -16,14 +16,19 @@ pub struct CommandOutput {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
-    redactor: Redactor,
+    redactions: Redactions,
 }
 
 impl CommandOutput {
-    pub fn new(output: Output, redactor: Redactor) -> Self {
+    pub fn new(output: Output, redactions: Redactions) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let code = output.status.code().unwrap_or(-1);
-        Self { code, stdout: text(output.stdout), stderr: text(output.stderr), redactor }
+        Self { code, stdout: text(output.stdout), stderr: text(output.stderr), redactions }
+    }
+
+    /// Standard error, without what differs from run to run.
+    pub fn redacted_stderr(&self) -> String {
+        self.redactions.redact(&self.stderr)
     }
 }
 
@@ -32,7 +37,7 @@ impl fmt::Display for CommandOutput {
         writeln!(formatter, "exit code: {}", self.code)?;
         for (name, text) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
             if !text.is_empty() {
-                writeln!(formatter, "----- {name} -----\n{}", self.redactor.redact(text).trim_end())?;
+                writeln!(formatter, "----- {name} -----\n{}", self.redactions.redact(text).trim_end())?;
             }
         }
         Ok(())
@@ -41,9 +46,9 @@ impl fmt::Display for CommandOutput {
 
 /// Replaces what differs from run to run: first known texts, then times, durations, ids and ports.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Redactor(Vec<(String, String)>);
+pub struct Redactions(Vec<(String, String)>);
 
-impl Redactor {
+impl Redactions {
     /// Replaces a folder by a name in brackets.
     #[must_use]
     pub fn path(self, path: &Path, name: &str) -> Self {
@@ -69,7 +74,11 @@ impl Redactor {
                 (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z", "[TIME]"),
                 (r"\b\d+\.\d+ ?s\b", "[DURATION]"),
                 (r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", "[ID]"),
+                (r"\b\d{8}T\d{6}Z-[0-9a-f]{4}\b", "[RUN]"),
+                (r"\b[0-9a-f]{16}\b", "[ID]"),
                 (r"\b[0-9a-f]{64}\b", "[DIGEST]"),
+                (r"the fingerprint [A-Za-z0-9+/]{43}=", "the fingerprint [FINGERPRINT]"),
+                (r"\b\d+ bytes\b", "[SIZE]"),
                 (r"(127\.0\.0\.1|localhost):\d{5}\b", "$1:[PORT]"),
                 (r"/tmp/\.tmp\w{6}", "[TEMP]"),
             ]
@@ -85,8 +94,12 @@ impl Redactor {
 
 #[test]
 fn what_differs_from_run_to_run_is_replaced() {
-    let redactor =
-        Redactor::default().path(Path::new("/home/a/repository"), "REPOSITORY").text("10.130.7.", "10.25.11.");
-    let text = "2026-01-31T12:00:00.123Z /home/a/repository/a.yaml took 0.4s on 10.130.7.11 by 127.0.0.1:43210";
-    assert_eq!(redactor.redact(text), "[TIME] [REPOSITORY]/a.yaml took [DURATION] on 10.25.11.11 by 127.0.0.1:[PORT]");
+    let redactions =
+        Redactions::default().path(Path::new("/home/a/repository"), "REPOSITORY").text("10.130.7.", "10.25.11.");
+    let text =
+        "2026-01-31T12:00:00.123Z /home/a/repository/a.yaml took 0.4s for 12 bytes on 10.130.7.11 by 127.0.0.1:43210";
+    assert_eq!(
+        redactions.redact(text),
+        "[TIME] [REPOSITORY]/a.yaml took [DURATION] for [SIZE] on 10.25.11.11 by 127.0.0.1:[PORT]"
+    );
 }

@@ -67,7 +67,7 @@ impl Pair {
 
 impl Cluster {
     /// A cluster whose Kubernetes API is at the address.
-    pub fn new(address: &str) -> Self {
+    pub fn new(address: std::net::Ipv4Addr) -> Self {
         let service_account = sec1(&KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap());
         Self {
             machine: authority("talos", &PKCS_ED25519),

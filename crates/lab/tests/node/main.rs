@@ -14,41 +14,41 @@ use std::path::Path;
 
 use transcript::Transcript;
 
-/// One network for each version of each transcript.
-async fn play(name: &str, place: u8) {
+/// Goes through a transcript with machines of each of its versions.
+async fn play(name: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node/transcripts").join(format!("{name}.yaml"));
     let transcript = Transcript::read(&path);
-    for (index, talos) in transcript.talos.iter().enumerate() {
-        transcript.play(&format!("10.64.{}", usize::from(place) * 4 + index), talos).await;
+    for talos in &transcript.talos {
+        transcript.play(talos).await;
     }
 }
 
 macro_rules! transcripts {
-    ($($name:ident = $place:literal;)*) => {$(
+    ($($name:ident)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            play(&stringify!($name).replace('_', "-"), $place).await;
+            play(&stringify!($name).replace('_', "-")).await;
         }
     )*};
 }
 
 transcripts! {
-    maintenance_of_old = 1;
-    maintenance_of_new = 2;
-    a_config_is_applied = 3;
-    resources = 4;
-    routing = 5;
-    roles = 6;
-    etcd = 7;
-    goes_down_and_comes_back = 8;
-    upgrades = 9;
-    unattended_install = 10;
-    logs_and_events = 11;
+    maintenance_of_old
+    maintenance_of_new
+    a_config_is_applied
+    resources
+    routing
+    roles
+    etcd
+    goes_down_and_comes_back
+    upgrades
+    unattended_install
+    logs_and_events
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_is_recovered_from_a_snapshot_of_its_etcd() {
-    let test_lab = test_lab::TestLab::start("10.65.11", "v1.12.4", "").await;
+    let test_lab = test_lab::TestLab::start("v1.12.4", "").await;
     let recovery = std::panic::AssertUnwindSafe(recovery::recover(&test_lab));
     let outcome = futures::FutureExt::catch_unwind(recovery).await;
     test_lab.lab.shut_down().await;
@@ -63,8 +63,8 @@ async fn a_real_talosctl_works_against_a_simulated_node() {
     if tools.is_empty() {
         eprintln!("skipped: no talosctl found on PATH or in K8S_BOOTSTRAP_TALOSCTL");
     }
-    for (index, tool) in tools.into_iter().enumerate() {
-        let test_lab = test_lab::TestLab::start(&format!("10.65.{}", 1 + index), &tool.tag, "").await;
+    for tool in tools {
+        let test_lab = test_lab::TestLab::start(&tool.tag, "").await;
         let kubectl = test_lab.kubectl().await;
         let (test_lab, outcome) = tokio::task::spawn_blocking(move || {
             let outcome =

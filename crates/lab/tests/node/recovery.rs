@@ -1,10 +1,11 @@
 //! A snapshot of the real etcd, and a cluster that comes out of it again.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use test_support::{Condition, Deadline, wait_until_async};
 
 use crate::call::{Trust, call, connect};
 use crate::talosctl::{Ran, kubectl};
@@ -28,15 +29,14 @@ impl Operator<'_> {
 
     /// Asks until the answer is good.
     async fn until(&self, method: &str, request: Value, good: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let until = Instant::now() + TIMEOUT;
-        loop {
+        wait_until_async(Deadline::after(TIMEOUT), async || {
             let (found, ended) = self.ask(method, std::slice::from_ref(&request)).await;
             if ended.is_none() && good(&found) {
-                return found;
+                return Condition::Met(found);
             }
-            assert!(Instant::now() < until, "{method}: {found:?} {ended:?}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+            Condition::Unmet(format!("{method}: {found:?} {ended:?}"))
+        })
+        .await
     }
 
     async fn kubectl(&self, arguments: &[&str]) -> Ran {
@@ -51,14 +51,11 @@ impl Operator<'_> {
     }
 
     async fn kubectl_until(&self, arguments: &[&str]) {
-        let until = Instant::now() + TIMEOUT;
-        loop {
+        wait_until_async(Deadline::after(TIMEOUT), async || {
             let ran = self.kubectl(arguments).await;
-            if ran.code == 0 {
-                return;
-            }
-            assert!(Instant::now() < until, "{arguments:?}: {}", ran.err);
-        }
+            if ran.code == 0 { Condition::Met(()) } else { Condition::Unmet(format!("{arguments:?}: {}", ran.err)) }
+        })
+        .await;
     }
 }
 
@@ -88,11 +85,11 @@ pub async fn recover(test_lab: &TestLab) {
     let upload = |pieces: Vec<Value>| {
         let operator = &operator;
         async move {
-            let until = Instant::now() + TIMEOUT;
-            while let (_, Some(status)) = operator.ask("EtcdRecover", &pieces).await {
-                assert!(Instant::now() < until, "{status:?}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            wait_until_async(Deadline::after(TIMEOUT), async || match operator.ask("EtcdRecover", &pieces).await {
+                (_, None) => Condition::Met(()),
+                (_, Some(status)) => Condition::Unmet(format!("{status:?}")),
+            })
+            .await;
         }
     };
     let empty = |found: &[Value]| found.len() == 1;

@@ -4,11 +4,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use regex::Regex;
 use serde_json::json;
-use test_support::child;
+use test_support::{Condition, Deadline, child, wait_until};
 
 use crate::test_lab::TestLab;
 
@@ -85,16 +85,15 @@ impl Operator {
         let file = || std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
         std::fs::write(&path, "").unwrap();
         let mut child = self.command(arguments).stdout(file()).stderr(file()).spawn().unwrap();
-        let until = Instant::now() + TIMEOUT;
         let wanted: Vec<Regex> = patterns.iter().map(|pattern| pattern_of(pattern)).collect();
-        let text = loop {
+        let text = wait_until(Deadline::after(TIMEOUT), || {
             let text = std::fs::read_to_string(&path).unwrap();
-            let done = child.try_wait().unwrap().is_some();
-            if wanted.iter().all(|pattern| pattern.is_match(&text)) || done || Instant::now() > until {
-                break text;
+            let is_ended = child.try_wait().unwrap().is_some();
+            if is_ended || wanted.iter().all(|pattern| pattern.is_match(&text)) {
+                return Condition::Met(text);
             }
-            std::thread::sleep(Duration::from_millis(50));
-        };
+            Condition::Unmet(format!("{arguments:?}: not all of {patterns:?} in\n{text}"))
+        });
         let _ = child.kill();
         child.wait().unwrap();
         for pattern in &wanted {
@@ -120,15 +119,14 @@ impl Operator {
 
     /// Runs it until it ends well.
     pub fn until(&self, arguments: &[&str], patterns: &[&str]) -> Ran {
-        let until = Instant::now() + TIMEOUT;
-        loop {
+        wait_until(Deadline::after(TIMEOUT), || {
             let ran = self.run(arguments);
             let output = format!("{}{}", ran.out, ran.err);
             if ran.code == 0 && patterns.iter().all(|pattern| pattern_of(pattern).is_match(&output)) {
-                return ran;
+                return Condition::Met(ran);
             }
-            assert!(Instant::now() < until, "{} {arguments:?}: {}\n{output}", self.tool.tag, ran.code);
-        }
+            Condition::Unmet(format!("{} {arguments:?}: {}\n{output}", self.tool.tag, ran.code))
+        })
     }
 }
 
@@ -159,6 +157,7 @@ pub fn cni() -> String {
 pub fn kubectl(kubectl: &Path, kubeconfig: &Path, arguments: &[&str], input: &str) -> Ran {
     use std::io::Write;
     let mut kubectl = child(kubectl)
+        .env("HOME", kubeconfig.parent().unwrap())
         .arg("--kubeconfig")
         .arg(kubeconfig)
         .args(arguments)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use lab::{ApiServers, ChartsFrom, DiskSpec, Lab, LabSpec, NodeSpec, Scenario};
+use test_support::LoopbackNetwork;
 use tools::{Options, Tool, Toolbox};
 
 use crate::cluster::Cluster;
@@ -13,22 +14,23 @@ pub const NAMES: [&str; 3] = ["cp-1", "cp-2", "worker-1"];
 pub struct TestLab {
     pub lab: Lab,
     pub cluster: Cluster,
-    network: String,
+    pub network: LoopbackNetwork,
     _folder: tempfile::TempDir,
 }
 
 impl TestLab {
-    /// Machines of a version in `network`, such as `10.64.1`.
-    pub async fn start(network: &str, talos: &str, more: &str) -> Self {
+    /// Machines of a version.
+    pub async fn start(talos: &str, more: &str) -> Self {
         // What a machine of the lab dies of is to be seen.
         let _ = tracing_subscriber::fmt().with_env_filter("k8s_bootstrap=error").with_test_writer().try_init();
         let folder = tempfile::tempdir().unwrap();
         let scenario = folder.path().join("scenario.yaml");
         std::fs::write(&scenario, format!("base: fast\ntalos: {talos}\n{more}")).unwrap();
         let scenario = Scenario::load(scenario.to_str().unwrap()).unwrap();
-        let nodes = NAMES.iter().enumerate().map(|(index, name)| NodeSpec {
+        let network = LoopbackNetwork::allocate();
+        let nodes = NAMES.iter().map(|name| NodeSpec {
             name: (*name).to_owned(),
-            address: format!("{network}.{}", 11 + index).parse().unwrap(),
+            address: network.host(host(name)).into(),
             disk: DiskSpec::default(),
         });
         let spec = LabSpec {
@@ -45,7 +47,7 @@ impl TestLab {
         };
         let toolbox = Toolbox::new(Options::from_environment(None));
         let lab = Lab::start(spec, scenario, &toolbox, &|_| {}).await.unwrap();
-        Self { lab, cluster: Cluster::new(&format!("{network}.11")), network: network.to_owned(), _folder: folder }
+        Self { lab, cluster: Cluster::new(network.host(host(NAMES[0]))), network, _folder: folder }
     }
 
     pub async fn kubectl(&self) -> PathBuf {
@@ -54,13 +56,12 @@ impl TestLab {
 
     /// The declared address of a machine.
     pub fn address(&self, name: &str) -> String {
-        format!("{}.{}", self.network, 11 + place(name))
+        self.network.host(host(name)).to_string()
     }
 
     /// Where a machine really listens.
     pub fn dialled(&self, name: &str) -> String {
-        let (_, tail) = self.network.split_once('.').unwrap();
-        format!("127.{tail}.{}", 11 + place(name))
+        self.network.dialled(host(name)).to_string()
     }
 
     pub fn config(&self, name: &str) -> String {
@@ -68,8 +69,9 @@ impl TestLab {
     }
 }
 
-fn place(name: &str) -> usize {
-    NAMES.iter().position(|known| *known == name).unwrap()
+/// The last octet of a machine's address.
+fn host(name: &str) -> u8 {
+    11 + u8::try_from(NAMES.iter().position(|known| *known == name).unwrap()).unwrap()
 }
 
 fn private(folder: &tempfile::TempDir) -> PathBuf {

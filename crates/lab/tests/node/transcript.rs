@@ -4,12 +4,13 @@
 //! they go. A text that begins with `~` is a pattern; bytes are matched as the text that they are.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use test_support::{Condition, Deadline, wait_until_async};
 
 use crate::call::{Trust, call, connect};
 use crate::test_lab::TestLab;
@@ -122,14 +123,17 @@ impl Step {
     }
 
     async fn run(&self, test_lab: &TestLab) {
-        let began = Instant::now();
-        loop {
+        let deadline = Deadline::after(if self.until { TIMEOUT } else { Duration::ZERO });
+        wait_until_async(deadline, async || {
             let found = self.send(test_lab).await;
-            let Some(difference) = self.check(&found) else { return };
-            let lasting = !self.until || began.elapsed() > TIMEOUT;
-            assert!(!lasting, "{} to {}: {difference}\n{:#}", self.call, self.to, json!(found.0));
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            match self.check(&found) {
+                None => Condition::Met(()),
+                Some(difference) => {
+                    Condition::Unmet(format!("{} to {}: {difference}\n{:#}", self.call, self.to, json!(found.0)))
+                }
+            }
+        })
+        .await;
     }
 }
 
@@ -163,13 +167,13 @@ impl Transcript {
         serde_json::from_value(value.unwrap().to_json()).unwrap()
     }
 
-    /// Goes through the transcript with machines of a version, in a network of its own.
-    pub async fn play(&self, network: &str, talos: &str) {
+    /// Goes through the transcript with machines of a version.
+    pub async fn play(&self, talos: &str) {
         let more = match &self.scenario {
             Value::Null => String::new(),
             changes => yaml::to_string(changes).unwrap(),
         };
-        let test_lab = TestLab::start(network, talos, &more).await;
+        let test_lab = TestLab::start(talos, &more).await;
         for (index, step) in self.steps.iter().enumerate() {
             let run = std::panic::AssertUnwindSafe(step.run(&test_lab));
             if futures::FutureExt::catch_unwind(run).await.is_err() {

@@ -1,5 +1,6 @@
 //! The life cycle of a simulated machine through the client.
 
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -18,26 +19,26 @@ use crate::Site;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_of_1_11() {
-    life_cycle("10.66.1", "v1.11.6", "v1.11.7").await;
+    life_cycle("v1.11.6", "v1.11.7").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_of_1_12() {
-    life_cycle("10.66.2", "v1.12.4", "v1.12.5").await;
+    life_cycle("v1.12.4", "v1.12.5").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_of_1_13() {
-    life_cycle("10.66.3", "v1.13.9", "v1.13.10").await;
+    life_cycle("v1.13.9", "v1.13.10").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_of_1_14() {
-    life_cycle("10.66.4", "v1.14.0-rc.1", "v1.14.1").await;
+    life_cycle("v1.14.0-rc.1", "v1.14.1").await;
 }
 
-async fn life_cycle(network: &str, talos: &str, next: &str) {
-    let site = Site::start(network, talos).await;
+async fn life_cycle(talos: &str, next: &str) {
+    let site = Site::start(talos).await;
     in_maintenance(&site, talos).await;
     let client = site.configure("cp-1").await;
     site.configure("cp-2").await;
@@ -82,13 +83,13 @@ async fn read_only_calls(site: &Site, client: &Client, talos: &str) {
     let cp_2 = site.address("cp-2");
     let forwarded = client.forwarded_to(cp_2);
     assert_ne!(forwarded.boot_id().await.unwrap(), client.boot_id().await.unwrap());
-    let absent = "10.66.250.1".parse().unwrap();
+    let absent: IpAddr = site.test_lab.network.host(250).into();
     let answers = client.every(&[site.address("cp-1"), cp_2, absent]).version().await.unwrap();
     assert_eq!(answers.len(), 3);
     for (name, answer) in answers {
         match answer {
-            Ok(version) => assert!(version == talos && name != "10.66.250.1", "{name}"),
-            Err(error) => assert!(name == "10.66.250.1" && error.node == absent, "{name}: {error}"),
+            Ok(version) => assert!(version == talos && name != absent.to_string(), "{name}"),
+            Err(error) => assert!(name == absent.to_string() && error.node == absent, "{name}: {error}"),
         }
     }
     let services = client.every(&[cp_2]).services().await.unwrap();

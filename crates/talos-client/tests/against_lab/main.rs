@@ -35,8 +35,8 @@ fn identity(cluster: &cluster::Cluster, roles: &[&str]) -> ClientIdentity {
 }
 
 impl Site {
-    async fn start(network: &str, talos: &str) -> Self {
-        let test_lab = TestLab::start(network, talos, "").await;
+    async fn start(talos: &str) -> Self {
+        let test_lab = TestLab::start(talos, "").await;
         let declared = NAMES.map(|name| test_lab.address(name).parse::<IpAddr>().unwrap());
         let identity = identity(&test_lab.cluster, &["os:admin"]);
         Self { dialer: Dialer::lab(AddressMap::loopback(declared)), test_lab, identity }

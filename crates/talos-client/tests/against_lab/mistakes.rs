@@ -8,7 +8,7 @@ use crate::{Site, identity};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fingerprint_mismatch_names_both_fingerprints() {
-    let site = Site::start("10.66.10", "v1.12.4").await;
+    let site = Site::start("v1.12.4").await;
     let node = site.address("cp-1");
     let shown = site.maintenance("cp-1").await.fingerprint.unwrap();
     Maintenance::connect(&site.dialer, node, Some(&shown)).await.unwrap().machine_status().await.unwrap();
@@ -16,7 +16,7 @@ async fn a_fingerprint_mismatch_names_both_fingerprints() {
     let error = Maintenance::connect(&site.dialer, node, Some(&other)).await.unwrap_err();
     assert_eq!(error.kind, ClientErrorKind::FingerprintMismatch);
     let expected = format!(
-        "connect on node 10.66.10.11 failed: the certificate has the fingerprint {shown}, expected the pinned \
+        "connect on node {node} failed: the certificate has the fingerprint {shown}, expected the pinned \
          {other}"
     );
     assert_eq!(error.to_string(), expected);
@@ -27,9 +27,9 @@ async fn a_fingerprint_mismatch_names_both_fingerprints() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_of_another_cluster_are_detected_without_a_change() {
-    let site = Site::start("10.66.11", "v1.13.9").await;
+    let site = Site::start("v1.13.9").await;
     site.configure("cp-1").await;
-    let stranger = identity(&Cluster::new("10.66.11.11"), &["os:admin"]);
+    let stranger = identity(&Cluster::new(site.test_lab.network.host(11)), &["os:admin"]);
     let node = site.address("cp-1");
     let error = Client::connect(&site.dialer, node, &stranger).await.unwrap_err();
     assert_eq!(error.kind, ClientErrorKind::Untrusted, "{error}");
@@ -49,7 +49,7 @@ async fn nodes_of_another_cluster_are_detected_without_a_change() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_config_above_the_message_limit_is_not_sent() {
-    let site = Site::start("10.66.12", "v1.12.4").await;
+    let site = Site::start("v1.12.4").await;
     let client = site.maintenance("cp-1").await;
     let padded = |mebibytes: usize| format!("{}# {}\n", site.test_lab.config("cp-1"), "x".repeat(mebibytes << 20));
     let error = client.apply_configuration(&padded(33)).await.unwrap_err();
@@ -62,7 +62,7 @@ async fn a_config_above_the_message_limit_is_not_sent() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_do_not_forward_and_readers_may_not_reboot() {
-    let site = Site::start("10.66.13", "v1.12.4").await;
+    let site = Site::start("v1.12.4").await;
     site.configure("cp-1").await;
     let worker = site.configure("worker-1").await;
     let error = worker.forwarded_to(site.address("cp-1")).version().await.unwrap_err();
