@@ -1,7 +1,7 @@
-# Everything here is a plain cargo command; `just` only saves typing. The two that matter:
+# Shortcuts for plain cargo commands. The two main ones:
 #
 #   just rehearse      the whole bootstrap of `infra`, against simulated nodes and a real Kubernetes control plane
-#   just test          every test, on real parts
+#   just test          every test, with real programs (etcd, kube-apiserver, helm, …)
 #
 # Needed: cargo, git, a C compiler, go. The other tools are found, downloaded or built on first use.
 
@@ -21,13 +21,13 @@ test *filter:
 fmt:
     cargo fmt --all
 
-# What CI says about style, lints and dependencies.
+# Run CI's checks of format, lints and dependencies.
 lint:
     cargo fmt --all --check
     cargo clippy --all-targets -- -D warnings
     cargo deny check bans licenses sources
 
-# Measure a rehearsal against its own critical path, what simulated machines cost, and how fast repositories are read and configs made.
+# Benchmarks: a rehearsal over its critical path, simulated nodes, reading of repositories, rendering of configs.
 bench:
     cargo bench --bench charts
     cargo bench --bench crds
@@ -36,18 +36,18 @@ bench:
     cargo bench --bench nodes
     cargo bench --bench rehearsal
 
-# Build the API documentation, private items too, and refuse broken links.
+# Build the API documentation with private items; broken links are errors.
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
 
-# Fuzz whatever reads what others wrote, each target for so many seconds. Needs nightly Rust and cargo-fuzz.
+# Fuzz every parser of external input, each target for SECONDS. Needs nightly Rust and cargo-fuzz.
 fuzz seconds='60':
     fuzz/run {{ seconds }}
 
-# Provide the tools that a rehearsal needs, ahead of time.
+# Install the tools that a rehearsal needs.
 tools:
     cargo run --release -- tools install
 
-# Everything that must pass on a clean machine.
+# Run all CI checks, as on a clean machine.
 ci:
     .ci/run

@@ -24,3 +24,4 @@ mod render;
 mod repositories;
 mod secrets;
 mod walls;
+mod words;

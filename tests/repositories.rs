@@ -200,10 +200,10 @@ fn a_missing_flux_key_stops_a_run_before_any_machine_is_touched() {
     Rehearsal::of(environment, "home").stops(
         3,
         &[
-            "preflight/charts: FAILED: Flux cannot read the repository",
+            "preflight/charts: error[F02]: Flux cannot read the repository",
             "no manifest of the repository contains Secret flux-system/github-deploy-key, which Flux needs to read the repository",
             "where: release flux-system/flux-instance (bootstrap/helmfile.d/01-apps.yaml:",
-            "code: F02",
+            "page: docs/errors/F02.md",
         ],
     );
 }
@@ -218,7 +218,7 @@ fn a_patch_that_does_not_apply_to_its_chart_stops_a_run_before_any_machine_is_to
     Rehearsal::of(environment, "attic").stops(
         3,
         &[
-            "preflight/charts: FAILED: release kube-system/cilium",
+            "preflight/charts: error: release kube-system/cilium",
             "helmfile.yaml:37:9: the JSON patch does not apply to",
         ],
     );

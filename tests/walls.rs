@@ -8,24 +8,25 @@ use regex::Regex;
 use serde_json::Value;
 
 /// The crates that each crate uses at most, beside its tests. A new arrow is a decision: docs/adr/0011-workspace.md.
-const ALLOWED: [(&str, &[&str]); 22] = [
+const ALLOWED: [(&str, &[&str]); 23] = [
     ("yaml", &[]),
     ("process", &[]),
-    ("net", &[]),
+    ("error-report", &[]),
     ("retry", &[]),
+    ("net", &["retry"]),
     ("version-range", &[]),
     ("talos-proto", &[]),
-    ("tools", &["process"]),
+    ("tools", &["error-report", "net", "process", "retry"]),
     ("talos-schema", &["yaml"]),
     ("template", &["version-range", "yaml"]),
     ("discover", &["template", "yaml"]),
-    ("secrets", &["net", "process", "yaml"]),
+    ("secrets", &["error-report", "net", "process", "retry", "yaml"]),
     ("talos-config", &["discover", "talos-schema", "template", "yaml"]),
-    ("talos-client", &["net", "retry", "talos-proto", "talos-schema", "yaml"]),
-    ("kubernetes", &["net", "retry"]),
+    ("talos-client", &["error-report", "net", "retry", "talos-proto", "talos-schema", "yaml"]),
+    ("kubernetes", &["error-report", "net", "retry"]),
     ("helmfile", &["template", "yaml"]),
     ("helm", &["helmfile", "process", "retry", "tools", "yaml"]),
-    ("engine", &["retry", "yaml"]),
+    ("engine", &["error-report", "retry", "yaml"]),
     // Phases are read with the rest of a repository, and programs of templates are run for it.
     (
         "repository",
@@ -37,6 +38,7 @@ const ALLOWED: [(&str, &[&str]); 22] = [
         &[
             "discover",
             "engine",
+            "error-report",
             "helm",
             "helmfile",
             "kubernetes",

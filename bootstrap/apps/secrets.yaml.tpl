@@ -1,4 +1,4 @@
-# Filled in by `op inject`; nothing in here is a secret.
+# Resolved by `op inject`; this file contains references only.
 ---
 apiVersion: v1
 kind: Namespace
@@ -10,19 +10,19 @@ kind: Namespace
 metadata:
   name: flux-system
 ---
-# What 1Password Connect serves the vault with.
+# The credentials of 1Password Connect.
 apiVersion: v1
 kind: Secret
 metadata:
   name: onepassword-connect
   namespace: external-secrets
 stringData:
-  # A JSON document is text only where YAML does not read it.
+  # The block scalar keeps the JSON document a string.
   1password-credentials.json: |
     op://k8s-ops/1password-connect-apps/credentials
   token: "op://k8s-ops/1password-connect-apps/token"
 ---
-# Opens the SOPS files that Flux applies.
+# The key that decrypts the SOPS files that Flux applies.
 apiVersion: v1
 kind: Secret
 metadata:

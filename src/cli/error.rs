@@ -1,7 +1,11 @@
 //! The one place where errors become what the operator sees: a message, a hint, an exit code.
 
+use std::error::Error;
+
 use bootstrap::ops::OpsError;
+use engine::Code;
 use engine::journal::LockError;
+use error_report::ErrorReport;
 use helm::HelmError;
 use yaml::Diagnostics;
 
@@ -12,17 +16,23 @@ use crate::rehearsal::RehearsalError;
 #[derive(Debug)]
 pub(super) struct CommandError {
     pub(super) exit: Exit,
+    pub(super) code: Option<Code>,
     pub(super) message: String,
     pub(super) hint: Option<String>,
 }
 
 impl CommandError {
     pub(super) fn precondition(message: impl Into<String>) -> Self {
-        Self { exit: Exit::PreconditionFailed, message: message.into(), hint: None }
+        Self { exit: Exit::PreconditionFailed, code: None, message: message.into(), hint: None }
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
-        Self { exit: Exit::InvalidInput, message: message.into(), hint: None }
+        Self { exit: Exit::InvalidInput, code: None, message: message.into(), hint: None }
+    }
+
+    /// An error below, with its causes.
+    pub(super) fn caused_by(exit: Exit, error: &dyn Error) -> Self {
+        Self { exit, code: None, message: ErrorReport::new(error).to_string(), hint: None }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -68,25 +78,31 @@ impl From<OpsError> for CommandError {
             | OpsError::RunningConfig { .. }
             | OpsError::InvalidRunningConfig { .. } => Exit::PreconditionFailed,
         };
-        Self { exit, message: error.to_string(), hint: error.hint().map(|hint| hint.0) }
+        Self { code: error.code(), hint: error.hint().map(|hint| hint.0), ..Self::caused_by(exit, &error) }
     }
 }
 
 impl From<RehearsalError> for CommandError {
     fn from(error: RehearsalError) -> Self {
-        let message = error.to_string();
-        match error {
-            RehearsalError::Ops(error) => error.into(),
-            RehearsalError::Scenario(_) => Self::invalid(message),
+        let error = match error {
+            RehearsalError::Ops(error) => return error.into(),
+            other => other,
+        };
+        let (exit, hint) = match &error {
+            RehearsalError::Scenario(_) => (Exit::InvalidInput, None),
             RehearsalError::AlreadyRunning { cluster } => {
-                Self { exit: Exit::Locked, message, hint: Some(format!("end it: k8s-bootstrap lab down {cluster}")) }
+                (Exit::Locked, Some(format!("end it: k8s-bootstrap lab down {cluster}")))
             }
-            RehearsalError::NotRunning { cluster, .. } => Self::precondition(message)
-                .hint(format!("start it in another terminal: k8s-bootstrap lab up {cluster}")),
-            RehearsalError::Remove { .. } | RehearsalError::Start(_) | RehearsalError::Tool(_) => {
-                Self::precondition(message)
-            }
-        }
+            RehearsalError::NotRunning { cluster, .. } => (
+                Exit::PreconditionFailed,
+                Some(format!("start it in another terminal: k8s-bootstrap lab up {cluster}")),
+            ),
+            RehearsalError::Remove { .. }
+            | RehearsalError::Start(_)
+            | RehearsalError::Ops(_)
+            | RehearsalError::Tool(_) => (Exit::PreconditionFailed, None),
+        };
+        Self { hint, ..Self::caused_by(exit, &error) }
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::error::CommandError;
+use super::exit::Exit;
 use super::output;
 use bootstrap::steps::RunContext;
 use yaml::Origin;
@@ -16,7 +17,8 @@ pub(super) fn merge(context: &RunContext) -> Result<(), CommandError> {
     let path = target()?;
     let own = read(&context.kubeconfig_path())?;
     let theirs = if path.exists() { read(&path)? } else { json!({"apiVersion": "v1", "kind": "Config"}) };
-    let text = yaml::to_string(&merged(theirs, &own)).map_err(|error| CommandError::precondition(error.to_string()))?;
+    let text = yaml::to_string(&merged(theirs, &own))
+        .map_err(|error| CommandError::caused_by(Exit::PreconditionFailed, &error))?;
     write(&path, &text)
         .map_err(|error| CommandError::precondition(format!("{} cannot be written: {error}", path.display())))?;
     output::say(&format!("merged into {}", path.display()));

@@ -65,12 +65,12 @@ async fn up(common: &Common, cluster: &str, args: &LabOptionsArgs) -> Result<(),
 
 async fn down(common: &Common, cluster: &str) -> Result<(), CommandError> {
     let folder = rehearsal::folder(&workspace(common), cluster)?;
-    ::lab::request_shutdown(&folder).await.map_err(|error| CommandError::precondition(error.to_string()))
+    ::lab::request_shutdown(&folder).await.map_err(|error| CommandError::caused_by(Exit::PreconditionFailed, &error))
 }
 
 async fn status(common: &Common, cluster: &str) -> Result<(), CommandError> {
     let folder = rehearsal::folder(&workspace(common), cluster)?;
-    let failed = |error: &dyn std::fmt::Display| CommandError::precondition(error.to_string());
+    let failed = |error: &dyn std::error::Error| CommandError::caused_by(Exit::PreconditionFailed, error);
     let status = ::lab::query_status(&folder).await.map_err(|error| failed(&error))?;
     output::data(&match common.output {
         Output::Json => serde_json::to_string_pretty(&status).map_err(|error| failed(&error))?,

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use super::args::Output;
 use super::error::CommandError;
 use super::exit::Exit;
-use crate::report::{JsonLines, Mask, PlainLines, Sink, Terminal};
+use crate::report::{JsonLines, Mask, PlainLines, Sink, Terminal, heading};
 use engine::{Event, StopSignal, Subscriber};
 use secrets::{OperatorPrompt, Redactor};
 
@@ -39,7 +39,7 @@ pub(super) fn say(text: &str) {
 
 /// Prints why a command failed.
 pub(super) fn fail(error: &CommandError) -> Exit {
-    say(&format!("error: {}", error.message));
+    say(&format!("{}: {}", heading(error.code), error.message));
     if let Some(hint) = &error.hint {
         say(&format!("hint: {hint}"));
     }

@@ -62,10 +62,10 @@ fn options(args: &HelmfileArgs, depth: ReadDepth) -> Result<HelmfileOptions, Com
         environment: args.environment.clone(),
         selectors: selectors
             .collect::<Result<_, SelectorError>>()
-            .map_err(|error| CommandError::invalid(error.to_string()))?,
+            .map_err(|error| CommandError::caused_by(Exit::InvalidInput, &error))?,
         state_values: sets
             .collect::<Result<Vec<_>, StateValueError>>()
-            .map_err(|error| CommandError::invalid(error.to_string()))?
+            .map_err(|error| CommandError::caused_by(Exit::InvalidInput, &error))?
             .concat(),
         state_values_files: args.state_values_file.clone(),
         include_needs: args.include_needs,
@@ -185,5 +185,5 @@ async fn template(
 }
 
 fn to_yaml(value: &Value) -> Result<String, CommandError> {
-    yaml::to_string(value).map_err(|error| CommandError::invalid(error.to_string()))
+    yaml::to_string(value).map_err(|error| CommandError::caused_by(Exit::InvalidInput, &error))
 }

@@ -20,7 +20,7 @@ pub(super) fn secrets(command: &SecretsCommand) -> Result<Exit, CommandError> {
                 None => Contract::DEFAULT,
             };
             let bundle = SecretsBundle::generate_for(contract, Timestamp::now())
-                .map_err(|error| CommandError::precondition(error.to_string()))?;
+                .map_err(|error| CommandError::caused_by(Exit::PreconditionFailed, &error))?;
             output::data(bundle.to_yaml().expose_secret());
             Ok(Exit::Done)
         }

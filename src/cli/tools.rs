@@ -5,6 +5,7 @@ use super::error::CommandError;
 use super::exit::Exit;
 use super::output;
 use super::workspace::workspace;
+use error_report::ErrorReport;
 use tools::{Error, Found, Tool};
 
 pub(super) async fn tools(common: &Common, command: ToolsCommand) -> Result<Exit, CommandError> {
@@ -33,7 +34,7 @@ fn line(tool: Tool, found: Result<Found, Error>) -> String {
                 found.path.display()
             )
         }
-        Err(error) => format!("{:<24} {:<10} {error}", tool.name(), "-"),
+        Err(error) => format!("{:<24} {:<10} {}", tool.name(), "-", ErrorReport::new(&error)),
     }
 }
 
@@ -42,7 +43,7 @@ async fn install(common: &Common) -> Result<Exit, CommandError> {
     for tool in Tool::LAB.into_iter().chain([Tool::Sops, Tool::Age, Tool::AgeKeygen]) {
         let found = toolbox.provide(tool, &|progress| output::say(progress)).await;
         let found = found.map_err(|error| {
-            CommandError::precondition(error.to_string())
+            CommandError::caused_by(Exit::PreconditionFailed, &error)
                 .hint("building needs `go` on PATH and access to its module proxy")
         })?;
         output::data(&line(tool, Ok(found)));

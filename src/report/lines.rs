@@ -1,7 +1,7 @@
 //! Plain lines, for logs and pipes.
 
 use super::Sink;
-use engine::{Event, EventKind, Outcome, RunOutcome, StepError, Subscriber};
+use engine::{Code, Event, EventKind, Outcome, RunOutcome, StepError, Subscriber};
 
 /// Writes events as lines of text, without colour and without moving the cursor.
 #[derive(Debug)]
@@ -55,17 +55,20 @@ pub(super) fn describe(kind: &EventKind) -> Vec<String> {
     }
 }
 
+/// How an error begins: `error[T10]`, or `error` without a code.
+pub(crate) fn heading(code: Option<Code>) -> String {
+    code.map_or_else(|| "error".to_owned(), |code| format!("error[{code}]"))
+}
+
 /// A failure in full: what, where, why, and the next command.
 pub(super) fn failure(step: &str, error: &StepError) -> Vec<String> {
-    let mut lines = vec![format!("{step}: FAILED: {}", error.what)];
-    let parts = [("where", &error.place), ("why", &error.why), ("next", &error.next)];
+    let mut lines = vec![format!("{step}: {}: {}", heading(error.code), error.what)];
+    let page = error.code.map(Code::path);
+    let parts = [("where", &error.place), ("why", &error.why), ("page", &page), ("next", &error.next)];
     for (label, text) in parts {
         if let Some(text) = text {
             lines.push(format!("    {label}: {}", text.trim_end().replace('\n', "\n           ")));
         }
-    }
-    if let Some(code) = &error.code {
-        lines.push(format!("    code: {code} ({})", code.path()));
     }
     lines
 }

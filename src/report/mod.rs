@@ -17,6 +17,7 @@ pub(crate) use config::{explained_json, explained_text};
 pub use json::JsonLines;
 pub(crate) use lab::lab_table;
 pub use lines::PlainLines;
+pub(crate) use lines::heading;
 pub(crate) use plan::{plan_json, plan_text};
 pub use sink::{Mask, Sink};
 pub(crate) use status::{status_json, status_text};

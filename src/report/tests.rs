@@ -54,11 +54,11 @@ fn plain_lines_answer_what_where_why_and_what_next_and_hide_secrets() {
     insta::assert_snapshot!(out.text(), @r"
     [    1.5s] release/kube-system/cilium: waiting: 2 of 6 pods ready
     [    1.5s] release/kube-system/cilium: done in 4.2s
-    [    1.5s] release/kube-system/cilium: FAILED: helm could not install the release
+    [    1.5s] release/kube-system/cilium: error[H10]: helm could not install the release
     [    1.5s]     where: release kube-system/cilium
     [    1.5s]     why: the token ****** was rejected
+    [    1.5s]     page: docs/errors/H10.md
     [    1.5s]     next: k8s-bootstrap blue --resume
-    [    1.5s]     code: H10 (docs/errors/H10.md)
     [    1.5s] failed after 9.0s; resume with --resume
     ");
 }

@@ -219,14 +219,14 @@ pub fn failures(run: &CommandOutput) -> String {
     let mut failures: Vec<Vec<&str>> = Vec::new();
     let mut is_failure = false;
     for line in stderr.lines() {
-        let line = line.split_once("[DURATION]] ").map_or(line, |(_, line)| line);
-        let is_detail = line.starts_with("    ");
-        if line.contains(": FAILED: ") {
+        let Some((_, line)) = line.split_once("[DURATION]] ") else { continue };
+        let is_first = line.contains(": error: ") || line.contains(": error[");
+        is_failure = is_first || (is_failure && line.starts_with("    "));
+        if is_first {
             failures.push(vec![line]);
-        } else if let (true, true, Some(failure)) = (is_failure, is_detail, failures.last_mut()) {
+        } else if let (true, Some(failure)) = (is_failure, failures.last_mut()) {
             failure.push(line);
         }
-        is_failure = line.contains(": FAILED: ") || (is_failure && is_detail);
     }
     failures.sort();
     format!("exit code: {}\n{}", run.code, failures.concat().join("\n"))

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use error_report::ErrorReport;
 use serde::{Deserialize, Serialize};
 
 use super::Code;
@@ -88,6 +89,12 @@ impl StepError {
     pub fn because(mut self, why: impl Display) -> Self {
         self.why = Some(why.to_string());
         self
+    }
+
+    /// Sets the error below, with its causes, as the reason.
+    #[must_use]
+    pub fn caused_by(self, cause: &dyn std::error::Error) -> Self {
+        self.because(ErrorReport::new(cause))
     }
 
     #[must_use]

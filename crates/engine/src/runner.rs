@@ -120,7 +120,7 @@ impl StepLog for RunLog {
 
 fn not_journaled(error: &JournalError) -> StepError {
     StepError::failed_precondition("the journal cannot be written, so nothing that must happen once is started")
-        .because(error)
+        .caused_by(error)
         .code(Code::O05)
 }
 
@@ -312,7 +312,7 @@ impl Engine {
 
     fn work(&self, flight: &mut Flight, id: &StepId, attempt: u32, work: Work) {
         let Some(step) = self.steps.get(id).cloned() else {
-            let error = StepError::invalid_input(format!("no code is registered for the step `{id}`"));
+            let error = StepError::invalid_input(format!("step `{id}` is not implemented"));
             let _ = flight.inputs.send(Input::Observed(id.clone(), Err(error)));
             return;
         };

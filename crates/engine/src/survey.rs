@@ -76,9 +76,9 @@ pub async fn survey(plan: &Plan, steps: &StepSet, history: &History) -> BTreeMap
 }
 
 async fn observe(id: &StepId, steps: &StepSet, history: &History) -> Finding {
-    let Some(action) = steps.get(id) else { return Finding::Missing("no code is registered for it".to_owned()) };
+    let Some(action) = steps.get(id) else { return Finding::Missing("the step is not implemented".to_owned()) };
     let priors = history.priors.get(id).cloned().unwrap_or_default();
-    let context = StepContext::new(id.clone(), 1, priors, Arc::new(Silent));
+    let context = StepContext::new(id.clone(), 1, priors, Arc::new(NoLog));
     let observed = match action.prepare(&context).await {
         Ok(()) => action.observe(&context).await,
         Err(error) => Err(error),
@@ -86,11 +86,11 @@ async fn observe(id: &StepId, steps: &StepSet, history: &History) -> Finding {
     observed.map_or_else(Finding::Failed, Finding::from)
 }
 
-/// Publishes nothing, and lets nothing start that would have to be journaled.
-struct Silent;
+/// Publishes no events, and rejects every effect that needs the journal.
+struct NoLog;
 
 #[async_trait]
-impl StepLog for Silent {
+impl StepLog for NoLog {
     fn waiting(&self, _step: &StepId, _wait: &StepWait) {}
 
     async fn intend(&self, _step: &StepId, _intent: Value) -> Result<(), StepError> {

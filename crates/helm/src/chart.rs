@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
+use retry::{Budget, RetryPolicy, Verdict, retry};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -19,7 +19,9 @@ use process::{Command, SecretFile, Stream};
 
 /// For one pull; a package has at most some MiB.
 const DEADLINE: Duration = Duration::from_mins(2);
-const RETRIES: usize = 3;
+/// For a registry that does not respond or is overloaded.
+const PULL: RetryPolicy =
+    RetryPolicy::new(Duration::from_millis(500), Duration::from_mins(1)).with_budget(Budget::Retries(3));
 
 /// The sources of charts, and the cache.
 #[derive(Debug, Clone)]
@@ -155,12 +157,7 @@ impl Charts {
         {
             return pulled(&request.subject, package);
         }
-        let attempt = || self.attempt(&request);
-        let backoff = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(500))
-            .with_max_times(RETRIES)
-            .with_jitter();
-        let fresh = attempt.retry(backoff).when(HelmError::is_retryable).await?;
+        let fresh = retry(PULL, || self.attempt(&request), Verdict::by(HelmError::is_retryable)).await?;
         let chart = pulled(&request.subject, fresh.path().join("chart.tgz"))?;
         if let Some(note) = recorded.filter(|note| note.digest != chart.digest) {
             let cause = HelmErrorCause::OtherDigest { recorded: note.digest, current: chart.digest };

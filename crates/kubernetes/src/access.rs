@@ -8,9 +8,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
+use error_report::ErrorReport;
 use net::Dialer;
-
-use super::error::chain;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -61,7 +60,7 @@ pub enum ReadyzError {
     FailingChecks(Vec<String>),
     #[error("{0}")]
     Rejected(String),
-    #[error("{}", chain(.0))]
+    #[error("{}", ErrorReport::new(.0))]
     Unreachable(Box<kube::Error>),
 }
 

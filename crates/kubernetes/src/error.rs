@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use error_report::ErrorReport;
 use kube::core::Status;
 use retry::{Budget, RetryPolicy, Verdict, retry};
 
@@ -122,25 +123,13 @@ impl From<kube::Error> for ApiError {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::new(classify(&status)),
-            kube::Error::SerdeError(error) => Self::new(ApiErrorKind::Malformed(error.to_string())),
-            kube::Error::BuildRequest(error) => Self::new(ApiErrorKind::Malformed(error.to_string())),
-            other => Self::new(ApiErrorKind::Unreachable(chain(&other))),
+            kube::Error::SerdeError(error) => Self::new(ApiErrorKind::Malformed(ErrorReport::new(&error).to_string())),
+            kube::Error::BuildRequest(error) => {
+                Self::new(ApiErrorKind::Malformed(ErrorReport::new(&error).to_string()))
+            }
+            other => Self::new(ApiErrorKind::Unreachable(ErrorReport::new(&other).to_string())),
         }
     }
-}
-
-/// An error with all its causes, without repetitions.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Classifies a status of the API server.

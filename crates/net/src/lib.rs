@@ -1,18 +1,22 @@
-//! Where a declared address is really dialled: the address map and the loopback seal.
+//! Where a declared address is really dialled: the address map and the loopback seal. And the one bounded HTTP request.
 //!
 //! A node is known by the address that its operator declared; certificates are checked by that identity. Where the
 //! connection goes is a separate matter: to the same address in the field, to a loopback address in a rehearsal.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod fetch;
+#[cfg(test)]
+mod tests;
 mod web;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+pub use fetch::{Authorities, FetchError, FetchLimits, Fetcher, Get};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
-pub use web::{Web, WebError};
+pub use web::Web;
 
 /// Declared addresses to dialled ones. What the map does not name is dialled as declared.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,26 +115,5 @@ impl Dialer {
         let stream = TcpStream::connect(self.target(declared)?).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lab_maps_the_first_octet_and_keeps_addresses_apart() {
-        let declared: Vec<IpAddr> = ["10.25.11.11", "192.25.11.11"].iter().map(|text| text.parse().unwrap()).collect();
-        let map = AddressMap::loopback(declared.clone());
-        assert_eq!(map.dialled(declared[0]).to_string(), "127.25.11.11");
-        assert_eq!(map.dialled(declared[1]).to_string(), "127.25.11.12");
-    }
-
-    #[tokio::test]
-    async fn a_sealed_dialer_refuses_what_is_not_loopback() {
-        let dialer = Dialer::lab(AddressMap::default());
-        let error = dialer.connect("10.25.11.11:6443".parse().unwrap()).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
-        assert!(error.to_string().contains("10.25.11.11:6443"), "{error}");
     }
 }

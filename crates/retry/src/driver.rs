@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::RetryPolicy;
+use super::{Backoff, RetryPolicy};
 
 /// What an error means for the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +27,28 @@ impl Verdict {
 /// The error of the last attempt.
 pub async fn retry<T, E, F>(
     policy: RetryPolicy,
+    attempt: impl FnMut() -> F,
+    judge: impl Fn(&E) -> Verdict,
+) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    retry_with(&mut policy.backoff(), attempt, judge).await
+}
+
+/// As [`retry`], with delays and a budget that several operations share.
+///
+/// # Errors
+///
+/// The error of the last attempt.
+pub async fn retry_with<T, E, F>(
+    backoff: &mut Backoff,
     mut attempt: impl FnMut() -> F,
     judge: impl Fn(&E) -> Verdict,
 ) -> Result<T, E>
 where
     F: Future<Output = Result<T, E>>,
 {
-    let mut backoff = policy.backoff();
     loop {
         let error = match attempt().await {
             Ok(value) => return Ok(value),

@@ -9,7 +9,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use driver::{Verdict, retry};
+pub use driver::{Verdict, retry, retry_with};
 
 /// How an operation is retried.
 ///
@@ -73,6 +73,11 @@ impl RetryPolicy {
     /// The same delay every time, without jitter and without a limit.
     pub const fn every(delay: Duration) -> Self {
         Self { first: delay, longest: delay, factor: Factor::CONSTANT, jitter: Jitter::None, budget: Budget::Unlimited }
+    }
+
+    /// A single attempt.
+    pub const fn never() -> Self {
+        Self::every(Duration::ZERO).with_budget(Budget::Retries(0))
     }
 
     #[must_use]

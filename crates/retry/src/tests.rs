@@ -40,6 +40,7 @@ fn a_budget_of_retries_or_of_delay_ends_them() {
     assert_eq!(PLAIN.with_budget(Budget::Delay(ms(1499))).seeded(0).count(), 3);
     assert_eq!(PLAIN.with_budget(Budget::Delay(ms(1500))).seeded(0).count(), 4);
     assert_eq!(PLAIN.seeded(0).take(5000).count(), 5000);
+    assert_eq!(RetryPolicy::never().seeded(0).count(), 0);
 }
 
 #[test]
@@ -100,4 +101,18 @@ async fn a_wait_for_a_condition_has_no_budget() {
         backoff.wait().await;
     }
     assert_eq!(began.elapsed(), ms(700));
+}
+
+#[tokio::test(start_paused = true)]
+async fn operations_can_share_a_budget() {
+    let mut backoff = PLAIN.with_budget(Budget::Retries(3)).seeded(0);
+    let attempts = Cell::new(0);
+    for last in [3, 5] {
+        let attempt = || {
+            attempts.set(attempts.get() + 1);
+            std::future::ready(if attempts.get() == 3 { Ok(()) } else { Err(attempts.get()) })
+        };
+        let result = retry_with(&mut backoff, attempt, |_| Verdict::Retry).await;
+        assert_eq!((result.is_ok(), attempts.get()), (last == 3, last));
+    }
 }

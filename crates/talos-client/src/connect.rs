@@ -23,8 +23,9 @@ use tower::service_fn;
 use x509_parser::prelude::FromDer;
 
 use super::connection::{ConnectionFailure, MonitoredStream};
-use super::error::{ClientError, ClientErrorKind, is_about_trust, source_text};
+use super::error::{ClientError, ClientErrorKind, is_about_trust};
 use super::link::Link;
+use error_report::ErrorReport;
 use net::Dialer;
 
 /// The port of the Talos API on every node.
@@ -205,7 +206,7 @@ async fn channel(dialer: &Dialer, node: IpAddr, mut config: ClientConfig) -> Res
     });
     let endpoint = Endpoint::from_static("http://node").connect_timeout(CONNECT_TIMEOUT);
     let channel = endpoint.connect_with_connector(connect).await.map_err(|error| {
-        let text = source_text(&error);
+        let text = ErrorReport::new(&error).to_string();
         let kind = if is_about_trust(&text) { ClientErrorKind::Untrusted } else { ClientErrorKind::Unavailable };
         ClientError::new(node, "connect", kind, text)
     })?;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use error_report::ErrorReport;
 use tonic::{Code, Status};
 
 /// Why a call failed, from its gRPC code and the state of the connection.
@@ -48,7 +49,7 @@ impl ClientError {
 
     pub(super) fn from_status(node: IpAddr, call: &'static str, status: &Status) -> Self {
         let reason = match status.code() {
-            Code::Unavailable | Code::Unknown if status.message().is_empty() => source_text(status),
+            Code::Unavailable | Code::Unknown if status.message().is_empty() => ErrorReport::new(status).to_string(),
             _ => format!("{} ({:?})", status.message(), status.code()),
         };
         Self::new(node, call, kind(status), reason)
@@ -60,7 +61,7 @@ const LATER: &str = "bootstrap is not allowed during unattended install";
 
 fn kind(status: &Status) -> ClientErrorKind {
     // Only transport errors can be about certificates; the message of a node may mention certificates, too.
-    let text = source_text(status);
+    let text = ErrorReport::new(status).to_string();
     if std::error::Error::source(status).is_some() && is_about_trust(&text) {
         return ClientErrorKind::Untrusted;
     }
@@ -84,16 +85,4 @@ fn kind(status: &Status) -> ClientErrorKind {
 /// Whether a failed handshake is about the identity of a peer.
 pub(super) fn is_about_trust(text: &str) -> bool {
     ["certificate", "Certificate", "UnknownCA", "UnknownIssuer", "alert"].iter().any(|word| text.contains(word))
-}
-
-/// The messages of an error and of all its sources.
-pub(super) fn source_text(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut texts = vec![error.to_string()];
-    let mut current = error.source();
-    while let Some(source) = current {
-        texts.push(source.to_string());
-        current = source.source();
-    }
-    texts.dedup();
-    texts.join(": ")
 }

@@ -144,7 +144,7 @@ async fn install(link: &Link, image: &str, progress: &(dyn Fn(&str) + Send + Syn
                 progress(line.trim_end());
                 line.trim_end().clone_into(&mut last);
             }
-            // The status is OK even when the installer failed; the exit code tells.
+            // The status is OK even when the installer failed; the exit code reports the failure.
             Some(Progress::ExitCode(0)) => return Ok(()),
             Some(Progress::ExitCode(code)) => {
                 let text = format!("the installer failed with exit code {code}; its last line was: {last}");

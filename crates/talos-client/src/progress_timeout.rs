@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
+use retry::{Factor, RetryPolicy};
 use tokio::time::Instant;
 
 /// Lower bound of the timeout: every machine may need this long without visible progress.
@@ -18,16 +18,13 @@ const MOST: Duration = Duration::from_hours(1);
 /// Factor by which a boot may exceed the measured ones.
 const SLACK: u32 = 3;
 
-/// Endless delays between connection attempts: short at first, since most ports open soon. Jitter makes each up to twice
-/// as long, so that clients do not retry in step.
+/// Connection attempts to a node: frequent at first, since most ports open soon, and without a limit.
+const CONNECT: RetryPolicy =
+    RetryPolicy::new(Duration::from_millis(60), Duration::from_millis(125)).with_factor(Factor::percent(130));
+
+/// Endless delays between connection attempts, with jitter.
 pub fn connect_delays() -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::new()
-        .with_min_delay(Duration::from_millis(60))
-        .with_factor(1.3)
-        .with_max_delay(Duration::from_millis(125))
-        .with_jitter()
-        .without_max_times()
-        .build()
+    CONNECT.backoff()
 }
 
 /// Measured boot durations of this run.
@@ -51,7 +48,7 @@ impl BootTimes {
 /// A node made no progress within the timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProgressTimeoutExpired {
-    pub silent: Duration,
+    pub elapsed: Duration,
 }
 
 /// The timeout of one wait for a node.
@@ -77,8 +74,8 @@ impl ProgressTimeout {
             sign.clone_into(&mut self.sign);
             self.since = now;
         }
-        let silent = now.duration_since(self.since);
-        if silent > self.limit { Err(ProgressTimeoutExpired { silent }) } else { Ok(()) }
+        let elapsed = now.duration_since(self.since);
+        if elapsed > self.limit { Err(ProgressTimeoutExpired { elapsed }) } else { Ok(()) }
     }
 }
 
@@ -93,12 +90,12 @@ mod tests {
     #[test]
     fn progress_resets_the_timeout() {
         let began = Instant::now();
-        let mut patience = ProgressTimeout::new(minutes(15), began);
-        assert_eq!(patience.note("port closed", began), Ok(()));
-        assert_eq!(patience.note("port closed", began + minutes(14)), Ok(()));
-        assert_eq!(patience.note("booting", began + minutes(16)), Ok(()));
-        assert_eq!(patience.note("booting", began + minutes(30)), Ok(()));
-        assert_eq!(patience.note("booting", began + minutes(32)), Err(ProgressTimeoutExpired { silent: minutes(16) }));
+        let mut timeout = ProgressTimeout::new(minutes(15), began);
+        assert_eq!(timeout.note("port closed", began), Ok(()));
+        assert_eq!(timeout.note("port closed", began + minutes(14)), Ok(()));
+        assert_eq!(timeout.note("booting", began + minutes(16)), Ok(()));
+        assert_eq!(timeout.note("booting", began + minutes(30)), Ok(()));
+        assert_eq!(timeout.note("booting", began + minutes(32)), Err(ProgressTimeoutExpired { elapsed: minutes(16) }));
     }
 
     #[test]

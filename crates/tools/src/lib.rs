@@ -9,6 +9,7 @@ mod catalogue;
 mod download;
 mod toolbox;
 
+pub use build::BuildError;
 pub use catalogue::Tool;
 pub use toolbox::{Error, Found, Options, Source, Toolbox};
 

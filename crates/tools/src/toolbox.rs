@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use regex::Regex;
+use error_report::ErrorReport;
 use semver::Version;
 
-use super::{Tool, build, download};
+use super::build::{self, BuildError};
+use super::{Tool, download};
 use process::Command;
 
 /// Where a tool was found.
@@ -47,8 +48,8 @@ pub enum Error {
     Missing { tool: Tool, searched: String },
     #[error("{} {found} at {} is too old; {} or newer is required", .tool.name(), .path.display(), .tool.oldest())]
     TooOld { tool: Tool, found: Version, path: PathBuf },
-    #[error("cannot build {}: {reason}", .tool.name())]
-    Build { tool: Tool, reason: String },
+    #[error("cannot build {}", .tool.name())]
+    Build { tool: Tool, source: BuildError },
 }
 
 /// Where to look.
@@ -118,16 +119,14 @@ impl Toolbox {
         let (Some(cache), Some(version)) = (self.options.cache.clone(), tool.pinned()) else { return Err(missing) };
         let target = cached(&cache, tool, &version);
         report(&format!("{} {version}: looking for the official release", tool.name()));
-        let place = target.clone();
-        let downloaded = tokio::task::spawn_blocking(move || download::download(tool, &place)).await;
-        let source = match downloaded {
-            Ok(Ok(())) => Source::Download,
-            Ok(Err(reason)) => {
+        let source = match download::download(tool, &target).await {
+            Ok(()) => Source::Download,
+            Err(error) => {
+                let reason = ErrorReport::new(&error);
                 report(&format!("{} {version}: no download ({reason}); building it with go", tool.name()));
-                build::build(tool, &cache, &target).await?;
+                build::build(tool, &cache, &target).await.map_err(|source| Error::Build { tool, source })?;
                 Source::Build
             }
-            Err(error) => return Err(Error::Build { tool, reason: error.to_string() }),
         };
         Ok(Found { tool, path: target, version, source })
     }
@@ -176,8 +175,7 @@ async fn version(tool: Tool, path: &Path) -> Option<Version> {
 }
 
 fn parse_version(text: &str) -> Option<Version> {
-    let pattern = Regex::new(r"\bv?(\d+)\.(\d+)\.(\d+)").ok()?;
-    let captures = pattern.captures(text)?;
+    let captures = lazy_regex::regex!(r"\bv?(\d+)\.(\d+)\.(\d+)").captures(text)?;
     let number = |index: usize| captures.get(index)?.as_str().parse().ok();
     Some(Version::new(number(1)?, number(2)?, number(3)?))
 }

@@ -57,7 +57,7 @@ pub(super) fn generate(common: &Common, args: &GenArgs) -> Result<Exit, CommandE
             OutputType::Worker => config(Role::Worker, &worker)?.to_yaml().into(),
             OutputType::Talosconfig => {
                 let admin = AdminIdentity::issue(&bundle, Timestamp::now())
-                    .map_err(|error| CommandError::invalid(error.to_string()))?;
+                    .map_err(|error| CommandError::caused_by(Exit::InvalidInput, &error))?;
                 talosconfig(&admin, &args.cluster, &[], &[])
             }
         };
@@ -134,7 +134,7 @@ fn bundle(common: &Common, args: &GenArgs, contract: Contract) -> Result<Secrets
     let (origin, text) = match args.with_secrets.as_deref() {
         None => {
             return SecretsBundle::generate_for(contract, Timestamp::now())
-                .map_err(|error| CommandError::precondition(error.to_string()));
+                .map_err(|error| CommandError::caused_by(Exit::PreconditionFailed, &error));
         }
         Some(path) if path == Path::new(STANDARD_STREAM) => {
             let mut text = String::new();

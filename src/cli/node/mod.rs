@@ -76,7 +76,7 @@ pub(super) async fn node(common: &Common, args: NodeArgs) -> Result<Exit, Comman
 
 /// A failed call as a command's end.
 pub(super) fn refusal(error: ClientError) -> CommandError {
-    let refusal = CommandError::precondition(error.to_string());
+    let refusal = CommandError::caused_by(Exit::PreconditionFailed, &error);
     match error.kind {
         ClientErrorKind::Untrusted => refusal.hint("the node may have no config yet, or belong to another cluster"),
         ClientErrorKind::Unavailable => refusal.hint("is the machine on, and its port 50000 reachable?"),

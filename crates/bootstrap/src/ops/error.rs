@@ -71,12 +71,12 @@ pub enum OpsError {
     UnknownHook { step: StepId, cluster: String },
     #[error("run {run} of `{cluster}` is unfinished: {done} of {steps} steps are done; nothing was changed")]
     Unfinished { run: RunId, cluster: String, done: usize, steps: usize, resume: String },
-    #[error("{source} ({code}); nothing was changed", source = .0, code = .0.code())]
+    #[error("{0}; nothing was changed")]
     Lock(#[from] LockError),
     #[error("{0}; nothing was changed")]
     Journal(#[from] JournalError),
     /// The first record of a run cannot be written.
-    #[error("{0} ({code}); nothing was changed", code = Code::O05)]
+    #[error("{0}; nothing was changed")]
     StartRecord(#[source] JournalError),
     #[error("cannot read the machine config of node {node}: {source}")]
     RunningConfig { node: String, source: ClientError },
@@ -96,6 +96,17 @@ pub enum ToolPurpose {
 pub struct Hint(pub String);
 
 impl OpsError {
+    /// The entry of the error catalogue, if there is one.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Lock(error) => Some(error.code()),
+            Self::Journal(error) => error.code(),
+            Self::StartRecord(_) => Some(Code::O05),
+            Self::Sops(_) => Some(Code::O03),
+            _ => None,
+        }
+    }
+
     /// What the operator does next, if it is known.
     pub fn hint(&self) -> Option<Hint> {
         let text = match self {

@@ -39,9 +39,9 @@ pub(super) const PROBE_INTERVAL: Duration = Duration::from_millis(125);
 pub struct RunContext {
     pub cluster: Cluster,
     pub dialer: Dialer,
-    /// An earlier run is continued, so a node that is silent may be rebooting.
+    /// An earlier run is continued, so an unreachable node may be rebooting.
     pub resumed: bool,
-    /// The control plane that may bootstrap etcd although others are silent; the operator says so.
+    /// The control plane that may bootstrap etcd although others are unreachable, as the operator chose.
     pub forced: Option<IpAddr>,
     pub(super) verdicts: BTreeMap<StepId, Verdict>,
     /// Where this cluster's journal, kubeconfig and talosconfig are kept.
@@ -110,7 +110,7 @@ pub enum ContextError {
 }
 
 impl RunContext {
-    /// Takes the cluster's secrets and makes the administrator's certificates from them, without asking anybody.
+    /// Issues the administrator's certificates from the secrets of the cluster, without a prompt or network access.
     ///
     /// # Errors
     ///
@@ -169,7 +169,7 @@ impl RunContext {
         })
     }
 
-    /// SHA-256 of the Talos CA: what tells this cluster from one of the same name.
+    /// SHA-256 of the Talos CA: distinguishes this cluster from another of the same name.
     ///
     /// # Errors
     ///

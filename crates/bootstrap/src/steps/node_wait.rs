@@ -25,7 +25,7 @@ pub(super) async fn wait_configured(
     cx: &StepContext,
 ) -> Result<Client, StepError> {
     let began = Instant::now();
-    let mut patience = ProgressTimeout::new(context.boot_limit(node), began);
+    let mut timeout = ProgressTimeout::new(context.boot_limit(node), began);
     for pause in connect_delays() {
         let line = match up(context, node).await {
             Ok((client, Stage::Booting | Stage::Running)) => {
@@ -41,8 +41,8 @@ pub(super) async fn wait_configured(
             },
         };
         cx.waiting(StepWait::new(&line).code(Code::T11));
-        if let Err(overdue) = patience.note(&line, Instant::now()) {
-            let minutes = overdue.silent.as_secs() / 60;
+        if let Err(overdue) = timeout.note(&line, Instant::now()) {
+            let minutes = overdue.elapsed.as_secs() / 60;
             return Err(StepError::failed_precondition(format!("no progress on the node for {minutes}m"))
                 .at(place(node))
                 .because(line)

@@ -195,13 +195,13 @@ impl Check for Reachable {
         // In a resumed run an unreachable node may be installing.
         let long = self.context.resumed && !waits_for_others;
         let limit = if long { self.context.boot_limit(&self.node) } else { FIRST_RUN };
-        let mut patience = ProgressTimeout::new(limit, Instant::now());
+        let mut timeout = ProgressTimeout::new(limit, Instant::now());
         for pause in connect_delays() {
             match self.context.probe(&self.node).await? {
                 Probe::Maintenance { client, .. } => return self.unconfigured(cx, &client).await,
                 Probe::Configured { client, status } => return self.configured(cx, &client, status.stage).await,
                 Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),
-                Probe::Closed(error) => match patience.note("its port is closed", Instant::now()) {
+                Probe::Closed(error) => match timeout.note("its port is closed", Instant::now()) {
                     Ok(()) => cx.progress("its port is closed"),
                     // A worker that the run before configured opens its port only once a control plane, which this run
                     // may still have to configure, signs its certificate (Talos 1.12, trustd). Its config step waits

@@ -131,7 +131,7 @@ fn each_difference_has_its_place_and_what_to_do() {
     apps/lab/app/hr.yaml:11:18: lab/app: Flux applies `postRenderers` to the chart, and the bootstrap does not
       next: set the same as `jsonPatches` or `strategicMergePatches` of the release, or accept that Flux upgrades it once
     ");
-    // The same values as Flux will have, and its file as well: nothing of that is left to tell.
+    // The same values as Flux will have, and its file as well: no difference is left to report.
     let ours = json!({"id": 1, "deep": {"name": "of blue", "same": 1}, "list": [1, 2], "from": "file"});
     let left = drift(&files, "1.1.0", ours);
     assert_eq!(left.lines().filter(|line| !line.starts_with("  next")).count(), 2, "{left}");

@@ -21,7 +21,7 @@ use engine::{Action, Check, CheckResult, Code, Effect, ErrorClass, Observation, 
 use helmfile::{Helmfile, Hook};
 use idiom::{Command, recognise};
 use kubernetes::{ApplyOptions, ObjectRef, Readiness};
-use net::WebError;
+use net::FetchError;
 use yaml::Origin;
 
 /// The code of a hook's step.
@@ -172,7 +172,7 @@ impl Manifests {
         StepError::invalid_input("a hook's manifests cannot be read").at(self.hook.at.to_string()).because(why)
     }
 
-    fn unreachable(&self, error: &WebError) -> StepError {
+    fn unreachable(&self, error: &FetchError) -> StepError {
         StepError::failed_precondition("a file that a hook applies cannot be downloaded")
             .at(self.hook.at.to_string())
             .because(error)

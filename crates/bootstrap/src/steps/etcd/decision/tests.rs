@@ -258,9 +258,9 @@ fn the_catalogue() {
 }
 
 #[test]
-fn the_operator_may_say_that_a_silent_control_plane_does_not_matter() {
-    let silent = State::Unknown { reason: "no route".into() };
-    let views = views(vec![silent, State::Known(waiting()), State::Known(waiting())]);
+fn the_operator_may_force_a_bootstrap_without_an_unreachable_control_plane() {
+    let unreachable = State::Unknown { reason: "no route".into() };
+    let views = views(vec![unreachable, State::Known(waiting()), State::Known(waiting())]);
     let (reason, code) = text(&decide(&views, Context::default()));
     assert_eq!((reason.as_str(), code), ("10.0.0.1: unknown (no route)", None));
     let forced = Context { intent: None, forced: Some(address(3)) };
@@ -271,9 +271,9 @@ fn the_operator_may_say_that_a_silent_control_plane_does_not_matter() {
 }
 
 #[test]
-fn a_running_member_is_adopted_although_another_node_is_silent() {
-    let silent = State::Unknown { reason: "rebooting".into() };
-    assert_eq!(decide(&views(vec![State::Known(running(&[1])), silent]), Context::default()), Decision::Adopt);
+fn a_running_member_is_adopted_although_another_node_is_unreachable() {
+    let unreachable = State::Unknown { reason: "rebooting".into() };
+    assert_eq!(decide(&views(vec![State::Known(running(&[1])), unreachable]), Context::default()), Decision::Adopt);
 }
 
 #[test]
