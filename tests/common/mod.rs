@@ -44,8 +44,11 @@ impl TestEnvironment {
     pub fn operator_copy(name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let repository = folder.path().join("repository");
-        copy_tree(&operator(name), &repository, |text| text);
-        Self::with(folder, repository)
+        let network = LoopbackNetwork::allocate();
+        let moved =
+            |text: String| lazy_regex::regex!(r"10\.67\.\d+\.").replace_all(&text, format!("{network}.")).into_owned();
+        copy_tree(&operator(name), &repository, &moved);
+        Self { folder, repository, network: Some(network) }
     }
 
     /// A copy of the reference inputs whose nodes have a network of their own, so that labs of several tests run side
@@ -73,7 +76,7 @@ impl TestEnvironment {
         let network = LoopbackNetwork::allocate();
         let moved = |text: String| text.replace("10.25.11.", &format!("{network}."));
         for folder in folders {
-            copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &repository.join(folder), moved);
+            copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &repository.join(folder), &moved);
         }
         Self { folder, repository, network: Some(network) }
     }
@@ -274,11 +277,11 @@ fn operator(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/repositories").join(name)
 }
 
-fn copy_tree(from: &Path, to: &Path, change: impl Fn(String) -> String + Copy) {
+fn copy_tree(from: &Path, to: &Path, change: &dyn Fn(String) -> String) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
+        let target = to.join(change(path.file_name().unwrap().to_string_lossy().into_owned()));
         if path.is_dir() {
             copy_tree(&path, &target, change);
         } else {

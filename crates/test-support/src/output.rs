@@ -3,9 +3,8 @@
 use std::fmt;
 use std::path::Path;
 use std::process::Output;
-use std::sync::LazyLock;
 
-use regex::Regex;
+use lazy_regex::regex;
 
 use crate::LoopbackNetwork;
 
@@ -69,26 +68,20 @@ impl Redactions {
     }
 
     pub fn redact(&self, text: &str) -> String {
-        static VARIABLE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
-            [
-                (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z", "[TIME]"),
-                (r"\b\d+\.\d+ ?s\b", "[DURATION]"),
-                (r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", "[ID]"),
-                (r"\b\d{8}T\d{6}Z-[0-9a-f]{4}\b", "[RUN]"),
-                (r"\b[0-9a-f]{16}\b", "[ID]"),
-                (r"\b[0-9a-f]{64}\b", "[DIGEST]"),
-                (r"the fingerprint [A-Za-z0-9+/]{43}=", "the fingerprint [FINGERPRINT]"),
-                (r"\b\d+ bytes\b", "[SIZE]"),
-                (r"(127\.0\.0\.1|localhost):\d{5}\b", "$1:[PORT]"),
-                (r"/tmp/\.tmp\w{6}", "[TEMP]"),
-            ]
-            .map(|(pattern, replacement)| (Regex::new(pattern).unwrap(), replacement))
-            .into()
-        });
+        let variable = [
+            (regex!(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z"), "[TIME]"),
+            (regex!(r"\b\d+\.\d+ ?s\b"), "[DURATION]"),
+            (regex!(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b"), "[ID]"),
+            (regex!(r"\b\d{8}T\d{6}Z-[0-9a-f]{4}\b"), "[RUN]"),
+            (regex!(r"\b[0-9a-f]{16}\b"), "[ID]"),
+            (regex!(r"\b[0-9a-f]{64}\b"), "[DIGEST]"),
+            (regex!(r"the fingerprint [A-Za-z0-9+/]{43}="), "the fingerprint [FINGERPRINT]"),
+            (regex!(r"\b\d+ bytes\b"), "[SIZE]"),
+            (regex!(r"(127\.0\.0\.1|localhost):\d{5}\b"), "$1:[PORT]"),
+            (regex!(r"(?:/[\w.-]+)*/\.tmp\w{6}\b"), "[TEMP]"),
+        ];
         let known = self.0.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
-        VARIABLE
-            .iter()
-            .fold(known, |text, (pattern, replacement)| pattern.replace_all(&text, *replacement).into_owned())
+        variable.iter().fold(known, |text, (pattern, replacement)| pattern.replace_all(&text, *replacement).into_owned())
     }
 }
 
