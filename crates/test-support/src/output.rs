@@ -81,7 +81,9 @@ impl Redactions {
             (regex!(r"(?:/[\w.-]+)*/\.tmp\w{6}\b"), "[TEMP]"),
         ];
         let known = self.0.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
-        variable.iter().fold(known, |text, (pattern, replacement)| pattern.replace_all(&text, *replacement).into_owned())
+        variable
+            .iter()
+            .fold(known, |text, (pattern, replacement)| pattern.replace_all(&text, *replacement).into_owned())
     }
 }
 
