@@ -71,7 +71,7 @@ fn a_sops_file_whose_key_is_absent_is_exit_3() {
         insta::assert_snapshot!(output, @"
         exit code: 3
         ----- stderr -----
-        error: [REPOSITORY]/talos/infra/talsecret.sops.yaml cannot be decrypted: [REASON]
+        error[O03]: [REPOSITORY]/talos/infra/talsecret.sops.yaml cannot be decrypted: [REASON]
         hint: make the key available to sops, for example SOPS_AGE_KEY_FILE=~/.config/sops/age/keys.txt
         ");
     });
@@ -254,7 +254,7 @@ fn a_full_disk_is_exit_3_before_anything_is_changed() {
     insta::assert_snapshot!(environment.output(&mut limited), @"
     exit code: 3
     ----- stderr -----
-    error: cannot lock [STATE]/labs/infra/run/lock: File too large (os error 27) (O05); nothing was changed
+    error[O05]: cannot lock [STATE]/labs/infra/run/lock: File too large (os error 27); nothing was changed
     hint: set another folder with --state-dir
     ");
     assert!(environment.status("infra")["record"]["calls"].as_object().unwrap().is_empty(), "a node was called");
@@ -275,11 +275,11 @@ fn a_node_that_does_not_answer_is_exit_3_and_nothing_is_applied() {
     environment.edit(TALCONFIG, &format!("{network}.16\n"), &format!("{network}.99\n"));
     insta::assert_snapshot!(failures(&environment.run(&["infra", "--lab"])), @"
     exit code: 3
-    preflight/infra-worker-03: FAILED: the node does not respond
+    preflight/infra-worker-03: error[T11]: the node does not respond
         where: node infra-worker-03 (10.25.11.99)
         why: transport error: a rehearsal dials loopback addresses only, and 10.25.11.99:50000 is none
+        page: docs/errors/T11.md
         next: check that the node is powered on, booted from the Talos image, and reachable on port 50000
-        code: T11 (docs/errors/T11.md)
     ");
     assert_nothing_is_applied(&environment);
 }
@@ -295,7 +295,7 @@ fn a_reference_that_1password_does_not_know_is_exit_3_and_nothing_is_applied() {
     let mut run = environment.command(&["infra", "--lab", "--secrets", "real"]);
     insta::assert_snapshot!(failures(&environment.output(run.env("PATH", path))), @r#"
     exit code: 3
-    preflight/secrets: FAILED: a secret reference cannot be resolved
+    preflight/secrets: error: a secret reference cannot be resolved
         where: bootstrap/infra/secrets.yaml.tpl:22:5
         why: cannot resolve op://k8s-ops/no-such-item-1password-connect-infra/credentials (line 22, column 5): could not resolve secret reference: "no-such-item-1password-connect-infra" isn't an item in the "k8s-ops" vault. Specify the item with its UUID, name, or domain.
         next: correct the reference, or create the item: `op item list` shows the existing ones

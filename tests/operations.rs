@@ -15,7 +15,7 @@ fn a_failed_preflight_names_its_cause_and_changes_nothing() {
     let pin = format!("infra-cp-01={}=", "A".repeat(43));
     insta::assert_snapshot!(failures(&environment.run(&["infra", "--lab", "--cert-fingerprint", &pin])), @"
     exit code: 3
-    preflight/infra-cp-01: FAILED: connect failed
+    preflight/infra-cp-01: error: connect failed
         where: node infra-cp-01 (10.25.11.11)
         why: the certificate has the fingerprint [FINGERPRINT], expected the pinned AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
         next: compare with the fingerprint on the machine's console; a machine creates a new key at each boot
@@ -38,36 +38,36 @@ fn a_failed_preflight_names_its_cause_and_changes_nothing() {
     environment.edit("talos/infra/talconfig.yaml", "size: \">= 400GB\"", "size: \">= 4TB\"");
     insta::assert_snapshot!(failures(&run(&[])), @r#"
     exit code: 3
-    preflight/infra-cp-01: FAILED: no disk matches the install target {"size":">= 4TB","type":"nvme"}
+    preflight/infra-cp-01: error[T10]: no disk matches the install target {"size":">= 4TB","type":"nvme"}
         where: node infra-cp-01 (10.25.11.11)
         why: the machine has /dev/nvme0n1 (549 GB, model Simulated SSD, serial LAB0000000001)
+        page: docs/errors/T10.md
         next: change the install disk or its selector in the node's config
-        code: T10 (docs/errors/T10.md)
-    preflight/infra-cp-02: FAILED: no disk matches the install target {"size":">= 4TB","type":"nvme"}
+    preflight/infra-cp-02: error[T10]: no disk matches the install target {"size":">= 4TB","type":"nvme"}
         where: node infra-cp-02 (10.25.11.12)
         why: the machine has /dev/nvme0n1 (549 GB, model Simulated SSD, serial LAB0000000001)
+        page: docs/errors/T10.md
         next: change the install disk or its selector in the node's config
-        code: T10 (docs/errors/T10.md)
-    preflight/infra-cp-03: FAILED: no disk matches the install target {"size":">= 4TB","type":"nvme"}
+    preflight/infra-cp-03: error[T10]: no disk matches the install target {"size":">= 4TB","type":"nvme"}
         where: node infra-cp-03 (10.25.11.13)
         why: the machine has /dev/nvme0n1 (549 GB, model Simulated SSD, serial LAB0000000001)
+        page: docs/errors/T10.md
         next: change the install disk or its selector in the node's config
-        code: T10 (docs/errors/T10.md)
-    preflight/infra-worker-01: FAILED: no disk matches the install target {"size":">= 4TB","type":"nvme"}
+    preflight/infra-worker-01: error[T10]: no disk matches the install target {"size":">= 4TB","type":"nvme"}
         where: node infra-worker-01 (10.25.11.14)
         why: the machine has /dev/nvme0n1 (549 GB, model Simulated SSD, serial LAB0000000001)
+        page: docs/errors/T10.md
         next: change the install disk or its selector in the node's config
-        code: T10 (docs/errors/T10.md)
-    preflight/infra-worker-02: FAILED: no disk matches the install target {"size":">= 4TB","type":"nvme"}
+    preflight/infra-worker-02: error[T10]: no disk matches the install target {"size":">= 4TB","type":"nvme"}
         where: node infra-worker-02 (10.25.11.15)
         why: the machine has /dev/nvme0n1 (549 GB, model Simulated SSD, serial LAB0000000001)
+        page: docs/errors/T10.md
         next: change the install disk or its selector in the node's config
-        code: T10 (docs/errors/T10.md)
-    preflight/infra-worker-03: FAILED: no disk matches the install target {"size":">= 4TB","type":"nvme"}
+    preflight/infra-worker-03: error[T10]: no disk matches the install target {"size":">= 4TB","type":"nvme"}
         where: node infra-worker-03 (10.25.11.16)
         why: the machine has /dev/nvme0n1 (549 GB, model Simulated SSD, serial LAB0000000001)
+        page: docs/errors/T10.md
         next: change the install disk or its selector in the node's config
-        code: T10 (docs/errors/T10.md)
     "#);
 
     let calls = environment.status("infra")["record"]["calls"].clone();
@@ -84,11 +84,11 @@ fn a_config_that_one_node_refuses_is_sent_to_none() {
     let output = environment.run(&["infra", "--lab"]);
     insta::assert_snapshot!(failures(&output), @"
     exit code: 3
-    preflight/infra-cp-02: FAILED: the node rejected its machine config
+    preflight/infra-cp-02: error[T17]: the node rejected its machine config
         where: node infra-cp-02 (10.25.11.12)
         why: configuration validation failed: machine.install.wipe is not for this machine (InvalidArgument); `machine.install.wipe` is set by generated for Talos v1.12
+        page: docs/errors/T17.md
         next: correct the config; `k8s-bootstrap render --explain` shows which line set each field
-        code: T17 (docs/errors/T17.md)
     ");
     // The inputs are for another minor version of Talos; that alone does not stop a run.
     assert!(output.stderr.contains("it runs Talos v1.13.2, its config is for v1.12.0, which it accepts"), "{output}");
@@ -227,36 +227,36 @@ fn a_running_cluster_is_inspected_and_maintained() {
     let times = applied();
     insta::assert_snapshot!(failures(&environment.run(&["infra", "--lab", "--resume"])), @"
     exit code: 3
-    preflight/infra-cp-01: FAILED: the node belongs to another cluster, or this is not the secrets bundle of its cluster
+    preflight/infra-cp-01: error[T04]: the node belongs to another cluster, or this is not the secrets bundle of its cluster
         where: node infra-cp-01 (10.25.11.11)
         why: transport error: invalid peer certificate: BadSignature (the certificate of the node was issued by `O=talos`)
+        page: docs/errors/T04.md
         next: check the address and the secrets bundle; to take the node over, reset it with its own talosconfig first
-        code: T04 (docs/errors/T04.md)
-    preflight/infra-cp-02: FAILED: the node belongs to another cluster, or this is not the secrets bundle of its cluster
+    preflight/infra-cp-02: error[T04]: the node belongs to another cluster, or this is not the secrets bundle of its cluster
         where: node infra-cp-02 (10.25.11.12)
         why: transport error: invalid peer certificate: BadSignature (the certificate of the node was issued by `O=talos`)
+        page: docs/errors/T04.md
         next: check the address and the secrets bundle; to take the node over, reset it with its own talosconfig first
-        code: T04 (docs/errors/T04.md)
-    preflight/infra-cp-03: FAILED: the node belongs to another cluster, or this is not the secrets bundle of its cluster
+    preflight/infra-cp-03: error[T04]: the node belongs to another cluster, or this is not the secrets bundle of its cluster
         where: node infra-cp-03 (10.25.11.13)
         why: transport error: invalid peer certificate: BadSignature (the certificate of the node was issued by `O=talos`)
+        page: docs/errors/T04.md
         next: check the address and the secrets bundle; to take the node over, reset it with its own talosconfig first
-        code: T04 (docs/errors/T04.md)
-    preflight/infra-worker-01: FAILED: the node belongs to another cluster, or this is not the secrets bundle of its cluster
+    preflight/infra-worker-01: error[T04]: the node belongs to another cluster, or this is not the secrets bundle of its cluster
         where: node infra-worker-01 (10.25.11.14)
         why: transport error: invalid peer certificate: BadSignature (the certificate of the node was issued by `O=talos`)
+        page: docs/errors/T04.md
         next: check the address and the secrets bundle; to take the node over, reset it with its own talosconfig first
-        code: T04 (docs/errors/T04.md)
-    preflight/infra-worker-02: FAILED: the node belongs to another cluster, or this is not the secrets bundle of its cluster
+    preflight/infra-worker-02: error[T04]: the node belongs to another cluster, or this is not the secrets bundle of its cluster
         where: node infra-worker-02 (10.25.11.15)
         why: transport error: invalid peer certificate: BadSignature (the certificate of the node was issued by `O=talos`)
+        page: docs/errors/T04.md
         next: check the address and the secrets bundle; to take the node over, reset it with its own talosconfig first
-        code: T04 (docs/errors/T04.md)
-    preflight/infra-worker-03: FAILED: the node belongs to another cluster, or this is not the secrets bundle of its cluster
+    preflight/infra-worker-03: error[T04]: the node belongs to another cluster, or this is not the secrets bundle of its cluster
         where: node infra-worker-03 (10.25.11.16)
         why: transport error: invalid peer certificate: BadSignature (the certificate of the node was issued by `O=talos`)
+        page: docs/errors/T04.md
         next: check the address and the secrets bundle; to take the node over, reset it with its own talosconfig first
-        code: T04 (docs/errors/T04.md)
     ");
     assert_eq!(applied(), times);
 }

@@ -44,7 +44,7 @@ fn the_key_that_the_repositorys_own_tools_name_opens_its_secrets() {
         insta::assert_snapshot!(output, @"
         exit code: 3
         ----- stderr -----
-        error: [REPOSITORY]/talos/infra/talsecret.sops.yaml cannot be decrypted: [REASON]
+        error[O03]: [REPOSITORY]/talos/infra/talsecret.sops.yaml cannot be decrypted: [REASON]
         hint: make the key available to sops, for example SOPS_AGE_KEY_FILE=~/.config/sops/age/keys.txt
         ");
     });

@@ -152,11 +152,11 @@ fn a_session_that_ended_is_waited_for_at_a_terminal_and_fails_elsewhere() {
     let output = environment.output(alone.env("PATH", &path).stdin(Stdio::null()));
     insta::assert_snapshot!(failures(&output), @"
     exit code: 3
-    preflight/secrets: FAILED: a secret reference cannot be resolved
+    preflight/secrets: error[O01]: a secret reference cannot be resolved
         where: bootstrap/infra/secrets.yaml.tpl
         why: op is not signed in: session expired
+        page: docs/errors/O01.md
         next: eval $(op signin), or set OP_SERVICE_ACCOUNT_TOKEN
-        code: O01 (docs/errors/O01.md)
     ");
     assert!(!output.stderr.contains("press Enter"), "{output}");
 
