@@ -147,7 +147,7 @@ fn rendered_configs_hide_every_secret() {
 fn a_helmfile_that_is_missing_is_exit_2_with_the_key_that_names_another() {
     let environment = TestEnvironment::copy();
     std::fs::remove_file(environment.repository.join(RELEASES)).unwrap();
-    insta::assert_snapshot!(environment.run(&["plan", "infra"]), @"
+    insta::assert_snapshot!(environment.run(&["infra"]), @"
     exit code: 2
     ----- stderr -----
     error: 1 mistake in the inputs; nothing was changed

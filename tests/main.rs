@@ -17,6 +17,7 @@ mod kubernetes;
 mod lab_kubernetes;
 mod lab_registry;
 mod machineconfig;
+mod missing_parts;
 mod operations;
 mod rehearsal;
 mod releases;

@@ -111,7 +111,7 @@ fn a_running_cluster_is_inspected_and_maintained() {
     let members: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
     let leaders = members.as_array().unwrap().iter().filter(|row| row["etcd"]["leads"] == true).count();
     assert_eq!(leaders, 1, "{output}");
-    let filters = [("(leads  |follows)", "[ROLE]"), (r"etcd \S+ \d+ MB", "etcd [VERSION] [SIZE]")];
+    let filters = [("(leader  |follower)", "[ROLE]"), (r"etcd \S+ \d+ MB", "etcd [VERSION] [SIZE]")];
     insta::with_settings!({filters => filters}, {
         insta::assert_snapshot!(run("etcd status", &[], &[]), @"
         exit code: 0

@@ -44,7 +44,7 @@ pub(super) async fn stay(lab: &Lab, usage: &str) -> Result<(), CommandError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
     let (cluster, nodes) = (&lab.spec().cluster, lab.spec().nodes.len());
     output::say(&format!(
-        "the lab of {cluster} is up: {nodes} nodes, seed {}; end it with Ctrl-C or `k8s-bootstrap lab down {cluster}`\n{usage}",
+        "the lab of {cluster} is up: {nodes} nodes, seed {}; stop it with Ctrl-C or `k8s-bootstrap lab down {cluster}`\n{usage}",
         lab.seed()
     ));
     tokio::select! {

@@ -32,14 +32,14 @@ pub(super) async fn rehearse(common: &Common, args: RehearseArgs) -> Result<Exit
         output::say(&summary(run, Some(lab.status().await.record.critical_path().seconds)));
         output::say(&limits(&lab, secrets, &isolation).await);
         if args.lab.keep {
-            lab::stay(&lab, "use it with kubectl and talosctl and the files above").await?;
+            lab::stay(&lab, "the lab keeps running: use kubectl and talosctl with the files above").await?;
         }
     }
     rehearsal::end(lab, &workspace, lab::afterwards(&args.lab)).await?;
     Ok(run::exit(&result?))
 }
 
-/// What of the rehearsal was not the real thing.
+/// The simulated and replaced parts of the rehearsal.
 async fn limits(lab: &Lab, secrets: SecretsMode, isolation: &Isolation) -> String {
     let record = lab.status().await.record;
     let mut lines = vec![format!(
@@ -56,9 +56,9 @@ async fn limits(lab: &Lab, secrets: SecretsMode, isolation: &Isolation) -> Strin
         lines.push("every op:// and SOPS value was a placeholder".to_owned());
     }
     lines.push(match isolation {
-        Isolation::Namespace => "sealed: nothing in it could dial anything but loopback".to_owned(),
+        Isolation::Namespace => "sealed: only loopback was reachable".to_owned(),
         Isolation::None(reason) => {
-            format!("not sealed: {reason}; outside programs (helm) could dial out, our own connections could not")
+            format!("not sealed: {reason}; external programs (helm) could reach the network, this program could not")
         }
     });
     lines.join("\n")

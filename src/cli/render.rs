@@ -10,6 +10,7 @@ use super::exit::Exit;
 use super::output;
 use super::workspace::{LabFlag, target, workspace};
 use crate::report::{explained_json, explained_text};
+use error_report::ErrorReport;
 
 pub(super) async fn render(common: &Common, args: RenderArgs) -> Result<Exit, CommandError> {
     if args.show_secrets {
@@ -41,13 +42,13 @@ pub(super) async fn render(common: &Common, args: RenderArgs) -> Result<Exit, Co
 fn confirm(cluster: &str) -> Result<(), CommandError> {
     let refused = |why: &str| {
         CommandError::invalid(format!("--show-secrets prints the private keys of `{cluster}`; {why}"))
-            .hint("remove it to see everything else")
+            .hint("remove --show-secrets to print the config with masked secrets")
     };
     if !std::io::stdin().is_terminal() {
         return Err(refused("it needs a terminal for the confirmation"));
     }
-    output::say(&format!("This prints the private keys of `{cluster}`. Type its name to go on:"));
+    output::say(&format!("This prints the private keys of `{cluster}`. Type the name of the cluster to continue:"));
     let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(|error| refused(&error.to_string()))?;
+    std::io::stdin().read_line(&mut answer).map_err(|error| refused(&ErrorReport::new(&error).to_string()))?;
     if answer.trim() == cluster { Ok(()) } else { Err(refused("the name does not match")) }
 }

@@ -29,8 +29,8 @@ pub(crate) enum RehearsalError {
     AlreadyRunning { cluster: String },
     #[error("cannot remove {}: {source}", .path.display())]
     Remove { path: PathBuf, source: std::io::Error },
-    #[error("no lab of `{cluster}` in {}: {reason}", .folder.display())]
-    NotRunning { cluster: String, folder: PathBuf, reason: String },
+    #[error("no lab of `{cluster}` in {}", .folder.display())]
+    NotRunning { cluster: String, folder: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Start(#[from] LabError),
     #[error(transparent)]
@@ -47,10 +47,10 @@ pub(crate) fn folder(workspace: &Workspace, cluster: &str) -> Result<PathBuf, Op
 /// How the running lab of a cluster is reached.
 pub(crate) fn access(workspace: &Workspace, cluster: &str) -> Result<LabAccess, RehearsalError> {
     let folder = folder(workspace, cluster)?;
-    let file = LabFile::read(&folder).map_err(|error| RehearsalError::NotRunning {
+    let file = LabFile::read(&folder).map_err(|source| RehearsalError::NotRunning {
         cluster: cluster.to_owned(),
         folder: folder.clone(),
-        reason: error.to_string(),
+        source,
     })?;
     Ok(LabAccess { addresses: file.addresses, mirrors: file.mirrors, web: web_folder(&folder), folder })
 }

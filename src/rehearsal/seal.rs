@@ -1,4 +1,4 @@
-//! Whether a rehearsal's programs can reach anything but loopback.
+//! Isolation of a rehearsal: whether its programs can reach more than loopback.
 
 use bootstrap::ops::{SecretsMode, Workspace};
 use lab::ChartsFrom;
@@ -33,9 +33,9 @@ pub(crate) async fn isolate(workspace: &Workspace, needs: OutsideNeeds) -> Resul
         return Ok(Isolation::Namespace);
     }
     let reasons = [
-        (needs.keep, "--keep leaves it for programs outside"),
-        (needs.secrets == SecretsMode::Real, "the real secrets come from outside"),
-        (needs.charts == ChartsFrom::Real, "the original charts come from outside"),
+        (needs.keep, "--keep makes the lab available to other programs"),
+        (needs.secrets == SecretsMode::Real, "--secrets real needs the network"),
+        (needs.charts == ChartsFrom::Real, "--charts real needs the network"),
         (needs.restarted, "its network namespace has routes"),
     ];
     if let Some((_, reason)) = reasons.into_iter().find(|(applies, _)| *applies) {

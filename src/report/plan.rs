@@ -3,6 +3,7 @@
 use bootstrap::ops::PlanReport;
 use bootstrap::steps::drift::Compared;
 use engine::Finding;
+use error_report::ErrorReport;
 use serde_json::json;
 
 /// A plan as text.
@@ -33,7 +34,7 @@ fn difference(compared: &Compared) -> String {
     let line = match &compared.diff {
         Ok(diff) if diff.is_empty() => format!("drift: {}: Flux renders the same", compared.release),
         Ok(diff) => format!("drift: {}:\n{}", compared.release, diff.trim_end()),
-        Err(reason) => format!("drift: {}: cannot be compared: {reason}", compared.release),
+        Err(error) => format!("drift: {}: cannot be compared: {}", compared.release, ErrorReport::new(error)),
     };
     std::iter::once(line).chain(without).collect()
 }
@@ -76,7 +77,8 @@ pub(crate) fn plan_json(report: &PlanReport) -> String {
                             "drift": drift.collect::<Vec<_>>(), "fingerprint": plan.fingerprint()});
     if !report.compared.is_empty() {
         let compared = report.compared.iter().map(|compared| {
-            let (diff, error) = (compared.diff.as_ref().ok(), compared.diff.as_ref().err());
+            let diff = compared.diff.as_ref().ok();
+            let error = compared.diff.as_ref().err().map(|error| ErrorReport::new(error).to_string());
             json!({"release": compared.release.to_string(), "diff": diff, "error": error, "without": compared.without})
         });
         object["manifests"] = compared.collect::<Vec<_>>().into();

@@ -1,4 +1,4 @@
-//! The one way out for text: through a mask.
+//! Writers that mask secrets.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ impl Sink {
         Self { writer: Arc::new(Mutex::new(Box::new(writer))), mask }
     }
 
-    /// Writes one line. A reader that went away (a closed pipe) must not end a bootstrap, so failures are dropped.
+    /// Writes one line. A closed pipe must not stop a bootstrap, so failures are dropped.
     pub fn line(&self, text: &str) {
         let text = (self.mask)(text);
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,6 +2,7 @@
 
 use bootstrap::ops::{ClusterHealth, StatusReport};
 use engine::journal::RunEnd;
+use error_report::ErrorReport;
 use serde_json::json;
 
 /// A status as text. `target` is the end of the command line that means the same cluster: `infra --lab`.
@@ -47,7 +48,9 @@ pub(crate) fn status_json(report: &StatusReport) -> String {
 fn health_lines(health: &ClusterHealth) -> Vec<String> {
     match health {
         ClusterHealth::NoAccess => vec!["the cluster was not queried: no run has written a kubeconfig yet".to_owned()],
-        ClusterHealth::Unreachable(reason) => vec![format!("the cluster does not respond: {reason}")],
+        ClusterHealth::Unknown(error) => {
+            vec![format!("the cluster does not respond: {}", ErrorReport::new(error))]
+        }
         ClusterHealth::Reported(lines) => lines.clone(),
     }
 }

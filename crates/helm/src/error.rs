@@ -259,6 +259,9 @@ fn summary(stderr: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
     use super::*;
 
     #[test]
@@ -302,7 +305,7 @@ mod tests {
     fn a_message_names_the_chart_and_the_hint_the_next_command() {
         let stderr = "level=WARN msg=\"x\"\nError: response status code 403: denied\n";
         let error =
-            process::Error::Failed { program: "helm".into(), status: "exit status: 1".into(), stderr: stderr.into() };
+            process::Error::Failed { program: "helm".into(), status: ExitStatus::from_raw(256), stderr: stderr.into() };
         let error = HelmError::from_process("ghcr.io/acme/app 1.0.0", error);
         insta::assert_snapshot!(error, @"ghcr.io/acme/app 1.0.0: the registry denied access (response status code 403: denied)");
         insta::assert_snapshot!(error.hint().unwrap(), @"stale credentials may be the cause: helm registry logout ghcr.io");

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use retry::{Budget, RetryPolicy};
@@ -58,6 +59,39 @@ async fn a_body_beyond_the_limit_and_a_closed_port_are_told_apart() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let error = fetcher().fetch(&Get::new(format!("http://{closed}/")), RETRY).await.unwrap_err();
     assert!(matches!(error, FetchError::Unreachable { .. }) && error.is_retryable(), "{error}");
+}
+
+/// A TLS server that sends one response; its address and its certificate.
+async fn tls_server(response: &'static str) -> (String, String) {
+    let issued = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls_pki_types::PrivatePkcs8KeyDer::from(issued.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![issued.cert.der().clone()], key.into()).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request).await.unwrap();
+        stream.write_all(response.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+    });
+    (format!("https://{address}/"), issued.cert.pem())
+}
+
+#[tokio::test]
+async fn private_authorities_are_trusted_and_a_redirect_away_from_tls_is_an_error() {
+    let (url, pem) = tls_server("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;
+    let private = Fetcher::new(LIMITS, Authorities::Private(&pem));
+    assert_eq!(private.fetch(&Get::new(url), RetryPolicy::never()).await.unwrap(), b"ok");
+
+    let redirect = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n";
+    let (url, pem) = tls_server(redirect).await;
+    let private = Fetcher::new(LIMITS, Authorities::Private(&pem));
+    let error = private.fetch(&Get::new(url), RETRY).await.unwrap_err();
+    assert!(matches!(error, FetchError::InsecureRedirect { .. }), "{error:?}");
 }
 
 #[tokio::test]

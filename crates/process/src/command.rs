@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,10 +64,12 @@ pub enum Error {
     #[error("cannot start `{program}`: {source}")]
     Start { program: String, source: std::io::Error },
     #[error("`{program}` failed with {status}: {stderr}")]
-    Failed { program: String, status: String, stderr: String },
-    #[error("`{program}` did not finish within {deadline:?} and was stopped: {stderr}")]
-    Deadline { program: String, deadline: Duration, stderr: String },
-    #[error("`{program}` printed more than {MAX_OUTPUT} bytes and was stopped")]
+    Failed { program: String, status: ExitStatus, stderr: String },
+    #[error("cannot wait for `{program}`: {source}")]
+    Wait { program: String, source: std::io::Error },
+    #[error("`{program}` did not finish within {}s and was stopped", .deadline.as_secs_f32())]
+    Deadline { program: String, deadline: Duration },
+    #[error("`{program}` printed more than {} MiB and was stopped", MAX_OUTPUT >> 20)]
     TooMuch { program: String },
 }
 
@@ -207,7 +209,7 @@ impl Command {
                 Ok(done) => done,
                 Err(_) => {
                     child.end().await;
-                    return Err(Error::Deadline { program, deadline, stderr: String::new() });
+                    return Err(Error::Deadline { program, deadline });
                 }
             },
         };
@@ -216,8 +218,8 @@ impl Command {
         }
         match status {
             Ok(status) if status.success() => Ok(Output { stdout, stderr }),
-            Ok(status) => Err(Error::Failed { program, status: status.to_string(), stderr }),
-            Err(source) => Err(Error::Start { program, source }),
+            Ok(status) => Err(Error::Failed { program, status, stderr }),
+            Err(source) => Err(Error::Wait { program, source }),
         }
     }
 }

@@ -23,7 +23,7 @@ use flux::drift::{Drift, Extent};
 use layout::Layout;
 
 pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
-pub use flux::{Counterpart, Decryption, FluxObjects, drift};
+pub use flux::{Counterpart, Decryption, FluxObjects, PostRendererPatches, UnknownChart, drift};
 pub use programs::TemplatePrograms;
 pub use settings::{HookRule, Paths, Settings};
 

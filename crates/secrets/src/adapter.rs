@@ -5,14 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use regex::Regex;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::{Error, Reference};
+use super::{Error, Reference, UnresolvedReason};
 use process::{Command, Credentials};
 
 /// Cloud services respond within seconds; an unattended login prompt would wait for ever.
@@ -32,10 +31,6 @@ pub struct Adapter {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Adapters(pub BTreeMap<String, Adapter>);
 
-/// A reference of vals; a `+` may end it. Source: vals 0.42, "Expression syntax".
-static VALS: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r#"(?P<text>(?:secret)?ref\+[A-Za-z0-9]+://[^+\s'"]*[^+\s'",])\+?"#).ok());
-
 impl Adapters {
     /// Whether a text may contain a reference.
     pub fn mentions(&self, text: &str) -> bool {
@@ -45,7 +40,9 @@ impl Adapters {
     /// Every reference of a template, in order.
     pub fn references(&self, template: &str) -> Vec<Reference> {
         let mut found = Vec::new();
-        for captures in VALS.iter().flat_map(|pattern| pattern.captures_iter(template)) {
+        // A reference of vals; a `+` may end it. Source: vals 0.42, "Expression syntax".
+        let vals = lazy_regex::regex!(r#"(?P<text>(?:secret)?ref\+[A-Za-z0-9]+://[^+\s'"]*[^+\s'",])\+?"#);
+        for captures in vals.captures_iter(template) {
             if let (Some(whole), Some(text)) = (captures.get(0), captures.name("text")) {
                 found.push(Reference::new(template, text.as_str(), whole.range()));
             }
@@ -75,25 +72,27 @@ impl Adapters {
     ///
     /// A program that is not installed, fails, or prints unexpected output.
     pub async fn resolve(&self, reference: &Reference, folder: &Path) -> Result<SecretString, Error> {
-        let unresolved = |reason: String| Error::Unresolved { reference: reference.clone(), reason };
+        let unresolved = |reason: UnresolvedReason| Error::Unresolved { reference: reference.clone(), reason };
         let (adapter, address) = self.adapter_of(reference);
         let (path, part) = match address.split_once('#').filter(|_| adapter.command != vals().command) {
             Some((path, part)) => (path, Some(part)),
             None => (address, None),
         };
         let mut words = adapter.command.iter().map(|word| fill(word, reference, path));
-        let Some(program) = words.next() else { return Err(unresolved("its scheme has no command".to_owned())) };
+        let Some(program) = words.next() else { return Err(unresolved(UnresolvedReason::NoCommand)) };
         let command = Command::new(&program).args(words).current_dir(folder).deadline(DEADLINE);
         let output = command.credentials(Credentials::Operator).run().await.map_err(|error| match error {
             process::Error::Start { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 let next = format!("install {program}, which resolves {}", reference.text);
                 Error::Missing { program: program.clone(), next }
             }
-            process::Error::Failed { stderr, .. } => unresolved(format!("{program}: {stderr}")),
-            other => unresolved(other.to_string()),
+            process::Error::Failed { stderr, .. } => {
+                unresolved(UnresolvedReason::Rejected { program: program.clone(), message: stderr })
+            }
+            other => unresolved(UnresolvedReason::Program(other)),
         })?;
-        let text =
-            String::from_utf8(output.stdout).map_err(|_| unresolved(format!("{program} did not print UTF-8")))?;
+        let text = String::from_utf8(output.stdout)
+            .map_err(|_| unresolved(UnresolvedReason::NotText { program: program.clone() }))?;
         let pointer = [adapter.pointer.as_deref(), part].into_iter().flatten().collect::<Vec<_>>();
         if pointer.is_empty() {
             let value = text.strip_suffix('\n').unwrap_or(&text);
@@ -101,12 +100,12 @@ impl Adapters {
         }
         let pointer = pointer.iter().map(|part| format!("/{}", part.trim_matches('/'))).collect::<String>();
         // What was printed is not quoted, since it holds the secret.
-        let json: Value =
-            serde_json::from_str(&text).map_err(|_| unresolved(format!("{program} did not print valid JSON")))?;
+        let json: Value = serde_json::from_str(&text)
+            .map_err(|_| unresolved(UnresolvedReason::NotJson { program: program.clone() }))?;
         match json.pointer(&pointer) {
             Some(Value::String(value)) => Ok(value.clone().into()),
             Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string().into()),
-            _ => Err(unresolved(format!("the output of {program} has no value at `{pointer}`"))),
+            _ => Err(unresolved(UnresolvedReason::NoValue { program, pointer })),
         }
     }
 

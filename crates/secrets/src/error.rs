@@ -1,72 +1,167 @@
 //! Why a template could not be filled in.
 
+use std::fmt;
 use std::time::Duration;
 
-use super::Reference;
+use net::FetchError;
+
+use super::{Reference, UnresolvedReason};
 
 /// Why a template could not be filled in. No message holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// `op` is signed out, or its session expired (O01); the operator can sign in while the run waits.
+    /// `op` is signed out, or its session expired; the operator can sign in while the run waits.
     #[error("op is not signed in: {0}")]
-    NotSignedIn(String),
-    /// A token is rejected (O01); a running process cannot receive another one.
+    NotSignedIn(SignedOut),
+    /// A token is rejected; a running process cannot receive another one.
     #[error("{provider} rejected the token: {message}")]
-    Token { provider: &'static str, message: String },
-    /// 1Password throttles; its limits apply to the whole account (O02).
+    Token { provider: Provider, message: String },
+    /// 1Password throttles; its limits apply to the whole account.
     #[error("the rate limit of 1Password is exhausted: {message}")]
-    RateLimited { message: String, after: Option<Duration> },
-    #[error("{0}")]
-    Unreachable(String),
+    RateLimited { message: String, retry_after: Option<Duration> },
+    #[error("the request to 1Password Connect failed")]
+    Fetch(#[source] FetchError),
+    /// A status of the Connect server that says nothing about a reference.
+    #[error("1Password Connect failed: {message}")]
+    Connect { message: String, source: FetchError },
+    #[error("1Password Connect did not return valid JSON")]
+    NotJson,
     /// A reference has no value.
     #[error("cannot resolve {} (line {}, column {}): {reason}", .reference.text, .reference.line, .reference.column)]
-    Unresolved { reference: Reference, reason: String },
+    Unresolved {
+        reference: Reference,
+        #[source]
+        reason: UnresolvedReason,
+    },
     /// A program that resolves references is not installed.
     #[error("`{program}` not found")]
     Missing { program: String, next: String },
+    /// The message of `op`, which names no reference.
     #[error("op cannot fill in the template: {0}")]
-    Failed(String),
+    Op(String),
+    #[error("op cannot fill in the template")]
+    Program(#[source] process::Error),
+    #[error("op cannot fill in the template: its output is not UTF-8")]
+    NotText,
+}
+
+/// What a failure means for the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The operator has to sign in or to renew a token.
+    Unauthenticated,
+    RateLimited,
+    /// The provider does not respond or failed; a retry may succeed.
+    Unavailable,
+    /// The operator has to correct a reference or its source.
+    InvalidReference,
+    /// A program or its setup has to be corrected.
+    Program,
+}
+
+/// What rejected a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// Through the program `op`.
+    OnePassword,
+    Connect,
+}
+
+impl fmt::Display for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OnePassword => "1Password",
+            Self::Connect => "1Password Connect",
+        })
+    }
+}
+
+/// Why `op` has no session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignedOut {
+    /// The message of `op`.
+    NoSession(String),
+    /// `op` knows no account, or none that matches; its message.
+    NoAccount(String),
+    /// `op` did not respond within this time.
+    Unanswered(Duration),
+}
+
+impl fmt::Display for SignedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSession(message) | Self::NoAccount(message) => f.write_str(message),
+            Self::Unanswered(duration) => {
+                write!(
+                    f,
+                    "op did not respond within {}s; it may be waiting for 1Password to be unlocked",
+                    duration.as_secs()
+                )
+            }
+        }
+    }
 }
 
 impl Error {
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotSignedIn(_) | Self::Token { .. } => ErrorKind::Unauthenticated,
+            Self::RateLimited { .. } => ErrorKind::RateLimited,
+            Self::Fetch(error) if !error.is_retryable() => ErrorKind::Program,
+            Self::Fetch(_) | Self::Connect { .. } | Self::NotJson => ErrorKind::Unavailable,
+            Self::Unresolved { .. } => ErrorKind::InvalidReference,
+            Self::Missing { .. } | Self::Op(_) | Self::Program(_) | Self::NotText => ErrorKind::Program,
+        }
+    }
+
     /// Whether a retry may succeed without a change by the operator.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::RateLimited { .. } | Self::Unreachable(_))
+        match self.kind() {
+            ErrorKind::RateLimited | ErrorKind::Unavailable => true,
+            ErrorKind::Unauthenticated | ErrorKind::InvalidReference | ErrorKind::Program => false,
+        }
+    }
+
+    /// The delay that the provider asks for.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. } => *retry_after,
+            _ => None,
+        }
     }
 
     /// The next command.
     pub fn next(&self) -> String {
         match self {
-            Self::NotSignedIn(words) if words.contains("found no accounts") => {
+            Self::NotSignedIn(SignedOut::NoAccount(_)) => {
                 "`op account list` shows the accounts that op knows; `op account add` adds one".to_owned()
             }
-            Self::NotSignedIn(_) => "eval $(op signin), or set OP_SERVICE_ACCOUNT_TOKEN".to_owned(),
-            Self::Token { provider: "1Password Connect", .. } => {
+            Self::NotSignedIn(SignedOut::NoSession(_) | SignedOut::Unanswered(_)) => {
+                "eval $(op signin), or set OP_SERVICE_ACCOUNT_TOKEN".to_owned()
+            }
+            Self::Token { provider: Provider::Connect, .. } => {
                 "set OP_CONNECT_TOKEN to a token of this server: `op connect token create`".to_owned()
             }
-            Self::Token { .. } => {
+            Self::Token { provider: Provider::OnePassword, .. } => {
                 "sign in again and export the session: eval $(op signin), or set OP_SERVICE_ACCOUNT_TOKEN".to_owned()
             }
-            Self::Unreachable(_) => "check OP_CONNECT_HOST: `curl $OP_CONNECT_HOST/health`".to_owned(),
+            Self::Fetch(_) | Self::Connect { .. } | Self::NotJson => {
+                "check OP_CONNECT_HOST: `curl $OP_CONNECT_HOST/health`".to_owned()
+            }
             Self::Missing { next, .. } => next.clone(),
             Self::Unresolved { reference, .. } if !super::op::is_one(reference) => {
-                "correct the reference or the command of its scheme in k8s-bootstrap.yaml; run that command by hand to see its output".to_owned()
+                "correct the reference or the command of its scheme in k8s-bootstrap.yaml; run that command by hand to see \
+                 its output"
+                    .to_owned()
             }
-            Self::Unresolved { reference, reason } if reason.contains("isn't a vault in this account") => format!(
+            Self::Unresolved { reference, reason: UnresolvedReason::UnknownVault(_) } => format!(
                 "correct the reference, or declare the account of the vault in k8s-bootstrap.yaml: \
                  secrets: {{accounts: {{{}: <account>}}}}",
                 super::op::vault(reference)
             ),
-            _ => "correct the reference, or create the item: `op item list` shows the existing ones".to_owned(),
-        }
-    }
-
-    /// The entry of the failure catalogue.
-    pub fn code(&self) -> Option<&'static str> {
-        match self {
-            Self::NotSignedIn(_) | Self::Token { .. } => Some("O01"),
-            Self::RateLimited { .. } => Some("O02"),
-            _ => None,
+            Self::Unresolved { .. } | Self::RateLimited { .. } | Self::Op(_) | Self::Program(_) | Self::NotText => {
+                "correct the reference, or create the item: `op item list` shows the existing ones".to_owned()
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod adapter;
 mod connect;
+mod connect_path;
 mod error;
 pub mod op;
 mod prompt;
@@ -14,14 +15,16 @@ mod reference;
 mod shape;
 pub mod sops;
 mod sources;
+mod unresolved;
 
 pub use adapter::{Adapter, Adapters};
 pub use connect::{Connect, Filled};
-pub use error::Error;
+pub use error::{Error, ErrorKind, Provider, SignedOut};
 pub use prompt::{Answer, OperatorPrompt};
 pub use redactor::Redactor;
 pub use reference::Reference;
 pub use sources::{OnePassword, Sources, placeholders};
+pub use unresolved::{ConnectObject, UnresolvedReason};
 
 #[cfg(test)]
 mod tests;

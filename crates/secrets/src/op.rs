@@ -1,32 +1,29 @@
 //! 1Password: a template's references are resolved by `op` itself, all of them by one process, through pipes.
 
 use std::path::Path;
-use std::sync::LazyLock;
 use std::time::Duration;
 
-use regex::Regex;
 use secrecy::SecretString;
 
-use super::{Error, Reference};
+use super::{Error, Provider, Reference, SignedOut, UnresolvedReason};
 use process::{Command, Credentials};
 
 /// `op` may prompt for a fingerprint or a password, and the operator needs time to answer.
 const DEADLINE: Duration = Duration::from_mins(2);
 pub(super) const SCHEME: &str = "op://";
 
+/// Every secret reference of a template, in order.
+///
 /// A reference in braces may hold anything; a bare one ends at the first character that no path has. `$VAR` and
 /// `${VAR:-default}` are parts of a path. Source: 1Password CLI 2, "Secrets template syntax".
-static REFERENCE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    let enclosed = r"\{\{\s*(op://(?:\$\{[^}\n]*\}|[^}\n])+?)\s*\}\}";
-    let bare = r"op://(?:\$\{[^}\n]*\}|[A-Za-z0-9_\-.$])(?:\$\{[^}\n]*\}|[A-Za-z0-9_\-./?=&$ ])*";
-    Regex::new(&format!("(?i){enclosed}|{bare}")).ok()
-});
-
-/// Every secret reference of a template, in order.
 pub fn references(template: &str) -> Vec<Reference> {
     let mut found = Vec::new();
     let mut from = 0;
-    let Some(pattern) = REFERENCE.as_ref() else { return found };
+    let pattern = lazy_regex::regex!(
+        r"(?ix)
+        \{\{\s*(op://(?:\$\{[^}\n]*\}|[^}\n])+?)\s*\}\}
+        |op://(?:\$\{[^}\n]*\}|[A-Za-z0-9_\-.$])(?:\$\{[^}\n]*\}|[A-Za-z0-9_\-./?=&$\ ])*"
+    );
     while let Some(captures) = pattern.captures_at(template, from) {
         let Some(whole) = captures.get(0) else { break };
         let (text, end) = match captures.get(1) {
@@ -81,13 +78,10 @@ pub async fn inject(op: &Path, account: Option<&str>, template: &str) -> Result<
     let command = Command::new(op).arg("inject").args(account).stdin(template.to_owned().into());
     let output = command.credentials(Credentials::Op).deadline(DEADLINE).run().await.map_err(|error| match error {
         process::Error::Failed { stderr, .. } => classify(&summary(&stderr), template),
-        process::Error::Deadline { .. } => Error::NotSignedIn(format!(
-            "op did not respond within {}s; it may be waiting for 1Password to be unlocked",
-            DEADLINE.as_secs()
-        )),
-        other => Error::Failed(other.to_string()),
+        process::Error::Deadline { .. } => Error::NotSignedIn(SignedOut::Unanswered(DEADLINE)),
+        other => Error::Program(other),
     })?;
-    String::from_utf8(output.stdout).map(Into::into).map_err(|_| Error::Failed("its output is not UTF-8".to_owned()))
+    String::from_utf8(output.stdout).map(Into::into).map_err(|_| Error::NotText)
 }
 
 /// Whether the credential of `op` is in our own environment, which cannot change while we run.
@@ -114,7 +108,7 @@ fn classify(message: &str, template: &str) -> Error {
     let lower = message.to_lowercase();
     let contains = |words: &[&str]| words.iter().any(|words| lower.contains(words));
     if contains(&["too many requests", "rate limit", "(429)"]) {
-        return Error::RateLimited { message: message.to_owned(), after: None };
+        return Error::RateLimited { message: message.to_owned(), retry_after: None };
     }
     let unauthenticated = [
         "signed in",
@@ -129,14 +123,20 @@ fn classify(message: &str, template: &str) -> Error {
     ];
     if contains(&unauthenticated) {
         return if has_token() {
-            Error::Token { provider: "1Password", message: message.to_owned() }
+            Error::Token { provider: Provider::OnePassword, message: message.to_owned() }
+        } else if lower.contains("found no accounts") {
+            Error::NotSignedIn(SignedOut::NoAccount(message.to_owned()))
         } else {
-            Error::NotSignedIn(message.to_owned())
+            Error::NotSignedIn(SignedOut::NoSession(message.to_owned()))
         };
     }
     match culprit(message, template) {
-        Some(reference) => Error::Unresolved { reference, reason: message.to_owned() },
-        None => Error::Failed(message.to_owned()),
+        Some(reference) => {
+            let is_vault_unknown = message.contains("isn't a vault in this account");
+            let reason = if is_vault_unknown { UnresolvedReason::UnknownVault } else { UnresolvedReason::Op };
+            Error::Unresolved { reference, reason: reason(message.to_owned()) }
+        }
+        None => Error::Op(message.to_owned()),
     }
 }
 

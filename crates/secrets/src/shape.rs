@@ -49,10 +49,20 @@ fn unindented(text: &str, line: usize, hint: &str) -> String {
     }
 }
 
-/// The placeholder for the value of a key, base64 where `encoded`.
-pub(super) fn of_key(key: &str, encoded: bool) -> String {
+/// How a manifest holds a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Plain,
+    Base64,
+}
+
+/// The placeholder for the value of a key.
+pub(super) fn placeholder_of_key(key: &str, encoding: Encoding) -> String {
     let plain = shape(key, "");
-    if encoded { STANDARD.encode(plain) } else { plain.to_owned() }
+    match encoding {
+        Encoding::Plain => plain.to_owned(),
+        Encoding::Base64 => STANDARD.encode(plain),
+    }
 }
 
 fn shape(named: &str, words: &str) -> &'static str {
@@ -191,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_names_an_address_or_a_network_gets_one() {
-        let of = |key: &str| of_key(key, false);
+        let of = |key: &str| placeholder_of_key(key, Encoding::Plain);
         assert_eq!(of("CLUSTER_POD_V6_CIDR"), "fd00::/108");
         assert_eq!(["clusterEndpointIP", "gateway", "podSubnets"].map(of), ["192.0.2.1", "192.0.2.1", "198.18.0.0/16"]);
         assert_eq!(placeholder("op://v/net/IPV6_PREFIX", 1, "op://v/net/IPV6_PREFIX"), "fd00");

@@ -1,14 +1,14 @@
 //! SOPS: `sops` decrypts files through pipes; no plain text reaches a disk.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use regex::{Captures, Regex};
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::shape;
+use super::shape::{self, Encoding};
 use process::{Command, Credentials, SecretFile};
 
 /// Cloud key services respond within seconds; an unattended prompt would wait for ever.
@@ -19,8 +19,16 @@ const KEY_FILE: &str = "SOPS_AGE_KEY_FILE";
 /// Why a file could not be decrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum SopsError {
-    #[error("{path} cannot be decrypted: {reason}")]
-    Decrypt { path: PathBuf, reason: String },
+    /// The message of sops.
+    #[error("{path} cannot be decrypted: {message}")]
+    Rejected { path: PathBuf, message: String },
+    #[error("{path} cannot be decrypted")]
+    Program { path: PathBuf, source: process::Error },
+    #[error("{path} cannot be decrypted: its content is not UTF-8")]
+    NotText { path: PathBuf },
+    /// The keys cannot be passed to sops.
+    #[error("{path} cannot be decrypted")]
+    KeyFile { path: PathBuf, source: io::Error },
 }
 
 /// The program, and where the operator's keys are.
@@ -43,7 +51,7 @@ pub async fn decrypt(sops: &Sops, path: &Path) -> Result<SecretString, SopsError
     let command = Command::new(&sops.program).credentials(credentials);
     let command = sops.key_file.iter().fold(command, |command, file| command.env(KEY_FILE, file));
     let opened = run(command, path).await?;
-    String::from_utf8(opened).map(Into::into).map_err(|_| failed(path, "its content is not UTF-8"))
+    String::from_utf8(opened).map(Into::into).map_err(|_| SopsError::NotText { path: path.to_owned() })
 }
 
 /// Checks that age keys, one per line, decrypt the file at `path`, without any key of the operator.
@@ -52,7 +60,7 @@ pub async fn decrypt(sops: &Sops, path: &Path) -> Result<SecretString, SopsError
 ///
 /// With the message of sops; the most common cause is a file that is encrypted for another key.
 pub async fn opens(sops: &Path, path: &Path, keys: &SecretString) -> Result<(), SopsError> {
-    let keys = SecretFile::new(keys).map_err(|error| failed(path, &error.to_string()))?;
+    let keys = SecretFile::new(keys).map_err(|source| SopsError::KeyFile { path: path.to_owned(), source })?;
     // Besides the variables sops looks below the home and configuration folders for keys, of age and of SSH.
     let command =
         ["HOME", "XDG_CONFIG_HOME"].into_iter().fold(Command::new(sops), |sops, name| sops.env(name, "/dev/null"));
@@ -62,14 +70,12 @@ pub async fn opens(sops: &Path, path: &Path, keys: &SecretString) -> Result<(), 
 async fn run(sops: Command, path: &Path) -> Result<Vec<u8>, SopsError> {
     let command = sops.args(["--disable-version-check", "--decrypt"]).arg(path).deadline(DEADLINE);
     let output = command.run().await.map_err(|error| match error {
-        process::Error::Failed { stderr, .. } => failed(path, &summary(&stderr)),
-        other => failed(path, &other.to_string()),
+        process::Error::Failed { stderr, .. } => {
+            SopsError::Rejected { path: path.to_owned(), message: summary(&stderr) }
+        }
+        source => SopsError::Program { path: path.to_owned(), source },
     })?;
     Ok(output.stdout)
-}
-
-fn failed(path: &Path, reason: &str) -> SopsError {
-    SopsError::Decrypt { path: path.to_owned(), reason: reason.to_owned() }
 }
 
 /// The first non-empty lines of sops's message.
@@ -79,7 +85,9 @@ fn summary(stderr: &str) -> String {
 }
 
 /// An encrypted value as sops writes it.
-static ENCRYPTED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"ENC\[[^\]\n]*,type:(?P<type>\w+)\]").ok());
+fn encrypted() -> &'static Regex {
+    lazy_regex::regex!(r"ENC\[[^\]\n]*,type:(?P<type>\w+)\]")
+}
 
 /// An encrypted YAML or JSON file with a placeholder of the right type for each value and without what sops
 /// added, for a rehearsal without keys.
@@ -88,11 +96,12 @@ pub fn placeholders(text: &str) -> String {
         document.remove("sops");
         let is_secret = document.get("kind").and_then(Value::as_str) == Some("Secret");
         for (key, value) in &mut document {
-            fill_json(key, value, is_secret && key == "data");
+            // The values of a Secret's `data` are base64.
+            let encoding = if is_secret && key == "data" { Encoding::Base64 } else { Encoding::Plain };
+            fill_json(key, value, encoding);
         }
         return Value::Object(document).to_string();
     }
-    let Some(pattern) = ENCRYPTED.as_ref() else { return text.to_owned() };
     let mut filled = String::with_capacity(text.len());
     let mut of_sops = false;
     for (index, line) in text.lines().enumerate() {
@@ -102,7 +111,7 @@ pub fn placeholders(text: &str) -> String {
         if of_sops {
             continue;
         }
-        let replaced = pattern.replace_all(line, |found: &Captures<'_>| match &found["type"] {
+        let replaced = encrypted().replace_all(line, |found: &Captures<'_>| match &found["type"] {
             "int" | "float" => "0".to_owned(),
             "bool" => "false".to_owned(),
             _ => shape::placeholder(text, index + 1, ""),
@@ -113,17 +122,17 @@ pub fn placeholders(text: &str) -> String {
     filled
 }
 
-/// Puts placeholders into a value of a JSON file, below a key; `encoded` are those that a Secret holds as base64.
-fn fill_json(key: &str, value: &mut Value, encoded: bool) {
+/// Puts placeholders into a value of a JSON file, below a key.
+fn fill_json(key: &str, value: &mut Value, encoding: Encoding) {
     match value {
-        Value::Object(map) => map.iter_mut().for_each(|(key, value)| fill_json(key, value, encoded)),
-        Value::Array(items) => items.iter_mut().for_each(|value| fill_json(key, value, encoded)),
+        Value::Object(map) => map.iter_mut().for_each(|(key, value)| fill_json(key, value, encoding)),
+        Value::Array(items) => items.iter_mut().for_each(|value| fill_json(key, value, encoding)),
         Value::String(text) => {
-            let Some(found) = ENCRYPTED.as_ref().and_then(|pattern| pattern.captures(text)) else { return };
+            let Some(found) = encrypted().captures(text) else { return };
             *value = match &found["type"] {
                 "int" | "float" => 0.into(),
                 "bool" => false.into(),
-                _ => shape::of_key(key, encoded).into(),
+                _ => shape::placeholder_of_key(key, encoding).into(),
             };
         }
         _ => {}

@@ -43,10 +43,9 @@ fn data() -> Value {
     json!({"Release": {"Name": "cilium", "Namespace": "kube-system"}, "ports": [80, 443]})
 }
 
-fn run_in(folder: &Path, text: &str) -> Result<String, String> {
+fn run_in(folder: &Path, text: &str) -> Result<String, Diagnostic> {
     let origin = Origin::new("values.yaml.gotmpl");
     render(&TemplateSource::file(&origin, text), &data(), &functions(folder))
-        .map_err(|diagnostic| diagnostic.to_string())
 }
 
 fn run(text: &str) -> String {
@@ -54,7 +53,7 @@ fn run(text: &str) -> String {
 }
 
 fn fail(text: &str) -> String {
-    run_in(Path::new("/nowhere"), text).unwrap_err()
+    run_in(Path::new("/nowhere"), text).unwrap_err().to_string()
 }
 
 #[test]
@@ -162,14 +161,18 @@ fn a_missing_value_is_reported_with_its_path_and_existing_keys() {
 fn a_value_missing_in_a_file_is_reported_with_the_file() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("release.yaml"), "spec:\n  valuesFrom: []\n  interval: 1h\n").unwrap();
-    let error = run_in(folder.path(), "{{ (fromYaml (readFile \"release.yaml\")).spec.values | toYaml }}").unwrap_err();
+    let error = run_in(folder.path(), "{{ (fromYaml (readFile \"release.yaml\")).spec.values | toYaml }}")
+        .unwrap_err()
+        .to_string();
     insta::assert_snapshot!(error, @r"
     values.yaml.gotmpl:1:4: `(…).spec.values`: no `values` in `(…).spec`, which has interval, valuesFrom; the last file read is release.yaml
       hint: did you mean `valuesFrom`?
     ");
     let two = "---\nkind: OCIRepository\nspec: {url: x}\n---\nkind: HelmRelease\nspec: {values: {a: 1}}\n";
     std::fs::write(folder.path().join("both.yaml"), two).unwrap();
-    let error = run_in(folder.path(), "{{ (fromYaml (readFile \"both.yaml\")).spec.values | toYaml }}").unwrap_err();
+    let error = run_in(folder.path(), "{{ (fromYaml (readFile \"both.yaml\")).spec.values | toYaml }}")
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("both.yaml\n  hint: both.yaml has 2 documents, and `fromYaml` reads only the first"),
         "{error}"
@@ -193,9 +196,9 @@ fn a_mistake_in_a_file_that_is_read_is_located_in_that_file() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("bad.yaml"), "a: 1\nb: [1\n").unwrap();
     std::fs::write(folder.path().join("inner.tpl"), "x\n{{ .Nope }}").unwrap();
-    let error = run_in(folder.path(), "{{ fromYaml (readFile \"bad.yaml\") }}").unwrap_err();
+    let error = run_in(folder.path(), "{{ fromYaml (readFile \"bad.yaml\") }}").unwrap_err().to_string();
     assert!(error.starts_with("bad.yaml:"), "{error}");
-    let error = run_in(folder.path(), "{{ tpl (readFile \"inner.tpl\") . }}").unwrap_err();
+    let error = run_in(folder.path(), "{{ tpl (readFile \"inner.tpl\") . }}").unwrap_err().to_string();
     assert!(error.starts_with("inner.tpl:2:4: `.Nope`"), "{error}");
 }
 
@@ -253,9 +256,9 @@ fn programs_run_without_a_shell_and_their_errors_are_reported() {
     let run = |text: &str| run_in(folder.path(), text);
     assert_eq!(run("{{ exec \"printf\" (list \"%s\" \"$NAME;\") }}").unwrap(), "$NAME;");
     assert_eq!(run("{{ exec \"cat\" (list) \"in\" }}").unwrap(), "in");
-    let error = run("{{ exec \"sh\" (list \"-c\" \"echo sad >&2; exit 3\") }}").unwrap_err();
+    let error = run("{{ exec \"sh\" (list \"-c\" \"echo sad >&2; exit 3\") }}").unwrap_err().to_string();
     assert!(error.contains("sad") && error.contains("exit status: 3"), "{error}");
-    assert!(run("{{ exec \"no-such-program\" (list) }}").unwrap_err().contains("could not be started"));
+    assert!(run("{{ exec \"no-such-program\" (list) }}").unwrap_err().to_string().contains("could not be started"));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use engine::journal::{Entry, FileStore, Holder, Identity, Journal, RunId, Store};
 use engine::plan::{PhaseName, Plan, StepId};
 use engine::{Engine, RunOutcome, RunReport, StopSignal, Subscriber};
+use helm::Charts;
 use jiff::Timestamp;
 
 use super::context::Effects;
@@ -32,6 +33,7 @@ pub async fn run(
     stop: &StopSignal,
 ) -> Result<FinishedRun, OpsError> {
     let context = run_context(workspace, options, Effects::Write).await?;
+    open_charts(&context, options).await?;
     let (plan, steps) = steps::plan(&context)?;
     if let Some((step, _)) = options.verdicts.iter().find(|(step, _)| plan.step(step).is_none()) {
         return Err(OpsError::UnknownHook { step: step.clone(), cluster: options.cluster.clone() });
@@ -64,6 +66,11 @@ pub async fn run(
         && report.applied == 0
         && report.failures.iter().all(|(step, _)| preflight.contains(step));
     Ok(FinishedRun { context, report, failed_in_preflight })
+}
+
+/// Helm and the charts, so that a missing one is reported before anything else.
+pub(super) async fn open_charts<'c>(context: &'c RunContext, options: &RunOptions) -> Result<&'c Charts, OpsError> {
+    context.open_charts().await.map_err(|error| OpsError::charts(error, &options.cluster))
 }
 
 fn started(context: &RunContext, plan: &Plan, resumed: bool) -> Result<Entry, OpsError> {

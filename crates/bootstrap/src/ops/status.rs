@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use engine::journal::{FileStore, History, Holder, Journal, Store};
-use kubernetes::{ObjectRef, Readiness};
+use kubernetes::{AccessError, ApiError, ObjectRef, Readiness};
 use serde_json::Value;
 
 use super::{OpsError, Target, Workspace};
@@ -27,13 +27,24 @@ pub struct StatusReport {
 }
 
 /// What the cluster reports about itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum ClusterHealth {
     /// No run has written a kubeconfig yet.
     NoAccess,
-    Unreachable(String),
+    Unknown(HealthError),
     /// Nodes and Flux objects: a line for each kind, and one for each object that is not ready.
     Reported(Vec<String>),
+}
+
+/// Why the state of a cluster is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum HealthError {
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error("no response within {}s", .0.as_secs())]
+    Timeout(Duration),
 }
 
 /// Reads the journal and the lock, and queries the cluster with the kubeconfig of the last run.
@@ -57,18 +68,18 @@ async fn health(kubeconfig: &Path) -> ClusterHealth {
     }
     match tokio::time::timeout(DEADLINE, report(kubeconfig)).await {
         Ok(Ok(lines)) => ClusterHealth::Reported(lines),
-        Ok(Err(reason)) => ClusterHealth::Unreachable(reason),
-        Err(_) => ClusterHealth::Unreachable(format!("no answer within {}s", DEADLINE.as_secs())),
+        Ok(Err(error)) => ClusterHealth::Unknown(error),
+        Err(_) => ClusterHealth::Unknown(HealthError::Timeout(DEADLINE)),
     }
 }
 
-async fn report(kubeconfig: &Path) -> Result<Vec<String>, String> {
-    let client = kubernetes::from_kubeconfig(kubeconfig).await.map_err(|error| error.to_string())?;
-    let nodes = kubernetes::nodes(&client).await.map_err(|error| error.to_string())?;
+async fn report(kubeconfig: &Path) -> Result<Vec<String>, HealthError> {
+    let client = kubernetes::from_kubeconfig(kubeconfig).await?;
+    let nodes = kubernetes::nodes(&client).await?;
     let ready = nodes.values().filter(|node| node.ready).count();
     let mut lines = vec![format!("nodes: {ready} of {} Ready", nodes.len())];
     for (api_version, kind) in FLUX_KINDS {
-        let objects = kubernetes::list(&client, api_version, kind, None).await.map_err(|error| error.to_string())?;
+        let objects = kubernetes::list(&client, api_version, kind, None).await?;
         lines.extend(tally(kind, &objects));
     }
     Ok(lines)

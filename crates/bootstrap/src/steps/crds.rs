@@ -40,24 +40,23 @@ pub(super) async fn of_chart(context: &RunContext, release: &Release) -> Result<
         hooks: false,
         api_versions: release.api_versions.clone(),
     };
-    let ready = context.charts.prepare(release, &options).await.map_err(failed)?;
-    let rendered = context.charts.helm.template(release, &ready.chart, &options).await;
+    let charts = context.charts().await?;
+    let ready = charts.prepare(release, &options).await.map_err(failed)?;
+    let rendered = charts.helm.template(release, &ready.chart, &options).await;
     Ok(manifest::crds(rendered.map_err(failed)?))
 }
 
 /// The definitions in a file from the web.
 async fn of_file(context: &RunContext, file: &CrdUrl) -> Result<Vec<Value>, StepError> {
-    let failed = |why: String| {
-        StepError::invalid_input("a file of custom resource definitions cannot be downloaded")
-            .at(file.at.to_string())
-            .because(why)
-            .code(Code::H10)
+    let failed = || {
+        StepError::invalid_input("a file of custom resource definitions cannot be downloaded").at(file.at.to_string())
     };
-    let text = context.web.text(&file.url).await.map_err(|error| failed(error.to_string()))?;
-    let documents = yaml::parse(&Origin::new(&file.url), &text).map_err(|finding| failed(finding.to_string()))?;
+    let text = context.web.text(&file.url).await.map_err(|error| failed().caused_by(&error).code(Code::H10))?;
+    let documents = yaml::parse(&Origin::new(&file.url), &text);
+    let documents = documents.map_err(|error| failed().caused_by(&error).code(Code::H10))?;
     let crds = manifest::crds(documents.iter().map(yaml::Node::to_json).collect());
     if crds.is_empty() {
-        return Err(failed(format!("{} contains no definition", file.url)));
+        return Err(failed().because(format!("{} contains no definition", file.url)).code(Code::H10));
     }
     Ok(crds)
 }

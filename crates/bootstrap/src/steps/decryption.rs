@@ -1,11 +1,13 @@
 //! Proof that Flux can decrypt what it applies (F03): the keys that it gets open the repository's files.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use error_report::ErrorReport;
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -67,31 +69,39 @@ impl Opens {
         let Some(secret) = self.secret(decryption).await? else {
             return Ok(format!("the Secret {name} is not in the manifests, so its keys are not tried"));
         };
-        let fails = |place: String, why: String| {
+        let fails = |place: String, why: &dyn Display| {
             StepError::failed_precondition("Flux cannot decrypt the repository").at(place).because(why).code(Code::F03)
         };
-        let keys = age_keys(&secret).map_err(|why| fails(format!("Secret {name}"), why))?;
+        let keys = age_keys(&secret).map_err(|error| fails(format!("Secret {name}"), &error))?;
         for file in &decryption.files {
             let shown = self.context.cluster.relative(file).display();
             let opened = sops::opens(program, file, &keys).await;
             opened.map_err(|error| {
-                fails(shown.to_string(), format!("the keys in the Secret {name} do not open it: {error}"))
+                let error = ErrorReport::new(&error);
+                let why = format!("the keys in the Secret {name} do not open it: {error}");
+                fails(shown.to_string(), &why)
             })?;
         }
         Ok(format!("the keys in {name} open {} files", decryption.count))
     }
 }
 
+/// No entry of the Secret is an age key.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("none of its entries ends in `{AGE}`; it has {}", .entries.join(", "))]
+struct NoAgeKeys {
+    entries: Vec<String>,
+}
+
 /// The age keys of a Secret, one a line, as a manifest or the API server has it.
-fn age_keys(secret: &Value) -> Result<SecretString, String> {
+fn age_keys(secret: &Value) -> Result<SecretString, NoAgeKeys> {
     let entries = |field: &str| secret[field].as_object().into_iter().flatten().collect::<Vec<_>>();
     let decoded = |value: &str| STANDARD.decode(value.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let plain = entries("stringData").into_iter().map(|(key, value)| (key, value.as_str().map(str::to_owned)));
     let encoded = entries("data").into_iter().map(|(key, value)| (key, value.as_str().and_then(decoded)));
     let (of_age, others): (Vec<_>, Vec<_>) = encoded.chain(plain).partition(|(key, _)| key.ends_with(AGE));
     if of_age.is_empty() {
-        let others: Vec<&str> = others.iter().map(|(key, _)| key.as_str()).collect();
-        return Err(format!("none of its entries ends in `{AGE}`; it has {}", others.join(", ")));
+        return Err(NoAgeKeys { entries: others.into_iter().map(|(key, _)| key.clone()).collect() });
     }
     let keys: Vec<String> = of_age.into_iter().filter_map(|(_, value)| value).collect();
     Ok(keys.join("\n").into())
@@ -127,7 +137,7 @@ mod tests {
         assert_eq!(keys(json!({"stringData": {"age.agekey": "A", "x": "B"}})).unwrap(), "A");
         assert_eq!(keys(json!({"data": {"b.agekey": "Qg==", "a.agekey": "QQ=="}})).unwrap(), "B\nA");
         assert_eq!(
-            keys(json!({"data": {"keys.txt": "QQ=="}})).unwrap_err(),
+            keys(json!({"data": {"keys.txt": "QQ=="}})).unwrap_err().to_string(),
             "none of its entries ends in `.agekey`; it has keys.txt"
         );
     }

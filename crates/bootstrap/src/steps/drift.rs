@@ -4,37 +4,51 @@ use futures::StreamExt;
 use serde_json::Value;
 
 use super::context::RunContext;
-use helm::{HelmError, TemplateOptions};
+use helm::{Charts, HelmError, TemplateOptions};
 use helmfile::{Chart, FetchOptions, Release, ReleaseId};
-use repository::{Counterpart, drift};
+use repository::{Counterpart, UnknownChart, drift};
 
 /// Rendering keeps a processor busy; more at once only wait for each other.
 const LANES: usize = 2;
 /// Replaces values that are secret, or new at each rendering.
 const HIDDEN: &str = "(hidden)";
 
+/// Why the manifests of a release cannot be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    #[error(transparent)]
+    Helm(#[from] HelmError),
+    #[error(transparent)]
+    Chart(#[from] UnknownChart),
+}
+
 /// A release in both renderings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Compared {
     pub release: ReleaseId,
-    /// A unified diff from the bootstrap's manifests to Flux's, empty when they are the same; or why there is none.
-    pub diff: Result<String, String>,
+    /// A unified diff from the bootstrap's manifests to Flux's, empty when they are the same.
+    pub diff: Result<String, CompareError>,
     /// What of the HelmRelease is not in its rendering.
     pub without: Vec<String>,
 }
 
 /// Renders every release that Flux will take over, both ways.
-pub async fn compare(context: &RunContext) -> Vec<Compared> {
+pub async fn compare(context: &RunContext, charts: &Charts) -> Vec<Compared> {
     let releases = &context.cluster.bootstrap.releases.releases;
     let both = releases.iter().filter_map(|release| Some((release, context.cluster.flux.counterpart(release)?)));
     let compare = |(release, flux): (_, Counterpart)| async move {
-        let diff = difference(context, release, &flux).await.map_err(|error| error.to_string());
-        Compared { release: release.id.clone(), diff, without: flux.patches.1 }
+        let diff = difference(context, charts, release, &flux).await;
+        Compared { release: release.id.clone(), diff, without: flux.patches.unsupported }
     };
     futures::stream::iter(both).map(compare).buffered(LANES).collect().await
 }
 
-async fn difference(context: &RunContext, release: &Release, flux: &Counterpart) -> Result<String, HelmError> {
+async fn difference(
+    context: &RunContext,
+    charts: &Charts,
+    release: &Release,
+    flux: &Counterpart,
+) -> Result<String, CompareError> {
     let theirs = match &flux.chart {
         Ok(source) => Release {
             fetch: if is_same_place(&release.chart, &source.chart) {
@@ -44,12 +58,12 @@ async fn difference(context: &RunContext, release: &Release, flux: &Counterpart)
             },
             chart: source.chart.clone(),
             values: drift::filled(flux, &release.values),
-            patches: flux.patches.0.clone(),
+            patches: flux.patches.patches.clone(),
             ..release.clone()
         },
-        Err((at, message)) => return Ok(format!("{at}: {message}")),
+        Err(unknown) => return Err(unknown.clone().into()),
     };
-    let (before, after) = (rendered(context, release).await?, rendered(context, &theirs).await?);
+    let (before, after) = (rendered(context, charts, release).await?, rendered(context, charts, &theirs).await?);
     let text = if before == after {
         String::new()
     } else {
@@ -71,10 +85,10 @@ fn is_same_place(ours: &Chart, theirs: &Chart) -> bool {
     }
 }
 
-async fn rendered(context: &RunContext, release: &Release) -> Result<String, HelmError> {
+async fn rendered(context: &RunContext, charts: &Charts, release: &Release) -> Result<String, HelmError> {
     let options = TemplateOptions { include_crds: true, hooks: true, ..context.template_options() };
-    let ready = context.charts.prepare(release, &options).await?;
-    let objects = context.charts.helm.template(release, &ready.chart, &options).await?;
+    let ready = charts.prepare(release, &options).await?;
+    let objects = charts.helm.template(release, &ready.chart, &options).await?;
     Ok(comparable(objects))
 }
 

@@ -26,6 +26,15 @@ pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError
     }
 }
 
+/// The code of a secret that cannot be read.
+pub(crate) fn secrets_code(kind: secrets::ErrorKind) -> Option<Code> {
+    match kind {
+        secrets::ErrorKind::Unauthenticated => Some(Code::O01),
+        secrets::ErrorKind::RateLimited => Some(Code::O02),
+        secrets::ErrorKind::Unavailable | secrets::ErrorKind::InvalidReference | secrets::ErrorKind::Program => None,
+    }
+}
+
 /// A node as errors name it.
 pub(super) fn place(node: &InventoryNode) -> String {
     format!("node {} ({})", node.hostname, node.address)
@@ -49,7 +58,7 @@ pub(super) fn helm_error(error: &HelmError, release: &Release) -> StepError {
         Helm::Changed => Some(Code::H11),
         Helm::TooOld | Helm::Chart | Helm::Other => None,
     };
-    let base = StepError::new(class, format!("release {}", release.id)).at(release.at.to_string()).because(error);
+    let base = StepError::new(class, format!("release {}", release.id)).at(release.at.to_string()).caused_by(error);
     let base = match error.hint() {
         Some(hint) => base.next(hint),
         None => base,

@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::context::{PROBE_INTERVAL, RunContext};
 use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext, StepError, StepWait};
+use error_report::ErrorReport;
 
 /// The API server responds, and the operator has the files to use it.
 pub(super) struct Ready(Arc<RunContext>);
@@ -27,8 +28,8 @@ impl Action for Ready {
         match kubernetes::connect(&self.0.access(), &self.0.dialer).await {
             Ok(_) if written => Ok(Observation::UpToDate("it responds".to_owned())),
             Ok(_) => Ok(Observation::Missing("it responds; the kubeconfig is not written yet".to_owned())),
-            Err(error) if error.is_retryable() => Ok(Observation::Missing(error.to_string())),
-            Err(error) => Err(StepError::invalid_input("the Kubernetes API cannot be used").because(error)),
+            Err(error) if error.is_retryable() => Ok(Observation::Missing(ErrorReport::new(&error).to_string())),
+            Err(error) => Err(StepError::invalid_input("the Kubernetes API cannot be used").caused_by(&error)),
         }
     }
 
@@ -39,7 +40,7 @@ impl Action for Ready {
             write_private(&path, &content).map_err(|error| {
                 StepError::failed_precondition("a credential file cannot be written")
                     .at(path.display().to_string())
-                    .because(error)
+                    .caused_by(&error)
             })?;
         }
         Ok(Effect::Complete)
@@ -49,7 +50,7 @@ impl Action for Ready {
         loop {
             match kubernetes::connect(&self.0.access(), &self.0.dialer).await {
                 Ok(_) => return Ok(()),
-                Err(error) => cx.waiting(StepWait::new(error.to_string()).code(Code::K01)),
+                Err(error) => cx.waiting(StepWait::new(ErrorReport::new(&error).to_string()).code(Code::K01)),
             }
             tokio::time::sleep(PROBE_INTERVAL).await;
         }

@@ -20,7 +20,7 @@ pub(super) async fn build(context: &RunContext, folder: &Path) -> Result<String,
             .at(&name)
             .because("kubectl builds the kustomization")
             .next("install kubectl, or set its folder with --tools-dir"),
-        error => StepError::invalid_input("a kustomization cannot be built").at(&name).because(error),
+        error => StepError::invalid_input("a kustomization cannot be built").at(&name).caused_by(&error),
     })?;
     let text = String::from_utf8(output.stdout);
     text.map_err(|_| StepError::invalid_input("the output of `kubectl kustomize` is not UTF-8").at(&name))

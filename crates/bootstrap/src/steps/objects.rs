@@ -62,7 +62,7 @@ pub(super) fn api_error(error: &ApiError) -> StepError {
         ApiErrorKind::Unreachable(_) => "the Kubernetes API does not respond",
         _ => "the Kubernetes API rejected a request",
     };
-    let mut base = StepError::new(class, what).because(error);
+    let mut base = StepError::new(class, what).caused_by(error);
     base.retry_after = error.retry_after();
     match &error.kind {
         ApiErrorKind::Unreachable(_) | ApiErrorKind::Busy { .. } => base.code(Code::K07),
@@ -79,7 +79,7 @@ pub(super) fn gate_error(error: &GateError) -> StepError {
     match error {
         GateError::Api(error) => api_error(error),
         GateError::Failed { reason, .. } => {
-            let failed = StepError::failed_precondition("an object failed").because(error);
+            let failed = StepError::failed_precondition("an object failed").caused_by(error);
             match wait_code(reason) {
                 Some(code) => failed.code(code),
                 None => failed,

@@ -71,8 +71,9 @@ impl Installed {
             .get_or_try_init(|| async {
                 let failed = |error| helm_error(&error, &self.release);
                 let options = TemplateOptions { include_crds: false, hooks: true, ..self.context.template_options() };
-                let ready = self.context.charts.prepare(&self.release, &options).await.map_err(failed)?;
-                let rendered = self.context.charts.helm.template(&self.release, &ready.chart, &options).await;
+                let charts = self.context.charts().await?;
+                let ready = charts.prepare(&self.release, &options).await.map_err(failed)?;
+                let rendered = charts.helm.template(&self.release, &ready.chart, &options).await;
                 let (hooks, objects): (Vec<Value>, Vec<Value>) =
                     rendered.map_err(failed)?.into_iter().map(|object| self.placed(object)).partition(is_hook);
                 self.context.kinds.note(&self.release, &objects);
@@ -105,7 +106,7 @@ impl Installed {
             let decoded = StoredRelease::decode(&data.0).map_err(|error| {
                 StepError::failed_precondition("a stored release cannot be read")
                     .at(format!("release {}", self.release.id))
-                    .because(error)
+                    .caused_by(&error)
             })?;
             stored.push(decoded);
         }
@@ -212,7 +213,7 @@ impl Action for Installed {
         self.clear_pending(&client, cx).await?;
         let kubeconfig = self.context.child_kubeconfig().await?;
         let path = kubeconfig.path();
-        let helm = self.context.charts.helm.upgrade(
+        let helm = self.context.charts().await?.helm.upgrade(
             &self.release,
             &prepared.ready.chart,
             &path,

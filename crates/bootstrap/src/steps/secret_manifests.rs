@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::context::{RunContext, SecretsFrom};
+use super::errors::secrets_code;
 use super::{base, kustomize};
 use engine::{Code, StepError};
 use repository::{SecretKind, SecretSource};
@@ -59,7 +60,7 @@ impl SecretManifests {
                 sops::decrypt(sops, &source.path).await.map_err(|error| {
                     StepError::failed_precondition("a SOPS file cannot be decrypted")
                         .at(&name)
-                        .because(error)
+                        .caused_by(&error)
                         .code(Code::O03)
                 })?
             }
@@ -131,13 +132,10 @@ fn reference_error(error: &secrets::Error, file: &str) -> StepError {
         secrets::Error::Unresolved { reference, .. } => format!("{file}:{}:{}", reference.line, reference.column),
         _ => file.to_owned(),
     };
-    let mut base = base.at(place).because(error).next(error.next());
-    if let secrets::Error::RateLimited { after, .. } = error {
-        base.retry_after = *after;
-    }
-    match error {
-        secrets::Error::NotSignedIn(_) | secrets::Error::Token { .. } => base.code(Code::O01),
-        secrets::Error::RateLimited { .. } => base.code(Code::O02),
-        _ => base,
+    let mut base = base.at(place).caused_by(error).next(error.next());
+    base.retry_after = error.retry_after();
+    match secrets_code(error.kind()) {
+        Some(code) => base.code(code),
+        None => base,
     }
 }

@@ -76,12 +76,15 @@ impl EtcdError {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
     use super::*;
 
     fn failed(stderr: &str) -> EtcdError {
         EtcdError::from_etcdctl(process::Error::Failed {
             program: "etcdctl".to_owned(),
-            status: "exit status: 1".to_owned(),
+            status: ExitStatus::from_raw(256),
             stderr: stderr.to_owned(),
         })
     }

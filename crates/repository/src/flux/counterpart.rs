@@ -13,7 +13,7 @@ pub struct Counterpart {
     pub at: Location,
     /// The namespace that Flux installs into, if the HelmRelease names one.
     pub namespace: Option<String>,
-    pub chart: Result<FluxChart, (Location, String)>,
+    pub chart: Result<FluxChart, UnknownChart>,
     /// The values before variables are substituted.
     pub written: Value,
     /// The values that Flux gives to the chart; variables from Secrets stay.
@@ -22,10 +22,31 @@ pub struct Counterpart {
     pub substituted: bool,
     pub values_from: Vec<ValuesFrom>,
     pub post_renderers: Option<Location>,
-    /// The post-renderers as patches, and those that are not patches.
-    pub patches: (Vec<Patch>, Vec<String>),
+    pub patches: PostRendererPatches,
     pub(super) origin: Origin,
     pub(super) nodes: Option<Node>,
+}
+
+/// The chart of a HelmRelease, or its source, is not in the repository or not supported.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {message}")]
+pub struct UnknownChart {
+    pub at: Location,
+    pub message: String,
+}
+
+impl UnknownChart {
+    pub(super) fn new(at: Location, message: impl Into<String>) -> Self {
+        Self { at, message: message.into() }
+    }
+}
+
+/// The post-renderers of a HelmRelease.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PostRendererPatches {
+    pub patches: Vec<Patch>,
+    /// The names of those that are not supported.
+    pub unsupported: Vec<String>,
 }
 
 /// The chart that Flux installs.

@@ -68,9 +68,9 @@ pub fn compare(release: &Release, flux: &Counterpart, extent: Extent) -> Vec<Dri
     if extent == Extent::Crds {
         return found;
     }
-    if let Err((at, message)) = &flux.chart {
+    if let Err(unknown) = &flux.chart {
         let next = "correct the name or add the source: Flux cannot adopt the release without it";
-        found.push(drift(Difference::Chart, at, message.clone(), next));
+        found.push(drift(Difference::Chart, &unknown.at, unknown.message.clone(), next));
     }
     if let Some(namespace) = flux.namespace.as_ref().filter(|namespace| **namespace != release.id.namespace) {
         let message = format!("Flux installs a second release of it into namespace `{namespace}`");

@@ -21,8 +21,8 @@ use discover::walk;
 use kustomizations::Kustomizations;
 use yaml::{Location, Node, Origin};
 
-pub use counterpart::Counterpart;
 use counterpart::FluxChart;
+pub use counterpart::{Counterpart, PostRendererPatches, UnknownChart};
 pub use decryption::Decryption;
 
 /// Endings of manifests.

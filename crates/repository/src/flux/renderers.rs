@@ -2,26 +2,25 @@
 
 use serde_json::Value;
 
-use super::Object;
+use super::{Object, PostRendererPatches};
 use helmfile::{Patch, PatchTarget};
 use yaml::Node;
 
-/// The patches of a HelmRelease's post-renderers, and the names of those that are not supported.
-pub(super) fn patches(release: &Object) -> (Vec<Patch>, Vec<String>) {
+pub(super) fn patches(release: &Object) -> PostRendererPatches {
     let renderers = release.document.find(&["spec", "postRenderers"]).and_then(Node::as_sequence).unwrap_or_default();
-    let (mut patches, mut left) = (Vec::new(), Vec::new());
+    let (mut patches, mut unsupported) = (Vec::new(), Vec::new());
     for entry in renderers.iter().filter_map(|renderer| renderer.find(&["kustomize"])?.as_mapping()) {
         for entry in entry.iter() {
             match entry.value.as_sequence().filter(|_| entry.key == "patches") {
                 Some(items) => items.iter().for_each(|item| match patch(release, item) {
                     Some(patch) => patches.push(patch),
-                    None => left.push("a patch by labels or without a target".to_owned()),
+                    None => unsupported.push("a patch by labels or without a target".to_owned()),
                 }),
-                None => left.push(entry.key.clone()),
+                None => unsupported.push(entry.key.clone()),
             }
         }
     }
-    (patches, left)
+    PostRendererPatches { patches, unsupported }
 }
 
 fn patch(release: &Object, item: &Node) -> Option<Patch> {

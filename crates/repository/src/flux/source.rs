@@ -2,19 +2,23 @@
 
 use std::path::Path;
 
-use super::{FluxChart, FluxObjects, Object};
+use super::{FluxChart, FluxObjects, Object, UnknownChart};
 use helmfile::Chart;
-use yaml::Location;
 
 impl FluxObjects {
     /// The chart of a HelmRelease, or what is missing and where.
-    pub(super) fn chart_of(&self, release: &Object) -> Result<FluxChart, (Location, String)> {
+    pub(super) fn chart_of(&self, release: &Object) -> Result<FluxChart, UnknownChart> {
         let at = |keys: &[&str]| release.location(keys);
         let namespace = release.text(&["spec", "chartRef", "namespace"]).or(release.namespace.as_deref());
         if let Some(name) = release.text(&["spec", "chartRef", "name"]) {
             let kind = release.text(&["spec", "chartRef", "kind"]).unwrap_or_default();
             let source = self.find(kind, name, namespace, &release.path);
-            let missing = || (at(&["spec", "chartRef", "name"]), format!("{kind} `{name}` is not in the repository"));
+            let missing = || {
+                UnknownChart::new(
+                    at(&["spec", "chartRef", "name"]),
+                    format!("{kind} `{name}` is not in the repository"),
+                )
+            };
             let source = source.ok_or_else(missing)?;
             return match kind {
                 "OCIRepository" => Ok(oci(source)),
@@ -25,23 +29,26 @@ impl FluxObjects {
     }
 
     /// A chart by name, version and source: of a HelmRelease, or of a HelmChart.
-    fn chart_spec(&self, object: &Object, keys: &[&str]) -> Result<FluxChart, (Location, String)> {
+    fn chart_spec(&self, object: &Object, keys: &[&str]) -> Result<FluxChart, UnknownChart> {
         let below = |more: &[&'static str]| [keys, more].concat();
         let text = |more: &[&'static str]| object.text(&below(more));
         let place = |more: &[&'static str]| object.location(&below(more));
-        let name = text(&["chart"]).ok_or_else(|| (place(&[]), "`chart` is missing".to_owned()))?;
+        let name = text(&["chart"]).ok_or_else(|| UnknownChart::new(place(&[]), "`chart` is missing"))?;
         let version = text(&["version"]).filter(|version| *version != "*").map(str::to_owned);
         let at = place(if version.is_some() { &["version"] } else { &["chart"] });
         let kind = text(&["sourceRef", "kind"]).unwrap_or_default();
         if kind != "HelmRepository" {
             let local = self.root.join(name.trim_start_matches("./"));
-            let foreign = || (place(&["sourceRef"]), format!("charts from a {kind} are not supported"));
+            let foreign =
+                || UnknownChart::new(place(&["sourceRef"]), format!("charts from a {kind} are not supported"));
             return is_chart(&local).then_some(FluxChart { chart: Chart::Local(local), at }).ok_or_else(foreign);
         }
         let repository = text(&["sourceRef", "name"]).unwrap_or_default();
         let namespace = text(&["sourceRef", "namespace"]).or(object.namespace.as_deref());
-        let missing =
-            || (place(&["sourceRef", "name"]), format!("HelmRepository `{repository}` is not in the repository"));
+        let missing = || {
+            let message = format!("HelmRepository `{repository}` is not in the repository");
+            UnknownChart::new(place(&["sourceRef", "name"]), message)
+        };
         let source = self.find(kind, repository, namespace, &object.path).ok_or_else(missing)?;
         let url = source.text(&["spec", "url"]).unwrap_or_default().trim_end_matches('/');
         let chart = match url.strip_prefix("oci://") {

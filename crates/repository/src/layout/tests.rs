@@ -7,15 +7,14 @@ const TEMPLATE: &str = "apiVersion: v1\nkind: Secret\nstringData:\n  token: op:/
 const APPS: &str = "releases:\n  - name: cilium\n";
 
 /// A repository of these files; the layout of a cluster in it, each path relative.
-fn layout(files: &[(&str, &str)], name: &str) -> Result<[String; 4], String> {
+fn layout(files: &[(&str, &str)], name: &str) -> Result<[String; 4], Diagnostic> {
     let root = tempfile::tempdir().unwrap();
     for (path, text) in files {
         let path = root.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
-    let found =
-        Layout::find(root.path(), name, &Paths::default(), &Adapters::default()).map_err(|error| format!("{error}"))?;
+    let found = Layout::find(root.path(), name, &Paths::default(), &Adapters::default())?;
     let relative = |paths: &[PathBuf]| {
         let paths = paths.iter().map(|path| path.strip_prefix(root.path()).unwrap().display().to_string());
         paths.collect::<Vec<_>>().join(" ")
@@ -59,7 +58,7 @@ fn the_only_cluster_may_be_called_as_one_likes_but_for_a_slip() {
     for name in ["main", "home", "setup"] {
         assert_eq!(layout(&files, name).unwrap(), chosen, "{name}");
     }
-    let error = layout(&files, "mian").unwrap_err();
+    let error = layout(&files, "mian").unwrap_err().to_string();
     assert!(error.contains("did you mean `main`?"), "{error}");
 }
 

@@ -185,11 +185,11 @@ async fn a_vault_of_another_account_is_reported_with_the_setting_to_declare() {
 #[tokio::test]
 async fn a_missing_session_names_the_next_command_and_a_rate_limit_is_retryable() {
     let error = inject("OP_SERVICE_ACCOUNT_TOKEN=expired", SPELLINGS).await.unwrap_err();
-    assert_eq!((error.code(), error.is_retryable()), (Some("O01"), false));
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unauthenticated, false));
     assert!(error.next().contains("op signin"));
     insta::assert_snapshot!(error, @"op is not signed in: You are not currently signed in. Please run `op signin --help` for instructions");
     let error = inject("OP_SERVICE_ACCOUNT_TOKEN=limited", SPELLINGS).await.unwrap_err();
-    assert_eq!((error.code(), error.is_retryable()), (Some("O02"), true));
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::RateLimited, true));
 }
 
 #[test]

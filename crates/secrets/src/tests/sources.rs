@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use futures::FutureExt;
 use secrecy::ExposeSecret;
 
-use crate::{Adapter, Adapters, Error, OnePassword, OperatorPrompt, Redactor, Sources, placeholders};
+use crate::{Adapter, Adapters, Error, ErrorKind, OnePassword, OperatorPrompt, Redactor, Sources, placeholders};
 
 /// A program of one's own in a folder.
 fn program(folder: &Path, name: &str, script: &str) -> PathBuf {
@@ -164,7 +164,7 @@ async fn an_expired_session_is_awaited_at_a_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let mut sources = sources(folder.path(), locked(folder.path()), vec![]);
     let error = sources.fill("a: op://v/i/f\n").await.unwrap_err();
-    assert_eq!(error.code(), Some("O01"), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
 
     // Enter alone does not unlock anything: the second time it is unlocked.
     let shown = Arc::new(Mutex::new(Vec::new()));
@@ -200,11 +200,11 @@ async fn stopping_or_closing_the_terminal_returns_the_error_and_the_next_command
     let mut sources = sources(folder.path(), locked(folder.path()), vec![]);
     let (_keys, pipe) = std::os::unix::net::UnixStream::pair().unwrap();
     sources.prompt = Some(OperatorPrompt::new(|_| (), BufReader::new(pipe), || std::future::ready(()).boxed()));
-    assert_eq!(sources.fill("a: op://v/i/f\n").await.unwrap_err().code(), Some("O01"));
+    assert_eq!(sources.fill("a: op://v/i/f\n").await.unwrap_err().kind(), ErrorKind::Unauthenticated);
     sources.prompt = Some(OperatorPrompt::new(|_| (), Cursor::new(""), || std::future::pending().boxed()));
     let error = sources.fill("a: op://v/i/f\n").await.unwrap_err();
     assert_eq!(
-        (error.code(), error.next().as_str()),
-        (Some("O01"), "eval $(op signin), or set OP_SERVICE_ACCOUNT_TOKEN")
+        (error.kind(), error.next().as_str()),
+        (ErrorKind::Unauthenticated, "eval $(op signin), or set OP_SERVICE_ACCOUNT_TOKEN")
     );
 }

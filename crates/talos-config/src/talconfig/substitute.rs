@@ -251,7 +251,7 @@ fn position(text: &str, offset: usize) -> Position {
 mod tests {
     use super::*;
 
-    fn run(text: &str) -> Result<String, String> {
+    fn run(text: &str) -> Result<String, Diagnostics> {
         let lookup = |name: &str| match name {
             "A" => Some("a".to_owned()),
             "EMPTY" => Some(String::new()),
@@ -259,7 +259,7 @@ mod tests {
         };
         let mut found = Diagnostics::default();
         let out = substitute(&Origin::new("t"), text, &lookup, &mut found);
-        if found.is_empty() { Ok(out) } else { Err(found.to_string()) }
+        if found.is_empty() { Ok(out) } else { Err(found) }
     }
 
     #[test]
@@ -272,7 +272,7 @@ mod tests {
             ("x: ${B:-$A}", "x: a"),
             ("x: $$A $${B} $ $_ ${}", "x: $A ${B} $ $_ ${}"),
         ] {
-            assert_eq!(run(text).as_deref(), Ok(expected), "{text}");
+            assert_eq!(run(text).unwrap(), expected, "{text}");
         }
         for (text, reason) in [
             ("x: $B", "t:1:4: the variable `B` is not defined"),
@@ -281,7 +281,7 @@ mod tests {
             ("x: ${A", "no closing brace"),
             ("$patch: delete", "write `$$patch: delete`"),
         ] {
-            let error = run(text).unwrap_err();
+            let error = run(text).unwrap_err().to_string();
             assert!(error.contains(reason), "{text}: {error}");
         }
     }

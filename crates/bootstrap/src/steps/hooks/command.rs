@@ -149,10 +149,9 @@ fn hook_error(hook: &Hook, error: &process::Error) -> StepError {
         process::Error::Start { .. } => format!("the hook's program `{}` cannot be started", hook.command),
         _ => format!("the hook `{}` failed", hook.command),
     };
-    let is_too_large = error.to_string().contains(TOO_LARGE);
-    StepError::failed_precondition(what).at(hook.at.to_string()).because(error).code(if is_too_large {
-        Code::H02
-    } else {
-        Code::H12
-    })
+    let code = match error {
+        process::Error::Failed { stderr, .. } if stderr.contains(TOO_LARGE) => Code::H02,
+        _ => Code::H12,
+    };
+    StepError::failed_precondition(what).at(hook.at.to_string()).caused_by(error).code(code)
 }

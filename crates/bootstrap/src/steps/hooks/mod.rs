@@ -175,7 +175,7 @@ impl Manifests {
     fn unreachable(&self, error: &FetchError) -> StepError {
         StepError::failed_precondition("a file that a hook applies cannot be downloaded")
             .at(self.hook.at.to_string())
-            .because(error)
+            .caused_by(error)
             .code(Code::H10)
     }
 

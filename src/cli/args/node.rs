@@ -8,59 +8,59 @@ use talos_client::LogMode;
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct NodeArgs {
     #[command(subcommand)]
-    pub(super) command: NodeCommand,
+    pub(in crate::cli) command: NodeCommand,
 }
 
 /// Which machine.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Which {
+pub(in crate::cli) struct Which {
     /// The cluster, by its name in the repository.
-    pub(super) cluster: String,
+    pub(in crate::cli) cluster: String,
     /// The node, by its hostname or address.
-    pub(super) node: String,
+    pub(in crate::cli) node: String,
     /// The node of the cluster's lab.
     #[arg(long)]
-    pub(super) lab: bool,
+    pub(in crate::cli) lab: bool,
 }
 
 /// Options of commands that reboot the node.
 #[derive(Debug, Clone, Copy, Args)]
-pub(super) struct Afterwards {
+pub(in crate::cli) struct Afterwards {
     /// Return when the node has accepted the command, without waiting until it is back.
     #[arg(long)]
-    pub(super) no_wait: bool,
+    pub(in crate::cli) no_wait: bool,
 }
 
 #[derive(Debug, Clone, Copy, Args)]
-pub(super) struct Follow {
+pub(in crate::cli) struct Follow {
     /// Print new lines as they are written.
     #[arg(short, long)]
     follow: bool,
 }
 
 impl Follow {
-    pub(super) fn mode(self) -> LogMode {
+    pub(in crate::cli) fn mode(self) -> LogMode {
         if self.follow { LogMode::Follow } else { LogMode::Existing }
     }
 }
 
 /// Confirmation of a destructive command.
 #[derive(Debug, Clone, Copy, Args)]
-pub(super) struct Sure {
+pub(in crate::cli) struct Sure {
     /// Confirm the command; required.
     #[arg(long, required = true)]
-    pub(super) yes: bool,
+    pub(in crate::cli) yes: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum How {
+pub(in crate::cli) enum How {
     Default,
     Powercycle,
     Force,
 }
 
 #[derive(Debug, Clone, Subcommand)]
-pub(super) enum NodeCommand {
+pub(in crate::cli) enum NodeCommand {
     /// Print the log of a Talos service.
     Logs {
         #[command(flatten)]
@@ -181,7 +181,7 @@ pub(super) enum NodeCommand {
 }
 
 impl NodeCommand {
-    pub(super) fn which(&self) -> &Which {
+    pub(in crate::cli) fn which(&self) -> &Which {
         match self {
             Self::Logs { which, .. }
             | Self::Dmesg { which, .. }

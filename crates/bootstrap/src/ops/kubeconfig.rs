@@ -1,44 +1,41 @@
-//! `--merge-kubeconfig`: the cluster's access added to the operator's own kubeconfig, only when asked for.
+//! Adds a cluster's access to the operator's own kubeconfig.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-
-use super::error::CommandError;
-use super::exit::Exit;
-use super::output;
-use bootstrap::steps::RunContext;
 use yaml::Origin;
 
-/// Adds cluster, user and context to the first file of `KUBECONFIG`, else `~/.kube/config`. The current context stays.
-pub(super) fn merge(context: &RunContext) -> Result<(), CommandError> {
-    let path = target()?;
-    let own = read(&context.kubeconfig_path())?;
+use super::{OpsError, Workspace};
+
+/// Adds cluster, user and context of `kubeconfig` to the first file of `KUBECONFIG`, else to `~/.kube/config`. The current
+/// context stays. Returns the file that was written.
+///
+/// # Errors
+///
+/// No file to merge into; a file that cannot be read, parsed or written, which then stays as it was.
+pub fn merge_kubeconfig(workspace: &Workspace, kubeconfig: &Path) -> Result<PathBuf, OpsError> {
+    let path = target(workspace)?;
+    let own = read(kubeconfig)?;
     let theirs = if path.exists() { read(&path)? } else { json!({"apiVersion": "v1", "kind": "Config"}) };
-    let text = yaml::to_string(&merged(theirs, &own))
-        .map_err(|error| CommandError::caused_by(Exit::PreconditionFailed, &error))?;
-    write(&path, &text)
-        .map_err(|error| CommandError::precondition(format!("{} cannot be written: {error}", path.display())))?;
-    output::say(&format!("merged into {}", path.display()));
-    Ok(())
+    let text = yaml::to_string(&merged(theirs, &own))?;
+    write(&path, &text).map_err(|source| OpsError::Write { path: path.clone(), source })?;
+    Ok(path)
 }
 
-fn target() -> Result<PathBuf, CommandError> {
-    let named = std::env::var_os("KUBECONFIG").and_then(|paths| std::env::split_paths(&paths).next());
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
-    named
-        .filter(|path| !path.as_os_str().is_empty())
-        .or_else(home)
-        .ok_or_else(|| CommandError::precondition("no kubeconfig to merge into: set KUBECONFIG or HOME"))
+fn target(workspace: &Workspace) -> Result<PathBuf, OpsError> {
+    let variable = |name: &str| workspace.variables.get(name).filter(|value| !value.is_empty());
+    let named = variable("KUBECONFIG").and_then(|paths| std::env::split_paths(paths).next());
+    let home = || variable("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
+    let named = named.filter(|path| !path.as_os_str().is_empty());
+    named.or_else(home).ok_or(OpsError::NoFolder { variable: "KUBECONFIG" })
 }
 
-fn read(path: &Path) -> Result<Value, CommandError> {
-    let fail = |reason: String| CommandError::precondition(format!("{} cannot be read: {reason}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-    let node = yaml::parse_one(&Origin::of_path(path), &text).map_err(|error| fail(error.to_string()))?;
-    Ok(node.to_json())
+fn read(path: &Path) -> Result<Value, OpsError> {
+    let text = std::fs::read_to_string(path).map_err(|source| OpsError::Read { path: path.to_owned(), source })?;
+    let failed = |source| OpsError::Kubeconfig { path: path.to_owned(), source };
+    Ok(yaml::parse_one(&Origin::of_path(path), &text).map_err(failed)?.to_json())
 }
 
 /// `own` wins over entries of the same name; everything else of `theirs` stays as it is.
@@ -74,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_operator_has_stays_and_the_cluster_is_replaced() {
+    fn entries_of_the_operator_stay_and_the_cluster_is_replaced() {
         let theirs = json!({"current-context": "work", "clusters": [{"name": "work"}, {"name": "blue", "cluster": 1}]});
         let own = json!({"current-context": "admin@blue", "clusters": [{"name": "blue", "cluster": 2}],
                          "users": [{"name": "admin@blue"}]});
