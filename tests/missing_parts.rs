@@ -26,5 +26,10 @@ fn a_plan_needs_helm_only_to_compare_manifests() {
     let plan = run(&["plan", "infra", "--secrets", "placeholder"]);
     assert_eq!(plan.code, 0, "{plan}");
     assert!(plan.stdout.contains("cilium"), "{plan}");
-    insta::assert_snapshot!(run(&["plan", "infra", "--secrets", "placeholder", "--drift"]), @"");
+    insta::assert_snapshot!(run(&["plan", "infra", "--secrets", "placeholder", "--drift"]), @"
+    exit code: 3
+    ----- stderr -----
+    error: helm was not found (searched: PATH, [TEMP]/k8s-bootstrap/tools); nothing was changed
+    hint: install helm 4, provide it with `k8s-bootstrap tools install`, or name its folder with --tools-dir
+    ");
 }

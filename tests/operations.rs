@@ -116,9 +116,9 @@ fn a_running_cluster_is_inspected_and_maintained() {
         insta::assert_snapshot!(run("etcd status", &[], &[]), @"
         exit code: 0
         ----- stdout -----
-        infra-cp-01          [ID] [ROLE]  etcd [VERSION] [SIZE], 3 members
-        infra-cp-02          [ID] [ROLE]  etcd [VERSION] [SIZE], 3 members
-        infra-cp-03          [ID] [ROLE]  etcd [VERSION] [SIZE], 3 members
+        infra-cp-01          [ID] [ROLE] etcd [VERSION] [SIZE], 3 members
+        infra-cp-02          [ID] [ROLE] etcd [VERSION] [SIZE], 3 members
+        infra-cp-03          [ID] [ROLE] etcd [VERSION] [SIZE], 3 members
         ");
     });
 
@@ -134,7 +134,7 @@ fn a_running_cluster_is_inspected_and_maintained() {
     insta::assert_snapshot!(run("etcd disarm", &[], &[]), @"
     exit code: 0
     ----- stderr -----
-    0 alarms taken back
+    0 alarms disarmed
     ");
 
     let node = |verb: &str, more: &[&str]| run(&format!("node {verb}"), &["infra-cp-01"], more);
@@ -156,7 +156,7 @@ fn a_running_cluster_is_inspected_and_maintained() {
     insta::assert_snapshot!(node("disks", &[]), @"
     exit code: 0
     ----- stdout -----
-    /dev/nvme0n1   549 GB  Nvme     Simulated SSD  LAB0000000001  system
+    /dev/nvme0n1      549 GB  Nvme     Simulated SSD  LAB0000000001  system
     ");
     insta::with_settings!({filters => [(r"[+-]\[DURATION\]", "[OFFSET]")]}, {
         insta::assert_snapshot!(node("time", &[]), @"

@@ -164,7 +164,7 @@ fn mistakes_are_reported_and_exit_with_2() {
     ----- stderr -----
     notice: helmfile.yaml:6:5: lab/app needs lab/side, which is disabled by its condition
     error: helmfile.yaml has no release that matches the selectors
-    hint: look at its labels without a selector: k8s-bootstrap releases list -f FILE
+    hint: list its releases and their labels: k8s-bootstrap releases list -f FILE
     ");
     insta::assert_snapshot!(releases(&environment, &["list", "-e", "prd"]), @"
     exit code: 2

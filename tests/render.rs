@@ -27,7 +27,7 @@ fn secrets_are_shown_at_a_terminal_only() {
     exit code: 2
     ----- stderr -----
     error: --show-secrets prints the private keys of `infra`; it needs a terminal for the confirmation
-    hint: remove it to see everything else
+    hint: remove --show-secrets to print the config with masked secrets
     ");
 }
 
