@@ -154,3 +154,21 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found.extend(folders.iter().flat_map(|folder| sources(folder)));
     found
 }
+
+/// `fn f(flag: bool)` hides at the call what `true` means; an enum says it. Conversions from a flag are the exception.
+#[test]
+fn functions_have_no_bool_parameters() {
+    let signature = Regex::new(r"fn (\w+)(?:<[^>]*>)?\(([^)]*)\)").unwrap();
+    let parameter = Regex::new(r"\w+: bool\b").unwrap();
+    let mut found = Vec::new();
+    for path in sources(&root().join("crates")).into_iter().chain(sources(&root().join("src"))) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        for signature in signature.captures_iter(text) {
+            if &signature[1] != "from" && parameter.is_match(&signature[2]) {
+                found.push(format!("{}: {}", path.strip_prefix(root()).unwrap().display(), &signature[1]));
+            }
+        }
+    }
+    assert!(found.is_empty(), "write an enum with two names: {found:#?}");
+}

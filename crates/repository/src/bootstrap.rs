@@ -21,7 +21,7 @@ pub struct Bootstrap {
     /// The chain of releases.
     pub releases: Helmfile,
     pub secrets: Vec<SecretSource>,
-    /// Why there is no chain of releases, if the repository has none: it can be rendered and planned, and not run.
+    /// Why the chain of releases is missing: such a repository can be rendered and planned, but not run.
     pub missing: Option<Diagnostic>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::journal::{Entry, FileStore, Holder, Identity, Journal, RunId, Store};
+use engine::journal::{Entry, FileStore, Holder, Identity, Journal, LastRun, RunId, Store};
 use engine::plan::{PhaseName, Plan, StepId};
 use engine::{Engine, RunOutcome, RunReport, StopSignal, Subscriber};
 use helm::Charts;
@@ -56,9 +56,8 @@ pub async fn run(
     if let Some(notice) = &opened.notice {
         workspace.note(&format!("note: {notice}"));
     }
-    let resumed = unfinished.is_some();
     let journal = Journal::new(store, RunId::new(Timestamp::now()));
-    journal.append(started(&context, &plan, resumed)?).await.map_err(OpsError::StartRecord)?;
+    journal.append(started(&context, &plan, unfinished)?).await.map_err(OpsError::StartRecord)?;
     let preflight: Vec<StepId> = plan.of_phase(&PhaseName::new("preflight")).map(|step| step.id.clone()).collect();
     let engine = Engine::new(plan, steps, journal, &opened.history, vec![subscriber], stop.clone());
     let report = engine.for_cluster(&options.cluster).run().await;
@@ -73,7 +72,7 @@ pub(super) async fn open_charts<'c>(context: &'c RunContext, options: &RunOption
     context.open_charts().await.map_err(|error| OpsError::charts(error, &options.cluster))
 }
 
-fn started(context: &RunContext, plan: &Plan, resumed: bool) -> Result<Entry, OpsError> {
+fn started(context: &RunContext, plan: &Plan, unfinished: Option<&LastRun>) -> Result<Entry, OpsError> {
     Ok(Entry::RunStarted {
         tool: env!("CARGO_PKG_VERSION").to_owned(),
         identity: Identity {
@@ -81,7 +80,7 @@ fn started(context: &RunContext, plan: &Plan, resumed: bool) -> Result<Entry, Op
             cluster_id: context.cluster.cluster_id(),
             talos_ca: Some(context.talos_ca()?),
         },
-        resumed,
+        resumed: unfinished.is_some(),
         plan: plan.steps().iter().map(|step| (step.id.clone(), step.fingerprint.clone())).collect(),
     })
 }

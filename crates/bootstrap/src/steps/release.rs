@@ -31,18 +31,26 @@ struct Prepared {
     workloads: Vec<Workload>,
 }
 
+/// Which step waits for the conversion webhooks of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ConversionGate {
+    /// The release's own.
+    Own,
+    /// One after it.
+    LaterStep,
+}
+
 /// The release is deployed with this chart and these values, and everything in it is ready.
 pub(super) struct Installed {
     context: Arc<RunContext>,
     release: Release,
-    /// Its conversion webhooks are gated by a step of their own.
-    converts_apart: bool,
+    conversion: ConversionGate,
     prepared: OnceCell<Prepared>,
 }
 
 impl Installed {
-    pub(super) fn new(context: Arc<RunContext>, release: Release, converts_apart: bool) -> Self {
-        Self { context, release, converts_apart, prepared: OnceCell::new() }
+    pub(super) fn new(context: Arc<RunContext>, release: Release, conversion: ConversionGate) -> Self {
+        Self { context, release, conversion, prepared: OnceCell::new() }
     }
 
     pub(super) async fn client(&self) -> Result<kube::Client, StepError> {
@@ -252,7 +260,7 @@ impl Action for Installed {
                 .await
                 .map_err(|error| api_error(&error).code(Code::H05))?;
         }
-        if !self.converts_apart {
+        if self.conversion == ConversionGate::Own {
             conversion::wait(&client, &conversion::services(&prepared.objects), cx).await?;
         }
         Ok(())
