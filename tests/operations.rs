@@ -4,6 +4,7 @@
 use crate::common;
 
 use common::{TestEnvironment, failures};
+use test_support::CommandOutput;
 
 #[test]
 fn a_failed_preflight_names_its_cause_and_changes_nothing() {
@@ -102,18 +103,26 @@ fn a_running_cluster_is_inspected_and_maintained() {
     let environment = TestEnvironment::machines();
     let _lab = environment.lab("infra");
     environment.bootstrap_machines("infra");
-    let run = |command: &str, node: &[&str], more: &[&str]| {
-        let words: Vec<&str> = command.split(' ').collect();
-        environment.run(&[&words[..], &["infra"], node, &["--lab"], more].concat())
-    };
+    etcd(&environment);
+    node(&environment);
+    destructive_and_unknown(&environment);
+    secrets_of_another_cluster(&environment);
+}
 
-    let output = run("-o json etcd status", &[], &[]);
+/// A command for the running cluster, and for a node of it.
+fn run(environment: &TestEnvironment, command: &str, node: &[&str], more: &[&str]) -> CommandOutput {
+    let words: Vec<&str> = command.split(' ').collect();
+    environment.run(&[&words[..], &["infra"], node, &["--lab"], more].concat())
+}
+
+fn etcd(environment: &TestEnvironment) {
+    let output = run(environment, "-o json etcd status", &[], &[]);
     let members: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
     let leaders = members.as_array().unwrap().iter().filter(|row| row["etcd"]["leads"] == true).count();
     assert_eq!(leaders, 1, "{output}");
     let filters = [("(leader  |follower)", "[ROLE]"), (r"etcd \S+ \d+ MB", "etcd [VERSION] [SIZE]")];
     insta::with_settings!({filters => filters}, {
-        insta::assert_snapshot!(run("etcd status", &[], &[]), @"
+        insta::assert_snapshot!(run(environment, "etcd status", &[], &[]), @"
         exit code: 0
         ----- stdout -----
         infra-cp-01          [ID] [ROLE] etcd [VERSION] [SIZE], 3 members
@@ -123,7 +132,7 @@ fn a_running_cluster_is_inspected_and_maintained() {
     });
 
     let snapshot = environment.state().join("snapshot.db");
-    insta::assert_snapshot!(run("etcd snapshot", &[], &["--out", snapshot.to_str().unwrap()]), @"
+    insta::assert_snapshot!(run(environment, "etcd snapshot", &[], &["--out", snapshot.to_str().unwrap()]), @"
     exit code: 0
     ----- stderr -----
     [STATE]/snapshot.db: [SIZE], digest checked
@@ -131,13 +140,15 @@ fn a_running_cluster_is_inspected_and_maintained() {
     assert_eq!(std::fs::metadata(&snapshot).unwrap().len() % 512, 32);
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&snapshot).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
-    insta::assert_snapshot!(run("etcd disarm", &[], &[]), @"
+    insta::assert_snapshot!(run(environment, "etcd disarm", &[], &[]), @"
     exit code: 0
     ----- stderr -----
     0 alarms disarmed
     ");
+}
 
-    let node = |verb: &str, more: &[&str]| run(&format!("node {verb}"), &["infra-cp-01"], more);
+fn node(environment: &TestEnvironment) {
+    let node = |verb: &str, more: &[&str]| run(environment, &format!("node {verb}"), &["infra-cp-01"], more);
     insta::assert_snapshot!(node("services", &[]), @r#"
     exit code: 0
     ----- stdout -----
@@ -195,15 +206,17 @@ fn a_running_cluster_is_inspected_and_maintained() {
     let kubeconfig = environment.state().join("node-kubeconfig");
     insta::assert_snapshot!(node("kubeconfig", &["--out", kubeconfig.to_str().unwrap()]), @"exit code: 0");
     assert!(std::fs::read_to_string(kubeconfig).unwrap().contains("admin@"));
-    insta::assert_snapshot!(run("node reboot", &["infra-cp-03"], &[]), @"
+    insta::assert_snapshot!(run(environment, "node reboot", &["infra-cp-03"], &[]), @"
     exit code: 0
     ----- stderr -----
     infra-cp-03: waiting until it is back
     infra-cp-03: back with Talos v1.12.0
     ");
+}
 
+fn destructive_and_unknown(environment: &TestEnvironment) {
     // A destructive command needs --yes; an unknown node is reported with the known ones.
-    insta::assert_snapshot!(run("node reset", &["infra-cp-03"], &[]), @"
+    insta::assert_snapshot!(run(environment, "node reset", &["infra-cp-03"], &[]), @"
     exit code: 2
     ----- stderr -----
     error: the following required arguments were not provided:
@@ -213,14 +226,16 @@ fn a_running_cluster_is_inspected_and_maintained() {
 
     For more information, try '--help'.
     ");
-    insta::assert_snapshot!(run("node services", &["unknown"], &[]), @"
+    insta::assert_snapshot!(run(environment, "node services", &["unknown"], &[]), @"
     exit code: 2
     ----- stderr -----
     error: node `unknown` not found in cluster `infra`
     hint: its nodes are infra-cp-01, infra-cp-02, infra-cp-03, infra-worker-01, infra-worker-02, infra-worker-03
     ");
+}
 
-    // The secrets bundle of another cluster: nothing is changed on machines that do not know it.
+/// Nothing is changed on machines that do not know the secrets bundle.
+fn secrets_of_another_cluster(environment: &TestEnvironment) {
     let bundle = environment.state().join("labs/infra/placeholder-secrets.yaml");
     std::fs::write(&bundle, environment.run(&["secrets", "gen"]).stdout).unwrap();
     let applied = || environment.status("infra")["record"]["calls"]["infra-cp-01"]["ApplyConfiguration"].clone();

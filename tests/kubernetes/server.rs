@@ -105,7 +105,7 @@ async fn start() -> Server {
             return Condition::Unmet("the API server has no certificate yet".to_owned());
         }
         match kubernetes::readyz(&probe.client()).await {
-            Ok(_) => Condition::Met(probe.roots),
+            Ok(()) => Condition::Met(probe.roots),
             Err(error) => Condition::Unmet(error.to_string()),
         }
     })
