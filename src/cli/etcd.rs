@@ -13,6 +13,7 @@ use super::node::refusal;
 use super::output;
 use super::workspace::{LabFlag, target, workspace};
 use bootstrap::ops::{NodeAccess, node_access};
+use error_report::ErrorReport;
 use talos_client::{Client, ClientError, EtcdStatus};
 
 pub(super) async fn etcd(common: &Common, args: EtcdArgs) -> Result<Exit, CommandError> {
@@ -38,7 +39,7 @@ async fn working(access: &NodeAccess) -> Result<Client, CommandError> {
         match member(access, node.address).await {
             Ok((client, status)) if status.leader != 0 => return Ok(client),
             Ok(_) => why.push(format!("{}: its member has no leader", node.hostname)),
-            Err(error) => why.push(error.to_string()),
+            Err(error) => why.push(ErrorReport::new(&error).to_string()),
         }
     }
     Err(CommandError::precondition(format!("no control plane has a healthy etcd member\n  {}", why.join("\n  "))))
@@ -69,7 +70,7 @@ async fn status(access: &NodeAccess, format: Output) {
     for node in access.cluster.inventory.control_planes() {
         let etcd = match describe(access, node.address).await {
             Ok(row) => row,
-            Err(error) => json!({"error": error.to_string()}),
+            Err(error) => json!({"error": ErrorReport::new(&error).to_string()}),
         };
         rows.push(json!({"node": node.hostname, "etcd": etcd}));
     }
