@@ -3,13 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use regex::Regex;
 use serde_json::Value;
 
 /// The crates that each crate uses at most, beside its tests. A new arrow is a decision: docs/adr/0011-workspace.md.
-const ALLOWED: [(&str, &[&str]); 22] = [
+const ALLOWED: [(&str, &[&str]); 23] = [
     ("yaml", &[]),
     ("process", &[]),
     ("error-report", &[]),
@@ -57,6 +56,7 @@ const ALLOWED: [(&str, &[&str]); 22] = [
         ],
     ),
     ("k8s-bootstrap", &["*"]),
+    ("test-support", &[]),
 ];
 
 /// Public type names that occur in more than one crate, and why.
@@ -75,7 +75,7 @@ fn root() -> &'static Path {
 
 /// The crates that each crate of the workspace depends on.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
-    let output = Command::new(env!("CARGO"))
+    let output = test_support::with_downloads(test_support::child(env!("CARGO")))
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
         .current_dir(root())
         .output()
@@ -153,4 +153,22 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         files.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "rs")).collect();
     found.extend(folders.iter().flat_map(|folder| sources(folder)));
     found
+}
+
+/// `fn f(flag: bool)` hides at the call what `true` means; an enum says it. Conversions from a flag are the exception.
+#[test]
+fn functions_have_no_bool_parameters() {
+    let signature = Regex::new(r"fn (\w+)(?:<[^>]*>)?\(([^)]*)\)").unwrap();
+    let parameter = Regex::new(r"\w+: bool\b").unwrap();
+    let mut found = Vec::new();
+    for path in sources(&root().join("crates")).into_iter().chain(sources(&root().join("src"))) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        for signature in signature.captures_iter(text) {
+            if &signature[1] != "from" && parameter.is_match(&signature[2]) {
+                found.push(format!("{}: {}", path.strip_prefix(root()).unwrap().display(), &signature[1]));
+            }
+        }
+    }
+    assert!(found.is_empty(), "write an enum with two names: {found:#?}");
 }

@@ -4,10 +4,9 @@ use std::error::Error;
 
 use bootstrap::ops::OpsError;
 use engine::Code;
-use engine::journal::LockError;
 use error_report::ErrorReport;
-use helm::HelmError;
-use yaml::Diagnostics;
+use talos_client::ClientError;
+use yaml::SerializeError;
 
 use super::exit::Exit;
 use crate::rehearsal::RehearsalError;
@@ -43,41 +42,7 @@ impl CommandError {
 
 impl From<OpsError> for CommandError {
     fn from(error: OpsError) -> Self {
-        let exit = match &error {
-            OpsError::Repository { .. }
-            | OpsError::Inputs(_)
-            | OpsError::NoBundle { .. }
-            | OpsError::Certificates(_)
-            | OpsError::EncryptedConfig { .. }
-            | OpsError::Variable { .. }
-            | OpsError::EmptyCommand
-            | OpsError::CommandOutput { .. }
-            | OpsError::UnknownNode { .. }
-            | OpsError::NotControlPlane { .. }
-            | OpsError::PlaceholdersForRun
-            | OpsError::PlaceholdersForQuery
-            | OpsError::Context(_)
-            | OpsError::Plan(_)
-            | OpsError::UnknownHook { .. } => Exit::InvalidInput,
-            OpsError::Lock(LockError::Held { .. }) => Exit::Locked,
-            OpsError::NoFolder { .. }
-            | OpsError::StateFolder { .. }
-            | OpsError::Read { .. }
-            | OpsError::Write { .. }
-            | OpsError::GenerateBundle(_)
-            | OpsError::Sops(_)
-            | OpsError::References { .. }
-            | OpsError::Command { .. }
-            | OpsError::Tool { .. }
-            | OpsError::ChartBundle { .. }
-            | OpsError::Helm(_)
-            | OpsError::Unfinished { .. }
-            | OpsError::Lock(LockError::Io { .. })
-            | OpsError::Journal(_)
-            | OpsError::StartRecord(_)
-            | OpsError::RunningConfig { .. }
-            | OpsError::InvalidRunningConfig { .. } => Exit::PreconditionFailed,
-        };
+        let exit = Exit::from(&error);
         Self { code: error.code(), hint: error.hint().map(|hint| hint.0), ..Self::caused_by(exit, &error) }
     }
 }
@@ -106,14 +71,14 @@ impl From<RehearsalError> for CommandError {
     }
 }
 
-impl From<HelmError> for CommandError {
-    fn from(error: HelmError) -> Self {
-        OpsError::Helm(error).into()
+impl From<ClientError> for CommandError {
+    fn from(error: ClientError) -> Self {
+        OpsError::Call(error).into()
     }
 }
 
-impl From<Diagnostics> for CommandError {
-    fn from(found: Diagnostics) -> Self {
-        OpsError::Inputs(found).into()
+impl From<SerializeError> for CommandError {
+    fn from(error: SerializeError) -> Self {
+        OpsError::Yaml(error).into()
     }
 }

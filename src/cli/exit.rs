@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use bootstrap::ops::OpsError;
 use engine::RunOutcome;
+use engine::journal::LockError;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,59 @@ impl From<RunOutcome> for Exit {
             RunOutcome::Complete => Self::Done,
             RunOutcome::Failed => Self::Failed,
             RunOutcome::Stopped => Self::Stopped,
+        }
+    }
+}
+
+impl From<&OpsError> for Exit {
+    fn from(error: &OpsError) -> Self {
+        match error {
+            OpsError::Repository { .. }
+            | OpsError::Inputs(_)
+            | OpsError::NoBundle { .. }
+            | OpsError::Certificates(_)
+            | OpsError::EncryptedConfig { .. }
+            | OpsError::Variable { .. }
+            | OpsError::EmptyCommand
+            | OpsError::CommandOutput { .. }
+            | OpsError::UnknownNode { .. }
+            | OpsError::NotControlPlane { .. }
+            | OpsError::PlaceholdersForRun
+            | OpsError::PlaceholdersForQuery
+            | OpsError::Context(_)
+            | OpsError::Plan(_)
+            | OpsError::UnknownHook { .. }
+            | OpsError::ReadInput { .. }
+            | OpsError::Selector(_)
+            | OpsError::StateValue(_)
+            | OpsError::NoReleases { .. }
+            | OpsError::TalosVersion(_)
+            | OpsError::Endpoint { .. }
+            | OpsError::StrictWarnings(_) => Self::InvalidInput,
+            OpsError::Lock(LockError::Held { .. }) => Self::Locked,
+            OpsError::NoFolder { .. }
+            | OpsError::StateFolder { .. }
+            | OpsError::Read { .. }
+            | OpsError::Write { .. }
+            | OpsError::GenerateBundle(_)
+            | OpsError::Sops(_)
+            | OpsError::References { .. }
+            | OpsError::Command { .. }
+            | OpsError::Tool { .. }
+            | OpsError::ChartBundle { .. }
+            | OpsError::Helm(_)
+            | OpsError::Unfinished { .. }
+            | OpsError::Lock(LockError::Io { .. })
+            | OpsError::Journal(_)
+            | OpsError::StartRecord(_)
+            | OpsError::RunningConfig { .. }
+            | OpsError::InvalidRunningConfig { .. }
+            | OpsError::Kubeconfig { .. }
+            | OpsError::Yaml(_)
+            | OpsError::Call(_)
+            | OpsError::NodeUnavailable { .. }
+            | OpsError::NoWorkingMember(_)
+            | OpsError::WriteBundle { .. } => Self::PreconditionFailed,
         }
     }
 }

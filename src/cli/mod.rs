@@ -2,13 +2,14 @@
 
 mod args;
 mod bundle;
+mod child;
 mod error;
 mod etcd;
 mod exit;
-mod kubeconfig;
 mod lab;
 mod machineconfig;
 mod node;
+mod operator;
 mod output;
 mod plan;
 mod rehearse;
@@ -40,7 +41,7 @@ pub fn main() -> ExitCode {
         }
     };
     if let Some(Command::Child(child)) = &cli.command {
-        return become_child(child);
+        return child::become_child(child);
     }
     // Libraries log retries as errors; what the operator must know comes as an event.
     let filter = tracing_subscriber::EnvFilter::try_from_env("K8S_BOOTSTRAP_LOG")
@@ -69,24 +70,11 @@ async fn dispatch(cli: Cli) -> Result<Exit, CommandError> {
         Some(Command::Secrets(args)) => secrets::secrets(&args.command),
         Some(Command::Etcd(args)) => etcd::etcd(common, args).await,
         Some(Command::Node(args)) => node::node(common, args).await,
-        Some(Command::Machineconfig(args)) => machineconfig::machineconfig(common, &args.command),
+        Some(Command::Machineconfig(args)) => machineconfig::machineconfig(common, &args),
         Some(Command::Child(_)) => Ok(Exit::InvalidInput),
         None => match cli.run.cluster.clone() {
             Some(cluster) => run::run(common, &cluster, &cli.run).await,
             None => Err(CommandError::invalid(Cli::command().render_help().to_string())),
         },
     }
-}
-
-#[cfg(target_os = "linux")]
-fn become_child(child: &args::ChildArgs) -> ExitCode {
-    let Some((program, arguments)) = child.command.split_first() else { return Exit::InvalidInput.into() };
-    let error = process::guard::become_child(child.parent, program, arguments);
-    let name = program.display();
-    output::fail(&CommandError::precondition(format!("{name} cannot be started: {error}"))).into()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn become_child(_child: &args::ChildArgs) -> ExitCode {
-    Exit::InvalidInput.into()
 }

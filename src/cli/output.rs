@@ -1,24 +1,22 @@
 //! Output: data to standard output, everything else to standard error.
 
-use std::io::{BufReader, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
-
-use futures::FutureExt;
+use std::sync::Arc;
 
 use super::args::Output;
 use super::error::CommandError;
 use super::exit::Exit;
 use crate::report::{JsonLines, Mask, PlainLines, Sink, Terminal, heading};
-use engine::{Event, StopSignal, Subscriber};
-use secrets::{OperatorPrompt, Redactor};
+use engine::Subscriber;
+use secrets::Redactor;
 
 /// Prints the result of a command. A closed pipe is not an error.
 pub(super) fn data(text: &str) {
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
 }
 
-/// Writes a file with secrets atomically and with mode 0600.
+/// Writes a file that holds secrets, readable by its owner only, whole or not at all.
 pub(super) fn private_file(path: &Path, text: &str) -> Result<(), CommandError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
@@ -42,29 +40,6 @@ pub(super) fn fail(error: &CommandError) -> Exit {
         say(&format!("hint: {hint}"));
     }
     error.exit
-}
-
-/// Asks the operator at the terminal; none for JSON output or without a terminal.
-pub(super) fn operator_prompt(output: Output) -> Option<OperatorPrompt> {
-    static PROMPT: LazyLock<OperatorPrompt> =
-        LazyLock::new(|| OperatorPrompt::new(say, BufReader::new(std::io::stdin()), || std::future::pending().boxed()));
-    let there = output == Output::Text && std::io::stderr().is_terminal() && std::io::stdin().is_terminal();
-    there.then(|| PROMPT.clone())
-}
-
-/// The same during a run: the question is one of its events, and the run's stop signal ends the wait.
-pub(super) fn operator_prompt_of_run(
-    output: Output,
-    subscriber: &Arc<dyn Subscriber>,
-    stop: &StopSignal,
-) -> Option<OperatorPrompt> {
-    let (subscriber, stop) = (subscriber.clone(), stop.clone());
-    let say = move |text: &str| subscriber.notice(&Event::aside(text));
-    let stopped = move || {
-        let stop = stop.clone();
-        async move { stop.asked().await }.boxed()
-    };
-    operator_prompt(output).map(|prompt| prompt.through(say, stopped))
 }
 
 /// The redactor as a mask.

@@ -8,12 +8,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::{Common, RunArgs};
 use super::error::CommandError;
 use super::exit::Exit;
+use super::operator::operator_prompt_of_run;
+use super::output;
 use super::workspace::{LabFlag, target, with_operator, workspace};
-use super::{kubeconfig, output};
 use crate::report::summary;
 
 pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Result<Exit, CommandError> {
-    let target = target(&workspace(common), cluster, LabFlag(args.lab))?;
+    let workspace = workspace(common);
+    let target = target(&workspace, cluster, LabFlag(args.lab))?;
     let defaults = RunOptions::new(cluster, target);
     let options = RunOptions {
         resume: args.resume,
@@ -29,7 +31,8 @@ pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Resul
     if exit == Exit::Done {
         output::say(&summary(&run, None));
         if args.merge_kubeconfig {
-            kubeconfig::merge(&run.context)?;
+            let merged = ops::merge_kubeconfig(&workspace, &run.context.kubeconfig_path())?;
+            output::say(&format!("merged into {}", merged.display()));
         }
     }
     Ok(exit)
@@ -39,7 +42,7 @@ pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Resul
 pub(super) async fn bootstrap(common: &Common, options: &RunOptions) -> Result<FinishedRun, OpsError> {
     let (redactor, stop) = (Redactor::default(), StopSignal::default());
     let subscriber = output::subscriber(common.output, &redactor);
-    let operator = output::operator_prompt_of_run(common.output, &subscriber, &stop);
+    let operator = operator_prompt_of_run(common.output, &subscriber, &stop);
     let workspace = with_operator(common, redactor, operator);
     let listening = tokio::spawn(listen(stop.clone()));
     let result = ops::run(&workspace, options, subscriber, &stop).await;

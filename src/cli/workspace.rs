@@ -7,6 +7,7 @@ use secrets::{OperatorPrompt, Redactor};
 
 use super::args::{Common, SecretsArg};
 use super::error::CommandError;
+use super::operator::operator_prompt;
 use super::output;
 use crate::rehearsal;
 
@@ -21,7 +22,7 @@ impl From<SecretsArg> for SecretsMode {
 
 /// The workspace of a command that asks the operator at the terminal, if there is one.
 pub(super) fn workspace(common: &Common) -> Workspace {
-    with_operator(common, Redactor::default(), output::operator_prompt(common.output))
+    with_operator(common, Redactor::default(), operator_prompt(common.output))
 }
 
 /// The workspace of a command with its own way to ask the operator.

@@ -1,6 +1,7 @@
 //! Where engine and adapters meet: the steps of a bootstrap, and what each command does.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod charts;
 mod identity;
 pub mod ops;
 pub mod steps;

@@ -133,20 +133,24 @@ async fn prepare(
     let mut reference = ObjectRef::from_manifest(object)?;
     let served = served(client, kinds, &reference, progress).await?;
     let mut object = object.clone();
-    set_namespace(served.namespaced, &mut reference, &mut object, default_namespace);
+    if served.namespaced {
+        set_namespace(&mut reference, &mut object, default_namespace);
+    } else {
+        remove_namespace(&mut reference, &mut object);
+    }
     Ok(Prepared { api: served.api(client, reference.namespace.as_deref()), reference, object })
 }
 
-/// Sets the namespace of a namespaced object, and removes it from a cluster-scoped one.
-fn set_namespace(namespaced: bool, reference: &mut ObjectRef, object: &mut Value, default_namespace: &str) {
-    if namespaced {
-        reference.namespace.get_or_insert_with(|| default_namespace.to_owned());
-        object["metadata"]["namespace"] = reference.namespace.clone().into();
-    } else {
-        reference.namespace = None;
-        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("namespace");
-        }
+fn set_namespace(reference: &mut ObjectRef, object: &mut Value, default_namespace: &str) {
+    reference.namespace.get_or_insert_with(|| default_namespace.to_owned());
+    object["metadata"]["namespace"] = reference.namespace.clone().into();
+}
+
+/// A cluster-scoped object has no namespace.
+fn remove_namespace(reference: &mut ObjectRef, object: &mut Value) {
+    reference.namespace = None;
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("namespace");
     }
 }
 
@@ -189,7 +193,11 @@ async fn object_drift(
     let served = kinds.find(&reference.api_version, &reference.kind).await.map_err(|error| error.at(&reference))?;
     let Some(served) = served else { return Ok(Some((reference, ObjectDrift::Absent))) };
     let mut object = object.clone();
-    set_namespace(served.namespaced, &mut reference, &mut object, default_namespace);
+    if served.namespaced {
+        set_namespace(&mut reference, &mut object, default_namespace);
+    } else {
+        remove_namespace(&mut reference, &mut object);
+    }
     let live = read(&served.api(client, reference.namespace.as_deref()), &reference).await?;
     let drift = match live {
         None => Some(ObjectDrift::Absent),

@@ -192,7 +192,7 @@ impl Fetcher {
         Err(FetchError::Status {
             status,
             retry_after: seconds.map(Duration::from_secs),
-            // The status says enough where the body is no message.
+            // Without a message in the body the status is the error.
             body: body.unwrap_or_default(),
             url: get.url,
         })

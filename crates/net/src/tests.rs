@@ -52,7 +52,7 @@ async fn retry_after_replaces_the_delay_and_the_budget_ends_the_retries() {
 }
 
 #[tokio::test]
-async fn a_body_beyond_the_limit_and_a_closed_port_are_told_apart() {
+async fn a_body_beyond_the_limit_and_a_closed_port_are_different_errors() {
     let url = server(vec![("200 OK", "more than sixteen bytes")]).await;
     let error = fetcher().fetch(&Get::new(url), RETRY).await.unwrap_err();
     assert!(matches!(error, FetchError::TooLarge { max_bytes: 16, .. }), "{error}");

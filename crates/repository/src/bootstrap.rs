@@ -21,6 +21,8 @@ pub struct Bootstrap {
     /// The chain of releases.
     pub releases: Helmfile,
     pub secrets: Vec<SecretSource>,
+    /// Why the chain of releases is missing: such a repository can be rendered and planned, but not run.
+    pub missing: Option<Diagnostic>,
 }
 
 /// A file with manifests that hold secrets.
@@ -70,9 +72,7 @@ impl Bootstrap {
         environment: &BTreeMap<String, String>,
     ) -> Result<Self, Diagnostics> {
         let mut found = Diagnostics::default();
-        if layout.releases.is_empty() {
-            found.push(missing(name));
-        }
+        let missing = layout.releases.is_empty().then(|| missing(name));
         let named = layout.environment.clone().or_else(|| environment.get(ENVIRONMENT).cloned());
         let options = HelmfileOptions {
             environment: named,
@@ -90,7 +90,13 @@ impl Bootstrap {
             found.extend(more);
         }
         let secrets = super::keep(secrets(root, &layout.secrets, environment), &mut found).unwrap_or_default();
-        found.into_result(Self { crds: joined(crds), crd_files: Vec::new(), releases: joined(releases), secrets })
+        found.into_result(Self {
+            crds: joined(crds),
+            crd_files: Vec::new(),
+            releases: joined(releases),
+            secrets,
+            missing,
+        })
     }
 }
 

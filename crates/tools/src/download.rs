@@ -15,7 +15,7 @@ use super::Tool;
 const LIMITS: FetchLimits =
     FetchLimits { connect: Duration::from_secs(2), attempt: Duration::from_mins(10), max_bytes: 512 << 20 };
 
-/// Why there is no download of a tool.
+/// Why a tool was not downloaded.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DownloadError {
     #[error("no official binary for this platform")]

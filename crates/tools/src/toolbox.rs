@@ -122,7 +122,7 @@ impl Toolbox {
         let source = match download::download(tool, &target).await {
             Ok(()) => Source::Download,
             Err(error) => {
-                let reason = ErrorReport::new(&error);
+                let reason = ErrorReport::new(&error).to_string();
                 report(&format!("{} {version}: no download ({reason}); building it with go", tool.name()));
                 build::build(tool, &cache, &target).await.map_err(|source| Error::Build { tool, source })?;
                 Source::Build

@@ -21,13 +21,14 @@ pub use load::{LIMITS, Limits, parse, parse_as, parse_one};
 pub use node::{Entry, Mapping, Node, Position, Value};
 pub use query::Query;
 pub use scalar::Dialect;
+pub use serde_saphyr::ser::Error as SerializeError;
 
 /// Writes data as YAML that go-yaml, and so Talos and Kubernetes tools, read back as the same data.
 ///
 /// # Errors
 ///
 /// A value that YAML cannot express; JSON data has none.
-pub fn to_string(value: &serde_json::Value) -> Result<String, serde_saphyr::ser::Error> {
+pub fn to_string(value: &serde_json::Value) -> Result<String, SerializeError> {
     serde_saphyr::to_string(value)
 }
 

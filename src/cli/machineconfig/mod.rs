@@ -1,58 +1,44 @@
 //! `k8s-bootstrap machineconfig gen|patch|validate`: machine configs without a repository, with the flags of talosctl.
 
-mod args;
+mod destinations;
 mod generate;
-mod patch;
-mod validate;
 
-use std::path::{Path, PathBuf};
+use bootstrap::ops::{self, NamedText, PatchArguments, Strictness, Workspace, in_workspace};
 
-pub(super) use args::{MachineconfigArgs, MachineconfigCommand};
-
-use super::args::Common;
+use super::args::{Common, MachineconfigArgs, MachineconfigCommand, PatchArgs, ValidateArgs};
 use super::error::CommandError;
 use super::exit::Exit;
 use super::output;
-use talos_schema::ConfigPatch;
-use yaml::{Diagnostics, Origin};
+use super::workspace::workspace;
 
-pub(super) fn machineconfig(common: &Common, command: &MachineconfigCommand) -> Result<Exit, CommandError> {
-    match command {
-        MachineconfigCommand::Gen(args) => generate::generate(common, args),
-        MachineconfigCommand::Patch(args) => patch::patch(common, args),
-        MachineconfigCommand::Validate(args) => validate::validate(common, args),
+pub(super) fn machineconfig(common: &Common, args: &MachineconfigArgs) -> Result<Exit, CommandError> {
+    let workspace = workspace(common);
+    match &args.command {
+        MachineconfigCommand::Gen(args) => generate::generate(&workspace, args)?,
+        MachineconfigCommand::Patch(args) => patch(&workspace, args)?,
+        MachineconfigCommand::Validate(args) => validate(&workspace, args)?,
     }
+    Ok(Exit::Done)
 }
 
-/// Paths are relative to the working directory or to `-C`.
-fn at(common: &Common, path: &Path) -> PathBuf {
-    if common.directory == Path::new(".") { path.to_owned() } else { common.directory.join(path) }
-}
-
-fn read(common: &Common, path: &Path) -> Result<(Origin, String), CommandError> {
-    let text = std::fs::read_to_string(at(common, path))
-        .map_err(|error| CommandError::invalid(format!("cannot read {}: {error}", path.display())))?;
-    Ok((Origin::of_path(path), text))
-}
-
-/// Reads the patches of a flag and reports all their errors.
-fn patches(common: &Common, flag: &str, arguments: &[String]) -> Result<Vec<ConfigPatch>, CommandError> {
-    let mut found = Diagnostics::default();
-    let mut patches = Vec::new();
-    for (index, argument) in arguments.iter().enumerate() {
-        let (origin, text) = match ConfigPatch::file(argument) {
-            Some(file) => read(common, Path::new(file))?,
-            None => (Origin::new(format!("<{flag} {}>", index + 1)), argument.clone()),
-        };
-        match ConfigPatch::parse(&origin, &text) {
-            Ok(patch) => {
-                if patch.is_empty() {
-                    output::say(&format!("warning: the patch {origin} is empty"));
-                }
-                patches.push(patch);
-            }
-            Err(more) => found.extend(more),
+fn patch(workspace: &Workspace, args: &PatchArgs) -> Result<(), CommandError> {
+    let config = NamedText::file(workspace, &args.config)?;
+    let patches = PatchArguments { argument: "--patch", patches: &args.patch };
+    let patched = ops::patch_machine_config(workspace, &config, patches)?;
+    match &args.out {
+        Some(out) => {
+            output::private_file(&in_workspace(workspace, out), &patched.to_yaml())?;
+            output::say(&format!("{} written", out.display()));
         }
+        None => output::data(&patched.to_yaml()),
     }
-    Ok(found.into_result(patches)?)
+    Ok(())
+}
+
+fn validate(workspace: &Workspace, args: &ValidateArgs) -> Result<(), CommandError> {
+    let config = NamedText::file(workspace, &args.config)?;
+    let strictness = if args.strict { Strictness::Strict } else { Strictness::Lenient };
+    ops::validate_machine_config(workspace, &config, args.mode, strictness)?;
+    output::data(&format!("{} is valid for {} mode", args.config.display(), args.mode));
+    Ok(())
 }

@@ -3,59 +3,57 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use helm::{ChartBundle, Charts, Helm, Mirrors};
 use repository::{Cluster, SecretKind, Settings};
 use secrets::sops::Sops;
 use secrets::{Connect, OnePassword, Sources};
+use tokio::sync::OnceCell;
 use tools::Tool;
 
-use super::error::ToolPurpose;
 use super::{OpsError, SecretsMode, Target, Workspace};
+use crate::charts::{HelmSupply, LazyCharts};
 use crate::steps::SecretsFrom;
 
-/// Helm, and the charts that it can reach.
+/// The charts of a cluster, which are opened when they are first needed.
 ///
 /// # Errors
 ///
-/// Helm is missing or too old; the chart bundle cannot be used.
-pub async fn charts(
+/// [`OpsError::NoFolder`] without a cache folder.
+pub fn charts(
     workspace: &Workspace,
     cluster: &Cluster,
     target: &Target,
     bundle: Option<&Path>,
-) -> Result<Charts, OpsError> {
-    let open = |path: &Path| {
-        let failed = |source| OpsError::ChartBundle { path: path.to_owned(), cluster: cluster.name.clone(), source };
-        ChartBundle::open(path).map(Arc::new).map_err(failed)
-    };
+) -> Result<LazyCharts, OpsError> {
     let (cache, mirrors) = match target {
         Target::Cluster => (workspace.cache_folder()?.join("charts"), cluster.settings.mirrors.clone()),
         // A lab's stand-ins have the names of real charts, so they never share a cache.
         Target::Lab(lab) => (lab.folder.join("charts"), lab.mirrors.clone()),
     };
-    let helm = helm(workspace, target).await?;
-    Ok(Charts { helm, cache, mirrors: Mirrors(mirrors), bundle: bundle.map(open).transpose()? })
+    let helm = match target {
+        Target::Cluster => HelmSupply::Installed,
+        Target::Lab(_) => {
+            let workspace = workspace.clone();
+            HelmSupply::Provided(Arc::new(move |progress| workspace.note(progress)))
+        }
+    };
+    let (bundle, toolbox) = (bundle.map(Path::to_owned), workspace.toolbox());
+    Ok(LazyCharts { toolbox, helm, cache, mirrors, bundle, opened: OnceCell::new() })
 }
 
 /// The charts of a repository's helmfiles, without a cluster.
 ///
 /// # Errors
 ///
-/// As [`charts`].
-pub async fn repository_charts(workspace: &Workspace, root: &Path) -> Result<Charts, OpsError> {
-    let mirrors = Mirrors(Settings::read(root)?.mirrors);
-    let cache = workspace.cache_folder()?.join("charts");
-    Ok(Charts { helm: helm(workspace, &Target::Cluster).await?, cache, mirrors, bundle: None })
-}
-
-async fn helm(workspace: &Workspace, target: &Target) -> Result<Helm, OpsError> {
-    let toolbox = workspace.toolbox();
-    let found = match target {
-        Target::Cluster => toolbox.find(Tool::Helm).await,
-        Target::Lab(_) => toolbox.provide(Tool::Helm, &|progress| workspace.note(progress)).await,
-    };
-    let found = found.map_err(|source| OpsError::Tool { source, purpose: ToolPurpose::Helm })?;
-    Ok(Helm { program: found.path, version: found.version })
+/// As [`charts`], and mistakes in the repository's settings.
+pub fn repository_charts(workspace: &Workspace, root: &Path) -> Result<LazyCharts, OpsError> {
+    Ok(LazyCharts {
+        toolbox: workspace.toolbox(),
+        helm: HelmSupply::Installed,
+        cache: workspace.cache_folder()?.join("charts"),
+        mirrors: Settings::read(root)?.mirrors,
+        bundle: None,
+        opened: OnceCell::new(),
+    })
 }
 
 /// Where the secrets in manifests come from. A missing program is reported by the step that needs it.

@@ -7,6 +7,7 @@ use helmfile::Chart;
 use net::Web;
 use repository::Cluster;
 use talos_config::Role;
+use yaml::Diagnostics;
 
 use super::access::{dialer, find_node};
 use super::charts::{charts, kubectl, manifest_secrets};
@@ -39,6 +40,11 @@ pub async fn run_context(
         return Err(OpsError::PlaceholdersForRun);
     }
     let mut cluster = read_cluster(workspace, &options.cluster, options.secrets).await?;
+    match (&cluster.bootstrap.missing, effects) {
+        (Some(missing), Effects::Write) => return Err(Diagnostics::from(missing.clone()).into()),
+        (Some(missing), Effects::ReadOnly) => workspace.note(&format!("warning: {missing}")),
+        (None, _) => {}
+    }
     if target.is_lab() {
         remove_digests(&mut cluster);
     }
@@ -57,7 +63,7 @@ pub async fn run_context(
         workspace.note(&format!("warning: {warning}"));
     }
     let context = RunContext::new(ContextParts {
-        charts: charts(workspace, &cluster, target, options.bundle.as_deref()).await?,
+        charts: charts(workspace, &cluster, target, options.bundle.as_deref())?,
         web: match target {
             Target::Cluster => Web::Internet,
             Target::Lab(lab) => Web::Folder(lab.web.clone()),

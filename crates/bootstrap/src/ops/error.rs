@@ -7,10 +7,14 @@ use engine::Code;
 use engine::journal::{JournalError, LockError, RunId};
 use engine::plan::{PlanError, StepId};
 use helm::HelmError;
-use talos_client::ClientError;
+use helmfile::{SelectorError, StateValueError};
+use talos_client::{ClientError, ClientErrorKind};
 use talos_config::{CertificateError, GenerateBundleError};
-use yaml::Diagnostics;
+use talos_schema::UnknownContract;
+use yaml::{Diagnostic, Diagnostics, SerializeError};
 
+use super::etcd::NoMembers;
+use crate::charts::ChartsError;
 use crate::steps::{ContextError, secrets_code};
 
 /// Why an operation failed.
@@ -26,6 +30,13 @@ pub enum OpsError {
     Read { path: PathBuf, source: io::Error },
     #[error("cannot write {}: {source}; nothing was changed", .path.display())]
     Write { path: PathBuf, source: io::Error },
+    /// A file that an argument names.
+    #[error("cannot read {}: {source}", .path.display())]
+    ReadInput { path: PathBuf, source: io::Error },
+    #[error("cannot read {}: {source}", .path.display())]
+    Kubeconfig { path: PathBuf, source: Diagnostic },
+    #[error("cannot write YAML: {0}")]
+    Yaml(#[from] SerializeError),
     /// Mistakes in the repository's files.
     #[error("{}", describe(.0))]
     Inputs(#[from] Diagnostics),
@@ -82,6 +93,27 @@ pub enum OpsError {
     RunningConfig { node: String, source: ClientError },
     #[error("the running machine config of node `{node}` is not valid YAML")]
     InvalidRunningConfig { node: String },
+    #[error(transparent)]
+    Call(#[from] ClientError),
+    #[error("node {node} does not respond")]
+    NodeUnavailable { node: String },
+    #[error("no control plane has a healthy etcd member{0}")]
+    NoWorkingMember(NoMembers),
+    #[error(transparent)]
+    Selector(#[from] SelectorError),
+    #[error(transparent)]
+    StateValue(#[from] StateValueError),
+    #[error("{} has no release that matches the selectors", .file.display())]
+    NoReleases { file: PathBuf },
+    #[error("cannot write the chart bundle {}: {source}", .path.display())]
+    WriteBundle { path: PathBuf, source: io::Error },
+    #[error("--talos-version: {0}")]
+    TalosVersion(#[source] UnknownContract),
+    #[error("invalid endpoint `{endpoint}`: expected https://HOST:PORT")]
+    Endpoint { endpoint: String, suggestion: String },
+    /// Warnings of a config that are errors because the operator says so.
+    #[error("{}", describe(.0))]
+    StrictWarnings(Diagnostics),
 }
 
 /// What a missing tool was needed for.
@@ -96,6 +128,14 @@ pub enum ToolPurpose {
 pub struct Hint(pub String);
 
 impl OpsError {
+    /// Charts of `cluster` that cannot be opened.
+    pub fn charts(error: ChartsError, cluster: &str) -> Self {
+        match error {
+            ChartsError::Helm(source) => Self::Tool { source, purpose: ToolPurpose::Helm },
+            ChartsError::Bundle { path, source } => Self::ChartBundle { path, cluster: cluster.to_owned(), source },
+        }
+    }
+
     /// The entry of the error catalogue, if there is one.
     pub fn code(&self) -> Option<Code> {
         match self {
@@ -155,6 +195,19 @@ impl OpsError {
             Self::RunningConfig { .. } => {
                 "a node without a config has nothing to compare: leave --diff out, or name another node".to_owned()
             }
+            Self::Call(error) => match error.kind {
+                ClientErrorKind::Untrusted => {
+                    "the node may have no config yet, or belong to another cluster".to_owned()
+                }
+                ClientErrorKind::Unavailable => "check that the node is on and its port 50000 is reachable".to_owned(),
+                _ => return None,
+            },
+            Self::NoReleases { .. } => {
+                "list its releases and their labels: k8s-bootstrap releases list -f FILE".to_owned()
+            }
+            Self::WriteBundle { .. } => "free space there, or pass another file with --out".to_owned(),
+            Self::Endpoint { suggestion, .. } => format!("did you mean {suggestion}?"),
+            Self::StrictWarnings(_) => "--strict treats warnings as errors".to_owned(),
             _ => return None,
         };
         Some(Hint(text))

@@ -7,10 +7,16 @@ mod access;
 mod bundle;
 mod charts;
 mod context;
+mod create_bundle;
 mod error;
+mod etcd;
 mod inputs;
+mod kubeconfig;
+mod machine_config;
+mod node;
 mod options;
 mod plan;
+mod releases;
 mod render;
 mod run;
 mod status;
@@ -20,10 +26,19 @@ pub use access::{NodeAccess, find_node, node_access};
 pub use bundle::{lab_bundle, open_bundle};
 pub use charts::{charts, repository_charts};
 pub use context::{Effects, run_context};
+pub use create_bundle::{CreatedBundle, create_bundle};
 pub use error::{Hint, OpsError, ToolPurpose};
+pub use etcd::{MemberReport, MemberRole, MemberState, etcd_disarm, etcd_snapshot, etcd_status};
 pub use inputs::{input_warnings, read_cluster, unused_patch_warnings};
+pub use kubeconfig::merge_kubeconfig;
+pub use machine_config::{
+    GenerateRequest, GeneratedFile, NamedText, PatchArguments, Strictness, generate_machine_configs, generate_secrets,
+    in_workspace, patch_machine_config, validate_machine_config,
+};
+pub use node::{AfterReboot, NodeSession, Print};
 pub use options::{LabAccess, RunOptions, SecretsMode, Target};
 pub use plan::{PlanOptions, PlanReport, plan};
+pub use releases::{ReleaseQuery, release_manifests, releases};
 pub use render::{Comparison, RenderedNode, render};
 pub use run::{FinishedRun, run};
 pub use status::{ClusterHealth, HealthError, StatusReport, status};

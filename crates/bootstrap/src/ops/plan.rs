@@ -9,6 +9,7 @@ use repository::Cluster;
 use repository::drift::Drift;
 
 use super::context::Effects;
+use super::run::open_charts;
 use super::{OpsError, RunOptions, SecretsMode, Workspace, run_context};
 use crate::steps::drift::Compared;
 use crate::steps::{self};
@@ -44,6 +45,9 @@ pub async fn plan(workspace: &Workspace, options: &RunOptions, depth: PlanOption
         return Err(OpsError::PlaceholdersForQuery);
     }
     let context = run_context(workspace, options, Effects::ReadOnly).await?;
+    if options.bundle.is_some() {
+        open_charts(&context, options).await?;
+    }
     let (plan, steps) = steps::plan(&context)?;
     let findings = if depth.query_cluster {
         let store = FileStore::open(&context.folder);
@@ -51,7 +55,11 @@ pub async fn plan(workspace: &Workspace, options: &RunOptions, depth: PlanOption
     } else {
         BTreeMap::new()
     };
-    let compared = if depth.compare_manifests { steps::drift::compare(&context).await } else { vec![] };
+    let compared = if depth.compare_manifests {
+        steps::drift::compare(&context, open_charts(&context, options).await?).await
+    } else {
+        vec![]
+    };
     Ok(PlanReport { plan, findings, notices: notices(&context.cluster), drift: context.cluster.drift(), compared })
 }
 

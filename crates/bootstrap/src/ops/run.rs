@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use engine::journal::{Entry, FileStore, Holder, Identity, Journal, RunId, Store};
+use engine::journal::{Entry, FileStore, Holder, Identity, Journal, LastRun, RunId, Store};
 use engine::plan::{PhaseName, Plan, StepId};
 use engine::{Engine, RunOutcome, RunReport, StopSignal, Subscriber};
+use helm::Charts;
 use jiff::Timestamp;
 
 use super::context::Effects;
@@ -32,6 +33,7 @@ pub async fn run(
     stop: &StopSignal,
 ) -> Result<FinishedRun, OpsError> {
     let context = run_context(workspace, options, Effects::Write).await?;
+    open_charts(&context, options).await?;
     let (plan, steps) = steps::plan(&context)?;
     if let Some((step, _)) = options.verdicts.iter().find(|(step, _)| plan.step(step).is_none()) {
         return Err(OpsError::UnknownHook { step: step.clone(), cluster: options.cluster.clone() });
@@ -54,9 +56,8 @@ pub async fn run(
     if let Some(notice) = &opened.notice {
         workspace.note(&format!("note: {notice}"));
     }
-    let resumed = unfinished.is_some();
     let journal = Journal::new(store, RunId::new(Timestamp::now()));
-    journal.append(started(&context, &plan, resumed)?).await.map_err(OpsError::StartRecord)?;
+    journal.append(started(&context, &plan, unfinished)?).await.map_err(OpsError::StartRecord)?;
     let preflight: Vec<StepId> = plan.of_phase(&PhaseName::new("preflight")).map(|step| step.id.clone()).collect();
     let engine = Engine::new(plan, steps, journal, &opened.history, vec![subscriber], stop.clone());
     let report = engine.for_cluster(&options.cluster).run().await;
@@ -66,7 +67,12 @@ pub async fn run(
     Ok(FinishedRun { context, report, failed_in_preflight })
 }
 
-fn started(context: &RunContext, plan: &Plan, resumed: bool) -> Result<Entry, OpsError> {
+/// Helm and the charts, so that a missing one is reported before anything else.
+pub(super) async fn open_charts<'c>(context: &'c RunContext, options: &RunOptions) -> Result<&'c Charts, OpsError> {
+    context.open_charts().await.map_err(|error| OpsError::charts(error, &options.cluster))
+}
+
+fn started(context: &RunContext, plan: &Plan, unfinished: Option<&LastRun>) -> Result<Entry, OpsError> {
     Ok(Entry::RunStarted {
         tool: env!("CARGO_PKG_VERSION").to_owned(),
         identity: Identity {
@@ -74,7 +80,7 @@ fn started(context: &RunContext, plan: &Plan, resumed: bool) -> Result<Entry, Op
             cluster_id: context.cluster.cluster_id(),
             talos_ca: Some(context.talos_ca()?),
         },
-        resumed,
+        resumed: unfinished.is_some(),
         plan: plan.steps().iter().map(|step| (step.id.clone(), step.fingerprint.clone())).collect(),
     })
 }

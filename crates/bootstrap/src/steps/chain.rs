@@ -107,7 +107,8 @@ impl Steps {
             added.extend(last.iter().cloned());
         }
         let converts = names.conversion(&release.id);
-        let code = Arc::new(release::Installed::new(self.context.clone(), release.clone(), converts.is_some()));
+        let gate = if converts.is_some() { release::ConversionGate::LaterStep } else { release::ConversionGate::Own };
+        let code = Arc::new(release::Installed::new(self.context.clone(), release.clone(), gate));
         self.installed.push(code.clone());
         let step = Step::new("release", names.name(&release.id), Code::H14)
             .phase(phase.clone())

@@ -17,6 +17,8 @@ use super::object_owners::ObjectOwners;
 use engine::plan::{FingerprintKey, StepId};
 use engine::{Code, StepError};
 use helm::{Charts, TemplateOptions};
+
+use crate::charts::{ChartsError, LazyCharts};
 use kubernetes::{Access, AccessError, UnpulledImage};
 use net::{Dialer, Web};
 use process::SecretFile;
@@ -46,7 +48,7 @@ pub struct RunContext {
     pub(super) verdicts: BTreeMap<StepId, Verdict>,
     /// Where this cluster's journal, kubeconfig and talosconfig are kept.
     pub folder: PathBuf,
-    pub(super) charts: Charts,
+    charts: LazyCharts,
     pub(super) web: Web,
     pub(super) secrets: SecretsFrom,
     /// What builds kustomizations; hooks find it too.
@@ -93,7 +95,7 @@ pub struct ContextParts {
     /// What the operator says of hooks that must not run twice.
     pub verdicts: BTreeMap<StepId, Verdict>,
     pub pins: BTreeMap<IpAddr, talos_client::CertificateFingerprint>,
-    pub charts: Charts,
+    pub charts: LazyCharts,
     pub web: Web,
     pub secrets: SecretsFrom,
     pub kubectl: Option<PathBuf>,
@@ -209,6 +211,27 @@ impl RunContext {
     /// Keys the fingerprints of secret inputs.
     pub(super) fn fingerprint_key(&self) -> FingerprintKey {
         FingerprintKey::new(&self.bundle.cluster_secret)
+    }
+
+    /// Helm and the charts.
+    pub(super) async fn charts(&self) -> Result<&Charts, StepError> {
+        self.charts.get().await.map_err(|error| match error {
+            ChartsError::Helm(_) => StepError::failed_precondition("helm cannot be used").because(error).next(
+                "install helm 4, provide it with `k8s-bootstrap tools install`, or name its folder with --tools-dir",
+            ),
+            ChartsError::Bundle { .. } => {
+                StepError::failed_precondition("the chart bundle cannot be used").because(error)
+            }
+        })
+    }
+
+    /// Finds helm and opens the chart bundle, so that a missing one is reported before anything else.
+    ///
+    /// # Errors
+    ///
+    /// As [`LazyCharts::get`].
+    pub async fn open_charts(&self) -> Result<&Charts, ChartsError> {
+        self.charts.get().await
     }
 
     /// What charts may ask about the cluster that they will be installed on.

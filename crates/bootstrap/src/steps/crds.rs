@@ -40,8 +40,9 @@ pub(super) async fn of_chart(context: &RunContext, release: &Release) -> Result<
         hooks: false,
         api_versions: release.api_versions.clone(),
     };
-    let ready = context.charts.prepare(release, &options).await.map_err(failed)?;
-    let rendered = context.charts.helm.template(release, &ready.chart, &options).await;
+    let charts = context.charts().await?;
+    let ready = charts.prepare(release, &options).await.map_err(failed)?;
+    let rendered = charts.helm.template(release, &ready.chart, &options).await;
     Ok(manifest::crds(rendered.map_err(failed)?))
 }
 

@@ -4,7 +4,7 @@ use futures::StreamExt;
 use serde_json::Value;
 
 use super::context::RunContext;
-use helm::{HelmError, TemplateOptions};
+use helm::{Charts, HelmError, TemplateOptions};
 use helmfile::{Chart, FetchOptions, Release, ReleaseId};
 use repository::{Counterpart, UnknownChart, drift};
 
@@ -33,17 +33,22 @@ pub struct Compared {
 }
 
 /// Renders every release that Flux will take over, both ways.
-pub async fn compare(context: &RunContext) -> Vec<Compared> {
+pub async fn compare(context: &RunContext, charts: &Charts) -> Vec<Compared> {
     let releases = &context.cluster.bootstrap.releases.releases;
     let both = releases.iter().filter_map(|release| Some((release, context.cluster.flux.counterpart(release)?)));
     let compare = |(release, flux): (_, Counterpart)| async move {
-        let diff = difference(context, release, &flux).await;
+        let diff = difference(context, charts, release, &flux).await;
         Compared { release: release.id.clone(), diff, without: flux.patches.unsupported }
     };
     futures::stream::iter(both).map(compare).buffered(LANES).collect().await
 }
 
-async fn difference(context: &RunContext, release: &Release, flux: &Counterpart) -> Result<String, CompareError> {
+async fn difference(
+    context: &RunContext,
+    charts: &Charts,
+    release: &Release,
+    flux: &Counterpart,
+) -> Result<String, CompareError> {
     let theirs = match &flux.chart {
         Ok(source) => Release {
             fetch: if is_same_place(&release.chart, &source.chart) {
@@ -58,7 +63,7 @@ async fn difference(context: &RunContext, release: &Release, flux: &Counterpart)
         },
         Err(unknown) => return Err(unknown.clone().into()),
     };
-    let (before, after) = (rendered(context, release).await?, rendered(context, &theirs).await?);
+    let (before, after) = (rendered(context, charts, release).await?, rendered(context, charts, &theirs).await?);
     let text = if before == after {
         String::new()
     } else {
@@ -80,10 +85,10 @@ fn is_same_place(ours: &Chart, theirs: &Chart) -> bool {
     }
 }
 
-async fn rendered(context: &RunContext, release: &Release) -> Result<String, HelmError> {
+async fn rendered(context: &RunContext, charts: &Charts, release: &Release) -> Result<String, HelmError> {
     let options = TemplateOptions { include_crds: true, hooks: true, ..context.template_options() };
-    let ready = context.charts.prepare(release, &options).await?;
-    let objects = context.charts.helm.template(release, &ready.chart, &options).await?;
+    let ready = charts.prepare(release, &options).await?;
+    let objects = charts.helm.template(release, &ready.chart, &options).await?;
     Ok(comparable(objects))
 }
 

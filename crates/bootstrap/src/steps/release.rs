@@ -31,18 +31,26 @@ struct Prepared {
     workloads: Vec<Workload>,
 }
 
+/// Which step waits for the conversion webhooks of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ConversionGate {
+    /// The release's own.
+    Own,
+    /// One after it.
+    LaterStep,
+}
+
 /// The release is deployed with this chart and these values, and everything in it is ready.
 pub(super) struct Installed {
     context: Arc<RunContext>,
     release: Release,
-    /// Its conversion webhooks are gated by a step of their own.
-    converts_apart: bool,
+    conversion: ConversionGate,
     prepared: OnceCell<Prepared>,
 }
 
 impl Installed {
-    pub(super) fn new(context: Arc<RunContext>, release: Release, converts_apart: bool) -> Self {
-        Self { context, release, converts_apart, prepared: OnceCell::new() }
+    pub(super) fn new(context: Arc<RunContext>, release: Release, conversion: ConversionGate) -> Self {
+        Self { context, release, conversion, prepared: OnceCell::new() }
     }
 
     pub(super) async fn client(&self) -> Result<kube::Client, StepError> {
@@ -71,8 +79,9 @@ impl Installed {
             .get_or_try_init(|| async {
                 let failed = |error| helm_error(&error, &self.release);
                 let options = TemplateOptions { include_crds: false, hooks: true, ..self.context.template_options() };
-                let ready = self.context.charts.prepare(&self.release, &options).await.map_err(failed)?;
-                let rendered = self.context.charts.helm.template(&self.release, &ready.chart, &options).await;
+                let charts = self.context.charts().await?;
+                let ready = charts.prepare(&self.release, &options).await.map_err(failed)?;
+                let rendered = charts.helm.template(&self.release, &ready.chart, &options).await;
                 let (hooks, objects): (Vec<Value>, Vec<Value>) =
                     rendered.map_err(failed)?.into_iter().map(|object| self.placed(object)).partition(is_hook);
                 self.context.kinds.note(&self.release, &objects);
@@ -212,7 +221,7 @@ impl Action for Installed {
         self.clear_pending(&client, cx).await?;
         let kubeconfig = self.context.child_kubeconfig().await?;
         let path = kubeconfig.path();
-        let helm = self.context.charts.helm.upgrade(
+        let helm = self.context.charts().await?.helm.upgrade(
             &self.release,
             &prepared.ready.chart,
             &path,
@@ -251,7 +260,7 @@ impl Action for Installed {
                 .await
                 .map_err(|error| api_error(&error).code(Code::H05))?;
         }
-        if !self.converts_apart {
+        if self.conversion == ConversionGate::Own {
             conversion::wait(&client, &conversion::services(&prepared.objects), cx).await?;
         }
         Ok(())

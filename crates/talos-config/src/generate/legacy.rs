@@ -21,9 +21,16 @@ pub(super) fn config(facts: &GenerateInput<'_>, options: &GenerateOptions, role:
     })
 }
 
-fn pair(pair: &CertificateAndKey, with_key: bool) -> Value {
-    let key = if with_key { STANDARD.encode(pair.key.expose_secret()) } else { String::new() };
-    json!({"crt": STANDARD.encode(&pair.certificate), "key": key})
+fn pair(pair: &CertificateAndKey) -> Value {
+    json!({"crt": STANDARD.encode(&pair.certificate), "key": STANDARD.encode(pair.key.expose_secret())})
+}
+
+/// An authority whose key only control planes get.
+fn authority(authority: &CertificateAndKey, role: Role) -> Value {
+    match role {
+        Role::ControlPlane => pair(authority),
+        Role::Worker => json!({"crt": STANDARD.encode(&authority.certificate), "key": ""}),
+    }
 }
 
 fn machine(facts: &GenerateInput<'_>, options: &GenerateOptions, role: Role) -> Value {
@@ -31,7 +38,7 @@ fn machine(facts: &GenerateInput<'_>, options: &GenerateOptions, role: Role) -> 
     let mut machine = json!({
         "type": match role { Role::ControlPlane => "controlplane", Role::Worker => "worker" },
         "token": bundle.trustd_token.expose_secret(),
-        "ca": pair(&bundle.os, role == Role::ControlPlane),
+        "ca": authority(&bundle.os, role),
         "certSANs": options.additional_sans,
         "kubelet": {
             "image": image(KUBELET, facts),
@@ -80,7 +87,7 @@ fn cluster(facts: &GenerateInput<'_>, options: &GenerateOptions, role: Role) -> 
             "serviceSubnets": facts.service_subnets,
         },
         "token": bundle.bootstrap_token.expose_secret(),
-        "ca": pair(&bundle.kubernetes, role == Role::ControlPlane),
+        "ca": authority(&bundle.kubernetes, role),
         "discovery": {"enabled": options.cluster_discovery, "registries": {"kubernetes": {"disabled": true}, "service": {}}},
     });
     if role == Role::ControlPlane {
@@ -99,9 +106,9 @@ fn control_plane(facts: &GenerateInput<'_>, options: &GenerateOptions, cluster: 
         }
     }
     let image = |name: &str| image(&format!("registry.k8s.io/{name}"), facts);
-    cluster["aggregatorCA"] = pair(&bundle.aggregator, true);
+    cluster["aggregatorCA"] = pair(&bundle.aggregator);
     cluster["serviceAccount"] = json!({"key": STANDARD.encode(bundle.service_account_key.expose_secret())});
-    cluster["etcd"] = json!({"ca": pair(&bundle.etcd, true)});
+    cluster["etcd"] = json!({"ca": pair(&bundle.etcd)});
     cluster["controllerManager"] = json!({"image": image("kube-controller-manager")});
     cluster["scheduler"] = json!({"image": image("kube-scheduler")});
     cluster["proxy"] = json!({"image": image("kube-proxy")});

@@ -2,15 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
+use talos_schema::Contract;
+
 use super::model::{Machine, Section};
 use super::{network, types};
 
 /// A document, and the field of the talconfig that it comes from.
 pub(super) type Made = (&'static str, Value);
 
-/// All documents of a node, in talhelper's order; `networks` when the contract has network documents.
-pub(super) fn from_machine(machine: &Machine, networks: bool) -> Vec<Made> {
+/// All documents of a node, in talhelper's order.
+pub(super) fn from_machine(machine: &Machine, contract: Contract) -> Vec<Made> {
     let section = &machine.section;
+    let networks = has_network_documents(contract);
     let mut made: Vec<Made> = Vec::new();
     if networks {
         made.extend(resolver(section).map(|document| ("nameservers", document)));
@@ -30,6 +33,11 @@ pub(super) fn from_machine(machine: &Machine, networks: bool) -> Vec<Made> {
         made.extend(documents.into_iter().map(|document| ("networkInterfaces", document)));
     }
     made
+}
+
+/// Whether talhelper writes network settings as documents of their own.
+pub(super) fn has_network_documents(contract: Contract) -> bool {
+    contract >= Contract::V1_12
 }
 
 fn document(kind: &str, fields: Value) -> Value {

@@ -88,12 +88,12 @@ impl Section {
     }
 
     /// Merges the fields of a role under those of a node: fields of the node win, the lists of `joined` are concatenated,
-    /// with the elements of the role first where the flag says so.
-    pub(super) fn over(self, role: &Self, joined: &[(&str, bool)]) -> Self {
+    /// in the order that they name.
+    pub(super) fn over(self, role: &Self, joined: &[JoinedList<'_>]) -> Self {
         let mut merged = self;
         for (key, value) in &role.values {
-            if let Some((_, first)) = joined.iter().find(|(joined, _)| joined == key) {
-                merged.join(role, key, *first);
+            if let Some(list) = joined.iter().find(|list| list.key == key) {
+                merged.join(role, list);
             } else if is_unset(key, merged.values.get(key)) {
                 merged.values.insert(key.clone(), value.clone());
                 merged.places.extend(role.places.get(key).map(|at| (key.clone(), at.clone())));
@@ -103,18 +103,36 @@ impl Section {
         merged
     }
 
-    fn join(&mut self, role: &Self, key: &str, role_first: bool) {
-        let lists = |a: &[Value], b: &[Value]| if role_first { [b, a].concat() } else { [a, b].concat() };
-        let joined = lists(self.list(key), role.list(key));
+    fn join(&mut self, role: &Self, JoinedList { key, first }: &JoinedList<'_>) {
+        let key = *key;
+        let joined = match first {
+            First::Node => [self.list(key), role.list(key)].concat(),
+            First::Role => [role.list(key), self.list(key)].concat(),
+        };
         let places = |section: &Self| section.items.get(key).cloned().unwrap_or_default();
         let (own, others) = (places(self), places(role));
-        let places = if role_first { [others, own].concat() } else { [own, others].concat() };
+        let places = match first {
+            First::Node => [own, others].concat(),
+            First::Role => [others, own].concat(),
+        };
         self.values.insert(key.to_owned(), Value::Array(joined));
         self.items.insert(key.to_owned(), places);
         if !self.places.contains_key(key) {
             self.places.extend(role.places.get(key).map(|at| (key.to_owned(), at.clone())));
         }
     }
+}
+
+/// A list of which the role's and the node's elements are joined.
+pub(super) struct JoinedList<'a> {
+    pub(super) key: &'a str,
+    pub(super) first: First,
+}
+
+/// Whose elements come first.
+pub(super) enum First {
+    Node,
+    Role,
 }
 
 /// Whether Go considers a value unset: an empty map or list is set, an empty scalar is not.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use lazy_regex::regex;
 use serde_json::{Value, json};
 
-use super::model::{Machine, Patch, Section, Talconfig};
+use super::model::{First, JoinedList, Machine, Patch, Section, Talconfig};
 use super::substitute::{substitute, substitute_content};
 use super::types::{TalconfigFindings, conform};
 use super::{check, image};
@@ -214,14 +214,14 @@ impl Reader<'_> {
     }
 
     fn machine(&mut self, cluster: &str, at: Location, own: Section, group: &Section) -> Machine {
-        let joined: Vec<(&str, bool)> = [
-            ("patches", "overridePatches", true),
-            ("extraManifests", "overrideExtraManifests", false),
-            ("certSANs", "overrideMachineCertSANs", false),
+        let joined: Vec<JoinedList<'_>> = [
+            ("overridePatches", JoinedList { key: "patches", first: First::Role }),
+            ("overrideExtraManifests", JoinedList { key: "extraManifests", first: First::Node }),
+            ("overrideMachineCertSANs", JoinedList { key: "certSANs", first: First::Node }),
         ]
         .into_iter()
-        .filter(|(_, unless, _)| !own.flag(unless))
-        .map(|(key, _, role_first)| (key, role_first))
+        .filter(|(unless, _)| !own.flag(unless))
+        .map(|(_, list)| list)
         .collect();
         let section = own.over(group, &joined);
         let role = if section.flag("controlPlane") { Role::ControlPlane } else { Role::Worker };

@@ -10,7 +10,7 @@ use super::model::{Machine, Section, Talconfig};
 use super::{documents, image, types};
 use crate::{GenerateInput, RenderedConfig, Role, SecretsBundle, generate};
 use talos_schema::document::put;
-use talos_schema::{Contract, Documents, merge};
+use talos_schema::{Documents, merge};
 use template::{Functions, TemplateSource};
 use yaml::{Diagnostic, Diagnostics, Location};
 
@@ -40,10 +40,6 @@ impl Talconfig {
     }
 
     /// Whether the contract has network documents.
-    fn networks(&self) -> bool {
-        self.contract >= Contract::V1_12
-    }
-
     fn generated(&self, bundle: &SecretsBundle, machine: &Machine, image: &str) -> RenderedConfig {
         let subnets = |key: &str, default: &str| {
             let given = self.section.strings(key);
@@ -124,7 +120,7 @@ impl Talconfig {
 
     fn node_fields(&self, rendered: &mut RenderedConfig, machine: &Machine) {
         let section = &machine.section;
-        if !self.networks() {
+        if !documents::has_network_documents(self.contract) {
             legacy_network(rendered, machine);
         }
         if let Some(selector) = section.object("installDiskSelector") {
@@ -157,14 +153,16 @@ impl Talconfig {
         let arguments = section.object("schematic").and_then(|schematic| schematic.get("customization"));
         let arguments = arguments.and_then(|customization| customization.get("extraKernelArgs"));
         let uki = section.object("machineSpec").is_some_and(|spec| spec.get("useUKI") == Some(&json!(true)));
-        if let Some(arguments) = arguments.filter(|list| !uki && !self.networks() && **list != json!([])) {
+        if let Some(arguments) =
+            arguments.filter(|list| !uki && !documents::has_network_documents(self.contract) && **list != json!([]))
+        {
             set(rendered, section.at("schematic"), &["machine", "install", "extraKernelArgs"], arguments.clone());
         }
     }
 
     /// Merges the documents beside the legacy one into the generated ones.
     fn documents(&self, rendered: &mut RenderedConfig, machine: &Machine) -> Result<(), Diagnostics> {
-        for (key, document) in documents::from_machine(machine, self.networks()) {
+        for (key, document) in documents::from_machine(machine, self.contract) {
             let at = machine.section.at(key).unwrap_or(&machine.at).clone();
             let merged = merge(&rendered.documents, &Documents(vec![document]))
                 .map_err(|error| Diagnostic::at(at.clone(), format!("cannot merge `{key}`: {error}")))?;

@@ -55,11 +55,21 @@ impl<'v> Document<'v, '_> {
     }
 
     pub(super) fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.push(path.into(), message.into(), false);
+        self.found.push(Finding {
+            document: Some(self.index),
+            path: path.into(),
+            message: message.into(),
+            warning: false,
+        });
     }
 
     pub(super) fn warn(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.push(path.into(), message.into(), true);
+        self.found.push(Finding {
+            document: Some(self.index),
+            path: path.into(),
+            message: message.into(),
+            warning: true,
+        });
     }
 
     /// Reports every one of these fields that is empty.
@@ -86,10 +96,6 @@ impl<'v> Document<'v, '_> {
                 self.error(*field, "cannot be negative");
             }
         }
-    }
-
-    fn push(&mut self, path: String, message: String, warning: bool) {
-        self.found.push(Finding { document: Some(self.index), path, message, warning });
     }
 }
 

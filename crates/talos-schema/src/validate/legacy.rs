@@ -22,9 +22,8 @@ pub(super) fn check(document: &mut Document<'_, '_>, mode: RuntimeMode) {
         return;
     }
     let machine_type = document.text("machine.type");
-    let control_plane = is_control_plane(machine_type);
     if document.has("cluster") {
-        cluster(document, control_plane);
+        cluster(document, machine_type);
     } else {
         document.error("cluster", "cluster instructions are required");
     }
@@ -100,7 +99,7 @@ fn worker_only(document: &mut Document<'_, '_>) {
     }
 }
 
-fn cluster(document: &mut Document<'_, '_>, control_plane: bool) {
+fn cluster(document: &mut Document<'_, '_>, machine_type: &str) {
     if document.has("cluster.controlPlane") {
         let endpoint = document.text("cluster.controlPlane.endpoint");
         if endpoint.is_empty() {
@@ -127,9 +126,9 @@ fn cluster(document: &mut Document<'_, '_>, control_plane: bool) {
         }
     }
     if document.has("cluster.etcd") {
-        etcd(document, control_plane);
+        etcd(document, machine_type);
     }
-    if !control_plane && !document.text("cluster.ca.key").is_empty() {
+    if !is_control_plane(machine_type) && !document.text("cluster.ca.key").is_empty() {
         document.error("cluster.ca", "the cluster CA's key is not allowed on workers");
     }
     inline_manifests(document);
@@ -169,8 +168,8 @@ fn authorizers(document: &mut Document<'_, '_>) {
     }
 }
 
-fn etcd(document: &mut Document<'_, '_>, control_plane: bool) {
-    if !control_plane {
+fn etcd(document: &mut Document<'_, '_>, machine_type: &str) {
+    if !is_control_plane(machine_type) {
         document.error("cluster.etcd", "etcd config is only allowed on control plane machines");
         return;
     }

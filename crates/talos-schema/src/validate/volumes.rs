@@ -17,13 +17,13 @@ pub(super) fn check(document: &mut Document<'_, '_>, kind: &str) {
         "VolumeConfig" => system(document),
         "UserVolumeConfig" => user(document),
         "RawVolumeConfig" | "SwapVolumeConfig" => {
-            name(document, Some(LONGEST_VOLUME), false);
-            provisioning(document, true, true);
+            name(document, Some(LONGEST_VOLUME), Underscores::Rejected);
+            provisioning(document, Field::Required, VolumeSize::Own);
             encryption(document);
         }
         "ExistingVolumeConfig" => {
-            name(document, None, false);
-            selector(document, "discovery.volumeSelector.match", true);
+            name(document, None, Underscores::Rejected);
+            selector(document, "discovery.volumeSelector.match", Field::Required);
         }
         "ExternalVolumeConfig" => external(document),
         "ZswapConfig" => {
@@ -34,16 +34,16 @@ pub(super) fn check(document: &mut Document<'_, '_>, kind: &str) {
         "FilesystemTrimConfig" => document.reject_negative(&["interval"]),
         "FilesystemScrubConfig" => at_least_ten_seconds(document, "interval"),
         "LVMVolumeGroupConfig" => {
-            name(document, Some(63), true);
-            selector(document, "provisioning.volumeSelector.match", true);
+            name(document, Some(63), Underscores::Allowed);
+            selector(document, "provisioning.volumeSelector.match", Field::Required);
         }
         "LVMLogicalVolumeConfig" => logical(document),
         "RAIDArrayConfig" => {
-            name(document, Some(32), true);
-            selector(document, "provisioning.volumeSelector.match", true);
+            name(document, Some(32), Underscores::Allowed);
+            selector(document, "provisioning.volumeSelector.match", Field::Required);
         }
         "UnattendedInstallConfig" => {
-            selector(document, "provisioning.diskSelector.match", true);
+            selector(document, "provisioning.diskSelector.match", Field::Required);
             if document.text("installer.image").is_empty() {
                 let message = "is not set: the installation only succeeds from an image of the Image Factory";
                 document.warn("installer.image", message);
@@ -62,31 +62,52 @@ pub(super) fn at_least_ten_seconds(document: &mut Document<'_, '_>, field: &str)
     }
 }
 
-fn name(document: &mut Document<'_, '_>, longest: Option<usize>, underscores: bool) {
+/// Whether a name may have underscores.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Underscores {
+    Allowed,
+    Rejected,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Required,
+    Optional,
+}
+
+/// What a volume occupies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum VolumeSize {
+    /// A part of a disk, of its own size.
+    Own,
+    WholeDisk,
+}
+
+fn name(document: &mut Document<'_, '_>, longest: Option<usize>, underscores: Underscores) {
     let name = document.text("name");
     if name.is_empty() || longest.is_some_and(|longest| name.len() > longest) {
         let most = longest.map_or(String::new(), |longest| format!(" and at most {longest}"));
         document.error("name", format!("must have at least one character{most}"));
     }
-    if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || (underscores && c == '_')) {
-        let more = if underscores { ", hyphens and underscores" } else { " and hyphens" };
+    if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || (underscores == Underscores::Allowed && c == '_'))
+    {
+        let more = if underscores == Underscores::Allowed { ", hyphens and underscores" } else { " and hyphens" };
         document.error("name", format!("\"{name}\" can only contain ASCII letters, digits{more}"));
     }
 }
 
-fn selector(document: &mut Document<'_, '_>, field: &str, required: bool) {
-    if required && document.text(field).is_empty() {
+fn selector(document: &mut Document<'_, '_>, field: &str, required: Field) {
+    if required == Field::Required && document.text(field).is_empty() {
         document.error(field, "a selector is required");
     } else {
         expression(document, field);
     }
 }
 
-/// `sized`: the volume has its own size instead of being a whole disk.
-fn provisioning(document: &mut Document<'_, '_>, required: bool, sized: bool) {
+fn provisioning(document: &mut Document<'_, '_>, required: Field, size: VolumeSize) {
     selector(document, "provisioning.diskSelector.match", required);
     let (least, most) = (document.text("provisioning.minSize"), document.text("provisioning.maxSize"));
-    if !sized {
+    if size == VolumeSize::WholeDisk {
         for field in ["provisioning.minSize", "provisioning.maxSize", "provisioning.grow"] {
             if document.has(field) {
                 document.error(field, "is not supported for a volume that is a whole disk");
@@ -94,7 +115,7 @@ fn provisioning(document: &mut Document<'_, '_>, required: bool, sized: bool) {
         }
         return;
     }
-    if required && least.is_empty() && most.is_empty() {
+    if required == Field::Required && least.is_empty() && most.is_empty() {
         document.error("provisioning.minSize", "a min size or max size is required");
     }
     if least.starts_with('-') {
@@ -155,12 +176,12 @@ fn system(document: &mut Document<'_, '_>) {
             }
         }
     }
-    provisioning(document, false, true);
+    provisioning(document, Field::Optional, VolumeSize::Own);
     encryption(document);
 }
 
 fn user(document: &mut Document<'_, '_>) {
-    name(document, Some(LONGEST_VOLUME), false);
+    name(document, Some(LONGEST_VOLUME), Underscores::Rejected);
     match document.text("volumeType") {
         "directory" => {
             for field in ["provisioning", "encryption", "filesystem", "mount"] {
@@ -170,7 +191,8 @@ fn user(document: &mut Document<'_, '_>) {
             }
         }
         kind @ ("" | "partition" | "disk") => {
-            provisioning(document, true, kind != "disk");
+            let size = if kind == "disk" { VolumeSize::WholeDisk } else { VolumeSize::Own };
+            provisioning(document, Field::Required, size);
             filesystem(document);
             encryption(document);
         }
@@ -192,7 +214,7 @@ fn filesystem(document: &mut Document<'_, '_>) {
 }
 
 fn external(document: &mut Document<'_, '_>) {
-    name(document, Some(LONGEST_VOLUME), false);
+    name(document, Some(LONGEST_VOLUME), Underscores::Rejected);
     let kind = document.text("filesystemType");
     if kind != "virtiofs" {
         document.error("filesystemType", format!("\"{kind}\" is not supported: expected virtiofs"));
@@ -202,7 +224,7 @@ fn external(document: &mut Document<'_, '_>) {
 }
 
 fn logical(document: &mut Document<'_, '_>) {
-    name(document, Some(63), true);
+    name(document, Some(63), Underscores::Allowed);
     let kind = document.text("type");
     for (field, kinds, least) in [("mirrors", ["raid1", "raid10"], 1), ("stripes", ["raid0", "raid10"], 2)] {
         if document.has(field) && !kinds.contains(&kind) {

@@ -146,7 +146,9 @@ impl Action for Bootstrap {
                     Some(intent) if intent.boot == boot && began.elapsed() < GRACE => {
                         cx.waiting(StepWait::new(summary(&views)).code(Code::T01));
                     }
-                    Some(intent) => return Err(lost(node, intent.boot == boot)),
+                    Some(intent) => {
+                        return Err(if intent.boot == boot { never_arrived(node) } else { lost_to_reboot(node) });
+                    }
                     None => return Err(StepError::unavailable("no bootstrap has been sent").at(node.to_string())),
                 },
                 Decision::WaitFor(reason) => cx.waiting(StepWait::new(summary(&views)).code(reason.code)),
@@ -157,18 +159,20 @@ impl Action for Bootstrap {
     }
 }
 
-/// The error of a call without effect: it never arrived in this boot, or a reboot lost it.
-fn lost(node: IpAddr, same_boot: bool) -> StepError {
-    let error = if same_boot {
-        StepError::unavailable("the bootstrap never arrived")
-            .because("the node is in the same boot, and its log has no bootstrap request")
-            .code(Code::T01)
-    } else {
-        StepError::unavailable("the accepted bootstrap was lost to a reboot")
-            .because("the node has rebooted since, and its etcd has no data")
-            .code(Code::T02)
-    };
-    error.at(node.to_string())
+/// The error of a call without effect in the same boot.
+fn never_arrived(node: IpAddr) -> StepError {
+    StepError::unavailable("the bootstrap never arrived")
+        .because("the node is in the same boot, and its log has no bootstrap request")
+        .code(Code::T01)
+        .at(node.to_string())
+}
+
+/// The error of an accepted call that a reboot undid.
+fn lost_to_reboot(node: IpAddr) -> StepError {
+    StepError::unavailable("the accepted bootstrap was lost to a reboot")
+        .because("the node has rebooted since, and its etcd has no data")
+        .code(Code::T02)
+        .at(node.to_string())
 }
 
 fn wait(reason: &Reason) -> StepError {

@@ -52,7 +52,7 @@ async fn facts(client: &Client) -> Result<Facts, ClientError> {
         blocked(client),
     )?;
     let etcd = match services.iter().find(|service| service.id == "etcd") {
-        Some(service) => etcd(client, service, requested).await?,
+        Some(service) => etcd(client, service, if requested { Request::Seen } else { Request::None }).await?,
         None => Etcd::Waiting { message: "the node does not list etcd yet".to_owned() },
     };
     let cri = services.iter().find(|service| service.id == "cri").map(|service| service.state.as_str());
@@ -64,12 +64,19 @@ async fn facts(client: &Client) -> Result<Facts, ClientError> {
     Ok(Facts { boot, etcd, requested, data: !data.is_empty(), blocked })
 }
 
-async fn etcd(client: &Client, service: &Service, requested: bool) -> Result<Etcd, ClientError> {
+/// Whether the node's log shows a bootstrap request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Request {
+    None,
+    Seen,
+}
+
+async fn etcd(client: &Client, service: &Service, request: Request) -> Result<Etcd, ClientError> {
     let last = service.events.last().cloned().unwrap_or_default();
     Ok(match service.state.as_str() {
         "Running" => Etcd::Running { members: members(client).await? },
         "Failed" => Etcd::Failed { reason: last },
-        state if requested && has_no_spec(client).await => {
+        state if request == Request::Seen && has_no_spec(client).await => {
             Etcd::Waiting { message: format!("{state}: no address of the node matches cluster.etcd.advertisedSubnets") }
         }
         state => Etcd::Waiting { message: format!("{state}: {last}") },

@@ -1,0 +1,53 @@
+//! The arguments of a run.
+
+use std::path::PathBuf;
+
+use bootstrap::steps::Verdict;
+use clap::Args;
+use engine::plan::StepId;
+use talos_client::CertificateFingerprint;
+
+use super::SecretsArg;
+
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct RunArgs {
+    /// The cluster to bootstrap, by its name in the repository.
+    pub(in crate::cli) cluster: Option<String>,
+    /// Continue an interrupted or failed run, or adopt a running cluster.
+    #[arg(long)]
+    pub(in crate::cli) resume: bool,
+    /// Run against the lab of this cluster (`k8s-bootstrap lab up`).
+    #[arg(long)]
+    pub(in crate::cli) lab: bool,
+    /// Use the operator's own secrets, or placeholders (the default with --lab).
+    #[arg(long, value_name = "WHICH")]
+    pub(in crate::cli) secrets: Option<SecretsArg>,
+    /// Read every chart from this file (`k8s-bootstrap bundle create`) instead of registries.
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) bundle: Option<PathBuf>,
+    /// Apply a config to this node only when its certificate in maintenance mode has this fingerprint, which its console shows.
+    #[arg(long, value_name = "NODE=FINGERPRINT", value_parser = pin)]
+    pub(in crate::cli) cert_fingerprint: Vec<(String, CertificateFingerprint)>,
+    /// Bootstrap etcd on this control plane although others do not respond; only when those are lost for good.
+    #[arg(long, value_name = "NODE")]
+    pub(in crate::cli) force_bootstrap_node: Option<String>,
+    /// The outcome of a hook that was interrupted and must not run twice: `hook/rook/1=done`, or `=again` to run it.
+    #[arg(long, value_name = "STEP=done|again", value_parser = verdict, requires = "resume")]
+    pub(in crate::cli) hook: Vec<(StepId, Verdict)>,
+    /// Merge the cluster into the operator's kubeconfig at the end of the run.
+    #[arg(long)]
+    pub(in crate::cli) merge_kubeconfig: bool,
+}
+
+fn pin(text: &str) -> Result<(String, CertificateFingerprint), Box<dyn std::error::Error + Send + Sync>> {
+    let (node, fingerprint) = text.split_once('=').ok_or("expected NODE=FINGERPRINT")?;
+    Ok((node.to_owned(), fingerprint.parse()?))
+}
+
+fn verdict(text: &str) -> Result<(StepId, Verdict), Box<dyn std::error::Error + Send + Sync>> {
+    match text.split_once('=') {
+        Some((step, "done")) => Ok((StepId::new(step), Verdict::Done)),
+        Some((step, "again")) => Ok((StepId::new(step), Verdict::Again)),
+        _ => Err("expected STEP=done or STEP=again".into()),
+    }
+}
