@@ -9,6 +9,7 @@ use super::super::errors::step_error;
 use super::super::node_wait::wait_configured;
 use super::connect;
 use engine::{Check, CheckResult, Code, StepContext, StepError, StepWait};
+use error_report::ErrorReport;
 use talos_client::{Client, ClientError};
 use talos_config::InventoryNode;
 
@@ -95,7 +96,7 @@ impl Check for Members {
             match self.missing().await {
                 Ok(None) => return Ok(()),
                 Ok(Some(reason)) => cx.waiting(StepWait::new(reason).code(Code::T13)),
-                Err(error) => cx.progress(&error.to_string()),
+                Err(error) => cx.progress(&ErrorReport::new(&error).to_string()),
             }
             tokio::time::sleep(PROBE_INTERVAL).await;
         }
