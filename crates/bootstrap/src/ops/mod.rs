@@ -20,6 +20,7 @@ mod releases;
 mod render;
 mod run;
 mod status;
+mod store;
 mod workspace;
 
 pub use access::{NodeAccess, find_node, node_access};
