@@ -13,7 +13,7 @@ default:
 rehearse cluster='infra' *options:
     cargo run --release -- rehearse {{ cluster }} {{ options }}
 
-# Run the tests: `just test`, `just test yaml::`.
+# Run the tests: `just test`, `just test -p yaml`.
 test *filter:
     cargo test {{ filter }}
 
