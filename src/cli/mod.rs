@@ -6,6 +6,7 @@ mod child;
 mod error;
 mod etcd;
 mod exit;
+mod explain;
 mod lab;
 mod machineconfig;
 mod node;
@@ -71,6 +72,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CommandError> {
         Some(Command::Etcd(args)) => etcd::etcd(common, args).await,
         Some(Command::Node(args)) => node::node(common, args).await,
         Some(Command::Machineconfig(args)) => machineconfig::machineconfig(common, &args),
+        Some(Command::Explain(args)) => Ok(explain::explain(common, &args)),
         Some(Command::Child(_)) => Ok(Exit::InvalidInput),
         None => match cli.run.cluster.clone() {
             Some(cluster) => run::run(common, &cluster, &cli.run).await,

@@ -16,7 +16,7 @@ mod runner;
 mod step;
 mod survey;
 
-pub use code::Code;
+pub use code::{Code, UnknownCode};
 pub use context::{StepContext, StepLog, StepWait};
 pub use error::{ErrorClass, StepError};
 pub use event::{Event, EventKind, Outcome, RunOutcome, Subscriber};

@@ -93,10 +93,18 @@ pub(super) enum Command {
     Etcd(EtcdArgs),
     /// Inspect, reboot, upgrade or reset one node of a running cluster.
     Node(NodeArgs),
+    /// Print the page of an error code, such as T17: symptom, cause, what to do.
+    Explain(ExplainArgs),
     /// Machine configs without a repository, with talosctl's flags.
     Machineconfig(MachineconfigArgs),
     #[command(name = "__child", hide = true)]
     Child(ChildArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct ExplainArgs {
+    /// The code in an error, such as T17.
+    pub(super) code: engine::Code,
 }
 
 /// Internal: becomes another program that dies with the process that started it.
