@@ -56,7 +56,7 @@ impl From<RehearsalError> for CommandError {
         let (exit, hint) = match &error {
             RehearsalError::Scenario(_) => (Exit::InvalidInput, None),
             RehearsalError::AlreadyRunning { cluster } => {
-                (Exit::Locked, Some(format!("end it: k8s-bootstrap lab down {cluster}")))
+                (Exit::Locked, Some(format!("stop it: k8s-bootstrap lab down {cluster}")))
             }
             RehearsalError::NotRunning { cluster, .. } => (
                 Exit::PreconditionFailed,

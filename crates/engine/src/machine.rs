@@ -120,7 +120,7 @@ impl Node {
     /// The error of a step that was not done in time: what it waited for, else its last failure, says why.
     fn overdue(&self, wait: Option<StepWait>) -> StepError {
         let what = format!("not done within {}", duration(self.policy.deadline));
-        let mut error = StepError::failed_precondition(what).at(&self.place);
+        let mut error = StepError::failed_precondition(what).with_place(&self.place);
         let wait = wait.filter(|wait| !wait.line.is_empty());
         if let Some(wait) = wait {
             let failed_with = self.failure.as_ref().and_then(|failure| failure.code);

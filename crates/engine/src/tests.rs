@@ -28,7 +28,7 @@ fn brief(steps: &[(&str, &[&str])]) -> Plan {
 fn plan_within(steps: &[(&str, &[&str])], deadline: Duration) -> Plan {
     let step = |(id, needs): &(&str, &[&str])| {
         let needs: Vec<StepId> = needs.iter().map(StepId::new).collect();
-        let mut step = Step::new("base", id, Code::K07).needs(&needs).deadline(deadline).at("the lab");
+        let mut step = Step::new("base", id, Code::K07).needs(&needs).deadline(deadline).with_place("the lab");
         step.id = StepId::new(id);
         step.policy.retry = step.policy.retry.with_budget(Budget::Retries(2));
         step
@@ -288,7 +288,7 @@ async fn a_step_past_its_deadline_fails_with_place_reason_code_and_next_command(
 async fn a_deadline_during_retries_reports_the_last_failure() {
     let run = TestRun::new();
     for (code, expected) in [(Some(Code::T13), Code::T13), (None, Code::K07)] {
-        let error = StepError::unavailable("no answer").at("node cp-1").because("timeout").next("look there");
+        let error = StepError::unavailable("no answer").with_place("node cp-1").because("timeout").next("look there");
         let error = StepError { code, ..error };
         let step = Arc::new(Scripted { error: Some(error), ..Scripted::missing() });
         let report = run.engine(brief(&[("a", &[])]), vec![("a", step)]).await.run().await;

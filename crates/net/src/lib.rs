@@ -100,7 +100,7 @@ impl Dialer {
         if self.reach == Reach::LoopbackOnly && !target.ip().is_loopback() {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                format!("a rehearsal dials loopback addresses only, and {target} is none"),
+                format!("{target} is not a loopback address; a rehearsal rejects it"),
             ));
         }
         Ok(target)

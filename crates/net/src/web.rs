@@ -27,7 +27,7 @@ impl Web {
     /// # Errors
     ///
     /// A status other than 200 or an unreachable host, after retries; more than 32 MiB; a redirect from `https` to `http`.
-    pub async fn text(&self, url: &str) -> Result<String, FetchError> {
+    pub async fn fetch_text(&self, url: &str) -> Result<String, FetchError> {
         match self {
             Self::Folder(folder) => {
                 let path = url.split_once("://").map_or(url, |(_, path)| path);

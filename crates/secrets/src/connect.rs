@@ -47,7 +47,7 @@ impl Connect {
 
     /// The server that `OP_CONNECT_HOST` and `OP_CONNECT_TOKEN` name, when both do; `SSL_CERT_FILE` names the
     /// certificates that are trusted instead of the public ones.
-    pub fn of(variables: &BTreeMap<String, String>) -> Option<Self> {
+    pub fn from_variables(variables: &BTreeMap<String, String>) -> Option<Self> {
         let named = |name: &str| variables.get(name).filter(|value| !value.is_empty());
         let found = Self::new(named("OP_CONNECT_HOST")?, named("OP_CONNECT_TOKEN")?.as_str().into());
         Some(Self { authorities: named("SSL_CERT_FILE").and_then(|path| std::fs::read_to_string(path).ok()), ..found })

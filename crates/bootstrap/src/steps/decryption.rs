@@ -67,10 +67,10 @@ impl Opens {
     async fn open(&self, program: &Path, decryption: &Decryption) -> Result<String, StepError> {
         let name = format!("{}/{}", decryption.namespace, decryption.secret);
         let Some(secret) = self.secret(decryption).await? else {
-            return Ok(format!("the Secret {name} is not in the manifests, so its keys are not tried"));
+            return Ok(format!("the Secret {name} is not in the manifests, so decryption was not checked"));
         };
         let fails = |place: String, why: &dyn Display| {
-            StepError::failed_precondition("Flux cannot decrypt the repository").at(place).because(why).code(Code::F03)
+            StepError::failed_precondition("Flux cannot decrypt the repository").with_place(place).because(why).code(Code::F03)
         };
         let keys = age_keys(&secret).map_err(|error| fails(format!("Secret {name}"), &error))?;
         for file in &decryption.files {
@@ -78,11 +78,11 @@ impl Opens {
             let opened = sops::opens(program, file, &keys).await;
             opened.map_err(|error| {
                 let error = ErrorReport::new(&error);
-                let why = format!("the keys in the Secret {name} do not open it: {error}");
+                let why = format!("the keys in the Secret {name} do not decrypt it: {error}");
                 fails(shown.to_string(), &why)
             })?;
         }
-        Ok(format!("the keys in {name} open {} files", decryption.count))
+        Ok(format!("the keys in {name} decrypt {} files", decryption.count))
     }
 }
 
@@ -114,7 +114,7 @@ impl Check for Opens {
             return Ok(CheckResult::Skipped("placeholder secrets cannot decrypt files".to_owned()));
         };
         let Some(sops) = sops else {
-            return Ok(CheckResult::Skipped("sops not found, so the keys are not tried".to_owned()));
+            return Ok(CheckResult::Skipped("sops not found, so decryption was not checked".to_owned()));
         };
         let mut results = Vec::new();
         for decryption in self.context.cluster.flux.decryptions() {

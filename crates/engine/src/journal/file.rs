@@ -51,7 +51,7 @@ impl Store for FileStore {
         let text =
             std::str::from_utf8(&bytes[..whole]).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let notice = (whole < bytes.len())
-            .then(|| format!("the last line of {} was torn when an earlier run died; it is dropped", self.location()));
+            .then(|| format!("the last line of {} is incomplete after a crash and is ignored", self.location()));
         Ok(Stored { lines: text.lines().map(str::to_owned).collect(), notice })
     }
 

@@ -181,7 +181,7 @@ async fn a_rejected_token_a_rate_limit_and_an_outage_are_different_errors() {
 #[test]
 fn both_variables_are_needed() {
     let of = |pairs: &[(&str, &str)]| {
-        Connect::of(&pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()).is_some()
+        Connect::from_variables(&pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()).is_some()
     };
     assert!(of(&[("OP_CONNECT_HOST", "http://x"), ("OP_CONNECT_TOKEN", "t")]));
     assert!(!of(&[("OP_CONNECT_HOST", "http://x")]) && !of(&[("OP_CONNECT_HOST", ""), ("OP_CONNECT_TOKEN", "t")]));

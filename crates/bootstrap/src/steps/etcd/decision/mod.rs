@@ -182,7 +182,10 @@ fn still_meant_for_another(views: &[&View], intent: &Intent, forced: IpAddr) -> 
     if named.facts()?.boot != intent.boot {
         return None;
     }
-    let text = format!("a bootstrap was sent to {} in its present boot, so {forced} must not get one", intent.node);
+    let text = format!(
+        "{} already received a bootstrap since its last boot; bootstrapping {forced} is rejected",
+        intent.node
+    );
     Some(Decision::Refuse(Reason::new(text).code(Code::T03)))
 }
 
