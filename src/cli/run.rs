@@ -66,6 +66,6 @@ async fn listen(stop: StopSignal) {
             _ = terminate.recv() => {}
         }
         output::say("stopping at a safe point; press Ctrl-C again to stop at once");
-        stop.ask();
+        stop.request();
     }
 }

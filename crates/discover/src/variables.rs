@@ -31,8 +31,11 @@ impl FoundValue {
     pub fn warning(&self, name: &str) -> Diagnostic {
         let is_secret = SECRET_NAMES.iter().any(|word| name.to_ascii_lowercase().contains(word));
         let value = if is_secret { "the value written here".to_owned() } else { format!("`{}`", self.value) };
-        Diagnostic::at_location(self.at.clone(), format!("the variable `{name}` is not set in the environment: using {value}"))
-            .with_hint("set the variable in the environment to use another value")
+        Diagnostic::at_location(
+            self.at.clone(),
+            format!("the variable `{name}` is not set in the environment: using {value}"),
+        )
+        .with_hint("set the variable in the environment to use another value")
     }
 }
 

@@ -259,7 +259,7 @@ async fn the_first_stop_lets_an_effect_finish_and_the_second_does_not() {
                 tokio::task::yield_now().await;
             }
             for _ in 0..asks {
-                run.stop.ask();
+                run.stop.request();
                 tokio::task::yield_now().await;
             }
             tokio::task::yield_now().await;
@@ -323,7 +323,7 @@ async fn an_intent_is_on_disk_before_the_effect() {
     steps.action(StepId::new("once"), Arc::new(Once));
     Engine::new(plan, steps, journal, &History::default(), vec![], StopSignal::default()).run().await;
     let history = Journal::read(store.as_ref()).await.unwrap().history;
-    assert_eq!(history.priors[&StepId::new("once")][0].outcome, Some(json!("accepted")));
+    assert_eq!(history.recorded_intents[&StepId::new("once")][0].outcome, Some(json!("accepted")));
 }
 
 #[tokio::test]
@@ -429,14 +429,14 @@ fn a_late_answer_about_a_cancelled_step_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_survey_observes_up_to_the_first_goal_that_is_not_met_and_applies_nothing() {
+async fn observing_a_plan_goes_up_to_the_first_goal_that_is_not_met_and_applies_nothing() {
     let scripted = |up_to_date: bool| Arc::new(Scripted { up_to_date, ..Scripted::missing() });
     let second = scripted(false);
     let mut steps = StepSet::default();
     for (id, step) in [("a", scripted(true)), ("b", second.clone()), ("c", scripted(true))] {
         steps.action(StepId::new(id), step);
     }
-    let found = survey(&plan(&[("a", &[]), ("b", &["a"]), ("c", &["b"])]), &steps, &History::default()).await;
+    let found = observe_plan(&plan(&[("a", &[]), ("b", &["a"]), ("c", &["b"])]), &steps, &History::default()).await;
     let found: Vec<_> = found.into_values().collect();
     let expected =
         [Finding::UpToDate("seen".to_owned()), Finding::Missing("gone".to_owned()), Finding::Blocked(StepId::new("b"))];

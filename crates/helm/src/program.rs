@@ -59,10 +59,7 @@ pub struct TemplateOptions {
 pub fn notices(release: &Release) -> Vec<String> {
     let mut notices = Vec::new();
     if release.flags.on_failure == OnFailure::RollBack {
-        notices.push(format!(
-            "{}: `atomic` is ignored: a failed installation stays for the next attempt",
-            release.id
-        ));
+        notices.push(format!("{}: `atomic` is ignored: a failed installation stays for the next attempt", release.id));
     }
     for argument in SortedArguments::new(&release.flags.args).ignored {
         notices.push(format!("{}: the argument {argument} is ignored: k8s-bootstrap selects the cluster", release.id));

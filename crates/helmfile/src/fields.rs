@@ -263,7 +263,10 @@ fn parse(text: &str, rendered: &Rendered, written: &Text) -> Result<ReleaseId, D
     let name = parts.next().unwrap_or_default();
     let namespace = parts.next().unwrap_or(&rendered.namespace);
     if name.is_empty() {
-        return Err(Diagnostic::at_location(written.at.clone(), format!("invalid need `{text}`: expected `namespace/name`")));
+        return Err(Diagnostic::at_location(
+            written.at.clone(),
+            format!("invalid need `{text}`: expected `namespace/name`"),
+        ));
     }
     Ok(ReleaseId::new(namespace, name))
 }

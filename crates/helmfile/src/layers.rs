@@ -227,7 +227,9 @@ fn policy(origin: &Origin, text: &str, found: &mut Diagnostics) {
             }
             "releases" if last == Some("environments") => {
                 let message = "`environments` and `releases` must be in different parts of the file";
-                found.push(Diagnostic::at_location(at(), message).with_hint("separate them by a line `---` before `releases`"));
+                found.push(
+                    Diagnostic::at_location(at(), message).with_hint("separate them by a line `---` before `releases`"),
+                );
             }
             _ => {}
         }
@@ -240,7 +242,8 @@ fn policy(origin: &Origin, text: &str, found: &mut Diagnostics) {
         let first = origin.location(Position { line: 1, column: 1 });
         let message = "invalid state file: no line begins with a key";
         found.push(
-            Diagnostic::at_location(first, message).with_hint("write `releases:` in the first column, also in flow style"),
+            Diagnostic::at_location(first, message)
+                .with_hint("write `releases:` in the first column, also in flow style"),
         );
     }
 }

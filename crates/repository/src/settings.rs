@@ -95,7 +95,9 @@ fn texts(origin: &Origin, node: &Node, what: &str, found: &mut Diagnostics) -> B
             Some(text) => {
                 texts.insert(entry.key.clone(), text.to_owned());
             }
-            None => found.error(origin.location(entry.value.at), format!("the value of `{}` must be a string", entry.key)),
+            None => {
+                found.error(origin.location(entry.value.at), format!("the value of `{}` must be a string", entry.key))
+            }
         }
     }
     texts

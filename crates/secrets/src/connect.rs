@@ -33,9 +33,9 @@ pub struct Connect {
     authorities: Option<String>,
 }
 
-/// A filled-in template, with each value that was inserted.
+/// A template with its references resolved, and each value that was inserted.
 #[derive(Debug)]
-pub struct Filled {
+pub struct ResolvedTemplate {
     pub text: SecretString,
     pub values: Vec<SecretString>,
 }
@@ -62,7 +62,11 @@ impl Connect {
     /// # Errors
     ///
     /// The first reference that cannot be resolved, with its position; a server that refuses or does not respond.
-    pub async fn inject(&self, template: &str, variables: &BTreeMap<String, String>) -> Result<Filled, Error> {
+    pub async fn inject(
+        &self,
+        template: &str,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<ResolvedTemplate, Error> {
         let references = op::references(template);
         let mut session = Session::new(self);
         let mut values = Vec::new();
@@ -72,7 +76,7 @@ impl Connect {
         let mut next = values.iter();
         let Ok(text) =
             replace(template, &references, |_| Ok::<_, Infallible>(next.next().cloned().unwrap_or_default()));
-        Ok(Filled { text: text.into(), values: values.into_iter().map(SecretString::from).collect() })
+        Ok(ResolvedTemplate { text: text.into(), values: values.into_iter().map(SecretString::from).collect() })
     }
 }
 

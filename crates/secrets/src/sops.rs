@@ -8,7 +8,7 @@ use regex::{Captures, Regex};
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::shape::{self, Encoding};
+use super::placeholders::{self, Encoding};
 use process::{Command, Credentials, SecretFile};
 
 /// Cloud key services respond within seconds; an unattended prompt would wait for ever.
@@ -114,7 +114,7 @@ pub fn placeholders(text: &str) -> String {
         let replaced = encrypted().replace_all(line, |found: &Captures<'_>| match &found["type"] {
             "int" | "float" => "0".to_owned(),
             "bool" => "false".to_owned(),
-            _ => shape::placeholder(text, index + 1, ""),
+            _ => placeholders::placeholder(text, index + 1, ""),
         });
         filled.push_str(&replaced);
         filled.push('\n');
@@ -132,7 +132,7 @@ fn fill_json(key: &str, value: &mut Value, encoding: Encoding) {
             *value = match &found["type"] {
                 "int" | "float" => 0.into(),
                 "bool" => false.into(),
-                _ => shape::placeholder_of_key(key, encoding).into(),
+                _ => placeholders::placeholder_of_key(key, encoding).into(),
             };
         }
         _ => {}

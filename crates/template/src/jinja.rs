@@ -138,8 +138,11 @@ fn render_error(origin: &Origin, text: &str, error: &minijinja::Error) -> Render
     let expression = range.and_then(|range| text.get(range)).map(str::trim).filter(|text| !text.contains('\n'));
     match (error.kind(), expression) {
         (ErrorKind::UndefinedError, Some(expression)) => {
-            let diagnostic = Diagnostic::at_location(location, format!("the template variable `{expression}` is not defined"))
-                .with_hint("set it in the environment (`ENV.X`) or in k8s-bootstrap.yaml: clusters.<name>.variables");
+            let diagnostic =
+                Diagnostic::at_location(location, format!("the template variable `{expression}` is not defined"))
+                    .with_hint(
+                        "set it in the environment (`ENV.X`) or in k8s-bootstrap.yaml: clusters.<name>.variables",
+                    );
             RenderError { diagnostic, undefined: Some(expression.to_owned()) }
         }
         (_, expression) => {

@@ -84,9 +84,8 @@ fn ends_at_the_top(body: &ListNode) -> bool {
 fn unbalanced(source: &TemplateSource<'_>, body: &ListNode, defines: &[DefineNode]) -> Diagnostic {
     let open = defines.iter().find(|define| holds_end(&define.body)).map(|define| (define.pos, "define"));
     match open.or_else(|| innermost(body)) {
-        Some((pos, kind)) => {
-            Diagnostic::at_location(source.at(pos.offset), format!("unclosed `{kind}`")).with_hint("close it with `{{ end }}`")
-        }
+        Some((pos, kind)) => Diagnostic::at_location(source.at(pos.offset), format!("unclosed `{kind}`"))
+            .with_hint("close it with `{{ end }}`"),
         None => {
             let location = source.origin.location(Position { ..source.start });
             Diagnostic::at_location(location, "unexpected `end` or `else`")

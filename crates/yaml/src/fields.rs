@@ -127,7 +127,10 @@ impl<'n> Fields<'n> {
     }
 
     fn mismatch<T>(&self, node: &Node, key: &str, want: &str, got: &Value, found: &mut Diagnostics) -> Option<T> {
-        found.error(self.origin.location(node.at), format!("`{key}` of {} must be {want}, not {}", self.what, got.kind()));
+        found.error(
+            self.origin.location(node.at),
+            format!("`{key}` of {} must be {want}, not {}", self.what, got.kind()),
+        );
         None
     }
 }

@@ -70,7 +70,10 @@ impl Opens {
             return Ok(format!("the Secret {name} is not in the manifests, so decryption was not checked"));
         };
         let fails = |place: String, why: &dyn Display| {
-            StepError::failed_precondition("Flux cannot decrypt the repository").with_place(place).because(why).code(Code::F03)
+            StepError::failed_precondition("Flux cannot decrypt the repository")
+                .with_place(place)
+                .because(why)
+                .code(Code::F03)
         };
         let keys = age_keys(&secret).map_err(|error| fails(format!("Secret {name}"), &error))?;
         for file in &decryption.files {

@@ -58,7 +58,8 @@ pub(super) fn helm_error(error: &HelmError, release: &Release) -> StepError {
         Helm::Changed => Some(Code::H11),
         Helm::TooOld | Helm::Chart | Helm::Other => None,
     };
-    let base = StepError::new(class, format!("release {}", release.id)).with_place(release.at.to_string()).caused_by(error);
+    let base =
+        StepError::new(class, format!("release {}", release.id)).with_place(release.at.to_string()).caused_by(error);
     let base = match error.hint() {
         Some(hint) => base.next(hint),
         None => base,

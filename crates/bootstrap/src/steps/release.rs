@@ -253,7 +253,9 @@ impl Action for Installed {
         self.wait_ready(&client, &objects, cx).await.map_err(|error| {
             let namespace = &self.release.id.namespace;
             let next = format!("check `kubectl -n {namespace} get pods,events`, then run again with --resume");
-            gate_error(&error).with_place(super::chain::place(&self.release)).context(|error| error.next(next).code(Code::H14))
+            gate_error(&error)
+                .with_place(super::chain::place(&self.release))
+                .context(|error| error.next(next).code(Code::H14))
         })?;
         for probe in webhook::probes(&prepared.objects, &self.release.id.namespace) {
             kubernetes::wait_admitted(&client, &probe, &progress(cx))

@@ -69,7 +69,8 @@ impl SecretManifests {
         // The parser's message may quote the text, which holds secrets by now; only the place is reported.
         let documents = documents.map_err(|error| {
             let place = error.location.map_or_else(|| name.clone(), |location| location.to_string());
-            StepError::invalid_input("the manifests are not valid YAML once their secrets are filled in").with_place(place)
+            StepError::invalid_input("the manifests are not valid YAML once their secrets are filled in")
+                .with_place(place)
         })?;
         let objects: Vec<Value> =
             documents.iter().filter(|document| !document.is_null()).map(yaml::Node::to_json).collect();

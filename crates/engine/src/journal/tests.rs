@@ -47,7 +47,10 @@ async fn an_intent_without_an_outcome_survives_a_crash() {
 
     let history = history(folder.path()).await;
     assert!(history.last.unwrap().is_unfinished());
-    assert_eq!(history.priors[&step], [Prior { intent: json!({"node": "10.0.0.1"}), outcome: None }]);
+    assert_eq!(
+        history.recorded_intents[&step],
+        [RecordedIntent { intent: json!({"node": "10.0.0.1"}), outcome: None }]
+    );
 }
 
 #[tokio::test]

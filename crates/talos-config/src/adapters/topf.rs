@@ -316,8 +316,9 @@ impl Topf {
         };
         let path = clean(&self.folder.join(path));
         let origin = layers::origin(&self.root, &path);
-        let mut text = std::fs::read_to_string(&path)
-            .map_err(|error| Diagnostic::at_location(machine.node.at.clone(), format!("cannot read {origin}: {error}")))?;
+        let mut text = std::fs::read_to_string(&path).map_err(|error| {
+            Diagnostic::at_location(machine.node.at.clone(), format!("cannot read {origin}: {error}"))
+        })?;
         if path.extension().is_some_and(|ending| ending == "tpl") {
             text = self.expand(&path, &text, &self.data(machine, written.map_or("", String::as_str)))?;
         }
@@ -368,7 +369,10 @@ fn has_content(origin: &Origin, text: &str) -> Result<bool, Diagnostic> {
     let mut content = false;
     for node in yaml::parse(origin, text)? {
         if node.as_sequence().is_some_and(|items| !items.is_empty()) {
-            return Err(Diagnostic::at_location(origin.location(node.at), "topf does not support JSON patches; write a merge patch"));
+            return Err(Diagnostic::at_location(
+                origin.location(node.at),
+                "topf does not support JSON patches; write a merge patch",
+            ));
         }
         content |= node.as_mapping().is_some_and(|mapping| mapping.iter().next().is_some());
     }

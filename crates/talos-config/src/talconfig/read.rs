@@ -304,7 +304,9 @@ impl Reader<'_> {
             let Some(path) = path.map(|path| path.trim().to_owned()) else {
                 if self.folder.join(text.trim()).is_file() {
                     let message = format!("`{text}` is a file name, not a patch");
-                    self.found.errors.push(Diagnostic::at_location(at, message).with_hint(format!("write \"@{text}\"")));
+                    self.found
+                        .errors
+                        .push(Diagnostic::at_location(at, message).with_hint(format!("write \"@{text}\"")));
                 } else {
                     patches.push(self.inline(at, text));
                 }

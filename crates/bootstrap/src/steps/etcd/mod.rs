@@ -96,8 +96,11 @@ const NOT_ACCEPTED: &str = "not accepted";
 
 /// The newest call of an earlier run that may have been accepted, from the journal.
 fn recorded(cx: &StepContext) -> Option<Intent> {
-    let prior =
-        cx.priors.iter().rev().find(|prior| prior.outcome.as_ref().and_then(Value::as_str) != Some(NOT_ACCEPTED))?;
+    let prior = cx
+        .recorded_intents
+        .iter()
+        .rev()
+        .find(|prior| prior.outcome.as_ref().and_then(Value::as_str) != Some(NOT_ACCEPTED))?;
     let intent: Intent = serde_json::from_value(prior.intent.clone()).ok()?;
     Some(Intent { accepted: prior.outcome.is_some(), ..intent })
 }
@@ -149,7 +152,9 @@ impl Action for Bootstrap {
                     Some(intent) => {
                         return Err(if intent.boot == boot { never_arrived(node) } else { lost_to_reboot(node) });
                     }
-                    None => return Err(StepError::unavailable("no bootstrap has been sent").with_place(node.to_string())),
+                    None => {
+                        return Err(StepError::unavailable("no bootstrap has been sent").with_place(node.to_string()));
+                    }
                 },
                 Decision::WaitFor(reason) => cx.waiting(StepWait::new(summary(&views)).code(reason.code)),
                 Decision::Verify(_) => cx.waiting(StepWait::new(summary(&views)).code(Code::T14)),

@@ -51,7 +51,7 @@ impl Process {
     /// The journal's record of this command.
     fn record(&self, cx: &StepContext) -> Record {
         let intent = json!({"hook": self.fingerprint});
-        let mut own = cx.priors.iter().filter(|prior| prior.intent == intent).map(|prior| &prior.outcome);
+        let mut own = cx.recorded_intents.iter().filter(|prior| prior.intent == intent).map(|prior| &prior.outcome);
         match own.next_back() {
             None => Record::NotRun,
             Some(None) => Record::Begun,

@@ -152,7 +152,8 @@ impl Manifests {
             .get_or_try_init(|| async {
                 let mut objects = self.plain()?;
                 for url in &self.urls {
-                    let text = self.context.web.fetch_text(url).await.map_err(|error| self.unreachable(&error))?;
+                    let text =
+                        self.context.downloads.fetch_text(url).await.map_err(|error| self.unreachable(&error))?;
                     objects.extend(self.read(url, &text)?);
                 }
                 for folder in &self.kustomizations {

@@ -13,15 +13,15 @@ const LIMITS: FetchLimits =
 const RETRY: RetryPolicy =
     RetryPolicy::new(Duration::from_secs(1), Duration::from_mins(1)).with_budget(Budget::Retries(4));
 
-/// Where such files come from.
+/// Where such files are downloaded from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Web {
+pub enum DownloadSource {
     Internet,
     /// Each file is in the folder, below its host and path.
     Folder(PathBuf),
 }
 
-impl Web {
+impl DownloadSource {
     /// The text at an address of `https` or `http`.
     ///
     /// # Errors
