@@ -59,7 +59,7 @@ pub async fn decrypt(sops: &Sops, path: &Path) -> Result<SecretString, SopsError
 /// # Errors
 ///
 /// With the message of sops; the most common cause is a file that is encrypted for another key.
-pub async fn opens(sops: &Path, path: &Path, keys: &SecretString) -> Result<(), SopsError> {
+pub async fn check_decryption(sops: &Path, path: &Path, keys: &SecretString) -> Result<(), SopsError> {
     let keys = SecretFile::new(keys).map_err(|source| SopsError::KeyFile { path: path.to_owned(), source })?;
     // Besides the variables sops looks below the home and configuration folders for keys, of age and of SSH.
     let command =

@@ -1,4 +1,4 @@
-//! Proof that Flux can decrypt what it applies (F03): the keys that it gets open the repository's files.
+//! Proof that Flux can decrypt what it applies (F03): its keys decrypt the repository's SOPS files.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -31,14 +31,14 @@ pub(super) enum Keys {
     Cluster,
 }
 
-/// Every file that Flux decrypts opens with the keys that it gets.
-pub(super) struct Opens {
+/// Flux's keys decrypt every file that Flux is to decrypt.
+pub(super) struct FluxKeys {
     context: Arc<RunContext>,
     manifests: Arc<SecretManifests>,
     keys: Keys,
 }
 
-impl Opens {
+impl FluxKeys {
     pub(super) fn new(context: Arc<RunContext>, manifests: Arc<SecretManifests>, keys: Keys) -> Self {
         Self { context, manifests, keys }
     }
@@ -64,7 +64,7 @@ impl Opens {
         kubernetes::get(&self.context.kubernetes().await?, &object).await.map_err(|error| api_error(&error))
     }
 
-    async fn open(&self, program: &Path, decryption: &Decryption) -> Result<String, StepError> {
+    async fn check(&self, program: &Path, decryption: &Decryption) -> Result<String, StepError> {
         let name = format!("{}/{}", decryption.namespace, decryption.secret);
         let Some(secret) = self.secret(decryption).await? else {
             return Ok(format!("the Secret {name} is not in the manifests, so decryption was not checked"));
@@ -78,8 +78,8 @@ impl Opens {
         let keys = age_keys(&secret).map_err(|error| fails(format!("Secret {name}"), &error))?;
         for file in &decryption.files {
             let shown = self.context.cluster.relative(file).display();
-            let opened = sops::opens(program, file, &keys).await;
-            opened.map_err(|error| {
+            let decrypted = sops::check_decryption(program, file, &keys).await;
+            decrypted.map_err(|error| {
                 let error = ErrorReport::new(&error);
                 let why = format!("the keys in the Secret {name} do not decrypt it: {error}");
                 fails(shown.to_string(), &why)
@@ -111,7 +111,7 @@ fn age_keys(secret: &Value) -> Result<SecretString, NoAgeKeys> {
 }
 
 #[async_trait]
-impl Check for Opens {
+impl Check for FluxKeys {
     async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
         let SecretsFrom::Operator { sops, .. } = &self.context.secrets else {
             return Ok(CheckResult::Skipped("placeholder secrets cannot decrypt files".to_owned()));
@@ -121,7 +121,7 @@ impl Check for Opens {
         };
         let mut results = Vec::new();
         for decryption in self.context.cluster.flux.decryptions() {
-            results.push(self.open(&sops.program, &decryption).await?);
+            results.push(self.check(&sops.program, &decryption).await?);
         }
         Ok(CheckResult::Passed(results.join("; ")))
     }

@@ -144,9 +144,9 @@ impl Steps {
                 .title("every secret can be decrypted or resolved")
                 .made_from(context.secrets_fingerprint())
                 .deadline(OPERATOR);
-            let opened = self.check(step, Arc::new(base::SecretsOpen::new(self.secrets.clone())));
-            passed.push(opened.clone());
-            passed.extend(self.decryption(Keys::Manifests, &[opened]));
+            let resolvable = self.check(step, Arc::new(base::ResolvableSecrets::new(self.secrets.clone())));
+            passed.push(resolvable.clone());
+            passed.extend(self.decryption(Keys::Manifests, &[resolvable]));
         }
         let charts = Arc::new(preflight::Prepared::new(context.clone()));
         if !(context.cluster.bootstrap.crds.releases.is_empty()
@@ -171,7 +171,7 @@ impl Steps {
             .title(title)
             .needs(needs)
             .made_from(self.context.decryption_fingerprint());
-        let code = decryption::Opens::new(self.context.clone(), self.secrets.clone(), keys);
+        let code = decryption::FluxKeys::new(self.context.clone(), self.secrets.clone(), keys);
         (files > 0).then(|| self.check(step, Arc::new(code)))
     }
 

@@ -1,4 +1,4 @@
-//! Manifests that hold secrets: opened in memory, once for all steps.
+//! Manifests that hold secrets: decrypted or resolved in memory, once for all steps.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -88,7 +88,7 @@ fn whole_lines(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
 }
 
-/// Opens the journal for appending, creates it (0600) when it does not exist, and drops a torn last line.
+/// Opens the journal for appending, creates it (0600) when it does not exist, and drops a last line that a crash cut off.
 fn open_for_append(path: &Path) -> io::Result<File> {
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     let mut bytes = Vec::new();
