@@ -96,7 +96,7 @@ fn texts(origin: &Origin, node: &Node, what: &str, found: &mut Diagnostics) -> B
                 texts.insert(entry.key.clone(), text.to_owned());
             }
             None => {
-                found.error(origin.location(entry.value.at), format!("the value of `{}` must be a string", entry.key))
+                found.error(origin.location(entry.value.at), format!("the value of `{}` must be a string", entry.key));
             }
         }
     }
