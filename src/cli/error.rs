@@ -53,21 +53,14 @@ impl From<RehearsalError> for CommandError {
             RehearsalError::Ops(error) => return error.into(),
             other => other,
         };
-        let (exit, hint) = match &error {
-            RehearsalError::Scenario(_) => (Exit::InvalidInput, None),
-            RehearsalError::AlreadyRunning { cluster } => {
-                (Exit::Locked, Some(format!("stop it: k8s-bootstrap lab down {cluster}")))
+        let hint = match &error {
+            RehearsalError::AlreadyRunning { cluster } => Some(format!("stop it: k8s-bootstrap lab down {cluster}")),
+            RehearsalError::NotRunning { cluster, .. } => {
+                Some(format!("start it in another terminal: k8s-bootstrap lab up {cluster}"))
             }
-            RehearsalError::NotRunning { cluster, .. } => (
-                Exit::PreconditionFailed,
-                Some(format!("start it in another terminal: k8s-bootstrap lab up {cluster}")),
-            ),
-            RehearsalError::Remove { .. }
-            | RehearsalError::Start(_)
-            | RehearsalError::Ops(_)
-            | RehearsalError::Tool(_) => (Exit::PreconditionFailed, None),
+            _ => None,
         };
-        Self { hint, ..Self::caused_by(exit, &error) }
+        Self { hint, ..Self::caused_by(Exit::from(&error), &error) }
     }
 }
 

@@ -1,10 +1,12 @@
-//! Exit codes, which are a contract.
+//! Exit codes, which are a contract (docs/exit-codes.md): which command result has which.
 
 use std::process::ExitCode;
 
-use bootstrap::ops::OpsError;
-use engine::RunOutcome;
+use bootstrap::ops::{FinishedRun, OpsError, PlanReport};
 use engine::journal::LockError;
+use engine::{Finding, RunOutcome};
+
+use crate::rehearsal::RehearsalError;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +33,41 @@ impl From<Exit> for ExitCode {
     }
 }
 
-impl From<RunOutcome> for Exit {
-    fn from(outcome: RunOutcome) -> Self {
-        match outcome {
+impl From<&FinishedRun> for Exit {
+    fn from(run: &FinishedRun) -> Self {
+        match run.report.outcome {
+            _ if run.failed_in_preflight => Self::PreconditionFailed,
             RunOutcome::Complete => Self::Done,
             RunOutcome::Failed => Self::Failed,
             RunOutcome::Stopped => Self::Stopped,
+        }
+    }
+}
+
+impl From<&PlanReport> for Exit {
+    fn from(report: &PlanReport) -> Self {
+        let mut exit = Self::Done;
+        for finding in report.findings.values() {
+            match finding {
+                Finding::Failed(_) => return Self::PreconditionFailed,
+                Finding::UpToDate(_) | Finding::Skipped(_) | Finding::Degraded(_) => {}
+                Finding::Missing(_) | Finding::InProgress(_) | Finding::Blocked(_) => exit = Self::Changes,
+            }
+        }
+        exit
+    }
+}
+
+impl From<&RehearsalError> for Exit {
+    fn from(error: &RehearsalError) -> Self {
+        match error {
+            RehearsalError::Ops(error) => error.into(),
+            RehearsalError::Scenario(_) => Self::InvalidInput,
+            RehearsalError::AlreadyRunning { .. } => Self::Locked,
+            RehearsalError::NotRunning { .. }
+            | RehearsalError::Remove { .. }
+            | RehearsalError::Start(_)
+            | RehearsalError::Tool(_) => Self::PreconditionFailed,
         }
     }
 }

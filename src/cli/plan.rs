@@ -1,7 +1,6 @@
 //! `k8s-bootstrap plan CLUSTER`: what a run would do.
 
-use bootstrap::ops::{self, PlanOptions, PlanReport, RunOptions};
-use engine::Finding;
+use bootstrap::ops::{self, PlanOptions, RunOptions};
 
 use super::args::{Common, Output, PlanArgs};
 use super::error::CommandError;
@@ -26,17 +25,5 @@ pub(super) async fn plan(common: &Common, args: PlanArgs) -> Result<Exit, Comman
         Output::Json => plan_json(&report),
         Output::Text => plan_text(&report),
     }));
-    Ok(exit(&report))
-}
-
-fn exit(report: &PlanReport) -> Exit {
-    let mut exit = Exit::Done;
-    for finding in report.findings.values() {
-        match finding {
-            Finding::Failed(_) => return Exit::PreconditionFailed,
-            Finding::UpToDate(_) | Finding::Skipped(_) | Finding::Degraded(_) => {}
-            Finding::Missing(_) | Finding::InProgress(_) | Finding::Blocked(_) => exit = Exit::Changes,
-        }
-    }
-    exit
+    Ok(Exit::from(&report))
 }

@@ -27,7 +27,7 @@ pub(super) async fn rehearse(common: &Common, args: RehearseArgs) -> Result<Exit
         Err(error) => Err(error),
     };
     if let Ok(run) = result.as_ref()
-        && run::exit(run) == Exit::Done
+        && Exit::from(run) == Exit::Done
     {
         output::say(&summary(run, Some(lab.status().await.record.critical_path().seconds)));
         output::say(&limits(&lab, secrets, &isolation).await);
@@ -36,7 +36,7 @@ pub(super) async fn rehearse(common: &Common, args: RehearseArgs) -> Result<Exit
         }
     }
     rehearsal::end(lab, &workspace, lab::afterwards(&args.lab)).await?;
-    Ok(run::exit(&result?))
+    Ok(Exit::from(&result?))
 }
 
 /// The simulated and replaced parts of the rehearsal.

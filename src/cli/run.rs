@@ -1,7 +1,7 @@
 //! `k8s-bootstrap CLUSTER [--resume]`: the bootstrap itself.
 
 use bootstrap::ops::{self, FinishedRun, OpsError, RunOptions};
-use engine::StopSignal;
+use engine::{Stop, StopSignal};
 use secrets::Redactor;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -27,7 +27,7 @@ pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Resul
         ..defaults
     };
     let run = bootstrap(common, &options).await?;
-    let exit = exit(&run);
+    let exit = Exit::from(&run);
     if exit == Exit::Done {
         output::say(&summary(&run, None));
         if args.merge_kubeconfig {
@@ -45,13 +45,9 @@ pub(super) async fn bootstrap(common: &Common, options: &RunOptions) -> Result<F
     let operator = operator_prompt_of_run(common.output, &subscriber, &stop);
     let workspace = with_operator(common, redactor, operator);
     let listening = tokio::spawn(listen(stop.clone()));
-    let result = ops::run(&workspace, options, subscriber, &stop).await;
+    let result = ops::run(&workspace, options, vec![subscriber], &stop).await;
     listening.abort();
     result
-}
-
-pub(super) fn exit(run: &FinishedRun) -> Exit {
-    if run.failed_in_preflight { Exit::PreconditionFailed } else { run.report.outcome.into() }
 }
 
 /// The first Ctrl-C or SIGTERM asks for a stop at a safe point; the second one stops at once.
@@ -65,7 +61,9 @@ async fn listen(stop: StopSignal) {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        output::say("stopping at a safe point; press Ctrl-C again to stop at once");
-        stop.request();
+        output::say(match stop.request() {
+            Stop::AtSafePoint => "stopping at a safe point; press Ctrl-C again to stop at once",
+            Stop::Now => "stopping at once",
+        });
     }
 }

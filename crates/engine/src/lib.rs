@@ -20,6 +20,7 @@ pub use code::Code;
 pub use context::{StepContext, StepLog, StepWait};
 pub use error::{ErrorClass, StepError};
 pub use event::{Event, EventKind, Outcome, RunOutcome, Subscriber};
+pub use machine::Stop;
 pub use observe_plan::{Finding, observe_plan};
 pub use runner::{Engine, RunReport, StopSignal};
 pub use step::{Action, Check, CheckResult, Effect, Observation, StepSet};

@@ -37,11 +37,14 @@ impl StopSignal {
         let _ = self.0.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// Requests a stop at a safe point; the second time, at once.
-    pub fn request(&self) {
+    /// Requests a stop at a safe point; the second time, at once. Returns which.
+    pub fn request(&self) -> Stop {
+        let mut requested = Stop::AtSafePoint;
         self.0.send_modify(|stop| {
-            *stop = Some(if stop.is_some() { Stop::Now } else { Stop::AtSafePoint });
+            requested = if stop.is_some() { Stop::Now } else { Stop::AtSafePoint };
+            *stop = Some(requested);
         });
+        requested
     }
 }
 

@@ -259,7 +259,7 @@ async fn the_first_stop_lets_an_effect_finish_and_the_second_does_not() {
                 tokio::task::yield_now().await;
             }
             for _ in 0..asks {
-                run.stop.request();
+                let _ = run.stop.request();
                 tokio::task::yield_now().await;
             }
             tokio::task::yield_now().await;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use retry::{Budget, RetryPolicy, Verdict, retry};
+use retry::policies::CHART_PULL;
+use retry::{Verdict, retry};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -19,9 +20,6 @@ use process::{Command, SecretFile, Stream};
 
 /// For one pull; a package has at most some MiB.
 const DEADLINE: Duration = Duration::from_mins(2);
-/// For a registry that does not respond or is overloaded.
-const PULL: RetryPolicy =
-    RetryPolicy::new(Duration::from_millis(500), Duration::from_mins(1)).with_budget(Budget::Retries(3));
 
 /// The sources of charts, and the cache.
 #[derive(Debug, Clone)]
@@ -157,7 +155,7 @@ impl Charts {
         {
             return pulled(&request.subject, package);
         }
-        let fresh = retry(PULL, || self.attempt(&request), Verdict::by(HelmError::is_retryable)).await?;
+        let fresh = retry(CHART_PULL, || self.attempt(&request), Verdict::by(HelmError::is_retryable)).await?;
         let chart = pulled(&request.subject, fresh.path().join("chart.tgz"))?;
         if let Some(note) = recorded.filter(|note| note.digest != chart.digest) {
             let cause = HelmErrorCause::OtherDigest { recorded: note.digest, current: chart.digest };

@@ -8,13 +8,14 @@ use serde_json::Value;
 
 use super::discovery::Kinds;
 use super::drift::{FieldDrift, find_drift};
-use super::error::{ApiError, ApiErrorKind, POLL, with_retry};
+use super::error::{ApiError, ApiErrorKind, with_retry};
 use super::gate::GateError;
 use super::manifest::{Wave, flatten, flux_owner, to_send, wave};
 use super::objects::{ObjectRef, dynamic, read};
 use super::served::{served, wait_crds};
 use super::wait::Progress;
 use super::watch::Reporter;
+use retry::policies::API_POLL;
 
 /// Concurrent requests; the API server's priority and fairness allows a client a few dozen.
 const PARALLEL: usize = 16;
@@ -238,7 +239,7 @@ pub async fn dry_run_create(client: &Client, object: &Value) -> Result<(), ApiEr
 /// A rejection that a retry cannot change: the object is invalid or forbidden.
 pub async fn wait_admitted(client: &Client, object: &Value, progress: &Progress<'_>) -> Result<(), ApiError> {
     let mut reporter = Reporter::new(progress);
-    let mut backoff = POLL.backoff();
+    let mut backoff = API_POLL.backoff();
     loop {
         let error = match dry_run_create(client, object).await {
             Ok(()) => return Ok(()),

@@ -12,13 +12,14 @@ use kube::api::{DynamicObject, ListParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::error::{ApiError, ApiErrorKind, POLL, with_retry};
+use super::error::{ApiError, ApiErrorKind, with_retry};
 use super::gate::GateError;
 use super::objects::get;
 use super::sample::sample;
 use super::served::{Definition, definitions, reference};
 use super::wait::{Progress, WaitCause, WaitReason};
 use super::watch::{Reporter, namespaced};
+use retry::policies::API_POLL;
 
 /// The Service behind a webhook.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +55,7 @@ pub async fn converted_by(client: &Client, services: &BTreeSet<ServiceName>) -> 
 pub async fn wait_converted(client: &Client, names: &[String], progress: &Progress<'_>) -> Result<(), GateError> {
     let mut reporter = Reporter::new(progress);
     for name in names {
-        let mut backoff = POLL.backoff();
+        let mut backoff = API_POLL.backoff();
         while let Some(failure) = conversion_failure(client, name).await? {
             let text = format!("{}: its conversion webhook does not serve every version: {failure}", reference(name));
             reporter.report(WaitReason::new(text, WaitCause::ConversionWebhook));

@@ -5,18 +5,15 @@ use std::time::Duration;
 
 use error_report::ErrorReport;
 use kube::core::Status;
-use retry::{Budget, RetryPolicy, Verdict, retry};
+use retry::policies::API_OUTAGE;
+use retry::{Verdict, retry};
 
 use super::ObjectRef;
 
 /// A healthy API server answers a request within 60 s; a connection that was cut never does.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
-/// For one request while the API is away: static pods that restart refuse connections for 30 to 60 s.
-const OUTAGE: Budget = Budget::Delay(Duration::from_secs(75));
 /// No `Retry-After` of an API server is followed for longer.
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
-/// For polls and watches: quickly at first, then about every second.
-pub(super) const POLL: RetryPolicy = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(1));
 
 /// A failed request and the object that it was for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -228,7 +225,7 @@ where
         Some(delay) => Verdict::RetryAfter(delay.min(LONGEST_DELAY)),
         None => Verdict::Retry,
     };
-    retry(POLL.with_budget(OUTAGE), attempt, verdict).await
+    retry(API_OUTAGE, attempt, verdict).await
 }
 
 pub(super) fn malformed(reason: impl Display) -> ApiError {

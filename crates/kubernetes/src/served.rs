@@ -12,11 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::discovery::{Kinds, Served};
-use super::error::{ApiError, POLL, with_retry};
+use super::error::{ApiError, with_retry};
 use super::gate::GateError;
 use super::objects::{ObjectRef, not_served};
 use super::wait::{Progress, WaitCause, WaitReason};
 use super::watch::{Key, Reporter, only, until};
+use retry::policies::API_POLL;
 
 const API_VERSION: &str = "apiextensions.k8s.io/v1";
 const KIND: &str = "CustomResourceDefinition";
@@ -211,7 +212,7 @@ async fn await_discovery(
     mut missing: Vec<(String, String)>,
     reporter: &mut Reporter<'_>,
 ) -> Result<(), ApiError> {
-    let mut backoff = POLL.backoff();
+    let mut backoff = API_POLL.backoff();
     loop {
         let kinds = Kinds::new(client.clone());
         let mut still = Vec::new();

@@ -10,8 +10,9 @@ use kube::{Api, Resource, ResourceExt};
 use retry::Backoff;
 use serde::de::DeserializeOwned;
 
-use super::error::{ApiError, ApiErrorKind, POLL};
+use super::error::{ApiError, ApiErrorKind};
 use super::wait::{Progress, WaitReason};
+use retry::policies::API_POLL;
 
 impl From<watcher::Error> for ApiError {
     fn from(error: watcher::Error) -> Self {
@@ -29,7 +30,7 @@ impl From<watcher::Error> for ApiError {
     }
 }
 
-/// The delays of [`POLL`] between the attempts of a watch.
+/// The delays of [`API_POLL`] between the attempts of a watch.
 struct WatchBackoff(Backoff);
 
 impl Iterator for WatchBackoff {
@@ -51,7 +52,7 @@ pub(super) fn watch<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    start(api, config).backoff(WatchBackoff(POLL.backoff())).map_err(ApiError::from)
+    start(api, config).backoff(WatchBackoff(API_POLL.backoff())).map_err(ApiError::from)
 }
 
 /// A namespace, when there is one, and a name.

@@ -3,15 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use retry::{Budget, RetryPolicy};
+use retry::policies::DOWNLOAD;
 
 use crate::{Authorities, FetchError, FetchLimits, Fetcher, Get};
 
 /// Bundles of custom resource definitions have some megabytes.
 const LIMITS: FetchLimits =
     FetchLimits { connect: Duration::from_secs(10), attempt: Duration::from_mins(1), max_bytes: 32 << 20 };
-const RETRY: RetryPolicy =
-    RetryPolicy::new(Duration::from_secs(1), Duration::from_mins(1)).with_budget(Budget::Retries(4));
 
 /// Where such files are downloaded from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +33,7 @@ impl DownloadSource {
                 text.map_err(|source| FetchError::Read { url: url.to_owned(), source })
             }
             Self::Internet => {
-                let bytes = Fetcher::new(LIMITS, Authorities::Public).fetch(&Get::new(url), RETRY).await?;
+                let bytes = Fetcher::new(LIMITS, Authorities::Public).fetch(&Get::new(url), DOWNLOAD).await?;
                 String::from_utf8(bytes).map_err(|_| FetchError::NotText { url: url.to_owned() })
             }
         }

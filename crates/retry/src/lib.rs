@@ -1,9 +1,10 @@
 //! When a failed operation is attempted again, and when the caller gives up: the one retry policy of the program.
 //!
-//! A policy is a constant next to the operation that it is for. What is retried is the caller's decision: it classifies
+//! All policies are in [`policies`]. What is retried is the caller's decision: it classifies
 //! its own errors. A wait for a state is not a retry, but it uses the same delays ([`Backoff::wait`]).
 
 mod driver;
+pub mod policies;
 #[cfg(test)]
 mod tests;
 

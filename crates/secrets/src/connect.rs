@@ -8,7 +8,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use net::{Authorities, FetchError, FetchLimits, Fetcher, Get};
-use retry::{Backoff, Budget, RetryPolicy, Verdict};
+use retry::policies::CONNECT_RATE_LIMIT;
+use retry::{Backoff, Verdict};
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -19,10 +20,6 @@ use super::{ConnectObject, Error, Provider, Reference, UnresolvedReason, op};
 /// The largest response is an item with its fields, or a file in one.
 const LIMITS: FetchLimits =
     FetchLimits { connect: Duration::from_secs(5), attempt: Duration::from_secs(30), max_bytes: 16 << 20 };
-/// For requests that the server throttles without a `Retry-After`. The budget is for a whole template; after it the rate
-/// limit is an error (O02).
-const RATE_LIMIT: RetryPolicy =
-    RetryPolicy::every(Duration::from_secs(5)).with_budget(Budget::Delay(Duration::from_mins(1)));
 
 /// A Connect server and a token for it.
 #[derive(Debug, Clone)]
@@ -122,7 +119,13 @@ impl Session<'_> {
     fn new(connect: &Connect) -> Session<'_> {
         let authorities = connect.authorities.as_deref().map_or(Authorities::Public, Authorities::Private);
         let (vaults, items) = (BTreeMap::new(), BTreeMap::new());
-        Session { connect, fetcher: Fetcher::new(LIMITS, authorities), vaults, items, backoff: RATE_LIMIT.backoff() }
+        Session {
+            connect,
+            fetcher: Fetcher::new(LIMITS, authorities),
+            vaults,
+            items,
+            backoff: CONNECT_RATE_LIMIT.backoff(),
+        }
     }
 
     async fn resolve(&mut self, reference: &Reference, variables: &BTreeMap<String, String>) -> Result<String, Error> {

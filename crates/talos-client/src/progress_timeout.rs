@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use retry::{Factor, RetryPolicy};
+use retry::policies::NODE_CONNECTION;
 use tokio::time::Instant;
 
 /// Lower bound of the timeout: every machine may need this long without visible progress.
@@ -18,13 +18,9 @@ const MOST: Duration = Duration::from_hours(1);
 /// Factor by which a boot may exceed the measured ones.
 const SLACK: u32 = 3;
 
-/// Connection attempts to a node: frequent at first, since most ports open soon, and without a limit.
-const CONNECT: RetryPolicy =
-    RetryPolicy::new(Duration::from_millis(60), Duration::from_millis(125)).with_factor(Factor::percent(130));
-
 /// Endless delays between connection attempts, with jitter.
 pub fn connect_delays() -> impl Iterator<Item = Duration> {
-    CONNECT.backoff()
+    NODE_CONNECTION.backoff()
 }
 
 /// Measured boot durations of this run.

@@ -1,6 +1,7 @@
 //! The nodes of a cluster, independent of the input format.
 
 use std::net::IpAddr;
+use talos_schema::Contract;
 
 use super::Role;
 use yaml::Location;
@@ -70,14 +71,15 @@ impl Inventory {
     pub fn version_mismatch(&self, running: &str) -> Option<String> {
         let (runs, configured) = (minor(running)?, minor(&self.talos_version)?);
         let version = &self.talos_version;
-        if runs < OLDEST {
+        let (oldest, newest) = (Contract::OLDEST.minor(), Contract::NEWEST.minor());
+        if runs < oldest {
             return Some(format!(
-                "it runs Talos {running}, older than the oldest supported version 1.{OLDEST}; features may be missing"
+                "it runs Talos {running}, older than the oldest supported version 1.{oldest}; features may be missing"
             ));
         }
-        if runs > NEWEST {
+        if runs > newest {
             return Some(format!(
-                "it runs Talos {running}, newer than the newest supported version 1.{NEWEST}; it is treated as 1.{NEWEST}"
+                "it runs Talos {running}, newer than the newest supported version 1.{newest}; it is treated as 1.{newest}"
             ));
         }
         if configured > runs {
@@ -88,10 +90,6 @@ impl Inventory {
         (configured < runs).then(|| format!("it runs Talos {running}, its config is for {version}, which it accepts"))
     }
 }
-
-/// The supported minor versions of Talos 1.
-const OLDEST: u32 = 11;
-const NEWEST: u32 = 14;
 
 /// The minor version of a Talos 1 version.
 fn minor(version: &str) -> Option<u32> {

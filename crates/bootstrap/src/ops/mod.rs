@@ -20,6 +20,7 @@ mod render;
 mod run;
 mod secrets_bundle;
 mod status;
+mod store;
 mod workspace;
 
 pub use access::{NodeAccess, find_node, node_access};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::journal::{FileStore, Journal};
+use engine::journal::Journal;
 use engine::plan::{Plan, StepId};
 use engine::{Finding, observe_plan};
 use repository::Cluster;
@@ -10,6 +10,7 @@ use repository::drift::Drift;
 
 use super::context::Effects;
 use super::run::open_charts;
+use super::store::journal_store;
 use super::{OpsError, RunOptions, SecretsMode, Workspace, run_context};
 use crate::steps::drift::Compared;
 use crate::steps::{self};
@@ -50,7 +51,7 @@ pub async fn plan(workspace: &Workspace, options: &RunOptions, depth: PlanOption
     }
     let (plan, steps) = steps::plan(&context)?;
     let findings = if depth.query_cluster {
-        let store = FileStore::open(&context.folder);
+        let store = journal_store(&context.folder);
         observe_plan(&plan, &steps, &Journal::read(&store).await?.history).await
     } else {
         BTreeMap::new()

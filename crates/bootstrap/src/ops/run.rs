@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use engine::journal::{Entry, FileStore, Holder, Identity, Journal, LastRun, RunId, Store};
+use engine::journal::{Entry, Holder, Identity, Journal, LastRun, RunId, Store};
 use engine::plan::{PhaseName, Plan, StepId};
 use engine::{Engine, RunOutcome, RunReport, StopSignal, Subscriber};
 use helm::Charts;
 use jiff::Timestamp;
 
 use super::context::Effects;
+use super::store::journal_store;
 use super::{OpsError, RunOptions, Workspace, run_context};
 use crate::steps::{self, RunContext};
 
@@ -21,7 +22,7 @@ pub struct FinishedRun {
     pub failed_in_preflight: bool,
 }
 
-/// Carries a run out. `subscriber` receives its events, `stop` ends it early.
+/// Carries a run out. `subscribers` receive its events, `stop` ends it early.
 ///
 /// # Errors
 ///
@@ -29,7 +30,7 @@ pub struct FinishedRun {
 pub async fn run(
     workspace: &Workspace,
     options: &RunOptions,
-    subscriber: Arc<dyn Subscriber>,
+    subscribers: Vec<Arc<dyn Subscriber>>,
     stop: &StopSignal,
 ) -> Result<FinishedRun, OpsError> {
     let context = run_context(workspace, options, Effects::Write).await?;
@@ -39,7 +40,7 @@ pub async fn run(
         return Err(OpsError::UnknownHook { step: step.clone(), cluster: options.cluster.clone() });
     }
     let command = format!("{}{}", options.cluster, if options.resume { " --resume" } else { "" });
-    let store = Arc::new(FileStore::open(&context.folder));
+    let store = Arc::new(journal_store(&context.folder));
     let _lock = store.lock(Holder::this_process(command)).await?;
     let opened = Journal::read(store.as_ref()).await?;
     let unfinished = opened.history.last.as_ref().filter(|last| last.is_unfinished());
@@ -59,7 +60,7 @@ pub async fn run(
     let journal = Journal::new(store, RunId::new(Timestamp::now()));
     journal.append(started(&context, &plan, unfinished)?).await.map_err(OpsError::StartRecord)?;
     let preflight: Vec<StepId> = plan.of_phase(&PhaseName::new("preflight")).map(|step| step.id.clone()).collect();
-    let engine = Engine::new(plan, steps, journal, &opened.history, vec![subscriber], stop.clone());
+    let engine = Engine::new(plan, steps, journal, &opened.history, subscribers, stop.clone());
     let report = engine.for_cluster(&options.cluster).run().await;
     let failed_in_preflight = report.outcome == RunOutcome::Failed
         && report.applied == 0

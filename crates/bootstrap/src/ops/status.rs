@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use engine::journal::{FileStore, History, Holder, Journal, Store};
+use engine::journal::{History, Holder, Journal, Store};
 use kubernetes::{AccessError, ApiError, ObjectRef, Readiness};
 use serde_json::Value;
 
+use super::store::journal_store;
 use super::{OpsError, Target, Workspace};
 
 /// How long the cluster may take to answer.
@@ -54,7 +55,7 @@ pub enum HealthError {
 /// A damaged journal.
 pub async fn status(workspace: &Workspace, cluster: &str, target: &Target) -> Result<StatusReport, OpsError> {
     let folder = workspace.run_folder(cluster, target)?;
-    let store = FileStore::open(&folder);
+    let store = journal_store(&folder);
     Ok(StatusReport {
         history: Journal::read(&store).await?.history,
         lock: store.holder().await,

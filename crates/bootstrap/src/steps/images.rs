@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
-use retry::{Budget, RetryPolicy, Verdict, retry};
+use retry::policies::IMAGE_PULL;
+use retry::{Verdict, retry};
 use serde_json::Value;
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -29,9 +30,6 @@ const ON_ALL: usize = 16;
 /// Beyond so many nodes, a pod that runs on one of them is not worth a pull on each: registries count those too, and the
 /// images that are needed first share the line with them.
 const FEW: usize = 3;
-/// For a registry that limits requests, and a container runtime that has just started.
-const PULL: RetryPolicy =
-    RetryPolicy::new(Duration::from_secs(1), Duration::from_mins(1)).with_budget(Budget::Retries(6));
 /// A cluster that exists responds within this.
 const API_TIMEOUT: Duration = Duration::from_secs(3);
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
@@ -203,7 +201,7 @@ impl NodeImages {
         // The container runtime of a node that has just booted starts a moment later.
         let passes =
             |error: &ClientError| matches!(error.kind, ClientErrorKind::Unavailable | ClientErrorKind::NotReady);
-        let pulled = retry(PULL, pull, Verdict::by(passes)).await;
+        let pulled = retry(IMAGE_PULL, pull, Verdict::by(passes)).await;
         if let Err(error) = &pulled {
             let line = format!("{image} is not pulled in advance: {}; the kubelet will retry", error.reason);
             cx.waiting(StepWait::new(line).code(Code::H13));

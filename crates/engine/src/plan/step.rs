@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::time::Duration;
 
-use retry::{Budget, RetryPolicy};
+use retry::{RetryPolicy, policies};
 
 use super::{Fingerprint, PhaseName, StepId};
 use crate::Code;
@@ -22,14 +22,10 @@ pub struct Policy {
     pub background: bool,
 }
 
-/// Eight retries: at first after 0.25s, then with delays that double to 15s.
-const RETRY: RetryPolicy =
-    RetryPolicy::new(Duration::from_millis(250), Duration::from_secs(15)).with_budget(Budget::Retries(8));
-
 impl Policy {
     /// What most steps need.
     pub fn new(overdue: Code) -> Self {
-        Self { deadline: Duration::from_mins(15), overdue, retry: RETRY, background: false }
+        Self { deadline: Duration::from_mins(15), overdue, retry: policies::STEP, background: false }
     }
 }
 

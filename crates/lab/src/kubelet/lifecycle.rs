@@ -133,13 +133,12 @@ impl PodTimeline<'_> {
         }
         let Some(sandbox) = self.sandbox() else { return at(PodStage::NoNetwork, None) };
         let crash = match active_fault(self, sandbox, scenario, now) {
-            Some(ActiveFault { fault, end }) if fault.what == PodFaultKind::ImagePull => {
-                return at(PodStage::PullFailed(fault.message.clone()), end);
-            }
-            Some(ActiveFault { fault, end }) if fault.what == PodFaultKind::Mount => {
-                return at(PodStage::MountFailed(fault.message.clone()), end);
-            }
-            crash => crash,
+            None => None,
+            Some(ActiveFault { fault, end }) => match fault.what {
+                PodFaultKind::ImagePull => return at(PodStage::PullFailed(fault.message.clone()), end),
+                PodFaultKind::Mount => return at(PodStage::MountFailed(fault.message.clone()), end),
+                PodFaultKind::Crash => Some(ActiveFault { fault, end }),
+            },
         };
         let timings = &scenario.pods;
         let Some(pulled) = self.pulled else { return at(PodStage::Creating, None) };

@@ -80,16 +80,6 @@ fn cluster(origin: &Origin, talconfig: &Talconfig, found: &mut TalconfigFindings
     manifests(section, &place("inlineManifests"), found);
 }
 
-/// The Kubernetes minor versions that a Talos version supports (Talos 1.14, `pkg/machinery/compatibility`).
-fn kubernetes_versions(contract: Contract) -> std::ops::RangeInclusive<u64> {
-    match contract {
-        Contract::V1_11 => 29..=34,
-        Contract::V1_12 => 30..=35,
-        Contract::V1_13 => 31..=36,
-        Contract::V1_14 => 32..=37,
-    }
-}
-
 fn kubernetes_version(talconfig: &Talconfig, at: Location, found: &mut TalconfigFindings) {
     let version = &talconfig.kubernetes_version;
     if version.is_empty() {
@@ -103,8 +93,8 @@ fn kubernetes_version(talconfig: &Talconfig, at: Location, found: &mut Talconfig
         return;
     };
     // The compatibility of newer Talos versions is unknown.
-    let Ok(line) = talconfig.talos_version.parse() else { return };
-    let known = kubernetes_versions(line);
+    let Ok(line) = talconfig.talos_version.parse::<Contract>() else { return };
+    let known = line.kubernetes_minors();
     if !(parsed.major == 1 && known.contains(&parsed.minor)) {
         let (low, high) = (known.start(), known.end());
         found.errors.error(

@@ -360,7 +360,7 @@ impl Reader<'_> {
 /// Whether a version is newer than the supported ones.
 fn is_newer(version: &str) -> bool {
     let mut numbers = version.trim_start_matches('v').split('.').map(str::parse::<u32>);
-    matches!((numbers.next(), numbers.next()), (Some(Ok(1)), Some(Ok(minor))) if minor > 14)
+    matches!((numbers.next(), numbers.next()), (Some(Ok(1)), Some(Ok(minor))) if minor > Contract::NEWEST.minor())
 }
 
 const FIRST: Position = Position { line: 1, column: 1 };

@@ -60,7 +60,15 @@ impl Admission {
                 self.node.request_power_cycle();
                 response
             }
-            _ => with_grpc_message(&self.talos, method, response),
+            // The first two are over, a status was returned above, and an exit code is the installer's.
+            Some(
+                CallFaultKind::Refused
+                | CallFaultKind::Slow(_)
+                | CallFaultKind::NotYet
+                | CallFaultKind::Status { .. }
+                | CallFaultKind::ExitCode(_),
+            )
+            | None => with_grpc_message(&self.talos, method, response),
         }
     }
 }

@@ -46,7 +46,15 @@ where
             match node.take_fault(&name, CallFaultKind::is_network_fault) {
                 Some(CallFaultKind::Refused) => return Ok(Status::unavailable("connection refused").into_http()),
                 Some(CallFaultKind::Slow(delay)) => tokio::time::sleep(delay.duration()).await,
-                _ => {}
+                // These happen once the call has reached the node.
+                Some(
+                    CallFaultKind::LostReply
+                    | CallFaultKind::NotYet
+                    | CallFaultKind::Reboot
+                    | CallFaultKind::Status { .. }
+                    | CallFaultKind::ExitCode(_),
+                )
+                | None => {}
             }
             inner.call(request).await
         })
