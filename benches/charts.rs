@@ -95,5 +95,5 @@ fn release(folder: &Path, number: usize) -> Release {
                     {{ $.Release.Name }}-{{ . }}\ndata:\n  text: {{ repeat 20 (sha256sum (toString .)) | quote }}\n{{- end }}\n";
     std::fs::write(path.join("templates/all.yaml"), template).unwrap();
     let id = ReleaseId { namespace: "bench".into(), name };
-    Release::new(id, Chart::Local(path), Origin::new("bench").at(Position { line: 1, column: 1 }))
+    Release::new(id, Chart::Local(path), Origin::new("bench").location(Position { line: 1, column: 1 }))
 }

@@ -277,7 +277,7 @@ fn a_node_that_does_not_answer_is_exit_3_and_nothing_is_applied() {
     exit code: 3
     preflight/infra-worker-03: error[T11]: the node does not respond
         where: node infra-worker-03 (10.25.11.99)
-        why: transport error: a rehearsal dials loopback addresses only, and 10.25.11.99:50000 is none
+        why: transport error: 10.25.11.99:50000 is not a loopback address; a rehearsal rejects it
         page: docs/errors/T11.md
         next: check that the node is powered on, booted from the Talos image, and reachable on port 50000
     ");

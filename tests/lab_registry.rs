@@ -88,7 +88,7 @@ fn release(namespace: &str, name: &str, chart: &str, version: &str, values: Valu
             on_failure: OnFailure::Keep,
             args: vec![],
         },
-        at: Origin::new("test").at(yaml::Position::default()),
+        at: Origin::new("test").location(yaml::Position::default()),
     }
 }
 

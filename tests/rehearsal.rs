@@ -44,10 +44,10 @@ fn the_programs_of_a_rehearsal_see_no_network_but_loopback() {
         .status()
         .is_ok_and(|it| it.success())
     {
-        assert!(err.contains("\nsealed: only loopback"), "{err}");
+        assert!(err.contains("\nnetwork isolated: only loopback"), "{err}");
         assert_eq!(routes.lines().count(), 1, "{routes}");
     } else {
-        assert!(err.contains("\nnot sealed: no network namespace can be created here"), "{err}");
+        assert!(err.contains("\nnetwork not isolated: no network namespace can be created here"), "{err}");
     }
 }
 

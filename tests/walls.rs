@@ -172,3 +172,17 @@ fn functions_have_no_bool_parameters() {
     }
     assert!(found.is_empty(), "write an enum with two names: {found:#?}");
 }
+
+/// A call such as `x.at(y)` or `X::of(y)` does not say what happens; docs/style.md lists these names.
+#[test]
+fn public_functions_have_names_that_say_what_they_do() {
+    let declared = Regex::new(r"pub (?:const )?(?:async )?fn (of|text|at|own|first|data|twice)\b").unwrap();
+    let mut found = Vec::new();
+    for path in sources(&root().join("crates")).into_iter().chain(sources(&root().join("src"))) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for name in declared.captures_iter(&text) {
+            found.push(format!("{}: {}", path.strip_prefix(root()).unwrap().display(), &name[1]));
+        }
+    }
+    assert!(found.is_empty(), "rename to what it does: {found:#?}");
+}

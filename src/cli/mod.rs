@@ -30,6 +30,9 @@ use args::{Cli, Command};
 use error::CommandError;
 use exit::Exit;
 
+/// The crates of this program that log, from warnings on.
+const LOG_FILTER: &str = "helm=warn,kubernetes=warn,lab=warn";
+
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -46,7 +49,7 @@ pub fn main() -> ExitCode {
     }
     // Libraries log retries as errors; what the operator must know comes as an event.
     let filter = tracing_subscriber::EnvFilter::try_from_env("K8S_BOOTSTRAP_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("k8s_bootstrap=warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOG_FILTER));
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -78,5 +81,28 @@ async fn dispatch(cli: Cli) -> Result<Exit, CommandError> {
             Some(cluster) => run::run(common, &cluster, &cli.run).await,
             None => Err(CommandError::invalid(Cli::command().render_help().to_string())),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::LOG_FILTER;
+
+    /// The target of a log line is the name of its crate.
+    #[test]
+    fn warnings_of_every_crate_that_logs_are_printed() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates");
+        let mut logging: Vec<String> = Vec::new();
+        for folder in std::fs::read_dir(crates).unwrap().map(|entry| entry.unwrap().path()) {
+            let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+            if manifest.lines().any(|line| line.starts_with("tracing.") || line.starts_with("tracing =")) {
+                let name = folder.file_name().unwrap().to_string_lossy().replace('-', "_");
+                logging.push(format!("{name}=warn"));
+            }
+        }
+        logging.sort();
+        assert_eq!(LOG_FILTER, logging.join(","));
     }
 }

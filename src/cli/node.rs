@@ -32,7 +32,7 @@ pub(super) async fn node(common: &Common, args: NodeArgs) -> Result<Exit, Comman
         NodeCommand::Events { .. } => node.events(&workspace, &print).await?,
         NodeCommand::Services { .. } => table(service_table(client.services().await?)),
         NodeCommand::Get { kind, id, namespace, .. } => {
-            print(&resources_text(&client.resources().text(&namespace, &kind, id.as_deref()).await?));
+            print(&resources_text(&client.resources().read_yaml(&namespace, &kind, id.as_deref()).await?));
         }
         NodeCommand::Disks { .. } => table(disk_table(client.disks().await?)),
         NodeCommand::Time { against, .. } => table(clock_table(&client.clock(against.as_deref()).await?)),

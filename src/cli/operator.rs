@@ -25,10 +25,10 @@ pub(super) fn operator_prompt_of_run(
     stop: &StopSignal,
 ) -> Option<OperatorPrompt> {
     let (subscriber, stop) = (subscriber.clone(), stop.clone());
-    let say = move |text: &str| subscriber.notice(&Event::aside(text));
+    let say = move |text: &str| subscriber.notice(&Event::notice(text));
     let stopped = move || {
         let stop = stop.clone();
-        async move { stop.asked().await }.boxed()
+        async move { stop.requested().await }.boxed()
     };
     operator_prompt(output).map(|prompt| prompt.through(say, stopped))
 }

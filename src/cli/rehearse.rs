@@ -56,9 +56,9 @@ async fn limits(lab: &Lab, secrets: SecretsMode, isolation: &Isolation) -> Strin
         lines.push("every op:// and SOPS value was a placeholder".to_owned());
     }
     lines.push(match isolation {
-        Isolation::Namespace => "sealed: only loopback was reachable".to_owned(),
+        Isolation::Namespace => "network isolated: only loopback was reachable".to_owned(),
         Isolation::None(reason) => {
-            format!("not sealed: {reason}; external programs (helm) could reach the network, this program could not")
+            format!("network not isolated: {reason}; external programs (helm) could reach the network, this program could not")
         }
     });
     lines.join("\n")

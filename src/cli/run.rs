@@ -61,7 +61,7 @@ async fn listen(stop: StopSignal) {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        output::say(match stop.ask() {
+        output::say(match stop.request() {
             Stop::AtSafePoint => "stopping at a safe point; press Ctrl-C again to stop at once",
             Stop::Now => "stopping at once",
         });

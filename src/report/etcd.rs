@@ -30,7 +30,7 @@ fn state_json(state: &MemberState) -> Value {
 }
 
 fn alarms(state: &MemberState) -> Vec<String> {
-    state.alarms.iter().map(|alarm| format!("{alarm:?}")).collect()
+    state.alarms.iter().map(ToString::to_string).collect()
 }
 
 pub(crate) fn etcd_table(members: &[MemberReport]) -> String {

@@ -3,8 +3,8 @@
 //! Readers of events write through a [`Sink`], which masks secrets first. The other functions make text, and the command
 //! line masks and prints it.
 
-mod config;
 mod etcd;
+mod explain;
 mod json;
 mod lab;
 mod lines;
@@ -16,8 +16,8 @@ mod status;
 mod summary;
 mod terminal;
 
-pub(crate) use config::{explained_json, explained_text};
 pub(crate) use etcd::{etcd_json, etcd_table};
+pub(crate) use explain::{explained_json, explained_text};
 pub use json::JsonLines;
 pub(crate) use lab::lab_table;
 pub use lines::PlainLines;

@@ -31,7 +31,7 @@ fn mask() -> Mask {
 fn events() -> Vec<Event> {
     let step = StepId::new("release/kube-system/cilium");
     let error = StepError::failed_precondition("helm could not install the release")
-        .at("release kube-system/cilium")
+        .with_place("release kube-system/cilium")
         .because("the token hunter2 was rejected")
         .next("k8s-bootstrap blue --resume")
         .code(Code::H10);

@@ -26,11 +26,14 @@ pub fn crd_urls(root: &Path, other_clusters: &BTreeSet<String>) -> (Vec<CrdUrl>,
         }
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         for (line, url) in listed(&text) {
-            let at = Origin::of_path(relative).at(Position { line, column: 1 });
+            let at = Origin::of_path(relative).location(Position { line, column: 1 });
             if url.contains(['$', '{']) {
                 warnings.push(
-                    Diagnostic::at(at, format!("the CRDs at `{url}` are not applied: the URL holds a variable"))
-                        .with_hint("write the URL without a variable, or take the CRDs from a chart"),
+                    Diagnostic::at_location(
+                        at,
+                        format!("the CRDs at `{url}` are not applied: the URL holds a variable"),
+                    )
+                    .with_hint("write the URL without a variable, or take the CRDs from a chart"),
                 );
             } else if !urls.iter().any(|known| known.url == url) {
                 urls.push(CrdUrl { url: url.to_owned(), at });

@@ -31,8 +31,11 @@ impl FoundValue {
     pub fn warning(&self, name: &str) -> Diagnostic {
         let is_secret = SECRET_NAMES.iter().any(|word| name.to_ascii_lowercase().contains(word));
         let value = if is_secret { "the value written here".to_owned() } else { format!("`{}`", self.value) };
-        Diagnostic::at(self.at.clone(), format!("the variable `{name}` is not set in the environment: using {value}"))
-            .with_hint("set the variable in the environment to use another value")
+        Diagnostic::at_location(
+            self.at.clone(),
+            format!("the variable `{name}` is not set in the environment: using {value}"),
+        )
+        .with_hint("set the variable in the environment to use another value")
     }
 }
 
@@ -73,7 +76,7 @@ impl VariableSearch<'_> {
                 captures.is_some_and(|found| found[1] == *name && assigned(&found, lines.get(index + 1)).is_some())
             };
             let index = (0..lines.len()).find(|index| is_assigned(*index))?;
-            Some(self.origin(path).at(Position { line: index + 1, column: 1 }))
+            Some(self.origin(path).location(Position { line: index + 1, column: 1 }))
         })
     }
 
@@ -108,7 +111,7 @@ impl VariableSearch<'_> {
                 let Some(value) = recipe.lookup(assigned.text()).or_else(|| assigned.value(self.known)) else {
                     continue;
                 };
-                let at = self.origin(path).at(Position { line: index + 1, column: 1 });
+                let at = self.origin(path).location(Position { line: index + 1, column: 1 });
                 let matching = names.iter().filter_map(|name| Some((name, spelling(name, &captures[1])?)));
                 if let Some(nearest) = matching.min_by_key(|(_, spelling)| *spelling) {
                     all.entry(nearest).or_default().push(FoundValue { value, at });

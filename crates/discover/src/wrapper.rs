@@ -26,7 +26,7 @@ impl Wrapper {
             let origin = Origin::of_path(path.strip_prefix(root).unwrap_or(path));
             text.lines().enumerate().find_map(|(index, line)| {
                 let command = wrapper.captures(line)?[1].to_owned();
-                Some(Self { command, at: origin.at(Position { line: index + 1, column: 1 }) })
+                Some(Self { command, at: origin.location(Position { line: index + 1, column: 1 }) })
             })
         })
     }

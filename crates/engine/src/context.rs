@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::{Code, StepError};
-use crate::journal::Prior;
+use crate::journal::RecordedIntent;
 use crate::plan::StepId;
 
 /// What a step waits for, and the code that it would fail with at its deadline.
@@ -48,14 +48,14 @@ pub struct StepContext {
     /// From 1.
     pub attempt: u32,
     /// Intents and outcomes of this step in this and earlier runs, oldest first.
-    pub priors: Vec<Prior>,
+    pub recorded_intents: Vec<RecordedIntent>,
     log: Arc<dyn StepLog>,
     wait: Arc<Mutex<StepWait>>,
 }
 
 impl StepContext {
-    pub fn new(step: StepId, attempt: u32, priors: Vec<Prior>, log: Arc<dyn StepLog>) -> Self {
-        Self { step, attempt, priors, log, wait: Arc::default() }
+    pub fn new(step: StepId, attempt: u32, recorded_intents: Vec<RecordedIntent>, log: Arc<dyn StepLog>) -> Self {
+        Self { step, attempt, recorded_intents, log, wait: Arc::default() }
     }
 
     /// Reports in one line what is being waited for and why.

@@ -80,7 +80,7 @@ impl StepError {
     }
 
     #[must_use]
-    pub fn at(mut self, place: impl Into<String>) -> Self {
+    pub fn with_place(mut self, place: impl Into<String>) -> Self {
         self.place = Some(place.into());
         self
     }

@@ -27,7 +27,7 @@ pub struct Event {
 
 impl Event {
     /// A notice from outside the run, so at no time of it.
-    pub fn aside(text: &str) -> Self {
+    pub fn notice(text: &str) -> Self {
         Self { elapsed: 0.0, kind: EventKind::Notice { text: text.to_owned() } }
     }
 }

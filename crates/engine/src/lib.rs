@@ -1,7 +1,7 @@
 //! Carries out a plan: order, parallelism, retry, cancellation. Knows no Talos and no Helm.
 //!
 //! [`machine`] decides, as a pure function `(state, event) -> (state, commands)`; the runner does the I/O and feeds back
-//! what happened. [`survey()`] observes a whole plan and changes nothing. [`event`] is what terminal, JSON lines and
+//! what happened. [`observe_plan()`] observes a whole plan and changes nothing. [`event`] is what terminal, JSON lines and
 //! `status` show of a run. [`Code`] is the error catalogue.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
@@ -11,19 +11,19 @@ mod error;
 pub mod event;
 pub mod journal;
 pub mod machine;
+mod observe_plan;
 pub mod plan;
 mod runner;
 mod step;
-mod survey;
 
 pub use code::{Code, UnknownCode};
 pub use context::{StepContext, StepLog, StepWait};
 pub use error::{ErrorClass, StepError};
 pub use event::{Event, EventKind, Outcome, RunOutcome, Subscriber};
 pub use machine::Stop;
+pub use observe_plan::{Finding, observe_plan};
 pub use runner::{Engine, RunReport, StopSignal};
 pub use step::{Action, Check, CheckResult, Effect, Observation, StepSet};
-pub use survey::{Finding, survey};
 
 #[cfg(test)]
 mod tests;

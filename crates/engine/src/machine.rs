@@ -8,12 +8,17 @@
 //! | observing | missing | applying |
 //! | applying | applied, in full or degraded | gating |
 //! | gating | confirmed | done |
-//! | any of the three | unavailable or not ready, retries left | backoff, then observing |
-//! | any of the three | any other failure | failed |
+//! | observing, applying, gating | unavailable or not ready, retries left | backoff, then observing |
+//! | observing, applying, gating | any other failure | failed |
+//! | observing, applying, gating, backoff | the step's deadline passes | failed |
+//! | observing, gating, backoff | stop at a safe point | cancelled |
+//! | applying | stop at a safe point | finishes the effect, then cancelled |
+//! | observing, applying, gating, backoff | stop now | cancelled |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use error_report::HumanDuration;
 use retry::Backoff;
 
 use super::event::{Outcome, RunOutcome};
@@ -119,8 +124,8 @@ impl Node {
 
     /// The error of a step that was not done in time: what it waited for, else its last failure, says why.
     fn overdue(&self, wait: Option<StepWait>) -> StepError {
-        let what = format!("not done within {}", duration(self.policy.deadline));
-        let mut error = StepError::failed_precondition(what).at(&self.place);
+        let what = format!("not done within {}", HumanDuration(self.policy.deadline));
+        let mut error = StepError::failed_precondition(what).with_place(&self.place);
         let wait = wait.filter(|wait| !wait.line.is_empty());
         if let Some(wait) = wait {
             let failed_with = self.failure.as_ref().and_then(|failure| failure.code);
@@ -333,17 +338,5 @@ impl Run {
             (false, true) => RunOutcome::Failed,
             (false, false) => RunOutcome::Stopped,
         }));
-    }
-}
-
-/// A duration as people write it: `4h`, `15m`, `30s`, `1.5s`, `10ms`.
-fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match (seconds, duration.subsec_millis()) {
-        (0, millis) => format!("{millis}ms"),
-        (seconds, 0) if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
-        (seconds, 0) if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
-        (seconds, 0) => format!("{seconds}s"),
-        _ => format!("{:.1}s", duration.as_secs_f64()),
     }
 }

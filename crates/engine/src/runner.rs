@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::event::{Event, EventKind, Outcome, RunOutcome, StepOutline};
 use super::machine::{Command, Input, Run, Stop};
 use super::{Action, Code, StepContext, StepError, StepLog, StepSet, StepWait, Subscriber, event};
-use crate::journal::{Entry, History, Journal, JournalError, LastRun, Prior, RunEnd};
+use crate::journal::{Entry, History, Journal, JournalError, LastRun, RecordedIntent, RunEnd};
 use crate::plan::{Plan, StepId};
 
 /// How many steps prepare at once; more would slow down the step that the critical path waits for.
@@ -32,13 +32,13 @@ impl Default for StopSignal {
 
 impl StopSignal {
     /// Returns once a stop is requested.
-    pub async fn asked(&self) {
+    pub async fn requested(&self) {
         // The sender is ours, so this cannot fail.
         let _ = self.0.subscribe().wait_for(Option::is_some).await;
     }
 
     /// Requests a stop at a safe point; the second time, at once. Returns which.
-    pub fn ask(&self) -> Stop {
+    pub fn request(&self) -> Stop {
         let mut requested = Stop::AtSafePoint;
         self.0.send_modify(|stop| {
             requested = if stop.is_some() { Stop::Now } else { Stop::AtSafePoint };
@@ -69,7 +69,7 @@ pub struct Engine {
     plan: Plan,
     steps: StepSet,
     journal: Arc<Journal>,
-    priors: BTreeMap<StepId, Vec<Prior>>,
+    recorded_intents: BTreeMap<StepId, Vec<RecordedIntent>>,
     publisher: Arc<Publisher>,
     stop: StopSignal,
     cluster: String,
@@ -155,7 +155,7 @@ impl Engine {
             plan,
             steps,
             journal: Arc::new(journal),
-            priors: history.priors.clone(),
+            recorded_intents: history.recorded_intents.clone(),
             publisher: Arc::new(Publisher { began: Instant::now(), subscribers }),
             stop,
             cluster: String::new(),
@@ -255,8 +255,8 @@ impl Engine {
 
     fn context(&self, step: &StepId, attempt: u32) -> StepContext {
         let log = RunLog { journal: self.journal.clone(), publisher: self.publisher.clone() };
-        let priors = self.priors.get(step).cloned().unwrap_or_default();
-        StepContext::new(step.clone(), attempt, priors, Arc::new(log))
+        let recorded_intents = self.recorded_intents.get(step).cloned().unwrap_or_default();
+        StepContext::new(step.clone(), attempt, recorded_intents, Arc::new(log))
     }
 
     /// Carries out a command of the machine; returns the outcome when the run is over.

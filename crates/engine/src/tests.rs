@@ -28,7 +28,7 @@ fn brief(steps: &[(&str, &[&str])]) -> Plan {
 fn plan_within(steps: &[(&str, &[&str])], deadline: Duration) -> Plan {
     let step = |(id, needs): &(&str, &[&str])| {
         let needs: Vec<StepId> = needs.iter().map(StepId::new).collect();
-        let mut step = Step::new("base", id, Code::K07).needs(&needs).deadline(deadline).at("the lab");
+        let mut step = Step::new("base", id, Code::K07).needs(&needs).deadline(deadline).with_place("the lab");
         step.id = StepId::new(id);
         step.policy.retry = step.policy.retry.with_budget(Budget::Retries(2));
         step
@@ -259,7 +259,7 @@ async fn the_first_stop_lets_an_effect_finish_and_the_second_does_not() {
                 tokio::task::yield_now().await;
             }
             for _ in 0..asks {
-                let _ = run.stop.ask();
+                let _ = run.stop.request();
                 tokio::task::yield_now().await;
             }
             tokio::task::yield_now().await;
@@ -288,7 +288,7 @@ async fn a_step_past_its_deadline_fails_with_place_reason_code_and_next_command(
 async fn a_deadline_during_retries_reports_the_last_failure() {
     let run = TestRun::new();
     for (code, expected) in [(Some(Code::T13), Code::T13), (None, Code::K07)] {
-        let error = StepError::unavailable("no answer").at("node cp-1").because("timeout").next("look there");
+        let error = StepError::unavailable("no answer").with_place("node cp-1").because("timeout").next("look there");
         let error = StepError { code, ..error };
         let step = Arc::new(Scripted { error: Some(error), ..Scripted::missing() });
         let report = run.engine(brief(&[("a", &[])]), vec![("a", step)]).await.run().await;
@@ -323,7 +323,7 @@ async fn an_intent_is_on_disk_before_the_effect() {
     steps.action(StepId::new("once"), Arc::new(Once));
     Engine::new(plan, steps, journal, &History::default(), vec![], StopSignal::default()).run().await;
     let history = Journal::read(store.as_ref()).await.unwrap().history;
-    assert_eq!(history.priors[&StepId::new("once")][0].outcome, Some(json!("accepted")));
+    assert_eq!(history.recorded_intents[&StepId::new("once")][0].outcome, Some(json!("accepted")));
 }
 
 #[tokio::test]
@@ -429,14 +429,14 @@ fn a_late_answer_about_a_cancelled_step_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_survey_observes_up_to_the_first_goal_that_is_not_met_and_applies_nothing() {
+async fn observing_a_plan_goes_up_to_the_first_goal_that_is_not_met_and_applies_nothing() {
     let scripted = |up_to_date: bool| Arc::new(Scripted { up_to_date, ..Scripted::missing() });
     let second = scripted(false);
     let mut steps = StepSet::default();
     for (id, step) in [("a", scripted(true)), ("b", second.clone()), ("c", scripted(true))] {
         steps.action(StepId::new(id), step);
     }
-    let found = survey(&plan(&[("a", &[]), ("b", &["a"]), ("c", &["b"])]), &steps, &History::default()).await;
+    let found = observe_plan(&plan(&[("a", &[]), ("b", &["a"]), ("c", &["b"])]), &steps, &History::default()).await;
     let found: Vec<_> = found.into_values().collect();
     let expected =
         [Finding::UpToDate("seen".to_owned()), Finding::Missing("gone".to_owned()), Finding::Blocked(StepId::new("b"))];

@@ -1,7 +1,12 @@
 //! Prints an error with its causes on one line. Nothing else in the program follows [`Error::source`] to print it.
+//! [`HumanDuration`] prints the durations in messages.
+
+mod duration;
 
 use std::error::Error;
 use std::fmt;
+
+pub use duration::HumanDuration;
 
 /// An error as it is shown: its message, then the message of each cause.
 ///

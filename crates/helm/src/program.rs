@@ -59,13 +59,10 @@ pub struct TemplateOptions {
 pub fn notices(release: &Release) -> Vec<String> {
     let mut notices = Vec::new();
     if release.flags.on_failure == OnFailure::RollBack {
-        notices.push(format!(
-            "{}: `atomic` is ignored: a failed installation stays for the next attempt (H09)",
-            release.id
-        ));
+        notices.push(format!("{}: `atomic` is ignored: a failed installation stays for the next attempt", release.id));
     }
     for argument in SortedArguments::new(&release.flags.args).ignored {
-        notices.push(format!("{}: the argument {argument} is ignored: the run determines the cluster", release.id));
+        notices.push(format!("{}: the argument {argument} is ignored: k8s-bootstrap selects the cluster", release.id));
     }
     notices
 }
@@ -275,5 +272,5 @@ const OURS: [&str; 8] = [
     "--server-side",
 ];
 
-/// Arguments that select a cluster or namespace, which the run determines.
+/// Arguments that select a cluster or namespace, which k8s-bootstrap sets.
 const CLUSTER: [&str; 5] = ["--kube-context", "--kubeconfig", "--kube-apiserver", "--kube-token", "--namespace"];

@@ -170,7 +170,7 @@ fn release(chart: PathBuf, values: Value) -> Release {
             on_failure: OnFailure::RollBack,
             args: vec![],
         },
-        at: Origin::new("test").at(Position::default()),
+        at: Origin::new("test").location(Position::default()),
     }
 }
 

@@ -84,7 +84,7 @@ mod tests {
         let release = Release::new(
             id,
             Chart::Local(wrapped.path.clone()),
-            Origin::new("helmfile.yaml").at(Position { line: 3, column: 5 }),
+            Origin::new("helmfile.yaml").location(Position { line: 3, column: 5 }),
         );
         let render = async |include_crds: bool| {
             let options = TemplateOptions { include_crds, hooks: true, ..TemplateOptions::default() };

@@ -19,7 +19,7 @@ pub(super) fn resolve(
     version: Option<&str>,
     at: &Text,
 ) -> Result<(Chart, FetchOptions), Diagnostic> {
-    let fail = |message: String| Err(Diagnostic::at(at.at.clone(), message));
+    let fail = |message: String| Err(Diagnostic::at_location(at.at.clone(), message));
     let mut fetch = FetchOptions {
         skip_tls_verify: settings.is("insecureSkipTLSVerify"),
         plain_http: settings.is("plainHttp"),
@@ -51,7 +51,7 @@ pub(super) fn resolve(
     let Some(found) = state.repositories.iter().rev().find(|known| known.name == repository) else {
         let near = near(repository, state.repositories.iter().map(|known| known.name.as_str()));
         let message = format!("chart `{chart}`: unknown repository `{repository}`");
-        return Err(Diagnostic::at(at.at.clone(), message).did_you_mean(near));
+        return Err(Diagnostic::at_location(at.at.clone(), message).did_you_mean(near));
     };
     apply_repository(files, found, &mut fetch);
     if found.is("oci") {
@@ -90,7 +90,7 @@ fn oci(reference: &str, version: Option<&str>, at: &Text) -> Result<Chart, Diagn
     };
     if tag == Some("latest") {
         let message = format!("invalid version `latest` of OCI chart `{reference}`: Helm needs a semantic version");
-        return Err(Diagnostic::at(at.at.clone(), message));
+        return Err(Diagnostic::at_location(at.at.clone(), message));
     }
     let (bare, own_digest) = reference.split_once('@').map_or((reference, None), |(bare, digest)| (bare, Some(digest)));
     let name = bare.rfind('/').map_or(0, |slash| slash + 1);

@@ -84,7 +84,7 @@ impl Entries<'_> {
         };
         let first = documents.first()?;
         if let Err(bad) = values::finite(first) {
-            findings.error(&origin.at(bad.at), values::NOT_FINITE);
+            findings.error(&origin.location(bad.at), values::NOT_FINITE);
             return None;
         }
         match first.to_json() {
@@ -92,7 +92,7 @@ impl Entries<'_> {
             Json::Null => None,
             _ => {
                 let message = format!("values must be a mapping, not {}", first.value.kind());
-                findings.error(&origin.at(first.at), message);
+                findings.error(&origin.location(first.at), message);
                 None
             }
         }

@@ -169,7 +169,7 @@ impl Scope<'_> {
             rendered = next;
         }
         let message = format!("circular reference among the fields of release {:?}", draft.name());
-        Err(vec![Diagnostic::at(draft.at.clone(), message)])
+        Err(vec![Diagnostic::at_location(draft.at.clone(), message)])
     }
 
     /// Renders a boolean.
@@ -183,7 +183,7 @@ impl Scope<'_> {
                 None | Some(yaml::Value::Null) => Ok(false),
                 Some(value) => reader::truth(value).ok_or_else(|| {
                     let message = format!("`{key}` must render to true or false, not `{}`", rendered.trim());
-                    Diagnostic::at(text.at.clone(), message)
+                    Diagnostic::at_location(text.at.clone(), message)
                 }),
             }
         });
@@ -213,7 +213,7 @@ impl Scope<'_> {
                     let problem = if found.is_some() { "is not a map" } else { "does not exist" };
                     let message = format!("condition `{}`: `.Values{seen}` {problem}", condition.raw);
                     let near = yaml::near(key, at.keys().map(String::as_str));
-                    findings.found.push(Diagnostic::at(condition.at.clone(), message).did_you_mean(near));
+                    findings.found.push(Diagnostic::at_location(condition.at.clone(), message).did_you_mean(near));
                     return false;
                 }
             };
@@ -263,7 +263,10 @@ fn parse(text: &str, rendered: &Rendered, written: &Text) -> Result<ReleaseId, D
     let name = parts.next().unwrap_or_default();
     let namespace = parts.next().unwrap_or(&rendered.namespace);
     if name.is_empty() {
-        return Err(Diagnostic::at(written.at.clone(), format!("invalid need `{text}`: expected `namespace/name`")));
+        return Err(Diagnostic::at_location(
+            written.at.clone(),
+            format!("invalid need `{text}`: expected `namespace/name`"),
+        ));
     }
     Ok(ReleaseId::new(namespace, name))
 }

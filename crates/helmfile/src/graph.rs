@@ -46,7 +46,7 @@ pub fn check_duplicates(files: &[Helmfile]) -> Diagnostics {
             Entry::Occupied(other) => {
                 let message = format!("duplicate release {}, first listed at {}", release.id, other.get().at);
                 let hint = "name the file to use in k8s-bootstrap.yaml: clusters.<name>.releases";
-                found.push(Diagnostic::at(release.at.clone(), message).with_hint(hint));
+                found.push(Diagnostic::at_location(release.at.clone(), message).with_hint(hint));
             }
         }
     }
@@ -75,7 +75,7 @@ impl<'g> Graph<'g> {
         let ids: BTreeSet<String> = self.releases.keys().map(|(_, id)| id.to_string()).collect();
         let same_name = self.releases.keys().find(|(_, id)| id.name == need.name).map(|(_, id)| id.to_string());
         let near = near(&need.to_string(), ids.iter().map(String::as_str));
-        Diagnostic::at(release.at.clone(), message).did_you_mean(same_name.as_deref().or(near))
+        Diagnostic::at_location(release.at.clone(), message).did_you_mean(same_name.as_deref().or(near))
     }
 
     /// Reports each cycle once, starting at its first release.

@@ -30,7 +30,7 @@ fn over_templates(
         let Some(template) = state.templates.get(&inherit.template) else {
             let message = format!("unknown template `{}`", inherit.template);
             let near = near(&inherit.template, state.templates.keys().map(String::as_str));
-            findings.found.push(Diagnostic::at(inherit.at.clone(), message).did_you_mean(near));
+            findings.found.push(Diagnostic::at_location(inherit.at.clone(), message).did_you_mean(near));
             continue;
         };
         if path.contains(&inherit.template) {

@@ -132,7 +132,7 @@ impl File<'_> {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) => {
-                let found = Diagnostic::at(base.at.clone(), format!("cannot read base {origin}: {error}"));
+                let found = Diagnostic::at_location(base.at.clone(), format!("cannot read base {origin}: {error}"));
                 findings.found.push(if base.raw.contains("{{") { with_template_hint(found) } else { found });
                 return None;
             }
@@ -213,7 +213,7 @@ fn policy(origin: &Origin, text: &str, found: &mut Diagnostics) {
     let (mut any, mut releases) = (false, false);
     let mut last = None;
     for (index, line) in text.lines().enumerate() {
-        let at = || origin.at(Position { line: index + 1, column: 1 });
+        let at = || origin.location(Position { line: index + 1, column: 1 });
         let line = line.trim_end();
         if line == "---" {
             last = None;
@@ -227,7 +227,9 @@ fn policy(origin: &Origin, text: &str, found: &mut Diagnostics) {
             }
             "releases" if last == Some("environments") => {
                 let message = "`environments` and `releases` must be in different parts of the file";
-                found.push(Diagnostic::at(at(), message).with_hint("separate them by a line `---` before `releases`"));
+                found.push(
+                    Diagnostic::at_location(at(), message).with_hint("separate them by a line `---` before `releases`"),
+                );
             }
             _ => {}
         }
@@ -237,10 +239,11 @@ fn policy(origin: &Origin, text: &str, found: &mut Diagnostics) {
         }
     }
     if !any {
-        let first = origin.at(Position { line: 1, column: 1 });
+        let first = origin.location(Position { line: 1, column: 1 });
         let message = "invalid state file: no line begins with a key";
         found.push(
-            Diagnostic::at(first, message).with_hint("write `releases:` in the first column, also in flow style"),
+            Diagnostic::at_location(first, message)
+                .with_hint("write `releases:` in the first column, also in flow style"),
         );
     }
 }

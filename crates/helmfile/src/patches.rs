@@ -70,7 +70,7 @@ fn documents(origin: &Origin, text: &str, format: Format, what: &str, findings: 
     if format == Format::Json {
         return documents.take(1).filter_map(|node| json_patch(origin, node, what, findings)).collect();
     }
-    documents.map(|node| Patch::Merge { object: node.to_json(), at: origin.at(node.at) }).collect()
+    documents.map(|node| Patch::Merge { object: node.to_json(), at: origin.location(node.at) }).collect()
 }
 
 /// Diagnostics of an inline patch have the location of its list item; those of a file are exact.
@@ -91,7 +91,7 @@ fn inline(value: &Json, at: &Location, what: &str, findings: &mut Findings) -> O
 /// `{target: …, patch: […]}`.
 fn json_patch(origin: &Origin, node: &Node, what: &str, findings: &mut Findings) -> Option<Patch> {
     let found = &mut findings.found;
-    let mut fields = Fields::of(origin, node, format!("a JSON patch of {what}"), found);
+    let mut fields = Fields::from_node(origin, node, format!("a JSON patch of {what}"), found);
     let target = fields.get("target");
     let operations = fields.get("patch").map(Node::to_json);
     if fields.get("path").is_some() {
@@ -105,8 +105,8 @@ fn json_patch(origin: &Origin, node: &Node, what: &str, findings: &mut Findings)
     fields.finish(found);
     let mut selected = PatchTarget::default();
     if let Some(node) = target {
-        let mut fields = Fields::of(origin, node, format!("`target` of a JSON patch of {what}"), found);
-        let mut text = |key| fields.text(key, found).unwrap_or_default();
+        let mut fields = Fields::from_node(origin, node, format!("`target` of a JSON patch of {what}"), found);
+        let mut text = |key| fields.string_or_number(key, found).unwrap_or_default();
         selected = PatchTarget {
             group: text("group"),
             version: text("version"),

@@ -93,7 +93,7 @@ fn report_contexts(scope: &Scope<'_>, path: &Path, findings: &mut Findings) {
         let origin = scope.files.origin(path);
         findings
             .notices
-            .push(format!("{origin}: `kubeContext` ({context}) is ignored: the run determines the cluster"));
+            .push(format!("{origin}: `kubeContext` ({context}) is ignored: k8s-bootstrap selects the cluster"));
     }
 }
 

@@ -106,10 +106,10 @@ impl Merging<'_> {
 
     fn document(&mut self, origin: &yaml::Origin, node: &Node, merged: &mut Map<String, Json>) {
         if let Err(bad) = finite(node) {
-            return self.findings.error(&origin.at(bad.at), NOT_FINITE);
+            return self.findings.error(&origin.location(bad.at), NOT_FINITE);
         }
         let values = node.to_json();
-        without_references(&values, &origin.at(node.at), self.findings);
+        without_references(&values, &origin.location(node.at), self.findings);
         match values {
             Json::Object(values) => merge_values(merged, values),
             Json::Null => self
@@ -117,7 +117,7 @@ impl Merging<'_> {
                 .notices
                 .push(format!("{origin}: the values of {} are null; the chart's defaults apply", self.what)),
             _ => self.findings.error(
-                &origin.at(node.at),
+                &origin.location(node.at),
                 format!("values of {} must be a mapping, not {}", self.what, node.value.kind()),
             ),
         }
@@ -126,7 +126,7 @@ impl Merging<'_> {
 
 /// Renders an inline mapping as a template: written as YAML, rendered, parsed again.
 fn rendered_inline(files: &FileContext<'_>, value: &Json, at: &Location, data: &Json) -> Result<Vec<Json>, Diagnostic> {
-    let not_yaml = |error| Diagnostic::at(at.clone(), format!("cannot write the values as YAML: {error}"));
+    let not_yaml = |error| Diagnostic::at_location(at.clone(), format!("cannot write the values as YAML: {error}"));
     let text = yaml::to_string(value).map_err(not_yaml)?;
     let source = TemplateSource { origin: at.origin.clone(), text: &text, start: at.position, indent: 0 };
     let text = template::render(&source, data, &files.functions(&files.folder))?;

@@ -118,7 +118,7 @@ impl<'r> Reading<'r> {
         if options.state_values.is_empty() && options.state_values_files.is_empty() {
             return None;
         }
-        let at = Origin::new("the command line").at(Position { line: 1, column: 1 });
+        let at = Origin::new("the command line").location(Position { line: 1, column: 1 });
         let file = |path: &PathBuf| {
             let raw = std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string();
             Values::Path(Text { raw, at: at.clone(), indent: 0 })

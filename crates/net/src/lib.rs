@@ -4,19 +4,19 @@
 //! connection goes is a separate matter: to the same address in the field, to a loopback address in a rehearsal.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod downloads;
 mod fetch;
 #[cfg(test)]
 mod tests;
-mod web;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+pub use downloads::DownloadSource;
 pub use fetch::{Authorities, FetchError, FetchLimits, Fetcher, Get};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
-pub use web::Web;
 
 /// Declared addresses to dialled ones. What the map does not name is dialled as declared.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,7 +100,7 @@ impl Dialer {
         if self.reach == Reach::LoopbackOnly && !target.ip().is_loopback() {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                format!("a rehearsal dials loopback addresses only, and {target} is none"),
+                format!("{target} is not a loopback address; a rehearsal rejects it"),
             ));
         }
         Ok(target)

@@ -35,9 +35,9 @@ async fn server(responses: Vec<(&'static str, &'static str)>) -> String {
 #[tokio::test]
 async fn an_overloaded_server_is_retried_and_a_missing_file_is_not() {
     let url = server(vec![("503 Busy", "busy"), ("200 OK", "ok")]).await;
-    assert_eq!(Web::Internet.text(&url).await.unwrap(), "ok");
+    assert_eq!(DownloadSource::Internet.fetch_text(&url).await.unwrap(), "ok");
     let url = server(vec![("404 Not Found", "gone")]).await;
-    let error = Web::Internet.text(&url).await.unwrap_err();
+    let error = DownloadSource::Internet.fetch_text(&url).await.unwrap_err();
     assert_eq!(error.to_string(), format!("{url} returned HTTP status 404"));
     assert!(matches!(error, FetchError::Status { status: 404, body, .. } if body == "gone"));
 }
@@ -99,9 +99,9 @@ async fn a_folder_replaces_the_web() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(folder.path().join("example.org/a")).unwrap();
     std::fs::write(folder.path().join("example.org/a/b.yaml"), "x: 1").unwrap();
-    let web = Web::Folder(folder.path().to_owned());
-    assert_eq!(web.text("https://example.org/a/b.yaml").await.unwrap(), "x: 1");
-    assert!(web.text("https://example.org/c.yaml").await.is_err());
+    let web = DownloadSource::Folder(folder.path().to_owned());
+    assert_eq!(web.fetch_text("https://example.org/a/b.yaml").await.unwrap(), "x: 1");
+    assert!(web.fetch_text("https://example.org/c.yaml").await.is_err());
 }
 
 #[test]

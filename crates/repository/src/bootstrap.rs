@@ -172,6 +172,7 @@ fn jinja(root: &Path, path: &Path, text: &str, environment: &BTreeMap<String, St
     };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let values = minijinja::context! { ENV => minijinja::Value::from_pairs(environment.clone()) };
-    let template = Jinja { name: &name, text, others: &others, origin: &origin, style: Style::of(root, environment) };
+    let template =
+        Jinja { name: &name, text, others: &others, origin: &origin, style: Style::read_config(root, environment) };
     Ok(template.render(values)?)
 }

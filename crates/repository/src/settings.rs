@@ -73,7 +73,7 @@ impl Settings {
     fn parse(origin: &Origin, text: &str) -> Result<Self, Diagnostics> {
         let node = yaml::parse_one(origin, text)?;
         let mut found = Diagnostics::default();
-        let mut fields = Fields::of(origin, &node, FILE, &mut found);
+        let mut fields = Fields::from_node(origin, &node, FILE, &mut found);
         let mirrors = fields.get("mirrors").map(|node| texts(origin, node, "mirrors", &mut found)).unwrap_or_default();
         let secrets = fields.get("secrets").map(|node| secrets(origin, node, &mut found));
         let (sources, accounts) = secrets.unwrap_or_default();
@@ -86,7 +86,7 @@ impl Settings {
 /// A mapping of names to strings.
 fn texts(origin: &Origin, node: &Node, what: &str, found: &mut Diagnostics) -> BTreeMap<String, String> {
     let Some(mapping) = node.as_mapping() else {
-        found.error(origin.at(node.at), format!("`{what}` must map names to strings"));
+        found.error(origin.location(node.at), format!("`{what}` must map names to strings"));
         return BTreeMap::new();
     };
     let mut texts = BTreeMap::new();
@@ -95,7 +95,9 @@ fn texts(origin: &Origin, node: &Node, what: &str, found: &mut Diagnostics) -> B
             Some(text) => {
                 texts.insert(entry.key.clone(), text.to_owned());
             }
-            None => found.error(origin.at(entry.value.at), format!("the value of `{}` must be a string", entry.key)),
+            None => {
+                found.error(origin.location(entry.value.at), format!("the value of `{}` must be a string", entry.key));
+            }
         }
     }
     texts
@@ -105,7 +107,7 @@ fn texts(origin: &Origin, node: &Node, what: &str, found: &mut Diagnostics) -> B
 const TAKEN: [&str; 8] = ["op", "ref", "http", "https", "oci", "ssh", "git", "file"];
 
 fn secrets(origin: &Origin, node: &Node, found: &mut Diagnostics) -> (Adapters, BTreeMap<String, String>) {
-    let mut fields = Fields::of(origin, node, "`secrets`", found);
+    let mut fields = Fields::from_node(origin, node, "`secrets`", found);
     let accounts = fields.get("accounts").map(|node| texts(origin, node, "accounts", found)).unwrap_or_default();
     let mut sources = BTreeMap::new();
     for entry in entries(origin, &mut fields, "sources", found) {
@@ -114,15 +116,15 @@ fn secrets(origin: &Origin, node: &Node, found: &mut Diagnostics) -> (Adapters, 
             && scheme.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
         if !letters || TAKEN.contains(&scheme) {
             let message = format!("invalid scheme `{scheme}`: use lower-case letters, except {}", TAKEN.join(", "));
-            found.error(origin.at(entry.key_at), message);
+            found.error(origin.location(entry.key_at), message);
         }
-        let mut fields = Fields::of(origin, &entry.value, format!("source `{scheme}`"), found);
+        let mut fields = Fields::from_node(origin, &entry.value, format!("source `{scheme}`"), found);
         let adapter = Adapter { command: fields.strings("command", found), pointer: fields.string("pointer", found) };
         fields.finish(found);
         if adapter.command.is_empty() {
             let message =
                 format!("source `{scheme}` has no `command`: set the program that prints a value, with its arguments");
-            found.error(origin.at(entry.value.at), message);
+            found.error(origin.location(entry.value.at), message);
         }
         sources.insert(scheme.to_owned(), adapter);
     }
@@ -132,12 +134,12 @@ fn secrets(origin: &Origin, node: &Node, found: &mut Diagnostics) -> (Adapters, 
 
 fn clusters(origin: &Origin, node: &Node, found: &mut Diagnostics) -> BTreeMap<String, Paths> {
     let Some(mapping) = node.as_mapping() else {
-        found.error(origin.at(node.at), "`clusters` must map cluster names to their settings");
+        found.error(origin.location(node.at), "`clusters` must map cluster names to their settings");
         return BTreeMap::new();
     };
     let mut clusters = BTreeMap::new();
     for entry in mapping.iter() {
-        let mut fields = Fields::of(origin, &entry.value, format!("cluster `{}`", entry.key), found);
+        let mut fields = Fields::from_node(origin, &entry.value, format!("cluster `{}`", entry.key), found);
         let paths = Paths {
             inputs: inputs(origin, &mut fields, found),
             talos: fields.string("talos", found).map(PathBuf::from),
@@ -157,7 +159,7 @@ fn inputs(origin: &Origin, fields: &mut Fields<'_>, found: &mut Diagnostics) -> 
     let mut settings =
         adapters::InputSettings { exec: fields.strings("exec", found), ..adapters::InputSettings::default() };
     for entry in entries(origin, fields, "nodes", found) {
-        let mut fields = Fields::of(origin, &entry.value, format!("node `{}`", entry.key), found);
+        let mut fields = Fields::from_node(origin, &entry.value, format!("node `{}`", entry.key), found);
         let declared = adapters::DeclaredNode {
             address: address(origin, &mut fields, found),
             role: role(origin, &mut fields, found),
@@ -183,11 +185,11 @@ fn variables(
 fn hooks(origin: &Origin, fields: &mut Fields<'_>, found: &mut Diagnostics) -> Vec<HookRule> {
     let mut rules = Vec::new();
     for node in fields.list("hooks", found) {
-        let mut fields = Fields::of(origin, node, "a hook", found);
+        let mut fields = Fields::from_node(origin, node, "a hook", found);
         let command = fields.required_string("command", found);
         let idempotent = fields.bool("idempotent", found).unwrap_or(true);
         fields.finish(found);
-        rules.extend(command.map(|command| HookRule { command, idempotent, at: origin.at(node.at) }));
+        rules.extend(command.map(|command| HookRule { command, idempotent, at: origin.location(node.at) }));
     }
     rules
 }
@@ -201,20 +203,20 @@ fn entries<'n>(
     let node = fields.get(key);
     let mapping = node.and_then(Node::as_mapping);
     if let (Some(node), None) = (node, mapping) {
-        found.error(origin.at(node.at), format!("`{key}` must be a mapping"));
+        found.error(origin.location(node.at), format!("`{key}` must be a mapping"));
     }
     mapping.into_iter().flat_map(Mapping::iter)
 }
 
 fn address(origin: &Origin, fields: &mut Fields<'_>, found: &mut Diagnostics) -> Option<IpAddr> {
     let text = fields.string("address", found)?;
-    let at = fields.get("address").map(|node| origin.at(node.at))?;
+    let at = fields.get("address").map(|node| origin.location(node.at))?;
     text.parse().map_err(|_| found.error(at, format!("`{text}` is not an IP address"))).ok()
 }
 
 fn role(origin: &Origin, fields: &mut Fields<'_>, found: &mut Diagnostics) -> Option<Role> {
     let text = fields.string("role", found)?;
-    let at = fields.get("role").map(|node| origin.at(node.at))?;
+    let at = fields.get("role").map(|node| origin.location(node.at))?;
     match text.as_str() {
         "controlplane" | "control-plane" => Some(Role::ControlPlane),
         "worker" => Some(Role::Worker),

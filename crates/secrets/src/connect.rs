@@ -30,9 +30,9 @@ pub struct Connect {
     authorities: Option<String>,
 }
 
-/// A filled-in template, with each value that was inserted.
+/// A template with its references resolved, and each value that was inserted.
 #[derive(Debug)]
-pub struct Filled {
+pub struct ResolvedTemplate {
     pub text: SecretString,
     pub values: Vec<SecretString>,
 }
@@ -44,7 +44,7 @@ impl Connect {
 
     /// The server that `OP_CONNECT_HOST` and `OP_CONNECT_TOKEN` name, when both do; `SSL_CERT_FILE` names the
     /// certificates that are trusted instead of the public ones.
-    pub fn of(variables: &BTreeMap<String, String>) -> Option<Self> {
+    pub fn from_variables(variables: &BTreeMap<String, String>) -> Option<Self> {
         let named = |name: &str| variables.get(name).filter(|value| !value.is_empty());
         let found = Self::new(named("OP_CONNECT_HOST")?, named("OP_CONNECT_TOKEN")?.as_str().into());
         Some(Self { authorities: named("SSL_CERT_FILE").and_then(|path| std::fs::read_to_string(path).ok()), ..found })
@@ -59,7 +59,11 @@ impl Connect {
     /// # Errors
     ///
     /// The first reference that cannot be resolved, with its position; a server that refuses or does not respond.
-    pub async fn inject(&self, template: &str, variables: &BTreeMap<String, String>) -> Result<Filled, Error> {
+    pub async fn inject(
+        &self,
+        template: &str,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<ResolvedTemplate, Error> {
         let references = op::references(template);
         let mut session = Session::new(self);
         let mut values = Vec::new();
@@ -69,7 +73,7 @@ impl Connect {
         let mut next = values.iter();
         let Ok(text) =
             replace(template, &references, |_| Ok::<_, Infallible>(next.next().cloned().unwrap_or_default()));
-        Ok(Filled { text: text.into(), values: values.into_iter().map(SecretString::from).collect() })
+        Ok(ResolvedTemplate { text: text.into(), values: values.into_iter().map(SecretString::from).collect() })
     }
 }
 

@@ -9,16 +9,16 @@ mod connect;
 mod connect_path;
 mod error;
 pub mod op;
+mod placeholders;
 mod prompt;
 mod redactor;
 mod reference;
-mod shape;
 pub mod sops;
 mod sources;
 mod unresolved;
 
 pub use adapter::{Adapter, Adapters};
-pub use connect::{Connect, Filled};
+pub use connect::{Connect, ResolvedTemplate};
 pub use error::{Error, ErrorKind, Provider, SignedOut};
 pub use prompt::{Answer, OperatorPrompt};
 pub use redactor::Redactor;

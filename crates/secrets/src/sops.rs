@@ -8,7 +8,7 @@ use regex::{Captures, Regex};
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::shape::{self, Encoding};
+use super::placeholders::{self, Encoding};
 use process::{Command, Credentials, SecretFile};
 
 /// Cloud key services respond within seconds; an unattended prompt would wait for ever.
@@ -59,7 +59,7 @@ pub async fn decrypt(sops: &Sops, path: &Path) -> Result<SecretString, SopsError
 /// # Errors
 ///
 /// With the message of sops; the most common cause is a file that is encrypted for another key.
-pub async fn opens(sops: &Path, path: &Path, keys: &SecretString) -> Result<(), SopsError> {
+pub async fn check_decryption(sops: &Path, path: &Path, keys: &SecretString) -> Result<(), SopsError> {
     let keys = SecretFile::new(keys).map_err(|source| SopsError::KeyFile { path: path.to_owned(), source })?;
     // Besides the variables sops looks below the home and configuration folders for keys, of age and of SSH.
     let command =
@@ -114,7 +114,7 @@ pub fn placeholders(text: &str) -> String {
         let replaced = encrypted().replace_all(line, |found: &Captures<'_>| match &found["type"] {
             "int" | "float" => "0".to_owned(),
             "bool" => "false".to_owned(),
-            _ => shape::placeholder(text, index + 1, ""),
+            _ => placeholders::placeholder(text, index + 1, ""),
         });
         filled.push_str(&replaced);
         filled.push('\n');
@@ -132,7 +132,7 @@ fn fill_json(key: &str, value: &mut Value, encoding: Encoding) {
             *value = match &found["type"] {
                 "int" | "float" => 0.into(),
                 "bool" => false.into(),
-                _ => shape::placeholder_of_key(key, encoding).into(),
+                _ => placeholders::placeholder_of_key(key, encoding).into(),
             };
         }
         _ => {}

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::prompt::{Answer, OperatorPrompt};
 use super::reference::replace;
-use super::{Adapters, Connect, Error, Redactor, Reference, op, shape};
+use super::{Adapters, Connect, Error, Redactor, Reference, op};
 
 /// Programs of other managers that run at once.
 const LANES: usize = 4;
@@ -157,13 +157,14 @@ fn place(template: &str, reference: Reference) -> Reference {
     same.unwrap_or(reference)
 }
 
-/// The template with a placeholder of the right shape for each reference, for a rehearsal without secrets.
+/// The template with a placeholder of the right type for each reference, for a rehearsal without secrets.
 pub fn placeholders(template: &str, adapters: &Adapters) -> String {
     let mut references = op::references(template);
     references.extend(adapters.references(template));
     references.sort_by_key(|reference| reference.range.start);
-    let shaped =
-        |reference: &Reference| Ok::<_, Infallible>(shape::placeholder(template, reference.line, &reference.text));
+    let shaped = |reference: &Reference| {
+        Ok::<_, Infallible>(super::placeholders::placeholder(template, reference.line, &reference.text))
+    };
     let Ok(filled) = replace(template, &references, shaped);
     filled
 }

@@ -56,7 +56,7 @@ impl ClientError {
     }
 }
 
-/// Talos 1.14 returns this with code Unknown although the call succeeds later (`services/etcd.go`; failure T07).
+/// Talos 1.14 returns this with code Unknown although the call succeeds later (`services/etcd.go`).
 const LATER: &str = "bootstrap is not allowed during unattended install";
 
 fn kind(status: &Status) -> ClientErrorKind {

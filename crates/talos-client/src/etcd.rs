@@ -1,5 +1,7 @@
 //! etcd calls of a control plane: bootstrap, members, status, alarms, snapshot, recovery.
 
+use std::fmt;
+
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -50,6 +52,16 @@ pub enum EtcdAlarm {
     /// The database has reached its quota.
     NoSpace,
     Corrupt,
+}
+
+impl fmt::Display for EtcdAlarm {
+    /// As etcd and etcdctl name it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSpace => "NOSPACE",
+            Self::Corrupt => "CORRUPT",
+        })
+    }
 }
 
 /// What etcd starts with when a node is bootstrapped.

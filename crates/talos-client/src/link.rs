@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use error_report::HumanDuration;
 use futures::StreamExt;
 use tonic::metadata::{AsciiMetadataValue, MetadataKey};
 use tonic::transport::Channel;
@@ -141,7 +142,11 @@ impl Link {
         match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(status)) => Err(self.failed(call, &status)),
-            Err(_) => Err(self.error(call, ClientErrorKind::Unavailable, format!("no response within {deadline:?}"))),
+            Err(_) => Err(self.error(
+                call,
+                ClientErrorKind::Unavailable,
+                format!("no response within {}", HumanDuration(deadline)),
+            )),
         }
     }
 
@@ -244,7 +249,7 @@ impl<T> Stream<T> {
             Some(pause) => match tokio::time::timeout(pause, next).await {
                 Ok(next) => next,
                 Err(_) => {
-                    let text = format!("the response is incomplete: no message for {pause:?}");
+                    let text = format!("the response is incomplete: no message for {}", HumanDuration(pause));
                     return Err(self.link.error(self.call, ClientErrorKind::Unavailable, text));
                 }
             },

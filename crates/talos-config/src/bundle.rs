@@ -52,7 +52,7 @@ impl SecretsBundle {
     pub fn parse(origin: &Origin, text: &str) -> Result<Self, Diagnostics> {
         let node = yaml::parse_one(origin, text)?;
         let mut reader = Reader { origin, found: Diagnostics::default() };
-        let mut top = Fields::of(origin, &node, "the secrets bundle", &mut reader.found);
+        let mut top = Fields::from_node(origin, &node, "the secrets bundle", &mut reader.found);
         let (cluster_id, cluster_secret) = {
             let mut fields = reader.section(&mut top, "cluster");
             (reader.required(&mut fields, "id"), reader.required(&mut fields, "secret"))
@@ -187,7 +187,7 @@ impl<'o> Reader<'o> {
             self.found.error(parent.location(), format!("the secrets bundle has no `{key}`"));
             &NOTHING
         });
-        Fields::of(self.origin, node, format!("`{key}` of the secrets bundle"), &mut self.found)
+        Fields::from_node(self.origin, node, format!("`{key}` of the secrets bundle"), &mut self.found)
     }
 
     fn required(&mut self, fields: &mut Fields<'_>, key: &'static str) -> String {

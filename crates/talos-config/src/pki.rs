@@ -33,7 +33,7 @@ pub enum CertificateError {
     Make(#[from] rcgen::Error),
     #[error("cannot generate an RSA key")]
     Rsa,
-    /// Failure T15.
+    /// The bundle's CA is not valid now: expired, or this machine's clock is wrong.
     #[error("the {what} of the secrets bundle is valid from {from} to {to}, the current time is {now}")]
     OutOfTime { what: &'static str, from: Timestamp, to: Timestamp, now: Timestamp },
 }

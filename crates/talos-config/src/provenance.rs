@@ -154,7 +154,7 @@ impl RenderedConfig {
         let mut found = Diagnostics::default();
         for (at, _) in changed.into_iter().filter(|(_, changes)| !changes) {
             found.push(
-                Diagnostic::at(at.clone(), "this patch changes nothing on any node")
+                Diagnostic::at_location(at.clone(), "this patch changes nothing on any node")
                     .with_hint("the fields that it deletes do not exist, or have the same values already"),
             );
         }
@@ -271,7 +271,7 @@ fn field_place<'p>(by: &FieldSource, place: LayerNode<'p>, key: &str) -> (FieldS
 }
 
 fn at(by: &FieldSource, origin: &Origin, position: Position) -> FieldSource {
-    FieldSource { layer: by.layer.clone(), at: Some(origin.at(position)) }
+    FieldSource { layer: by.layer.clone(), at: Some(origin.location(position)) }
 }
 
 /// An unchanged element keeps its setters, also at another index; a changed element is matched by its index.

@@ -44,7 +44,9 @@ pub fn parse_documents(origin: &Origin, text: &str) -> Result<Documents, Diagnos
     for written in RawValue::parse(origin, text)? {
         if !matches!(written.content, RawContent::Map(_)) {
             let message = format!("a machine config document must be a mapping, this is {}", written.describe());
-            return Err(written.at.map_or_else(|| Diagnostic::general(&message), |at| Diagnostic::at(at, &message)));
+            return Err(written
+                .at
+                .map_or_else(|| Diagnostic::general(&message), |at| Diagnostic::at_location(at, &message)));
         }
         documents.push(typed::document(&written, UnknownKinds::Pass, &mut Diagnostics::default()));
     }

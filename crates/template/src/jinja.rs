@@ -53,7 +53,7 @@ impl Default for Style {
 
 impl Style {
     /// Reads the file that `MINIJINJA_CONFIG_FILE` names, or `.minijinja.toml` in the repository's root.
-    pub fn of(root: &Path, environment: &BTreeMap<String, String>) -> Self {
+    pub fn read_config(root: &Path, environment: &BTreeMap<String, String>) -> Self {
         let named = environment.get("MINIJINJA_CONFIG_FILE").map_or(".minijinja.toml", String::as_str);
         let text = std::fs::read_to_string(root.join(named)).unwrap_or_default();
         let table: toml::Table = text.parse().unwrap_or_default();
@@ -134,18 +134,21 @@ fn render_error(origin: &Origin, text: &str, error: &minijinja::Error) -> Render
         let before = text.get(..range.start).unwrap_or_default();
         before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1
     });
-    let location = origin.at(Position { line, column });
+    let location = origin.location(Position { line, column });
     let expression = range.and_then(|range| text.get(range)).map(str::trim).filter(|text| !text.contains('\n'));
     match (error.kind(), expression) {
         (ErrorKind::UndefinedError, Some(expression)) => {
-            let diagnostic = Diagnostic::at(location, format!("the template variable `{expression}` is not defined"))
-                .with_hint("set it in the environment (`ENV.X`) or in k8s-bootstrap.yaml: clusters.<name>.variables");
+            let diagnostic =
+                Diagnostic::at_location(location, format!("the template variable `{expression}` is not defined"))
+                    .with_hint(
+                        "set it in the environment (`ENV.X`) or in k8s-bootstrap.yaml: clusters.<name>.variables",
+                    );
             RenderError { diagnostic, undefined: Some(expression.to_owned()) }
         }
         (_, expression) => {
             let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
             let context = expression.map(|expression| format!(" in `{expression}`")).unwrap_or_default();
-            let diagnostic = Diagnostic::at(location, format!("cannot render template: {detail}{context}"));
+            let diagnostic = Diagnostic::at_location(location, format!("cannot render template: {detail}{context}"));
             RenderError { diagnostic, undefined: None }
         }
     }
@@ -171,10 +174,10 @@ mod tests {
     #[test]
     fn whitespace_around_blocks_follows_the_configuration_file() {
         let root = tempfile::tempdir().unwrap();
-        let usual = Style::of(root.path(), &BTreeMap::new());
+        let usual = Style::read_config(root.path(), &BTreeMap::new());
         assert_eq!(usual, Style::default());
         std::fs::write(root.path().join(".minijinja.toml"), "trim-blocks = false\nlstrip-blocks = false\n").unwrap();
-        let style = Style::of(root.path(), &BTreeMap::new());
+        let style = Style::read_config(root.path(), &BTreeMap::new());
         let origin = |name: &str| Origin::new(name);
         let text = "a:\n  # {% if true %}\n  b: 1\n  # {% endif %}\n";
         let render = |style| {

@@ -42,7 +42,7 @@ impl<'t> TemplateSource<'t> {
         let line = before.matches('\n').count();
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
         let column = column + if line == 0 { self.start.column } else { self.indent + 1 };
-        self.origin.at(Position { line: self.start.line + line, column })
+        self.origin.location(Position { line: self.start.line + line, column })
     }
 }
 

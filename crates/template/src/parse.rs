@@ -69,12 +69,12 @@ pub(super) fn text(text: &str) -> &str {
 fn syntax(source: &TemplateSource<'_>, error: TemplateError) -> Diagnostic {
     let (TemplateError::Parse { line, col, message, .. } | TemplateError::Lex { line, col, message, .. }) = error
     else {
-        return Diagnostic::at(source.at(0), format!("invalid template: {error}"));
+        return Diagnostic::at_location(source.at(0), format!("invalid template: {error}"));
     };
     let offset = source.text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum::<usize>();
     let before = source.text.get(offset..).unwrap_or_default().chars().take(col.saturating_sub(1));
     let offset = offset + before.map(char::len_utf8).sum::<usize>();
-    Diagnostic::at(source.at(offset), format!("invalid template: {message}"))
+    Diagnostic::at_location(source.at(offset), format!("invalid template: {message}"))
 }
 
 fn ends_at_the_top(body: &ListNode) -> bool {
@@ -84,12 +84,11 @@ fn ends_at_the_top(body: &ListNode) -> bool {
 fn unbalanced(source: &TemplateSource<'_>, body: &ListNode, defines: &[DefineNode]) -> Diagnostic {
     let open = defines.iter().find(|define| holds_end(&define.body)).map(|define| (define.pos, "define"));
     match open.or_else(|| innermost(body)) {
-        Some((pos, kind)) => {
-            Diagnostic::at(source.at(pos.offset), format!("unclosed `{kind}`")).with_hint("close it with `{{ end }}`")
-        }
+        Some((pos, kind)) => Diagnostic::at_location(source.at(pos.offset), format!("unclosed `{kind}`"))
+            .with_hint("close it with `{{ end }}`"),
         None => {
-            let location = source.origin.at(Position { ..source.start });
-            Diagnostic::at(location, "unexpected `end` or `else`")
+            let location = source.origin.location(Position { ..source.start });
+            Diagnostic::at_location(location, "unexpected `end` or `else`")
         }
     }
 }

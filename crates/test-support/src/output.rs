@@ -51,18 +51,18 @@ impl Redactions {
     /// Replaces a folder by a name in brackets.
     #[must_use]
     pub fn path(self, path: &Path, name: &str) -> Self {
-        self.text(&path.display().to_string(), &format!("[{name}]"))
+        self.replace(&path.display().to_string(), &format!("[{name}]"))
     }
 
     /// Replaces the addresses of an allocated network by those of the reference inputs.
     #[must_use]
     pub fn network(self, network: &LoopbackNetwork) -> Self {
         let dialled = network.dialled(0).to_string();
-        self.text(&format!("{network}."), "10.25.11.").text(dialled.trim_end_matches('0'), "127.25.11.")
+        self.replace(&format!("{network}."), "10.25.11.").replace(dialled.trim_end_matches('0'), "127.25.11.")
     }
 
     #[must_use]
-    pub fn text(mut self, text: &str, replacement: &str) -> Self {
+    pub fn replace(mut self, text: &str, replacement: &str) -> Self {
         self.0.push((text.to_owned(), replacement.to_owned()));
         self
     }
@@ -90,7 +90,7 @@ impl Redactions {
 #[test]
 fn what_differs_from_run_to_run_is_replaced() {
     let redactions =
-        Redactions::default().path(Path::new("/home/a/repository"), "REPOSITORY").text("10.130.7.", "10.25.11.");
+        Redactions::default().path(Path::new("/home/a/repository"), "REPOSITORY").replace("10.130.7.", "10.25.11.");
     let text =
         "2026-01-31T12:00:00.123Z /home/a/repository/a.yaml took 0.4s for 12 bytes on 10.130.7.11 by 127.0.0.1:43210";
     assert_eq!(

@@ -20,7 +20,7 @@ impl Origin {
     }
 
     /// The location of a position in this text.
-    pub fn at(&self, position: Position) -> Location {
+    pub fn location(&self, position: Position) -> Location {
         Location { origin: self.clone(), position }
     }
 
@@ -70,7 +70,7 @@ impl fmt::Display for Diagnostic {
 }
 
 impl Diagnostic {
-    pub fn at(location: Location, message: impl Into<String>) -> Self {
+    pub fn at_location(location: Location, message: impl Into<String>) -> Self {
         Self { location: Some(location), message: message.into(), hint: None }
     }
 
@@ -114,7 +114,7 @@ impl Diagnostics {
     }
 
     pub fn error(&mut self, location: Location, message: impl Into<String>) {
-        self.push(Diagnostic::at(location, message));
+        self.push(Diagnostic::at_location(location, message));
     }
 
     pub fn is_empty(&self) -> bool {

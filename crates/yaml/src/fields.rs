@@ -19,13 +19,13 @@ pub struct Fields<'n> {
 
 impl<'n> Fields<'n> {
     /// Reads `node`, which must be a mapping or null (an empty mapping).
-    pub fn of(origin: &'n Origin, node: &'n Node, what: impl Into<String>, found: &mut Diagnostics) -> Self {
+    pub fn from_node(origin: &'n Origin, node: &'n Node, what: impl Into<String>, found: &mut Diagnostics) -> Self {
         let what = what.into();
         let mapping = match &node.value {
             Value::Mapping(mapping) => Some(mapping),
             Value::Null => None,
             other => {
-                found.error(origin.at(node.at), format!("{what} must be a mapping, not {}", other.kind()));
+                found.error(origin.location(node.at), format!("{what} must be a mapping, not {}", other.kind()));
                 None
             }
         };
@@ -34,13 +34,13 @@ impl<'n> Fields<'n> {
 
     /// The location of the mapping.
     pub fn location(&self) -> Location {
-        self.origin.at(self.at)
+        self.origin.location(self.at)
     }
 
     /// The location of `key`, if it is present.
     pub fn key_location(&self, key: &str) -> Option<Location> {
         let entry = self.mapping?.iter().find(|entry| entry.key == key)?;
-        Some(self.origin.at(entry.key_at))
+        Some(self.origin.location(entry.key_at))
     }
 
     /// The value of `key`; an explicit null counts as absent.
@@ -58,7 +58,7 @@ impl<'n> Fields<'n> {
     }
 
     /// A string that may be written as a number: a version `1.35`, a port.
-    pub fn text(&mut self, key: &'static str, found: &mut Diagnostics) -> Option<String> {
+    pub fn string_or_number(&mut self, key: &'static str, found: &mut Diagnostics) -> Option<String> {
         let node = self.get(key)?;
         match &node.value {
             Value::String(text) => Some(text.clone()),
@@ -108,7 +108,7 @@ impl<'n> Fields<'n> {
             match item.as_str() {
                 Some(text) => texts.push(text.to_owned()),
                 None => found.error(
-                    self.origin.at(item.at),
+                    self.origin.location(item.at),
                     format!("items of `{key}` of {} must be strings, not {}", self.what, item.value.kind()),
                 ),
             }
@@ -122,12 +122,15 @@ impl<'n> Fields<'n> {
         for entry in mapping.iter().filter(|entry| !self.known.contains(entry.key.as_str())) {
             let message = format!("{} has an unknown key `{}`", self.what, entry.key);
             let near = near(&entry.key, self.known.iter().copied());
-            found.push(Diagnostic::at(self.origin.at(entry.key_at), message).did_you_mean(near));
+            found.push(Diagnostic::at_location(self.origin.location(entry.key_at), message).did_you_mean(near));
         }
     }
 
     fn mismatch<T>(&self, node: &Node, key: &str, want: &str, got: &Value, found: &mut Diagnostics) -> Option<T> {
-        found.error(self.origin.at(node.at), format!("`{key}` of {} must be {want}, not {}", self.what, got.kind()));
+        found.error(
+            self.origin.location(node.at),
+            format!("`{key}` of {} must be {want}, not {}", self.what, got.kind()),
+        );
         None
     }
 }

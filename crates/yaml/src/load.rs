@@ -72,7 +72,7 @@ pub fn parse_one(origin: &Origin, text: &str) -> Result<Node, Diagnostic> {
     match documents.len() {
         0 => Ok(Node { at: Position { line: 1, column: 1 }, value: Value::Null }),
         1 => Ok(documents.remove(0)),
-        _ => Err(Diagnostic::at(origin.at(documents[1].at), "unexpected second document")),
+        _ => Err(Diagnostic::at_location(origin.location(documents[1].at), "unexpected second document")),
     }
 }
 
@@ -95,7 +95,7 @@ impl Loader<'_> {
     }
 
     fn fail(&self, at: Position, message: impl Into<String>) -> Diagnostic {
-        Diagnostic::at(self.origin.at(at), message)
+        Diagnostic::at_location(self.origin.location(at), message)
     }
 
     fn node<'i>(

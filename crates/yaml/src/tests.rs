@@ -66,7 +66,7 @@ fn exponential_aliases_are_rejected() {
 fn an_unknown_key_is_reported_with_a_similar_one() {
     let node = parse_one(&origin(), "clusterName: infra\nclustername2: x\nnodez: []\n").unwrap();
     let (mut found, origin) = (Diagnostics::default(), origin());
-    let mut fields = Fields::of(&origin, &node, "the talconfig", &mut found);
+    let mut fields = Fields::from_node(&origin, &node, "the talconfig", &mut found);
     fields.string("clusterName", &mut found);
     fields.list("nodes", &mut found);
     fields.finish(&mut found);

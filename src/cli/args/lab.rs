@@ -14,10 +14,10 @@ pub(in crate::cli) struct LabOptionsArgs {
     #[arg(long)]
     pub(in crate::cli) keep: bool,
     /// Serve stand-in charts, or pull the original charts first.
-    #[arg(long, value_name = "WHICH", default_value = "stand-ins")]
+    #[arg(long, value_name = "stand-ins|real", default_value = "stand-ins")]
     pub(in crate::cli) charts: ChartsArg,
     /// Run an API server on the first control plane that is up, or on all of them (about 260 MB each).
-    #[arg(long, value_name = "WHICH", default_value = "one")]
+    #[arg(long, value_name = "one|all", default_value = "one")]
     pub(in crate::cli) control_planes: ControlPlanesArg,
 }
 
@@ -40,7 +40,7 @@ pub(in crate::cli) struct RehearseArgs {
     #[command(flatten)]
     pub(in crate::cli) lab: LabOptionsArgs,
     /// Use the operator's own secrets, or placeholders.
-    #[arg(long, value_name = "WHICH", default_value = "placeholder")]
+    #[arg(long, value_name = "real|placeholder", default_value = "placeholder")]
     pub(in crate::cli) secrets: SecretsArg,
     /// Internal: this process was started in a network namespace of its own.
     #[arg(long, hide = true)]

@@ -1,26 +1,34 @@
 //! The command line as types.
 
+mod bundle;
 mod etcd;
-mod inspect;
 mod lab;
 mod machineconfig;
 mod node;
+mod plan;
 mod releases;
+mod render;
 mod run;
-mod supplies;
+mod secrets;
+mod status;
+mod tools;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(super) use bundle::{BundleArgs, BundleCommand};
 pub(super) use etcd::{EtcdArgs, EtcdCommand};
-pub(super) use inspect::{PlanArgs, RenderArgs, StatusArgs};
 pub(super) use lab::{ChartsArg, ControlPlanesArg, LabArgs, LabCommand, LabOptionsArgs, RehearseArgs};
 pub(super) use machineconfig::{GenArgs, MachineconfigArgs, MachineconfigCommand, OutputType, PatchArgs, ValidateArgs};
 pub(super) use node::{Afterwards, How, NodeArgs, NodeCommand};
+pub(super) use plan::PlanArgs;
 pub(super) use releases::{HelmfileArgs, ReleasesArgs, ReleasesCommand};
+pub(super) use render::RenderArgs;
 pub(super) use run::RunArgs;
-pub(super) use supplies::{BundleArgs, BundleCommand, SecretsArgs, SecretsCommand, ToolsArgs, ToolsCommand};
+pub(super) use secrets::{SecretsArgs, SecretsCommand};
+pub(super) use status::StatusArgs;
+pub(super) use tools::{ToolsArgs, ToolsCommand};
 
 /// Bootstraps bare Talos Linux nodes into a Kubernetes cluster that Flux manages, on day one and after a disaster.
 #[derive(Debug, Parser)]

@@ -20,7 +20,7 @@ pub(in crate::cli) struct RunArgs {
     #[arg(long)]
     pub(in crate::cli) lab: bool,
     /// Use the operator's own secrets, or placeholders (the default with --lab).
-    #[arg(long, value_name = "WHICH")]
+    #[arg(long, value_name = "real|placeholder")]
     pub(in crate::cli) secrets: Option<SecretsArg>,
     /// Read every chart from this file (`k8s-bootstrap bundle create`) instead of registries.
     #[arg(long, value_name = "FILE")]

@@ -76,7 +76,7 @@ pub(super) async fn sops(workspace: &Workspace, root: &Path) -> Result<Sops, too
 
 /// What resolves secret references: a Connect server if the environment names one, else `op`, and the declared sources.
 pub(super) async fn secret_sources(workspace: &Workspace, root: &Path, settings: &Settings) -> Sources {
-    let one_password = match Connect::of(&workspace.variables) {
+    let one_password = match Connect::from_variables(&workspace.variables) {
         Some(connect) => OnePassword::Connect(connect),
         None => match workspace.toolbox().find(Tool::Op).await {
             Ok(found) => OnePassword::Program(found.path),

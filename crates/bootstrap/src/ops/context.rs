@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use helmfile::Chart;
-use net::Web;
+use net::DownloadSource;
 use repository::Cluster;
 use talos_config::Role;
 use yaml::Diagnostics;
@@ -64,9 +64,9 @@ pub async fn run_context(
     }
     let context = RunContext::new(ContextParts {
         charts: charts(workspace, &cluster, target, options.bundle.as_deref())?,
-        web: match target {
-            Target::Cluster => Web::Internet,
-            Target::Lab(lab) => Web::Folder(lab.web.clone()),
+        downloads: match target {
+            Target::Cluster => DownloadSource::Internet,
+            Target::Lab(lab) => DownloadSource::Folder(lab.web.clone()),
         },
         secrets: manifest_secrets(workspace, &cluster, options.secrets).await,
         kubectl: kubectl(workspace, &cluster).await,

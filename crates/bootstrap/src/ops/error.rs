@@ -58,7 +58,7 @@ pub enum OpsError {
     EmptyCommand,
     #[error("the command for a node's config failed: `{command}`: {source}")]
     Command { command: String, source: process::Error },
-    #[error("the command for a node's config did not print text: `{command}`")]
+    #[error("the command for a node's config printed output that is not UTF-8: `{command}`")]
     CommandOutput { command: String },
     #[error("{source}; nothing was changed")]
     Tool { source: tools::Error, purpose: ToolPurpose },
@@ -166,7 +166,7 @@ impl OpsError {
             }
             Self::References { source, .. } => source.next(),
             Self::Variable { wrapper, .. } => {
-                format!("run this behind it too: {wrapper} k8s-bootstrap …, or set the variable")
+                format!("run k8s-bootstrap through the same wrapper: {wrapper} k8s-bootstrap …, or set the variable")
             }
             Self::Command { .. } => {
                 "run it in the repository's root; clusters.<name>.exec in k8s-bootstrap.yaml names it".to_owned()
@@ -187,7 +187,7 @@ impl OpsError {
             Self::PlaceholdersForQuery => "remove --secrets placeholder".to_owned(),
             Self::UnknownHook { cluster, .. } => format!("`k8s-bootstrap plan {cluster}` lists the steps"),
             Self::Unfinished { resume, .. } => format!("continue it: {resume}"),
-            Self::Lock(LockError::Held { .. }) => "wait for it to end, or end it".to_owned(),
+            Self::Lock(LockError::Held { .. }) => "wait for it to end, or stop it".to_owned(),
             Self::Lock(LockError::Io { .. }) => "set another folder with --state-dir".to_owned(),
             Self::Journal(_) => {
                 "move the file away to start a new record; a run then adopts what it finds, with --resume".to_owned()

@@ -4,7 +4,6 @@
 //! The lab is not used here: a command that works on a lab gets a [`LabAccess`] from its caller.
 
 mod access;
-mod bundle;
 mod charts;
 mod context;
 mod create_bundle;
@@ -19,12 +18,12 @@ mod plan;
 mod releases;
 mod render;
 mod run;
+mod secrets_bundle;
 mod status;
 mod store;
 mod workspace;
 
 pub use access::{NodeAccess, find_node, node_access};
-pub use bundle::{lab_bundle, open_bundle};
 pub use charts::{charts, repository_charts};
 pub use context::{Effects, run_context};
 pub use create_bundle::{CreatedBundle, create_bundle};
@@ -42,5 +41,6 @@ pub use plan::{PlanOptions, PlanReport, plan};
 pub use releases::{ReleaseQuery, release_manifests, releases};
 pub use render::{Comparison, RenderedNode, render};
 pub use run::{FinishedRun, run};
+pub use secrets_bundle::{lab_bundle, open_bundle};
 pub use status::{ClusterHealth, HealthError, StatusReport, status};
 pub use workspace::{Workspace, create_private_folder};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::journal::Journal;
 use engine::plan::{Plan, StepId};
-use engine::{Finding, survey};
+use engine::{Finding, observe_plan};
 use repository::Cluster;
 use repository::drift::Drift;
 
@@ -52,7 +52,7 @@ pub async fn plan(workspace: &Workspace, options: &RunOptions, depth: PlanOption
     let (plan, steps) = steps::plan(&context)?;
     let findings = if depth.query_cluster {
         let store = journal_store(&context.folder);
-        survey(&plan, &steps, &Journal::read(&store).await?.history).await
+        observe_plan(&plan, &steps, &Journal::read(&store).await?.history).await
     } else {
         BTreeMap::new()
     };

@@ -69,17 +69,17 @@ impl Action for Namespaces {
     }
 }
 
-/// The secrets can be opened; checked before any node is changed.
-pub(super) struct SecretsOpen(Arc<SecretManifests>);
+/// The secrets can be decrypted or resolved; checked before any node is changed.
+pub(super) struct ResolvableSecrets(Arc<SecretManifests>);
 
-impl SecretsOpen {
+impl ResolvableSecrets {
     pub(super) fn new(manifests: Arc<SecretManifests>) -> Self {
         Self(manifests)
     }
 }
 
 #[async_trait]
-impl Check for SecretsOpen {
+impl Check for ResolvableSecrets {
     async fn prepare(&self, _cx: &StepContext) -> Result<(), StepError> {
         self.0.objects().await.map(|_| ())
     }

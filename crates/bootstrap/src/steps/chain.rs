@@ -47,7 +47,7 @@ impl Steps {
             let step = Step::new("crds", &release.id.name, Code::H03)
                 .title(format!("the CRDs of {} are served", release.chart))
                 .needs([api])
-                .at(place(release))
+                .with_place(place(release))
                 .made_from(fingerprints::release(release));
             let source = crds::Source::Chart(Box::new(release.clone()));
             added.push(self.action(step, Arc::new(crds::Crds::new(context.clone(), source))));
@@ -114,7 +114,7 @@ impl Steps {
             .phase(phase.clone())
             .title(format!("{}, installed as Flux will adopt it, and ready", release.chart))
             .needs(&last)
-            .at(place(release))
+            .with_place(place(release))
             .made_from(fingerprints::release(release));
         last = vec![self.action(step, code.clone())];
         added.extend(last.iter().cloned());
@@ -123,7 +123,7 @@ impl Steps {
                 .phase(phase.clone())
                 .title(format!("{}'s conversion webhook serves every version", release.id.name))
                 .needs(&last)
-                .at(place(release))
+                .with_place(place(release))
                 .made_from(fingerprints::release(release));
             last = vec![self.check(step, Arc::new(conversion::Converts::new(code)))];
             added.extend(last.iter().cloned());
@@ -142,7 +142,7 @@ impl Steps {
             .phase(phase.clone())
             .title(hooks::title(hook))
             .needs(needs)
-            .at(hook.at.to_string())
+            .with_place(hook.at.to_string())
             .made_from(fingerprints::hook(hook));
         match code {
             hooks::HookCode::Action(action) => self.action(step, action),
@@ -172,7 +172,7 @@ impl Steps {
             let step = Step::new("handoff", name, code)
                 .title(title)
                 .needs(everything.iter().chain([&last]))
-                .at(object.to_string())
+                .with_place(object.to_string())
                 .made_from(Fingerprint::builder().part(object.to_string()).part(&flux.reference).finish());
             last = self.check(step, Arc::new(handoff::FluxReady::new(context.clone(), object, code)));
         }

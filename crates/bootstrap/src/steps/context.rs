@@ -20,7 +20,7 @@ use helm::{Charts, TemplateOptions};
 
 use crate::charts::{ChartsError, LazyCharts};
 use kubernetes::{Access, AccessError, UnpulledImage};
-use net::{Dialer, Web};
+use net::{Dialer, DownloadSource};
 use process::SecretFile;
 use repository::Cluster;
 use secrets::sops::Sops;
@@ -49,7 +49,7 @@ pub struct RunContext {
     /// Where this cluster's journal, kubeconfig and talosconfig are kept.
     pub folder: PathBuf,
     charts: LazyCharts,
-    pub(super) web: Web,
+    pub(super) downloads: DownloadSource,
     pub(super) secrets: SecretsFrom,
     /// What builds kustomizations; hooks find it too.
     pub(super) kubectl: Option<PathBuf>,
@@ -96,7 +96,7 @@ pub struct ContextParts {
     pub verdicts: BTreeMap<StepId, Verdict>,
     pub pins: BTreeMap<IpAddr, talos_client::CertificateFingerprint>,
     pub charts: LazyCharts,
-    pub web: Web,
+    pub downloads: DownloadSource,
     pub secrets: SecretsFrom,
     pub kubectl: Option<PathBuf>,
     pub redactor: Redactor,
@@ -129,7 +129,7 @@ impl RunContext {
             verdicts,
             pins,
             charts,
-            web,
+            downloads,
             secrets,
             kubectl,
             redactor,
@@ -154,7 +154,7 @@ impl RunContext {
             verdicts,
             folder,
             charts,
-            web,
+            downloads,
             secrets,
             kubectl,
             redactor,

@@ -1,7 +1,7 @@
 //! After a release with a conversion webhook: the webhook serves every version of its objects (H04).
 //!
 //! Such definitions are applied before their operator, and their objects can only be read in the stored version until
-//! the webhook responds. Where the helmfile of CRDs names the release's chart, the plan shows this as a step of its own;
+//! the webhook responds. Where the CRD helmfile names the release's chart, the plan shows this as a step of its own;
 //! any other release that is waited for ends with the same gate. The step waits even where the helmfile sets
 //! `wait: false`: CRDs that are applied first are there to be used.
 
@@ -95,7 +95,7 @@ mod tests {
     fn release(name: &str, reference: &str, version: &str) -> Release {
         let chart = Chart::Oci { reference: reference.into(), version: Some(version.into()) };
         let id = ReleaseId { namespace: "security".into(), name: name.into() };
-        Release::new(id, chart, Origin::new("apps.yaml").at(Position { line: 3, column: 5 }))
+        Release::new(id, chart, Origin::new("apps.yaml").location(Position { line: 3, column: 5 }))
     }
 
     #[test]

@@ -49,9 +49,11 @@ pub(super) async fn of_chart(context: &RunContext, release: &Release) -> Result<
 /// The definitions in a file from the web.
 async fn of_file(context: &RunContext, file: &CrdUrl) -> Result<Vec<Value>, StepError> {
     let failed = || {
-        StepError::invalid_input("a file of custom resource definitions cannot be downloaded").at(file.at.to_string())
+        StepError::invalid_input("a file of custom resource definitions cannot be downloaded")
+            .with_place(file.at.to_string())
     };
-    let text = context.web.text(&file.url).await.map_err(|error| failed().caused_by(&error).code(Code::H10))?;
+    let text =
+        context.downloads.fetch_text(&file.url).await.map_err(|error| failed().caused_by(&error).code(Code::H10))?;
     let documents = yaml::parse(&Origin::new(&file.url), &text);
     let documents = documents.map_err(|error| failed().caused_by(&error).code(Code::H10))?;
     let crds = manifest::crds(documents.iter().map(yaml::Node::to_json).collect());

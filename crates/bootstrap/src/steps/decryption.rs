@@ -1,4 +1,4 @@
-//! Proof that Flux can decrypt what it applies (F03): the keys that it gets open the repository's files.
+//! Proof that Flux can decrypt what it applies (F03): its keys decrypt the repository's SOPS files.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -31,14 +31,14 @@ pub(super) enum Keys {
     Cluster,
 }
 
-/// Every file that Flux decrypts opens with the keys that it gets.
-pub(super) struct Opens {
+/// Flux's keys decrypt every file that Flux is to decrypt.
+pub(super) struct FluxKeys {
     context: Arc<RunContext>,
     manifests: Arc<SecretManifests>,
     keys: Keys,
 }
 
-impl Opens {
+impl FluxKeys {
     pub(super) fn new(context: Arc<RunContext>, manifests: Arc<SecretManifests>, keys: Keys) -> Self {
         Self { context, manifests, keys }
     }
@@ -64,25 +64,28 @@ impl Opens {
         kubernetes::get(&self.context.kubernetes().await?, &object).await.map_err(|error| api_error(&error))
     }
 
-    async fn open(&self, program: &Path, decryption: &Decryption) -> Result<String, StepError> {
+    async fn check(&self, program: &Path, decryption: &Decryption) -> Result<String, StepError> {
         let name = format!("{}/{}", decryption.namespace, decryption.secret);
         let Some(secret) = self.secret(decryption).await? else {
-            return Ok(format!("the Secret {name} is not in the manifests, so its keys are not tried"));
+            return Ok(format!("the Secret {name} is not in the manifests, so decryption was not checked"));
         };
         let fails = |place: String, why: &dyn Display| {
-            StepError::failed_precondition("Flux cannot decrypt the repository").at(place).because(why).code(Code::F03)
+            StepError::failed_precondition("Flux cannot decrypt the repository")
+                .with_place(place)
+                .because(why)
+                .code(Code::F03)
         };
         let keys = age_keys(&secret).map_err(|error| fails(format!("Secret {name}"), &error))?;
         for file in &decryption.files {
             let shown = self.context.cluster.relative(file).display();
-            let opened = sops::opens(program, file, &keys).await;
-            opened.map_err(|error| {
+            let decrypted = sops::check_decryption(program, file, &keys).await;
+            decrypted.map_err(|error| {
                 let error = ErrorReport::new(&error);
-                let why = format!("the keys in the Secret {name} do not open it: {error}");
+                let why = format!("the keys in the Secret {name} do not decrypt it: {error}");
                 fails(shown.to_string(), &why)
             })?;
         }
-        Ok(format!("the keys in {name} open {} files", decryption.count))
+        Ok(format!("the keys in {name} decrypt {} files", decryption.count))
     }
 }
 
@@ -108,17 +111,17 @@ fn age_keys(secret: &Value) -> Result<SecretString, NoAgeKeys> {
 }
 
 #[async_trait]
-impl Check for Opens {
+impl Check for FluxKeys {
     async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
         let SecretsFrom::Operator { sops, .. } = &self.context.secrets else {
             return Ok(CheckResult::Skipped("placeholder secrets cannot decrypt files".to_owned()));
         };
         let Some(sops) = sops else {
-            return Ok(CheckResult::Skipped("sops not found, so the keys are not tried".to_owned()));
+            return Ok(CheckResult::Skipped("sops not found, so decryption was not checked".to_owned()));
         };
         let mut results = Vec::new();
         for decryption in self.context.cluster.flux.decryptions() {
-            results.push(self.open(&sops.program, &decryption).await?);
+            results.push(self.check(&sops.program, &decryption).await?);
         }
         Ok(CheckResult::Passed(results.join("; ")))
     }

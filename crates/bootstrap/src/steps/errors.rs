@@ -18,7 +18,7 @@ pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError
         | ClientErrorKind::PermissionDenied
         | ClientErrorKind::ResourceExhausted => ErrorClass::FailedPrecondition,
     };
-    let failed = StepError::new(class, format!("{} failed", error.call)).at(place(node)).because(&error.reason);
+    let failed = StepError::new(class, format!("{} failed", error.call)).with_place(place(node)).because(&error.reason);
     match error.kind {
         ClientErrorKind::FingerprintMismatch => failed
             .next("compare with the fingerprint on the machine's console; a machine creates a new key at each boot"),
@@ -58,7 +58,8 @@ pub(super) fn helm_error(error: &HelmError, release: &Release) -> StepError {
         Helm::Changed => Some(Code::H11),
         Helm::TooOld | Helm::Chart | Helm::Other => None,
     };
-    let base = StepError::new(class, format!("release {}", release.id)).at(release.at.to_string()).caused_by(error);
+    let base =
+        StepError::new(class, format!("release {}", release.id)).with_place(release.at.to_string()).caused_by(error);
     let base = match error.hint() {
         Some(hint) => base.next(hint),
         None => base,

@@ -115,7 +115,7 @@ impl Check for FluxReady {
     async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.context.kubernetes().await?;
         let ready = kubernetes::wait_condition(&client, &self.object, "Ready", &progress(cx)).await;
-        ready.map(|_| ()).map_err(|error| gate_error(&error).at(self.object.to_string()).code(self.code))
+        ready.map(|_| ()).map_err(|error| gate_error(&error).with_place(self.object.to_string()).code(self.code))
     }
 }
 

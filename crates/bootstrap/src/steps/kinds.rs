@@ -199,7 +199,7 @@ mod tests {
     fn release(name: &str) -> Release {
         let id = ReleaseId { namespace: "x".into(), name: name.into() };
         let chart = Chart::Oci { reference: format!("example.org/{name}"), version: None };
-        Release::new(id, chart, Origin::new("apps.yaml").at(Position { line: 3, column: 5 }))
+        Release::new(id, chart, Origin::new("apps.yaml").location(Position { line: 3, column: 5 }))
     }
 
     fn object(api_version: &str, kind: &str) -> Value {

@@ -39,7 +39,7 @@ impl Action for Ready {
         {
             write_private(&path, &content).map_err(|error| {
                 StepError::failed_precondition("a credential file cannot be written")
-                    .at(path.display().to_string())
+                    .with_place(path.display().to_string())
                     .caused_by(&error)
             })?;
         }

@@ -17,11 +17,11 @@ pub(super) async fn build(context: &RunContext, folder: &Path) -> Result<String,
     let command = Command::new(kubectl).arg("kustomize").arg(folder).env("KUBECONFIG", "/dev/null");
     let output = command.deadline(DEADLINE).run().await.map_err(|error| match error {
         process::Error::Start { .. } => StepError::failed_precondition("`kubectl` not found")
-            .at(&name)
+            .with_place(&name)
             .because("kubectl builds the kustomization")
             .next("install kubectl, or set its folder with --tools-dir"),
-        error => StepError::invalid_input("a kustomization cannot be built").at(&name).caused_by(&error),
+        error => StepError::invalid_input("a kustomization cannot be built").with_place(&name).caused_by(&error),
     })?;
     let text = String::from_utf8(output.stdout);
-    text.map_err(|_| StepError::invalid_input("the output of `kubectl kustomize` is not UTF-8").at(&name))
+    text.map_err(|_| StepError::invalid_input("the output of `kubectl kustomize` is not UTF-8").with_place(&name))
 }

@@ -43,8 +43,8 @@ pub(super) async fn runs(context: &RunContext, node: &InventoryNode, client: &Cl
 impl Action for Configured {
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
         match self.probe().await? {
-            Probe::Closed(_) => Ok(Observation::InProgress("its port is closed: installing or rebooting".to_owned())),
-            Probe::Maintenance { .. } => Ok(Observation::Missing("in maintenance mode".to_owned())),
+            Probe::Closed(_) => Ok(Observation::InProgress("port 50000 is closed: installing or rebooting".to_owned())),
+            Probe::Maintenance { .. } => Ok(Observation::Missing("the node is in maintenance mode".to_owned())),
             Probe::Foreign(foreign) => Err(belongs_elsewhere(&self.node, &foreign.evidence)),
             Probe::Configured { client, .. } => Ok(if runs(&self.context, &self.node, &client).await? {
                 Observation::UpToDate("runs this config".to_owned())
@@ -74,6 +74,6 @@ impl Action for Configured {
         if runs(&self.context, &self.node, &client).await? {
             return Ok(());
         }
-        Err(StepError::unavailable("the node does not run the config that was applied").at(place(&self.node)))
+        Err(StepError::unavailable("the node does not run the config that was applied").with_place(place(&self.node)))
     }
 }

@@ -135,18 +135,18 @@ impl Steps {
         for node in &context.cluster.inventory.nodes {
             let step = Step::new("preflight", &node.hostname, Code::T11)
                 .title("the node responds and belongs to no other cluster")
-                .at(errors::place(node))
+                .with_place(errors::place(node))
                 .made_from(context.node_fingerprint(node));
             passed.push(self.check(step, Arc::new(preflight::Reachable::new(context.clone(), node.clone()))));
         }
         if !context.cluster.bootstrap.secrets.is_empty() {
             let step = Step::new("preflight", "secrets", Code::O01)
-                .title("every secret can be opened")
+                .title("every secret can be decrypted or resolved")
                 .made_from(context.secrets_fingerprint())
                 .deadline(OPERATOR);
-            let opened = self.check(step, Arc::new(base::SecretsOpen::new(self.secrets.clone())));
-            passed.push(opened.clone());
-            passed.extend(self.decryption(Keys::Manifests, &[opened]));
+            let resolvable = self.check(step, Arc::new(base::ResolvableSecrets::new(self.secrets.clone())));
+            passed.push(resolvable.clone());
+            passed.extend(self.decryption(Keys::Manifests, &[resolvable]));
         }
         let charts = Arc::new(preflight::Prepared::new(context.clone()));
         if !(context.cluster.bootstrap.crds.releases.is_empty()
@@ -164,14 +164,14 @@ impl Steps {
     fn decryption(&mut self, keys: Keys, needs: &[StepId]) -> Option<StepId> {
         let files: usize = self.context.cluster.flux.decryptions().iter().map(|decryption| decryption.count).sum();
         let (phase, title) = match keys {
-            Keys::Manifests => ("preflight", "the keys meant for Flux open the repository's files"),
-            Keys::Cluster => ("base", "the keys that Flux gets open the repository's files"),
+            Keys::Manifests => ("preflight", "the Flux keys in the manifests decrypt the repository's SOPS files"),
+            Keys::Cluster => ("base", "Flux's keys decrypt the repository's SOPS files"),
         };
         let step = Step::new(phase, "decryption", Code::F03)
             .title(title)
             .needs(needs)
             .made_from(self.context.decryption_fingerprint());
-        let code = decryption::Opens::new(self.context.clone(), self.secrets.clone(), keys);
+        let code = decryption::FluxKeys::new(self.context.clone(), self.secrets.clone(), keys);
         (files > 0).then(|| self.check(step, Arc::new(code)))
     }
 
@@ -181,7 +181,7 @@ impl Steps {
             let step = Step::new("machine-config", &node.hostname, Code::T11)
                 .title("the node runs its config")
                 .needs(preflight)
-                .at(errors::place(node))
+                .with_place(errors::place(node))
                 .made_from(context.node_fingerprint(node))
                 .deadline(BOOTS);
             let code = machine_config::Configured::new(context.clone(), node.clone());
@@ -211,7 +211,7 @@ impl Steps {
         let step = Step::new("kubernetes-api", "ready", Code::K01)
             .title("the API server responds; kubeconfig and talosconfig are written")
             .needs([&etcd.bootstrap])
-            .at(context.cluster.inventory.endpoint.url())
+            .with_place(context.cluster.inventory.endpoint.url())
             .made_from(context.api_fingerprint());
         let ready = self.action(step, Arc::new(kubernetes_api::Ready::new(context.clone())));
         let step = Step::new("kubernetes-api", "nodes", Code::K03)
@@ -234,7 +234,7 @@ impl Steps {
                 .phase(PhaseName::new("kubernetes-api"))
                 .title("images of the releases are pulled in advance; nothing waits for it")
                 .needs([step])
-                .at(errors::place(node))
+                .with_place(errors::place(node))
                 .made_from(self.context.charts_fingerprint())
                 .deadline(OPERATOR)
                 .background();

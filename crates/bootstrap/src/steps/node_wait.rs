@@ -34,10 +34,10 @@ pub(super) async fn wait_configured(
                 return Ok(client);
             }
             // From 1.13 on a node answers with its new certificate before it has installed and rebooted.
-            Ok((_, stage)) => format!("it is {stage}"),
+            Ok((_, stage)) => format!("the node is {stage}"),
             Err(error) => match error.kind {
-                ClientErrorKind::Unavailable => "its port is closed: installing or rebooting".to_owned(),
-                ClientErrorKind::Untrusted => "it still answers as an unconfigured node".to_owned(),
+                ClientErrorKind::Unavailable => "port 50000 is closed: installing or rebooting".to_owned(),
+                ClientErrorKind::Untrusted => "the node is still in maintenance mode".to_owned(),
                 _ => ErrorReport::new(&error).to_string(),
             },
         };
@@ -45,11 +45,11 @@ pub(super) async fn wait_configured(
         if let Err(overdue) = timeout.note(&line, Instant::now()) {
             let minutes = overdue.elapsed.as_secs() / 60;
             return Err(StepError::failed_precondition(format!("no progress on the node for {minutes}m"))
-                .at(place(node))
+                .with_place(place(node))
                 .because(line)
                 .code(Code::T11));
         }
         tokio::time::sleep(pause).await;
     }
-    Err(StepError::unavailable("the node does not respond").at(place(node)))
+    Err(StepError::unavailable("the node does not respond").with_place(place(node)))
 }

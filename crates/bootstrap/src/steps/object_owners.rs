@@ -41,7 +41,7 @@ pub(super) struct DuplicateObject {
 impl From<DuplicateObject> for StepError {
     fn from(duplicate: DuplicateObject) -> Self {
         Self::invalid_input("two releases create the same object, and Helm accepts only one owner")
-            .at(format!("release {} ({})", duplicate.second, duplicate.second_location))
+            .with_place(format!("release {} ({})", duplicate.second, duplicate.second_location))
             .because(duplicate)
             .next("check whether the chart is the intended one, or remove one of the two releases")
             .code(Code::H06)
@@ -129,7 +129,7 @@ mod tests {
     fn release(namespace: &str, name: &str) -> Release {
         let chart = Chart::Oci { reference: "quay.io/jetstack/charts/cert-manager".into(), version: None };
         let id = ReleaseId { namespace: namespace.into(), name: name.into() };
-        Release::new(id, chart, Origin::new("apps.yaml").at(Position { line: 3, column: 5 }))
+        Release::new(id, chart, Origin::new("apps.yaml").location(Position { line: 3, column: 5 }))
     }
 
     fn object(api_version: &str, kind: &str, namespace: &str) -> Value {

@@ -100,7 +100,7 @@ mod tests {
                 on_failure: OnFailure::Keep,
                 args: vec![],
             },
-            at: Origin::new("01-apps.yaml").at(Position::default()),
+            at: Origin::new("01-apps.yaml").location(Position::default()),
         }
     }
 

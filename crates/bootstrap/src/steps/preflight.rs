@@ -74,9 +74,9 @@ impl Prepared {
             return Ok(());
         }
         Err(StepError::invalid_input("a release contains a kind without a custom resource definition")
-            .at(format!("release {} ({})", first.release, first.place))
+            .with_place(format!("release {} ({})", first.release, first.place))
             .because(format!("no chart defines {}", all.join(", ")))
-            .next("add the chart with the definitions to the helmfile of CRDs, or disable the feature in the values")
+            .next("add the chart with the definitions to the CRD helmfile (00-crds.yaml), or disable the feature in the values")
             .code(Code::H03))
     }
 }
@@ -106,7 +106,7 @@ impl Reachable {
 
     fn unreachable(&self, error: &ClientError) -> StepError {
         StepError::failed_precondition("the node does not respond")
-            .at(place(&self.node))
+            .with_place(place(&self.node))
             .because(&error.reason)
             .next("check that the node is powered on, booted from the Talos image, and reachable on port 50000")
             .code(Code::T11)
@@ -158,7 +158,7 @@ impl Reachable {
             .map(|field| format!("; {field}"))
             .unwrap_or_default();
         Err(StepError::invalid_input("the node rejected its machine config")
-            .at(place(&self.node))
+            .with_place(place(&self.node))
             .because(format!("{}{field}", error.reason))
             .code(Code::T17))
     }
@@ -182,7 +182,7 @@ impl Reachable {
         }
         let there: Vec<String> = disks.iter().map(describe).collect();
         Err(StepError::invalid_input(format!("no disk matches the install target {target}"))
-            .at(place(&self.node))
+            .with_place(place(&self.node))
             .because(format!("the machine has {}", there.join("; ")))
             .code(Code::T10))
     }
@@ -201,8 +201,8 @@ impl Check for Reachable {
                 Probe::Maintenance { client, .. } => return self.unconfigured(cx, &client).await,
                 Probe::Configured { client, status } => return self.configured(cx, &client, status.stage).await,
                 Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),
-                Probe::Closed(error) => match timeout.note("its port is closed", Instant::now()) {
-                    Ok(()) => cx.progress("its port is closed"),
+                Probe::Closed(error) => match timeout.note("port 50000 is closed", Instant::now()) {
+                    Ok(()) => cx.progress("port 50000 is closed"),
                     // A worker that the run before configured opens its port only once a control plane, which this run
                     // may still have to configure, signs its certificate (Talos 1.12, trustd). Its config step waits
                     // for it.
@@ -216,7 +216,7 @@ impl Check for Reachable {
             }
             tokio::time::sleep(pause).await;
         }
-        Err(StepError::unavailable("the node does not respond").at(place(&self.node)))
+        Err(StepError::unavailable("the node does not respond").with_place(place(&self.node)))
     }
 }
 
@@ -224,7 +224,7 @@ pub(super) fn belongs_elsewhere(node: &InventoryNode, evidence: &str) -> StepErr
     StepError::failed_precondition(
         "the node belongs to another cluster, or this is not the secrets bundle of its cluster",
     )
-    .at(place(node))
+    .with_place(place(node))
     .because(evidence)
     .code(Code::T04)
 }

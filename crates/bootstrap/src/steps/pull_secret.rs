@@ -31,7 +31,7 @@ pub(super) async fn check(context: &RunContext, cx: &StepContext) -> Result<(), 
         return Ok(());
     }
     Err(StepError::invalid_input("Flux cannot read the repository")
-        .at(at)
+        .with_place(at)
         .because(because)
         .next(format!(
             "add a manifest of `{}` beside the helmfile, sealed by SOPS or with op:// references (`flux create secret git {} \

@@ -113,7 +113,7 @@ impl Installed {
             let Some(data) = secret.data.as_ref().and_then(|data| data.get("release")) else { continue };
             let decoded = StoredRelease::decode(&data.0).map_err(|error| {
                 StepError::failed_precondition("a stored release cannot be read")
-                    .at(format!("release {}", self.release.id))
+                    .with_place(format!("release {}", self.release.id))
                     .caused_by(&error)
             })?;
             stored.push(decoded);
@@ -253,7 +253,9 @@ impl Action for Installed {
         self.wait_ready(&client, &objects, cx).await.map_err(|error| {
             let namespace = &self.release.id.namespace;
             let next = format!("check `kubectl -n {namespace} get pods,events`, then run again with --resume");
-            gate_error(&error).at(super::chain::place(&self.release)).context(|error| error.next(next).code(Code::H14))
+            gate_error(&error)
+                .with_place(super::chain::place(&self.release))
+                .context(|error| error.next(next).code(Code::H14))
         })?;
         for probe in webhook::probes(&prepared.objects, &self.release.id.namespace) {
             kubernetes::wait_admitted(&client, &probe, &progress(cx))

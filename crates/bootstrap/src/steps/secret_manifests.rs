@@ -1,4 +1,4 @@
-//! Manifests that hold secrets: opened in memory, once for all steps.
+//! Manifests that hold secrets: decrypted or resolved in memory, once for all steps.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl SecretManifests {
                 let sops = sops.as_ref().ok_or_else(|| missing(&name))?;
                 sops::decrypt(sops, &source.path).await.map_err(|error| {
                     StepError::failed_precondition("a SOPS file cannot be decrypted")
-                        .at(&name)
+                        .with_place(&name)
                         .caused_by(&error)
                         .code(Code::O03)
                 })?
@@ -69,7 +69,8 @@ impl SecretManifests {
         // The parser's message may quote the text, which holds secrets by now; only the place is reported.
         let documents = documents.map_err(|error| {
             let place = error.location.map_or_else(|| name.clone(), |location| location.to_string());
-            StepError::invalid_input("the manifests are not valid YAML once their secrets are filled in").at(place)
+            StepError::invalid_input("the manifests are not valid YAML once their secrets are filled in")
+                .with_place(place)
         })?;
         let objects: Vec<Value> =
             documents.iter().filter(|document| !document.is_null()).map(yaml::Node::to_json).collect();
@@ -84,16 +85,16 @@ impl SecretManifests {
             return Err(StepError::invalid_input(
                 "a document among the manifests with secrets is not a Kubernetes manifest",
             )
-            .at(format!("{name}:{}:{}", document.at.line, document.at.column))
+            .with_place(format!("{name}:{}:{}", document.at.line, document.at.column))
             .because("it has no `apiVersion` or no `kind`")
             .next("correct it, or list the right files in k8s-bootstrap.yaml: clusters.<name>.secrets"));
         }
         match documents.iter().find_map(not_a_string) {
             Some((key, node)) => {
                 Err(StepError::invalid_input(format!("the value of `{key}` in a Secret is not a string"))
-                    .at(format!("{name}:{}:{}", node.at.line, node.at.column))
+                    .with_place(format!("{name}:{}:{}", node.at.line, node.at.column))
                     .because(format!(
-                        "once filled in, it is {}; the API server accepts only strings",
+                        "the resolved value is {}; the API server accepts only strings",
                         node.value.kind()
                     ))
                     .next("quote the reference, or write it into a block scalar (`|`)"))
@@ -117,7 +118,7 @@ fn not_a_string(document: &yaml::Node) -> Option<(&str, &yaml::Node)> {
 
 fn missing(file: &str) -> StepError {
     StepError::failed_precondition("`sops` not found")
-        .at(file)
+        .with_place(file)
         .because("the file is encrypted with SOPS")
         .next("install sops, or set its folder with --tools-dir")
 }
@@ -132,7 +133,7 @@ fn reference_error(error: &secrets::Error, file: &str) -> StepError {
         secrets::Error::Unresolved { reference, .. } => format!("{file}:{}:{}", reference.line, reference.column),
         _ => file.to_owned(),
     };
-    let mut base = base.at(place).caused_by(error).next(error.next());
+    let mut base = base.with_place(place).caused_by(error).next(error.next());
     base.retry_after = error.retry_after();
     match secrets_code(error.kind()) {
         Some(code) => base.code(code),

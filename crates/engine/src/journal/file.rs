@@ -51,7 +51,7 @@ impl Store for FileStore {
         let text =
             std::str::from_utf8(&bytes[..whole]).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let notice = (whole < bytes.len())
-            .then(|| format!("the last line of {} was torn when an earlier run died; it is dropped", self.location()));
+            .then(|| format!("the last line of {} is incomplete after a crash and is ignored", self.location()));
         Ok(Stored { lines: text.lines().map(str::to_owned).collect(), notice })
     }
 
@@ -88,7 +88,7 @@ fn whole_lines(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
 }
 
-/// Opens the journal for appending, creates it (0600) when it does not exist, and drops a torn last line.
+/// Opens the journal for appending, creates it (0600) when it does not exist, and drops a last line that a crash cut off.
 fn open_for_append(path: &Path) -> io::Result<File> {
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     let mut bytes = Vec::new();

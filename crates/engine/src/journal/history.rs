@@ -10,7 +10,7 @@ use crate::plan::{Fingerprint, StepId};
 
 /// An effect that must not happen twice, as the journal knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Prior {
+pub struct RecordedIntent {
     /// What was about to be done, in the step's own format.
     pub intent: serde_json::Value,
     /// The outcome; absent when the run ended in between.
@@ -44,7 +44,7 @@ impl LastRun {
 pub struct History {
     pub last: Option<LastRun>,
     /// Intents and outcomes of all runs, by step, oldest first.
-    pub priors: BTreeMap<StepId, Vec<Prior>>,
+    pub recorded_intents: BTreeMap<StepId, Vec<RecordedIntent>>,
 }
 
 /// Reads the records, oldest first, into what they add up to.
@@ -64,10 +64,16 @@ pub fn replay<'r>(records: impl IntoIterator<Item = &'r Record>) -> History {
                 });
             }
             Entry::Intent { step, intent } => {
-                history.priors.entry(step.clone()).or_default().push(Prior { intent: intent.clone(), outcome: None });
+                history
+                    .recorded_intents
+                    .entry(step.clone())
+                    .or_default()
+                    .push(RecordedIntent { intent: intent.clone(), outcome: None });
             }
             Entry::Concluded { step, outcome } => {
-                if let Some(prior) = history.priors.get_mut(step).and_then(|priors| priors.last_mut()) {
+                if let Some(prior) =
+                    history.recorded_intents.get_mut(step).and_then(|recorded_intents| recorded_intents.last_mut())
+                {
                     prior.outcome = Some(outcome.clone());
                 }
             }

@@ -47,7 +47,10 @@ async fn an_intent_without_an_outcome_survives_a_crash() {
 
     let history = history(folder.path()).await;
     assert!(history.last.unwrap().is_unfinished());
-    assert_eq!(history.priors[&step], [Prior { intent: json!({"node": "10.0.0.1"}), outcome: None }]);
+    assert_eq!(
+        history.recorded_intents[&step],
+        [RecordedIntent { intent: json!({"node": "10.0.0.1"}), outcome: None }]
+    );
 }
 
 #[tokio::test]
@@ -67,7 +70,7 @@ async fn a_finished_run_leaves_nothing_to_resume() {
 }
 
 #[tokio::test]
-async fn a_torn_last_line_is_dropped_with_a_notice_wherever_it_tore() {
+async fn an_incomplete_last_line_is_ignored_with_a_notice_wherever_it_ends() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.jsonl");
     let whole = journal(folder.path());
@@ -78,7 +81,7 @@ async fn a_torn_last_line_is_dropped_with_a_notice_wherever_it_tore() {
     for cut in first_line + 1..bytes.len() {
         std::fs::write(&path, &bytes[..cut]).unwrap();
         let opened = read(folder.path()).await.unwrap();
-        assert!(opened.notice.unwrap().contains("torn"));
+        assert!(opened.notice.unwrap().contains("is incomplete after a crash and is ignored"));
         assert_eq!(opened.history.last.unwrap().end, None);
         assert_eq!(std::fs::read(&path).unwrap(), &bytes[..cut], "reading changes nothing");
         journal(folder.path()).append(Entry::RunEnded { end: RunEnd::Failed }).await.unwrap();

@@ -126,7 +126,7 @@ fn parse_phase(origin: &Origin, text: &str, found: &mut Diagnostics) -> Option<P
             return None;
         }
     };
-    let mut fields = Fields::of(origin, &node, "the phase", found);
+    let mut fields = Fields::from_node(origin, &node, "the phase", found);
     let name = fields.required_string("name", found);
     let summary = fields.required_string("summary", found);
     let after = fields.strings("after", found).iter().map(PhaseName::new).collect();

@@ -99,7 +99,7 @@ impl Step {
 
     /// Names the file, node or object that the step is about.
     #[must_use]
-    pub fn at(mut self, place: impl Into<String>) -> Self {
+    pub fn with_place(mut self, place: impl Into<String>) -> Self {
         self.place = Some(place.into());
         self
     }

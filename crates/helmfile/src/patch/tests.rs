@@ -4,7 +4,7 @@ use super::*;
 use yaml::{Location, Origin, Position};
 
 fn at() -> Location {
-    Origin::new("helmfile.yaml").at(Position { line: 3, column: 5 })
+    Origin::new("helmfile.yaml").location(Position { line: 3, column: 5 })
 }
 
 fn deployment() -> Value {

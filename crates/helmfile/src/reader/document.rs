@@ -13,7 +13,7 @@ const UNSUPPORTED: &str = "chart lockFilePath";
 impl Reader<'_> {
     pub(super) fn document(&mut self, node: &Node) -> Document {
         let (origin, what) = (self.origin, "the helmfile");
-        let mut fields = Fields::of(origin, node, what, self.found);
+        let mut fields = Fields::from_node(origin, node, what, self.found);
         let mut state = State::default();
         let bases = self.texts(&mut fields, "bases", what);
         if let Some(node) = fields.get("helmDefaults") {

@@ -19,7 +19,7 @@ impl Reader<'_> {
 
     fn environment(&mut self, node: &Node, name: &str) -> EnvironmentSpec {
         let (origin, what) = (self.origin, format!("environment {name:?}"));
-        let mut fields = Fields::of(origin, node, what.clone(), self.found);
+        let mut fields = Fields::from_node(origin, node, what.clone(), self.found);
         let values = self.values(&mut fields, "values");
         let kube_context = self.word(&mut fields, "kubeContext", &what);
         let missing = self.word(&mut fields, "missingFileHandler", &what).as_deref().map(Missing::read);
@@ -45,7 +45,7 @@ impl Reader<'_> {
         if let Some(path) = self.scalar(node) {
             return self.local(Nested { path, matches: vec![], selectors: None, inherits: vec![], values: vec![] });
         }
-        let mut fields = Fields::of(origin, node, what, self.found);
+        let mut fields = Fields::from_node(origin, node, what, self.found);
         let path = self.text(&mut fields, "path", what);
         let inherited = self.switch(&mut fields, "selectorsInherited", what).unwrap_or(false);
         let selectors = fields.get("selectors").is_some().then(|| self.selectors(&mut fields));
@@ -68,7 +68,7 @@ impl Reader<'_> {
         if nested.path.raw.contains("://") || nested.path.raw.starts_with("git::") {
             let message = format!("remote helmfile `{}` is not supported", nested.path.raw);
             let hint = "copy it into the repository";
-            self.found.push(Diagnostic::at(nested.path.at, message).with_hint(hint));
+            self.found.push(Diagnostic::at_location(nested.path.at, message).with_hint(hint));
             return None;
         }
         Some(nested)
@@ -91,7 +91,7 @@ impl Reader<'_> {
             if !INHERITS.contains(&text.raw.as_str()) {
                 let message =
                     format!("invalid `inherits` item `{}`: expected one of `{}`", text.raw, INHERITS.join("`, `"));
-                self.found.push(Diagnostic::at(text.at, message).did_you_mean(near(&text.raw, INHERITS)));
+                self.found.push(Diagnostic::at_location(text.at, message).did_you_mean(near(&text.raw, INHERITS)));
                 continue;
             }
             inherits.push(text.raw);

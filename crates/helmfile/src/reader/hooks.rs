@@ -23,7 +23,7 @@ pub(in super::super) fn name(event: HookEvent) -> &'static str {
 impl Reader<'_> {
     pub(super) fn hook(&mut self, node: &Node, release: &str) -> Option<HookDraft> {
         let (origin, what) = (self.origin, format!("a hook of {release}"));
-        let mut fields = Fields::of(origin, node, what.clone(), self.found);
+        let mut fields = Fields::from_node(origin, node, what.clone(), self.found);
         fields.string("name", self.found);
         let events = self.events(&mut fields, &what);
         let command = self.text(&mut fields, "command", &what);
@@ -68,7 +68,7 @@ impl Reader<'_> {
     /// `kubectlApply: {filename: …}` or `{kustomize: …}` as the command that helmfile runs.
     fn kubectl_apply(&mut self, node: &Node, what: &str) -> Option<(Text, Vec<Text>)> {
         let origin = self.origin;
-        let mut fields = Fields::of(origin, node, format!("`kubectlApply` of {what}"), self.found);
+        let mut fields = Fields::from_node(origin, node, format!("`kubectlApply` of {what}"), self.found);
         let file = self.text(&mut fields, "filename", what);
         let kustomization = self.text(&mut fields, "kustomize", what);
         fields.finish(self.found);

@@ -57,11 +57,11 @@ fn collect(node: &Node, written: &mut HashMap<Position, String>) {
 
 impl Reader<'_> {
     fn at(&self, node: &Node) -> Location {
-        self.origin.at(node.at)
+        self.origin.location(node.at)
     }
 
     fn error(&mut self, node: &Node, message: impl Into<String>) {
-        self.found.error(self.origin.at(node.at), message);
+        self.found.error(self.origin.location(node.at), message);
     }
 
     fn mapping<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n yaml::Mapping> {

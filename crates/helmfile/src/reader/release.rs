@@ -26,8 +26,8 @@ const UNSUPPORTED: &str = "adopt chartPath dependencies directory forceNamespace
 impl Reader<'_> {
     pub(super) fn draft(&mut self, node: &Node, what: &str) -> Draft {
         let origin = self.origin;
-        let mut fields = Fields::of(origin, node, what, self.found);
-        let mut draft = Draft::empty(origin.at(node.at));
+        let mut fields = Fields::from_node(origin, node, what, self.found);
+        let mut draft = Draft::empty(origin.location(node.at));
         for key in TEXTS {
             if let Some(text) = self.text(&mut fields, key, what) {
                 draft.texts.insert(key, text);
@@ -66,7 +66,7 @@ impl Reader<'_> {
 
     fn set(&mut self, node: &Node, key: &'static str, what: &str) -> Option<SetDraft> {
         let (origin, what) = (self.origin, format!("an item of `{key}` of {what}"));
-        let mut fields = Fields::of(origin, node, what.clone(), self.found);
+        let mut fields = Fields::from_node(origin, node, what.clone(), self.found);
         let name = self.text(&mut fields, "name", &what);
         let value = self.text(&mut fields, "value", &what);
         let file = self.text(&mut fields, "file", &what).filter(|_| key != "setString");
@@ -107,8 +107,8 @@ impl Reader<'_> {
 
     fn inherit_one(&mut self, node: &Node) -> Option<Inherit> {
         const EXCEPT: [&str; 7] = ["labels", "secrets", "set", "setString", "setTemplate", "values", "valuesTemplate"];
-        let (origin, at) = (self.origin, self.origin.at(node.at));
-        let mut fields = Fields::of(origin, node, "an `inherit` item", self.found);
+        let (origin, at) = (self.origin, self.origin.location(node.at));
+        let mut fields = Fields::from_node(origin, node, "an `inherit` item", self.found);
         let template = fields.required_string("template", self.found);
         let except = fields.strings("except", self.found);
         for key in except.iter().filter(|key| !EXCEPT.contains(&key.as_str())) {

@@ -13,7 +13,7 @@ const UNSUPPORTED: &str = "keyring managed registryConfig";
 impl Reader<'_> {
     pub(super) fn repository(&mut self, node: &Node) -> Option<Repository> {
         let (origin, what) = (self.origin, "a repository");
-        let mut fields = Fields::of(origin, node, what, self.found);
+        let mut fields = Fields::from_node(origin, node, what, self.found);
         let name = fields.required_string("name", self.found);
         let url = fields.required_string("url", self.found);
         let username = self.word(&mut fields, "username", what);

@@ -62,7 +62,7 @@ impl Reader<'_> {
             _ => self.written.get(&node.at)?.clone(),
         };
         let (position, indent) = self.content(node.at);
-        Some(Text { raw: text, at: self.origin.at(position), indent })
+        Some(Text { raw: text, at: self.origin.location(position), indent })
     }
 
     /// The position of a scalar's content, after its quote or below its `|`, and its indentation.
@@ -92,7 +92,7 @@ impl Reader<'_> {
     pub(super) fn values(&mut self, fields: &mut Fields<'_>, key: &'static str) -> Vec<Values> {
         let mut found = vec![];
         for node in fields.list(key, self.found) {
-            let at = self.origin.at(node.at);
+            let at = self.origin.location(node.at);
             match &node.value {
                 Value::Mapping(_) => match values::finite(node) {
                     Ok(()) => found.push(Values::Inline(node.to_json(), at)),

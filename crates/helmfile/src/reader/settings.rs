@@ -34,7 +34,7 @@ const UNSUPPORTED_SWITCHES: &str = "reuseValues verify";
 impl Reader<'_> {
     pub(super) fn defaults(&mut self, node: &Node) -> Settings {
         let (origin, what) = (self.origin, "`helmDefaults`");
-        let mut fields = Fields::of(origin, node, what, self.found);
+        let mut fields = Fields::from_node(origin, node, what, self.found);
         let mut settings = self.settings(&mut fields, what);
         settings.args = self.words(&mut fields, "args", what);
         settings.sync_args = self.words(&mut fields, "syncArgs", what);

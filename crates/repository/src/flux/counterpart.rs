@@ -88,7 +88,7 @@ impl FluxObjects {
                 .document
                 .find(&["spec", "postRenderers"])
                 .filter(|node| node.as_sequence().is_some_and(|items| !items.is_empty()))
-                .map(|node| object.origin.at(node.at)),
+                .map(|node| object.origin.location(node.at)),
             patches: renderers::patches(object),
             origin: object.origin.clone(),
             nodes: object.document.find(&["spec", "values"]).cloned(),

@@ -326,7 +326,7 @@ fn place(flux: &Counterpart, path: &[String]) -> Location {
         let Some(next) = next else { break };
         node = next;
     }
-    flux.origin.at(node.at)
+    flux.origin.location(node.at)
 }
 
 fn shown(path: &[String]) -> String {

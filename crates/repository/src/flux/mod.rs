@@ -93,7 +93,7 @@ impl Object {
     /// The location of the value below `keys`, or of the object where it has none.
     fn location(&self, keys: &[&str]) -> Location {
         let node = self.document.find(keys).or_else(|| self.document.find(&["metadata", "name"]));
-        self.origin.at(node.unwrap_or(&self.document).at)
+        self.origin.location(node.unwrap_or(&self.document).at)
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn patches(release: &Object) -> PostRendererPatches {
 
 fn patch(release: &Object, item: &Node) -> Option<Patch> {
     let node = item.find(&["patch"])?;
-    let at = release.origin.at(node.at);
+    let at = release.origin.location(node.at);
     let content = yaml::parse_one(&release.origin, node.as_str()?).ok()?.to_json();
     let text = |key: &str| item.find(&["target", key]).and_then(Node::as_str).unwrap_or_default().to_owned();
     if !text("labelSelector").is_empty() || !text("annotationSelector").is_empty() {

@@ -38,7 +38,7 @@ fn drifts(files: &[(&str, &str)], change: impl FnOnce(&mut Release)) -> Vec<supe
     }
     let objects = FluxObjects::read(root.path(), "blue", &["green".to_owned()].into());
     let id = ReleaseId { namespace: "lab".to_owned(), name: "app".to_owned() };
-    let at = Origin::new("helmfile.yaml").at(Position { line: 2, column: 5 });
+    let at = Origin::new("helmfile.yaml").location(Position { line: 2, column: 5 });
     let chart = Chart::Oci { reference: "ghcr.io/acme/app".to_owned(), version: Some("1.0.0".to_owned()) };
     let mut release = Release::new(id, chart, at);
     release.file = root.path().join("bootstrap/helmfile.yaml");
@@ -194,7 +194,7 @@ fn the_cluster_and_the_namespace_decide_between_several() {
 fn patches_that_the_helmrelease_lacks_are_reported() {
     let files = [("a/hr.yaml", helm_release("app", BY_REF)), ("a/oci.yaml", oci_repository("app", "{tag: 1.0.0}"))];
     let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
-    let at = Origin::new("helmfile.yaml").at(Position::default());
+    let at = Origin::new("helmfile.yaml").location(Position::default());
     let found = drifts(&files, |release| {
         release.patches = vec![helmfile::Patch::Merge { object: json!({}), at }];
     });

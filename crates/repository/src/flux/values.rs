@@ -37,7 +37,7 @@ pub(super) fn merged(objects: &FluxObjects, release: &Object) -> (Value, Vec<Val
         let data = map.and_then(|map| map.data.iter().find(|(own, _)| own == key)).map(|(_, data)| data.as_str());
         let read = data.and_then(|data| read(data, text("targetPath")));
         sources.push(ValuesFrom {
-            at: release.origin.at(entry.at),
+            at: release.origin.location(entry.at),
             what: format!("{kind} `{name}`"),
             values: read.clone().map(Value::Object),
         });

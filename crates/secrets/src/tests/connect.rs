@@ -9,7 +9,7 @@ use error_report::ErrorReport;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use crate::{Connect, Error, ErrorKind, Filled};
+use crate::{Connect, Error, ErrorKind, ResolvedTemplate};
 
 const TOKEN: &str = "connect-token-of-the-test";
 const VAULT: &str = "vaultaaaaaaaaaaaaaaaaaaaa1";
@@ -51,7 +51,7 @@ impl StandIn {
         Self { address, calls }
     }
 
-    async fn fill(&self, token: &str, template: &str) -> Result<Filled, Error> {
+    async fn fill(&self, token: &str, template: &str) -> Result<ResolvedTemplate, Error> {
         let variables = [("VAULT".to_owned(), "k8s-ops".to_owned())].into();
         Connect::new(&format!("http://{}/", self.address), token.into()).inject(template, &variables).await
     }
@@ -181,7 +181,8 @@ async fn a_rejected_token_a_rate_limit_and_an_outage_are_different_errors() {
 #[test]
 fn both_variables_are_needed() {
     let of = |pairs: &[(&str, &str)]| {
-        Connect::of(&pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()).is_some()
+        Connect::from_variables(&pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+            .is_some()
     };
     assert!(of(&[("OP_CONNECT_HOST", "http://x"), ("OP_CONNECT_TOKEN", "t")]));
     assert!(!of(&[("OP_CONNECT_HOST", "http://x")]) && !of(&[("OP_CONNECT_HOST", ""), ("OP_CONNECT_TOKEN", "t")]));

@@ -107,7 +107,7 @@ async fn a_key_is_tried_alone_and_never_lies_on_a_disk() {
     let folder = tempfile::tempdir().unwrap();
     let sops = program().await;
     let sealed = seal(&sops, folder.path(), "a.sops.yaml", MANIFEST);
-    sops::opens(&sops, &sealed, &line_of_key("AGE-SECRET-KEY-").into()).await.unwrap();
+    sops::check_decryption(&sops, &sealed, &line_of_key("AGE-SECRET-KEY-").into()).await.unwrap();
     let keygen = Toolbox::new(Options::from_environment(None)).provide(Tool::AgeKeygen, &|_| {}).await.unwrap();
     let other = child(keygen.path).stderr(Stdio::null()).output().unwrap();
     let other = String::from_utf8(other.stdout).unwrap();
@@ -119,7 +119,7 @@ async fn a_key_is_tried_alone_and_never_lies_on_a_disk() {
     );
     std::fs::write(&with_own, script).unwrap();
     std::fs::set_permissions(&with_own, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let error = sops::opens(&with_own, &sealed, &other.as_str().into()).await.unwrap_err().to_string();
+    let error = sops::check_decryption(&with_own, &sealed, &other.as_str().into()).await.unwrap_err().to_string();
     assert!(error.contains("a.sops.yaml cannot be decrypted: ") && !error.contains("AGE-SECRET-KEY-"), "{error}");
-    assert!(sops::opens(&sops, &sealed, &"no key at all".into()).await.is_err());
+    assert!(sops::check_decryption(&sops, &sealed, &"no key at all".into()).await.is_err());
 }

@@ -102,7 +102,7 @@ impl Resources {
     /// # Errors
     ///
     /// As [`Resources::get`] and [`Resources::list`].
-    pub async fn text(
+    pub async fn read_yaml(
         &self,
         namespace: &str,
         kind: &str,

@@ -124,7 +124,7 @@ async fn resources(site: &Site, client: &Client) {
     assert_eq!(all.find::<EtcdMemberId>("absent").await.unwrap(), None);
     assert_eq!(all.get::<Nodename>("absent").await.unwrap_err().kind, ClientErrorKind::NotFound);
     all.find::<UnattendedInstallStatus>("unattended-install").await.unwrap();
-    let text = all.text("network", "HostnameStatuses.net.talos.dev", Some("hostname")).await.unwrap();
+    let text = all.read_yaml("network", "HostnameStatuses.net.talos.dev", Some("hostname")).await.unwrap();
     assert!(text[0].1.contains("hostname: cp-1"), "{text:?}");
 }
 

@@ -113,7 +113,7 @@ fn node(
     let Some(address) = config.address.or_else(of_config).or_else(by_name) else {
         let name = &config.name;
         let message = format!("node `{name}` has no address, and its host name does not resolve");
-        found.push(Diagnostic::at(config.at.clone(), message).with_hint(
+        found.push(Diagnostic::at_location(config.at.clone(), message).with_hint(
             "name the file after the address, or set clusters.<name>.nodes.<node>.address in k8s-bootstrap.yaml",
         ));
         return None;
@@ -153,7 +153,7 @@ fn merge_facts(
         && known != this
     {
         let message = format!("node `{}` installs Talos {this}, another node {known}", config.name);
-        warnings.push(Diagnostic::at(config.at.clone(), message));
+        warnings.push(Diagnostic::at_location(config.at.clone(), message));
     }
     all.endpoint = all.endpoint.take().or_else(|| facts.endpoint.clone());
     all.cluster_name = all.cluster_name.take().or_else(|| facts.cluster_name.clone());

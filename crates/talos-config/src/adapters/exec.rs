@@ -31,7 +31,7 @@ pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnost
                 name: name.clone(),
                 address: declared.address,
                 role: declared.role,
-                at: origin.at(Position { line: 1, column: 1 }),
+                at: origin.location(Position { line: 1, column: 1 }),
                 rendered,
             }),
             Err(more) => found.extend(more),

@@ -73,7 +73,7 @@ pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnost
                 configs.push(complete::Config {
                     address: declared.address.or_else(|| name.parse().ok()),
                     role: declared.role,
-                    at: layer.origin.at(Position { line: 1, column: 1 }),
+                    at: layer.origin.location(Position { line: 1, column: 1 }),
                     name,
                     rendered,
                 });

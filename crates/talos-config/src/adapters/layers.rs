@@ -37,7 +37,7 @@ impl Layer {
     }
 
     fn start(&self) -> Location {
-        self.origin.at(Position { line: 1, column: 1 })
+        self.origin.location(Position { line: 1, column: 1 })
     }
 
     /// Parses the layer as a config.
@@ -87,7 +87,7 @@ impl Layer {
     }
 
     fn empty(&self) -> Diagnostic {
-        Diagnostic::at(self.start(), "this layer is empty")
+        Diagnostic::at_location(self.start(), "this layer is empty")
             .with_hint("remove the file; if it is a template, check its conditions")
     }
 }

@@ -91,10 +91,10 @@ impl Reader<'_> {
     fn topf(&mut self, node: &YamlNode) -> Topf {
         let origin = self.origin.clone();
         let found = &mut self.found;
-        let mut fields = Fields::of(&origin, node, FILE, found);
+        let mut fields = Fields::from_node(&origin, node, FILE, found);
         let cluster_name = fields.required_string("clusterName", found).unwrap_or_default();
         let endpoint = fields.required_string("clusterEndpoint", found).unwrap_or_default();
-        let kubernetes_version = match fields.text("kubernetesVersion", found) {
+        let kubernetes_version = match fields.string_or_number("kubernetesVersion", found) {
             Some(version) => version.trim_start_matches('v').to_owned(),
             None => {
                 found.error(fields.location(), "topf.yaml has no `kubernetesVersion`");
@@ -108,9 +108,9 @@ impl Reader<'_> {
             .map_or_else(|| self.place.folder.to_owned(), |path| clean(&self.place.folder.join(path)));
         let secrets = fields.string("secretsPath", found).unwrap_or_else(|| "secrets.yaml".to_owned());
         let provider = fields.string("nodesProvider", found);
-        if let Some(at) = fields.get("secretsProvider").map(|node| origin.at(node.at)) {
+        if let Some(at) = fields.get("secretsProvider").map(|node| origin.location(node.at)) {
             found.push(
-                Diagnostic::at(at, "`secretsProvider` is not supported")
+                Diagnostic::at_location(at, "`secretsProvider` is not supported")
                     .with_hint("write the bundle to secrets.yaml beside topf.yaml"),
             );
         }
@@ -155,7 +155,7 @@ impl Reader<'_> {
 
     fn machine(&mut self, origin: &Origin, node: &YamlNode) -> Option<Machine> {
         let found = &mut self.found;
-        let mut fields = Fields::of(origin, node, "the node", found);
+        let mut fields = Fields::from_node(origin, node, "the node", found);
         let host = fields.required_string("host", found);
         let ip = fields.string("ip", found);
         let role = fields.required_string("role", found);
@@ -180,7 +180,7 @@ impl Reader<'_> {
         if address.is_none() {
             let message = format!("node `{host}` has no address, and the host name `{name}` does not resolve");
             found.push(
-                Diagnostic::at(place(&fields, "ip"), message)
+                Diagnostic::at_location(place(&fields, "ip"), message)
                     .with_hint("set its `ip`: certificates and the order of control planes depend on it"),
             );
         }
@@ -228,9 +228,9 @@ impl Reader<'_> {
         let is_template = path.extension().is_some_and(|ending| ending == "tpl");
         let line = text.lines().position(|line| line.contains("ref+") && !line.trim_start().starts_with('#'));
         if let Some(line) = line.filter(|_| !is_template) {
-            let at = layers::origin(self.place.root, path).at(Position { line: line + 1, column: 1 });
+            let at = layers::origin(self.place.root, path).location(Position { line: line + 1, column: 1 });
             self.found.push(
-                Diagnostic::at(at, "vals references are not supported")
+                Diagnostic::at_location(at, "vals references are not supported")
                     .with_hint("encrypt the file with SOPS, or configure `exec` to print the config"),
             );
         }
@@ -239,7 +239,7 @@ impl Reader<'_> {
 
 fn image(fields: &mut Fields<'_>, found: &mut Diagnostics) -> Image {
     Image {
-        talos_version: fields.text("talosVersion", found),
+        talos_version: fields.string_or_number("talosVersion", found),
         schematic: fields.string("schematicId", found),
         factory: fields.string("factory", found),
         platform: fields.string("platform", found),
@@ -250,10 +250,10 @@ fn image(fields: &mut Fields<'_>, found: &mut Diagnostics) -> Image {
 impl Topf {
     /// Checks versions and node directories.
     fn check(&mut self, origin: &Origin, found: &mut Diagnostics) {
-        let top = origin.at(Position { line: 1, column: 1 });
+        let top = origin.location(Position { line: 1, column: 1 });
         if self.image.talos_version.is_none() {
             self.warnings.push(
-                Diagnostic::at(top.clone(), format!("topf.yaml has no `talosVersion`; using {TALOS_VERSION}"))
+                Diagnostic::at_location(top.clone(), format!("topf.yaml has no `talosVersion`; using {TALOS_VERSION}"))
                     .with_hint("set `talosVersion`, since the default changes with releases"),
             );
         }
@@ -316,8 +316,9 @@ impl Topf {
         };
         let path = clean(&self.folder.join(path));
         let origin = layers::origin(&self.root, &path);
-        let mut text = std::fs::read_to_string(&path)
-            .map_err(|error| Diagnostic::at(machine.node.at.clone(), format!("cannot read {origin}: {error}")))?;
+        let mut text = std::fs::read_to_string(&path).map_err(|error| {
+            Diagnostic::at_location(machine.node.at.clone(), format!("cannot read {origin}: {error}"))
+        })?;
         if path.extension().is_some_and(|ending| ending == "tpl") {
             text = self.expand(&path, &text, &self.data(machine, written.map_or("", String::as_str)))?;
         }
@@ -368,7 +369,10 @@ fn has_content(origin: &Origin, text: &str) -> Result<bool, Diagnostic> {
     let mut content = false;
     for node in yaml::parse(origin, text)? {
         if node.as_sequence().is_some_and(|items| !items.is_empty()) {
-            return Err(Diagnostic::at(origin.at(node.at), "topf does not support JSON patches; write a merge patch"));
+            return Err(Diagnostic::at_location(
+                origin.location(node.at),
+                "topf does not support JSON patches; write a merge patch",
+            ));
         }
         content |= node.as_mapping().is_some_and(|mapping| mapping.iter().next().is_some());
     }
@@ -400,7 +404,7 @@ impl Inputs for Topf {
         let schematic = self.schematic(machine)?;
         let image = self.installer(machine, &schematic);
         let contract = self.version(machine).parse::<Contract>();
-        let contract = contract.map_err(|error| Diagnostic::at(node.at.clone(), error.to_string()))?;
+        let contract = contract.map_err(|error| Diagnostic::at_location(node.at.clone(), error.to_string()))?;
         let (pods, services) = (vec!["10.244.0.0/16".to_owned()], vec!["10.96.0.0/12".to_owned()]);
         let facts = GenerateInput {
             contract,

@@ -43,7 +43,7 @@ pub(super) fn verify(rendered: &RenderedConfig, node: &InventoryNode) -> Result<
     let bytes = rendered.documents.to_yaml().len();
     if bytes > LARGEST {
         found.push(
-            Diagnostic::at(
+            Diagnostic::at_location(
                 node.at.clone(),
                 format!("the config of node `{}` has {bytes} bytes; the limit is {LARGEST} bytes", node.hostname),
             )

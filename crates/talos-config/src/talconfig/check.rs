@@ -23,7 +23,7 @@ pub(super) fn check(origin: &Origin, talconfig: &Talconfig, found: &mut Talconfi
 }
 
 fn top(origin: &Origin) -> Location {
-    origin.at(Position { line: 1, column: 1 })
+    origin.location(Position { line: 1, column: 1 })
 }
 
 /// The place of a field, or of its parent when the field is absent.
@@ -45,7 +45,7 @@ fn cluster(origin: &Origin, talconfig: &Talconfig, found: &mut TalconfigFindings
     if section.text("talosVersion").is_none() {
         let version = &talconfig.talos_version;
         found.warnings.push(
-            Diagnostic::at(
+            Diagnostic::at_location(
                 place("talosVersion"),
                 format!("the talconfig has no `talosVersion`; using {version}, the default of talhelper"),
             )
@@ -68,7 +68,7 @@ fn cluster(origin: &Origin, talconfig: &Talconfig, found: &mut TalconfigFindings
     let version = &talconfig.talos_version;
     if semver::Version::parse(version.trim_start_matches('v')).is_err() && version.parse::<Contract>().is_ok() {
         found.errors.push(
-            Diagnostic::at(
+            Diagnostic::at_location(
                 place("talosVersion"),
                 format!("invalid Talos version `{version}`: expected the form v1.12.4"),
             )
@@ -87,7 +87,7 @@ fn kubernetes_version(talconfig: &Talconfig, at: Location, found: &mut Talconfig
     }
     let Ok(parsed) = semver::Version::parse(version) else {
         found.errors.push(
-            Diagnostic::at(at, format!("invalid Kubernetes version `{version}`: expected the form 1.35.0"))
+            Diagnostic::at_location(at, format!("invalid Kubernetes version `{version}`: expected the form 1.35.0"))
                 .with_hint("without quotes, YAML reads 1.30 as the number 1.3"),
         );
         return;

@@ -213,7 +213,7 @@ impl Talconfig {
                     at: machine.at.clone(),
                 }),
                 Err(_) => found.push(
-                    Diagnostic::at(
+                    Diagnostic::at_location(
                         machine.section.at("ipAddress").unwrap_or(&machine.at).clone(),
                         format!("node `{}` has the host name `{first}` instead of an address", machine.hostname),
                     )

@@ -23,7 +23,7 @@ impl Talconfig {
             let read =
                 talos_schema::ConfigPatch::parse(&patch.origin, text).map_err(|found| moved_all(patch, found))?;
             if read.is_empty() && rendered.documents.0.len() > 1 {
-                return Err(Diagnostic::at(patch.at.clone(), "the patch is empty")
+                return Err(Diagnostic::at_location(patch.at.clone(), "the patch is empty")
                     .with_hint(
                         "talhelper treats it as a JSON patch, which cannot be applied to several documents; remove it",
                     )

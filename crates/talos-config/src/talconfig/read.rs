@@ -134,12 +134,12 @@ impl Reader<'_> {
         for (index, node) in nodes.iter().enumerate() {
             let own = self.section(node, "Node", &format!("nodes[{index}]"));
             let group = if own.flag("controlPlane") { &control_plane } else { &worker };
-            machines.push(self.machine(&cluster_name, self.origin.at(node.at), own, group));
+            machines.push(self.machine(&cluster_name, self.origin.location(node.at), own, group));
         }
         for (key, role) in [("controlPlane", Role::ControlPlane), ("worker", Role::Worker)] {
             if let Some(at) = section.at(key).filter(|_| idle(role, &machines)) {
                 let message = format!("`{key}` has no effect: no node has that role");
-                self.found.warnings.push(Diagnostic::at(at.clone(), message));
+                self.found.warnings.push(Diagnostic::at_location(at.clone(), message));
             }
         }
         let inline_manifests = self.contents(&section, "inlineManifests", "contents", "ClusterInlineManifest");
@@ -170,9 +170,9 @@ impl Reader<'_> {
         for entry in node.as_mapping().into_iter().flat_map(yaml::Mapping::iter) {
             let is_scalar = entry.value.as_mapping().is_none() && entry.value.as_sequence().is_none();
             let at = if is_scalar { entry.value.at } else { entry.key_at };
-            places.insert(entry.key.clone(), self.origin.at(at));
+            places.insert(entry.key.clone(), self.origin.location(at));
             if let Some(nodes) = entry.value.as_sequence() {
-                items.insert(entry.key.clone(), nodes.iter().map(|node| self.origin.at(node.at)).collect());
+                items.insert(entry.key.clone(), nodes.iter().map(|node| self.origin.location(node.at)).collect());
             }
         }
         Section::new(values, places, items)
@@ -181,13 +181,13 @@ impl Reader<'_> {
     fn versions(&mut self, section: &Section) -> (String, Contract) {
         let version = section.text("talosVersion").unwrap_or(TALOS_VERSION);
         let version = format!("v{}", version.trim_start_matches('v'));
-        let at = section.at("talosVersion").cloned().unwrap_or_else(|| self.origin.at(FIRST));
+        let at = section.at("talosVersion").cloned().unwrap_or_else(|| self.origin.location(FIRST));
         match version.parse::<Contract>() {
             // Talos 1.14 accepts configs in the format of 1.13, and existing patches are written for that format.
             Ok(contract) => (version, contract.min(Contract::V1_13)),
             Err(_) if is_newer(&version) => {
                 self.found.warnings.push(
-                    Diagnostic::at(at, format!("Talos {version} is newer than the supported versions"))
+                    Diagnostic::at_location(at, format!("Talos {version} is newer than the supported versions"))
                         .with_hint("the config is generated for 1.13, which newer versions have accepted so far"),
                 );
                 (version, Contract::V1_13)
@@ -206,7 +206,7 @@ impl Reader<'_> {
         }
         if let Some(at) = section.at("endpoint").filter(|_| !text.is_empty()) {
             self.found.errors.push(
-                Diagnostic::at(at.clone(), format!("invalid endpoint `{text}`: expected https://HOST:PORT"))
+                Diagnostic::at_location(at.clone(), format!("invalid endpoint `{text}`: expected https://HOST:PORT"))
                     .with_hint("the Kubernetes API usually listens on port 6443"),
             );
         }
@@ -304,7 +304,9 @@ impl Reader<'_> {
             let Some(path) = path.map(|path| path.trim().to_owned()) else {
                 if self.folder.join(text.trim()).is_file() {
                     let message = format!("`{text}` is a file name, not a patch");
-                    self.found.errors.push(Diagnostic::at(at, message).with_hint(format!("write \"@{text}\"")));
+                    self.found
+                        .errors
+                        .push(Diagnostic::at_location(at, message).with_hint(format!("write \"@{text}\"")));
                 } else {
                     patches.push(self.inline(at, text));
                 }
@@ -314,7 +316,7 @@ impl Reader<'_> {
             let Some((origin, text)) = self.file(&at, &path, what) else { continue };
             if text.trim().is_empty() {
                 self.found.warnings.push(
-                    Diagnostic::at(at, format!("the {what} {origin} is empty and has no effect"))
+                    Diagnostic::at_location(at, format!("the {what} {origin} is empty and has no effect"))
                         .with_hint("remove it from the list, or add content"),
                 );
                 continue;

@@ -165,7 +165,7 @@ impl Talconfig {
         for (key, document) in documents::from_machine(machine, self.contract) {
             let at = machine.section.at(key).unwrap_or(&machine.at).clone();
             let merged = merge(&rendered.documents, &Documents(vec![document]))
-                .map_err(|error| Diagnostic::at(at.clone(), format!("cannot merge `{key}`: {error}")))?;
+                .map_err(|error| Diagnostic::at_location(at.clone(), format!("cannot merge `{key}`: {error}")))?;
             rendered.set(key, Some(&at), |documents| *documents = merged);
         }
         Ok(())

@@ -126,12 +126,12 @@ fn replace(origin: &Origin, text: &str, lookup: Lookup<'_>, found: &mut Diagnost
     while let Some(dollar) = rest.find('$') {
         out.push_str(&rest[..dollar]);
         let tail = &rest[dollar..];
-        let at = || origin.at(position(text, text.len() - tail.len()));
+        let at = || origin.location(position(text, text.len() - tail.len()));
         rest = match expression(tail) {
             Ok(Some(Parsed { expression, length })) => {
                 match expression.value(lookup) {
                     Ok(value) => out.push_str(&value),
-                    Err(error) => found.push(undefined(Diagnostic::at(at(), error.to_string()), &expression)),
+                    Err(error) => found.push(undefined(Diagnostic::at_location(at(), error.to_string()), &expression)),
                 }
                 &tail[length..]
             }

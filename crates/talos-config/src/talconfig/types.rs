@@ -145,7 +145,7 @@ fn conform_value(
     };
     if value.is_none() {
         let (expected, actual) = (description(value_type), node.value.kind());
-        found.errors.error(origin.at(node.at), format!("`{path}` must be {expected}, this is {actual}"));
+        found.errors.error(origin.location(node.at), format!("`{path}` must be {expected}, this is {actual}"));
     }
     value
 }
@@ -167,7 +167,7 @@ fn conform_struct(origin: &Origin, node: &Node, name: &str, path: &str, found: &
         }
         let near = near(&entry.key, fields.iter().map(|field| field.key.as_str()));
         let message = format!("unknown field `{place}` is ignored, like in talhelper");
-        found.warnings.push(Diagnostic::at(origin.at(entry.key_at), message).did_you_mean(near));
+        found.warnings.push(Diagnostic::at_location(origin.location(entry.key_at), message).did_you_mean(near));
     }
     Value::Object(map)
 }

@@ -134,7 +134,7 @@ fn first_key(item: &RawValue) -> Result<Step, Diagnostic> {
 
 pub(super) fn located(at: Option<&Location>, message: String) -> Diagnostic {
     match at {
-        Some(at) => Diagnostic::at(at.clone(), message),
+        Some(at) => Diagnostic::at_location(at.clone(), message),
         None => Diagnostic::general(message),
     }
 }

@@ -83,7 +83,7 @@ pub(super) fn document(written: &RawValue, unknown: UnknownKinds, found: &mut Di
 
 fn diagnostic(at: Option<&Location>, message: String) -> Diagnostic {
     match at {
-        Some(at) => Diagnostic::at(at.clone(), message),
+        Some(at) => Diagnostic::at_location(at.clone(), message),
         None => Diagnostic::general(message),
     }
 }

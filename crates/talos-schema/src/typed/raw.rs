@@ -58,7 +58,7 @@ impl RawValue {
                     .zip(spelled.iter())
                     .map(|(resolved, spelled)| RawEntry {
                         key: resolved.key.clone(),
-                        at: Some(origin.at(resolved.key_at)),
+                        at: Some(origin.location(resolved.key_at)),
                         value: Self::of_nodes(origin, &resolved.value, &spelled.value),
                     })
                     .collect(),
@@ -68,7 +68,7 @@ impl RawValue {
                 spelled: spelled.as_str().unwrap_or_default().to_owned(),
             },
         };
-        Self { at: Some(origin.at(resolved.at)), content }
+        Self { at: Some(origin.location(resolved.at)), content }
     }
 
     /// The resolved data.

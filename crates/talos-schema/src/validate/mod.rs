@@ -138,7 +138,7 @@ fn diagnostic(document: Option<&RawValue>, finding: &Finding) -> Diagnostic {
     let field = if finding.path.is_empty() { String::new() } else { format!("`{}` ", finding.path) };
     let message = format!("{prefix}{field}{}", finding.message);
     match document.and_then(|document| nearest(document, &finding.path)) {
-        Some(at) => Diagnostic::at(at, message),
+        Some(at) => Diagnostic::at_location(at, message),
         None => Diagnostic::general(message),
     }
 }

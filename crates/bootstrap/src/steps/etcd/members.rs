@@ -45,7 +45,7 @@ impl Members {
         let mut text = format!("{voting} of {expected} control planes vote, {learners} are learners");
         for (member, alarm) in client.etcd_alarms().await.unwrap_or_default() {
             let name = members.iter().find(|known| known.id == member).map_or("a member", |known| &known.hostname);
-            text = format!("{text}; {name} raises the alarm {alarm:?}");
+            text = format!("{text}; {name} raises the alarm {alarm}");
         }
         for node in self.0.control_planes() {
             if let Some(problem) = self.problem(node).await {

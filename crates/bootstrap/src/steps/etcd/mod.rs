@@ -64,7 +64,7 @@ impl Bootstrap {
         let node = self.node(address)?;
         let client = connect(&self.context, node).await?;
         if client.boot_id().await.map_err(|error| step_error(&error, node))? != boot {
-            return Err(StepError::unavailable("the node rebooted while it was observed").at(place(node)));
+            return Err(StepError::unavailable("the node rebooted while it was observed").with_place(place(node)));
         }
         let intent = Intent { node: address, boot, accepted: false };
         cx.intend(json!(intent)).await?;
@@ -96,8 +96,11 @@ const NOT_ACCEPTED: &str = "not accepted";
 
 /// The newest call of an earlier run that may have been accepted, from the journal.
 fn recorded(cx: &StepContext) -> Option<Intent> {
-    let prior =
-        cx.priors.iter().rev().find(|prior| prior.outcome.as_ref().and_then(Value::as_str) != Some(NOT_ACCEPTED))?;
+    let prior = cx
+        .recorded_intents
+        .iter()
+        .rev()
+        .find(|prior| prior.outcome.as_ref().and_then(Value::as_str) != Some(NOT_ACCEPTED))?;
     let intent: Intent = serde_json::from_value(prior.intent.clone()).ok()?;
     Some(Intent { accepted: prior.outcome.is_some(), ..intent })
 }
@@ -115,7 +118,7 @@ impl Action for Bootstrap {
             Decision::Adopt => Ok(Observation::UpToDate("etcd runs".to_owned())),
             Decision::Verify(node) => Ok(Observation::InProgress(format!("accepted by {node}, not running yet"))),
             Decision::Bootstrap { node, .. } => {
-                Ok(Observation::Missing(format!("etcd runs nowhere; {node} will be the first")))
+                Ok(Observation::Missing(format!("etcd runs on no control plane; {node} is bootstrapped")))
             }
             Decision::WaitFor(reason) => Err(wait(&reason)),
             Decision::Refuse(reason) => Err(refused(&reason)),
@@ -149,7 +152,9 @@ impl Action for Bootstrap {
                     Some(intent) => {
                         return Err(if intent.boot == boot { never_arrived(node) } else { lost_to_reboot(node) });
                     }
-                    None => return Err(StepError::unavailable("no bootstrap has been sent").at(node.to_string())),
+                    None => {
+                        return Err(StepError::unavailable("no bootstrap has been sent").with_place(node.to_string()));
+                    }
                 },
                 Decision::WaitFor(reason) => cx.waiting(StepWait::new(summary(&views)).code(reason.code)),
                 Decision::Verify(_) => cx.waiting(StepWait::new(summary(&views)).code(Code::T14)),
@@ -164,7 +169,7 @@ fn never_arrived(node: IpAddr) -> StepError {
     StepError::unavailable("the bootstrap never arrived")
         .because("the node is in the same boot, and its log has no bootstrap request")
         .code(Code::T01)
-        .at(node.to_string())
+        .with_place(node.to_string())
 }
 
 /// The error of an accepted call that a reboot undid.
@@ -172,7 +177,7 @@ fn lost_to_reboot(node: IpAddr) -> StepError {
     StepError::unavailable("the accepted bootstrap was lost to a reboot")
         .because("the node has rebooted since, and its etcd has no data")
         .code(Code::T02)
-        .at(node.to_string())
+        .with_place(node.to_string())
 }
 
 fn wait(reason: &Reason) -> StepError {

@@ -63,8 +63,10 @@ fn missing(root: &Path, path: &Path, hook: &Hook) -> Option<Diagnostic> {
     if path.exists() {
         return None;
     }
-    let finding =
-        Diagnostic::at(hook.at.clone(), format!("the hook applies {}, which does not exist", shown(root, path)));
+    let finding = Diagnostic::at_location(
+        hook.at.clone(),
+        format!("the hook applies {}, which does not exist", shown(root, path)),
+    );
     let same = |path: &Path| moved(root, &clean(path)).map(|near| shown(root, &near));
     // Of a folder, its kustomization is searched for.
     let near = same(path).or_else(|| KUSTOMIZATIONS.iter().find_map(|name| same(&path.join(name))));
@@ -76,5 +78,6 @@ fn missing(root: &Path, path: &Path, hook: &Hook) -> Option<Diagnostic> {
 
 fn not_one(root: &Path, path: &Path, hook: &Hook) -> Diagnostic {
     let message = format!("the hook applies {} as a kustomization, which it is not", shown(root, path));
-    Diagnostic::at(hook.at.clone(), message).with_hint("it has no kustomization.yaml; `-f` applies plain manifests")
+    Diagnostic::at_location(hook.at.clone(), message)
+        .with_hint("it has no kustomization.yaml; `-f` applies plain manifests")
 }

@@ -51,7 +51,7 @@ impl Process {
     /// The journal's record of this command.
     fn record(&self, cx: &StepContext) -> Record {
         let intent = json!({"hook": self.fingerprint});
-        let mut own = cx.priors.iter().filter(|prior| prior.intent == intent).map(|prior| &prior.outcome);
+        let mut own = cx.recorded_intents.iter().filter(|prior| prior.intent == intent).map(|prior| &prior.outcome);
         match own.next_back() {
             None => Record::NotRun,
             Some(None) => Record::Begun,
@@ -68,7 +68,7 @@ impl Process {
     fn unknown(&self, cx: &StepContext, why: &str) -> StepError {
         let cluster = &self.context.cluster.name;
         StepError::failed_precondition(format!("the outcome of the hook `{}` is unknown", self.hook.command))
-            .at(self.hook.at.to_string())
+            .with_place(self.hook.at.to_string())
             .because(format!("{why}, and it is declared with `idempotent: false`"))
             .next(format!(
                 "check what it has done, then run k8s-bootstrap {cluster} --resume --hook {step}=done, or --hook {step}=again",
@@ -153,5 +153,5 @@ fn hook_error(hook: &Hook, error: &process::Error) -> StepError {
         process::Error::Failed { stderr, .. } if stderr.contains(TOO_LARGE) => Code::H02,
         _ => Code::H12,
     };
-    StepError::failed_precondition(what).at(hook.at.to_string()).caused_by(error).code(code)
+    StepError::failed_precondition(what).with_place(hook.at.to_string()).caused_by(error).code(code)
 }

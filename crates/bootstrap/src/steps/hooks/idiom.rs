@@ -162,7 +162,7 @@ mod tests {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             show_logs: true,
             folder: PathBuf::from("/repository/bootstrap"),
-            at: Origin::new("01-apps.yaml").at(Position::default()),
+            at: Origin::new("01-apps.yaml").location(Position::default()),
         }
     }
 

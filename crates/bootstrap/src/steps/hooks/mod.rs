@@ -152,7 +152,8 @@ impl Manifests {
             .get_or_try_init(|| async {
                 let mut objects = self.plain()?;
                 for url in &self.urls {
-                    let text = self.context.web.text(url).await.map_err(|error| self.unreachable(&error))?;
+                    let text =
+                        self.context.downloads.fetch_text(url).await.map_err(|error| self.unreachable(&error))?;
                     objects.extend(self.read(url, &text)?);
                 }
                 for folder in &self.kustomizations {
@@ -169,12 +170,12 @@ impl Manifests {
     }
 
     fn unreadable(&self, why: impl std::fmt::Display) -> StepError {
-        StepError::invalid_input("a hook's manifests cannot be read").at(self.hook.at.to_string()).because(why)
+        StepError::invalid_input("a hook's manifests cannot be read").with_place(self.hook.at.to_string()).because(why)
     }
 
     fn unreachable(&self, error: &FetchError) -> StepError {
         StepError::failed_precondition("a file that a hook applies cannot be downloaded")
-            .at(self.hook.at.to_string())
+            .with_place(self.hook.at.to_string())
             .caused_by(error)
             .code(Code::H10)
     }

@@ -165,8 +165,8 @@ impl<'f> TemplateFolder<'f> {
                 .map_or_else(|| Origin::new("k8s-bootstrap.yaml"), |path| layers::origin(place.root, path));
             let Some(first) = seen.insert(machine.name.clone(), origin.clone()) else { return true };
             found.push(
-                Diagnostic::at(
-                    origin.at(START),
+                Diagnostic::at_location(
+                    origin.location(START),
                     format!("duplicate node `{}`, also described by {first}", machine.name),
                 )
                 .with_hint("keep one of the two files"),
@@ -220,7 +220,7 @@ impl<'f> TemplateFolder<'f> {
         }
         let origin = machine.file.as_ref().or(self.files.base.as_ref());
         let origin = origin.map(|path| layers::origin(self.place.root, path));
-        let at = origin.unwrap_or_else(|| first.origin.clone()).at(START);
+        let at = origin.unwrap_or_else(|| first.origin.clone()).location(START);
         found.into_result(complete::Config { name: machine.name.clone(), address, role: machine.role, at, rendered })
     }
 
@@ -288,7 +288,7 @@ impl Renderer<'_> {
         let name = path.strip_prefix(self.folder.place.folder).unwrap_or(path).display().to_string();
         let place = self.folder.place;
         let origin = |name: &str| layers::origin(place.root, &place.folder.join(name));
-        let style = jinja::Style::of(place.root, place.environment);
+        let style = jinja::Style::read_config(place.root, place.environment);
         let template = Jinja { name: &name, text, others: &self.folder.templates, origin: &origin, style };
         template.render(self.values(&template)).map_err(|error| repository_variables::hinted(place, error))
     }

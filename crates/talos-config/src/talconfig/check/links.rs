@@ -30,7 +30,7 @@ pub(super) fn check(contract: Contract, section: &Section, holder: &Location, fo
         if contract >= Contract::V1_12 {
             for reason in lost(link) {
                 found.warnings.push(
-                    Diagnostic::at(place.clone(), format!("interface {}: {reason}", name(link)))
+                    Diagnostic::at_location(place.clone(), format!("interface {}: {reason}", name(link)))
                         .with_hint("the setting is dropped, like in talhelper; remove it"),
                 );
             }

@@ -119,7 +119,7 @@ fn disks(section: &Section, holder: &Location, found: &mut TalconfigFindings) {
     let place = at(section, "machineDisks", holder);
     if !disks.is_empty() {
         let message = "`machineDisks` is deprecated; use `userVolumes`";
-        found.warnings.push(Diagnostic::at(place.clone(), message));
+        found.warnings.push(Diagnostic::at_location(place.clone(), message));
     }
     for disk in disks {
         let partitions = disk.get("partitions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -255,7 +255,7 @@ fn schematic(contract: Contract, section: &Section, holder: &Location, found: &m
     for extension in extensions.into_iter().flatten().filter_map(Value::as_str) {
         if !has(&[extension], line) {
             let message = format!("unknown official extension `{extension}` for Talos {line}");
-            found.errors.push(Diagnostic::at(place.clone(), message).with_hint(hint));
+            found.errors.push(Diagnostic::at_location(place.clone(), message).with_hint(hint));
         }
         if !seen.insert(extension) {
             found.errors.error(place.clone(), format!("duplicate extension `{extension}`"));
@@ -267,7 +267,7 @@ fn schematic(contract: Contract, section: &Section, holder: &Location, found: &m
         ("", _) | (_, "") => found.errors.error(place, "an overlay requires `name` and `image`"),
         (name, image) if !has(&[name, image], line) => {
             let message = format!("unknown overlay `{name}` ({image}) for Talos {line}");
-            found.errors.push(Diagnostic::at(place, message).with_hint(hint));
+            found.errors.push(Diagnostic::at_location(place, message).with_hint(hint));
         }
         _ => {}
     }

@@ -164,7 +164,7 @@ fn first(views: &[&View], context: Context<'_>) -> Decision {
     };
     let repeat = context.intent.filter(|intent| intent.node == target);
     if repeat.is_some_and(|intent| intent.accepted && intent.boot == facts.boot) {
-        // Each accepted call restarts etcd (T20), so an accepted one is watched and never repeated in the same boot.
+        // Each accepted call restarts etcd, so an accepted one is watched and never repeated in the same boot.
         return Decision::Verify(target);
     }
     if let Some(reason) = &facts.blocked {
@@ -182,7 +182,8 @@ fn still_meant_for_another(views: &[&View], intent: &Intent, forced: IpAddr) -> 
     if named.facts()?.boot != intent.boot {
         return None;
     }
-    let text = format!("a bootstrap was sent to {} in its present boot, so {forced} must not get one", intent.node);
+    let text =
+        format!("{} already received a bootstrap since its last boot; bootstrapping {forced} is rejected", intent.node);
     Some(Decision::Refuse(Reason::new(text).code(Code::T03)))
 }
 

@@ -210,7 +210,7 @@ fn the_catalogue() {
     let second = Intent { node: address(SECOND), boot: "a".into(), accepted: true };
     assert_eq!(decide(&rebooted, Context { intent: Some(&second), forced: None }), call(SECOND, "b"));
 
-    // T20: accepted in this boot, etcd's image still on its way: watched, not repeated.
+    // Accepted in this boot, etcd's image still on its way: watched, not repeated.
     let accepted = intent(true);
     assert_eq!(decide(&both, Context { intent: Some(&accepted), forced: None }), Decision::Verify(address(FIRST)));
 
@@ -232,7 +232,7 @@ fn the_catalogue() {
         ("10.0.0.1 and 10.0.0.2 both accepted a bootstrap".into(), Some(Code::T03))
     );
 
-    // T04, T05, T18: a node of others, a config that never took, a partly applied cluster.
+    // T04, T05: a node of others, a config that never took, a partly applied cluster.
     let foreign = views(vec![known(waiting()), State::Foreign { evidence: "unknown issuer".into() }]);
     assert_eq!(
         text(&decide(&foreign, none)),
@@ -241,7 +241,7 @@ fn the_catalogue() {
     let partly = views(vec![known(waiting()), State::Unconfigured { stage: "maintenance".into() }]);
     assert_eq!(text(&decide(&partly, none)), ("10.0.0.2: without a config (maintenance)".into(), Some(Code::T05)));
 
-    // T06, T07, T08: the node would refuse.
+    // T06: the node would refuse.
     let blocked = views(vec![known(Facts { blocked: Some("the install is pending".into()), ..waiting() })]);
     assert_eq!(
         text(&decide(&blocked, none)),

@@ -11,21 +11,21 @@ use crate::{Authorities, FetchError, FetchLimits, Fetcher, Get};
 const LIMITS: FetchLimits =
     FetchLimits { connect: Duration::from_secs(10), attempt: Duration::from_mins(1), max_bytes: 32 << 20 };
 
-/// Where such files come from.
+/// Where such files are downloaded from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Web {
+pub enum DownloadSource {
     Internet,
     /// Each file is in the folder, below its host and path.
     Folder(PathBuf),
 }
 
-impl Web {
+impl DownloadSource {
     /// The text at an address of `https` or `http`.
     ///
     /// # Errors
     ///
     /// A status other than 200 or an unreachable host, after retries; more than 32 MiB; a redirect from `https` to `http`.
-    pub async fn text(&self, url: &str) -> Result<String, FetchError> {
+    pub async fn fetch_text(&self, url: &str) -> Result<String, FetchError> {
         match self {
             Self::Folder(folder) => {
                 let path = url.split_once("://").map_or(url, |(_, path)| path);

@@ -12,7 +12,7 @@ use super::{Observation, StepContext, StepError, StepLog, StepSet, StepWait};
 use crate::journal::History;
 use crate::plan::{Plan, StepId};
 
-/// What a survey found out about a step.
+/// What is known of a step after [`observe_plan`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", content = "reason", rename_all = "kebab-case")]
 pub enum Finding {
@@ -56,7 +56,7 @@ impl From<Observation> for Finding {
 
 /// Observes the steps of `plan` in the order of their needs. A step that needs one with something to do is blocked and
 /// not observed.
-pub async fn survey(plan: &Plan, steps: &StepSet, history: &History) -> BTreeMap<StepId, Finding> {
+pub async fn observe_plan(plan: &Plan, steps: &StepSet, history: &History) -> BTreeMap<StepId, Finding> {
     let mut found: BTreeMap<StepId, Finding> = BTreeMap::new();
     while found.len() < plan.steps().len() {
         let open = plan.steps().iter().filter(|step| !found.contains_key(&step.id));
@@ -77,8 +77,8 @@ pub async fn survey(plan: &Plan, steps: &StepSet, history: &History) -> BTreeMap
 
 async fn observe(id: &StepId, steps: &StepSet, history: &History) -> Finding {
     let Some(action) = steps.get(id) else { return Finding::Missing("the step is not implemented".to_owned()) };
-    let priors = history.priors.get(id).cloned().unwrap_or_default();
-    let context = StepContext::new(id.clone(), 1, priors, Arc::new(NoLog));
+    let recorded_intents = history.recorded_intents.get(id).cloned().unwrap_or_default();
+    let context = StepContext::new(id.clone(), 1, recorded_intents, Arc::new(NoLog));
     let observed = match action.prepare(&context).await {
         Ok(()) => action.observe(&context).await,
         Err(error) => Err(error),
@@ -94,10 +94,10 @@ impl StepLog for NoLog {
     fn waiting(&self, _step: &StepId, _wait: &StepWait) {}
 
     async fn intend(&self, _step: &StepId, _intent: Value) -> Result<(), StepError> {
-        Err(StepError::failed_precondition("a survey journals nothing"))
+        Err(StepError::failed_precondition("observing a plan writes no journal"))
     }
 
     async fn conclude(&self, _step: &StepId, _outcome: Value) -> Result<(), StepError> {
-        Err(StepError::failed_precondition("a survey journals nothing"))
+        Err(StepError::failed_precondition("observing a plan writes no journal"))
     }
 }
