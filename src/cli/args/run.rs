@@ -1,5 +1,6 @@
 //! The arguments of a run.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use bootstrap::steps::Verdict;
@@ -34,6 +35,12 @@ pub(in crate::cli) struct RunArgs {
     /// The outcome of a hook that was interrupted and must not run twice: `hook/rook/1=done`, or `=again` to run it.
     #[arg(long, value_name = "STEP=done|again", value_parser = verdict, requires = "resume")]
     pub(in crate::cli) hook: Vec<(StepId, Verdict)>,
+    /// Refuse config changes that reboot a node, list them, and change nothing.
+    #[arg(long)]
+    pub(in crate::cli) no_reboot: bool,
+    /// Reboot so many workers at once; control planes always one at a time.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(in crate::cli) max_unavailable: NonZeroU32,
     /// Merge the cluster into the operator's kubeconfig at the end of the run.
     #[arg(long)]
     pub(in crate::cli) merge_kubeconfig: bool,
