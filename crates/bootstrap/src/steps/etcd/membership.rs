@@ -17,7 +17,7 @@ use talos_config::{InventoryNode, Role};
 const RESPONSE: Duration = Duration::from_secs(3);
 
 /// The members of one etcd cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(in crate::steps) struct Membership<'n> {
     /// Members that run on a control plane of the inventory.
     pub(in crate::steps) matched: Vec<MatchedMember<'n>>,
@@ -28,7 +28,7 @@ pub(in crate::steps) struct Membership<'n> {
 }
 
 /// A control plane and its member.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(in crate::steps) struct MatchedMember<'n> {
     pub(in crate::steps) node: &'n InventoryNode,
     pub(in crate::steps) member: EtcdMember,
