@@ -7,7 +7,7 @@ use kubernetes::{CORDONED, DrainError, ObjectRef, Scheduling, apply, cordon, del
 use serde_json::{Value, json};
 
 use super::server::server;
-use super::{US, namespace, quiet};
+use super::{US, namespace, patch_status, quiet};
 
 /// A pod that ends at once when it is deleted: there is no kubelet to end it.
 fn pod(name: &str, node: &str, owner: &str) -> Value {
@@ -45,6 +45,9 @@ async fn a_drain_respects_disruption_budgets_and_leaves_daemon_sets() {
         pod("agent", "drained", "DaemonSet"),
     ];
     apply(&client, &US, &objects, &quiet).await.unwrap();
+    // A budget does not cover a pod that does not run.
+    let running = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
+    patch_status(&client, "v1", "Pod", Some("drain"), "guarded", running).await;
     let limit = Duration::from_secs(2);
     let error = drain(&client, "drained", limit, &quiet).await.unwrap_err();
     let DrainError::Stuck { pod, reason, .. } = &error else { panic!("{error}") };
