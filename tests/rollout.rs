@@ -6,7 +6,7 @@ use crate::common;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use common::{LabProcess, TestEnvironment};
+use common::{LabProcess, TestEnvironment, tool};
 use serde_json::{Value, json};
 
 const NODES: [&str; 6] =
@@ -196,7 +196,7 @@ fn a_rollout_killed_in_a_reboot_goes_on_with_one_node_at_a_time() {
 }
 
 #[test]
-fn a_control_plane_that_left_the_inventory_is_reported_by_name() {
+fn an_etcd_member_outside_the_inventory_is_reported_by_name() {
     let environment = TestEnvironment::machines("10.71.3");
     let _lab = environment.lab("infra");
     environment.bootstrap_machines("infra");
@@ -214,4 +214,19 @@ fn a_control_plane_that_left_the_inventory_is_reported_by_name() {
         "{err}"
     );
     assert!(err.contains("accepts the cluster's credentials"), "{err}");
+
+    // Nothing shows any more that the member is one of this cluster.
+    let without = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, &text).unwrap();
+    let (code, _, err) = environment.run(&["node", "shutdown", "infra", "infra-cp-03", "--lab", "--yes"]);
+    assert_eq!(code, 0, "{err}");
+    std::fs::write(&path, without).unwrap();
+    let kubeconfig = environment.state().join("labs/infra/run/kubeconfig");
+    let mut delete = std::process::Command::new(tool("kubectl"));
+    delete.arg("--kubeconfig").arg(kubeconfig).args(["delete", "node", "infra-cp-03"]);
+    assert!(delete.output().unwrap().status.success());
+    let (code, out, err) = environment.run(&["infra", "--lab", "--resume"]);
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(err.contains("etcd/members: error[T23]: an etcd member belongs to no node of the inventory"), "{err}");
+    assert!(err.contains("infra-cp-03, https://10.71.3."), "{err}");
 }

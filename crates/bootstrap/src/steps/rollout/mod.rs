@@ -450,12 +450,9 @@ async fn wait_back(
     let began = Instant::now();
     let mut wait = Wait::new(context, node, cx);
     loop {
-        let line = match not_back(context, node, sent, access).await? {
-            None => {
-                context.learn_boot(node, began.elapsed());
-                return Ok(());
-            }
-            Some(line) => line,
+        let Some(line) = not_back(context, node, sent, access).await? else {
+            context.learn_boot(node, began.elapsed());
+            return Ok(());
         };
         wait.pause_to_the_end(&line, Code::T11).await?;
     }
