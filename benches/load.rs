@@ -3,12 +3,14 @@
 //! Warm, which is how an operator meets it the second time; the program is started anew for each measurement.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
+#[path = "../tests/common/program.rs"]
+mod program;
+
 use std::fmt::Write;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_k8s-bootstrap");
 const RELEASES: usize = 20;
 const APPS: usize = 300;
 const RUNS: usize = 15;
@@ -38,7 +40,7 @@ fn main() -> ExitCode {
 /// Milliseconds and MiB of one plan.
 fn plan(root: &Path) -> (f64, f64) {
     let start = Instant::now();
-    let mut child = Command::new(BINARY)
+    let mut child = test_support::with_downloads(program::program())
         .arg("-C")
         .arg(root)
         .args(["plan", "large"])
@@ -73,7 +75,7 @@ fn write(root: &Path, path: &str, text: &str) {
 
 fn write_repository(root: &Path) {
     write(root, "talos/talconfig.yaml", &talconfig());
-    let bundle = Command::new(BINARY).args(["secrets", "gen"]).output().unwrap();
+    let bundle = program::program().args(["secrets", "gen"]).output().unwrap();
     write(root, "talos/talsecret.yaml", &String::from_utf8(bundle.stdout).unwrap());
     let base = "helmDefaults:\n  wait: true\n  timeout: 600\ntemplates:\n  app:\n    chart: >-\n      {{ (fromYaml (tpl (readFile \
                 \"templates/release.yaml.gotmpl\") .)).chart }}\n    version: 1.0.0\n    values: [templates/values.yaml.gotmpl]\n";

@@ -4,6 +4,9 @@
 //! is marked, and the exit code is not 0.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
+#[path = "../tests/common/program.rs"]
+mod program;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -11,7 +14,6 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_k8s-bootstrap");
 const CLUSTER: &str = "infra";
 
 /// One figure with its target.
@@ -40,7 +42,12 @@ fn main() -> ExitCode {
         Figure { name: "run again on a finished cluster", value: again.seconds, unit: "s", most: 2.0 },
         Figure { name: "steps applied by that", value: again.applied, unit: "", most: 0.0 },
         Figure { name: "peak resident memory", value: first.peak_mib, unit: "MiB", most: 80.0 },
-        Figure { name: "size of the binary", value: size_mib(Path::new(BINARY)), unit: "MiB", most: 25.0 },
+        Figure {
+            name: "size of the binary",
+            value: size_mib(Path::new(program::program().get_program())),
+            unit: "MiB",
+            most: 25.0,
+        },
         Figure { name: "--version, fastest of 10", value: version_ms(), unit: "ms", most: 20.0 },
     ];
     println!("{CLUSTER}: {:.1} s, critical path {critical:.1} s", first.seconds);
@@ -55,7 +62,7 @@ fn main() -> ExitCode {
 }
 
 fn binary(state: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(BINARY);
+    let mut command = test_support::with_downloads(program::program());
     command.arg("-C").arg(env!("CARGO_MANIFEST_DIR")).arg("--state-dir").arg(state).args(arguments);
     command
 }
@@ -143,7 +150,7 @@ fn size_mib(path: &Path) -> f64 {
 fn version_ms() -> f64 {
     let once = || {
         let began = Instant::now();
-        assert!(Command::new(BINARY).arg("--version").stdout(Stdio::null()).status().unwrap().success());
+        assert!(program::program().arg("--version").stdout(Stdio::null()).status().unwrap().success());
         began.elapsed().as_secs_f64() * 1000.0
     };
     (0..10).map(|_| once()).fold(f64::INFINITY, f64::min)

@@ -42,7 +42,7 @@ impl Canaries {
         canaries.insert(FROM_BWS.to_owned(), FROM_BWS.to_owned());
         canaries.insert("SOPS_AGE_KEY".to_owned(), age_key());
         for file in ["talos/infra/talsecret.sops.yaml", "bootstrap/infra/github-deploy-key.sops.yaml"] {
-            let output = Command::new(common::tool("sops"))
+            let output = test_support::child(common::tool("sops"))
                 .args(["decrypt", "--output-type", "json"])
                 .arg(environment.repository.join(file))
                 .env("SOPS_AGE_KEY", age_key())
@@ -191,7 +191,7 @@ fn searched(
 
 #[test]
 fn no_secret_leaves_memory_but_into_the_cluster_and_the_files_asked_for() {
-    let environment = TestEnvironment::copy("10.61.9");
+    let environment = TestEnvironment::copy();
     let canaries = Canaries::new(&environment);
     let more = "apiVersion: v1\nkind: Secret\nmetadata: {name: tunnel, namespace: flux-system}\nstringData: {secret: 'bws://3f0b'}\n";
     std::fs::write(environment.repository.join("bootstrap/infra/more.yaml.tpl"), more).unwrap();

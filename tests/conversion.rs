@@ -9,6 +9,7 @@ use std::process::Stdio;
 
 use common::TestEnvironment;
 use serde_json::Value;
+use test_support::CommandOutput;
 
 const CRD: &str = r"apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -63,14 +64,14 @@ fn chart(repository: &Path, name: &str, files: &[(&str, &str)]) {
 
 #[test]
 fn what_uses_converted_objects_comes_after_their_webhook() {
-    let environment = TestEnvironment::machines("10.69.1");
+    let environment = TestEnvironment::machines();
     chart(&environment.repository, "store", &[("crds/store.yaml", CRD), ("templates/operator.yaml", OPERATOR)]);
     chart(&environment.repository, "tenant", &[("templates/store.yaml", TENANT)]);
     let helmfiles = environment.repository.join("bootstrap/infra/helmfile.d");
     std::fs::write(helmfiles.join("00-crds.yaml"), CRDS).unwrap();
     std::fs::write(helmfiles.join("01-apps.yaml"), RELEASES).unwrap();
 
-    let (code, plan, _) = environment.run(&["plan", "infra"]);
+    let CommandOutput { code, stdout: plan, .. } = environment.run(&["plan", "infra"]);
     assert_eq!(code, 0);
     assert!(plan.contains("conversion/store"), "{plan}");
 

@@ -1,9 +1,10 @@
 //! The documentation: its pages, links and commands exist.
 #![allow(clippy::unwrap_used)]
 
+use crate::common;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use regex::Regex;
 
@@ -107,7 +108,7 @@ fn every_decision_is_listed() {
 }
 
 fn help(command: &[String]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_k8s-bootstrap")).args(command).arg("--help").output().unwrap();
+    let output = common::program().args(command).arg("--help").output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 

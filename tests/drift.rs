@@ -3,12 +3,14 @@
 
 use crate::common;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use common::TestEnvironment;
 use serde_json::{Value, json};
+use test_support::{Condition, Deadline, LoopbackNetwork, wait_until};
 
 const MAP: &str = "apiVersion: v1
 kind: ConfigMap
@@ -82,12 +84,13 @@ struct Registry(Child);
 impl Registry {
     /// Serves the chart `app` in these versions.
     fn start(address: SocketAddr, folder: &Path, versions: &[&str]) -> Self {
-        let mut crane = Command::new(common::tool("crane"));
+        let mut crane = test_support::child(common::tool("crane"));
         crane.args(["registry", "serve", "--address", &address.to_string()]).stderr(Stdio::null());
         let registry = Self(crane.spawn().unwrap());
-        while TcpStream::connect(address).is_err() {
-            std::thread::yield_now();
-        }
+        wait_until(Deadline::after(Duration::from_secs(30)), || match TcpStream::connect(address) {
+            Ok(_) => Condition::Met(()),
+            Err(error) => Condition::Unmet(format!("the registry: {error}")),
+        });
         let chart = folder.join("app");
         std::fs::create_dir_all(chart.join("templates")).unwrap();
         std::fs::write(chart.join("templates/map.yaml"), MAP).unwrap();
@@ -95,7 +98,8 @@ impl Registry {
             std::fs::write(chart.join("Chart.yaml"), format!("apiVersion: v2\nname: app\nversion: {version}\n"))
                 .unwrap();
             let helm = |words: &[&str]| {
-                let output = Command::new(common::tool("helm")).args(words).current_dir(folder).output().unwrap();
+                let mut helm = test_support::child(common::tool("helm"));
+                let output = helm.args(words).current_dir(folder).env("HOME", folder).output().unwrap();
                 assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             };
             helm(&["package", "app"]);
@@ -115,7 +119,7 @@ impl Drop for Registry {
 
 /// A repository with these releases, whose charts the registry at `address` serves.
 fn prepare(address: SocketAddr) -> TestEnvironment {
-    let environment = TestEnvironment::machines("10.68.1");
+    let environment = TestEnvironment::machines();
     let write = |path: &str, text: &str| {
         let path = environment.repository.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -143,8 +147,8 @@ fn plan(environment: &TestEnvironment, words: &[&str]) -> (i32, String) {
 
 #[test]
 fn what_flux_will_change_is_reported_and_does_not_fail_the_plan() {
-    // A port that was free a moment ago, on an address of this test's own.
-    let address = TcpListener::bind("127.68.1.1:0").unwrap().local_addr().unwrap();
+    let network = LoopbackNetwork::allocate();
+    let address = SocketAddr::new(network.dialled(1).into(), 5000);
     let folder = tempfile::tempdir().unwrap();
     let environment = prepare(address);
     let notices = |text: &str| {

@@ -23,7 +23,7 @@ fn accepted(environment: &TestEnvironment) -> u64 {
 
 #[test]
 fn a_lost_reply_to_bootstrap_leads_to_no_second_call() {
-    let environment = TestEnvironment::copy("10.63.1");
+    let environment = TestEnvironment::copy();
     let _lab =
         environment.lab_with("infra", "base: fast\nfaults: [{node: infra-cp-01, call: Bootstrap, what: lost-reply}]\n");
     let (code, _) = environment.events(&["infra", "--lab"]);
@@ -33,7 +33,7 @@ fn a_lost_reply_to_bootstrap_leads_to_no_second_call() {
 
 #[test]
 fn a_bootstrap_lost_to_a_reboot_is_repeated_on_the_same_node() {
-    let environment = TestEnvironment::copy("10.63.2");
+    let environment = TestEnvironment::copy();
     let _lab =
         environment.lab_with("infra", "base: fast\nfaults: [{node: infra-cp-01, call: Bootstrap, what: reboot}]\n");
     let (code, _) = environment.events(&["infra", "--lab"]);
@@ -46,7 +46,7 @@ fn a_bootstrap_lost_to_a_reboot_is_repeated_on_the_same_node() {
 
 #[test]
 fn a_node_that_is_not_ready_for_bootstrap_is_retried() {
-    let environment = TestEnvironment::copy("10.63.3");
+    let environment = TestEnvironment::copy();
     let _lab = environment
         .lab_with("infra", "base: fast\nfaults: [{node: infra-cp-01, call: Bootstrap, what: not-yet, times: 2}]\n");
     let (code, events) = environment.events(&["infra", "--lab"]);
@@ -58,7 +58,7 @@ fn a_node_that_is_not_ready_for_bootstrap_is_retried() {
 
 #[test]
 fn a_failed_image_pull_is_reported_with_the_registrys_message_and_the_run_continues_once_it_succeeds() {
-    let environment = TestEnvironment::copy("10.63.4");
+    let environment = TestEnvironment::copy();
     let nodes = environment.repository.join("talos/infra/talconfig.yaml");
     let mirror = "{machine: {registries: {mirrors: {'*': {endpoints: [https://mirror.lan]}}}}}";
     let (all, own) = ("  - \"@./patches/all.yaml\"\n", format!("  - \"{mirror}\"\n"));
@@ -87,7 +87,7 @@ fn position(events: &[Value], event: &str, step: &str) -> usize {
 
 #[test]
 fn images_are_pulled_while_the_cluster_comes_up_and_not_again_by_the_next_run() {
-    let environment = TestEnvironment::copy("10.63.5");
+    let environment = TestEnvironment::copy();
     let _lab = environment.lab_with("infra", "base: fast\n");
     let (code, events) = environment.events(&["infra", "--lab"]);
     assert_eq!(code, 0);
@@ -103,7 +103,7 @@ fn images_are_pulled_while_the_cluster_comes_up_and_not_again_by_the_next_run() 
 
 #[test]
 fn failed_or_hanging_image_prepulls_do_not_stop_a_run() {
-    let environment = TestEnvironment::copy("10.63.6");
+    let environment = TestEnvironment::copy();
     let refused = "{status: {code: Unknown, message: '429 Too Many Requests'}}";
     let faults = format!(
         "base: fast\nfaults:\n  - {{node: infra-cp-01, call: ImagePull, what: {refused}, times: 99}}\n  \

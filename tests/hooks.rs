@@ -4,6 +4,7 @@
 use crate::common;
 
 use common::TestEnvironment;
+use test_support::CommandOutput;
 
 /// Ends the run that started it while it is at work; a second one would go through.
 const SEED: &str =
@@ -12,10 +13,10 @@ const ENROL: &str = "echo enrol >> $1/ran\n[ -e $1/failed ] || { touch $1/failed
 
 #[test]
 fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
-    let environment = TestEnvironment::copy("10.71.1");
+    let environment = TestEnvironment::copy();
     let scratch = environment.repository.join("scratch");
     std::fs::create_dir(&scratch).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(scratch.join("never")).status().unwrap().success());
+    assert!(test_support::child("mkfifo").arg(scratch.join("never")).status().unwrap().success());
     let helmfile = environment.repository.join("bootstrap/infra/helmfile.d/01-apps.yaml");
     let text = std::fs::read_to_string(&helmfile).unwrap();
     let hook = |script: &str| {
@@ -37,32 +38,35 @@ fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
     let _lab = environment.lab("infra");
 
     settings("bash seed.sh");
-    let (code, _, err) = environment.run(&["infra", "--lab"]);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 2, "{err}");
     assert!(err.contains("k8s-bootstrap.yaml:1:28: no hook of `infra` begins with `bash seed"), "{err}");
 
     settings("sh");
-    let (code, _, _) = environment.run(&["infra", "--lab"]);
+    let CommandOutput { code, .. } = environment.run(&["infra", "--lab"]);
     assert_eq!(code, -1, "the hook ended the run");
     let resume = ["infra", "--lab", "--resume"];
-    let (code, _, err) = environment.run(&resume);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&resume);
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("the outcome of the hook `sh` is unknown"), "{err}");
     assert!(err.contains("it was started, and the run ended before it did"), "{err}");
     assert!(err.contains("--resume --hook hook/cilium/1=done, or --hook hook/cilium/1=again"), "{err}");
-    let (code, _, err) = environment.run(&[&resume[..], &["--hook", "hook/rook/1=done"]].concat());
+    let CommandOutput { code, stderr: err, .. } =
+        environment.run(&[&resume[..], &["--hook", "hook/rook/1=done"]].concat());
     assert_eq!(code, 2, "{err}");
     assert!(err.contains("`--hook hook/rook/1`: step not found in the plan"), "{err}");
     assert_eq!(ran(), "seed ");
 
-    let (code, _, err) = environment.run(&[&resume[..], &["--hook", "hook/cilium/1=done"]].concat());
+    let CommandOutput { code, stderr: err, .. } =
+        environment.run(&[&resume[..], &["--hook", "hook/cilium/1=done"]].concat());
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("no quorum"), "{err}");
-    let (code, _, err) = environment.run(&resume);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&resume);
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("it failed, and it is declared with `idempotent: false`"), "{err}");
     assert_eq!(ran(), "seed enrol ");
-    let (code, _, err) = environment.run(&[&resume[..], &["--hook", "hook/cilium/2=again"]].concat());
+    let CommandOutput { code, stderr: err, .. } =
+        environment.run(&[&resume[..], &["--hook", "hook/cilium/2=again"]].concat());
     assert_eq!(code, 0, "{err}");
     assert_eq!(ran(), "seed enrol enrol ");
 }

@@ -5,23 +5,31 @@ use crate::common;
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::time::Duration;
 
 use common::TestEnvironment;
 use serde_json::{Value, json};
+use test_support::{CommandOutput, Condition, Deadline, wait_until};
 
 /// kubectl with the lab's own kubeconfig.
-struct Kubectl(PathBuf);
+struct Kubectl<'e> {
+    environment: &'e TestEnvironment,
+    kubeconfig: PathBuf,
+}
 
-impl Kubectl {
-    fn new(environment: &TestEnvironment, cluster: &str) -> Self {
-        Self(environment.state().join("labs").join(cluster).join("lab.kubeconfig"))
+impl<'e> Kubectl<'e> {
+    fn new(environment: &'e TestEnvironment, cluster: &str) -> Self {
+        let kubeconfig = environment.state().join("labs").join(cluster).join("lab.kubeconfig");
+        Self { environment, kubeconfig }
     }
 
     fn run(&self, arguments: &[&str], input: &str) -> (bool, String) {
-        let mut child = Command::new(common::tool("kubectl"))
+        let mut child = self
+            .environment
+            .child("kubectl")
             .arg("--kubeconfig")
-            .arg(&self.0)
+            .arg(&self.kubeconfig)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -100,7 +108,7 @@ fn causes(status: &Value, effect: &str) -> Vec<String> {
 
 #[test]
 fn nodes_and_pods_become_ready_when_the_network_plugin_is() {
-    let environment = TestEnvironment::machines("10.62.1");
+    let environment = TestEnvironment::machines();
     let _lab = environment.lab("infra");
     environment.bootstrap_machines("infra");
     let kubectl = Kubectl::new(&environment, "infra");
@@ -153,7 +161,7 @@ fn nodes_and_pods_become_ready_when_the_network_plugin_is() {
 
 #[test]
 fn a_pod_that_cannot_start_reports_the_reason() {
-    let environment = TestEnvironment::machines("10.62.2");
+    let environment = TestEnvironment::machines();
     let scenario = "podFaults:\n- pod: {name: web}\n  what: image-pull\n  message: 429 Too Many Requests\n";
     let _lab = environment.lab_with("infra", scenario);
     environment.bootstrap_machines("infra");
@@ -220,7 +228,7 @@ fn webhook() -> Value {
 
 #[test]
 fn the_webhook_rejects_requests_until_it_serves_and_then_validates() {
-    let environment = TestEnvironment::machines("10.62.3");
+    let environment = TestEnvironment::machines();
     let _lab = environment.lab("infra");
     environment.bootstrap_machines("infra");
     let kubectl = Kubectl::new(&environment, "infra");
@@ -249,10 +257,12 @@ fn the_webhook_rejects_requests_until_it_serves_and_then_validates() {
     let configuration = "validatingwebhookconfiguration/cert-manager-webhook";
     kubectl.expect(&["wait", injected, configuration, "--timeout=60s"], "");
     // The API server learns of the new authority by a watch of its own.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while !kubectl.run(&["create", "-f", "-"], &issuer.to_string()).0 {
-        assert!(std::time::Instant::now() < deadline, "the webhook never accepts");
-    }
+    wait_until(Deadline::after(Duration::from_secs(30)), || {
+        match kubectl.run(&["create", "-f", "-"], &issuer.to_string()) {
+            (true, _) => Condition::Met(()),
+            (false, reason) => Condition::Unmet(reason),
+        }
+    });
     kubectl.expect(&["wait", "--for=condition=Ready", "clusterissuer/own", "--timeout=60s"], "");
     let certificate = json!({
         "apiVersion": "cert-manager.io/v1", "kind": "Certificate",
@@ -264,7 +274,7 @@ fn the_webhook_rejects_requests_until_it_serves_and_then_validates() {
 
 #[test]
 fn operators_act_only_once_they_run() {
-    let environment = TestEnvironment::machines("10.62.4");
+    let environment = TestEnvironment::machines();
     let _lab = environment.lab("infra");
     environment.bootstrap_machines("infra");
     let kubectl = Kubectl::new(&environment, "infra");
@@ -312,7 +322,7 @@ fn operators_act_only_once_they_run() {
 
 #[test]
 fn refused_calls_are_retried_and_slow_ones_awaited() {
-    let environment = TestEnvironment::machines("10.62.5");
+    let environment = TestEnvironment::machines();
     let scenario = "faults:\n\
         - {node: infra-cp-01, call: ApplyConfiguration, what: refused}\n\
         - {node: infra-cp-02, call: ApplyConfiguration, what: {slow: 300}}\n";
@@ -324,7 +334,7 @@ fn refused_calls_are_retried_and_slow_ones_awaited() {
 
 #[test]
 fn every_control_plane_can_run_an_api_server_of_its_own() {
-    let environment = TestEnvironment::machines("10.62.8");
+    let environment = TestEnvironment::machines();
     let _lab = environment.lab_as("infra", &["--control-planes", "all"]);
     environment.bootstrap_machines("infra");
     let kubectl = Kubectl::new(&environment, "infra");
@@ -333,13 +343,14 @@ fn every_control_plane_can_run_an_api_server_of_its_own() {
         let slice = kubectl.get(&["endpointslice", "kubernetes"]);
         slice["endpoints"].as_array().unwrap().iter().flat_map(|it| it["addresses"].as_array().unwrap().clone()).count()
     };
-    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
-    while entered() < 3 && std::time::Instant::now() < deadline {}
-    assert_eq!(entered(), 3);
+    wait_until(Deadline::after(Duration::from_mins(1)), || match entered() {
+        3 => Condition::Met(()),
+        count => Condition::Unmet(format!("{count} of 3 API servers are registered")),
+    });
     let members = environment.status("infra")["members"].as_array().unwrap().clone();
     let voters = members.iter().filter(|member| member["learner"] == false).count();
     assert_eq!((members.len(), voters), (3, 3), "{members:?}");
-    let (code, out, err) = environment.run(&["lab", "status", "infra"]);
+    let CommandOutput { code, stdout: out, stderr: err, .. } = environment.run(&["lab", "status", "infra"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("etcd member infra-cp-03") && out.contains("voter"), "{out}");
     assert!(out.contains("ApplyConfiguration 6"), "{out}");
@@ -347,7 +358,7 @@ fn every_control_plane_can_run_an_api_server_of_its_own() {
 
 #[test]
 fn a_lab_whose_addresses_are_in_use_fails_to_start() {
-    let environment = TestEnvironment::machines("10.62.7");
+    let environment = TestEnvironment::machines();
     let _lab = environment.lab("infra");
     let other = environment.state().with_file_name("other-state");
     let output =

@@ -14,6 +14,7 @@ use helmfile::{Chart, FetchOptions, InstallFlags, OnFailure, Release, ReleaseId,
 use lab::{ChartRegistry, ChartsFrom, ReleaseSpec};
 use process::Command;
 use serde_json::Value;
+use test_support::LoopbackNetwork;
 use tools::{Options, Tool, Toolbox};
 use yaml::Origin;
 
@@ -22,22 +23,24 @@ struct TestRegistry {
     registry: ChartRegistry,
     charts: Charts,
     folder: tempfile::TempDir,
+    network: LoopbackNetwork,
 }
 
 impl TestRegistry {
-    async fn with(port: u16, releases: &[ReleaseSpec]) -> Self {
+    async fn with(releases: &[ReleaseSpec]) -> Self {
         let toolbox = Toolbox::new(Options::from_environment(None));
         let crane = toolbox.provide(Tool::Crane, &|_| ()).await.unwrap().path;
         let helm = toolbox.provide(Tool::Helm, &|_| ()).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let address = SocketAddr::from(([127, 77, 1, 1], port));
+        let network = LoopbackNetwork::allocate();
+        let address = SocketAddr::new(network.dialled(1).into(), 5000);
         let place = folder.path().join("registry");
         let registry =
             ChartRegistry::start(&crane, &helm.path, address, &place, releases, ChartsFrom::StandIns).await.unwrap();
         let mirrors = Mirrors([("*".to_owned(), address.to_string())].into());
         let helm = Helm { program: helm.path, version: helm.version };
         let charts = Charts { helm, cache: folder.path().join("cache"), mirrors, bundle: None };
-        Self { registry, charts, folder }
+        Self { registry, charts, folder, network }
     }
 
     async fn template(&self, release: &Release, hooks: bool) -> Vec<Value> {
@@ -137,7 +140,7 @@ fn names(objects: &[Value], kind: &str) -> Vec<String> {
 async fn every_chart_of_the_reference_inputs_renders_with_their_values() {
     let mut charts = reference("infra", "00-crds.yaml");
     charts.append(&mut reference("infra", "01-apps.yaml"));
-    let served = TestRegistry::with(5001, &specs(&charts)).await;
+    let served = TestRegistry::with(&specs(&charts)).await;
     assert_eq!(served.registry.stand_ins().len(), 11);
     assert!(
         served.registry.stand_ins().iter().all(|name| name.ends_with(" (stand-in)")),
@@ -215,8 +218,7 @@ fn assert_cluster(cluster: &str, objects: &[Value]) {
 #[tokio::test]
 async fn an_unknown_chart_is_replaced_by_a_generic_one_and_named() {
     let chart = "ghcr.io/acme/charts/gizmo";
-    let served =
-        TestRegistry::with(5002, &[spec(chart, Some("v2.3.4+build.1")), spec("charts.acme.io/newest", None)]).await;
+    let served = TestRegistry::with(&[spec(chart, Some("v2.3.4+build.1")), spec("charts.acme.io/newest", None)]).await;
     assert_eq!(served.registry.stand_ins(), ["gizmo v2.3.4+build.1 (generic stand-in)", "newest (generic stand-in)"]);
     let objects = served.template(&release("ns", "mine", chart, "v2.3.4+build.1", Value::Null), true).await;
     assert_eq!(names(&objects, "Deployment"), ["mine"]);
@@ -233,8 +235,8 @@ async fn kind_of(charts: &Charts, reference: &str, version: &str) -> HelmErrorKi
 
 #[tokio::test]
 async fn a_pulled_chart_is_cached_and_errors_are_distinguished() {
-    let TestRegistry { registry, charts, folder } =
-        TestRegistry::with(5003, &[spec("quay.io/acme/app", Some("1.0.0"))]).await;
+    let TestRegistry { registry, charts, folder, network: _network } =
+        TestRegistry::with(&[spec("quay.io/acme/app", Some("1.0.0"))]).await;
     let app = Chart::Oci { reference: "quay.io/acme/app".into(), version: Some("1.0.0".into()) };
     let PulledChart { path, digest, name, version } = charts.pull(&app).await.unwrap();
     assert_eq!((name.as_str(), version.as_str()), ("app", "1.0.0"));
@@ -260,7 +262,7 @@ async fn a_pulled_chart_is_cached_and_errors_are_distinguished() {
 
 #[tokio::test]
 async fn a_chart_that_refuses_its_values_says_so_in_helms_words() {
-    let served = TestRegistry::with(5004, &[spec("quay.io/cilium/charts/cilium", Some("1.18.5"))]).await;
+    let served = TestRegistry::with(&[spec("quay.io/cilium/charts/cilium", Some("1.18.5"))]).await;
     let values = serde_json::json!({"operator": "text instead of a mapping"});
     let release = release("kube-system", "cilium", "quay.io/cilium/charts/cilium", "1.18.5", values);
     let chart = served.charts.pull(&release.chart).await.unwrap();
@@ -277,7 +279,7 @@ async fn a_bundle_serves_every_chart_when_no_registry_answers() {
     let newest = Chart::Repository { url: "https://charts.acme.io/".into(), name: "newest".into(), version: None };
     releases.push(Release { chart: newest, ..release("ns", "mine", "", "", Value::Null) });
     let served = specs(&releases[..11]).into_iter().chain([spec("charts.acme.io/newest", None)]);
-    let TestRegistry { registry, charts, folder } = TestRegistry::with(5005, &served.collect::<Vec<_>>()).await;
+    let TestRegistry { registry, charts, folder, network } = TestRegistry::with(&served.collect::<Vec<_>>()).await;
     let options = TemplateOptions { kube_version: Some("v1.35.0".into()), hooks: true, ..TemplateOptions::default() };
     let contents = BundleContents::gather(&charts, &releases, &options).await.unwrap();
     assert_eq!(contents.charts(), 12);
@@ -289,9 +291,9 @@ async fn a_bundle_serves_every_chart_when_no_registry_answers() {
     let layout = folder.path().join("layout");
     tar::Archive::new(std::fs::File::open(&path).unwrap()).unpack(&layout).unwrap();
     let crane = Toolbox::new(Options::from_environment(None)).provide(Tool::Crane, &|_| ()).await.unwrap().path;
-    let copied = "127.77.1.1:5005/copied/all:1";
+    let copied = format!("{}:5000/copied/all:1", network.dialled(1));
     let layout = layout.display().to_string();
-    Command::new(&crane).args(["push", "--index", "--insecure", &layout, copied]).run().await.unwrap();
+    Command::new(&crane).args(["push", "--index", "--insecure", &layout, &copied]).run().await.unwrap();
 
     let mut direct = Vec::new();
     for release in &releases {

@@ -1,107 +1,180 @@
 //! `machineconfig gen|patch|validate`: exit codes, files, messages.
 #![allow(clippy::unwrap_used)]
 
+use crate::common;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
 
-fn machineconfig(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_k8s-bootstrap"));
-    command.arg("-C").arg(folder).arg("machineconfig").args(arguments).output().unwrap()
+use common::TestEnvironment;
+use test_support::CommandOutput;
+
+const GENERATE: [&str; 3] = ["gen", "blue", "https://10.0.0.10:6443"];
+
+fn machineconfig(environment: &TestEnvironment, arguments: &[&str]) -> CommandOutput {
+    environment.run(&[&["machineconfig"], arguments].concat())
 }
 
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+/// An environment with these files.
+fn with_files(files: &[(&str, &str)]) -> TestEnvironment {
+    let environment = TestEnvironment::empty();
+    for (name, text) in files {
+        std::fs::write(environment.repository.join(name), text).unwrap();
+    }
+    environment
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 #[test]
 fn generated_files_are_private_valid_and_never_overwritten_without_force() {
-    let folder = tempfile::tempdir().unwrap();
-    let generate = ["gen", "blue", "https://10.0.0.10:6443", "--talos-version", "v1.14"];
-    let output = machineconfig(folder.path(), &generate);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let environment = TestEnvironment::empty();
+    let generate = [&GENERATE[..], &["--talos-version", "v1.14"]].concat();
+    insta::assert_snapshot!(machineconfig(&environment, &generate), @"
+    exit code: 0
+    ----- stderr -----
+    [REPOSITORY]/./controlplane.yaml written
+    [REPOSITORY]/./worker.yaml written
+    [REPOSITORY]/./talosconfig written
+    ");
     for file in ["controlplane.yaml", "worker.yaml", "talosconfig"] {
-        let mode = std::fs::metadata(folder.path().join(file)).unwrap().permissions().mode();
+        let mode = std::fs::metadata(environment.repository.join(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
-    for file in ["controlplane.yaml", "worker.yaml"] {
-        let output = machineconfig(folder.path(), &["validate", "--config", file, "--mode", "metal", "--strict"]);
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    }
-    let again = machineconfig(folder.path(), &generate);
-    assert_eq!(again.status.code(), Some(3));
-    assert!(stderr(&again).contains("already exists; nothing was changed"), "{}", stderr(&again));
+    let strict = ["--mode", "metal", "--strict"];
+    let control_plane = [&["validate", "--config", "controlplane.yaml"], &strict[..]].concat();
+    insta::assert_snapshot!(machineconfig(&environment, &control_plane), @"
+    exit code: 0
+    ----- stdout -----
+    controlplane.yaml is valid for metal mode
+    ");
+    let worker = [&["validate", "--config", "worker.yaml"], &strict[..]].concat();
+    insta::assert_snapshot!(machineconfig(&environment, &worker), @"
+    exit code: 0
+    ----- stdout -----
+    worker.yaml is valid for metal mode
+    ");
+    insta::assert_snapshot!(machineconfig(&environment, &generate), @"
+    exit code: 3
+    ----- stderr -----
+    error: [REPOSITORY]/./controlplane.yaml already exists; nothing was changed
+    hint: overwrite it with --force, or set another path with --out
+    ");
 }
 
 #[test]
 fn an_endpoint_without_a_scheme_is_rejected_with_a_correction() {
-    let folder = tempfile::tempdir().unwrap();
-    let output = machineconfig(folder.path(), &["gen", "blue", "10.0.0.10"]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("did you mean https://10.0.0.10:6443?"), "{}", stderr(&output));
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    let environment = TestEnvironment::empty();
+    insta::assert_snapshot!(machineconfig(&environment, &["gen", "blue", "10.0.0.10"]), @"
+    exit code: 2
+    ----- stderr -----
+    error: invalid endpoint `10.0.0.10`: expected https://HOST:PORT
+    hint: did you mean https://10.0.0.10:6443?
+    ");
+    assert_eq!(names(&environment.repository), Vec::<String>::new());
 }
 
 #[test]
 fn patches_are_files_or_inline_and_errors_have_their_places() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("base.yaml"), "machine: {type: worker}\n").unwrap();
-    std::fs::write(folder.path().join("typo.yaml"), "machine:\n  kubelets: {}\n").unwrap();
-    std::fs::write(folder.path().join("empty.yaml"), "# nothing\n").unwrap();
+    let environment = with_files(&[
+        ("base.yaml", "machine: {type: worker}\n"),
+        ("typo.yaml", "machine:\n  kubelets: {}\n"),
+        ("empty.yaml", "# nothing\n"),
+    ]);
     let inline = r#"{"machine": {"nodeLabels": {"a": "b"}}}"#;
-    let output = machineconfig(folder.path(), &["patch", "base.yaml", "-p", inline, "-p", "empty.yaml"]);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("a: b"));
-    assert!(stderr(&output).contains("warning: the patch empty.yaml is empty"), "{}", stderr(&output));
-    let output = machineconfig(folder.path(), &["patch", "base.yaml", "-p", "@typo.yaml", "--out", "new.yaml"]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("typo.yaml:2:3: unknown field `machine.kubelets`"), "{}", stderr(&output));
-    assert!(!folder.path().join("new.yaml").exists());
+    insta::assert_snapshot!(machineconfig(&environment, &["patch", "base.yaml", "-p", inline, "-p", "empty.yaml"]), @r#"
+    exit code: 0
+    ----- stdout -----
+    version: ""
+    machine:
+      type: worker
+      token: ""
+      certSANs: []
+      nodeLabels:
+        a: b
+    cluster: null
+    ----- stderr -----
+    warning: the patch empty.yaml is empty
+    "#);
+    insta::assert_snapshot!(machineconfig(&environment, &["patch", "base.yaml", "-p", "@typo.yaml", "--out", "new.yaml"]), @"
+    exit code: 2
+    ----- stderr -----
+    error: 1 mistake in the inputs; nothing was changed
+    typo.yaml:2:3: unknown field `machine.kubelets`
+      hint: did you mean `kubelet`?
+    ");
+    assert_eq!(names(&environment.repository), ["base.yaml", "empty.yaml", "typo.yaml"]);
 }
 
 #[test]
 fn an_invalid_config_is_rejected_with_all_findings() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("config.yaml"), "machine:\n  type: master\npersist: false\n").unwrap();
-    let output = machineconfig(folder.path(), &["validate", "--config", "config.yaml", "--mode", "metal"]);
-    assert_eq!(output.status.code(), Some(2));
-    for named in ["config.yaml:2:9: `machine.type`", "`cluster`", "`machine.ca`", "config.yaml:3:10: `persist`"] {
-        assert!(stderr(&output).contains(named), "{named} is not named in\n{}", stderr(&output));
-    }
+    let environment = with_files(&[("config.yaml", "machine:\n  type: master\npersist: false\n")]);
+    insta::assert_snapshot!(machineconfig(&environment, &["validate", "--config", "config.yaml", "--mode", "metal"]), @r#"
+    exit code: 2
+    ----- stderr -----
+    error: 4 mistakes in the inputs; nothing was changed
+    config.yaml:1:1: `cluster` cluster instructions are required
+    config.yaml:2:9: `machine.type` unknown machine type "master"
+    config.yaml:2:3: `machine.ca` an issuing CA or some accepted CAs (machine.acceptedCAs) are required
+    config.yaml:3:10: `persist` should be enabled
+    "#);
 }
 
 #[test]
 fn a_document_of_a_newer_talos_version_is_rejected() {
-    let folder = tempfile::tempdir().unwrap();
     let patch = "machine: {env: {A: b}}\n---\napiVersion: v1alpha1\nkind: KubeletConfig\nimage: x:1\n";
-    std::fs::write(folder.path().join("kubelet.yaml"), patch).unwrap();
+    let environment = with_files(&[("kubelet.yaml", patch)]);
     let generate = |version: &str, flag: &str| {
-        let arguments = ["gen", "blue", "https://10.0.0.10:6443", "--talos-version", version, flag, "@kubelet.yaml"];
-        machineconfig(folder.path(), &[&arguments[..], &["--force"]].concat())
+        let more = ["--talos-version", version, flag, "@kubelet.yaml", "--force"];
+        machineconfig(&environment, &[&GENERATE[..], &more].concat())
     };
-    for flag in ["--config-patch", "--config-patch-control-plane", "--config-patch-worker"] {
-        let output = generate("v1.11.6", flag);
-        assert_eq!(output.status.code(), Some(2), "{flag}: {}", stderr(&output));
-        let expected =
-            "kubelet.yaml:3:1: document KubeletConfig requires Talos v1.14 or later, the config is for Talos v1.11";
-        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
-        assert!(!folder.path().join("worker.yaml").exists());
+    let rejected = generate("v1.11.6", "--config-patch");
+    insta::assert_snapshot!(rejected, @"
+    exit code: 2
+    ----- stderr -----
+    error: 1 mistake in the inputs; nothing was changed
+    kubelet.yaml:3:1: document KubeletConfig requires Talos v1.14 or later, the config is for Talos v1.11
+    ");
+    for flag in ["--config-patch-control-plane", "--config-patch-worker"] {
+        assert_eq!(generate("v1.11.6", flag), rejected, "{flag}");
     }
-    let output = generate("v1.14", "--config-patch");
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(names(&environment.repository), ["kubelet.yaml"]);
+    insta::assert_snapshot!(generate("v1.14", "--config-patch"), @"
+    exit code: 0
+    ----- stderr -----
+    [REPOSITORY]/./controlplane.yaml written
+    [REPOSITORY]/./worker.yaml written
+    [REPOSITORY]/./talosconfig written
+    ");
 }
 
 #[test]
 fn strict_validation_rejects_warnings_about_any_document() {
-    let folder = tempfile::tempdir().unwrap();
     let config = "machine: {type: worker, ca: {crt: YQ==}}\ncluster: {controlPlane: {endpoint: 'https://a:6443'}}\n---\n\
                   apiVersion: v1alpha1\nkind: BondConfig\nname: bond0\nlinks: [a]\nbondMode: 802.3ad\n";
-    std::fs::write(folder.path().join("config.yaml"), config).unwrap();
+    let environment = with_files(&[("config.yaml", config)]);
     let validate = ["validate", "--config", "config.yaml", "--mode", "metal"];
-    let output = machineconfig(folder.path(), &validate);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(stderr(&output).contains("warning: config.yaml:4:1: BondConfig bond0: `miimon`"), "{}", stderr(&output));
-    let output = machineconfig(folder.path(), &[&validate[..], &["--strict"]].concat());
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    assert!(stderr(&output).contains("--strict treats warnings as errors"), "{}", stderr(&output));
+    insta::assert_snapshot!(machineconfig(&environment, &validate), @"
+    exit code: 0
+    ----- stdout -----
+    config.yaml is valid for metal mode
+    ----- stderr -----
+    warning: config.yaml:4:1: BondConfig bond0: `miimon` miimon is not set, which is recommended for a bond in 802.3ad mode
+    warning: config.yaml:4:1: BondConfig bond0: `updelay` updelay is not set, which is recommended for a bond in 802.3ad mode
+    warning: config.yaml:4:1: BondConfig bond0: `downdelay` downdelay is not set, which is recommended for a bond in 802.3ad mode
+    ");
+    insta::assert_snapshot!(machineconfig(&environment, &[&validate[..], &["--strict"]].concat()), @"
+    exit code: 2
+    ----- stderr -----
+    error: 3 mistakes in the inputs; nothing was changed
+    config.yaml:4:1: BondConfig bond0: `miimon` miimon is not set, which is recommended for a bond in 802.3ad mode
+    config.yaml:4:1: BondConfig bond0: `updelay` updelay is not set, which is recommended for a bond in 802.3ad mode
+    config.yaml:4:1: BondConfig bond0: `downdelay` downdelay is not set, which is recommended for a bond in 802.3ad mode
+    hint: --strict treats warnings as errors
+    ");
 }

@@ -1,7 +1,8 @@
 //! The integration tests of the program, as one binary: each module is a subject.
 //!
-//! Golden cases make their list of tests at run time and have binaries of their own, as have the tests of a single crate
-//! (`bootstrap_model`, `client`, `kubernetes`, `node`).
+//! Golden cases make their list of tests at run time and have a binary of their own (`golden`). The tests of a single
+//! crate are in that crate, except those of `kubernetes`: its API server must end with the test process, and only the
+//! program can make a child do so.
 
 mod common;
 
@@ -12,6 +13,7 @@ mod docs;
 mod drift;
 mod faults;
 mod hooks;
+mod kubernetes;
 mod lab_kubernetes;
 mod lab_registry;
 mod machineconfig;

@@ -3,44 +3,73 @@
 
 use crate::common;
 
-use common::TestEnvironment;
-
-fn edit(environment: &TestEnvironment, file: &str, from: &str, to: &str) {
-    let path = environment.repository.join(file);
-    let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.contains(from), "{file} has no {from}");
-    std::fs::write(path, text.replacen(from, to, 1)).unwrap();
-}
+use common::{TestEnvironment, failures};
+use test_support::CommandOutput;
 
 #[test]
 fn a_failed_preflight_names_its_cause_and_changes_nothing() {
-    let environment = TestEnvironment::machines("10.66.20");
+    let environment = TestEnvironment::machines();
     let _lab = environment.lab("infra");
+    let run = |arguments: &[&str]| environment.run(&[&["infra", "--lab", "--resume"], arguments].concat());
 
     // A key that is not the machine's.
-    let pin = format!("infra-cp-01={}", "A".repeat(43) + "=");
-    let (code, _, err) = environment.run(&["infra", "--lab", "--cert-fingerprint", &pin]);
-    assert_eq!(code, 3, "{err}");
-    assert!(err.contains("the certificate has the fingerprint ") && err.contains(&"A".repeat(43)), "{err}");
-    assert!(err.contains("machine's console"), "{err}");
+    let pin = format!("infra-cp-01={}=", "A".repeat(43));
+    insta::assert_snapshot!(failures(&environment.run(&["infra", "--lab", "--cert-fingerprint", &pin])), @"
+    exit code: 3
+    preflight/infra-cp-01: error: connect failed
+        where: node infra-cp-01 (10.25.11.11)
+        why: the certificate has the fingerprint [FINGERPRINT], expected the pinned AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
+        next: compare with the fingerprint on the machine's console; a machine creates a new key at each boot
+    ");
+    insta::assert_snapshot!(run(&["--force-bootstrap-node", "absent"]), @"
+    exit code: 2
+    ----- stderr -----
+    error: node `absent` not found in cluster `infra`
+    hint: its nodes are infra-cp-01, infra-cp-02, infra-cp-03, infra-worker-01, infra-worker-02, infra-worker-03
+    ");
+    insta::assert_snapshot!(run(&["--cert-fingerprint", "infra-cp-01=short"]), @"
+    exit code: 2
+    ----- stderr -----
+    error: invalid value 'infra-cp-01=short' for '--cert-fingerprint <NODE=FINGERPRINT>': invalid fingerprint `short`: expected the base64 of a SHA-256 digest (44 characters)
 
-    // An unknown node.
-    let (code, _, err) = environment.run(&["infra", "--lab", "--force-bootstrap-node", "absent", "--resume"]);
-    assert!(
-        code == 2 && err.contains("node `absent` not found in cluster `infra`") && err.contains("infra-cp-01"),
-        "{err}"
-    );
-    let (code, _, err) = environment.run(&["infra", "--lab", "--cert-fingerprint", "infra-cp-01=short", "--resume"]);
-    assert!(code == 2 && err.contains("invalid fingerprint `short`"), "{err}");
+    For more information, try '--help'.
+    ");
 
     // A disk that the machine does not have.
-    edit(&environment, "talos/infra/talconfig.yaml", "size: \">= 400GB\"", "size: \">= 4TB\"");
-    let (code, _, err) = environment.run(&["infra", "--lab", "--resume"]);
-    assert_eq!(code, 3, "{err}");
-    let expect = |text: &str| assert!(err.contains(text), "{text}: {err}");
-    expect("no disk matches the install target {\"size\":\">= 4TB\",\"type\":\"nvme\"}");
-    expect("the machine has /dev/nvme0n1 (549 GB, model Simulated SSD, serial LAB0000000001)");
-    expect("docs/errors/T10.md");
+    environment.edit("talos/infra/talconfig.yaml", "size: \">= 400GB\"", "size: \">= 4TB\"");
+    insta::assert_snapshot!(failures(&run(&[])), @r#"
+    exit code: 3
+    preflight/infra-cp-01: error[T10]: no disk matches the install target {"size":">= 4TB","type":"nvme"}
+        where: node infra-cp-01 (10.25.11.11)
+        why: the machine has /dev/nvme0n1 (549 GB, model Simulated SSD, serial LAB0000000001)
+        page: docs/errors/T10.md
+        next: change the install disk or its selector in the node's config
+    preflight/infra-cp-02: error[T10]: no disk matches the install target {"size":">= 4TB","type":"nvme"}
+        where: node infra-cp-02 (10.25.11.12)
+        why: the machine has /dev/nvme0n1 (549 GB, model Simulated SSD, serial LAB0000000001)
+        page: docs/errors/T10.md
+        next: change the install disk or its selector in the node's config
+    preflight/infra-cp-03: error[T10]: no disk matches the install target {"size":">= 4TB","type":"nvme"}
+        where: node infra-cp-03 (10.25.11.13)
+        why: the machine has /dev/nvme0n1 (549 GB, model Simulated SSD, serial LAB0000000001)
+        page: docs/errors/T10.md
+        next: change the install disk or its selector in the node's config
+    preflight/infra-worker-01: error[T10]: no disk matches the install target {"size":">= 4TB","type":"nvme"}
+        where: node infra-worker-01 (10.25.11.14)
+        why: the machine has /dev/nvme0n1 (549 GB, model Simulated SSD, serial LAB0000000001)
+        page: docs/errors/T10.md
+        next: change the install disk or its selector in the node's config
+    preflight/infra-worker-02: error[T10]: no disk matches the install target {"size":">= 4TB","type":"nvme"}
+        where: node infra-worker-02 (10.25.11.15)
+        why: the machine has /dev/nvme0n1 (549 GB, model Simulated SSD, serial LAB0000000001)
+        page: docs/errors/T10.md
+        next: change the install disk or its selector in the node's config
+    preflight/infra-worker-03: error[T10]: no disk matches the install target {"size":">= 4TB","type":"nvme"}
+        where: node infra-worker-03 (10.25.11.16)
+        why: the machine has /dev/nvme0n1 (549 GB, model Simulated SSD, serial LAB0000000001)
+        page: docs/errors/T10.md
+        next: change the install disk or its selector in the node's config
+    "#);
 
     let calls = environment.status("infra")["record"]["calls"].clone();
     assert!(!calls.to_string().contains(r#""ApplyConfiguration""#), "{calls}");
@@ -48,20 +77,22 @@ fn a_failed_preflight_names_its_cause_and_changes_nothing() {
 
 #[test]
 fn a_config_that_one_node_refuses_is_sent_to_none() {
-    let environment = TestEnvironment::machines("10.66.22");
+    let environment = TestEnvironment::machines();
     let scenario = "talos: v1.13.2\nfaults:\n\
         - {node: infra-cp-02, call: ApplyConfiguration (dry run), what: {status: {code: InvalidArgument, \
         message: 'configuration validation failed: machine.install.wipe is not for this machine'}}}\n";
     let _lab = environment.lab_with("infra", scenario);
-    let (code, _, err) = environment.run(&["infra", "--lab"]);
-    assert_eq!(code, 3, "{err}");
-    let expect = |text: &str| assert!(err.contains(text), "{text}: {err}");
-    expect("preflight/infra-cp-02: error[T17]: the node rejected its machine config");
-    expect("machine.install.wipe is not for this machine");
-    expect("`machine.install.wipe` is set by ");
-    expect("docs/errors/T17.md");
+    let output = environment.run(&["infra", "--lab"]);
+    insta::assert_snapshot!(failures(&output), @"
+    exit code: 3
+    preflight/infra-cp-02: error[T17]: the node rejected its machine config
+        where: node infra-cp-02 (10.25.11.12)
+        why: configuration validation failed: machine.install.wipe is not for this machine (InvalidArgument); `machine.install.wipe` is set by generated for Talos v1.12
+        page: docs/errors/T17.md
+        next: correct the config; `k8s-bootstrap render --explain` shows which line set each field
+    ");
     // The inputs are for another minor version of Talos; that alone does not stop a run.
-    expect("it runs Talos v1.13.2, its config is for v1.12.0, which it accepts");
+    assert!(output.stderr.contains("it runs Talos v1.13.2, its config is for v1.12.0, which it accepts"), "{output}");
     let calls = environment.status("infra")["record"]["calls"].clone();
     assert!(!calls.to_string().contains(r#""ApplyConfiguration""#), "{calls}");
     assert_eq!(calls["infra-cp-01"]["ApplyConfiguration (dry run)"], 1, "{calls}");
@@ -69,71 +100,178 @@ fn a_config_that_one_node_refuses_is_sent_to_none() {
 
 #[test]
 fn a_running_cluster_is_inspected_and_maintained() {
-    let environment = TestEnvironment::machines("10.66.21");
+    let environment = TestEnvironment::machines();
     let _lab = environment.lab("infra");
     environment.bootstrap_machines("infra");
-    let succeed = |arguments: &[&str]| {
-        let (code, out, err) = environment.run(arguments);
-        assert_eq!(code, 0, "{arguments:?}: {err}");
-        (out, err)
-    };
+    etcd(&environment);
+    node(&environment);
+    destructive_and_unknown(&environment);
+    secrets_of_another_cluster(&environment);
+}
 
-    let (out, _) = succeed(&["-o", "json", "etcd", "status", "infra", "--lab"]);
-    let members: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(members.as_array().unwrap().iter().filter(|row| row["etcd"]["leads"] == true).count(), 1, "{out}");
-    let (out, _) = succeed(&["etcd", "status", "infra", "--lab"]);
-    assert!(out.contains("infra-cp-01") && out.contains(" leader "), "{out}");
+/// A command for the running cluster, and for a node of it.
+fn run(environment: &TestEnvironment, command: &str, node: &[&str], more: &[&str]) -> CommandOutput {
+    let words: Vec<&str> = command.split(' ').collect();
+    environment.run(&[&words[..], &["infra"], node, &["--lab"], more].concat())
+}
+
+fn etcd(environment: &TestEnvironment) {
+    let output = run(environment, "-o json etcd status", &[], &[]);
+    let members: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    let leaders = members.as_array().unwrap().iter().filter(|row| row["etcd"]["leads"] == true).count();
+    assert_eq!(leaders, 1, "{output}");
+    let filters = [("(leader  |follower)", "[ROLE]"), (r"etcd \S+ \d+ MB", "etcd [VERSION] [SIZE]")];
+    insta::with_settings!({filters => filters}, {
+        insta::assert_snapshot!(run(environment, "etcd status", &[], &[]), @"
+        exit code: 0
+        ----- stdout -----
+        infra-cp-01          [ID] [ROLE] etcd [VERSION] [SIZE], 3 members
+        infra-cp-02          [ID] [ROLE] etcd [VERSION] [SIZE], 3 members
+        infra-cp-03          [ID] [ROLE] etcd [VERSION] [SIZE], 3 members
+        ");
+    });
 
     let snapshot = environment.state().join("snapshot.db");
-    let (_, err) = succeed(&["etcd", "snapshot", "infra", "--lab", "--out", snapshot.to_str().unwrap()]);
-    assert!(err.contains("digest checked"), "{err}");
+    insta::assert_snapshot!(run(environment, "etcd snapshot", &[], &["--out", snapshot.to_str().unwrap()]), @"
+    exit code: 0
+    ----- stderr -----
+    [STATE]/snapshot.db: [SIZE], digest checked
+    ");
     assert_eq!(std::fs::metadata(&snapshot).unwrap().len() % 512, 32);
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&snapshot).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
-    succeed(&["etcd", "disarm", "infra", "--lab"]);
+    insta::assert_snapshot!(run(environment, "etcd disarm", &[], &[]), @"
+    exit code: 0
+    ----- stderr -----
+    0 alarms disarmed
+    ");
+}
 
-    let node = |verb: &str, more: &[&str]| {
-        let arguments = [&["node", verb, "infra", "infra-cp-01", "--lab"], more].concat();
-        succeed(&arguments).0
-    };
-    assert!(node("services", &[]).contains("etcd"));
-    assert!(node("logs", &["machined", "--tail", "5"]).lines().count() == 5);
-    assert!(node("dmesg", &[]).contains("[talos]"));
-    assert!(node("disks", &[]).contains("/dev/nvme0n1"));
-    assert!(node("time", &[]).contains(" s against "));
-    assert!(node("images", &["--pull", "registry.k8s.io/pause:3.10"]).contains("pause"));
-    assert!(node("get", &["MachineStatuses.runtime.talos.dev", "machine"]).contains("stage: running"));
+fn node(environment: &TestEnvironment) {
+    let node = |verb: &str, more: &[&str]| run(environment, &format!("node {verb}"), &["infra-cp-01"], more);
+    insta::assert_snapshot!(node("services", &[]), @r#"
+    exit code: 0
+    ----- stdout -----
+    apid           Running      healthy  Started task apid (PID 1189) for container apid
+    auditd         Running      -        Process Process(["/usr/bin/auditd"]) started with PID 1105
+    containerd     Running      healthy  Process Process(["/usr/bin/containerd"]) started with PID 1161
+    cri            Running      healthy  Process Process(["/usr/bin/cri"]) started with PID 1217
+    dashboard      Running      -        Process Process(["/usr/bin/dashboard"]) started with PID 1133
+    etcd           Running      healthy  Started task etcd
+    kubelet        Running      healthy  Started task kubelet (PID 1245) for container kubelet
+    machined       Running      healthy  Service started as goroutine
+    syslogd        Running      healthy  Process Process(["/usr/bin/syslogd"]) started with PID 1049
+    trustd         Running      healthy  Started task trustd (PID 1273) for container trustd
+    udevd          Running      healthy  Process Process(["/usr/bin/udevd"]) started with PID 1077
+    "#);
+    insta::assert_snapshot!(node("disks", &[]), @"
+    exit code: 0
+    ----- stdout -----
+    /dev/nvme0n1      549 GB  Nvme     Simulated SSD  LAB0000000001  system
+    ");
+    insta::with_settings!({filters => [(r"[+-]\[DURATION\]", "[OFFSET]")]}, {
+        insta::assert_snapshot!(node("time", &[]), @"
+        exit code: 0
+        ----- stdout -----
+        [TIME], [OFFSET] against time.cloudflare.com
+        ");
+    });
+    insta::assert_snapshot!(node("images", &["--pull", "registry.k8s.io/pause:3.10"]), @"
+    exit code: 0
+    ----- stdout -----
+    registry.k8s.io/pause:3.10
+    ----- stderr -----
+    pulled registry.k8s.io/pause:3.10
+    ");
+    insta::assert_snapshot!(node("get", &["MachineStatuses.runtime.talos.dev", "machine"]), @r#"
+    exit code: 0
+    ----- stdout -----
+    # machine
+    stage: running
+    status:
+      ready: false
+      unmetConditions:
+      - name: nodeReady
+        reason: node "infra-cp-01" is not ready
+    "#);
+    assert_eq!(node("logs", &["machined", "--tail", "5"]).stdout.lines().count(), 5);
+    assert!(node("dmesg", &[]).stdout.contains("[talos]"));
     // Secrets are masked.
-    let config = node("get", &["MachineConfigs.config.talos.dev", "v1alpha1", "--namespace", "config"]);
+    let config = node("get", &["MachineConfigs.config.talos.dev", "v1alpha1", "--namespace", "config"]).stdout;
     let secrets = std::fs::read_to_string(environment.state().join("labs/infra/placeholder-secrets.yaml")).unwrap();
     let tokens: Vec<&str> =
         secrets.lines().filter_map(|line| line.trim().split_once("token: ")).map(|(_, token)| token).collect();
     assert!(!tokens.is_empty() && config.contains("type: controlplane"), "{config}");
     assert!(tokens.iter().all(|token| !config.contains(token.trim_matches('"'))), "{config}");
     let kubeconfig = environment.state().join("node-kubeconfig");
-    node("kubeconfig", &["--out", kubeconfig.to_str().unwrap()]);
+    insta::assert_snapshot!(node("kubeconfig", &["--out", kubeconfig.to_str().unwrap()]), @"exit code: 0");
     assert!(std::fs::read_to_string(kubeconfig).unwrap().contains("admin@"));
+    insta::assert_snapshot!(run(environment, "node reboot", &["infra-cp-03"], &[]), @"
+    exit code: 0
+    ----- stderr -----
+    infra-cp-03: waiting until it is back
+    infra-cp-03: back with Talos v1.12.0
+    ");
+}
 
-    let before = node("logs", &["machined"]);
-    let (_, err) = succeed(&["node", "reboot", "infra", "infra-cp-03", "--lab"]);
-    assert!(err.contains("infra-cp-03: back with Talos v"), "{err}");
-    assert!(!before.is_empty());
-
+fn destructive_and_unknown(environment: &TestEnvironment) {
     // A destructive command needs --yes; an unknown node is reported with the known ones.
-    let (code, _, err) = environment.run(&["node", "reset", "infra", "infra-cp-03", "--lab"]);
-    assert!(code == 2 && err.contains("--yes"), "{err}");
-    let (code, _, err) = environment.run(&["node", "services", "infra", "unknown", "--lab"]);
-    assert!(code == 2 && err.contains("infra-cp-02"), "{err}");
+    insta::assert_snapshot!(run(environment, "node reset", &["infra-cp-03"], &[]), @"
+    exit code: 2
+    ----- stderr -----
+    error: the following required arguments were not provided:
+      --yes
 
-    // The secrets bundle of another cluster: nothing is changed on machines that do not know it.
+    Usage: k8s-bootstrap node reset --yes --lab <CLUSTER> <NODE>
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(run(environment, "node services", &["unknown"], &[]), @"
+    exit code: 2
+    ----- stderr -----
+    error: node `unknown` not found in cluster `infra`
+    hint: its nodes are infra-cp-01, infra-cp-02, infra-cp-03, infra-worker-01, infra-worker-02, infra-worker-03
+    ");
+}
+
+/// Nothing is changed on machines that do not know the secrets bundle.
+fn secrets_of_another_cluster(environment: &TestEnvironment) {
     let bundle = environment.state().join("labs/infra/placeholder-secrets.yaml");
-    let (fresh, _) = succeed(&["secrets", "gen"]);
-    std::fs::write(&bundle, fresh).unwrap();
+    std::fs::write(&bundle, environment.run(&["secrets", "gen"]).stdout).unwrap();
     let applied = || environment.status("infra")["record"]["calls"]["infra-cp-01"]["ApplyConfiguration"].clone();
     let times = applied();
-    let (code, _, err) = environment.run(&["infra", "--lab", "--resume"]);
-    assert_eq!(code, 3, "{err}");
-    assert!(err.contains("belongs to another cluster, or this is not the secrets bundle of its cluster"), "{err}");
-    assert!(err.contains("issued by `O=talos`") && err.contains("docs/errors/T04.md"), "{err}");
+    insta::assert_snapshot!(failures(&environment.run(&["infra", "--lab", "--resume"])), @"
+    exit code: 3
+    preflight/infra-cp-01: error[T04]: the node belongs to another cluster, or this is not the secrets bundle of its cluster
+        where: node infra-cp-01 (10.25.11.11)
+        why: transport error: invalid peer certificate: BadSignature (the certificate of the node was issued by `O=talos`)
+        page: docs/errors/T04.md
+        next: check the address and the secrets bundle; to take the node over, reset it with its own talosconfig first
+    preflight/infra-cp-02: error[T04]: the node belongs to another cluster, or this is not the secrets bundle of its cluster
+        where: node infra-cp-02 (10.25.11.12)
+        why: transport error: invalid peer certificate: BadSignature (the certificate of the node was issued by `O=talos`)
+        page: docs/errors/T04.md
+        next: check the address and the secrets bundle; to take the node over, reset it with its own talosconfig first
+    preflight/infra-cp-03: error[T04]: the node belongs to another cluster, or this is not the secrets bundle of its cluster
+        where: node infra-cp-03 (10.25.11.13)
+        why: transport error: invalid peer certificate: BadSignature (the certificate of the node was issued by `O=talos`)
+        page: docs/errors/T04.md
+        next: check the address and the secrets bundle; to take the node over, reset it with its own talosconfig first
+    preflight/infra-worker-01: error[T04]: the node belongs to another cluster, or this is not the secrets bundle of its cluster
+        where: node infra-worker-01 (10.25.11.14)
+        why: transport error: invalid peer certificate: BadSignature (the certificate of the node was issued by `O=talos`)
+        page: docs/errors/T04.md
+        next: check the address and the secrets bundle; to take the node over, reset it with its own talosconfig first
+    preflight/infra-worker-02: error[T04]: the node belongs to another cluster, or this is not the secrets bundle of its cluster
+        where: node infra-worker-02 (10.25.11.15)
+        why: transport error: invalid peer certificate: BadSignature (the certificate of the node was issued by `O=talos`)
+        page: docs/errors/T04.md
+        next: check the address and the secrets bundle; to take the node over, reset it with its own talosconfig first
+    preflight/infra-worker-03: error[T04]: the node belongs to another cluster, or this is not the secrets bundle of its cluster
+        where: node infra-worker-03 (10.25.11.16)
+        why: transport error: invalid peer certificate: BadSignature (the certificate of the node was issued by `O=talos`)
+        page: docs/errors/T04.md
+        next: check the address and the secrets bundle; to take the node over, reset it with its own talosconfig first
+    ");
     assert_eq!(applied(), times);
 }

@@ -4,16 +4,18 @@
 use crate::common;
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::time::Duration;
 
 use common::{TestEnvironment, processes};
 use rand::Rng;
 use serde_json::Value;
+use test_support::{CommandOutput, Condition, Deadline, wait_until};
 
 #[test]
 fn a_rehearsal_ends_with_a_cluster_that_flux_manages() {
     let environment = TestEnvironment::reference();
-    let (code, _, err) = environment.run(&["rehearse", "apps", "--scenario", "fast"]);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["rehearse", "apps", "--scenario", "fast"]);
     assert_eq!(code, 0, "{err}");
     assert!(err.contains("apps is bootstrapped: 6 nodes Ready, 6 releases, Flux follows release."), "{err}");
     assert!(err.contains("Bootstrap calls accepted: 1"), "{err}");
@@ -24,7 +26,7 @@ fn a_rehearsal_ends_with_a_cluster_that_flux_manages() {
 /// A hook sees what every program of the rehearsal sees.
 #[test]
 fn the_programs_of_a_rehearsal_see_no_network_but_loopback() {
-    let environment = TestEnvironment::copy("10.61.8");
+    let environment = TestEnvironment::copy();
     let seen = environment.repository.join("seen");
     let helmfile = environment.repository.join("bootstrap/infra/helmfile.d/01-apps.yaml");
     let text = std::fs::read_to_string(&helmfile).unwrap();
@@ -34,10 +36,10 @@ fn the_programs_of_a_rehearsal_see_no_network_but_loopback() {
     );
     assert!(text.contains("- events:"));
     std::fs::write(&helmfile, text.replacen("- events:", &format!("{hook}- events:"), 1)).unwrap();
-    let (code, _, err) = environment.run(&["rehearse", "infra", "--scenario", "fast"]);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["rehearse", "infra", "--scenario", "fast"]);
     assert_eq!(code, 0, "{err}");
     let routes = std::fs::read_to_string(&seen).unwrap();
-    if Command::new("unshare")
+    if test_support::child("unshare")
         .args(["-Urn", "--", "ip", "link", "set", "lo", "up"])
         .status()
         .is_ok_and(|it| it.success())
@@ -51,28 +53,28 @@ fn the_programs_of_a_rehearsal_see_no_network_but_loopback() {
 
 #[test]
 fn a_finished_cluster_is_verified_and_nothing_is_done() {
-    let environment = TestEnvironment::copy("10.61.1");
+    let environment = TestEnvironment::copy();
     let _lab = environment.lab("infra");
     let ask = ["plan", "infra", "--lab", "--detailed-exitcode"];
-    let (code, out, err) = environment.run(&ask);
+    let CommandOutput { code, stdout: out, stderr: err, .. } = environment.run(&ask);
     assert_eq!(code, 5, "{out}{err}");
     assert!(out.contains("to apply: ") && out.contains("blocked by "), "{out}");
-    let (code, _, err) = environment.run(&["infra", "--lab"]);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
-    let (code, out, err) = environment.run(&ask);
+    let CommandOutput { code, stdout: out, stderr: err, .. } = environment.run(&ask);
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("46 up to date, 0 to change"), "{out}");
     let calls = accepted(&environment.status("infra"));
     let objects = workloads(&environment);
     for arguments in [&["infra", "--lab"][..], &["infra", "--lab", "--resume"]] {
-        let (code, _, err) = environment.run(arguments);
+        let CommandOutput { code, stderr: err, .. } = environment.run(arguments);
         assert_eq!(code, 0, "{err}");
         assert!(err.contains("infra: nothing to do: all "), "{err}");
     }
     assert_eq!(accepted(&environment.status("infra")), calls);
     assert_eq!(applied(&environment.status("infra")), 6, "a config was applied a second time");
     assert_eq!(workloads(&environment), objects, "an object was changed");
-    let (code, out, err) = environment.run(&["status", "infra", "--lab"]);
+    let CommandOutput { code, stdout: out, stderr: err, .. } = environment.run(&["status", "infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("nodes: 6 of 6 Ready") && out.contains("HelmRelease: 6 of 6 Ready"), "{out}");
 }
@@ -89,9 +91,9 @@ fn workloads(environment: &TestEnvironment) -> Vec<(String, i64)> {
 
 #[test]
 fn every_workload_of_a_finished_cluster_is_ready_and_owned_by_flux() {
-    let environment = TestEnvironment::copy("10.61.7");
+    let environment = TestEnvironment::copy();
     let _lab = environment.lab("infra");
-    let (code, _, err) = environment.run(&["infra", "--lab"]);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
     let nodes = environment.kubectl("infra", &["get", "nodes", "-o", "json"]);
     assert_eq!(nodes["items"].as_array().unwrap().len(), 6);
@@ -142,22 +144,22 @@ fn killed_in(environment: &TestEnvironment, arguments: &[&str], phase: &str, nth
 
 #[test]
 fn a_run_killed_in_every_phase_goes_on_where_it_was_with_one_bootstrap() {
-    let environment = TestEnvironment::copy("10.61.2");
+    let environment = TestEnvironment::copy();
     let _lab = environment.lab("infra");
-    let (_, plan, _) = environment.run(&["-o", "json", "plan", "infra"]);
+    let CommandOutput { stdout: plan, .. } = environment.run(&["-o", "json", "plan", "infra"]);
     let plan: Value = serde_json::from_str(&plan).unwrap();
     let phases: Vec<&str> = plan["phases"].as_array().unwrap().iter().map(|phase| phase.as_str().unwrap()).collect();
     assert_eq!(phases.len(), 12, "{phases:?}");
-    let mut random = common::random();
+    let mut random = test_support::random();
     for (index, phase) in phases.iter().enumerate() {
         let arguments = if index == 0 { vec!["infra", "--lab"] } else { vec!["infra", "--lab", "--resume"] };
         killed_in(&environment, &arguments, phase, random.random_range(0..4));
         environment.wait_for_no_helm();
-        let (code, _, err) = environment.run(&["infra", "--lab"]);
+        let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
         assert_eq!(code, 3, "an unfinished run wants --resume: {err}");
         assert!(err.contains("is unfinished"), "{err}");
     }
-    let (code, _, err) = environment.run(&["infra", "--lab", "--resume"]);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab", "--resume"]);
     assert_eq!(code, 0, "{err}");
     assert_eq!(accepted(&environment.status("infra")), 1);
     assert_eq!(applied(&environment.status("infra")), 6, "a config was applied a second time");
@@ -170,9 +172,9 @@ fn a_run_killed_in_every_phase_goes_on_where_it_was_with_one_bootstrap() {
 
 #[test]
 fn no_process_of_a_killed_lab_is_left() {
-    let environment = TestEnvironment::copy("10.61.3");
+    let environment = TestEnvironment::copy();
     let mut lab = environment.lab("infra");
-    let (code, _, err) = environment.run(&["infra", "--lab"]);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
     let marker = environment.state().display().to_string();
     let running = processes(&marker);
@@ -181,21 +183,20 @@ fn no_process_of_a_killed_lab_is_left() {
     }
     lab.kill();
     // The kernel ends the children when their parent is reaped; wait for the last one to go.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while !processes(&marker).is_empty() && std::time::Instant::now() < deadline {
-        std::thread::yield_now();
-    }
-    assert_eq!(processes(&marker), Vec::<String>::new());
+    wait_until(Deadline::after(Duration::from_secs(30)), || match processes(&marker) {
+        left if left.is_empty() => Condition::Met(()),
+        left => Condition::Unmet(format!("{left:?}")),
+    });
 }
 
 #[test]
 fn a_second_run_reports_the_holder_of_the_lock() {
-    let environment = TestEnvironment::copy("10.61.4");
+    let environment = TestEnvironment::copy();
     let _lab = environment.lab("infra");
     let mut first = environment.command(&["-o", "json", "infra", "--lab"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut events = BufReader::new(first.stdout.take().unwrap()).lines();
     assert!(events.next().unwrap().unwrap().contains("run-started"));
-    let (code, _, err) = environment.run(&["infra", "--lab"]);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
     first.kill().unwrap();
     first.wait().unwrap();
     assert_eq!(code, 4, "{err}");
@@ -204,15 +205,15 @@ fn a_second_run_reports_the_holder_of_the_lock() {
 
 #[test]
 fn a_node_of_another_cluster_is_left_alone() {
-    let environment = TestEnvironment::copy("10.61.5");
+    let environment = TestEnvironment::copy();
     let _lab = environment.lab("infra");
-    let (code, _, err) = environment.run(&["infra", "--lab"]);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
     let before = applied(&environment.status("infra"));
     let lab = environment.state().join("labs/infra");
     std::fs::remove_file(lab.join("placeholder-secrets.yaml")).unwrap();
     std::fs::remove_dir_all(lab.join("run")).unwrap();
-    let (code, _, err) = environment.run(&["infra", "--lab"]);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 3, "{err}");
     assert!(err.contains("the node belongs to another cluster") && err.contains("T04"), "{err}");
     assert_eq!(applied(&environment.status("infra")), before);
@@ -220,7 +221,7 @@ fn a_node_of_another_cluster_is_left_alone() {
 
 #[test]
 fn ctrl_c_stops_at_a_safe_point_and_the_run_can_be_resumed() {
-    let environment = TestEnvironment::copy("10.61.6");
+    let environment = TestEnvironment::copy();
     let _lab = environment.lab("infra");
     let mut child = environment.command(&["-o", "json", "infra", "--lab"]).stdout(Stdio::piped()).spawn().unwrap();
     let pid = rustix::process::Pid::from_child(&child);
@@ -234,7 +235,7 @@ fn ctrl_c_stops_at_a_safe_point_and_the_run_can_be_resumed() {
     }
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(outcome, "stopped");
-    let (code, _, err) = environment.run(&["infra", "--lab", "--resume"]);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab", "--resume"]);
     assert_eq!(code, 0, "{err}");
     assert_eq!(accepted(&environment.status("infra")), 1);
 }

@@ -6,15 +6,16 @@ use crate::common;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use common::{LabProcess, TestEnvironment, tool};
+use common::{LabProcess, TestEnvironment};
 use serde_json::{Value, json};
+use test_support::CommandOutput;
 
 const NODES: [&str; 6] =
     ["infra-cp-01", "infra-cp-02", "infra-cp-03", "infra-worker-01", "infra-worker-02", "infra-worker-03"];
 
 /// A finished cluster with a network plugin, so that every node is Ready.
-fn finished(network: &str) -> (TestEnvironment, LabProcess) {
-    let environment = TestEnvironment::machines(network);
+fn finished() -> (TestEnvironment, LabProcess) {
+    let environment = TestEnvironment::machines();
     let lab = environment.lab("infra");
     environment.bootstrap_machines("infra");
     let labels = json!({"k8s-app": "cilium"});
@@ -30,7 +31,7 @@ fn finished(network: &str) -> (TestEnvironment, LabProcess) {
         }},
     });
     create(&environment, &plugin);
-    let (code, _, err) = environment.run(&["infra", "--lab", "--resume"]);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab", "--resume"]);
     assert_eq!(code, 0, "{err}");
     (environment, lab)
 }
@@ -107,7 +108,7 @@ fn assert_none_cordoned(environment: &TestEnvironment) {
 
 #[test]
 fn a_change_that_needs_a_reboot_takes_down_one_node_at_a_time() {
-    let (environment, _lab) = finished("10.71.1");
+    let (environment, _lab) = finished();
     let labels = json!({"app": "web"});
     create(
         &environment,
@@ -127,7 +128,8 @@ fn a_change_that_needs_a_reboot_takes_down_one_node_at_a_time() {
     );
     add(&environment, NEEDS_REBOOT);
 
-    let (code, out, err) = environment.run(&["plan", "infra", "--lab", "--detailed-exitcode"]);
+    let CommandOutput { code, stdout: out, stderr: err, .. } =
+        environment.run(&["plan", "infra", "--lab", "--detailed-exitcode"]);
     assert_eq!(code, 5, "{out}{err}");
     for node in NODES {
         assert!(out.contains(&format!("config: {node}: change needs a reboot\n--- {node} (running)")), "{out}");
@@ -140,7 +142,7 @@ fn a_change_that_needs_a_reboot_takes_down_one_node_at_a_time() {
         NODES.map(|node| calls[node][method].as_u64().unwrap_or_default())
     };
     let applied = calls("ApplyConfiguration");
-    let (code, out, err) = environment.run(&["infra", "--lab", "--no-reboot"]);
+    let CommandOutput { code, stdout: out, stderr: err, .. } = environment.run(&["infra", "--lab", "--no-reboot"]);
     assert_eq!(code, 3, "{out}{err}");
     for node in NODES {
         assert!(err.contains(&format!("preflight/{node}: error[T21]: the config change needs a reboot")), "{err}");
@@ -148,21 +150,23 @@ fn a_change_that_needs_a_reboot_takes_down_one_node_at_a_time() {
     assert_eq!(calls("ApplyConfiguration"), applied, "a config was applied");
     assert!(outages(&environment, since).is_empty());
 
-    let (code, _, err) = environment.run(&["infra", "--lab", "--resume"]);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab", "--resume"]);
     assert_eq!(code, 0, "{err}");
     assert_one_at_a_time(&outages(&environment, since));
     assert_none_cordoned(&environment);
-    let (code, out, err) = environment.run(&["plan", "infra", "--lab", "--detailed-exitcode"]);
+    let CommandOutput { code, stdout: out, stderr: err, .. } =
+        environment.run(&["plan", "infra", "--lab", "--detailed-exitcode"]);
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("config: infra-cp-01: unchanged"), "{out}");
 
     // A live change reboots nothing.
     add(&environment, LIVE);
-    let (code, out, err) = environment.run(&["plan", "infra", "--lab", "--detailed-exitcode"]);
+    let CommandOutput { code, stdout: out, stderr: err, .. } =
+        environment.run(&["plan", "infra", "--lab", "--detailed-exitcode"]);
     assert_eq!(code, 5, "{out}{err}");
     assert!(out.contains("config: infra-cp-01: change applied live"), "{out}");
     let since = now(&environment);
-    let (code, _, err) = environment.run(&["infra", "--lab", "--no-reboot"]);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab", "--no-reboot"]);
     assert_eq!(code, 0, "{err}");
     assert!(outages(&environment, since).is_empty());
     assert_eq!(calls("ApplyConfiguration"), applied.map(|times| times + 2));
@@ -170,7 +174,7 @@ fn a_change_that_needs_a_reboot_takes_down_one_node_at_a_time() {
 
 #[test]
 fn a_rollout_killed_in_a_reboot_goes_on_with_one_node_at_a_time() {
-    let (environment, _lab) = finished("10.71.2");
+    let (environment, _lab) = finished();
     add(&environment, NEEDS_REBOOT);
     let since = now(&environment);
     for (arguments, node) in [(&["infra", "--lab"][..], 1), (&["infra", "--lab", "--resume"], 3)] {
@@ -189,7 +193,7 @@ fn a_rollout_killed_in_a_reboot_goes_on_with_one_node_at_a_time() {
         child.wait().unwrap();
         assert!(reached, "the run ended before it could be killed");
     }
-    let (code, _, err) = environment.run(&["infra", "--lab", "--resume"]);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab", "--resume"]);
     assert_eq!(code, 0, "{err}");
     assert_one_at_a_time(&outages(&environment, since));
     assert_none_cordoned(&environment);
@@ -197,7 +201,7 @@ fn a_rollout_killed_in_a_reboot_goes_on_with_one_node_at_a_time() {
 
 #[test]
 fn an_etcd_member_outside_the_inventory_is_reported_by_name() {
-    let environment = TestEnvironment::machines("10.71.3");
+    let environment = TestEnvironment::machines();
     let _lab = environment.lab("infra");
     environment.bootstrap_machines("infra");
     let path = environment.repository.join("talos/infra/talconfig.yaml");
@@ -205,7 +209,7 @@ fn an_etcd_member_outside_the_inventory_is_reported_by_name() {
     let (before, rest) = text.split_once("  - hostname: infra-cp-03").unwrap();
     let (_, after) = rest.split_once("  - hostname: ").unwrap();
     std::fs::write(&path, format!("{before}  - hostname: {after}")).unwrap();
-    let (code, out, err) = environment.run(&["infra", "--lab", "--resume"]);
+    let CommandOutput { code, stdout: out, stderr: err, .. } = environment.run(&["infra", "--lab", "--resume"]);
     assert_eq!(code, 1, "{out}{err}");
     assert!(
         err.contains(
@@ -218,15 +222,16 @@ fn an_etcd_member_outside_the_inventory_is_reported_by_name() {
     // Nothing shows any more that the member is one of this cluster.
     let without = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, &text).unwrap();
-    let (code, _, err) = environment.run(&["node", "shutdown", "infra", "infra-cp-03", "--lab", "--yes"]);
+    let CommandOutput { code, stderr: err, .. } =
+        environment.run(&["node", "shutdown", "infra", "infra-cp-03", "--lab", "--yes"]);
     assert_eq!(code, 0, "{err}");
     std::fs::write(&path, without).unwrap();
     let kubeconfig = environment.state().join("labs/infra/run/kubeconfig");
-    let mut delete = std::process::Command::new(tool("kubectl"));
+    let mut delete = environment.child("kubectl");
     delete.arg("--kubeconfig").arg(kubeconfig).args(["delete", "node", "infra-cp-03"]);
     assert!(delete.output().unwrap().status.success());
-    let (code, out, err) = environment.run(&["infra", "--lab", "--resume"]);
+    let CommandOutput { code, stdout: out, stderr: err, .. } = environment.run(&["infra", "--lab", "--resume"]);
     assert_eq!(code, 1, "{out}{err}");
     assert!(err.contains("etcd/members: error[T23]: an etcd member belongs to no node of the inventory"), "{err}");
-    assert!(err.contains("infra-cp-03, https://10.71.3."), "{err}");
+    assert!(err.contains(&format!("infra-cp-03, https://{}.", environment.network())), "{err}");
 }

@@ -5,9 +5,9 @@ use crate::common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use common::TestEnvironment;
+use common::{TestEnvironment, failures};
 use serde_json::Value;
 
 const KUSTOMIZATION: &str = "apiVersion: kustomize.toolkit.fluxcd.io/v1
@@ -41,7 +41,7 @@ fn seal(environment: &TestEnvironment, path: &str, name: &str, key: &str, value:
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: flux-system}}\nstringData: {{{key}: {value}}}\n"
     );
     let path = write(environment, path, &text);
-    let output = Command::new(common::tool("sops"))
+    let output = test_support::child(common::tool("sops"))
         .args([
             "--disable-version-check",
             "encrypt",
@@ -70,12 +70,12 @@ fn program(folder: &Path, name: &str, script: &str) -> std::ffi::OsString {
 
 #[test]
 fn flux_gets_a_key_that_opens_the_repository_or_nothing_is_begun() {
-    let environment = TestEnvironment::machines("10.68.2");
+    let environment = TestEnvironment::machines();
     let own = key_of_the_operator();
     let (recipient, identity) = (line_of(&own, "age1"), line_of(&own, "AGE-SECRET-KEY-"));
     seal(&environment, "bootstrap/infra/sops-age.sops.yaml", "sops-age", "age.agekey", &identity, &recipient);
     write(&environment, "flux/apps.yaml", KUSTOMIZATION);
-    let other = Command::new(common::tool("age-keygen")).stderr(Stdio::null()).output().unwrap();
+    let other = test_support::child(common::tool("age-keygen")).stderr(Stdio::null()).output().unwrap();
     let other = line_of(&String::from_utf8(other.stdout).unwrap(), "age1");
     let _lab = environment.lab("infra");
     let run = ["infra", "--lab", "--secrets", "real"];
@@ -128,7 +128,7 @@ fn flux_gets_a_key_that_opens_the_repository_or_nothing_is_begun() {
 
 #[test]
 fn a_session_that_ended_is_waited_for_at_a_terminal_and_fails_elsewhere() {
-    let environment = TestEnvironment::machines("10.68.3");
+    let environment = TestEnvironment::machines();
     write(
         &environment,
         "bootstrap/infra/secrets.yaml.tpl",
@@ -149,16 +149,23 @@ fn a_session_that_ended_is_waited_for_at_a_terminal_and_fails_elsewhere() {
     let _lab = environment.lab("infra");
 
     let mut alone = environment.command(&["infra", "--lab", "--secrets", "real"]);
-    let output = alone.env("PATH", &path).stdin(Stdio::null()).output().unwrap();
-    let err = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(3), "{err}");
-    assert!(err.contains("O01") && err.contains("op signin") && !err.contains("press Enter"), "{err}");
+    let output = environment.output(alone.env("PATH", &path).stdin(Stdio::null()));
+    insta::assert_snapshot!(failures(&output), @"
+    exit code: 3
+    preflight/secrets: error[O01]: a secret reference cannot be resolved
+        where: bootstrap/infra/secrets.yaml.tpl
+        why: op is not signed in: session expired
+        page: docs/errors/O01.md
+        next: eval $(op signin), or set OP_SERVICE_ACCOUNT_TOKEN
+    ");
+    assert!(!output.stderr.contains("press Enter"), "{output}");
 
     // `script` gives the run a terminal: what is written to its input is typed.
     let run = environment.command(&["infra", "--lab", "--secrets", "real", "--resume"]);
     let words = std::iter::once(run.get_program()).chain(run.get_args()).map(|word| word.to_string_lossy());
     let line = words.map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
-    let mut terminal = Command::new("script");
+    let mut terminal = test_support::child("script");
+    terminal.env("TERM", "xterm");
     terminal.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]);
     for (name, value) in run.get_envs().filter_map(|(name, value)| Some((name, value?))) {
         terminal.env(name, value);

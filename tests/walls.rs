@@ -3,13 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use regex::Regex;
 use serde_json::Value;
 
 /// The crates that each crate uses at most, beside its tests. A new arrow is a decision: docs/adr/0011-workspace.md.
-const ALLOWED: [(&str, &[&str]); 22] = [
+const ALLOWED: [(&str, &[&str]); 23] = [
     ("yaml", &[]),
     ("process", &[]),
     ("error-report", &[]),
@@ -57,6 +56,7 @@ const ALLOWED: [(&str, &[&str]); 22] = [
         ],
     ),
     ("k8s-bootstrap", &["*"]),
+    ("test-support", &[]),
 ];
 
 /// Public type names that occur in more than one crate, and why.
@@ -75,7 +75,7 @@ fn root() -> &'static Path {
 
 /// The crates that each crate of the workspace depends on.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
-    let output = Command::new(env!("CARGO"))
+    let output = test_support::with_downloads(test_support::child(env!("CARGO")))
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
         .current_dir(root())
         .output()

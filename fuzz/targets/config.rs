@@ -1,7 +1,7 @@
 //! The config loader: every accepted config is written so that it is read as the same config.
 #![no_main]
 
-use talos_schema::{Mode, parse_documents, parse_strictly, validate_text};
+use talos_schema::{RuntimeMode, parse_documents, parse_strictly, validate_text};
 use yaml::Origin;
 use libfuzzer_sys::fuzz_target;
 
@@ -12,6 +12,6 @@ fuzz_target!(|text: &str| {
     assert_eq!(again, documents);
     if let Ok(strict) = parse_strictly(&origin, text) {
         assert_eq!(strict, documents);
-        let _ = validate_text(&origin, text, Mode::Metal);
+        let _ = validate_text(&origin, text, RuntimeMode::Metal);
     }
 });

@@ -2,14 +2,14 @@
 //! nothing at all.
 #![no_main]
 
-use talos_schema::{Documents, Patch, merge, parse_documents, parse_strictly};
+use talos_schema::{Documents, ConfigPatch, merge, parse_documents, parse_strictly};
 use yaml::Origin;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     let Some((base, patch)) = text.split_once('\u{c}') else { return };
     let Ok(config) = parse_strictly(&Origin::new("base"), base) else { return };
-    if let Ok(patch) = Patch::parse(&Origin::new("patch"), patch)
+    if let Ok(patch) = ConfigPatch::parse(&Origin::new("patch"), patch)
         && let Ok(patched) = patch.apply(&config)
     {
         assert_eq!(patch.apply(&config).as_ref(), Ok(&patched));

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use template::{Functions, Source, render};
+use template::{Functions, TemplateSource, render};
 use yaml::Origin;
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
@@ -16,5 +16,5 @@ fuzz_target!(|text: &str| {
     let folder = Path::new("/nonexistent");
     let functions = Functions::new(folder, folder, &BTreeMap::from([("NAME".to_owned(), "blue".to_owned())]));
     let data = json!({"Release": {"Name": "cilium", "Namespace": "kube-system"}, "list": [1, "two", null, {"a": 0.5}]});
-    let _ = render(&Source::file(&Origin::new("fuzz"), text), &data, &functions);
+    let _ = render(&TemplateSource::file(&Origin::new("fuzz"), text), &data, &functions);
 });

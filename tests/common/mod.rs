@@ -3,63 +3,87 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_k8s-bootstrap");
+use test_support::{CommandOutput, Condition, Deadline, LoopbackNetwork, Redactions, wait_until};
 
-/// Random numbers by a seed, which is printed; `K8S_BOOTSTRAP_TEST_SEED` repeats one.
-pub fn random() -> rand::rngs::StdRng {
-    let named = std::env::var("K8S_BOOTSTRAP_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
-    let seed: u64 = named.unwrap_or_else(rand::random);
-    #[expect(clippy::print_stderr, reason = "the test harness shows it with a failure")]
-    {
-        eprintln!("seed: K8S_BOOTSTRAP_TEST_SEED={seed}");
-    }
-    rand::SeedableRng::seed_from_u64(seed)
-}
+mod program;
 
-/// The variables that the program under test inherits; everything else of our environment is cleared.
-const KEPT: [&str; 2] = ["PATH", "TMPDIR"];
+pub(crate) use program::program;
 
 /// A test environment: cleared variables, private home and state directory, a repository.
 pub struct TestEnvironment {
     folder: tempfile::TempDir,
     pub repository: PathBuf,
+    /// The network of a copy's nodes.
+    network: Option<LoopbackNetwork>,
 }
 
 impl TestEnvironment {
     /// The reference repository.
     pub fn reference() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), repository: PathBuf::from(env!("CARGO_MANIFEST_DIR")) }
+        Self::with(tempfile::tempdir().unwrap(), PathBuf::from(env!("CARGO_MANIFEST_DIR")))
     }
 
     /// A repository as an operator may have it, untouched: one of `tests/fixtures/repositories`.
     pub fn operator(name: &str) -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), repository: operator(name) }
+        Self::with(tempfile::tempdir().unwrap(), operator(name))
+    }
+
+    /// An empty repository, for commands that read the files they are given.
+    pub fn empty() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let repository = folder.path().join("repository");
+        std::fs::create_dir(&repository).unwrap();
+        Self::with(folder, repository)
     }
 
     /// A copy of such a repository, to be broken.
     pub fn operator_copy(name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let repository = folder.path().join("repository");
-        copy_tree(&operator(name), &repository, "10.25.11");
-        Self { folder, repository }
+        let network = LoopbackNetwork::allocate();
+        let moved =
+            |text: String| lazy_regex::regex!(r"10\.67\.\d+\.").replace_all(&text, format!("{network}.")).into_owned();
+        copy_tree(&operator(name), &repository, &moved);
+        Self { folder, repository, network: Some(network) }
     }
 
-    /// A copy of the reference inputs whose addresses lie in `network` (such as `10.61.1`), so that labs of several
-    /// tests run side by side.
-    pub fn copy(network: &str) -> Self {
-        Self::copy_of(&["talos", "bootstrap", "infrastructure", "clusters"], network)
+    /// A copy of the reference inputs whose nodes have a network of their own, so that labs of several tests run side
+    /// by side.
+    pub fn copy() -> Self {
+        Self::copy_of(&["talos", "bootstrap", "infrastructure", "clusters"])
     }
 
     /// The same machines with nothing to install on them.
-    pub fn machines(network: &str) -> Self {
-        let environment = Self::copy_of(&["talos"], network);
+    pub fn machines() -> Self {
+        let environment = Self::copy_of(&["talos"]);
         let folder = environment.repository.join("bootstrap/infra/helmfile.d");
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("01-apps.yaml"), "releases: []\n").unwrap();
         environment
+    }
+
+    fn with(folder: tempfile::TempDir, repository: PathBuf) -> Self {
+        Self { folder, repository, network: None }
+    }
+
+    fn copy_of(folders: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let repository = folder.path().join("repository");
+        let network = LoopbackNetwork::allocate();
+        let moved = |text: String| text.replace("10.25.11.", &format!("{network}."));
+        for folder in folders {
+            copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &repository.join(folder), &moved);
+        }
+        Self { folder, repository, network: Some(network) }
+    }
+
+    /// The network of a copy's nodes.
+    pub fn network(&self) -> &LoopbackNetwork {
+        self.network.as_ref().unwrap()
     }
 
     /// Bootstraps up to the wait for Ready nodes, and ends the run there.
@@ -77,17 +101,29 @@ impl TestEnvironment {
         assert_eq!(ended, None, "{text:#?}");
     }
 
-    fn copy_of(folders: &[&str], network: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let repository = folder.path().join("repository");
-        for folder in folders {
-            copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &repository.join(folder), network);
-        }
-        Self { folder, repository }
+    /// Replaces a text that a file of the repository contains.
+    pub fn edit(&self, file: &str, from: &str, to: &str) {
+        let path = self.repository.join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{file} does not contain {from}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
     }
 
     pub fn state(&self) -> PathBuf {
         self.folder.path().join("state")
+    }
+
+    fn home(&self) -> PathBuf {
+        let home = self.folder.path().join("home");
+        std::fs::create_dir_all(&home).unwrap();
+        home
+    }
+
+    /// A tool with the home of this environment.
+    pub fn child(&self, tool_name: &str) -> Command {
+        let mut command = test_support::child(tool(tool_name));
+        command.env("HOME", self.home());
+        command
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
@@ -96,22 +132,28 @@ impl TestEnvironment {
 
     pub fn command_with_state(&self, state: &Path, arguments: &[&str]) -> Command {
         provision();
-        let mut command = Command::new(BINARY);
-        command.env_clear().envs(KEPT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))));
-        let home = self.folder.path().join("home");
-        std::fs::create_dir_all(&home).unwrap();
-        command.env("HOME", home);
+        let mut command = program();
+        command.env("HOME", self.home());
         command.arg("-C").arg(&self.repository).arg("--state-dir").arg(state).args(arguments);
         command.env("XDG_CACHE_HOME", cache());
         command.env("SOPS_AGE_KEY_FILE", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/age.key"));
         command
     }
 
-    /// Runs to the end; exit code, standard output and standard error.
-    pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (status.code().unwrap_or(-1), text(stdout), text(stderr))
+    /// Runs to the end.
+    pub fn run(&self, arguments: &[&str]) -> CommandOutput {
+        self.output(&mut self.command(arguments))
+    }
+
+    /// Runs a command to the end. Its transcript has none of this environment's paths and addresses.
+    pub fn output(&self, command: &mut Command) -> CommandOutput {
+        let redactions = Redactions::default().path(&self.repository, "REPOSITORY").path(&self.state(), "STATE");
+        let redactions = redactions.path(self.folder.path(), "TEMP").path(&cache(), "CACHE");
+        let redactions = match &self.network {
+            Some(network) => redactions.network(network),
+            None => redactions,
+        };
+        CommandOutput::new(command.output().unwrap(), redactions)
     }
 
     /// Starts a lab and waits until its machines are up.
@@ -145,15 +187,14 @@ impl TestEnvironment {
 
     /// Runs to the end; exit code and the events of the run.
     pub fn events(&self, arguments: &[&str]) -> (i32, Vec<serde_json::Value>) {
-        let (code, out, _) = self.run(&[&["-o", "json"], arguments].concat());
-        (code, out.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+        let CommandOutput { code, stdout, .. } = self.run(&[&["-o", "json"], arguments].concat());
+        (code, stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
     }
 
     /// What kubectl prints as JSON, with the kubeconfig that the run wrote.
     pub fn kubectl(&self, cluster: &str, arguments: &[&str]) -> serde_json::Value {
         let kubeconfig = self.state().join("labs").join(cluster).join("run/kubeconfig");
-        let output =
-            Command::new(tool("kubectl")).arg("--kubeconfig").arg(kubeconfig).args(arguments).output().unwrap();
+        let output = self.child("kubectl").arg("--kubeconfig").arg(kubeconfig).args(arguments).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
     }
@@ -162,22 +203,40 @@ impl TestEnvironment {
     pub fn wait_for_no_helm(&self) {
         let marker = self.state().join("labs/infra/charts").display().to_string();
         let helm = || processes(&marker).into_iter().filter(|line| line.contains("helm ")).collect::<Vec<_>>();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        while !helm().is_empty() && std::time::Instant::now() < deadline {
-            std::thread::yield_now();
-        }
-        assert_eq!(helm(), Vec::<String>::new());
+        wait_until(Deadline::after(Duration::from_secs(30)), || match helm() {
+            left if left.is_empty() => Condition::Met(()),
+            left => Condition::Unmet(format!("{left:?}")),
+        });
     }
 
     pub fn status(&self, cluster: &str) -> serde_json::Value {
-        let (code, out, err) = self.run(&["-o", "json", "lab", "status", cluster]);
-        assert_eq!(code, 0, "{err}");
-        serde_json::from_str(&out).unwrap()
+        let output = self.run(&["-o", "json", "lab", "status", cluster]);
+        assert_eq!(output.code, 0, "{output}");
+        serde_json::from_str(&output.stdout).unwrap()
     }
 }
 
+/// The failed steps of a run with their causes, without those lines whose order differs from run to run.
+pub fn failures(run: &CommandOutput) -> String {
+    let stderr = run.redacted_stderr();
+    let mut failures: Vec<Vec<&str>> = Vec::new();
+    let mut is_failure = false;
+    for line in stderr.lines() {
+        let Some((_, line)) = line.split_once("[DURATION]] ") else { continue };
+        let is_first = line.contains(": error: ") || line.contains(": error[");
+        is_failure = is_first || (is_failure && line.starts_with("    "));
+        if is_first {
+            failures.push(vec![line]);
+        } else if let (true, Some(failure)) = (is_failure, failures.last_mut()) {
+            failure.push(line);
+        }
+    }
+    failures.sort();
+    format!("exit code: {}\n{}", run.code, failures.concat().join("\n"))
+}
+
 /// The cache that every test shares, so that a tool is built once.
-fn cache() -> PathBuf {
+pub fn cache() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache");
     std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from)
 }
@@ -186,7 +245,8 @@ fn cache() -> PathBuf {
 fn provision() {
     static DONE: OnceLock<()> = OnceLock::new();
     DONE.get_or_init(|| {
-        let status = Command::new(BINARY).args(["tools", "install"]).stdout(Stdio::null()).status().unwrap();
+        let mut install = test_support::with_downloads(program());
+        let status = install.args(["tools", "install"]).stdout(Stdio::null()).status().unwrap();
         assert!(status.success(), "the tools of the lab could not be provided");
     });
 }
@@ -194,7 +254,7 @@ fn provision() {
 /// The path of a tool, as the binary itself finds it.
 pub fn tool(name: &str) -> PathBuf {
     provision();
-    let output = Command::new(BINARY).args(["tools", "list"]).output().unwrap();
+    let output = test_support::with_downloads(program()).args(["tools", "list"]).output().unwrap();
     let list = String::from_utf8(output.stdout).unwrap();
     let line = list.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
     PathBuf::from(line.split_whitespace().last().unwrap())
@@ -217,16 +277,15 @@ fn operator(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/repositories").join(name)
 }
 
-fn copy_tree(from: &Path, to: &Path, network: &str) {
+fn copy_tree(from: &Path, to: &Path, change: &dyn Fn(String) -> String) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
+        let target = to.join(change(path.file_name().unwrap().to_string_lossy().into_owned()));
         if path.is_dir() {
-            copy_tree(&path, &target, network);
+            copy_tree(&path, &target, change);
         } else {
-            let text = std::fs::read_to_string(&path).unwrap();
-            std::fs::write(target, text.replace("10.25.11.", &format!("{network}."))).unwrap();
+            std::fs::write(target, change(std::fs::read_to_string(&path).unwrap())).unwrap();
         }
     }
 }

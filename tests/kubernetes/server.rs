@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use kube::Client;
 use process::{Command, Daemon, guard};
+use test_support::{Condition, Deadline, wait_until_async};
 use tools::{Options, Tool, Toolbox};
 
+const START_DEADLINE: Duration = Duration::from_mins(2);
 const TOKEN: &str = "a-token-of-this-test";
 
 /// How to reach the API server.
@@ -94,16 +96,20 @@ async fn start() -> Server {
         .await
         .unwrap();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, api));
-    let roots = loop {
+    let roots = wait_until_async(Deadline::after(START_DEADLINE), async || {
         assert_eq!(api_server.ended(), None, "the API server ended");
         let chain = std::fs::read(path("certificates/apiserver.crt")).unwrap_or_default();
         let roots: Vec<Vec<u8>> = pem::parse_many(chain).unwrap().into_iter().map(pem::Pem::into_contents).collect();
         let probe = Server { address, roots, _daemons: vec![] };
-        if !probe.roots.is_empty() && kubernetes::readyz(&probe.client()).await.is_ok() {
-            break probe.roots;
+        if probe.roots.is_empty() {
+            return Condition::Unmet("the API server has no certificate yet".to_owned());
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    };
+        match kubernetes::readyz(&probe.client()).await {
+            Ok(()) => Condition::Met(probe.roots),
+            Err(error) => Condition::Unmet(error.to_string()),
+        }
+    })
+    .await;
     Server { address, roots, _daemons: vec![etcd, api_server] }
 }
 

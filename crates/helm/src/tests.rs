@@ -12,6 +12,7 @@ use super::storage::{DesiredRelease, Recovery, ReleaseState, Status, StoredRelea
 use super::*;
 use helmfile::{Chart, FetchOptions, InstallFlags, OnFailure, Patch, PatchTarget, Release, ReleaseId, Wait};
 use process::{Command, Daemon, SecretFile};
+use test_support::{Condition, Deadline, wait_until_async};
 use tools::{Options, Tool, Toolbox};
 use yaml::{Origin, Position};
 
@@ -85,12 +86,16 @@ impl Cluster {
             helm: helm().await,
             folder,
         };
-        while cluster.try_kubectl(&["get", "--raw", "/readyz"]).await.is_err() {
+        wait_until_async(Deadline::after(Duration::from_mins(2)), async || {
             for daemon in &mut cluster.daemons {
                 assert_eq!(daemon.ended(), None);
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+            match cluster.try_kubectl(&["get", "--raw", "/readyz"]).await {
+                Ok(_) => Condition::Met(()),
+                Err(error) => Condition::Unmet(error.to_string()),
+            }
+        })
+        .await;
         cluster
     }
 

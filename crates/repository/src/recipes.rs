@@ -3,17 +3,12 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
-
-use regex::Regex;
 
 use super::bootstrap::texts;
 use super::layout::Layout;
 use discover::{FoundValue, VariableSearch};
 use template::jinja;
 use yaml::Diagnostics;
-
-static REQUIRED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r#"\brequiredEnv\s+["`](\w+)["`]"#).ok());
 
 /// Finds the variables that helmfiles require and manifest templates use. Each one found is reported as a warning.
 pub(super) fn missing_variables(
@@ -40,7 +35,7 @@ pub(super) fn missing_variables(
         layout.crds.iter().chain(&layout.releases).filter_map(|path| path.parent()).collect();
     for folder in folders {
         let text = texts(folder);
-        let names = REQUIRED.iter().flat_map(|required| required.captures_iter(&text));
+        let names = lazy_regex::regex!(r#"\brequiredEnv\s+["`](\w+)["`]"#).captures_iter(&text);
         let mut found = look(folder, names.map(|name| name[1].to_owned()).collect());
         // Helmfiles are read before secrets are resolved.
         found.retain(|_, found| !found.value.starts_with("op://"));

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -21,7 +21,7 @@ struct Children;
 
 impl ProgramRunner for Children {
     fn run(&self, call: ProgramCall) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
-        let mut child = Command::new(&call.program)
+        let mut child = test_support::child(&call.program)
             .args(call.arguments)
             .current_dir(call.folder)
             .envs(call.variables)

@@ -1,6 +1,7 @@
 //! Waits for a node to run its machine config.
 
 use engine::{Code, StepContext, StepError, StepWait};
+use error_report::ErrorReport;
 use talos_client::{Client, ClientError, ClientErrorKind, ProgressTimeout, Stage, connect_delays};
 use talos_config::InventoryNode;
 use tokio::time::Instant;
@@ -37,7 +38,7 @@ pub(super) async fn wait_configured(
             Err(error) => match error.kind {
                 ClientErrorKind::Unavailable => "its port is closed: installing or rebooting".to_owned(),
                 ClientErrorKind::Untrusted => "it still answers as an unconfigured node".to_owned(),
-                _ => error.to_string(),
+                _ => ErrorReport::new(&error).to_string(),
             },
         };
         cx.waiting(StepWait::new(&line).code(Code::T11));

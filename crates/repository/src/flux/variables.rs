@@ -3,9 +3,8 @@
 //! Source: Flux 2.7, "Kustomization: post build variable substitution". Forms with functions (`${VAR/a/b}`) are left unchanged.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
-use regex::{Captures, Regex};
+use lazy_regex::{Captures, Regex, regex};
 use serde_json::Value;
 
 use yaml::Origin;
@@ -14,14 +13,14 @@ use yaml::Origin;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Variables(pub(super) BTreeMap<String, String>);
 
-static REFERENCE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"\$\$(?P<escaped>\{[^}\n]*\})|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::?[=-](?P<default>[^}\n]*))?\}")
-        .ok()
-});
+/// `${NAME}` with any default, or the escape `$${…}`.
+fn reference() -> &'static Regex {
+    regex!(r"\$\$(?P<escaped>\{[^}\n]*\})|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::?[=-](?P<default>[^}\n]*))?\}")
+}
 
 /// The first variable in a text with its braces, `${NAME}`; also the escape `$${…}`.
 pub(super) fn first(text: &str) -> Option<&str> {
-    REFERENCE.as_ref()?.find(text).map(|found| found.as_str())
+    reference().find(text).map(|found| found.as_str())
 }
 
 impl Variables {
@@ -39,7 +38,6 @@ impl Variables {
     }
 
     fn replace(&self, text: &str) -> String {
-        let Some(pattern) = REFERENCE.as_ref() else { return text.to_owned() };
         let value = |found: &Captures<'_>| {
             if let Some(escaped) = found.name("escaped") {
                 return format!("${}", escaped.as_str());
@@ -48,7 +46,7 @@ impl Variables {
             let default = found.name("default").map(|default| default.as_str());
             known.or(default).unwrap_or(&found[0]).to_owned()
         };
-        pattern.replace_all(text, value).into_owned()
+        reference().replace_all(text, value).into_owned()
     }
 }
 

@@ -1,12 +1,13 @@
 //! SOPS with the real `sops` and `age-keygen`: every format, and every way to a key.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use secrecy::ExposeSecret;
 
 use super::{alone, sops as program};
 use crate::sops;
+use test_support::child;
 use tools::{Options, Tool, Toolbox};
 
 const MANIFEST: &str = "apiVersion: v1\nkind: Secret\nmetadata:\n    name: a\nstringData:\n    key: the-value\n";
@@ -28,7 +29,7 @@ fn seal(sops: &Path, folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, text).unwrap();
     let recipient = line_of_key("age1");
-    let mut command = Command::new(sops);
+    let mut command = child(sops);
     command.args(["--disable-version-check", "encrypt", "--in-place", "--age", &recipient]).arg(&path);
     // A configuration file above must not decide.
     let output = command.current_dir(folder).output().unwrap();
@@ -108,7 +109,7 @@ async fn a_key_is_tried_alone_and_never_lies_on_a_disk() {
     let sealed = seal(&sops, folder.path(), "a.sops.yaml", MANIFEST);
     sops::opens(&sops, &sealed, &line_of_key("AGE-SECRET-KEY-").into()).await.unwrap();
     let keygen = Toolbox::new(Options::from_environment(None)).provide(Tool::AgeKeygen, &|_| {}).await.unwrap();
-    let other = Command::new(keygen.path).stderr(Stdio::null()).output().unwrap();
+    let other = child(keygen.path).stderr(Stdio::null()).output().unwrap();
     let other = String::from_utf8(other.stdout).unwrap();
     // The operator's own key would open it, and Flux will not have that.
     let with_own = folder.path().join("with-own");

@@ -9,6 +9,7 @@ use super::super::node_wait::wait_configured;
 use super::connect;
 use super::membership::{Membership, member_lists, outsider};
 use engine::{Check, CheckResult, Code, StepContext, StepError, StepWait};
+use error_report::ErrorReport;
 use talos_client::{Client, ClientError, EtcdAlarm};
 use talos_config::InventoryNode;
 
@@ -102,7 +103,7 @@ impl Check for Members {
             match self.missing().await {
                 Ok(None) => return Ok(()),
                 Ok(Some(reason)) => cx.waiting(StepWait::new(reason).code(Code::T13)),
-                Err(error) if error.class.is_retried() => cx.progress(&error.to_string()),
+                Err(error) if error.class.is_retried() => cx.progress(&ErrorReport::new(&error).to_string()),
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(PROBE_INTERVAL).await;

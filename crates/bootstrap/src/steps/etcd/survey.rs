@@ -6,6 +6,7 @@ use futures::future::join_all;
 
 use super::super::context::RunContext;
 use super::decision::{Etcd, Facts, State, View};
+use error_report::ErrorReport;
 use talos_client::{
     Client, ClientError, ClientErrorKind, EtcdSpec, LogMode, Maintenance, Probe, Service, Stage, Tail, TimeStatus,
     UnattendedInstallStatus,
@@ -24,7 +25,7 @@ pub(in crate::steps) async fn survey(context: &RunContext) -> Vec<View> {
 }
 
 async fn view(context: &RunContext, node: &InventoryNode) -> View {
-    let unknown = |error: ClientError| State::Unknown { reason: error.to_string() };
+    let unknown = |error: ClientError| State::Unknown { reason: ErrorReport::new(&error).to_string() };
     let state = match context.probe(node).await {
         Ok(Probe::Configured { client, .. }) => Box::pin(facts(&client)).await.map_or_else(unknown, State::Known),
         Ok(Probe::Maintenance { client, .. }) => State::Unconfigured { stage: stage(&client).await },

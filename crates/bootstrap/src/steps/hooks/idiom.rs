@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use regex::Regex;
-
 use helmfile::Hook;
 
 /// What a hook's command does, as far as it is recognised.
@@ -144,10 +142,9 @@ fn apply(hook: &Hook, arguments: &[&str]) -> Option<Command> {
 
 /// `until kubectl get crd A B …; do sleep N; done`, with any redirection behind the names.
 fn waiting_loop(script: &str) -> Option<Command> {
-    let pattern = Regex::new(
-        r"^\s*until\s+kubectl\s+(?:--context[=\s]\S+\s+)?get\s+(?:crds?|customresourcedefinitions?)[/\s]\s*([a-z0-9.\-\s]+?)\s*(?:&?>\s*/dev/null|[12]?>\s*/dev/null|2>&1|\s)*;\s*do\s+sleep\s+[0-9.]+s?\s*;?\s*done\s*;?\s*$",
-    )
-    .ok()?;
+    let pattern = lazy_regex::regex!(
+        r"^\s*until\s+kubectl\s+(?:--context[=\s]\S+\s+)?get\s+(?:crds?|customresourcedefinitions?)[/\s]\s*([a-z0-9.\-\s]+?)\s*(?:&?>\s*/dev/null|[12]?>\s*/dev/null|2>&1|\s)*;\s*do\s+sleep\s+[0-9.]+s?\s*;?\s*done\s*;?\s*$"
+    );
     let names: Vec<String> = pattern.captures(script)?.get(1)?.as_str().split_whitespace().map(str::to_owned).collect();
     (!names.is_empty()).then_some(Command::WaitCrds(names))
 }

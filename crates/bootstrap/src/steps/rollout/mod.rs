@@ -24,6 +24,7 @@ use super::etcd::{connect, survey};
 use super::machine_config::runs;
 use decision::{ClusterState, Health, Outlook, WaitReason, may_reboot};
 use engine::{Code, Effect, StepContext, StepError, StepWait};
+use error_report::ErrorReport;
 use kubernetes::{DrainError, Scheduling};
 use state::cluster_state;
 use talos_client::{ApplyMode, ChangeEffect, Client, ProgressTimeout};
@@ -471,12 +472,12 @@ async fn not_back(
             return Ok(Some("it has not rebooted yet".to_owned()));
         }
         Ok(_) => {}
-        Err(error) => return Ok(Some(error.to_string())),
+        Err(error) => return Ok(Some(ErrorReport::new(&error).to_string())),
     }
     match runs(context, node, &client).await {
         Ok(true) => {}
         Ok(false) => return Ok(Some("it does not run the config that was applied".to_owned())),
-        Err(error) => return Ok(Some(error.to_string())),
+        Err(error) => return Ok(Some(ErrorReport::new(&error).to_string())),
     }
     serves(context, node, access).await
 }

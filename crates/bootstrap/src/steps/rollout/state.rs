@@ -12,6 +12,7 @@ use super::super::etcd::connect;
 use super::super::etcd::membership::{MatchedMember, MemberList, Membership, check_one_cluster};
 use super::decision::{ClusterState, EtcdState, Health, OtherNode, Voter};
 use engine::StepError;
+use error_report::ErrorReport;
 
 /// Nodes by name; nothing while the Kubernetes API is unreachable.
 type Registered = Option<BTreeMap<String, NodeView>>;
@@ -84,7 +85,7 @@ async fn machine(context: &RunContext, node: &InventoryNode) -> Machine {
         Ok(Probe::Maintenance { .. }) => return Machine::Unconfigured,
         Ok(Probe::Closed(_)) => return Machine::Unreachable("its port is closed".to_owned()),
         Ok(Probe::Foreign(foreign)) => return Machine::Unreachable(foreign.evidence),
-        Err(error) => return Machine::Unreachable(error.to_string()),
+        Err(error) => return Machine::Unreachable(ErrorReport::new(&error).to_string()),
     };
     let resources = client.resources();
     let read =

@@ -1,0 +1,81 @@
+//! Simulated nodes compared with Talos: transcripts of requests and answers, and sessions of a real talosctl where one is
+//! installed.
+#![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub, dead_code)]
+
+mod call;
+mod cluster;
+mod recovery;
+mod session;
+mod talosctl;
+mod test_lab;
+mod transcript;
+
+use std::path::Path;
+
+use transcript::Transcript;
+
+/// Goes through a transcript with machines of each of its versions.
+async fn play(name: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node/transcripts").join(format!("{name}.yaml"));
+    let transcript = Transcript::read(&path);
+    for talos in &transcript.talos {
+        transcript.play(talos).await;
+    }
+}
+
+macro_rules! transcripts {
+    ($($name:ident)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            play(&stringify!($name).replace('_', "-")).await;
+        }
+    )*};
+}
+
+transcripts! {
+    maintenance_of_old
+    maintenance_of_new
+    a_config_is_applied
+    resources
+    routing
+    roles
+    etcd
+    goes_down_and_comes_back
+    upgrades
+    unattended_install
+    logs_and_events
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_is_recovered_from_a_snapshot_of_its_etcd() {
+    let test_lab = test_lab::TestLab::start("v1.12.4", "").await;
+    let recovery = std::panic::AssertUnwindSafe(recovery::recover(&test_lab));
+    let outcome = futures::FutureExt::catch_unwind(recovery).await;
+    test_lab.lab.shut_down().await;
+    if let Err(reason) = outcome {
+        std::panic::resume_unwind(reason);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_talosctl_works_against_a_simulated_node() {
+    let tools = talosctl::tools();
+    if tools.is_empty() {
+        eprintln!("skipped: no talosctl found on PATH or in K8S_BOOTSTRAP_TALOSCTL");
+    }
+    for tool in tools {
+        let test_lab = test_lab::TestLab::start(&tool.tag, "").await;
+        let kubectl = test_lab.kubectl().await;
+        let (test_lab, outcome) = tokio::task::spawn_blocking(move || {
+            let outcome =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| session::run(&test_lab, tool, &kubectl)));
+            (test_lab, outcome)
+        })
+        .await
+        .unwrap();
+        test_lab.lab.shut_down().await;
+        if let Err(reason) = outcome {
+            std::panic::resume_unwind(reason);
+        }
+    }
+}
