@@ -1,7 +1,6 @@
 //! `k8s-bootstrap CLUSTER [--resume]`: the bootstrap itself.
 
 use bootstrap::ops::{self, FinishedRun, OpsError, RunOptions};
-use bootstrap::steps::rollout::{Reboots, RolloutOptions};
 use engine::StopSignal;
 use secrets::Redactor;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,10 +24,7 @@ pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Resul
         force_bootstrap_node: args.force_bootstrap_node.clone(),
         verdicts: args.hook.clone(),
         pins: args.cert_fingerprint.clone(),
-        rollout: RolloutOptions {
-            reboots: if args.no_reboot { Reboots::Forbidden } else { Reboots::Allowed },
-            max_unavailable: args.max_unavailable,
-        },
+        rollout: args.rollout.into(),
         ..defaults
     };
     let run = bootstrap(common, &options).await?;
