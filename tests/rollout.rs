@@ -3,8 +3,9 @@
 
 use crate::common;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use common::{LabProcess, TestEnvironment};
 use serde_json::{Value, json};
@@ -172,27 +173,43 @@ fn a_change_that_needs_a_reboot_takes_down_one_node_at_a_time() {
     assert_eq!(calls("ApplyConfiguration"), applied.map(|times| times + 2));
 }
 
+/// Starts a run and returns while the given number of nodes has been seen to reboot.
+fn until_reboots(environment: &TestEnvironment, arguments: &[&str], nodes: usize) -> Child {
+    let mut child = environment.command(&["-o", "json"]).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+    let mut events = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut rebooting = BTreeSet::new();
+    let is_reached = events.by_ref().any(|line| {
+        let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let reason = event["reason"].as_str().unwrap_or_default();
+        if reason.contains("rebooting") || reason.contains("has not rebooted yet") {
+            rebooting.insert(event["step"].to_string());
+        }
+        rebooting.len() >= nodes
+    });
+    assert!(is_reached, "the run ended before {nodes} nodes rebooted");
+    // Later output must not fill the pipe.
+    std::thread::spawn(move || events.for_each(drop));
+    child
+}
+
 #[test]
-fn a_rollout_killed_in_a_reboot_goes_on_with_one_node_at_a_time() {
+fn a_rollout_that_was_killed_or_stopped_goes_on_with_one_node_at_a_time() {
     let (environment, _lab) = finished();
     add(&environment, NEEDS_REBOOT);
     let since = now(&environment);
-    for (arguments, node) in [(&["infra", "--lab"][..], 1), (&["infra", "--lab", "--resume"], 3)] {
-        let mut child = environment.command(&["-o", "json"]).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
-        let events = BufReader::new(child.stdout.take().unwrap()).lines();
-        // The run itself ends when this many nodes have rebooted.
-        let mut rebooting = std::collections::BTreeSet::new();
-        let reached = events.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()).any(|event| {
-            let reason = event["reason"].as_str().unwrap_or_default();
-            if reason.contains("rebooting") || reason.contains("has not rebooted yet") {
-                rebooting.insert(event["step"].to_string());
-            }
-            rebooting.len() >= node
-        });
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(reached, "the run ended before it could be killed");
-    }
+    let mut killed = until_reboots(&environment, &["infra", "--lab"], 1);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+
+    // Ctrl-C lets the node whose turn it is come back, and starts no other reboot.
+    let mut stopped = until_reboots(&environment, &["infra", "--lab", "--resume"], 3);
+    let pid = rustix::process::Pid::from_child(&stopped);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(stopped.wait().unwrap().code(), Some(130));
+    assert_none_cordoned(&environment);
+    let rebooted = outages(&environment, since).len();
+    assert!((1..NODES.len()).contains(&rebooted), "{rebooted} nodes rebooted before the stop took effect");
+
     let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab", "--resume"]);
     assert_eq!(code, 0, "{err}");
     assert_one_at_a_time(&outages(&environment, since));
