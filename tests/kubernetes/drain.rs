@@ -52,7 +52,7 @@ async fn a_drain_respects_disruption_budgets_and_leaves_daemon_sets() {
     let error = drain(&client, "drained", limit, &quiet).await.unwrap_err();
     let DrainError::Stuck { pod, reason, .. } = &error else { panic!("{error}") };
     assert_eq!(pod, "drain/guarded");
-    assert!(reason.contains("disruption budget"), "{reason}");
+    assert!(reason.contains("PodDisruptionBudget guard allows no disruption"), "{reason}");
     assert!(!names(&client).await.contains(&"free".to_owned()));
 
     delete(&client, &ObjectRef::from_manifest(&budget).unwrap()).await.unwrap();

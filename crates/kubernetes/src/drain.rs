@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{EvictParams, ListParams, Patch, PatchParams};
+use kube::core::{Selector, SelectorExt};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::time::Instant;
@@ -17,6 +20,9 @@ pub const CORDONED: &str = "k8s-bootstrap.io/cordoned";
 
 /// Between two looks at the pods that are left. `kubectl drain` repeats a refused eviction every 5 s (1.35).
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// For one request. A granted eviction is answered at once.
+const EVICTION: Duration = Duration::from_secs(3);
 
 /// Why a node could not be drained.
 #[derive(Debug, thiserror::Error)]
@@ -75,9 +81,11 @@ pub async fn drain(client: &Client, node: &str, limit: Duration, progress: &Prog
         let pods = with_retry(|| all.list(&params)).await?;
         let mut refusals = Vec::new();
         let mut left = BTreeSet::new();
-        for pod in pods.items.iter().filter(|pod| is_evicted(pod)) {
+        let evicted: Vec<&Pod> = pods.items.iter().filter(|pod| is_evicted(pod)).collect();
+        let answers = join_all(evicted.iter().map(|pod| evict(client, pod))).await;
+        for (pod, refusal) in evicted.into_iter().zip(answers) {
             let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-            if let Some(reason) = evict(client, pod).await? {
+            if let Some(reason) = refusal? {
                 refusals.push((name.clone(), reason));
             }
             left.insert((name, pod.metadata.deletion_timestamp.is_some()));
@@ -102,20 +110,35 @@ async fn evict(client: &Client, pod: &Pod) -> Result<Option<String>, ApiError> {
         return Ok(None);
     }
     let api = Api::<Pod>::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-    match api.evict(&pod.name_any(), &EvictParams::default()).await {
-        Ok(_) => Ok(None),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-        // The budget and how many pods it needs are in the causes (Kubernetes 1.35, `pkg/registry/core/pod/storage`).
-        Err(kube::Error::Api(status)) if status.code == 429 => {
-            let causes = status.details.iter().flat_map(|details| &details.causes).map(|cause| cause.message.as_str());
-            let text: Vec<&str> = std::iter::once(status.message.as_str()).chain(causes).collect();
-            Ok(Some(text.join(" ")))
-        }
-        Err(error) => {
+    let (name, params) = (pod.name_any(), EvictParams::default());
+    // The client itself repeats a request that is refused with 429, for minutes (kube 5).
+    let status = match tokio::time::timeout(EVICTION, api.evict(&name, &params)).await {
+        Ok(Ok(_)) => return Ok(None),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Ok(None),
+        Ok(Err(kube::Error::Api(status))) if status.code == 429 => status.message.clone(),
+        Ok(Err(error)) => {
             let error = ApiError::from(error);
-            if error.is_retryable() { Ok(Some(error.to_string())) } else { Err(error) }
+            return if error.is_retryable() { Ok(Some(error.to_string())) } else { Err(error) };
         }
-    }
+        Err(_) => "its eviction is refused for now".to_owned(),
+    };
+    Ok(Some(budget_of(client, pod).await?.unwrap_or(status)))
+}
+
+/// The PodDisruptionBudget that covers the pod, as the reason of a refusal.
+async fn budget_of(client: &Client, pod: &Pod) -> Result<Option<String>, ApiError> {
+    let api = Api::<PodDisruptionBudget>::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+    let params = ListParams::default();
+    let budgets = with_retry(|| api.list(&params)).await?;
+    let covers = |budget: &&PodDisruptionBudget| {
+        let selector = budget.spec.as_ref().and_then(|spec| spec.selector.clone());
+        selector.and_then(|selector| Selector::try_from(selector).ok()).is_some_and(|it| it.matches(pod.labels()))
+    };
+    Ok(budgets.items.iter().find(covers).map(|budget| {
+        let (healthy, needed) = budget.status.as_ref().map_or((0, 0), |it| (it.current_healthy, it.desired_healthy));
+        let name = budget.name_any();
+        format!("PodDisruptionBudget {name} allows no disruption: {healthy} pods are healthy, {needed} are needed")
+    }))
 }
 
 /// Whether a drain evicts the pod.
