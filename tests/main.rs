@@ -24,6 +24,7 @@ mod rehearsal;
 mod releases;
 mod render;
 mod repositories;
+mod rollout;
 mod secrets;
 mod walls;
 mod words;

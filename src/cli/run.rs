@@ -24,6 +24,7 @@ pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Resul
         force_bootstrap_node: args.force_bootstrap_node.clone(),
         verdicts: args.hook.clone(),
         pins: args.cert_fingerprint.clone(),
+        rollout: args.rollout.into(),
         ..defaults
     };
     let run = bootstrap(common, &options).await?;

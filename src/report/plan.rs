@@ -2,6 +2,7 @@
 
 use bootstrap::ops::PlanReport;
 use bootstrap::steps::drift::Compared;
+use bootstrap::steps::rollout::{Change, ConfigChange};
 use engine::Finding;
 use error_report::ErrorReport;
 use serde_json::json;
@@ -20,6 +21,7 @@ pub(crate) fn plan_text(report: &PlanReport) -> String {
     lines.extend(report.notices.iter().map(|notice| format!("notice: {notice}")));
     lines.extend(report.drift.iter().map(|drift| format!("notice: {drift}")));
     lines.extend(report.compared.iter().map(difference));
+    lines.extend(report.configs.iter().map(config_change));
     lines.push(format!("{} steps, plan {}", plan.steps().len(), plan.fingerprint().short()));
     if !findings.is_empty() {
         let open = findings.values().filter(|finding| !finding.is_settled()).count();
@@ -37,6 +39,15 @@ fn difference(compared: &Compared) -> String {
         Err(error) => format!("drift: {}: cannot be compared: {}", compared.release, ErrorReport::new(error)),
     };
     std::iter::once(line).chain(without).collect()
+}
+
+/// What changes on one configured node.
+fn config_change(changed: &ConfigChange) -> String {
+    match &changed.change {
+        Ok(Change { effect, diff }) if diff.is_empty() => format!("config: {}: {effect}", changed.node),
+        Ok(Change { effect, diff }) => format!("config: {}: {effect}\n{}", changed.node, diff.trim_end()),
+        Err(error) => format!("config: {}: cannot be compared: {error}", changed.node),
+    }
 }
 
 fn describe(finding: &Finding) -> String {
@@ -75,6 +86,13 @@ pub(crate) fn plan_json(report: &PlanReport) -> String {
     });
     let mut object = json!({"format": 2, "phases": plan.phases(), "steps": steps, "notices": report.notices,
                             "drift": drift.collect::<Vec<_>>(), "fingerprint": plan.fingerprint()});
+    if !report.configs.is_empty() {
+        let configs = report.configs.iter().map(|changed| match &changed.change {
+            Ok(Change { effect, diff }) => json!({"node": changed.node, "change": effect.to_string(), "diff": diff}),
+            Err(error) => json!({"node": changed.node, "error": error}),
+        });
+        object["configs"] = configs.collect::<Vec<_>>().into();
+    }
     if !report.compared.is_empty() {
         let compared = report.compared.iter().map(|compared| {
             let diff = compared.diff.as_ref().ok();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod conversion;
+mod drain;
 mod server;
 
 use std::collections::BTreeSet;

@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod charts;
+mod config_diff;
 mod identity;
 pub mod ops;
 pub mod steps;

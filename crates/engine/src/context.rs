@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Code, StepError};
+use super::{Code, StepError, StopSignal};
 use crate::journal::RecordedIntent;
 use crate::plan::StepId;
 
@@ -51,11 +51,23 @@ pub struct StepContext {
     pub recorded_intents: Vec<RecordedIntent>,
     log: Arc<dyn StepLog>,
     wait: Arc<Mutex<StepWait>>,
+    stop: StopSignal,
 }
 
 impl StepContext {
     pub fn new(step: StepId, attempt: u32, recorded_intents: Vec<RecordedIntent>, log: Arc<dyn StepLog>) -> Self {
-        Self { step, attempt, recorded_intents, log, wait: Arc::default() }
+        Self { step, attempt, recorded_intents, log, wait: Arc::default(), stop: StopSignal::default() }
+    }
+
+    /// A context whose step learns that the run is to stop.
+    #[must_use]
+    pub(crate) fn with_stop(self, stop: StopSignal) -> Self {
+        Self { stop, ..self }
+    }
+
+    /// Returns once the run is to stop. An apply that has changed nothing yet returns then, and starts no effect.
+    pub async fn stop_requested(&self) {
+        self.stop.requested().await;
     }
 
     /// Reports in one line what is being waited for and why.

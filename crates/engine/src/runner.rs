@@ -256,7 +256,7 @@ impl Engine {
     fn context(&self, step: &StepId, attempt: u32) -> StepContext {
         let log = RunLog { journal: self.journal.clone(), publisher: self.publisher.clone() };
         let recorded_intents = self.recorded_intents.get(step).cloned().unwrap_or_default();
-        StepContext::new(step.clone(), attempt, recorded_intents, Arc::new(log))
+        StepContext::new(step.clone(), attempt, recorded_intents, Arc::new(log)).with_stop(self.stop.clone())
     }
 
     /// Carries out a command of the machine; returns the outcome when the run is over.

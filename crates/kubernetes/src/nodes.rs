@@ -7,6 +7,7 @@ use kube::api::ListParams;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 
+use super::drain::CORDONED;
 use super::error::{ApiError, with_retry};
 use super::gate::GateError;
 use super::wait::Progress;
@@ -18,14 +19,42 @@ pub struct NodeView {
     pub ready: bool,
     /// The message of its Ready condition.
     pub reason: String,
+    /// The boot that its kubelet reports from.
+    pub boot_id: String,
+    pub scheduling: Scheduling,
+}
+
+/// Whether new pods are placed on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheduling {
+    Allowed,
+    /// Cordoned by [`cordon`](super::cordon).
+    CordonedByUs,
+    /// Cordoned by someone else.
+    Cordoned,
+}
+
+impl NodeView {
+    /// Whether the node is not Ready only because no pod network is installed (containerd's and kubelet's message, 1.35).
+    pub fn lacks_pod_network(&self) -> bool {
+        !self.ready && self.reason.contains("NetworkPluginNotReady")
+    }
 }
 
 fn view(node: &Node) -> NodeView {
+    let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
+    let unschedulable = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
     NodeView {
         ready: ready.is_some_and(|condition| condition.status == "True"),
         reason: ready.and_then(|condition| condition.message.clone()).unwrap_or_else(|| "no kubelet status".to_owned()),
+        boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
+        scheduling: match (unschedulable, node.annotations().contains_key(CORDONED)) {
+            (false, _) => Scheduling::Allowed,
+            (true, true) => Scheduling::CordonedByUs,
+            (true, false) => Scheduling::Cordoned,
+        },
     }
 }
 
@@ -125,7 +154,12 @@ mod tests {
     #[test]
     fn nodes_are_grouped_by_reason() {
         let expected: BTreeSet<String> = ["a", "b", "c", "d"].map(str::to_owned).into();
-        let view = |ready, reason: &str| NodeView { ready, reason: reason.to_owned() };
+        let view = |ready, reason: &str| NodeView {
+            ready,
+            reason: reason.to_owned(),
+            boot_id: String::new(),
+            scheduling: Scheduling::Allowed,
+        };
         let mut seen: BTreeMap<Key, NodeView> = BTreeMap::from([
             ((None, "a".to_owned()), view(true, "kubelet is posting ready status")),
             ((None, "b".to_owned()), view(false, "cni plugin not initialized")),

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::config;
-use super::config::{ApplyMode, ApplyResult, Effect};
+use super::config::{ApplyMode, ApplyResult, ChangeEffect, Effect};
 use super::connect::{self, ClientIdentity};
 use super::error::{ClientError, ClientErrorKind};
 use super::etcd;
@@ -112,6 +112,16 @@ impl Client {
     /// As [`Client::apply_configuration`].
     pub async fn try_configuration(&self, config: &str) -> Result<ApplyResult, ClientError> {
         config::apply(&self.link, config, ApplyMode::Auto, Effect::DryRun).await
+    }
+
+    /// What applying this config would change, by a dry run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::apply_configuration`].
+    pub async fn change_effect(&self, config: &str) -> Result<ChangeEffect, ClientError> {
+        let (version, tried) = tokio::try_join!(self.version(), self.try_configuration(config))?;
+        Ok(ChangeEffect::from_dry_run(&version, &tried.details))
     }
 
     /// Bootstraps etcd on this node as the first member. Before a second call, the state of every control plane has to be

@@ -27,7 +27,7 @@ mod service;
 mod version;
 
 pub use client::{Client, MultiNodeClient, ResultsByNode};
-pub use config::{ApplyMode, ApplyResult};
+pub use config::{ApplyMode, ApplyResult, ChangeEffect};
 pub use connect::{CertificateFingerprint, ClientIdentity, InvalidCertificateFingerprint, PORT};
 pub use error::{ClientError, ClientErrorKind};
 pub use etcd::{EtcdAlarm, EtcdBootstrap, EtcdMember, EtcdStatus};
@@ -43,8 +43,8 @@ pub use progress_timeout::{BootTimes, ProgressTimeout, ProgressTimeoutExpired, c
 pub use resource::{
     AddressStatus, BlockDevice, BootId, ClusterInfo, Diagnostic, EtcdMemberId, EtcdSpec, HostnameStatus, Identity,
     LinkStatus, MachineConfig, MachineStatus, MachineType, Member, NetworkStatus, NodeAddress, NodeStatus, Nodename,
-    Resource, ResourceChange, Resources, RunningVersion, SecurityState, ServiceStatus, Stage, StaticPodStatus,
-    SystemDisk, TimeStatus, UnattendedInstallStatus, VolumeStatus, Watch,
+    RebootRequest, Resource, ResourceChange, Resources, RunningVersion, SecurityState, ServiceStatus, Stage,
+    StaticPodStatus, SystemDisk, TimeStatus, UnattendedInstallStatus, VolumeStatus, Watch,
 };
 pub use service::Service;
 pub use version::TalosVersion;

@@ -21,6 +21,12 @@ impl TalosVersion {
         (self.0.major, self.0.minor)
     }
 
+    /// Whether a dry run reports that a change needs a reboot. Since 1.14 each mode applies without one, and the node
+    /// requests the reboot afterwards.
+    pub fn reports_reboots(&self) -> bool {
+        self.line() < (1, 14)
+    }
+
     /// Whether installing, upgrading and pulling images are separate services that report progress.
     pub fn has_lifecycle_service(&self) -> bool {
         self.line() >= (1, 13)

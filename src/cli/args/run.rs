@@ -1,8 +1,10 @@
 //! The arguments of a run.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use bootstrap::steps::Verdict;
+use bootstrap::steps::rollout::{Reboots, RolloutOptions};
 use clap::Args;
 use engine::plan::StepId;
 use talos_client::CertificateFingerprint;
@@ -34,9 +36,31 @@ pub(in crate::cli) struct RunArgs {
     /// The outcome of a hook that was interrupted and must not run twice: `hook/rook/1=done`, or `=again` to run it.
     #[arg(long, value_name = "STEP=done|again", value_parser = verdict, requires = "resume")]
     pub(in crate::cli) hook: Vec<(StepId, Verdict)>,
+    #[command(flatten)]
+    pub(in crate::cli) rollout: RolloutArgs,
     /// Merge the cluster into the operator's kubeconfig at the end of the run.
     #[arg(long)]
     pub(in crate::cli) merge_kubeconfig: bool,
+}
+
+/// How config changes reach configured nodes.
+#[derive(Debug, Clone, Copy, Args)]
+pub(in crate::cli) struct RolloutArgs {
+    /// Refuse config changes that reboot a node, list them, and change nothing.
+    #[arg(long)]
+    no_reboot: bool,
+    /// Reboot so many workers at once; control planes always one at a time.
+    #[arg(long, value_name = "N", default_value = "1")]
+    max_unavailable: NonZeroU32,
+}
+
+impl From<RolloutArgs> for RolloutOptions {
+    fn from(args: RolloutArgs) -> Self {
+        Self {
+            reboots: if args.no_reboot { Reboots::Forbidden } else { Reboots::Allowed },
+            max_unavailable: args.max_unavailable,
+        }
+    }
 }
 
 fn pin(text: &str) -> Result<(String, CertificateFingerprint), Box<dyn std::error::Error + Send + Sync>> {

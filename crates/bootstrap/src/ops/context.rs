@@ -75,6 +75,7 @@ pub async fn run_context(
         forced,
         verdicts: options.verdicts.iter().cloned().collect(),
         pins,
+        rollout: options.rollout,
         dialer: dialer(target),
         cluster,
         bundle,

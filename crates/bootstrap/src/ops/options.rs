@@ -8,6 +8,7 @@ use net::AddressMap;
 use talos_client::CertificateFingerprint;
 
 use crate::steps::Verdict;
+use crate::steps::rollout::RolloutOptions;
 
 /// What an operation works on.
 #[derive(Debug, Clone)]
@@ -77,6 +78,8 @@ pub struct RunOptions {
     pub verdicts: Vec<(StepId, Verdict)>,
     /// Certificate fingerprints that nodes in maintenance mode must present, by hostname or address.
     pub pins: Vec<(String, CertificateFingerprint)>,
+    /// How config changes reach configured nodes.
+    pub rollout: RolloutOptions,
 }
 
 impl RunOptions {
@@ -90,6 +93,7 @@ impl RunOptions {
             force_bootstrap_node: None,
             verdicts: Vec::new(),
             pins: Vec::new(),
+            rollout: RolloutOptions::default(),
             target,
         }
     }

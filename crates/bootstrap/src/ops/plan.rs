@@ -13,6 +13,7 @@ use super::run::open_charts;
 use super::store::journal_store;
 use super::{OpsError, RunOptions, SecretsMode, Workspace, run_context};
 use crate::steps::drift::Compared;
+use crate::steps::rollout::{ConfigChange, config_changes};
 use crate::steps::{self};
 
 /// How far a plan looks.
@@ -34,6 +35,8 @@ pub struct PlanReport {
     /// Where Flux will install a release differently.
     pub drift: Vec<Drift>,
     pub compared: Vec<Compared>,
+    /// What changes on configured nodes; empty if the cluster was not queried.
+    pub configs: Vec<ConfigChange>,
 }
 
 /// Plans a run without changing anything.
@@ -56,12 +59,14 @@ pub async fn plan(workspace: &Workspace, options: &RunOptions, depth: PlanOption
     } else {
         BTreeMap::new()
     };
+    let configs = if depth.query_cluster { config_changes(&context).await } else { vec![] };
     let compared = if depth.compare_manifests {
         steps::drift::compare(&context, open_charts(&context, options).await?).await
     } else {
         vec![]
     };
-    Ok(PlanReport { plan, findings, notices: notices(&context.cluster), drift: context.cluster.drift(), compared })
+    let (notices, drift) = (notices(&context.cluster), context.cluster.drift());
+    Ok(PlanReport { plan, findings, notices, drift, compared, configs })
 }
 
 fn notices(cluster: &Cluster) -> Vec<String> {

@@ -14,6 +14,7 @@ use super::errors::step_error;
 use super::hooks::Verdict;
 use super::kinds::Kinds;
 use super::object_owners::ObjectOwners;
+use super::rollout::{Rollout, RolloutOptions};
 use engine::plan::{FingerprintKey, StepId};
 use engine::{Code, StepError};
 use helm::{Charts, TemplateOptions};
@@ -66,6 +67,7 @@ pub struct RunContext {
     boots: std::sync::Mutex<BootTimes>,
     pub(super) owners: ObjectOwners,
     pub(super) kinds: Kinds,
+    pub(super) rollout: Rollout,
 }
 
 impl std::fmt::Debug for RunContext {
@@ -100,6 +102,8 @@ pub struct ContextParts {
     pub secrets: SecretsFrom,
     pub kubectl: Option<PathBuf>,
     pub redactor: Redactor,
+    /// How config changes reach configured nodes.
+    pub rollout: RolloutOptions,
 }
 
 /// Why a [`RunContext`] cannot be created.
@@ -133,6 +137,7 @@ impl RunContext {
             secrets,
             kubectl,
             redactor,
+            rollout,
         } = parts;
         let mut found = super::hooks::check(&cluster);
         let mut rendered = BTreeMap::new();
@@ -168,6 +173,7 @@ impl RunContext {
             boots: std::sync::Mutex::default(),
             owners: ObjectOwners::default(),
             kinds: Kinds::default(),
+            rollout: Rollout::new(rollout),
         })
     }
 

@@ -9,8 +9,9 @@ use super::context::RunContext;
 use super::errors::{place, step_error};
 use super::node_wait::wait_configured;
 use super::preflight::belongs_elsewhere;
+use super::rollout;
 use engine::{Action, Effect, Observation, StepContext, StepError};
-use talos_client::{ApplyMode, Client, Probe};
+use talos_client::{Client, Probe};
 use talos_config::InventoryNode;
 use talos_schema::parse_documents;
 use yaml::Origin;
@@ -47,7 +48,11 @@ impl Action for Configured {
             Probe::Maintenance { .. } => Ok(Observation::Missing("the node is in maintenance mode".to_owned())),
             Probe::Foreign(foreign) => Err(belongs_elsewhere(&self.node, &foreign.evidence)),
             Probe::Configured { client, .. } => Ok(if runs(&self.context, &self.node, &client).await? {
-                Observation::UpToDate("runs this config".to_owned())
+                if self.context.resumed && self.context.rollout.was_left_cordoned(&self.context, &self.node).await {
+                    Observation::InProgress("runs this config; to be uncordoned".to_owned())
+                } else {
+                    Observation::UpToDate("runs this config".to_owned())
+                }
             } else {
                 Observation::Missing("runs another config".to_owned())
             }),
@@ -58,7 +63,7 @@ impl Action for Configured {
         let text = self.context.config_text(&self.node);
         let applied = match self.probe().await? {
             Probe::Maintenance { client, .. } => client.apply_configuration(text.expose_secret()).await,
-            Probe::Configured { client, .. } => client.apply_configuration(text.expose_secret(), ApplyMode::Auto).await,
+            Probe::Configured { client, .. } => return rollout::apply(&self.context, &self.node, &client, cx).await,
             Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),
             Probe::Closed(error) => Err(error),
         };
@@ -72,7 +77,7 @@ impl Action for Configured {
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = wait_configured(&self.context, &self.node, cx).await?;
         if runs(&self.context, &self.node, &client).await? {
-            return Ok(());
+            return rollout::release(&self.context, &self.node, cx).await;
         }
         Err(StepError::unavailable("the node does not run the config that was applied").with_place(place(&self.node)))
     }

@@ -28,6 +28,7 @@ mod order;
 mod preflight;
 mod pull_secret;
 mod release;
+pub mod rollout;
 mod secret_manifests;
 mod webhook;
 
@@ -177,13 +178,15 @@ impl Steps {
 
     fn machine_configs(&mut self, preflight: &[StepId]) -> Vec<Configured> {
         let context = self.context.clone();
+        // On a living cluster the last node waits for the reboots of all others.
+        let turns = u32::try_from(context.cluster.inventory.nodes.len()).unwrap_or(u32::MAX);
         let configured = context.cluster.inventory.nodes.iter().map(|node| {
             let step = Step::new("machine-config", &node.hostname, Code::T11)
                 .title("the node runs its config")
                 .needs(preflight)
                 .with_place(errors::place(node))
                 .made_from(context.node_fingerprint(node))
-                .deadline(BOOTS);
+                .deadline(BOOTS.saturating_mul(turns));
             let code = machine_config::Configured::new(context.clone(), node.clone());
             Configured { node: node.clone(), step: self.action(step, Arc::new(code)) }
         });

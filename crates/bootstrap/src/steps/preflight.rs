@@ -13,7 +13,8 @@ use super::context::RunContext;
 use super::errors::{place, step_error};
 use super::kinds::Use;
 use super::machine_config::runs;
-use super::{crds, hooks, pull_secret};
+use super::rollout::Reboots;
+use super::{crds, hooks, pull_secret, rollout};
 use engine::{Action, Check, CheckResult, Code, StepContext, StepError};
 
 use talos_client::install::{DiskMatch, InstallDisk, describe};
@@ -130,6 +131,14 @@ impl Reachable {
         if stage == Stage::Running && !runs(&self.context, &self.node, client).await? {
             let config = self.context.config_text(&self.node);
             self.check_dry_run(cx, client.try_configuration(config.expose_secret()).await)?;
+            if rollout::reboots(&self.context) == Reboots::Forbidden {
+                let effect = client.change_effect(config.expose_secret()).await;
+                rollout::check_allowed(
+                    &self.context,
+                    &self.node,
+                    effect.map_err(|error| step_error(&error, &self.node))?,
+                )?;
+            }
         }
         let text = format!("configured by this cluster, {stage}");
         // A node that boots or shuts down reports its version later.

@@ -175,6 +175,12 @@ kinds! {
         error: String,
     }
 
+    /// `reboot-request`, from 1.14 on: the node is about to reboot.
+    RebootRequest in "runtime" is "RebootRequests.runtime.talos.dev" {
+        #[serde(default)]
+        reason: String,
+    }
+
     /// `boot-id`, from 1.14 on.
     BootId in "runtime" is "BootIDs.runtime.talos.dev" {
         #[serde(rename = "bootID")]

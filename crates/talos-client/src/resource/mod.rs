@@ -13,7 +13,7 @@ use talos_proto::cosi::resource::{GetRequest, ListRequest, WatchOptions, WatchRe
 pub use kinds::{
     AddressStatus, BlockDevice, BootId, ClusterInfo, Diagnostic, EtcdMemberId, EtcdSpec, HostnameStatus, Identity,
     LinkStatus, MachineConfig, MachineStatus, MachineType, Member, NetworkStatus, NodeAddress, NodeStatus, Nodename,
-    RunningVersion, SecurityState, ServiceStatus, Stage, StaticPodStatus, SystemDisk, TimeStatus,
+    RebootRequest, RunningVersion, SecurityState, ServiceStatus, Stage, StaticPodStatus, SystemDisk, TimeStatus,
     UnattendedInstallStatus, VolumeStatus,
 };
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::super::context::{PROBE_INTERVAL, RunContext};
-use super::super::errors::step_error;
 use super::super::node_wait::wait_configured;
 use super::connect;
+use super::membership::{Membership, member_lists, outsider};
 use engine::{Check, CheckResult, Code, StepContext, StepError, StepWait};
 use error_report::ErrorReport;
-use talos_client::{Client, ClientError};
+use talos_client::{Client, ClientError, EtcdAlarm};
 use talos_config::InventoryNode;
 
 /// Every control plane is a voting member.
@@ -21,38 +21,45 @@ impl Members {
         Self(context)
     }
 
-    /// What is missing; nothing when every control plane votes. Any control plane with a member list will do.
+    /// What is missing; nothing when every control plane votes. Members are matched with control planes by identity.
     async fn missing(&self) -> Result<Option<String>, StepError> {
         let control_planes = self.0.control_planes();
-        let mut last = None;
-        for node in &control_planes {
-            match self.counted(node, control_planes.len()).await {
-                Ok(missing) => return Ok(missing),
-                Err(error) => last = Some(error),
-            }
+        let Some(list) = member_lists(&self.0).await?.into_iter().next() else {
+            return Err(StepError::invalid_input("the cluster has no control plane"));
+        };
+        let membership = Membership::new(list.members, &control_planes);
+        if let Some(member) = membership.outsiders.first() {
+            return Err(outsider(&self.0, member).await);
         }
-        Err(last.unwrap_or_else(|| StepError::invalid_input("the cluster has no control plane")))
-    }
-
-    async fn counted(&self, node: &InventoryNode, expected: usize) -> Result<Option<String>, StepError> {
-        let client = connect(&self.0, node).await?;
-        let members = client.etcd_members().await.map_err(|error| step_error(&error, node))?;
-        let learners = members.iter().filter(|member| member.is_learner).count();
-        let voting = members.len() - learners;
-        if voting == expected {
+        let (voting, expected) = (membership.voting(), control_planes.len());
+        if voting == expected && membership.unstarted == 0 {
             return Ok(None);
         }
+        let learners = membership.matched.len() - voting + membership.unstarted;
         let mut text = format!("{voting} of {expected} control planes vote, {learners} are learners");
-        for (member, alarm) in client.etcd_alarms().await.unwrap_or_default() {
-            let name = members.iter().find(|known| known.id == member).map_or("a member", |known| &known.hostname);
+        for (id, alarm) in self.alarms().await {
+            let known = membership.matched.iter().find(|matched| matched.member.id == id);
+            let name = known.map_or("a member", |matched| &matched.node.hostname);
             text = format!("{text}; {name} raises the alarm {alarm}");
         }
-        for node in self.0.control_planes() {
+        for node in control_planes {
             if let Some(problem) = self.problem(node).await {
                 text = format!("{text}; {}: {problem}", node.hostname);
             }
         }
         Ok(Some(text))
+    }
+
+    /// The alarms that any control plane reports.
+    async fn alarms(&self) -> Vec<(u64, EtcdAlarm)> {
+        for node in self.0.control_planes() {
+            if let Ok(client) = connect(&self.0, node).await
+                && let Ok(alarms) = client.etcd_alarms().await
+            {
+                return alarms;
+            }
+        }
+        vec![]
     }
 
     /// Why one control plane does not vote, as far as it knows.
@@ -96,7 +103,8 @@ impl Check for Members {
             match self.missing().await {
                 Ok(None) => return Ok(()),
                 Ok(Some(reason)) => cx.waiting(StepWait::new(reason).code(Code::T13)),
-                Err(error) => cx.progress(&ErrorReport::new(&error).to_string()),
+                Err(error) if error.class.is_retried() => cx.progress(&ErrorReport::new(&error).to_string()),
+                Err(error) => return Err(error),
             }
             tokio::time::sleep(PROBE_INTERVAL).await;
         }

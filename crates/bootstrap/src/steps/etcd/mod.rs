@@ -4,6 +4,7 @@
 
 pub mod decision;
 mod members;
+pub(super) mod membership;
 mod survey;
 
 use std::net::IpAddr;
@@ -19,7 +20,7 @@ use super::errors::{place, step_error};
 use decision::{Context, Decision, Intent, Reason, View, agreed, decide};
 use engine::{Action, Code, Effect, Observation, StepContext, StepError, StepWait};
 pub(super) use members::Members;
-use survey::survey;
+pub(super) use survey::survey;
 use talos_client::{Client, ClientErrorKind, EtcdBootstrap};
 use talos_config::InventoryNode;
 
@@ -105,7 +106,7 @@ fn recorded(cx: &StepContext) -> Option<Intent> {
     Some(Intent { accepted: prior.outcome.is_some(), ..intent })
 }
 
-async fn connect(context: &RunContext, node: &InventoryNode) -> Result<Client, StepError> {
+pub(super) async fn connect(context: &RunContext, node: &InventoryNode) -> Result<Client, StepError> {
     Client::connect(&context.dialer, node.address, &context.client_identity)
         .await
         .map_err(|error| step_error(&error, node))

@@ -20,7 +20,7 @@ const DATA: &str = "/var/lib/etcd";
 const REQUESTED: &str = "Bootstrap requested";
 
 /// Every control plane, all at once.
-pub(super) async fn survey(context: &RunContext) -> Vec<View> {
+pub(in crate::steps) async fn survey(context: &RunContext) -> Vec<View> {
     join_all(context.control_planes().into_iter().map(|node| view(context, node))).await
 }
 

@@ -1,0 +1,532 @@
+//! Config changes on configured nodes. Before etcd exists all nodes change at once; on a living cluster those that need a
+//! reboot take turns.
+//!
+//! `decision` decides without I/O, `state` reads the cluster, this file acts. The order follows from the cluster's state
+//! alone, so it holds after a kill.
+
+mod changes;
+mod decision;
+mod state;
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+use super::context::RunContext;
+use super::errors::{place, step_error};
+use super::etcd::decision::{Etcd, State, View};
+use super::etcd::{connect, survey};
+use super::machine_config::runs;
+use decision::{ClusterState, Health, Outlook, WaitReason, may_reboot};
+use engine::{Code, Effect, StepContext, StepError, StepWait};
+use error_report::ErrorReport;
+use kubernetes::{DrainError, Scheduling};
+use state::cluster_state;
+use talos_client::{ApplyMode, ChangeEffect, Client, ProgressTimeout};
+use talos_config::{InventoryNode, Role};
+
+pub use changes::{Change, ConfigChange, config_changes};
+
+/// Between two looks at the cluster: each asks every node once.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// An API that is away for longer does not come back by itself: static pods restart within a minute.
+const API_OUTAGE: Duration = Duration::from_secs(75);
+/// For one attempt to reach the API.
+const API_ATTEMPT: Duration = Duration::from_secs(10);
+const API_AWAY: &str = "the Kubernetes API does not respond";
+/// How long a drain may go on without a pod leaving.
+const DRAIN_LIMIT: Duration = Duration::from_mins(5);
+
+/// Whether a config change may reboot a configured node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reboots {
+    Allowed,
+    /// `--no-reboot`.
+    Forbidden,
+}
+
+/// What the operator allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RolloutOptions {
+    pub reboots: Reboots,
+    /// How many workers may be down at once.
+    pub max_unavailable: NonZeroU32,
+}
+
+impl Default for RolloutOptions {
+    fn default() -> Self {
+        Self { reboots: Reboots::Allowed, max_unavailable: NonZeroU32::MIN }
+    }
+}
+
+/// What the nodes of a run share while they take turns.
+#[derive(Debug)]
+pub(super) struct Rollout {
+    options: RolloutOptions,
+    /// First come, first served: a control plane takes every permit, a worker one.
+    permits: Semaphore,
+    /// The node that ended the rollout, and why.
+    ended_by: Mutex<Option<String>>,
+    /// Nodes that an earlier run left cordoned.
+    left_cordoned: OnceCell<BTreeSet<String>>,
+    /// Nodes that this run has cordoned.
+    cordoned: Mutex<BTreeSet<String>>,
+}
+
+impl Rollout {
+    pub(super) fn new(options: RolloutOptions) -> Self {
+        Self {
+            options,
+            permits: Semaphore::new(usize::try_from(options.max_unavailable.get()).unwrap_or(Semaphore::MAX_PERMITS)),
+            ended_by: Mutex::default(),
+            left_cordoned: OnceCell::new(),
+            cordoned: Mutex::default(),
+        }
+    }
+
+    async fn turn(&self, role: Role) -> Result<SemaphorePermit<'_>, StepError> {
+        let permits = match role {
+            Role::ControlPlane => self.options.max_unavailable.get(),
+            Role::Worker => 1,
+        };
+        let closed = |error| StepError::unavailable("the rollout ended").caused_by(&error);
+        self.permits.acquire_many(permits).await.map_err(closed)
+    }
+
+    fn check_goes_on(&self, node: &InventoryNode) -> Result<(), StepError> {
+        match &*self.ended_by.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok(()),
+            Some(reason) => Err(StepError::failed_precondition("the node was not rebooted, because the rollout ended")
+                .with_place(place(node))
+                .because(reason)
+                .code(Code::T21)),
+        }
+    }
+
+    fn end(&self, node: &InventoryNode, error: &StepError) {
+        let reason = format!("{}: {}", node.hostname, error.what);
+        self.ended_by.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+    }
+
+    fn has_cordoned(&self, node: &InventoryNode) -> bool {
+        self.cordoned.lock().unwrap_or_else(PoisonError::into_inner).contains(&node.hostname)
+    }
+
+    fn note_cordon(&self, node: &InventoryNode) {
+        self.cordoned.lock().unwrap_or_else(PoisonError::into_inner).insert(node.hostname.clone());
+    }
+
+    /// Whether an earlier run left the node cordoned. Read once per run.
+    pub(super) async fn was_left_cordoned(&self, context: &RunContext, node: &InventoryNode) -> bool {
+        let read = async {
+            let client = tokio::time::timeout(API_ATTEMPT, context.kubernetes()).await.ok()?.ok()?;
+            let nodes = kubernetes::nodes(&client).await.ok()?;
+            Some(
+                nodes
+                    .into_iter()
+                    .filter(|(_, node)| node.scheduling == Scheduling::CordonedByUs)
+                    .map(|(name, _)| name)
+                    .collect(),
+            )
+        };
+        self.left_cordoned.get_or_init(async || read.await.unwrap_or_default()).await.contains(&node.hostname)
+    }
+}
+
+/// Fails when the change needs a reboot that the operator forbids.
+pub(super) fn check_allowed(context: &RunContext, node: &InventoryNode, effect: ChangeEffect) -> Result<(), StepError> {
+    if effect != ChangeEffect::Reboot || context.rollout.options.reboots == Reboots::Allowed {
+        return Ok(());
+    }
+    Err(StepError::failed_precondition("the config change needs a reboot, which --no-reboot forbids")
+        .with_place(place(node))
+        .next(format!(
+            "show the change with `k8s-bootstrap plan {} --detailed-exitcode`; run without --no-reboot",
+            context.cluster.name
+        ))
+        .code(Code::T21))
+}
+
+/// Whether the operator forbids reboots, so that changes are classified before anything is applied.
+pub(super) fn reboots(context: &RunContext) -> Reboots {
+    context.rollout.options.reboots
+}
+
+/// Brings the config to a configured node.
+pub(super) async fn apply(
+    context: &RunContext,
+    node: &InventoryNode,
+    client: &Client,
+    cx: &StepContext,
+) -> Result<Effect, StepError> {
+    let text = context.config_text(node);
+    let effect = client.change_effect(text.expose_secret()).await.map_err(|error| step_error(&error, node))?;
+    check_allowed(context, node, effect)?;
+    if effect == ChangeEffect::Reboot && wait_known(context, node, cx).await? == EtcdPresence::Exists {
+        return in_turn(context, node, cx).await;
+    }
+    let mode = if effect == ChangeEffect::Reboot { ApplyMode::Auto } else { ApplyMode::NoReboot };
+    send(context, node, client, mode, cx).await.map(|_| Effect::Complete)
+}
+
+/// Whether the node reboots by itself after a config was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AfterApply {
+    Reboots,
+    /// At once, or it requests a reboot later (Talos 1.14).
+    Continues,
+}
+
+async fn send(
+    context: &RunContext,
+    node: &InventoryNode,
+    client: &Client,
+    mode: ApplyMode,
+    cx: &StepContext,
+) -> Result<AfterApply, StepError> {
+    let text = context.config_text(node);
+    let applied = client.apply_configuration(text.expose_secret(), mode).await;
+    let applied = applied.map_err(|error| step_error(&error, node))?;
+    for warning in applied.warnings {
+        cx.progress(&format!("warning from the node: {warning}"));
+    }
+    Ok(if applied.rebooting { AfterApply::Reboots } else { AfterApply::Continues })
+}
+
+/// Whether etcd exists on any control plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum EtcdPresence {
+    Exists,
+    Absent,
+    /// No control plane that responds has etcd, and this one does not respond.
+    Unknown(String),
+}
+
+fn etcd_presence(views: &[View]) -> EtcdPresence {
+    let facts = || views.iter().filter_map(View::facts);
+    if facts().any(|facts| facts.data || facts.requested || matches!(facts.etcd, Etcd::Running { .. })) {
+        return EtcdPresence::Exists;
+    }
+    let unknown = views.iter().find(|view| matches!(view.state, State::Unknown { .. }));
+    unknown.map_or(EtcdPresence::Absent, |view| EtcdPresence::Unknown(format!("{}: {}", view.node, view.state)))
+}
+
+/// Waits until it is known whether etcd exists.
+async fn wait_known(context: &RunContext, node: &InventoryNode, cx: &StepContext) -> Result<EtcdPresence, StepError> {
+    let mut wait = Wait::new(context, node, cx);
+    loop {
+        match etcd_presence(&survey(context).await) {
+            EtcdPresence::Unknown(view) => {
+                wait.pause(&format!("it is unknown whether etcd exists: {view}"), Code::T11).await?;
+            }
+            known => return Ok(known),
+        }
+    }
+}
+
+/// A wait that reports why, ends with the run, and fails after the node's boot limit without a change.
+struct Wait<'w> {
+    node: &'w InventoryNode,
+    cx: &'w StepContext,
+    timeout: ProgressTimeout,
+}
+
+impl<'w> Wait<'w> {
+    fn new(context: &RunContext, node: &'w InventoryNode, cx: &'w StepContext) -> Self {
+        Self { node, cx, timeout: ProgressTimeout::new(context.boot_limit(node), Instant::now()) }
+    }
+
+    /// Pauses before the next look. For waits before anything was changed: they end when the run is to stop.
+    async fn pause(&mut self, line: &str, code: Code) -> Result<(), StepError> {
+        self.note(line, code)?;
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => Ok(()),
+            () = self.cx.stop_requested() => Err(stopped(self.node)),
+        }
+    }
+
+    /// The same for waits that have to go on.
+    async fn pause_to_the_end(&mut self, line: &str, code: Code) -> Result<(), StepError> {
+        self.note(line, code)?;
+        tokio::time::sleep(INTERVAL).await;
+        Ok(())
+    }
+
+    fn note(&mut self, line: &str, code: Code) -> Result<(), StepError> {
+        self.cx.waiting(StepWait::new(line).code(code));
+        self.timeout.note(line, Instant::now()).map_err(|overdue| {
+            let minutes = overdue.elapsed.as_secs() / 60;
+            StepError::failed_precondition(format!("no progress for {minutes}m"))
+                .with_place(place(self.node))
+                .because(line)
+                .code(code)
+        })
+    }
+}
+
+fn stopped(node: &InventoryNode) -> StepError {
+    StepError::unavailable("the run was stopped before the node was changed").with_place(place(node))
+}
+
+/// Reboots the node into its config when its turn has come. A failure that is not retried ends the rollout.
+async fn in_turn(context: &RunContext, node: &InventoryNode, cx: &StepContext) -> Result<Effect, StepError> {
+    cx.waiting(StepWait::new("waits for its turn to reboot").code(Code::T21));
+    let _turn = tokio::select! {
+        biased;
+        () = cx.stop_requested() => return Err(stopped(node)),
+        turn = context.rollout.turn(node.role) => turn?,
+    };
+    context.rollout.check_goes_on(node)?;
+    let rebooted = reboot(context, node, cx).await;
+    if let Err(error) = &rebooted
+        && !error.class.is_retried()
+    {
+        context.rollout.end(node, error);
+    }
+    rebooted.map(|()| Effect::Complete)
+}
+
+async fn reboot(context: &RunContext, node: &InventoryNode, cx: &StepContext) -> Result<(), StepError> {
+    let access = reach_api(context, node, cx).await?;
+    wait_allowed(context, node, access, cx).await?;
+    let sent = match drain_and_send(context, node, access, cx).await {
+        Ok(sent) => sent,
+        Err(error) => {
+            // Nothing was changed on the node, so it runs pods again; if that fails too, a resume does it.
+            if let Ok(api) = context.kubernetes().await {
+                let _ = kubernetes::uncordon(&api, &node.hostname).await;
+            }
+            return Err(error);
+        }
+    };
+    wait_back(context, node, &sent, access, cx).await?;
+    uncordon(context, node, cx).await
+}
+
+/// How the Kubernetes API takes part in a reboot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ApiAccess {
+    /// It is reachable, and is waited for when it goes away.
+    Required,
+    /// It was away before the reboot.
+    Away,
+}
+
+/// A config that was sent.
+struct Sent {
+    /// The boot in which it was sent.
+    boot_id: String,
+    after: AfterApply,
+}
+
+async fn drain_and_send(
+    context: &RunContext,
+    node: &InventoryNode,
+    access: ApiAccess,
+    cx: &StepContext,
+) -> Result<Sent, StepError> {
+    if access == ApiAccess::Required {
+        let api = context.kubernetes().await?;
+        cordon(context, &api, node).await?;
+        tokio::select! {
+            biased;
+            () = cx.stop_requested() => return Err(stopped(node)),
+            drained = drain(&api, node, cx) => drained?,
+        }
+        // A drain may take minutes.
+        wait_allowed(context, node, access, cx).await?;
+    }
+    let client = connect(context, node).await?;
+    let boot_id = client.boot_id().await.map_err(|error| step_error(&error, node))?;
+    let after = send(context, node, &client, ApplyMode::Auto, cx).await?;
+    Ok(Sent { boot_id, after })
+}
+
+/// Waits for the Kubernetes API, for a control plane not for long: its reboot may be what brings the API back.
+async fn reach_api(context: &RunContext, node: &InventoryNode, cx: &StepContext) -> Result<ApiAccess, StepError> {
+    let began = Instant::now();
+    let mut wait = Wait::new(context, node, cx);
+    loop {
+        if let Ok(Ok(_)) = tokio::time::timeout(API_ATTEMPT, context.kubernetes()).await {
+            return Ok(ApiAccess::Required);
+        }
+        if node.role == Role::ControlPlane && began.elapsed() >= API_OUTAGE {
+            cx.progress(
+                "the Kubernetes API does not respond: etcd's quorum alone decides, and the node is not drained",
+            );
+            return Ok(ApiAccess::Away);
+        }
+        wait.pause(API_AWAY, Code::K01).await?;
+    }
+}
+
+/// The cluster around a node; nothing while an API that is required does not respond.
+async fn look(
+    context: &RunContext,
+    node: &InventoryNode,
+    access: ApiAccess,
+) -> Result<Option<ClusterState>, StepError> {
+    let api = match (tokio::time::timeout(API_ATTEMPT, context.kubernetes()).await, access) {
+        (Ok(Ok(client)), _) => Some(client),
+        (_, ApiAccess::Required) => return Ok(None),
+        (_, ApiAccess::Away) => None,
+    };
+    cluster_state(context, node, api.as_ref()).await.map(Some)
+}
+
+async fn wait_allowed(
+    context: &RunContext,
+    node: &InventoryNode,
+    access: ApiAccess,
+    cx: &StepContext,
+) -> Result<(), StepError> {
+    let max_unavailable = usize::try_from(context.rollout.options.max_unavailable.get()).unwrap_or(usize::MAX);
+    let mut wait = Wait::new(context, node, cx);
+    loop {
+        let Some(cluster) = look(context, node, access).await? else {
+            wait.pause(API_AWAY, Code::K01).await?;
+            continue;
+        };
+        let Err(WaitReason { text, code, outlook }) = may_reboot(&node.hostname, node.role, &cluster, max_unavailable)
+        else {
+            return Ok(());
+        };
+        match outlook {
+            Outlook::MayChange => wait.pause(&format!("must not reboot yet: {text}"), code).await?,
+            Outlook::Permanent => {
+                return Err(StepError::needs_operator("the node must not reboot")
+                    .with_place(place(node))
+                    .because(text)
+                    .code(code));
+            }
+        }
+    }
+}
+
+fn api_error(node: &InventoryNode, error: &kubernetes::ApiError) -> StepError {
+    let what = "the Kubernetes API rejected a request about the node";
+    let error = if error.is_retryable() {
+        StepError::unavailable(what).caused_by(error)
+    } else {
+        StepError::failed_precondition(what).caused_by(error)
+    };
+    error.with_place(place(node)).code(Code::K07)
+}
+
+async fn cordon(context: &RunContext, api: &kube::Client, node: &InventoryNode) -> Result<(), StepError> {
+    context.rollout.note_cordon(node);
+    kubernetes::cordon(api, &node.hostname).await.map_err(|error| api_error(node, &error))
+}
+
+/// Evicts the pods of the node, if another node can run them.
+async fn drain(api: &kube::Client, node: &InventoryNode, cx: &StepContext) -> Result<(), StepError> {
+    let nodes = kubernetes::nodes(api).await.map_err(|error| api_error(node, &error))?;
+    let mut others = nodes.iter().filter(|(name, _)| **name != node.hostname).map(|(_, other)| other);
+    if !others.any(|other| other.ready && other.scheduling == Scheduling::Allowed) {
+        cx.progress("no other node can run its pods, so it is not drained");
+        return Ok(());
+    }
+    let report = |reason: &kubernetes::WaitReason| cx.waiting(StepWait::new(&reason.text).code(Code::T24));
+    kubernetes::drain(api, &node.hostname, DRAIN_LIMIT, &report).await.map_err(|error| match error {
+        DrainError::Api(error) => api_error(node, &error),
+        stuck @ DrainError::Stuck { .. } => StepError::needs_operator("the node cannot be drained")
+            .with_place(place(node))
+            .because(stuck)
+            .code(Code::T24),
+    })
+}
+
+/// Waits until the node runs its config and serves again, on a control plane with a voting etcd member.
+async fn wait_back(
+    context: &RunContext,
+    node: &InventoryNode,
+    sent: &Sent,
+    access: ApiAccess,
+    cx: &StepContext,
+) -> Result<(), StepError> {
+    let began = Instant::now();
+    let mut wait = Wait::new(context, node, cx);
+    loop {
+        let Some(line) = not_back(context, node, sent, access).await? else {
+            context.learn_boot(node, began.elapsed());
+            return Ok(());
+        };
+        wait.pause_to_the_end(&line, Code::T11).await?;
+    }
+}
+
+/// Why the node is not back yet.
+async fn not_back(
+    context: &RunContext,
+    node: &InventoryNode,
+    sent: &Sent,
+    access: ApiAccess,
+) -> Result<Option<String>, StepError> {
+    let Ok(client) = connect(context, node).await else { return Ok(Some("its port is closed: rebooting".to_owned())) };
+    match client.boot_id().await {
+        Ok(boot_id) if boot_id == sent.boot_id && sent.after == AfterApply::Reboots => {
+            return Ok(Some("it has not rebooted yet".to_owned()));
+        }
+        Ok(_) => {}
+        Err(error) => return Ok(Some(ErrorReport::new(&error).to_string())),
+    }
+    match runs(context, node, &client).await {
+        Ok(true) => {}
+        Ok(false) => return Ok(Some("it does not run the config that was applied".to_owned())),
+        Err(error) => return Ok(Some(ErrorReport::new(&error).to_string())),
+    }
+    serves(context, node, access).await
+}
+
+/// Why the node does not serve; nothing when it does.
+async fn serves(context: &RunContext, node: &InventoryNode, access: ApiAccess) -> Result<Option<String>, StepError> {
+    let Some(cluster) = look(context, node, access).await? else { return Ok(Some(API_AWAY.to_owned())) };
+    if let Health::Down(reason) = cluster.health {
+        return Ok(Some(reason));
+    }
+    if node.role == Role::Worker {
+        return Ok(None);
+    }
+    let own = cluster.etcd.voters.iter().find(|voter| voter.name == node.hostname);
+    Ok(match own.map(|voter| &voter.health) {
+        Some(Health::Up) => None,
+        Some(Health::Down(reason)) => Some(format!("its etcd member does not serve: {reason}")),
+        None => Some("its etcd member does not vote yet".to_owned()),
+    })
+}
+
+async fn uncordon(context: &RunContext, node: &InventoryNode, cx: &StepContext) -> Result<(), StepError> {
+    if reach_api(context, node, cx).await? == ApiAccess::Required {
+        let api = context.kubernetes().await?;
+        kubernetes::uncordon(&api, &node.hostname).await.map_err(|error| api_error(node, &error))?;
+    }
+    Ok(())
+}
+
+/// Uncordons a node that a run of ours cordoned, once it serves. For nodes whose config was applied before.
+pub(super) async fn release(context: &RunContext, node: &InventoryNode, cx: &StepContext) -> Result<(), StepError> {
+    if !context.rollout.has_cordoned(node) && !context.resumed {
+        return Ok(());
+    }
+    if etcd_presence(&survey(context).await) != EtcdPresence::Exists {
+        return Ok(());
+    }
+    if reach_api(context, node, cx).await? == ApiAccess::Away {
+        return Ok(());
+    }
+    let api = context.kubernetes().await?;
+    let nodes = kubernetes::nodes(&api).await.map_err(|error| api_error(node, &error))?;
+    if nodes.get(&node.hostname).is_none_or(|node| node.scheduling != Scheduling::CordonedByUs) {
+        return Ok(());
+    }
+    let mut wait = Wait::new(context, node, cx);
+    while let Some(line) = serves(context, node, ApiAccess::Required).await? {
+        wait.pause_to_the_end(&line, Code::T11).await?;
+    }
+    uncordon(context, node, cx).await
+}

@@ -1,0 +1,249 @@
+//! Reads the cluster for the decision. Changes nothing.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use kubernetes::NodeView;
+use talos_client::{EtcdMember, EtcdStatus, Probe, RebootRequest, Stage};
+use talos_config::InventoryNode;
+
+use super::super::context::RunContext;
+use super::super::etcd::connect;
+use super::super::etcd::membership::{MatchedMember, MemberList, Membership, check_one_cluster};
+use super::decision::{ClusterState, EtcdState, Health, OtherNode, Voter};
+use engine::StepError;
+use error_report::ErrorReport;
+
+/// Nodes by name; nothing while the Kubernetes API is unreachable.
+type Registered = Option<BTreeMap<String, NodeView>>;
+
+/// The condition of Talos that the Kubernetes Node is Ready, which is read from Kubernetes itself (1.11 to 1.14).
+const NODE_READY: &str = "nodeReady:";
+
+/// What a machine reports of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Machine {
+    Unreachable(String),
+    Unconfigured,
+    Configured(ConfiguredMachine),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ConfiguredMachine {
+    stage: Stage,
+    unmet: Vec<String>,
+    boot_id: String,
+    reboot: PendingReboot,
+}
+
+/// Whether a machine has requested a reboot (Talos 1.14).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PendingReboot {
+    None,
+    Requested,
+}
+
+/// The cluster around `node`.
+///
+/// # Errors
+///
+/// Two etcd clusters (T03).
+pub(super) async fn cluster_state(
+    context: &RunContext,
+    node: &InventoryNode,
+    api: Option<&kube::Client>,
+) -> Result<ClusterState, StepError> {
+    let inventory = &context.cluster.inventory.nodes;
+    let (machines, registered, etcd) = tokio::join!(
+        join_all(inventory.iter().map(|other| machine(context, other))),
+        registered(api),
+        etcd_state(context)
+    );
+    let mut state = ClusterState { etcd: etcd?, others: Vec::new(), health: Health::Up };
+    for (other, machine) in inventory.iter().zip(machines) {
+        let health = health(&other.hostname, &machine, registered.as_ref());
+        if other.hostname == node.hostname {
+            state.health = health;
+        } else {
+            state.others.push(OtherNode { name: other.hostname.clone(), role: other.role, health });
+        }
+    }
+    Ok(state)
+}
+
+/// The nodes of Kubernetes. An API that stopped responding leaves the last state out, which counts as down.
+async fn registered(api: Option<&kube::Client>) -> Registered {
+    match api {
+        Some(client) => Some(kubernetes::nodes(client).await.unwrap_or_default()),
+        None => None,
+    }
+}
+
+async fn machine(context: &RunContext, node: &InventoryNode) -> Machine {
+    let client = match context.probe(node).await {
+        Ok(Probe::Configured { client, .. }) => client,
+        Ok(Probe::Maintenance { .. }) => return Machine::Unconfigured,
+        Ok(Probe::Closed(_)) => return Machine::Unreachable("its port is closed".to_owned()),
+        Ok(Probe::Foreign(foreign)) => return Machine::Unreachable(foreign.evidence),
+        Err(error) => return Machine::Unreachable(ErrorReport::new(&error).to_string()),
+    };
+    let resources = client.resources();
+    let read =
+        tokio::try_join!(client.machine_status(), client.boot_id(), resources.find::<RebootRequest>("reboot-request"));
+    match read {
+        Ok((status, boot_id, request)) => Machine::Configured(ConfiguredMachine {
+            stage: status.stage,
+            unmet: status.unmet,
+            boot_id,
+            reboot: if request.is_some() { PendingReboot::Requested } else { PendingReboot::None },
+        }),
+        Err(error) => Machine::Unreachable(error.reason),
+    }
+}
+
+fn health(name: &str, machine: &Machine, registered: Option<&BTreeMap<String, NodeView>>) -> Health {
+    let down = |reason: &str| Health::Down(reason.to_owned());
+    let machine = match machine {
+        Machine::Unreachable(reason) => return down(reason),
+        Machine::Unconfigured => return down("in maintenance mode"),
+        Machine::Configured(machine) => machine,
+    };
+    if machine.stage != Stage::Running {
+        return Health::Down(format!("it is {}", machine.stage));
+    }
+    if machine.reboot == PendingReboot::Requested {
+        return down("it is about to reboot");
+    }
+    if let Some(condition) = machine.unmet.iter().find(|condition| !condition.starts_with(NODE_READY)) {
+        return down(condition);
+    }
+    let Some(registered) = registered else { return Health::Up };
+    match registered.get(name) {
+        None => down("not registered in Kubernetes"),
+        Some(node) if node.boot_id.trim() != machine.boot_id.trim() => {
+            down("its kubelet has not reported since it booted")
+        }
+        Some(node) if node.ready => Health::Up,
+        // Before the network plugin is installed no node is Ready, so none is less available for that.
+        Some(node) if node.lacks_pod_network() && !registered.values().any(|node| node.ready) => Health::Up,
+        Some(node) => down(&node.reason),
+    }
+}
+
+/// What a control plane reports of etcd.
+struct EtcdReport<'n> {
+    node: &'n InventoryNode,
+    members: Vec<EtcdMember>,
+    status: Option<EtcdStatus>,
+    alarms: Vec<String>,
+}
+
+async fn etcd_state(context: &RunContext) -> Result<EtcdState, StepError> {
+    let control_planes = context.control_planes();
+    let reports = join_all(control_planes.iter().map(|node| etcd_report(context, node))).await;
+    let reports: Vec<EtcdReport<'_>> = reports.into_iter().flatten().collect();
+    let lists: Vec<MemberList> = reports
+        .iter()
+        .map(|report| MemberList { node: report.node.address, members: report.members.clone() })
+        .collect();
+    check_one_cluster(&lists)?;
+    let Some(list) = lists.into_iter().find(|list| !list.members.is_empty()) else { return Ok(EtcdState::default()) };
+    let Membership { matched, outsiders, unstarted } = Membership::new(list.members, &control_planes);
+    let (learners, voters): (Vec<_>, Vec<_>) = matched.into_iter().partition(|matched| matched.member.is_learner);
+    let mut state = EtcdState {
+        voters: voters
+            .iter()
+            .map(|voter| Voter { name: voter.node.hostname.clone(), health: member_health(voter, &reports) })
+            .collect(),
+        learners: learners.into_iter().map(|learner| learner.node.hostname.clone()).collect(),
+        alarms: reports
+            .iter()
+            .find(|report| report.status.is_some())
+            .map(|report| report.alarms.clone())
+            .unwrap_or_default(),
+    };
+    state.learners.extend((0..unstarted).map(|_| "without a name".to_owned()));
+    for member in outsiders {
+        let (name, health) = (member.hostname, Health::Down("not in the inventory".to_owned()));
+        if member.is_learner { state.learners.push(name) } else { state.voters.push(Voter { name, health }) }
+    }
+    Ok(state)
+}
+
+/// What a control plane reports of etcd; nothing when it does not run there.
+async fn etcd_report<'n>(context: &RunContext, node: &'n InventoryNode) -> Option<EtcdReport<'n>> {
+    let client = connect(context, node).await.ok()?;
+    let members = client.etcd_members().await.ok()?;
+    let (status, alarms) = tokio::join!(client.etcd_status(), client.etcd_alarms());
+    let alarms = alarms.unwrap_or_default().into_iter().map(|(id, alarm)| {
+        let name = members.iter().find(|member| member.id == id).map_or("a member", |member| &member.hostname);
+        format!("{name}: {alarm:?}")
+    });
+    Some(EtcdReport { node, alarms: alarms.collect(), status: status.ok(), members })
+}
+
+fn member_health(voter: &MatchedMember<'_>, reports: &[EtcdReport<'_>]) -> Health {
+    let report = reports.iter().find(|report| report.node.hostname == voter.node.hostname);
+    match report.and_then(|report| report.status.as_ref()) {
+        None => Health::Down("etcd does not respond there".to_owned()),
+        Some(status) if status.is_learner => Health::Down("it is a learner".to_owned()),
+        Some(status) if status.leader == 0 => Health::Down("it has no leader".to_owned()),
+        Some(status) => match status.errors.first() {
+            Some(error) => Health::Down(error.clone()),
+            None => Health::Up,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kubernetes::Scheduling;
+
+    use super::*;
+
+    fn view(ready: bool, reason: &str, boot_id: &str) -> NodeView {
+        NodeView { ready, reason: reason.to_owned(), boot_id: boot_id.to_owned(), scheduling: Scheduling::Allowed }
+    }
+
+    fn machine() -> ConfiguredMachine {
+        ConfiguredMachine {
+            stage: Stage::Running,
+            unmet: vec!["nodeReady: node is not ready".to_owned()],
+            boot_id: "b\n".to_owned(),
+            reboot: PendingReboot::None,
+        }
+    }
+
+    fn reason(machine: ConfiguredMachine, nodes: &[(&str, NodeView)]) -> Option<String> {
+        let nodes = nodes.iter().map(|(name, view)| ((*name).to_owned(), view.clone())).collect();
+        match health("a", &Machine::Configured(machine), Some(&nodes)) {
+            Health::Up => None,
+            Health::Down(reason) => Some(reason),
+        }
+    }
+
+    #[test]
+    fn a_node_is_up_when_machine_and_kubelet_agree_on_the_boot() {
+        let no_network = "runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady";
+        assert_eq!(reason(machine(), &[("a", view(true, "", "b"))]), None);
+        let stale = reason(machine(), &[("a", view(true, "", "an earlier one"))]);
+        assert_eq!(stale.as_deref(), Some("its kubelet has not reported since it booted"));
+        assert_eq!(reason(machine(), &[("a", view(false, no_network, "b"))]), None);
+        let alone = reason(machine(), &[("a", view(false, no_network, "b")), ("c", view(true, "", "x"))]);
+        assert_eq!(alone.as_deref(), Some(no_network));
+        assert_eq!(reason(machine(), &[]).as_deref(), Some("not registered in Kubernetes"));
+        let booting = ConfiguredMachine { stage: Stage::Booting, ..machine() };
+        assert_eq!(reason(booting, &[("a", view(true, "", "b"))]).as_deref(), Some("it is booting"));
+        let unmet = ConfiguredMachine { unmet: vec!["staticPods: kube-apiserver".to_owned()], ..machine() };
+        assert_eq!(reason(unmet, &[("a", view(true, "", "b"))]).as_deref(), Some("staticPods: kube-apiserver"));
+        let requested = ConfiguredMachine { reboot: PendingReboot::Requested, ..machine() };
+        assert_eq!(reason(requested, &[("a", view(true, "", "b"))]).as_deref(), Some("it is about to reboot"));
+    }
+
+    #[test]
+    fn without_the_kubernetes_api_the_machine_alone_is_asked() {
+        assert_eq!(health("a", &Machine::Configured(machine()), None), Health::Up);
+        assert_ne!(health("a", &Machine::Unconfigured, None), Health::Up);
+        assert_ne!(health("a", &Machine::Unreachable("closed".to_owned()), None), Health::Up);
+    }
+}
