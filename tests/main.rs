@@ -24,5 +24,6 @@ mod releases;
 mod render;
 mod repositories;
 mod secrets;
+mod supervisor;
 mod walls;
 mod words;

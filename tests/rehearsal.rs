@@ -182,7 +182,7 @@ fn no_process_of_a_killed_lab_is_left() {
         assert!(running.iter().any(|line| line.contains(program)), "{program}is not among {running:#?}");
     }
     lab.kill();
-    // The kernel ends the children when their parent is reaped; wait for the last one to go.
+    // The supervisors end the children when the lab is reaped; wait for the last one to go.
     wait_until(Deadline::after(Duration::from_secs(30)), || match processes(&marker) {
         left if left.is_empty() => Condition::Met(()),
         left => Condition::Unmet(format!("{left:?}")),
