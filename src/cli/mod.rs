@@ -17,6 +17,7 @@ mod releases;
 mod render;
 mod run;
 mod secrets;
+mod signals;
 mod status;
 mod tools;
 mod workspace;
