@@ -110,7 +110,7 @@ fn watch(parent: &mut Child, temporary: &Path, canaries: &Canaries) -> Vec<Strin
                 continue;
             }
             // Between fork and exec a child is still ourselves; what the stand-in for `op` does within is its own.
-            if line == own || ancestors(pid, parent.id()).iter().any(|line| line.contains("/fixtures/op inject")) {
+            if line == own || ancestors(pid, parent.id()).iter().any(|line| is_op(line)) {
                 continue;
             }
             let name = String::from_utf8_lossy(&line).replace('\0', " ");
@@ -133,6 +133,11 @@ fn watch(parent: &mut Child, temporary: &Path, canaries: &Canaries) -> Vec<Strin
     found.sort();
     found.dedup();
     found
+}
+
+/// Whether this is the stand-in for `op` itself, not one of the two processes that lead to it.
+fn is_op(line: &str) -> bool {
+    line.contains("/fixtures/op inject") && !line.contains(" __")
 }
 
 /// The process that started `pid`, as long as it lives.

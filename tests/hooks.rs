@@ -3,12 +3,21 @@
 
 use crate::common;
 
-use common::TestEnvironment;
-use test_support::CommandOutput;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
 
-/// Ends the run that started it while it is at work; a second one would go through.
-const SEED: &str =
-    "echo seed >> $1/ran\n[ -e $1/killed ] || { touch $1/killed; kill -9 $PPID; read -r _ < $1/never; }\n";
+use common::TestEnvironment;
+use test_support::{CommandOutput, Condition, Deadline, wait_until};
+
+/// Ends the run that started it while it is at work, with a process in the background that holds a pipe; a second one
+/// would go through. The run is the process whose memory has the kubeconfig.
+const SEED: &str = "echo seed >> $1/ran
+[ -e $1/killed ] || { touch $1/killed; setsid -f sh $1/stay.sh $1; read -r _ < $1/held
+  run=${KUBECONFIG#/proc/}; kill -9 ${run%%/*}; read -r _ < $1/never; }
+";
+const STAY: &str = "exec 3> $1/held\necho ready >&3\nexec sleep 600\n";
 const ENROL: &str = "echo enrol >> $1/ran\n[ -e $1/failed ] || { touch $1/failed; echo no quorum >&2; exit 9; }\n";
 
 #[test]
@@ -16,7 +25,10 @@ fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
     let environment = TestEnvironment::copy();
     let scratch = environment.repository.join("scratch");
     std::fs::create_dir(&scratch).unwrap();
-    assert!(test_support::child("mkfifo").arg(scratch.join("never")).status().unwrap().success());
+    for pipe in ["never", "held"] {
+        assert!(test_support::child("mkfifo").arg(scratch.join(pipe)).status().unwrap().success());
+    }
+    std::fs::write(scratch.join("stay.sh"), STAY).unwrap();
     let helmfile = environment.repository.join("bootstrap/infra/helmfile.d/01-apps.yaml");
     let text = std::fs::read_to_string(&helmfile).unwrap();
     let hook = |script: &str| {
@@ -45,6 +57,7 @@ fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
     settings("sh");
     let CommandOutput { code, .. } = environment.run(&["infra", "--lab"]);
     assert_eq!(code, -1, "the hook ended the run");
+    wait_for_no_writer(&scratch.join("held"));
     let resume = ["infra", "--lab", "--resume"];
     let CommandOutput { code, stderr: err, .. } = environment.run(&resume);
     assert_eq!(code, 1, "{err}");
@@ -69,4 +82,16 @@ fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
         environment.run(&[&resume[..], &["--hook", "hook/cilium/2=again"]].concat());
     assert_eq!(code, 0, "{err}");
     assert_eq!(ran(), "seed enrol enrol ");
+}
+
+/// Waits until no process has the pipe open for writing.
+fn wait_for_no_writer(pipe: &Path) {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut pipe = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(pipe).unwrap();
+    wait_until(Deadline::after(Duration::from_secs(30)), || match pipe.read(&mut [0; 64]) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Condition::Unmet("a process of a hook outlives the run".to_owned())
+        }
+        _ => Condition::Met(()),
+    });
 }

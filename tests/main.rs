@@ -26,5 +26,6 @@ mod render;
 mod repositories;
 mod rollout;
 mod secrets;
+mod supervisor;
 mod walls;
 mod words;

@@ -182,7 +182,7 @@ fn no_process_of_a_killed_lab_is_left() {
         assert!(running.iter().any(|line| line.contains(program)), "{program}is not among {running:#?}");
     }
     lab.kill();
-    // The kernel ends the children when their parent is reaped; wait for the last one to go.
+    // The supervisors end the children when the lab is reaped; wait for the last one to go.
     wait_until(Deadline::after(Duration::from_secs(30)), || match processes(&marker) {
         left if left.is_empty() => Condition::Met(()),
         left => Condition::Unmet(format!("{left:?}")),
@@ -223,18 +223,22 @@ fn a_node_of_another_cluster_is_left_alone() {
 fn ctrl_c_stops_at_a_safe_point_and_the_run_can_be_resumed() {
     let environment = TestEnvironment::copy();
     let _lab = environment.lab("infra");
-    let mut child = environment.command(&["-o", "json", "infra", "--lab"]).stdout(Stdio::piped()).spawn().unwrap();
-    let pid = rustix::process::Pid::from_child(&child);
-    let mut outcome = Value::Null;
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
-        if event["event"] == "applying" {
-            rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let stopped_by = |signal: rustix::process::Signal, arguments: &[&str]| {
+        let mut child = environment.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        let mut outcome = Value::Null;
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            if event["event"] == "applying" {
+                rustix::process::kill_process(pid, signal).unwrap();
+            }
+            outcome = event["outcome"].clone();
         }
-        outcome = event["outcome"].clone();
-    }
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert_eq!(outcome, "stopped");
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{signal:?}");
+        assert_eq!(outcome, "stopped", "{signal:?}");
+    };
+    stopped_by(rustix::process::Signal::INT, &["-o", "json", "infra", "--lab"]);
+    stopped_by(rustix::process::Signal::HUP, &["-o", "json", "infra", "--lab", "--resume"]);
     let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab", "--resume"]);
     assert_eq!(code, 0, "{err}");
     assert_eq!(accepted(&environment.status("infra")), 1);

@@ -2,12 +2,12 @@
 
 use ::lab::{ApiServers, ChartsFrom, Lab};
 use bootstrap::ops::{SecretsMode, input_warnings, read_cluster};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{ChartsArg, Common, ControlPlanesArg, LabCommand, LabOptionsArgs, Output};
 use super::error::CommandError;
 use super::exit::Exit;
 use super::output;
+use super::signals::StopSignals;
 use super::workspace::workspace;
 use crate::rehearsal::{self, Afterwards, LabOptions};
 use crate::report::lab_table;
@@ -37,20 +37,16 @@ pub(super) fn afterwards(args: &LabOptionsArgs) -> Afterwards {
     if args.keep { Afterwards::Keep } else { Afterwards::Remove }
 }
 
-/// Waits for Ctrl-C, a SIGTERM or `lab down`.
+/// Waits for Ctrl-C, SIGTERM, SIGHUP or `lab down`.
 pub(super) async fn stay(lab: &Lab, usage: &str) -> Result<(), CommandError> {
     let fail = |error: std::io::Error| CommandError::precondition(format!("cannot listen to signals: {error}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
+    let mut signals = StopSignals::listen().map_err(fail)?;
     let (cluster, nodes) = (&lab.spec().cluster, lab.spec().nodes.len());
     output::say(&format!(
         "the lab of {cluster} is up: {nodes} nodes, seed {}; stop it with Ctrl-C or `k8s-bootstrap lab down {cluster}`\n{usage}",
         lab.seed()
     ));
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    signals.wait().await;
     Ok(())
 }
 

@@ -18,6 +18,7 @@ mod releases;
 mod render;
 mod run;
 mod secrets;
+mod signals;
 mod status;
 mod tools;
 mod workspace;
@@ -35,6 +36,9 @@ const LOG_FILTER: &str = "helm=warn,kubernetes=warn,lab=warn";
 
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
+    if let Some(exit) = child::run_internal() {
+        return exit;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -44,9 +48,6 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
-    if let Some(Command::Child(child)) = &cli.command {
-        return child::become_child(child);
-    }
     // Libraries log retries as errors; what the operator must know comes as an event.
     let filter = tracing_subscriber::EnvFilter::try_from_env("K8S_BOOTSTRAP_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOG_FILTER));
@@ -76,7 +77,6 @@ async fn dispatch(cli: Cli) -> Result<Exit, CommandError> {
         Some(Command::Node(args)) => node::node(common, args).await,
         Some(Command::Machineconfig(args)) => machineconfig::machineconfig(common, &args),
         Some(Command::Explain(args)) => Ok(explain::explain(common, &args)),
-        Some(Command::Child(_)) => Ok(Exit::InvalidInput),
         None => match cli.run.cluster.clone() {
             Some(cluster) => run::run(common, &cluster, &cli.run).await,
             None => Err(CommandError::invalid(Cli::command().render_help().to_string())),

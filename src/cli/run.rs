@@ -3,13 +3,13 @@
 use bootstrap::ops::{self, FinishedRun, OpsError, RunOptions};
 use engine::{Stop, StopSignal};
 use secrets::Redactor;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Common, RunArgs};
 use super::error::CommandError;
 use super::exit::Exit;
 use super::operator::operator_prompt_of_run;
 use super::output;
+use super::signals::StopSignals;
 use super::workspace::{LabFlag, target, with_operator, workspace};
 use crate::report::summary;
 
@@ -51,17 +51,11 @@ pub(super) async fn bootstrap(common: &Common, options: &RunOptions) -> Result<F
     result
 }
 
-/// The first Ctrl-C or SIGTERM asks for a stop at a safe point; the second one stops at once.
+/// The first Ctrl-C, SIGTERM or SIGHUP asks for a stop at a safe point; the second one stops at once.
 async fn listen(stop: StopSignal) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return;
-    };
+    let Ok(mut signals) = StopSignals::listen() else { return };
     loop {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        signals.wait().await;
         output::say(match stop.request() {
             Stop::AtSafePoint => "stopping at a safe point; press Ctrl-C again to stop at once",
             Stop::Now => "stopping at once",

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::Child;
 
+use super::tree::Supervision;
 use super::{Credentials, guard, spawner};
 
 /// How much of a child's error output is kept for a message.
@@ -149,17 +149,14 @@ impl Command {
         self.program.file_name().unwrap_or(OsStr::new("?")).to_string_lossy().into_owned()
     }
 
-    /// The command as tokio starts it: in a group of its own, and through the guard where there is one.
-    pub(super) fn build(&self) -> tokio::process::Command {
-        let mut command = match guard::program() {
-            Some(own) => {
-                let mut command = tokio::process::Command::new(own);
-                command.arg(guard::SUBCOMMAND).arg(std::process::id().to_string()).arg(&self.program);
-                command
-            }
-            None => tokio::process::Command::new(&self.program),
+    /// The command as tokio starts it: in a group of its own, and under a supervisor where there is one.
+    pub(super) fn build(&self) -> (tokio::process::Command, Supervision) {
+        let (command, supervision) = match guard::program() {
+            Some(own) => (guard::supervised(&own, self.program.as_os_str()), Supervision::Supervisor),
+            None => (std::process::Command::new(&self.program), Supervision::ProcessGroup),
         };
-        command.args(&self.arguments).process_group(0).kill_on_drop(true);
+        let mut command = tokio::process::Command::from(command);
+        command.args(&self.arguments).process_group(0);
         for name in self.credentials.withheld(std::env::vars_os().map(|(name, _)| name)) {
             command.env_remove(name);
         }
@@ -172,43 +169,45 @@ impl Command {
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
-        command
+        (command, supervision)
     }
 
     pub(super) fn program(&self) -> &Path {
         &self.program
     }
 
-    /// Runs the child to its end. Dropping the future ends the child and its process group.
+    /// Runs the child to its end, which is that of all that it started. Dropping the future kills them.
     ///
     /// # Errors
     ///
     /// A child that cannot be started, fails, takes too long or prints too much.
     pub async fn run(self) -> Result<Output, Error> {
         let program = self.name();
-        let mut command = self.build();
+        let (mut command, supervision) = self.build();
         command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let start = |source| Error::Start { program: program.clone(), source };
-        let mut child = Group(spawner::spawn(command).await.map_err(start)?);
-        let (Some(stdout), Some(stderr)) = (child.0.stdout.take(), child.0.stderr.take()) else {
+        let mut tree = spawner::spawn(command, supervision).await.map_err(start)?;
+        let (stdin, Some(stdout), Some(stderr)) = tree.streams() else {
             return Err(start(std::io::Error::other("its output streams are not available")));
         };
-        let feed = feed(child.0.stdin.take(), self.input.clone());
+        let feed = feed(stdin, self.input.clone());
         let collect = async {
-            let (out, tail, ()) = tokio::join!(
+            // Waited for beside the streams: descendants hold these, and end when the supervisor has ended.
+            let (out, tail, (), status) = tokio::join!(
                 collect(stdout, Stream::Out, self.on_line.clone(), usize::MAX),
                 collect(stderr, Stream::Err, self.on_line.clone(), TAIL),
-                feed
+                feed,
+                tree.wait()
             );
-            (out, String::from_utf8_lossy(&tail).trim().to_owned(), child.0.wait().await)
+            (out, String::from_utf8_lossy(&tail).trim().to_owned(), status)
         };
         let (stdout, stderr, status) = match self.deadline {
             None => collect.await,
             Some(deadline) => match tokio::time::timeout(deadline, collect).await {
                 Ok(done) => done,
                 Err(_) => {
-                    child.end().await;
+                    tree.stop(GRACE).await;
                     return Err(Error::Deadline { program, deadline });
                 }
             },
@@ -253,33 +252,4 @@ async fn collect(
         }
     }
     kept
-}
-
-/// A child and all that it started, ended together.
-struct Group(Child);
-
-impl Group {
-    async fn end(&mut self) {
-        signal(&self.0, rustix::process::Signal::TERM);
-        if tokio::time::timeout(GRACE, self.0.wait()).await.is_err() {
-            signal(&self.0, rustix::process::Signal::KILL);
-            // SIGKILL cannot be ignored; this only reaps the process.
-            let _ = self.0.wait().await;
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        signal(&self.0, rustix::process::Signal::KILL);
-    }
-}
-
-/// Signals the process group of a child that has not been waited for; its number cannot have been reused.
-pub(super) fn signal(child: &Child, signal: rustix::process::Signal) {
-    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-    if let Some(pid) = pid {
-        // A group that has ended meanwhile needs no signal.
-        let _ = rustix::process::kill_process_group(pid, signal);
-    }
 }

@@ -4,19 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::Signal;
-use tokio::process::Child;
-
-use super::command::signal;
+use super::tree::Tree;
 use super::{Command, Error, spawner};
 
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// A long-lived child whose output goes to a log file. It ends with this value, and with this process.
+/// A long-lived child whose output goes to a log file. It ends with this value, and with this process, and all that it started ends with it.
 #[derive(Debug)]
 pub struct Daemon {
-    child: Child,
+    tree: Tree,
     log: PathBuf,
 }
 
@@ -30,36 +27,25 @@ impl Command {
         let program = self.program().display().to_string();
         let start = |source| Error::Start { program: program.clone(), source };
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log).map_err(start)?;
-        let mut command = self.build();
+        let (mut command, supervision) = self.build();
         command.stdin(Stdio::null());
         command.stdout(file.try_clone().map_err(start)?).stderr(file);
-        let child = spawner::spawn(command).await.map_err(start)?;
-        Ok(Daemon { child, log: log.to_owned() })
+        let tree = spawner::spawn(command, supervision).await.map_err(start)?;
+        Ok(Daemon { tree, log: log.to_owned() })
     }
 }
 
 impl Daemon {
     /// Sends SIGTERM, after the grace period SIGKILL, and waits for the exit.
     pub async fn stop(mut self) {
-        signal(&self.child, Signal::TERM);
-        if tokio::time::timeout(GRACE, self.child.wait()).await.is_err() {
-            signal(&self.child, Signal::KILL);
-            // SIGKILL cannot be ignored; this only reaps the process.
-            let _ = self.child.wait().await;
-        }
+        self.tree.stop(GRACE).await;
     }
 
     /// The last lines of the log and the exit status, when the program ended by itself.
     pub fn ended(&mut self) -> Option<String> {
-        let status = self.child.try_wait().ok().flatten()?;
+        let status = self.tree.try_wait().ok().flatten()?;
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().rev().take(5).collect();
         Some(format!("{status}: {}", lines.into_iter().rev().collect::<Vec<_>>().join(" | ")))
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        signal(&self.child, Signal::KILL);
     }
 }

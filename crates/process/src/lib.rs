@@ -1,16 +1,19 @@
-//! Children: pipes, memfd, process group, deadline, death with the parent.
+//! Children: pipes, memfd, supervisor, deadline, death with the parent.
 //!
-//! Every child runs in a process group of its own. On Linux it dies with this process, even at `kill -9`: it is started
-//! through a small re-exec of ourselves ([`guard`]) that asks the kernel for that and then becomes the program.
+//! Every child has a [`supervisor`] between itself and us, which is our own binary started again ([`guard`]). It kills
+//! what the child started when the child ends, and everything when this process ends, even at `kill -9`.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod command;
 mod credentials;
 mod daemon;
+mod descendants;
 pub mod guard;
 pub mod seal;
 mod secret_file;
 mod spawner;
+pub mod supervisor;
+mod tree;
 
 pub use command::{Command, Error, Output, Stream};
 pub use credentials::Credentials;

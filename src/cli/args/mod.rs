@@ -105,20 +105,10 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     /// Machine configs without a repository, with talosctl's flags.
     Machineconfig(MachineconfigArgs),
-    #[command(name = "__child", hide = true)]
-    Child(ChildArgs),
 }
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct ExplainArgs {
     /// The code in an error, such as T17.
     pub(super) code: engine::Code,
-}
-
-/// Internal: becomes another program that dies with the process that started it.
-#[derive(Debug, Clone, Args)]
-pub(super) struct ChildArgs {
-    pub(super) parent: u32,
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 1..)]
-    pub(super) command: Vec<std::ffi::OsString>,
 }
