@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::server::server;
 use super::{US, namespace, patch_status, quiet};
 
-/// A pod that ends at once when it is deleted: there is no kubelet to end it.
+/// A pod that ends at once when it is deleted: no kubelet runs that would end it.
 fn pod(name: &str, node: &str, owner: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",

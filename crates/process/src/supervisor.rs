@@ -57,7 +57,7 @@ pub fn supervise(parent: u32, program: &OsStr, arguments: &[OsString]) -> io::Re
     ending
 }
 
-/// Ends this process as its program ended, so that whoever waits for it sees the same status.
+/// Ends this process as its program ended, so that its parent sees the same status.
 pub fn end_as(ending: Ending) -> u8 {
     let signal = match ending {
         Ending::Exited(code) => return code,
@@ -201,7 +201,7 @@ impl Signals {
         let flag = |signal: i32| {
             let flag = Arc::new(AtomicBool::new(false));
             signal_hook::flag::register(signal, flag.clone())?;
-            // Registered second: whoever is woken finds the flag set.
+            // Registered second: the woken thread finds the flag set.
             signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?;
             io::Result::Ok(flag)
         };

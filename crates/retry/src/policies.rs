@@ -15,8 +15,11 @@ pub const NODE_CONNECTION: RetryPolicy =
 /// Polls and watches of the Kubernetes API: quickly at first, then about every second.
 pub const API_POLL: RetryPolicy = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(1));
 
-/// Polls of the Kubernetes API while it is away: static pods that restart refuse connections for 30 to 60 s.
-pub const API_OUTAGE: RetryPolicy = API_POLL.with_budget(Budget::Delay(Duration::from_secs(75)));
+/// How long the Kubernetes API may be away: static pods that restart refuse connections for 30 to 60 s.
+pub const API_OUTAGE_LIMIT: Duration = Duration::from_secs(75);
+
+/// Polls of the Kubernetes API while it is away.
+pub const API_OUTAGE: RetryPolicy = API_POLL.with_budget(Budget::Delay(API_OUTAGE_LIMIT));
 
 /// Files that recipes apply by their URL.
 pub const DOWNLOAD: RetryPolicy =

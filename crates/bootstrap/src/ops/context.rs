@@ -12,10 +12,7 @@ use yaml::Diagnostics;
 use super::access::{dialer, find_node};
 use super::charts::{charts, kubectl, manifest_secrets};
 use super::workspace::create_private_folder;
-use super::{
-    OpsError, RunOptions, SecretsMode, Target, Workspace, input_warnings, open_bundle, read_cluster,
-    unused_patch_warnings,
-};
+use super::{OpsError, RunOptions, SecretsMode, Target, Workspace, input_warnings, open_bundle, read_cluster};
 use crate::steps::{ContextParts, RunContext};
 
 /// Whether an operation writes to the cluster and to the state folder.
@@ -59,9 +56,6 @@ pub async fn run_context(
         create_private_folder(&folder)?;
     }
     let bundle = open_bundle(workspace, &cluster, target, options.secrets).await?;
-    for warning in unused_patch_warnings(&cluster, &bundle) {
-        workspace.note(&format!("warning: {warning}"));
-    }
     let context = RunContext::new(ContextParts {
         charts: charts(workspace, &cluster, target, options.bundle.as_deref())?,
         downloads: match target {
@@ -81,6 +75,9 @@ pub async fn run_context(
         bundle,
         folder,
     })?;
+    for warning in context.unused_patches().iter() {
+        workspace.note(&format!("warning: {warning}"));
+    }
     Ok(Arc::new(context))
 }
 

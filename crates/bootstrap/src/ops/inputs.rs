@@ -47,7 +47,7 @@ pub fn input_warnings(cluster: &Cluster) -> impl Iterator<Item = &Diagnostic> {
 }
 
 /// Warnings about patches that change nothing on any node; none if a config cannot be rendered.
-pub fn unused_patch_warnings(cluster: &Cluster, bundle: &SecretsBundle) -> Vec<Diagnostic> {
+pub(super) fn unused_patch_warnings(cluster: &Cluster, bundle: &SecretsBundle) -> Vec<Diagnostic> {
     let nodes = cluster.inventory.nodes.iter();
     let rendered = nodes.map(|node| cluster.inputs.render(bundle, node)).collect::<Result<Vec<RenderedConfig>, _>>();
     rendered.map(|all| RenderedConfig::unused_patches(&all).iter().cloned().collect()).unwrap_or_default()

@@ -29,7 +29,7 @@ pub use context::{Effects, run_context};
 pub use create_bundle::{CreatedBundle, create_bundle};
 pub use error::{Hint, OpsError, ToolPurpose};
 pub use etcd::{MemberReport, MemberRole, MemberState, etcd_disarm, etcd_snapshot, etcd_status};
-pub use inputs::{input_warnings, read_cluster, unused_patch_warnings};
+pub use inputs::{input_warnings, read_cluster};
 pub use kubeconfig::merge_kubeconfig;
 pub use machine_config::{
     GenerateRequest, GeneratedFile, NamedText, PatchArguments, Strictness, generate_machine_configs, generate_secrets,

@@ -11,9 +11,8 @@ use crate::client_identity;
 use crate::config_diff::{config_diff, learn_secrets};
 
 use super::access::{dialer, find_node};
-use super::{
-    OpsError, SecretsMode, Target, Workspace, input_warnings, open_bundle, read_cluster, unused_patch_warnings,
-};
+use super::inputs::unused_patch_warnings;
+use super::{OpsError, SecretsMode, Target, Workspace, input_warnings, open_bundle, read_cluster};
 
 /// What a rendered config is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

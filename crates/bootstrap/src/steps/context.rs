@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -62,6 +63,7 @@ pub struct RunContext {
     pub(super) client_identity: ClientIdentity,
     kubernetes: KubernetesAdmin,
     client: Mutex<Option<kube::Client>>,
+    api_has_served: AtomicBool,
     /// Keys that nodes must show in maintenance mode.
     pins: BTreeMap<IpAddr, talos_client::CertificateFingerprint>,
     boots: std::sync::Mutex<BootTimes>,
@@ -169,6 +171,7 @@ impl RunContext {
             talos,
             kubernetes,
             client,
+            api_has_served: AtomicBool::new(false),
             pins,
             boots: std::sync::Mutex::default(),
             owners: ObjectOwners::default(),
@@ -184,6 +187,11 @@ impl RunContext {
     /// When the bundle holds no certificate.
     pub fn talos_ca(&self) -> Result<String, CertificateError> {
         ca_fingerprint(&self.bundle.os.certificate)
+    }
+
+    /// Warnings about patches that change nothing on any node.
+    pub fn unused_patches(&self) -> Diagnostics {
+        RenderedConfig::unused_patches(self.rendered.values())
     }
 
     /// The validated config of a node, rendered once. It holds secrets.
@@ -280,22 +288,25 @@ impl RunContext {
             *known = None;
         }
         let client = kubernetes::connect(&self.access(), &self.dialer).await.map_err(|error| match error {
-            error if error.is_retryable() => {
-                StepError::unavailable("the Kubernetes API does not respond").caused_by(&error).code(Code::K01)
-            }
+            error if error.is_retryable() => self.api_unreachable(&error),
             error => StepError::invalid_input("the Kubernetes API cannot be used").caused_by(&error),
         })?;
         *known = Some(client.clone());
+        self.api_has_served.store(true, Ordering::Relaxed);
         Ok(client)
+    }
+
+    /// An API that has served this run is in an outage (K07); one that has not is not up yet (K01).
+    fn api_unreachable(&self, error: &AccessError) -> StepError {
+        let code = if self.api_has_served.load(Ordering::Relaxed) { Code::K07 } else { Code::K01 };
+        StepError::unavailable("the Kubernetes API does not respond").caused_by(error).code(code)
     }
 
     /// The kubeconfig of this cluster where a child can read it, by a control plane's own address. Recipes call the
     /// context by the cluster's name.
     pub(super) async fn child_kubeconfig(&self) -> Result<SecretFile, StepError> {
-        let unreachable = |error: AccessError| {
-            StepError::unavailable("the Kubernetes API does not respond").caused_by(&error).code(Code::K01)
-        };
-        let server = kubernetes::ready_server(&self.access(), &self.dialer).await.map_err(unreachable)?;
+        let server = kubernetes::ready_server(&self.access(), &self.dialer).await;
+        let server = server.map_err(|error| self.api_unreachable(&error))?;
         let host = &self.cluster.inventory.endpoint.host;
         let (name, aliases) = (&self.cluster.name, [&*self.cluster.name, &*self.cluster.inventory.cluster_name]);
         let content = kubeconfig(&self.kubernetes, name, &format!("https://{server}"), Some(host), &aliases);

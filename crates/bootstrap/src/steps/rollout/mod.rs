@@ -26,6 +26,7 @@ use decision::{ClusterState, Health, Outlook, WaitReason, may_reboot};
 use engine::{Code, Effect, StepContext, StepError, StepWait};
 use error_report::ErrorReport;
 use kubernetes::{DrainError, Scheduling};
+use retry::policies::API_OUTAGE_LIMIT;
 use state::cluster_state;
 use talos_client::{ApplyMode, ChangeEffect, Client, ProgressTimeout};
 use talos_config::{InventoryNode, Role};
@@ -34,8 +35,6 @@ pub use changes::{Change, ConfigChange, config_changes};
 
 /// Between two looks at the cluster: each asks every node once.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// An API that is away for longer does not come back by itself: static pods restart within a minute.
-const API_OUTAGE: Duration = Duration::from_secs(75);
 /// For one attempt to reach the API.
 const API_ATTEMPT: Duration = Duration::from_secs(10);
 const API_AWAY: &str = "the Kubernetes API does not respond";
@@ -355,7 +354,7 @@ async fn reach_api(context: &RunContext, node: &InventoryNode, cx: &StepContext)
         if let Ok(Ok(_)) = tokio::time::timeout(API_ATTEMPT, context.kubernetes()).await {
             return Ok(ApiAccess::Required);
         }
-        if node.role == Role::ControlPlane && began.elapsed() >= API_OUTAGE {
+        if node.role == Role::ControlPlane && began.elapsed() >= API_OUTAGE_LIMIT {
             cx.progress(
                 "the Kubernetes API does not respond: etcd's quorum alone decides, and the node is not drained",
             );
