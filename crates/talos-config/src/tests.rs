@@ -82,7 +82,7 @@ fn all_errors_of_a_talconfig_are_reported_at_once() {
     .unwrap_err();
     insta::assert_snapshot!(found, @"
     talconfig.yaml:6:51: `nodes[1].installDisk` must be a string, this is a list
-    talconfig.yaml:3:15: Talos v1.7.0 is not supported; the supported versions are 1.11, 1.12, 1.13 and 1.14
+    talconfig.yaml:3:15: Talos v1.7.0 is not supported; the supported versions are 1.11 to 1.14
     talconfig.yaml:5:71: cannot read the patch missing.yaml: No such file or directory (os error 2)
     talconfig.yaml:2:11: invalid endpoint `https://10.0.0.10`: expected https://HOST:PORT
       hint: the Kubernetes API usually listens on port 6443

@@ -315,7 +315,7 @@ fn all_errors_of_topf_are_reported_at_once() {
     talos/blue/all/v.yaml:2:1: vals references are not supported
       hint: encrypt the file with SOPS, or configure `exec` to print the config
     talos/blue/node/bb/x.yaml: this patch has no effect: unknown node `bb`
-    talos/blue/topf.yaml:8:3: Talos v1.9.0 is not supported; the supported versions are 1.11, 1.12, 1.13 and 1.14
+    talos/blue/topf.yaml:8:3: Talos v1.9.0 is not supported; the supported versions are 1.11 to 1.14
     ");
 }
 
