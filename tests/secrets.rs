@@ -122,7 +122,8 @@ fn flux_gets_a_key_that_opens_the_repository_or_nothing_is_begun() {
     child.wait().unwrap();
     assert_eq!(
         details,
-        ["preflight", "base"].map(|phase| format!("{phase}/decryption: the keys in flux-system/sops-age decrypt 1 files"))
+        ["preflight", "base"]
+            .map(|phase| format!("{phase}/decryption: the keys in flux-system/sops-age decrypt 1 files"))
     );
 }
 
