@@ -36,6 +36,10 @@ bench:
     cargo bench --bench nodes
     cargo bench --bench rehearsal
 
+# Kill the bootstrap at every point around its effects and at random instants; continues an interrupted matrix.
+kill-matrix:
+    cargo test --test main every_point_and_random_instants_converge -- --ignored --nocapture
+
 # Build the API documentation with private items; broken links are errors.
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items

@@ -14,6 +14,7 @@ mod drift;
 mod explain;
 mod faults;
 mod hooks;
+mod kill;
 mod kubernetes;
 mod lab_kubernetes;
 mod lab_registry;

@@ -154,7 +154,7 @@ fn a_run_killed_in_every_phase_goes_on_where_it_was_with_one_bootstrap() {
     for (index, phase) in phases.iter().enumerate() {
         let arguments = if index == 0 { vec!["infra", "--lab"] } else { vec!["infra", "--lab", "--resume"] };
         killed_in(&environment, &arguments, phase, random.random_range(0..4));
-        environment.wait_for_no_helm();
+        environment.wait_for_no_helm("infra");
         let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
         assert_eq!(code, 3, "an unfinished run wants --resume: {err}");
         assert!(err.contains("is unfinished"), "{err}");

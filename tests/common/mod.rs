@@ -52,7 +52,7 @@ impl TestEnvironment {
     }
 
     /// A copy of the reference inputs whose nodes have a network of their own, so that labs of several tests run side
-    /// by side.
+    /// by side. The nodes of both clusters are in that network, so at most one of them has a lab.
     pub fn copy() -> Self {
         Self::copy_of(&["talos", "bootstrap", "infrastructure", "clusters"])
     }
@@ -74,7 +74,8 @@ impl TestEnvironment {
         let folder = tempfile::tempdir().unwrap();
         let repository = folder.path().join("repository");
         let network = LoopbackNetwork::allocate();
-        let moved = |text: String| text.replace("10.25.11.", &format!("{network}."));
+        let nodes = format!("{network}.");
+        let moved = |text: String| text.replace("10.25.11.", &nodes).replace("10.25.13.", &nodes);
         for folder in folders {
             copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &repository.join(folder), &moved);
         }
@@ -200,8 +201,8 @@ impl TestEnvironment {
     }
 
     /// Waits until no helm of a killed run is left; the kernel ends them with their parent.
-    pub fn wait_for_no_helm(&self) {
-        let marker = self.state().join("labs/infra/charts").display().to_string();
+    pub fn wait_for_no_helm(&self, cluster: &str) {
+        let marker = self.state().join("labs").join(cluster).join("charts").display().to_string();
         let helm = || processes(&marker).into_iter().filter(|line| line.contains("helm ")).collect::<Vec<_>>();
         wait_until(Deadline::after(Duration::from_secs(30)), || match helm() {
             left if left.is_empty() => Condition::Met(()),
@@ -233,6 +234,11 @@ pub fn failures(run: &CommandOutput) -> String {
     }
     failures.sort();
     format!("exit code: {}\n{}", run.code, failures.concat().join("\n"))
+}
+
+/// The file of the program under test.
+pub fn program_path() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_k8s-bootstrap"))
 }
 
 /// The cache that every test shares, so that a tool is built once.

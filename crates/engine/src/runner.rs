@@ -411,7 +411,8 @@ async fn perform(step: &dyn Action, context: &StepContext, work: Work, id: StepI
             Input::Observed(id, result.map_err(broken).and_then(|inner| inner))
         }
         Work::Apply => {
-            let result = std::panic::AssertUnwindSafe(step.apply(context)).catch_unwind().await;
+            let applying = std::panic::AssertUnwindSafe(step.apply(context)).catch_unwind();
+            let result = kill_points::around("apply of a step", applying).await;
             Input::Applied(id, result.map_err(broken).and_then(|inner| inner))
         }
         Work::Gate => {

@@ -134,17 +134,17 @@ impl Helm {
             let cause = HelmErrorCause::NoServerSideApply { found: self.version.clone() };
             return Err(HelmError::new(HelmErrorKind::TooOld, subject, cause));
         }
-        self.command()
+        let upgrade = self
+            .command()
             .arg("upgrade")
             .args(upgrade_arguments(release, chart, method, self.version.major))
             .args(["--kubeconfig", kubeconfig])
             .stdin(release.values.to_string().into())
             .deadline(release.flags.timeout + AROUND_HOOKS)
             .on_line(on_line)
-            .run()
-            .await
-            .map(drop)
-            .map_err(|error| HelmError::from_process(&subject, error))
+            .run();
+        let upgraded = kill_points::around("helm upgrade", upgrade).await;
+        upgraded.map(drop).map_err(|error| HelmError::from_process(&subject, error))
     }
 
     /// Uninstalls a release and deletes its record, if it exists.

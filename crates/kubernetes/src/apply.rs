@@ -162,7 +162,8 @@ async fn apply_one(prepared: &Prepared, options: &ApplyOptions<'_>) -> Result<()
         ..PatchParams::default()
     };
     let patch = Patch::Apply(&prepared.object);
-    let sent = with_retry(|| prepared.api.patch(&prepared.reference.name, &params, &patch)).await;
+    let sent = with_retry(|| prepared.api.patch(&prepared.reference.name, &params, &patch));
+    let sent = kill_points::around("apply of an object", sent).await;
     sent.map(|_| ()).map_err(|error| error.by(options.field_manager).at(&prepared.reference))
 }
 

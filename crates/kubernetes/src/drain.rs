@@ -64,7 +64,8 @@ pub async fn uncordon(client: &Client, node: &str) -> Result<(), ApiError> {
 
 async fn patch(api: &Api<Node>, node: &str, change: &serde_json::Value) -> Result<(), ApiError> {
     let (params, change) = (PatchParams::default(), Patch::Merge(change));
-    with_retry(|| api.patch(node, &params, &change)).await.map(|_| ())
+    let patched = with_retry(|| api.patch(node, &params, &change));
+    kill_points::around("patch of a node", patched).await.map(|_| ())
 }
 
 /// Evicts the pods of a node and waits until they are gone. Pods of DaemonSets, mirror pods and pods without a
@@ -112,7 +113,8 @@ async fn evict(client: &Client, pod: &Pod) -> Result<Option<String>, ApiError> {
     let api = Api::<Pod>::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let (name, params) = (pod.name_any(), EvictParams::default());
     // The client itself repeats a request that is refused with 429, for minutes (kube 5).
-    let status = match tokio::time::timeout(EVICTION, api.evict(&name, &params)).await {
+    let status = match kill_points::around("eviction", tokio::time::timeout(EVICTION, api.evict(&name, &params))).await
+    {
         Ok(Ok(_)) => return Ok(None),
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Ok(None),
         Ok(Err(kube::Error::Api(status))) if status.code == 429 => status.message.clone(),

@@ -123,7 +123,8 @@ pub async fn delete(client: &kube::Client, object: &ObjectRef) -> Result<(), Api
     };
     let api = served.api(client, object.namespace.as_deref());
     let params = DeleteParams::background();
-    match with_retry(|| api.delete(&object.name, &params)).await {
+    let deleted = with_retry(|| api.delete(&object.name, &params));
+    match kill_points::around("deletion of an object", deleted).await {
         Ok(_) => Ok(()),
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error.at(object)),

@@ -102,7 +102,7 @@ impl Client {
     ///
     /// `Refused` with the node's message when the config is invalid.
     pub async fn apply_configuration(&self, config: &str, mode: ApplyMode) -> Result<ApplyResult, ClientError> {
-        config::apply(&self.link, config, mode, Effect::Apply).await
+        kill_points::around("config of a node", config::apply(&self.link, config, mode, Effect::Apply)).await
     }
 
     /// Dry run of [`Client::apply_configuration`], including the node's own validation.

@@ -83,7 +83,8 @@ pub(super) async fn bootstrap(link: &Link, beginning: EtcdBootstrap) -> Result<(
         }
     };
     let mut machine = link.machine();
-    link.one("bootstrap", Wait::Short, machine.bootstrap(link.request(request))).await.map(|_| ())
+    let sent = link.one("bootstrap", Wait::Short, machine.bootstrap(link.request(request)));
+    kill_points::around("bootstrap of etcd", sent).await.map(|_| ())
 }
 
 pub(super) async fn members(link: &Link) -> Result<Vec<EtcdMember>, ClientError> {

@@ -64,7 +64,8 @@ pub(super) async fn reboot(link: &Link, how: RebootMode) -> Result<ActorId, Clie
         RebootMode::Force => reboot_request::Mode::Force,
     };
     let (mut machine, request) = (link.machine(), link.request(RebootRequest { mode: mode.into() }));
-    Ok(link.one("reboot", Wait::Short, machine.reboot(request)).await?.actor_id)
+    let sent = link.one("reboot", Wait::Short, machine.reboot(request));
+    Ok(kill_points::around("reboot of a node", sent).await?.actor_id)
 }
 
 pub(super) async fn shutdown(link: &Link) -> Result<ActorId, ClientError> {

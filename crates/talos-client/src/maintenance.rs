@@ -77,7 +77,7 @@ impl Maintenance {
     ///
     /// `Refused` with the node's message when the config is invalid.
     pub async fn apply_configuration(&self, config: &str) -> Result<ApplyResult, ClientError> {
-        config::apply(&self.link, config, ApplyMode::Auto, Effect::Apply).await
+        kill_points::around("config of a node", config::apply(&self.link, config, ApplyMode::Auto, Effect::Apply)).await
     }
 
     /// Dry run of [`Maintenance::apply_configuration`]: the node validates the config against its own disks and links.

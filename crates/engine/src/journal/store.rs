@@ -107,7 +107,7 @@ impl Journal {
         let failed = |source| JournalError::Write { location: self.store.location(), source };
         let record = Record { v: FORMAT, at: Timestamp::now(), run: self.run.clone(), entry };
         let line = serde_json::to_string(&record).map_err(|error| failed(error.into()))?;
-        self.store.append(&line).await.map_err(failed)
+        kill_points::around("journal record", self.store.append(&line)).await.map_err(failed)
     }
 }
 

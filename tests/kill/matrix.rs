@@ -1,0 +1,122 @@
+//! Every point and random instants, in chains whose results are kept so that an interrupted matrix continues.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::chain::{Chain, Inputs, Kills, count_points};
+use super::end_state::assert_same;
+use crate::common::{TestEnvironment, program_path};
+
+/// Chains that together meet every point.
+const STRIDE: usize = 10;
+/// Chains of random instants, and how often each is killed.
+const RANDOM_CHAINS: u64 = 8;
+const KILLS_AT_INSTANTS: usize = 10;
+
+/// A field that Talos applies without a reboot.
+const CHANGE: &str = "machine:\n  sysfs:\n    devices.system.cpu.cpu0.cpufreq.scaling_governor: performance\n";
+
+#[derive(Debug, Clone, Copy)]
+enum ChainKind {
+    Points { first: usize, stride: usize },
+    Instants { seed: u64 },
+}
+
+/// The chains of some clusters.
+pub(super) struct Matrix {
+    clusters: Vec<String>,
+    progress: Mutex<Progress>,
+}
+
+/// What is kept between two attempts.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Progress {
+    /// SHA-256 of the program: another one begins anew.
+    program: String,
+    /// Kills of each chain that converged.
+    converged: BTreeMap<String, usize>,
+}
+
+impl Matrix {
+    pub(super) fn of(clusters: &[&str]) -> Self {
+        let program = format!("{:x?}", Sha256::digest(std::fs::read(program_path()).unwrap()).as_slice());
+        let kept = std::fs::read(file()).ok().and_then(|text| serde_json::from_slice::<Progress>(&text).ok());
+        let progress =
+            kept.filter(|kept| kept.program == program).unwrap_or(Progress { program, ..Progress::default() });
+        Self { clusters: clusters.iter().map(|&cluster| cluster.to_owned()).collect(), progress: Mutex::new(progress) }
+    }
+
+    /// Carries out what is left, the clusters side by side, and returns why chains failed.
+    pub(super) fn run(&self) -> Vec<String> {
+        std::thread::scope(|scope| {
+            let running: Vec<_> = self.clusters.iter().map(|cluster| scope.spawn(|| self.cluster(cluster))).collect();
+            running.into_iter().flat_map(|cluster| cluster.join().unwrap()).collect()
+        })
+    }
+
+    /// The kills of all chains that converged.
+    pub(super) fn kills(&self) -> usize {
+        self.progress.lock().unwrap().converged.values().sum()
+    }
+
+    fn cluster(&self, cluster: &str) -> Vec<String> {
+        let (points, expected) = count_points(&TestEnvironment::copy(), cluster);
+        let mut failures = Vec::new();
+        for (kind, inputs) in chains() {
+            let name = format!("{cluster}, {points} points, {kind:?}, inputs {inputs:?}");
+            if self.progress.lock().unwrap().converged.contains_key(&name) {
+                continue;
+            }
+            let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| run_chain(cluster, kind, inputs, &expected)));
+            match outcome {
+                Ok(killed) => self.keep(name, killed),
+                Err(_) => failures.push(name),
+            }
+        }
+        failures
+    }
+
+    fn keep(&self, name: String, killed: usize) {
+        let mut progress = self.progress.lock().unwrap();
+        progress.converged.insert(name, killed);
+        std::fs::write(file(), serde_json::to_vec_pretty(&*progress).unwrap()).unwrap();
+    }
+}
+
+fn file() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("kill-matrix.json")
+}
+
+fn chains() -> Vec<(ChainKind, Inputs)> {
+    let points = |first| (ChainKind::Points { first, stride: STRIDE }, Inputs::Unchanged);
+    let changed = |first| (ChainKind::Points { first, stride: 2 * STRIDE }, Inputs::Changed);
+    let instants = |seed: u64| {
+        let inputs = if seed.is_multiple_of(4) { Inputs::Changed } else { Inputs::Unchanged };
+        (ChainKind::Instants { seed }, inputs)
+    };
+    let odd = (1..=2 * STRIDE).step_by(5);
+    (1..=STRIDE).map(points).chain(odd.map(changed)).chain((1..=RANDOM_CHAINS).map(instants)).collect()
+}
+
+fn run_chain(cluster: &str, kind: ChainKind, inputs: Inputs, expected: &BTreeSet<String>) -> usize {
+    let environment = TestEnvironment::copy();
+    let mut chain = Chain::start(&environment, cluster);
+    let (kills, change_at) = match kind {
+        ChainKind::Points { first, stride } => (Kills::at_points(first, stride), 8),
+        ChainKind::Instants { seed } => (Kills::at_instants(seed, KILLS_AT_INSTANTS), KILLS_AT_INSTANTS / 2),
+    };
+    let killed = chain.run(kills, |killed| {
+        if inputs == Inputs::Unchanged || killed != change_at {
+            return Inputs::Unchanged;
+        }
+        environment.edit(&format!("talos/{cluster}/patches/all.yaml"), "machine:\n", CHANGE);
+        Inputs::Changed
+    });
+    assert_same(&chain.end_state(), expected);
+    killed
+}
