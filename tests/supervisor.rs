@@ -152,28 +152,27 @@ fn descendants(folder: &Path) -> Vec<(&'static str, String)> {
         ("daemon", format!("setsid -f sh -c \"sh -c {STAY} &\"")),
         ("signals ignored", "sh -c \"trap '' TERM HUP INT QUIT; echo ready >&3; sleep 600\" &".to_owned()),
     ];
-    if let Some(shell) = set_group_id_shell(folder) {
-        ways.push(("set-group-id", format!("{shell} -c {STAY} &", shell = shell.display())));
-        ways.push(("set-group-id program", format!("exec {shell} -c {STAY}", shell = shell.display())));
-    }
+    let shell = set_group_id_shell(folder);
+    ways.push(("set-group-id", format!("{shell} -c {STAY} &", shell = shell.display())));
+    ways.push(("set-group-id program", format!("exec {shell} -c {STAY}", shell = shell.display())));
     ways
 }
 
 /// A shell that runs with another group, which makes the kernel forget the parent-death signal.
-fn set_group_id_shell(folder: &Path) -> Option<PathBuf> {
-    if !rustix::process::geteuid().is_root() {
-        #[expect(clippy::print_stderr, reason = "a skipped case must be visible")]
-        {
-            eprintln!("skipped: a set-group-id program can be made by root only");
-        }
-        return None;
-    }
+fn set_group_id_shell(folder: &Path) -> PathBuf {
+    let own = rustix::process::getegid();
+    let group = if rustix::process::geteuid().is_root() {
+        1
+    } else {
+        let other = rustix::process::getgroups().unwrap().into_iter().find(|group| *group != own);
+        other.expect("needs root, or a second group of the user").as_raw()
+    };
     let shell = folder.join("group-sh");
     std::fs::copy("/bin/sh", &shell).unwrap();
-    std::os::unix::fs::chown(&shell, None, Some(1)).unwrap();
+    std::os::unix::fs::chown(&shell, None, Some(group)).unwrap();
     std::fs::set_permissions(&shell, std::fs::Permissions::from_mode(0o2755)).unwrap();
     assert_eq!(std::fs::metadata(&shell).unwrap().mode() & 0o2000, 0o2000);
-    Some(shell)
+    shell
 }
 
 fn for_each_way(end: impl Fn(&mut Starter, &str)) {
