@@ -8,10 +8,11 @@ use regex::Regex;
 use serde_json::Value;
 
 /// The crates that each crate uses at most, beside its tests. A new arrow is a decision: docs/adr/0011-workspace.md.
-const ALLOWED: [(&str, &[&str]); 23] = [
+const ALLOWED: [(&str, &[&str]); 24] = [
     ("yaml", &[]),
     ("process", &[]),
     ("error-report", &[]),
+    ("kill-points", &[]),
     ("retry", &[]),
     ("net", &["retry"]),
     ("version-range", &[]),
@@ -22,11 +23,11 @@ const ALLOWED: [(&str, &[&str]); 23] = [
     ("discover", &["template", "yaml"]),
     ("secrets", &["error-report", "net", "process", "retry", "yaml"]),
     ("talos-config", &["discover", "talos-schema", "template", "yaml"]),
-    ("talos-client", &["error-report", "net", "retry", "talos-proto", "talos-schema", "yaml"]),
-    ("kubernetes", &["error-report", "net", "retry"]),
+    ("talos-client", &["error-report", "kill-points", "net", "retry", "talos-proto", "talos-schema", "yaml"]),
+    ("kubernetes", &["error-report", "kill-points", "net", "retry"]),
     ("helmfile", &["template", "yaml"]),
-    ("helm", &["helmfile", "process", "retry", "tools", "yaml"]),
-    ("engine", &["error-report", "retry", "yaml"]),
+    ("helm", &["helmfile", "kill-points", "process", "retry", "tools", "yaml"]),
+    ("engine", &["error-report", "kill-points", "retry", "yaml"]),
     // Phases are read with the rest of a repository, and programs of templates are run for it.
     (
         "repository",
@@ -41,6 +42,7 @@ const ALLOWED: [(&str, &[&str]); 23] = [
             "error-report",
             "helm",
             "helmfile",
+            "kill-points",
             "kubernetes",
             "net",
             "process",
@@ -60,13 +62,12 @@ const ALLOWED: [(&str, &[&str]); 23] = [
 ];
 
 /// Public type names that occur in more than one crate, and why.
-const HOMONYMS: [(&str, &str); 6] = [
+const HOMONYMS: [(&str, &str); 5] = [
     ("Command", "engine: what the machine orders; process: a child process, as in std"),
     ("Credentials", "helmfile: of a registry; process: what a child inherits"),
     ("Difference", "kubernetes: of a field; repository: between bootstrap and Flux"),
     ("Entry", "engine: of the journal; yaml: of a mapping"),
     ("Error", "process, secrets and tools each have one, used with the crate's name"),
-    ("Verdict", "bootstrap: the operator's answer about a hook; retry: whether to go on"),
 ];
 
 fn root() -> &'static Path {

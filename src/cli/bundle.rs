@@ -11,7 +11,7 @@ use super::workspace::workspace;
 pub(super) async fn bundle(common: &Common, command: BundleCommand) -> Result<Exit, CommandError> {
     let BundleCommand::Create { cluster, out } = command;
     let created = ops::create_bundle(&workspace(common), &cluster, &out).await?;
-    output::say(&format!(
+    output::print_note(&format!(
         "{}: {} charts; its images.txt lists {} images, {} of them without digest\nnext: k8s-bootstrap {cluster} --bundle {}",
         out.display(),
         created.charts,

@@ -16,7 +16,7 @@ pub(super) async fn etcd(common: &Common, args: EtcdArgs) -> Result<Exit, Comman
     match args.command {
         EtcdCommand::Snapshot { out, .. } => {
             let bytes = ops::etcd_snapshot(&access, &out).await?;
-            output::say(&format!("{}: {bytes} bytes, digest checked", out.display()));
+            output::print_note(&format!("{}: {bytes} bytes, digest checked", out.display()));
         }
         EtcdCommand::Status { .. } => {
             let members = ops::etcd_status(&access).await;
@@ -25,7 +25,9 @@ pub(super) async fn etcd(common: &Common, args: EtcdArgs) -> Result<Exit, Comman
                 Output::Text => etcd_table(&members),
             }));
         }
-        EtcdCommand::Disarm { .. } => output::say(&format!("{} alarms disarmed", ops::etcd_disarm(&access).await?)),
+        EtcdCommand::Disarm { .. } => {
+            output::print_note(&format!("{} alarms disarmed", ops::etcd_disarm(&access).await?))
+        }
     }
     Ok(Exit::Done)
 }

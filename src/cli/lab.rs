@@ -42,7 +42,7 @@ pub(super) async fn stay(lab: &Lab, usage: &str) -> Result<(), CommandError> {
     let fail = |error: std::io::Error| CommandError::precondition(format!("cannot listen to signals: {error}"));
     let mut signals = StopSignals::listen().map_err(fail)?;
     let (cluster, nodes) = (&lab.spec().cluster, lab.spec().nodes.len());
-    output::say(&format!(
+    output::print_note(&format!(
         "the lab of {cluster} is up: {nodes} nodes, seed {}; stop it with Ctrl-C or `k8s-bootstrap lab down {cluster}`\n{usage}",
         lab.seed()
     ));

@@ -39,8 +39,8 @@ pub(super) async fn node(common: &Common, args: NodeArgs) -> Result<Exit, Comman
         NodeCommand::Images { pull, system, .. } => {
             let space = if system { ImageSpace::System } else { ImageSpace::Pods };
             if let Some(reference) = pull {
-                let pulled = client.pull_image(space, &reference, &output::say).await?;
-                output::say(&format!("pulled {pulled}"));
+                let pulled = client.pull_image(space, &reference, &output::print_note).await?;
+                output::print_note(&format!("pulled {pulled}"));
             }
             table(image_table(client.images(space).await?));
         }

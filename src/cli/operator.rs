@@ -8,12 +8,13 @@ use futures::FutureExt;
 use secrets::OperatorPrompt;
 
 use super::args::Output;
-use super::output::say;
+use super::output::print_note;
 
 /// Asks the operator at the terminal; none for JSON output or without a terminal.
 pub(super) fn operator_prompt(output: Output) -> Option<OperatorPrompt> {
-    static PROMPT: LazyLock<OperatorPrompt> =
-        LazyLock::new(|| OperatorPrompt::new(say, BufReader::new(std::io::stdin()), || std::future::pending().boxed()));
+    static PROMPT: LazyLock<OperatorPrompt> = LazyLock::new(|| {
+        OperatorPrompt::new(print_note, BufReader::new(std::io::stdin()), || std::future::pending().boxed())
+    });
     let there = output == Output::Text && std::io::stderr().is_terminal() && std::io::stdin().is_terminal();
     there.then(|| PROMPT.clone())
 }

@@ -29,15 +29,15 @@ pub(super) fn private_file(path: &Path, text: &str) -> Result<(), CommandError> 
 }
 
 /// Prints a line for the operator.
-pub(super) fn say(text: &str) {
+pub(super) fn print_note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints why a command failed.
 pub(super) fn fail(error: &CommandError) -> Exit {
-    say(&format!("{}: {}", heading(error.code), error.message));
+    print_note(&format!("{}: {}", heading(error.code), error.message));
     if let Some(hint) = &error.hint {
-        say(&format!("hint: {hint}"));
+        print_note(&format!("hint: {hint}"));
     }
     error.exit
 }

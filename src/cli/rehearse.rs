@@ -29,8 +29,8 @@ pub(super) async fn rehearse(common: &Common, args: RehearseArgs) -> Result<Exit
     if let Ok(run) = result.as_ref()
         && Exit::from(run) == Exit::Done
     {
-        output::say(&summary(run, Some(lab.status().await.record.critical_path().seconds)));
-        output::say(&limits(&lab, secrets, &isolation).await);
+        output::print_note(&summary(run, Some(lab.status().await.record.critical_path().seconds)));
+        output::print_note(&limits(&lab, secrets, &isolation).await);
         if args.lab.keep {
             lab::stay(&lab, "the lab keeps running: use kubectl and talosctl with the files above").await?;
         }

@@ -47,7 +47,9 @@ fn confirm(cluster: &str) -> Result<(), CommandError> {
     if !std::io::stdin().is_terminal() {
         return Err(refused("it needs a terminal for the confirmation"));
     }
-    output::say(&format!("This prints the private keys of `{cluster}`. Type the name of the cluster to continue:"));
+    output::print_note(&format!(
+        "This prints the private keys of `{cluster}`. Type the name of the cluster to continue:"
+    ));
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).map_err(|error| refused(&ErrorReport::new(&error).to_string()))?;
     if answer.trim() == cluster { Ok(()) } else { Err(refused("the name does not match")) }

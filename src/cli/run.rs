@@ -22,7 +22,7 @@ pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Resul
         secrets: args.secrets.map_or(defaults.secrets, Into::into),
         bundle: args.bundle.clone(),
         force_bootstrap_node: args.force_bootstrap_node.clone(),
-        verdicts: args.hook.clone(),
+        hook_answers: args.hook.clone(),
         pins: args.cert_fingerprint.clone(),
         rollout: args.rollout.into(),
         ..defaults
@@ -30,10 +30,10 @@ pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Resul
     let run = bootstrap(common, &options).await?;
     let exit = Exit::from(&run);
     if exit == Exit::Done {
-        output::say(&summary(&run, None));
+        output::print_note(&summary(&run, None));
         if args.merge_kubeconfig {
             let merged = ops::merge_kubeconfig(&workspace, &run.context.kubeconfig_path())?;
-            output::say(&format!("merged into {}", merged.display()));
+            output::print_note(&format!("merged into {}", merged.display()));
         }
     }
     Ok(exit)
@@ -56,7 +56,7 @@ async fn listen(stop: StopSignal) {
     let Ok(mut signals) = StopSignals::listen() else { return };
     loop {
         signals.wait().await;
-        output::say(match stop.request() {
+        output::print_note(match stop.request() {
             Stop::AtSafePoint => "stopping at a safe point; press Ctrl-C again to stop at once",
             Stop::Now => "stopping at once",
         });

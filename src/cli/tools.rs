@@ -41,7 +41,7 @@ fn line(tool: Tool, found: Result<Found, Error>) -> String {
 async fn install(common: &Common) -> Result<Exit, CommandError> {
     let toolbox = workspace(common).toolbox();
     for tool in Tool::LAB.into_iter().chain([Tool::Sops, Tool::Age, Tool::AgeKeygen]) {
-        let found = toolbox.provide(tool, &|progress| output::say(progress)).await;
+        let found = toolbox.provide(tool, &|progress| output::print_note(progress)).await;
         let found = found.map_err(|error| {
             CommandError::caused_by(Exit::PreconditionFailed, &error)
                 .hint("building needs `go` on PATH and access to its module proxy")

@@ -34,7 +34,7 @@ pub(super) fn with_operator(common: &Common, redactor: Redactor, operator: Optio
         variables: std::env::vars().collect(),
         redactor,
         operator,
-        notes: Arc::new(output::say),
+        notes: Arc::new(output::print_note),
     }
 }
 

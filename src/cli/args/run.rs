@@ -3,8 +3,7 @@
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use bootstrap::steps::Verdict;
-use bootstrap::steps::rollout::{Reboots, RolloutOptions};
+use bootstrap::steps::{HookAnswer, Reboots, RolloutOptions};
 use clap::Args;
 use engine::plan::StepId;
 use talos_client::CertificateFingerprint;
@@ -34,8 +33,8 @@ pub(in crate::cli) struct RunArgs {
     #[arg(long, value_name = "NODE")]
     pub(in crate::cli) force_bootstrap_node: Option<String>,
     /// The outcome of a hook that was interrupted and must not run twice: `hook/rook/1=done`, or `=again` to run it.
-    #[arg(long, value_name = "STEP=done|again", value_parser = verdict, requires = "resume")]
-    pub(in crate::cli) hook: Vec<(StepId, Verdict)>,
+    #[arg(long, value_name = "STEP=done|again", value_parser = hook_answer, requires = "resume")]
+    pub(in crate::cli) hook: Vec<(StepId, HookAnswer)>,
     #[command(flatten)]
     pub(in crate::cli) rollout: RolloutArgs,
     /// Merge the cluster into the operator's kubeconfig at the end of the run.
@@ -68,10 +67,10 @@ fn pin(text: &str) -> Result<(String, CertificateFingerprint), Box<dyn std::erro
     Ok((node.to_owned(), fingerprint.parse()?))
 }
 
-fn verdict(text: &str) -> Result<(StepId, Verdict), Box<dyn std::error::Error + Send + Sync>> {
+fn hook_answer(text: &str) -> Result<(StepId, HookAnswer), Box<dyn std::error::Error + Send + Sync>> {
     match text.split_once('=') {
-        Some((step, "done")) => Ok((StepId::new(step), Verdict::Done)),
-        Some((step, "again")) => Ok((StepId::new(step), Verdict::Again)),
+        Some((step, "done")) => Ok((StepId::new(step), HookAnswer::Done)),
+        Some((step, "again")) => Ok((StepId::new(step), HookAnswer::Again)),
         _ => Err("expected STEP=done or STEP=again".into()),
     }
 }

@@ -16,7 +16,7 @@ use super::destinations::{Destination, STANDARD_STREAM, destinations};
 
 pub(super) fn generate(workspace: &Workspace, args: &GenArgs) -> Result<(), CommandError> {
     if args.with_docs == Some(true) || args.with_examples == Some(true) {
-        output::say("configs are written without comments: --with-docs and --with-examples have no effect");
+        output::print_note("configs are written without comments: --with-docs and --with-examples have no effect");
     }
     let destinations = destinations(workspace, args)?;
     let request = GenerateRequest {
@@ -40,7 +40,7 @@ pub(super) fn generate(workspace: &Workspace, args: &GenArgs) -> Result<(), Comm
             output::data(text.expose_secret());
         } else {
             output::private_file(path, text.expose_secret())?;
-            output::say(&format!("{} written", path.display()));
+            output::print_note(&format!("{} written", path.display()));
         }
     }
     Ok(())

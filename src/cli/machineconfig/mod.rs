@@ -28,7 +28,7 @@ fn patch(workspace: &Workspace, args: &PatchArgs) -> Result<(), CommandError> {
     match &args.out {
         Some(out) => {
             output::private_file(&in_workspace(workspace, out), &patched.to_yaml())?;
-            output::say(&format!("{} written", out.display()));
+            output::print_note(&format!("{} written", out.display()));
         }
         None => output::data(&patched.to_yaml()),
     }

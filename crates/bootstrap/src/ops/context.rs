@@ -13,7 +13,7 @@ use super::access::{dialer, find_node};
 use super::charts::{charts, kubectl, manifest_secrets};
 use super::workspace::create_private_folder;
 use super::{OpsError, RunOptions, SecretsMode, Target, Workspace, input_warnings, open_bundle, read_cluster};
-use crate::steps::{ContextParts, RunContext};
+use crate::steps::{Choices, ContextParts, RunContext};
 
 /// Whether an operation writes to the cluster and to the state folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,11 +65,13 @@ pub async fn run_context(
         secrets: manifest_secrets(workspace, &cluster, options.secrets).await,
         kubectl: kubectl(workspace, &cluster).await,
         redactor: workspace.redactor.clone(),
-        resumed: options.resume,
-        forced,
-        verdicts: options.verdicts.iter().cloned().collect(),
-        pins,
-        rollout: options.rollout,
+        choices: Choices {
+            resumed: options.resume,
+            forced,
+            hook_answers: options.hook_answers.iter().cloned().collect(),
+            pins,
+            rollout: options.rollout,
+        },
         dialer: dialer(target),
         cluster,
         bundle,

@@ -7,8 +7,7 @@ use engine::plan::StepId;
 use net::AddressMap;
 use talos_client::CertificateFingerprint;
 
-use crate::steps::Verdict;
-use crate::steps::rollout::RolloutOptions;
+use crate::steps::{HookAnswer, RolloutOptions};
 
 /// What an operation works on.
 #[derive(Debug, Clone)]
@@ -75,7 +74,7 @@ pub struct RunOptions {
     /// The control plane that bootstraps etcd although others do not respond, by hostname or address.
     pub force_bootstrap_node: Option<String>,
     /// The operator's answers about hooks with an unknown outcome.
-    pub verdicts: Vec<(StepId, Verdict)>,
+    pub hook_answers: Vec<(StepId, HookAnswer)>,
     /// Certificate fingerprints that nodes in maintenance mode must present, by hostname or address.
     pub pins: Vec<(String, CertificateFingerprint)>,
     /// How config changes reach configured nodes.
@@ -91,7 +90,7 @@ impl RunOptions {
             secrets: target.default_secrets(),
             bundle: None,
             force_bootstrap_node: None,
-            verdicts: Vec::new(),
+            hook_answers: Vec::new(),
             pins: Vec::new(),
             rollout: RolloutOptions::default(),
             target,

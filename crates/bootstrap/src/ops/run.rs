@@ -36,7 +36,7 @@ pub async fn run(
     let context = run_context(workspace, options, Effects::Write).await?;
     open_charts(&context, options).await?;
     let (plan, steps) = steps::plan(&context)?;
-    if let Some((step, _)) = options.verdicts.iter().find(|(step, _)| plan.step(step).is_none()) {
+    if let Some((step, _)) = options.hook_answers.iter().find(|(step, _)| plan.step(step).is_none()) {
         return Err(OpsError::UnknownHook { step: step.clone(), cluster: options.cluster.clone() });
     }
     let command = format!("{}{}", options.cluster, if options.resume { " --resume" } else { "" });

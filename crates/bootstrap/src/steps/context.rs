@@ -11,11 +11,11 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
 
+use super::choices::Choices;
 use super::errors::step_error;
-use super::hooks::Verdict;
 use super::kinds::Kinds;
 use super::object_owners::ObjectOwners;
-use super::rollout::{Rollout, RolloutOptions};
+use super::rollout::Rollout;
 use engine::plan::{FingerprintKey, StepId};
 use engine::{Code, StepError};
 use helm::{Charts, TemplateOptions};
@@ -43,11 +43,7 @@ pub(super) const PROBE_INTERVAL: Duration = Duration::from_millis(125);
 pub struct RunContext {
     pub cluster: Cluster,
     pub dialer: Dialer,
-    /// An earlier run is continued, so an unreachable node may be rebooting.
-    pub resumed: bool,
-    /// The control plane that may bootstrap etcd although others are unreachable, as the operator chose.
-    pub forced: Option<IpAddr>,
-    pub(super) verdicts: BTreeMap<StepId, Verdict>,
+    pub(super) choices: Choices,
     /// Where this cluster's journal, kubeconfig and talosconfig are kept.
     pub folder: PathBuf,
     charts: LazyCharts,
@@ -64,8 +60,6 @@ pub struct RunContext {
     kubernetes: KubernetesAdmin,
     client: Mutex<Option<kube::Client>>,
     api_has_served: AtomicBool,
-    /// Keys that nodes must show in maintenance mode.
-    pins: BTreeMap<IpAddr, talos_client::CertificateFingerprint>,
     boots: std::sync::Mutex<BootTimes>,
     pub(super) owners: ObjectOwners,
     pub(super) kinds: Kinds,
@@ -89,23 +83,17 @@ pub enum SecretsFrom {
 
 /// The parts of a [`RunContext`].
 #[derive(Debug)]
-pub struct ContextParts {
+pub(crate) struct ContextParts {
     pub cluster: Cluster,
     pub bundle: SecretsBundle,
     pub dialer: Dialer,
     pub folder: PathBuf,
-    pub resumed: bool,
-    pub forced: Option<IpAddr>,
-    /// What the operator says of hooks that must not run twice.
-    pub verdicts: BTreeMap<StepId, Verdict>,
-    pub pins: BTreeMap<IpAddr, talos_client::CertificateFingerprint>,
+    pub(crate) choices: Choices,
     pub charts: LazyCharts,
     pub downloads: DownloadSource,
     pub secrets: SecretsFrom,
     pub kubectl: Option<PathBuf>,
     pub redactor: Redactor,
-    /// How config changes reach configured nodes.
-    pub rollout: RolloutOptions,
 }
 
 /// Why a [`RunContext`] cannot be created.
@@ -123,24 +111,10 @@ impl RunContext {
     /// # Errors
     ///
     /// A bundle whose authorities cannot be used; a node whose config cannot be rendered.
-    pub fn new(parts: ContextParts) -> Result<Self, ContextError> {
+    pub(crate) fn new(parts: ContextParts) -> Result<Self, ContextError> {
         let now = Timestamp::now();
-        let ContextParts {
-            cluster,
-            bundle,
-            dialer,
-            folder,
-            resumed,
-            forced,
-            verdicts,
-            pins,
-            charts,
-            downloads,
-            secrets,
-            kubectl,
-            redactor,
-            rollout,
-        } = parts;
+        let ContextParts { cluster, bundle, dialer, folder, choices, charts, downloads, secrets, kubectl, redactor } =
+            parts;
         let mut found = super::hooks::check(&cluster);
         let mut rendered = BTreeMap::new();
         for node in &cluster.inventory.nodes {
@@ -156,9 +130,8 @@ impl RunContext {
         Ok(Self {
             cluster,
             dialer,
-            resumed,
-            forced,
-            verdicts,
+            rollout: Rollout::new(choices.rollout),
+            choices,
             folder,
             charts,
             downloads,
@@ -172,11 +145,9 @@ impl RunContext {
             kubernetes,
             client,
             api_has_served: AtomicBool::new(false),
-            pins,
             boots: std::sync::Mutex::default(),
             owners: ObjectOwners::default(),
             kinds: Kinds::default(),
-            rollout: Rollout::new(rollout),
         })
     }
 
@@ -204,14 +175,14 @@ impl RunContext {
         &self.rendered(node).documents
     }
 
-    /// The field of a node's config that the node's words name, and who set it: "`machine.install.disk` set by …".
-    pub(super) fn field_in_message(&self, node: &InventoryNode, words: &str) -> Option<String> {
-        let field = self.rendered(node).field_in_message(words)?;
+    /// The field of a node's config that the node's message names, and who set it: "`machine.install.disk` set by …".
+    pub(super) fn field_in_message(&self, node: &InventoryNode, message: &str) -> Option<String> {
+        let field = self.rendered(node).field_in_message(message)?;
         Some(format!("`{}` is set by {}", field.path, field.setter))
     }
 
     /// Whom a node asks for an image that it does not get, when its config says more than the image does.
-    pub(super) fn asked_for(&self, unpulled: &UnpulledImage) -> Option<String> {
+    pub(super) fn image_endpoints(&self, unpulled: &UnpulledImage) -> Option<String> {
         let name = unpulled.node.as_ref()?;
         let node = self.cluster.inventory.nodes.iter().find(|node| node.hostname == *name)?;
         let asked = registries::pull_endpoints(self.config(node), &unpulled.image)?;
@@ -317,7 +288,7 @@ impl RunContext {
 
     /// What a node is.
     pub(super) async fn probe(&self, node: &InventoryNode) -> Result<Probe, StepError> {
-        let pin = self.pins.get(&node.address);
+        let pin = self.choices.pins.get(&node.address);
         probe(&self.dialer, node.address, &self.client_identity, pin).await.map_err(|error| step_error(&error, node))
     }
 

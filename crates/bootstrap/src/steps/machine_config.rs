@@ -48,7 +48,9 @@ impl Action for Configured {
             Probe::Maintenance { .. } => Ok(Observation::Missing("the node is in maintenance mode".to_owned())),
             Probe::Foreign(foreign) => Err(belongs_elsewhere(&self.node, &foreign.evidence)),
             Probe::Configured { client, .. } => Ok(if runs(&self.context, &self.node, &client).await? {
-                if self.context.resumed && self.context.rollout.was_left_cordoned(&self.context, &self.node).await {
+                if self.context.choices.resumed
+                    && self.context.rollout.was_left_cordoned(&self.context, &self.node).await
+                {
                     Observation::InProgress("runs this config; to be uncordoned".to_owned())
                 } else {
                     Observation::UpToDate("runs this config".to_owned())

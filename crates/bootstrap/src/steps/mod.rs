@@ -4,6 +4,7 @@
 
 mod base;
 mod chain;
+mod choices;
 mod context;
 mod conversion;
 mod crds;
@@ -42,10 +43,13 @@ use talos_config::{InventoryNode, Role};
 use decryption::Keys;
 use secret_manifests::SecretManifests;
 
-pub use context::{ContextError, ContextParts, RunContext, SecretsFrom};
+pub(crate) use choices::Choices;
+pub use choices::{HookAnswer, Reboots, RolloutOptions};
+pub(crate) use context::ContextParts;
+pub use context::{ContextError, RunContext, SecretsFrom};
 pub(crate) use errors::secrets_code;
 pub use flux::Flux;
-pub use hooks::{Verdict, urls};
+pub use hooks::urls;
 
 /// A machine may install, and boot, and boot again; the step itself notices when nothing goes on (T11).
 const BOOTS: Duration = Duration::from_hours(4);

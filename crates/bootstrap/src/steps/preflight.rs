@@ -9,11 +9,11 @@ use futures::stream::{self, TryStreamExt};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
+use super::choices::Reboots;
 use super::context::RunContext;
 use super::errors::{place, step_error};
 use super::kinds::Use;
 use super::machine_config::runs;
-use super::rollout::Reboots;
 use super::{crds, hooks, pull_secret, rollout};
 use engine::{Action, Check, CheckResult, Code, StepContext, StepError};
 
@@ -200,9 +200,9 @@ impl Reachable {
 #[async_trait]
 impl Check for Reachable {
     async fn observe(&self, cx: &StepContext) -> Result<CheckResult, StepError> {
-        let waits_for_others = self.context.resumed && self.node.role == Role::Worker;
+        let waits_for_others = self.context.choices.resumed && self.node.role == Role::Worker;
         // In a resumed run an unreachable node may be installing.
-        let long = self.context.resumed && !waits_for_others;
+        let long = self.context.choices.resumed && !waits_for_others;
         let limit = if long { self.context.boot_limit(&self.node) } else { FIRST_RUN };
         let mut timeout = ProgressTimeout::new(limit, Instant::now());
         for pause in connect_delays() {

@@ -138,7 +138,7 @@ impl Installed {
         objects: &[ObjectRef],
         cx: &StepContext,
     ) -> Result<(), GateError> {
-        let asked = |unpulled: &UnpulledImage| self.context.asked_for(unpulled);
+        let asked = |unpulled: &UnpulledImage| self.context.image_endpoints(unpulled);
         kubernetes::wait_ready_explained(client, objects, &asked, &progress(cx)).await
     }
 

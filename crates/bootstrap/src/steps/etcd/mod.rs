@@ -40,7 +40,7 @@ impl Bootstrap {
     }
 
     fn decide(&self, cx: &StepContext, views: &[View]) -> Decision {
-        decide(views, Context { intent: self.intent(cx).as_ref(), forced: self.context.forced })
+        decide(views, Context { intent: self.intent(cx).as_ref(), forced: self.context.choices.forced })
     }
 
     /// The newest intent that may have taken effect.

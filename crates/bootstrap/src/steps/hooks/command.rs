@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::super::fingerprints;
+use crate::steps::choices::HookAnswer;
 use crate::steps::context::RunContext;
 use engine::plan::Fingerprint;
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
@@ -16,15 +17,6 @@ use process::{Command, Credentials, Stream};
 
 /// A hook that waits for input must not hang a bootstrap.
 const DEADLINE: Duration = Duration::from_mins(10);
-
-/// The operator's answer about a hook that must not run twice and whose outcome is unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It has done its work.
-    Done,
-    /// It has not, or may safely run again.
-    Again,
-}
 
 /// A command that runs as it is written, with the kubeconfig of this cluster.
 pub(super) struct Process {
@@ -60,8 +52,8 @@ impl Process {
         }
     }
 
-    fn verdict(&self, cx: &StepContext) -> Option<Verdict> {
-        self.context.verdicts.get(&cx.step).copied()
+    fn answer(&self, cx: &StepContext) -> Option<HookAnswer> {
+        self.context.choices.hook_answers.get(&cx.step).copied()
     }
 
     /// The hook may have done its work in part or in full, and must not do it twice.
@@ -94,10 +86,10 @@ impl Action for Process {
     async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
         match self.record(cx) {
             Record::Done => Ok(Observation::UpToDate("has run".to_owned())),
-            Record::Begun if self.once && self.verdict(cx).is_none() => {
+            Record::Begun if self.once && self.answer(cx).is_none() => {
                 Err(self.unknown(cx, "it was started, and the run ended before it did"))
             }
-            Record::Failed if self.once && self.verdict(cx).is_none() => Err(self.unknown(cx, "it failed")),
+            Record::Failed if self.once && self.answer(cx).is_none() => Err(self.unknown(cx, "it failed")),
             Record::NotRun | Record::Begun | Record::Failed => {
                 Ok(Observation::Missing("has not run to completion".to_owned()))
             }
@@ -107,7 +99,7 @@ impl Action for Process {
     async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
         let kubeconfig = self.context.child_kubeconfig().await?;
         cx.intend(json!({"hook": self.fingerprint})).await?;
-        if self.verdict(cx) == Some(Verdict::Done) && self.record(cx) != Record::NotRun {
+        if self.answer(cx) == Some(HookAnswer::Done) && self.record(cx) != Record::NotRun {
             cx.progress("done, according to --hook");
             cx.conclude(json!(DONE)).await?;
             return Ok(Effect::Complete);
@@ -115,7 +107,7 @@ impl Action for Process {
         let progress = cx.clone();
         let recipe_environment = self.context.cluster.recipe_environment.iter();
         let command = Command::new(&self.hook.command).args(&self.hook.args).credentials(Credentials::Operator);
-        let ran = recipe_environment
+        let running = recipe_environment
             .fold(command, |command, (name, value)| command.env(name, value))
             .env("KUBECONFIG", kubeconfig.path())
             .env("PATH", self.path())
@@ -126,9 +118,8 @@ impl Action for Process {
                     progress.progress(line);
                 }
             })
-            .run()
-            .await;
-        match ran {
+            .run();
+        match kill_points::around("hook", running).await {
             Ok(_) => {
                 cx.conclude(json!(DONE)).await?;
                 Ok(Effect::Complete)

@@ -16,7 +16,6 @@ use super::kustomize;
 use super::objects::{api_error, apply_as, gate_error, observe_objects_in, progress};
 pub(super) use check::check;
 use command::Process;
-pub use command::Verdict;
 use engine::{Action, Check, CheckResult, Code, Effect, ErrorClass, Observation, StepContext, StepError};
 use helmfile::{Helmfile, Hook};
 use idiom::{Command, recognise};

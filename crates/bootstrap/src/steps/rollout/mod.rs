@@ -9,7 +9,6 @@ mod decision;
 mod state;
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use secrecy::ExposeSecret;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use super::choices::{Reboots, RolloutOptions};
 use super::context::RunContext;
 use super::errors::{place, step_error};
 use super::etcd::decision::{Etcd, State, View};
@@ -40,28 +40,6 @@ const API_ATTEMPT: Duration = Duration::from_secs(10);
 const API_AWAY: &str = "the Kubernetes API does not respond";
 /// How long a drain may go on without a pod leaving.
 const DRAIN_LIMIT: Duration = Duration::from_mins(5);
-
-/// Whether a config change may reboot a configured node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reboots {
-    Allowed,
-    /// `--no-reboot`.
-    Forbidden,
-}
-
-/// What the operator allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RolloutOptions {
-    pub reboots: Reboots,
-    /// How many workers may be down at once.
-    pub max_unavailable: NonZeroU32,
-}
-
-impl Default for RolloutOptions {
-    fn default() -> Self {
-        Self { reboots: Reboots::Allowed, max_unavailable: NonZeroU32::MIN }
-    }
-}
 
 /// What the nodes of a run share while they take turns.
 #[derive(Debug)]
@@ -509,7 +487,7 @@ async fn uncordon(context: &RunContext, node: &InventoryNode, cx: &StepContext) 
 
 /// Uncordons a node that a run of ours cordoned, once it serves. For nodes whose config was applied before.
 pub(super) async fn release(context: &RunContext, node: &InventoryNode, cx: &StepContext) -> Result<(), StepError> {
-    if !context.rollout.has_cordoned(node) && !context.resumed {
+    if !context.rollout.has_cordoned(node) && !context.choices.resumed {
         return Ok(());
     }
     if etcd_presence(&survey(context).await) != EtcdPresence::Exists {

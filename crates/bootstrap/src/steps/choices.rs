@@ -1,0 +1,54 @@
+//! What the operator decided for a run.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
+use engine::plan::StepId;
+use talos_client::CertificateFingerprint;
+
+/// What the operator decided for a run; nodes are addresses of the inventory.
+#[derive(Debug)]
+pub(crate) struct Choices {
+    /// An earlier run is continued, so an unreachable node may be rebooting.
+    pub(crate) resumed: bool,
+    /// The control plane that may bootstrap etcd although others are unreachable.
+    pub(crate) forced: Option<IpAddr>,
+    /// About hooks that must not run twice.
+    pub(crate) hook_answers: BTreeMap<StepId, HookAnswer>,
+    /// The certificates that nodes must show in maintenance mode.
+    pub(crate) pins: BTreeMap<IpAddr, CertificateFingerprint>,
+    /// How config changes reach configured nodes.
+    pub(crate) rollout: RolloutOptions,
+}
+
+/// The operator's answer about a hook that must not run twice and whose outcome is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookAnswer {
+    /// It has done its work.
+    Done,
+    /// It has not, or may safely run again.
+    Again,
+}
+
+/// Whether a config change may reboot a configured node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reboots {
+    Allowed,
+    /// `--no-reboot`.
+    Forbidden,
+}
+
+/// How config changes reach configured nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RolloutOptions {
+    pub reboots: Reboots,
+    /// How many workers may be down at once.
+    pub max_unavailable: NonZeroU32,
+}
+
+impl Default for RolloutOptions {
+    fn default() -> Self {
+        Self { reboots: Reboots::Allowed, max_unavailable: NonZeroU32::MIN }
+    }
+}
