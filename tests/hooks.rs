@@ -84,6 +84,64 @@ fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
     assert_eq!(ran(), "seed enrol enrol ");
 }
 
+const HELMFILE: &str = "bootstrap/infra/helmfile.d/01-apps.yaml";
+
+#[test]
+fn a_hook_is_known_by_what_it_is_with_and_without_a_journal() {
+    let environment = TestEnvironment::machines();
+    let scratch = environment.repository.join("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    for name in ["seed", "other"] {
+        std::fs::write(scratch.join(format!("{name}.sh")), format!("echo {name} $2 >> $1/ran\n")).unwrap();
+    }
+    let folder = scratch.display();
+    let hook = |name: &str, argument: &str| {
+        format!("- {{events: [prepare], command: sh, args: [{folder}/{name}.sh, {folder}, {argument}]}}")
+    };
+    let write = |hooks: &[String]| {
+        let helmfile = format!("hooks:\n{}\nreleases: []\n", hooks.join("\n"));
+        std::fs::write(environment.repository.join(HELMFILE), helmfile).unwrap();
+    };
+    let settings = "clusters: {infra: {hooks: [{command: sh, idempotent: false}]}}\n";
+    std::fs::write(environment.repository.join("k8s-bootstrap.yaml"), settings).unwrap();
+    let ran = || std::fs::read_to_string(scratch.join("ran")).unwrap().replace('\n', ", ");
+    let journal = environment.state().join("labs/infra/run/journal.jsonl");
+    let _lab = environment.lab("infra");
+    write(&[hook("seed", "a")]);
+    environment.bootstrap_machines("infra");
+    assert_eq!(ran(), "seed a, ");
+
+    // Another one before it.
+    write(&[hook("other", "a"), hook("seed", "a")]);
+    environment.resume_machines("infra");
+    assert_eq!(ran(), "seed a, other a, ");
+
+    // The journal is lost; the cluster has the record.
+    std::fs::remove_file(&journal).unwrap();
+    environment.resume_machines("infra");
+    assert_eq!(ran(), "seed a, other a, ");
+
+    // Another argument: it may be the same hook or a new one.
+    write(&[hook("other", "a"), hook("seed", "b")]);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab", "--resume"]);
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("a hook that is not in the files now has run (`sh`)"), "{err}");
+    assert!(err.contains("--hook hook/file-1/2=done, or --hook hook/file-1/2=again"), "{err}");
+    assert_eq!(ran(), "seed a, other a, ");
+
+    // Neither has a record of anything.
+    write(&[hook("other", "a"), hook("seed", "a")]);
+    std::fs::remove_file(&journal).unwrap();
+    let records = ["delete", "configmap", "-n", "kube-system", "k8s-bootstrap-hooks"];
+    let kubeconfig = environment.state().join("labs/infra/run/kubeconfig");
+    let deleted = environment.child("kubectl").arg("--kubeconfig").arg(kubeconfig).args(records).status().unwrap();
+    assert!(deleted.success());
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab", "--resume"]);
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("the cluster is older than this journal, and neither has a record of it"), "{err}");
+    assert_eq!(ran(), "seed a, other a, ");
+}
+
 /// Waits until no process has the pipe open for writing.
 fn wait_for_no_writer(pipe: &Path) {
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();

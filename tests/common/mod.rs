@@ -89,7 +89,16 @@ impl TestEnvironment {
 
     /// Bootstraps up to the wait for Ready nodes, and ends the run there.
     pub fn bootstrap_machines(&self, cluster: &str) {
-        let mut child = self.command(&["-o", "json", cluster, "--lab"]).stdout(Stdio::piped()).spawn().unwrap();
+        self.run_machines(&[cluster, "--lab"]);
+    }
+
+    /// The same for a resume.
+    pub fn resume_machines(&self, cluster: &str) {
+        self.run_machines(&[cluster, "--lab", "--resume"]);
+    }
+
+    fn run_machines(&self, arguments: &[&str]) {
+        let mut child = self.command(&["-o", "json"]).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let events = BufReader::new(child.stdout.take().unwrap()).lines();
         let text: Vec<String> = events
             .map(Result::unwrap)

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::{Code, StepError, StopSignal};
-use crate::journal::RecordedIntent;
+use crate::journal::{RecordedIntent, RecordedIntents};
 use crate::plan::StepId;
 
 /// What a step waits for, and the code that it would fail with at its deadline.
@@ -47,16 +47,25 @@ pub struct StepContext {
     pub step: StepId,
     /// From 1.
     pub attempt: u32,
-    /// Intents and outcomes of this step in this and earlier runs, oldest first.
-    pub recorded_intents: Vec<RecordedIntent>,
+    recorded_intents: Arc<RecordedIntents>,
     log: Arc<dyn StepLog>,
     wait: Arc<Mutex<StepWait>>,
     stop: StopSignal,
 }
 
 impl StepContext {
-    pub fn new(step: StepId, attempt: u32, recorded_intents: Vec<RecordedIntent>, log: Arc<dyn StepLog>) -> Self {
+    pub fn new(step: StepId, attempt: u32, recorded_intents: Arc<RecordedIntents>, log: Arc<dyn StepLog>) -> Self {
         Self { step, attempt, recorded_intents, log, wait: Arc::default(), stop: StopSignal::default() }
+    }
+
+    /// Intents and outcomes of this step in earlier runs, oldest first.
+    pub fn recorded_intents(&self) -> &[RecordedIntent] {
+        self.recorded_intents.get(&self.step).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Those of every step: what was done may belong to another step now that the files have changed.
+    pub fn all_recorded_intents(&self) -> &RecordedIntents {
+        &self.recorded_intents
     }
 
     /// A context whose step learns that the run is to stop.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Observation, StepContext, StepError, StepLog, StepSet, StepWait};
-use crate::journal::History;
+use crate::journal::{History, RecordedIntents};
 use crate::plan::{Plan, StepId};
 
 /// What is known of a step after [`observe_plan`].
@@ -58,6 +58,7 @@ impl From<Observation> for Finding {
 /// not observed.
 pub async fn observe_plan(plan: &Plan, steps: &StepSet, history: &History) -> BTreeMap<StepId, Finding> {
     let mut found: BTreeMap<StepId, Finding> = BTreeMap::new();
+    let recorded_intents = Arc::new(history.recorded_intents.clone());
     while found.len() < plan.steps().len() {
         let open = plan.steps().iter().filter(|step| !found.contains_key(&step.id));
         let ready: Vec<_> = open.filter(|step| step.needs.iter().all(|need| found.contains_key(need))).collect();
@@ -65,7 +66,7 @@ pub async fn observe_plan(plan: &Plan, steps: &StepSet, history: &History) -> BT
             let is_settled = |need: &&StepId| found.get(*need).is_some_and(Finding::is_settled);
             let finding = match step.needs.iter().find(|need| !is_settled(need)) {
                 Some(need) => Finding::Blocked(need.clone()),
-                None => observe(&step.id, steps, history).await,
+                None => observe(&step.id, steps, &recorded_intents).await,
             };
             (step.id.clone(), finding)
         }))
@@ -75,10 +76,9 @@ pub async fn observe_plan(plan: &Plan, steps: &StepSet, history: &History) -> BT
     found
 }
 
-async fn observe(id: &StepId, steps: &StepSet, history: &History) -> Finding {
+async fn observe(id: &StepId, steps: &StepSet, recorded_intents: &Arc<RecordedIntents>) -> Finding {
     let Some(action) = steps.get(id) else { return Finding::Missing("the step is not implemented".to_owned()) };
-    let recorded_intents = history.recorded_intents.get(id).cloned().unwrap_or_default();
-    let context = StepContext::new(id.clone(), 1, recorded_intents, Arc::new(NoLog));
+    let context = StepContext::new(id.clone(), 1, recorded_intents.clone(), Arc::new(NoLog));
     let observed = match action.prepare(&context).await {
         Ok(()) => action.observe(&context).await,
         Err(error) => Err(error),

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::event::{Event, EventKind, Outcome, RunOutcome, StepOutline};
 use super::machine::{Command, Input, Run, Stop};
 use super::{Action, Code, StepContext, StepError, StepLog, StepSet, StepWait, Subscriber, event};
-use crate::journal::{Entry, History, Journal, JournalError, LastRun, RecordedIntent, RunEnd};
+use crate::journal::{Entry, History, Journal, JournalError, LastRun, RecordedIntents, RunEnd};
 use crate::plan::{Plan, StepId};
 
 /// How many steps prepare at once; more would slow down the step that the critical path waits for.
@@ -69,7 +69,7 @@ pub struct Engine {
     plan: Plan,
     steps: StepSet,
     journal: Arc<Journal>,
-    recorded_intents: BTreeMap<StepId, Vec<RecordedIntent>>,
+    recorded_intents: Arc<RecordedIntents>,
     publisher: Arc<Publisher>,
     stop: StopSignal,
     cluster: String,
@@ -155,7 +155,7 @@ impl Engine {
             plan,
             steps,
             journal: Arc::new(journal),
-            recorded_intents: history.recorded_intents.clone(),
+            recorded_intents: Arc::new(history.recorded_intents.clone()),
             publisher: Arc::new(Publisher { began: Instant::now(), subscribers }),
             stop,
             cluster: String::new(),
@@ -255,8 +255,8 @@ impl Engine {
 
     fn context(&self, step: &StepId, attempt: u32) -> StepContext {
         let log = RunLog { journal: self.journal.clone(), publisher: self.publisher.clone() };
-        let recorded_intents = self.recorded_intents.get(step).cloned().unwrap_or_default();
-        StepContext::new(step.clone(), attempt, recorded_intents, Arc::new(log)).with_stop(self.stop.clone())
+        StepContext::new(step.clone(), attempt, self.recorded_intents.clone(), Arc::new(log))
+            .with_stop(self.stop.clone())
     }
 
     /// Carries out a command of the machine; returns the outcome when the run is over.

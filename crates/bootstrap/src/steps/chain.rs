@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use engine::Code;
 use engine::plan::{Fingerprint, PhaseName, Step, StepId};
-use helmfile::{Hook, HookSide, Release, StateFile};
+use helmfile::{HookSide, Release, StateFile};
 use kubernetes::ObjectRef;
 
 use super::decryption::Keys;
+use super::hooks::{HookOwner, HookPlace};
 use super::names::Names;
 use super::{OPERATOR, Steps, base, conversion, crds, fingerprints, handoff, hooks, order, release};
 
@@ -89,10 +90,11 @@ impl Steps {
     fn file_hooks(&mut self, number: usize, file: &StateFile, side: HookSide, needs: &[StepId]) -> Vec<StepId> {
         let phase = self.context.cluster.phases.of_release("");
         let mut added: Vec<StepId> = Vec::new();
-        for (index, hook) in file.hooks.iter().enumerate().filter(|(_, hook)| hook.is_on(side)) {
+        for (index, _) in file.hooks.iter().enumerate().filter(|(_, hook)| hook.is_on(side)) {
+            let place = HookPlace { owner: HookOwner::StateFile, siblings: &file.hooks, index };
             let id = StepId::new(format!("hook/file-{}/{}", number + 1, index + 1));
             let needs: Vec<StepId> = needs.iter().chain(added.last()).cloned().collect();
-            added.push(self.hook(id, &phase, hook, &needs));
+            added.push(self.hook(id, &phase, place, &needs));
         }
         added
     }
@@ -100,10 +102,12 @@ impl Steps {
     /// One release between its hooks; each step needs the one before it, the first one `needs`.
     fn release(&mut self, release: &Release, names: &Names, needs: Vec<StepId>) -> Vec<StepId> {
         let phase = self.context.cluster.phases.of_release(&release.id.name);
+        let owner = HookOwner::Release(&release.id);
+        let hook_place = |index| HookPlace { owner, siblings: &release.hooks, index };
         let mut added = Vec::new();
         let mut last = needs;
         for (id, index) in names.hooks(release, HookSide::Before) {
-            last = vec![self.hook(id, &phase, &release.hooks[index], &last)];
+            last = vec![self.hook(id, &phase, hook_place(index), &last)];
             added.extend(last.iter().cloned());
         }
         let converts = names.conversion(&release.id);
@@ -129,15 +133,16 @@ impl Steps {
             added.extend(last.iter().cloned());
         }
         for (id, index) in names.hooks(release, HookSide::After) {
-            last = vec![self.hook(id, &phase, &release.hooks[index], &last)];
+            last = vec![self.hook(id, &phase, hook_place(index), &last)];
             added.extend(last.iter().cloned());
         }
         added
     }
 
-    fn hook(&mut self, id: StepId, phase: &PhaseName, hook: &Hook, needs: &[StepId]) -> StepId {
+    fn hook(&mut self, id: StepId, phase: &PhaseName, hook_place: HookPlace<'_>, needs: &[StepId]) -> StepId {
+        let hook = hook_place.hook();
         let object = id.as_str().strip_prefix("hook/").unwrap_or(id.as_str());
-        let code = hooks::code(self.context.clone(), hook);
+        let code = hooks::code(self.context.clone(), &hook_place);
         let step = Step::new("hook", object, code.overdue())
             .phase(phase.clone())
             .title(hooks::title(hook))

@@ -60,6 +60,7 @@ pub struct RunContext {
     kubernetes: KubernetesAdmin,
     client: Mutex<Option<kube::Client>>,
     api_has_served: AtomicBool,
+    etcd_began: AtomicBool,
     boots: std::sync::Mutex<BootTimes>,
     pub(super) owners: ObjectOwners,
     pub(super) kinds: Kinds,
@@ -145,6 +146,7 @@ impl RunContext {
             kubernetes,
             client,
             api_has_served: AtomicBool::new(false),
+            etcd_began: AtomicBool::new(false),
             boots: std::sync::Mutex::default(),
             owners: ObjectOwners::default(),
             kinds: Kinds::default(),
@@ -284,6 +286,16 @@ impl RunContext {
         SecretFile::new(&content).map_err(|error| {
             StepError::failed_precondition("the kubeconfig for child processes cannot be created").caused_by(&error)
         })
+    }
+
+    /// Notes that this run has sent the call with which etcd begins.
+    pub(super) fn note_etcd_bootstrap(&self) {
+        self.etcd_began.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this run has.
+    pub(super) fn has_bootstrapped_etcd(&self) -> bool {
+        self.etcd_began.load(Ordering::Relaxed)
     }
 
     /// What a node is.

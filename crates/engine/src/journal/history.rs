@@ -43,9 +43,11 @@ impl LastRun {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct History {
     pub last: Option<LastRun>,
-    /// Intents and outcomes of all runs, by step, oldest first.
-    pub recorded_intents: BTreeMap<StepId, Vec<RecordedIntent>>,
+    pub recorded_intents: RecordedIntents,
 }
+
+/// Intents and outcomes of all runs, by step, oldest first.
+pub type RecordedIntents = BTreeMap<StepId, Vec<RecordedIntent>>;
 
 /// Reads the records, oldest first, into what they add up to.
 pub fn replay<'r>(records: impl IntoIterator<Item = &'r Record>) -> History {

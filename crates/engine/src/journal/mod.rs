@@ -10,7 +10,7 @@ mod record;
 mod store;
 
 pub use file::FileStore;
-pub use history::{History, LastRun, RecordedIntent, replay};
+pub use history::{History, LastRun, RecordedIntent, RecordedIntents, replay};
 pub use lock::{Holder, Lock, LockError};
 pub use record::{Entry, FORMAT, Identity, Record, RunEnd, RunId};
 pub use store::{Journal, JournalError, Opened, Store, Stored};

@@ -18,6 +18,8 @@ use tokio::time::Instant;
 use super::context::{PROBE_INTERVAL, RunContext};
 use super::errors::{place, step_error};
 use decision::{Context, Decision, Intent, Reason, View, agreed, decide};
+use engine::journal::{RecordedIntent, RecordedIntents};
+use engine::plan::StepId;
 use engine::{Action, Code, Effect, Observation, StepContext, StepError, StepWait};
 pub(super) use members::Members;
 pub(super) use survey::survey;
@@ -69,6 +71,7 @@ impl Bootstrap {
         }
         let intent = Intent { node: address, boot, accepted: false };
         cx.intend(json!(intent)).await?;
+        self.context.note_etcd_bootstrap();
         *self.sent() = Some(intent.clone());
         match client.bootstrap(EtcdBootstrap::New).await {
             Ok(()) => self.accepted(cx, intent, ACCEPTED).await,
@@ -91,17 +94,27 @@ impl Bootstrap {
     }
 }
 
+/// The id of the step.
+const BOOTSTRAP: &str = "etcd/bootstrap";
 const ACCEPTED: &str = "accepted";
 const ACCEPTED_EARLIER: &str = "accepted earlier";
 const NOT_ACCEPTED: &str = "not accepted";
 
+/// Whether the journal has the beginning of this etcd: a call that may have been accepted.
+pub(super) fn began_in(intents: &RecordedIntents) -> bool {
+    let own = intents.get(&StepId::new(BOOTSTRAP));
+    own.is_some_and(|own| newest_call(own).is_some())
+}
+
+fn newest_call(intents: &[RecordedIntent]) -> Option<&RecordedIntent> {
+    let may_be_accepted =
+        |prior: &&RecordedIntent| prior.outcome.as_ref().and_then(Value::as_str) != Some(NOT_ACCEPTED);
+    intents.iter().rev().find(may_be_accepted)
+}
+
 /// The newest call of an earlier run that may have been accepted, from the journal.
 fn recorded(cx: &StepContext) -> Option<Intent> {
-    let prior = cx
-        .recorded_intents
-        .iter()
-        .rev()
-        .find(|prior| prior.outcome.as_ref().and_then(Value::as_str) != Some(NOT_ACCEPTED))?;
+    let prior = newest_call(cx.recorded_intents())?;
     let intent: Intent = serde_json::from_value(prior.intent.clone()).ok()?;
     Some(Intent { accepted: prior.outcome.is_some(), ..intent })
 }

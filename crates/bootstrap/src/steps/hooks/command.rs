@@ -7,30 +7,39 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::super::fingerprints;
-use crate::steps::choices::HookAnswer;
+use super::super::etcd;
+use super::super::objects::api_error;
+use super::record::{
+    Completeness, Doubt, HookDecision, HookKey, HookPlace, HookRecord, HookRecords, HookState, Repetition, decide,
+};
 use crate::steps::context::RunContext;
-use engine::plan::Fingerprint;
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
 use helmfile::Hook;
-use process::{Command, Credentials, Stream};
+use process::{Command, Credentials, SecretFile, Stream};
 
 /// A hook that waits for input must not hang a bootstrap.
 const DEADLINE: Duration = Duration::from_mins(10);
+
+/// Where the cluster keeps what became of its hooks, beside the journal.
+const RECORDS: &str = "k8s-bootstrap-hooks";
+const RECORDS_NAMESPACE: &str = "kube-system";
 
 /// A command that runs as it is written, with the kubeconfig of this cluster.
 pub(super) struct Process {
     context: Arc<RunContext>,
     hook: Hook,
-    fingerprint: Fingerprint,
-    /// Whether `k8s-bootstrap.yaml` declares it with `idempotent: false`.
-    once: bool,
+    key: HookKey,
+    /// Never, where `k8s-bootstrap.yaml` declares it with `idempotent: false`.
+    repetition: Repetition,
 }
 
 impl Process {
-    pub(super) fn new(context: Arc<RunContext>, hook: &Hook) -> Self {
+    pub(super) fn new(context: Arc<RunContext>, place: &HookPlace<'_>) -> Self {
+        let hook = place.hook();
         let once = context.cluster.hook_rules().iter().any(|rule| !rule.idempotent && rule.matches(hook));
-        Self { context, hook: hook.clone(), fingerprint: fingerprints::hook(hook), once }
+        let repetition = if once { Repetition::Never } else { Repetition::Allowed };
+        let key = HookKey::new(place, &context.cluster.root);
+        Self { hook: hook.clone(), key, repetition, context }
     }
 
     /// The operator's programs, then the kubectl that was found or provided.
@@ -40,70 +49,55 @@ impl Process {
         std::env::join_paths(std::env::split_paths(&own).chain(ours)).unwrap_or(own)
     }
 
-    /// The journal's record of this command.
-    fn record(&self, cx: &StepContext) -> Record {
-        let intent = json!({"hook": self.fingerprint});
-        let mut own = cx.recorded_intents.iter().filter(|prior| prior.intent == intent).map(|prior| &prior.outcome);
-        match own.next_back() {
-            None => Record::NotRun,
-            Some(None) => Record::Begun,
-            Some(Some(outcome)) if *outcome == json!(DONE) => Record::Done,
-            Some(Some(_)) => Record::Failed,
-        }
-    }
-
-    fn answer(&self, cx: &StepContext) -> Option<HookAnswer> {
-        self.context.choices.hook_answers.get(&cx.step).copied()
+    async fn decide(&self, cx: &StepContext) -> Result<HookDecision, StepError> {
+        let client = self.context.kubernetes().await?;
+        let data = kubernetes::config_map(&client, RECORDS_NAMESPACE, RECORDS).await;
+        let data = data.map_err(|error| api_error(&error))?;
+        let began_here = self.context.has_bootstrapped_etcd() || etcd::began_in(cx.all_recorded_intents());
+        let completeness = if data.is_some() || began_here { Completeness::Complete } else { Completeness::Unknown };
+        let in_cluster = HookRecords::from_cluster(&data.unwrap_or_default()).map_err(|error| {
+            StepError::needs_operator("the cluster's record of hooks cannot be read")
+                .with_place(format!("ConfigMap {RECORDS_NAMESPACE}/{RECORDS}"))
+                .caused_by(&error)
+                .code(Code::H12)
+        })?;
+        let records = HookRecords::from_journal(cx.all_recorded_intents()).merged(in_cluster);
+        let answer = self.context.choices.hook_answers.get(&cx.step).copied();
+        let plan = HookKey::all(&self.context.cluster);
+        Ok(decide(&self.key, &records, self.repetition, answer, &plan, completeness))
     }
 
     /// The hook may have done its work in part or in full, and must not do it twice.
-    fn unknown(&self, cx: &StepContext, why: &str) -> StepError {
+    fn unknown(&self, cx: &StepContext, doubt: &Doubt) -> StepError {
         let cluster = &self.context.cluster.name;
         StepError::failed_precondition(format!("the outcome of the hook `{}` is unknown", self.hook.command))
             .with_place(self.hook.at.to_string())
-            .because(format!("{why}, and it is declared with `idempotent: false`"))
+            .because(format!("{doubt}, and it is declared with `idempotent: false`"))
             .next(format!(
                 "check what it has done, then run k8s-bootstrap {cluster} --resume --hook {step}=done, or --hook {step}=again",
                 step = cx.step
             ))
             .code(Code::H12)
     }
-}
 
-const DONE: &str = "done";
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Record {
-    NotRun,
-    /// The run ended before it did.
-    Begun,
-    Failed,
-    Done,
-}
-
-#[async_trait]
-impl Action for Process {
-    async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
-        match self.record(cx) {
-            Record::Done => Ok(Observation::UpToDate("has run".to_owned())),
-            Record::Begun if self.once && self.answer(cx).is_none() => {
-                Err(self.unknown(cx, "it was started, and the run ended before it did"))
-            }
-            Record::Failed if self.once && self.answer(cx).is_none() => Err(self.unknown(cx, "it failed")),
-            Record::NotRun | Record::Begun | Record::Failed => {
-                Ok(Observation::Missing("has not run to completion".to_owned()))
-            }
-        }
+    /// Records in the cluster what is known of the hook.
+    async fn record(&self, state: HookState) -> Result<(), StepError> {
+        let once = self.repetition == Repetition::Never;
+        let record = HookRecord { state, command: self.hook.command.clone(), once };
+        let client = self.context.kubernetes().await?;
+        let text = json!(record).to_string();
+        kubernetes::set_config_map_key(&client, RECORDS_NAMESPACE, RECORDS, self.key.as_str(), &text)
+            .await
+            .map_err(|error| api_error(&error))
     }
 
-    async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
-        let kubeconfig = self.context.child_kubeconfig().await?;
-        cx.intend(json!({"hook": self.fingerprint})).await?;
-        if self.answer(cx) == Some(HookAnswer::Done) && self.record(cx) != Record::NotRun {
-            cx.progress("done, according to --hook");
-            cx.conclude(json!(DONE)).await?;
-            return Ok(Effect::Complete);
-        }
+    /// Records the outcome, in the cluster first.
+    async fn conclude(&self, cx: &StepContext, state: HookState) -> Result<(), StepError> {
+        self.record(state).await?;
+        cx.conclude(json!(state)).await
+    }
+
+    async fn run(&self, cx: &StepContext, kubeconfig: &SecretFile) -> Result<(), process::Error> {
         let progress = cx.clone();
         let recipe_environment = self.context.cluster.recipe_environment.iter();
         let command = Command::new(&self.hook.command).args(&self.hook.args).credentials(Credentials::Operator);
@@ -119,16 +113,48 @@ impl Action for Process {
                 }
             })
             .run();
-        match kill_points::around("hook", running).await {
-            Ok(_) => {
-                cx.conclude(json!(DONE)).await?;
-                Ok(Effect::Complete)
-            }
-            Err(error) => {
-                cx.conclude(json!("failed")).await?;
-                Err(hook_error(&self.hook, &error))
+        kill_points::around("hook", running).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Action for Process {
+    async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
+        match self.decide(cx).await? {
+            HookDecision::HasRun => Ok(Observation::UpToDate("has run".to_owned())),
+            HookDecision::Ask(doubt) => Err(self.unknown(cx, &doubt)),
+            HookDecision::Run | HookDecision::Conclude => {
+                Ok(Observation::Missing("has not run to completion".to_owned()))
             }
         }
+    }
+
+    async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
+        let decision = self.decide(cx).await?;
+        if let HookDecision::Ask(doubt) = &decision {
+            return Err(self.unknown(cx, doubt));
+        }
+        let kubeconfig = self.context.child_kubeconfig().await?;
+        let once = self.repetition == Repetition::Never;
+        cx.intend(json!({"hook": self.key, "command": self.hook.command, "once": once})).await?;
+        match decision {
+            HookDecision::HasRun | HookDecision::Ask(_) => cx.conclude(json!(HookState::Done)).await?,
+            HookDecision::Conclude => {
+                cx.progress("done, according to --hook");
+                self.conclude(cx, HookState::Done).await?;
+            }
+            HookDecision::Run => {
+                self.record(HookState::Begun).await?;
+                match self.run(cx, &kubeconfig).await {
+                    Ok(()) => self.conclude(cx, HookState::Done).await?,
+                    Err(error) => {
+                        self.conclude(cx, HookState::Failed).await?;
+                        return Err(hook_error(&self.hook, &error));
+                    }
+                }
+            }
+        }
+        Ok(Effect::Complete)
     }
 }
 

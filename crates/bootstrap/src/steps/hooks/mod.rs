@@ -3,6 +3,7 @@
 mod check;
 mod command;
 mod idiom;
+mod record;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use helmfile::{Helmfile, Hook};
 use idiom::{Command, recognise};
 use kubernetes::{ApplyOptions, ObjectRef, Readiness};
 use net::FetchError;
+pub(super) use record::{HookOwner, HookPlace};
 use yaml::Origin;
 
 /// The code of a hook's step.
@@ -40,7 +42,8 @@ impl HookCode {
 }
 
 /// The code of one hook's step.
-pub(super) fn code(context: Arc<RunContext>, hook: &Hook) -> HookCode {
+pub(super) fn code(context: Arc<RunContext>, place: &HookPlace<'_>) -> HookCode {
+    let hook = place.hook();
     HookCode::Action(match recognise(hook) {
         Command::WaitCrds(names) => return HookCode::Check(Arc::new(WaitCrds { context, names })),
         Command::Apply { files, urls, kustomizations, field_manager, force, namespace } => Arc::new(Manifests {
@@ -54,7 +57,7 @@ pub(super) fn code(context: Arc<RunContext>, hook: &Hook) -> HookCode {
             namespace,
             built: OnceCell::new(),
         }),
-        Command::Process => Arc::new(Process::new(context, hook)),
+        Command::Process => Arc::new(Process::new(context, place)),
     })
 }
 

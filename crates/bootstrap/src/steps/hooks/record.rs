@@ -1,0 +1,250 @@
+//! What became of hooks that run as processes: recorded in the journal and in the cluster, and found again by what a hook
+//! is, not by its place in the files. This file decides and does no I/O.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+
+use engine::journal::RecordedIntents;
+use engine::plan::Fingerprint;
+use helmfile::{Helmfile, Hook, ReleaseId};
+use repository::Cluster;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::steps::choices::HookAnswer;
+
+/// What a hook belongs to. Which state file it is in does not matter, so a file may be renamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::steps) enum HookOwner<'a> {
+    Release(&'a ReleaseId),
+    StateFile,
+}
+
+/// A hook among those of its owner.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::steps) struct HookPlace<'a> {
+    pub(in crate::steps) owner: HookOwner<'a>,
+    pub(in crate::steps) siblings: &'a [Hook],
+    pub(in crate::steps) index: usize,
+}
+
+impl<'a> HookPlace<'a> {
+    pub(in crate::steps) fn hook(&self) -> &'a Hook {
+        &self.siblings[self.index]
+    }
+}
+
+/// Identifies a hook: its owner, events, folder, command and arguments, and which of several equal ones it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct HookKey(String);
+
+impl HookKey {
+    pub(super) fn new(place: &HookPlace<'_>, root: &Path) -> Self {
+        let hook = place.hook();
+        let is_equal = |other: &&Hook| is_same_command(other, hook);
+        let earlier = place.siblings[..place.index].iter().filter(is_equal).count();
+        let owner = match place.owner {
+            HookOwner::Release(id) => format!("release {id}"),
+            HookOwner::StateFile => "state file".to_owned(),
+        };
+        let folder = hook.folder.strip_prefix(root).unwrap_or(&hook.folder).display().to_string();
+        let events = hook.events.iter().map(|event| format!("{event:?}"));
+        let fingerprint = Fingerprint::builder().part(owner).part(folder).part(earlier.to_string());
+        let fingerprint = fingerprint.part(hook.events.len().to_string()).parts(events);
+        Self(fingerprint.part(&hook.command).parts(&hook.args).finish().as_str().to_owned())
+    }
+
+    /// The keys of every hook of a cluster.
+    pub(super) fn all(cluster: &Cluster) -> BTreeSet<Self> {
+        let places = places(&cluster.bootstrap.releases);
+        places.iter().map(|place| Self::new(place, &cluster.root)).collect()
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn is_same_command(one: &Hook, other: &Hook) -> bool {
+    one.events == other.events && one.command == other.command && one.args == other.args && one.folder == other.folder
+}
+
+fn places(helmfile: &Helmfile) -> Vec<HookPlace<'_>> {
+    let releases = helmfile.releases.iter().map(|release| (HookOwner::Release(&release.id), &release.hooks));
+    let files = helmfile.files.iter().map(|file| (HookOwner::StateFile, &file.hooks));
+    let all = releases.chain(files).flat_map(|(owner, siblings)| {
+        (0..siblings.len()).map(move |index| HookPlace { owner, siblings: siblings.as_slice(), index })
+    });
+    all.collect()
+}
+
+/// What became of a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum HookState {
+    /// It was started; the run ended before it did.
+    Begun,
+    Failed,
+    Done,
+}
+
+/// A hook on record. The command's arguments are left out: they may be secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HookRecord {
+    pub(super) state: HookState,
+    /// The command without its arguments.
+    pub(super) command: String,
+    /// Whether the hook must not run twice.
+    pub(super) once: bool,
+}
+
+/// What is on record, by hook.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct HookRecords(BTreeMap<HookKey, HookRecord>);
+
+impl HookRecords {
+    /// The records of the journal. What was written before hooks had keys is known as the record of a hook that is not
+    /// in the plan.
+    pub(super) fn from_journal(intents: &RecordedIntents) -> Self {
+        let all = intents.values().flatten().filter_map(|recorded| {
+            let key = HookKey(recorded.intent.get("hook")?.as_str()?.to_owned());
+            let command = recorded.intent.get("command").and_then(Value::as_str).unwrap_or("unknown").to_owned();
+            let once = recorded.intent.get("once").and_then(Value::as_bool).unwrap_or(true);
+            let state = match &recorded.outcome {
+                None => HookState::Begun,
+                Some(outcome) if *outcome == json!(HookState::Done) => HookState::Done,
+                Some(_) => HookState::Failed,
+            };
+            Some((key, HookRecord { state, command, once }))
+        });
+        Self(all.collect())
+    }
+
+    /// The records in the data of the cluster's ConfigMap.
+    ///
+    /// # Errors
+    ///
+    /// A value that is not a record, by its key.
+    pub(super) fn from_cluster(data: &BTreeMap<String, String>) -> Result<Self, UnreadableRecord> {
+        let one = |(key, text): (&String, &String)| {
+            let record = serde_json::from_str(text).map_err(|source| UnreadableRecord { key: key.clone(), source })?;
+            Ok((HookKey(key.clone()), record))
+        };
+        data.iter().map(one).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Both together. The cluster's record is written before and after the journal's own, except that what is done
+    /// anywhere is done.
+    pub(super) fn merged(mut self, cluster: Self) -> Self {
+        for (key, record) in cluster.0 {
+            let is_done = self.0.get(&key).is_some_and(|own| own.state == HookState::Done);
+            if !is_done {
+                self.0.insert(key, record);
+            }
+        }
+        self
+    }
+
+    pub(super) fn state(&self, key: &HookKey) -> Option<HookState> {
+        self.0.get(key).map(|record| record.state)
+    }
+
+    /// The commands of hooks that must not run twice, have run, and are not in the plan (any more, or under this key).
+    pub(super) fn unmatched(&self, plan: &BTreeSet<HookKey>) -> Vec<String> {
+        let unmatched = self.0.iter().filter(|(key, record)| record.once && !plan.contains(*key));
+        unmatched.map(|(_, record)| record.command.clone()).collect()
+    }
+}
+
+/// A value in the cluster that is not the record of a hook.
+#[derive(Debug, thiserror::Error)]
+#[error("the value of `{key}` is not a record")]
+pub(super) struct UnreadableRecord {
+    key: String,
+    source: serde_json::Error,
+}
+
+/// How often a hook may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repetition {
+    Allowed,
+    /// `idempotent: false`.
+    Never,
+}
+
+/// Whether the records of a cluster's hooks are complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Completeness {
+    /// This journal began with the cluster, or the cluster has records of its own.
+    Complete,
+    /// The cluster is older than the journal and has no records.
+    Unknown,
+}
+
+/// What to do about a hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum HookDecision {
+    HasRun,
+    Run,
+    /// The operator says that it has run.
+    Conclude,
+    /// Only the operator can know.
+    Ask(Doubt),
+}
+
+/// Why a hook that must not run twice is not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Doubt {
+    Interrupted,
+    Failed,
+    /// These commands have run and match no hook of the plan: this one may be one of them, changed.
+    Unmatched(Vec<String>),
+    RecordLost,
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interrupted => f.write_str("it was started, and the run ended before it did"),
+            Self::Failed => f.write_str("it failed"),
+            Self::Unmatched(commands) => write!(
+                f,
+                "a hook that is not in the files now has run (`{}`), and this may be the same one, changed",
+                commands.join("`, `")
+            ),
+            Self::RecordLost => f.write_str("the cluster is older than this journal, and neither has a record of it"),
+        }
+    }
+}
+
+/// Decides about the hook with this key.
+pub(super) fn decide(
+    key: &HookKey,
+    records: &HookRecords,
+    repetition: Repetition,
+    answer: Option<HookAnswer>,
+    plan: &BTreeSet<HookKey>,
+    completeness: Completeness,
+) -> HookDecision {
+    let state = records.state(key);
+    match (state, answer, repetition) {
+        (Some(HookState::Done), _, _) => HookDecision::HasRun,
+        (_, Some(HookAnswer::Done), _) => HookDecision::Conclude,
+        (_, Some(HookAnswer::Again), _) | (_, None, Repetition::Allowed) => HookDecision::Run,
+        (Some(HookState::Begun), None, Repetition::Never) => HookDecision::Ask(Doubt::Interrupted),
+        (Some(HookState::Failed), None, Repetition::Never) => HookDecision::Ask(Doubt::Failed),
+        (None, None, Repetition::Never) => {
+            let unmatched = records.unmatched(plan);
+            match completeness {
+                _ if !unmatched.is_empty() => HookDecision::Ask(Doubt::Unmatched(unmatched)),
+                Completeness::Unknown => HookDecision::Ask(Doubt::RecordLost),
+                Completeness::Complete => HookDecision::Run,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

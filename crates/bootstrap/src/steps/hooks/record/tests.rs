@@ -1,0 +1,164 @@
+use std::path::PathBuf;
+
+use engine::journal::RecordedIntent;
+use engine::plan::StepId;
+use helmfile::HookEvent;
+use yaml::{Location, Origin, Position};
+
+use super::*;
+
+const ROOT: &str = "/repository";
+
+fn hook(command: &str, argument: &str) -> Hook {
+    Hook {
+        events: vec![HookEvent::Postsync],
+        command: command.to_owned(),
+        args: vec![argument.to_owned()],
+        show_logs: false,
+        folder: PathBuf::from(ROOT).join("bootstrap/blue"),
+        at: place_in("01-apps.yaml"),
+    }
+}
+
+fn place_in(file: &str) -> Location {
+    Location { origin: Origin::new(file), position: Position { line: 3, column: 1 } }
+}
+
+fn release(name: &str) -> ReleaseId {
+    ReleaseId { namespace: "rook".to_owned(), name: name.to_owned() }
+}
+
+fn key(owner: HookOwner<'_>, siblings: &[Hook], index: usize) -> HookKey {
+    HookKey::new(&HookPlace { owner, siblings, index }, Path::new(ROOT))
+}
+
+#[test]
+fn a_hook_keeps_its_key_wherever_it_stands() {
+    let id = release("rook");
+    let owner = HookOwner::Release(&id);
+    let alone = key(owner, &[hook("seed", "a")], 0);
+    assert_eq!(key(owner, &[hook("other", "a"), hook("seed", "a")], 1), alone);
+    let mut moved = hook("seed", "a");
+    moved.at = place_in("renamed.yaml");
+    assert_eq!(key(owner, &[moved], 0), alone);
+}
+
+#[test]
+fn what_differs_in_a_hook_gives_another_key() {
+    let (id, other) = (release("rook"), release("ceph"));
+    let owner = HookOwner::Release(&id);
+    let mut before = hook("seed", "a");
+    before.events = vec![HookEvent::Presync];
+    let mut elsewhere = hook("seed", "a");
+    elsewhere.folder = PathBuf::from(ROOT).join("bootstrap/green");
+    let twice = [hook("seed", "a"), hook("seed", "a")];
+    let keys = BTreeSet::from([
+        key(owner, &twice, 0),
+        key(owner, &twice, 1),
+        key(HookOwner::Release(&other), &twice, 0),
+        key(HookOwner::StateFile, &twice, 0),
+        key(owner, &[hook("seed", "b")], 0),
+        key(owner, &[hook("sow", "a")], 0),
+        key(owner, &[before], 0),
+        key(owner, &[elsewhere], 0),
+    ]);
+    assert_eq!(keys.len(), 8);
+}
+
+fn records(all: &[(&str, HookState)]) -> HookRecords {
+    let record = |state| HookRecord { state, command: "seed".to_owned(), once: true };
+    HookRecords(all.iter().map(|(key, state)| (HookKey((*key).to_owned()), record(*state))).collect())
+}
+
+fn decided(own: &[(&str, HookState)], repetition: Repetition, answer: Option<HookAnswer>) -> HookDecision {
+    let plan = BTreeSet::from([HookKey("own".to_owned())]);
+    decide(&HookKey("own".to_owned()), &records(own), repetition, answer, &plan, Completeness::Complete)
+}
+
+#[test]
+fn a_hook_that_may_be_repeated_runs_until_it_is_done() {
+    for (own, expected) in [
+        (vec![], HookDecision::Run),
+        (vec![("own", HookState::Begun)], HookDecision::Run),
+        (vec![("own", HookState::Failed)], HookDecision::Run),
+        (vec![("own", HookState::Done)], HookDecision::HasRun),
+    ] {
+        assert_eq!(decided(&own, Repetition::Allowed, None), expected, "{own:?}");
+    }
+}
+
+#[test]
+fn a_hook_that_must_not_run_twice_is_asked_about_when_its_outcome_is_unknown() {
+    let unmatched = || Doubt::Unmatched(vec!["seed".to_owned()]);
+    for (own, expected) in [
+        (vec![], HookDecision::Run),
+        (vec![("own", HookState::Begun)], HookDecision::Ask(Doubt::Interrupted)),
+        (vec![("own", HookState::Failed)], HookDecision::Ask(Doubt::Failed)),
+        (vec![("own", HookState::Done)], HookDecision::HasRun),
+        (vec![("edited", HookState::Done)], HookDecision::Ask(unmatched())),
+        (vec![("edited", HookState::Done), ("own", HookState::Done)], HookDecision::HasRun),
+    ] {
+        assert_eq!(decided(&own, Repetition::Never, None), expected, "{own:?}");
+    }
+}
+
+#[test]
+fn the_operators_answer_settles_every_doubt() {
+    for own in [vec![], vec![("own", HookState::Begun)], vec![("own", HookState::Failed)], vec![("x", HookState::Done)]]
+    {
+        assert_eq!(decided(&own, Repetition::Never, Some(HookAnswer::Done)), HookDecision::Conclude, "{own:?}");
+        assert_eq!(decided(&own, Repetition::Never, Some(HookAnswer::Again)), HookDecision::Run, "{own:?}");
+    }
+}
+
+#[test]
+fn without_any_record_a_hook_of_an_older_cluster_is_asked_about() {
+    let key = HookKey("own".to_owned());
+    let plan = BTreeSet::from([key.clone()]);
+    let decide = |repetition| decide(&key, &HookRecords::default(), repetition, None, &plan, Completeness::Unknown);
+    assert_eq!(decide(Repetition::Never), HookDecision::Ask(Doubt::RecordLost));
+    assert_eq!(decide(Repetition::Allowed), HookDecision::Run);
+}
+
+#[test]
+fn what_is_done_in_the_journal_or_in_the_cluster_is_done() {
+    let key = HookKey("own".to_owned());
+    for (journal, cluster, expected) in [
+        (None, Some(HookState::Done), Some(HookState::Done)),
+        (Some(HookState::Done), Some(HookState::Begun), Some(HookState::Done)),
+        (Some(HookState::Begun), Some(HookState::Done), Some(HookState::Done)),
+        (Some(HookState::Begun), Some(HookState::Failed), Some(HookState::Failed)),
+        (Some(HookState::Begun), None, Some(HookState::Begun)),
+        (None, None, None),
+    ] {
+        let one =
+            |state: Option<HookState>| records(&state.map(|state| ("own", state)).into_iter().collect::<Vec<_>>());
+        assert_eq!(one(journal).merged(one(cluster)).state(&key), expected, "{journal:?} {cluster:?}");
+    }
+}
+
+#[test]
+fn records_are_found_under_every_step_of_the_journal() {
+    let intent = |key: &str, outcome: Option<HookState>| RecordedIntent {
+        intent: json!({"hook": key, "command": "seed", "once": true}),
+        outcome: outcome.map(|outcome| json!(outcome)),
+    };
+    let intents = RecordedIntents::from([
+        (
+            StepId::new("hook/rook/1"),
+            vec![intent("own", Some(HookState::Failed)), intent("own", Some(HookState::Done))],
+        ),
+        (StepId::new("hook/rook/2"), vec![intent("other", None)]),
+        (StepId::new("etcd/bootstrap"), vec![RecordedIntent { intent: json!({"node": "10.0.0.1"}), outcome: None }]),
+    ]);
+    let found = HookRecords::from_journal(&intents);
+    assert_eq!(found, records(&[("own", HookState::Done), ("other", HookState::Begun)]));
+}
+
+#[test]
+fn a_value_in_the_cluster_that_is_no_record_is_an_error() {
+    let data = |text: &str| BTreeMap::from([("own".to_owned(), text.to_owned())]);
+    let good = HookRecords::from_cluster(&data(r#"{"state":"done","command":"seed","once":true}"#)).unwrap();
+    assert_eq!(good, records(&[("own", HookState::Done)]));
+    assert!(HookRecords::from_cluster(&data("done")).unwrap_err().to_string().contains("`own`"));
+}
