@@ -28,5 +28,6 @@ mod repositories;
 mod rollout;
 mod secrets;
 mod supervisor;
+mod unread_output;
 mod walls;
 mod words;

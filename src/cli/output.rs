@@ -2,12 +2,12 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::args::Output;
 use super::error::CommandError;
 use super::exit::Exit;
-use crate::report::{JsonLines, Mask, PlainLines, Sink, Terminal, heading};
+use crate::report::{Background, BackgroundSubscriber, JsonLines, Mask, PlainLines, Sink, Terminal, heading};
 use engine::Subscriber;
 use secrets::Redactor;
 
@@ -30,7 +30,20 @@ pub(super) fn private_file(path: &Path, text: &str) -> Result<(), CommandError> 
 
 /// Prints a line for the operator.
 pub(super) fn print_note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let mut notes = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
+    let notes = notes.get_or_insert_with(|| {
+        let write = |text: String| drop(writeln!(std::io::stderr(), "{text}"));
+        Background::new(write, move |count| write(format!("{count} lines are missing here")))
+    });
+    notes.send(text.to_owned());
+}
+
+/// What [`print_note`] has to write.
+static NOTES: Mutex<Option<Background<String>>> = Mutex::new(None);
+
+/// Waits until every note is written, unless they are not read.
+pub(super) fn finish() {
+    drop(NOTES.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
 /// Prints why a command failed.
@@ -49,11 +62,12 @@ pub(super) fn mask(redactor: &Redactor) -> Mask {
 }
 
 /// The reader of a run's events that fits the output.
-pub(super) fn subscriber(output: Output, redactor: &Redactor) -> Arc<dyn Subscriber> {
+pub(super) fn subscriber(output: Output, redactor: &Redactor) -> Arc<BackgroundSubscriber> {
     let mask = mask(redactor);
-    match output {
+    let reader: Arc<dyn Subscriber> = match output {
         Output::Json => Arc::new(JsonLines::new(Sink::new(std::io::stdout(), mask))),
         Output::Text if std::io::stderr().is_terminal() => Arc::new(Terminal::new(mask)),
         Output::Text => Arc::new(PlainLines::new(Sink::new(std::io::stderr(), mask))),
-    }
+    };
+    Arc::new(BackgroundSubscriber::new(reader))
 }

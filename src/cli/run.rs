@@ -46,7 +46,8 @@ pub(super) async fn bootstrap(common: &Common, options: &RunOptions) -> Result<F
     let operator = operator_prompt_of_run(common.output, &subscriber, &stop);
     let workspace = with_operator(common, redactor, operator);
     let listening = tokio::spawn(listen(stop.clone()));
-    let result = ops::run(&workspace, options, vec![subscriber], &stop).await;
+    let result = ops::run(&workspace, options, vec![subscriber.clone()], &stop).await;
+    subscriber.finish();
     listening.abort();
     result
 }
