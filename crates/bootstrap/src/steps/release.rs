@@ -255,7 +255,7 @@ impl Action for Installed {
             let next = format!("check `kubectl -n {namespace} get pods,events`, then run again with --resume");
             gate_error(&error)
                 .with_place(super::chain::place(&self.release))
-                .context(|error| error.next(next).code(Code::H14))
+                .context(|error| error.next(next).code(Code::H15))
         })?;
         for probe in webhook::probes(&prepared.objects, &self.release.id.namespace) {
             kubernetes::wait_admitted(&client, &probe, &progress(cx))
