@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::event::{Event, EventKind, Outcome, RunOutcome, StepOutline};
 use super::machine::{Command, Input, Run, Stop};
-use super::{Action, Code, StepContext, StepError, StepLog, StepSet, StepWait, Subscriber, event};
+use super::{Action, Code, StepContext, StepError, StepLog, StepSet, StepWait, Subscriber, event, sleep};
 use crate::journal::{Entry, History, Journal, JournalError, LastRun, RecordedIntent, RunEnd};
 use crate::plan::{Plan, StepId};
 
@@ -193,6 +193,7 @@ impl Engine {
             },
             journal_broken: false,
         };
+        self.watch_sleep(&mut flight);
         self.prepare_all(&mut flight);
         let mut stop = self.stop.0.subscribe();
         let _ = flight.inputs.send(Input::Start);
@@ -236,6 +237,12 @@ impl Engine {
             resumed: self.resumed,
             steps,
         });
+    }
+
+    /// Explains a gap in the output when this machine was suspended.
+    fn watch_sleep(&self, flight: &mut Flight) {
+        let publisher = self.publisher.clone();
+        flight.tasks.spawn(sleep::watch(move |text| publisher.publish(EventKind::Notice { text })));
     }
 
     /// Starts what depends on nothing, in plan order; a failure shows again when the step itself runs.

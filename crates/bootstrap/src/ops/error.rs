@@ -143,6 +143,8 @@ impl OpsError {
             Self::Journal(error) => error.code(),
             Self::StartRecord(_) => Some(Code::O05),
             Self::Sops(_) => Some(Code::O03),
+            Self::Certificates(CertificateError::OutOfTime { .. })
+            | Self::Context(ContextError::Certificates(CertificateError::OutOfTime { .. })) => Some(Code::T15),
             Self::References { source, .. } => secrets_code(source.kind()),
             _ => None,
         }

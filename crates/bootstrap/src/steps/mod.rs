@@ -2,6 +2,7 @@
 //!
 //! [`plan`] declares the steps of a cluster in their order; the code of each kind of step has a file of its own.
 
+mod api_address;
 mod base;
 mod chain;
 mod context;

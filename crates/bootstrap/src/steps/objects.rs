@@ -92,6 +92,7 @@ pub(super) fn gate_error(error: &GateError) -> StepError {
 fn wait_code(reason: &WaitReason) -> Option<Code> {
     match reason.cause {
         WaitCause::ImagePull(_) => Some(Code::H13),
+        WaitCause::Unschedulable => Some(Code::K05),
         WaitCause::ApiUnavailable => Some(Code::K07),
         WaitCause::AdmissionWebhook => Some(Code::H05),
         WaitCause::ConversionWebhook => Some(Code::H04),

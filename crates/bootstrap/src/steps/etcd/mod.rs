@@ -81,7 +81,7 @@ impl Bootstrap {
                 Err(step_error(&error, node))
             }
             // The answer may be lost and the call not: the next observation decides.
-            Err(error) => Err(step_error(&error, node)),
+            Err(error) => Err(step_error(&error, node).code(Code::T01)),
         }
     }
 
