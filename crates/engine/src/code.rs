@@ -54,7 +54,7 @@ codes! {
     T03: "compare `talosctl etcd members` of every control plane before anything else is done",
     T04: "check the address and the secrets bundle; to take the node over, reset it with its own talosconfig first",
     T05: "check the boot order and the install disk on the machine's console, then run again with --resume",
-    T06: "check `talosctl -n <node> services` and `talosctl -n <node> get timestatus`, then run again with --resume",
+    T06: "check `talosctl -n <node> services` and `talosctl -n <node> get machinestatus`, then run again with --resume",
     T07: "check `talosctl -n <node> get unattendedinstallstatus`, then run again with --resume",
     T08: "check `talosctl -n <node> get timestatus` and the time servers of the config, then run again with --resume",
     T10: "change the install disk or its selector in the node's config",
