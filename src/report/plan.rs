@@ -60,7 +60,8 @@ fn describe(finding: &Finding) -> String {
         Finding::Blocked(need) => format!("blocked by {need}"),
         Finding::Failed(error) => {
             let next = error.next.as_ref().map(|next| format!("; next: {next}")).unwrap_or_default();
-            format!("failed: {error}{next}")
+            let code = error.code.map(|code| format!("[{code}]")).unwrap_or_default();
+            format!("failed{code}: {error}{next}")
         }
     }
 }

@@ -12,7 +12,8 @@ macro_rules! codes {
         /// A code of the error catalogue. Codes are stable: scripts and runbooks rely on them.
         ///
         /// The letter names the area: T is Talos and etcd, K the Kubernetes API and nodes, H Helm, CRDs and webhooks,
-        /// F the hand-over to Flux, O the operator's workstation and secrets.
+        /// F the hand-over to Flux, O the operator's workstation and secrets, I the inputs, P what has to be there before a
+        /// command can start, X the program itself.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum Code {
             $($code,)*
@@ -68,12 +69,15 @@ codes! {
     T22: "put the control plane back into the inventory, or remove its member with `talosctl etcd remove-member`",
     T23: "compare `talosctl etcd members` with the inventory, and remove the member if it is not yours",
     T24: "make room for the pod or correct its PodDisruptionBudget, then run again with --resume",
+    T25: "check the node with `k8s-bootstrap node services` and `k8s-bootstrap node dmesg`",
+    T26: "compare with the fingerprint on the machine's console; a machine creates a new key at each boot",
     K01: "check `talosctl -n <control plane> service etcd` and `talosctl -n <control plane> containers -k`, then run again with --resume",
     K02: "check `kubectl get nodes` and `kubectl -n kube-system get pods -o wide`, then run again with --resume",
     K03: "check `talosctl -n <node> service kubelet` on the missing node, then run again with --resume",
     K05: "check `kubectl get nodes` and the requests, selectors and replicas of the pod, then run again with --resume",
     K06: "enable KubePrism on that port in every node's config, or set k8sServiceHost and k8sServicePort to the endpoint",
     K07: "check `talosctl -n <control plane> containers -k` and `etcd status`, then run again with --resume",
+    K12: "correct the object that the message names, then run again with --resume",
     H01: "make sure that no other helm installs this release, then run again with --resume",
     H02: "add --server-side to the hook's arguments in the helmfile, then run again with --resume",
     H03: "add the chart that has the definitions to the CRD helmfile (00-crds.yaml), then run again with --resume",
@@ -87,6 +91,7 @@ codes! {
     H13: "check the image's name and the registry, then run again with --resume",
     H14: "make helmfile and HelmRelease say the same; `k8s-bootstrap plan <cluster> --drift` shows the manifests",
     H15: "check `kubectl get events -A` and the logs of the pods that are not ready, then run again with --resume",
+    H16: "correct the values that helm's message names; `k8s-bootstrap releases template` renders them",
     F01: "change the release through Git: commit, push, `flux reconcile kustomization flux-system --with-source`",
     F02: "check `kubectl -n flux-system get gitrepositories` and the deploy key, then run again with --resume",
     F03: "compare the key's recipient (`age-keygen -y`) with those in .sops.yaml, and correct the Secret's manifest",
@@ -101,6 +106,17 @@ codes! {
     O05: "free space in the state directory, then run again with --resume",
     O06: "nothing; when a step failed, run again with --resume",
     O07: "run again with --resume",
+    O14: "check the program or server that provides the secrets, then run again",
+    O15: "correct the reference, or create the item that it names",
+    I01: "correct the files, then run the command again",
+    I02: "`k8s-bootstrap <command> --help` lists the arguments",
+    I03: "check the path and its permissions, then run the command again",
+    P01: "`k8s-bootstrap tools list` shows what is found; --tools-dir names a folder that is searched first",
+    P02: "free space there or correct its permissions, or set another folder with --state-dir",
+    P03: "continue the run with --resume",
+    P04: "`k8s-bootstrap lab up <cluster>` starts a lab, `k8s-bootstrap lab down <cluster>` stops it",
+    P05: "run the command by hand in the repository's root",
+    X01: "run the command again; if it fails in the same way, report it with the message",
 }
 
 impl Code {

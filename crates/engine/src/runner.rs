@@ -322,7 +322,7 @@ impl Engine {
 
     fn work(&self, flight: &mut Flight, id: &StepId, attempt: u32, work: Work) {
         let Some(step) = self.steps.get(id).cloned() else {
-            let error = StepError::invalid_input(format!("step `{id}` is not implemented"));
+            let error = StepError::invalid_input(format!("step `{id}` is not implemented")).code(Code::X01);
             let _ = flight.inputs.send(Input::Observed(id.clone(), Err(error)));
             return;
         };
@@ -410,8 +410,10 @@ enum Work {
 
 /// Runs one method of a step; a panic in it becomes a failure of that step alone.
 async fn perform(step: &dyn Action, context: &StepContext, work: Work, id: StepId) -> Input {
-    let broken =
-        |_| StepError::failed_precondition("an internal error ended this step; please report it with the journal");
+    let broken = |_| {
+        StepError::failed_precondition("an internal error ended this step; please report it with the journal")
+            .code(Code::X01)
+    };
     match work {
         Work::Observe => {
             let result = std::panic::AssertUnwindSafe(step.observe(context)).catch_unwind().await;

@@ -44,7 +44,7 @@ use decryption::Keys;
 use secret_manifests::SecretManifests;
 
 pub use context::{ContextError, ContextParts, RunContext, SecretsFrom};
-pub(crate) use errors::secrets_code;
+pub(crate) use errors::{client_code, helm_code, secrets_code};
 pub use flux::Flux;
 pub use hooks::{Verdict, urls};
 

@@ -56,7 +56,7 @@ pub(super) async fn wait_configured(
         cx.waiting(wait);
         tokio::time::sleep(pause).await;
     }
-    Err(StepError::unavailable("the node does not respond").with_place(place(node)))
+    Err(StepError::unavailable("the node does not respond").with_place(place(node)).code(Code::T11))
 }
 
 /// A node that restarted without its config; the next attempt applies it again.

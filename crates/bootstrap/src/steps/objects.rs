@@ -70,6 +70,9 @@ pub(super) fn api_error(error: &ApiError) -> StepError {
         ApiErrorKind::Unconverted { .. } => base.code(Code::H04),
         ApiErrorKind::Conflict { .. } => base.code(Code::H06),
         ApiErrorKind::NotServed { .. } => base.code(Code::H03),
+        ApiErrorKind::WebhookDenied { .. } | ApiErrorKind::Malformed(_) | ApiErrorKind::Refused { .. } => {
+            base.code(Code::K12)
+        }
         _ => base,
     }
 }

@@ -226,7 +226,7 @@ impl Check for Reachable {
             }
             tokio::time::sleep(pause).await;
         }
-        Err(StepError::unavailable("the node does not respond").with_place(place(&self.node)))
+        Err(StepError::unavailable("the node does not respond").with_place(place(&self.node)).code(Code::T11))
     }
 }
 

@@ -115,6 +115,7 @@ impl Installed {
                 StepError::failed_precondition("a stored release cannot be read")
                     .with_place(format!("release {}", self.release.id))
                     .caused_by(&error)
+                    .code(Code::H16)
             })?;
             stored.push(decoded);
         }

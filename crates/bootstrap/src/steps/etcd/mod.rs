@@ -57,7 +57,10 @@ impl Bootstrap {
             .control_planes()
             .into_iter()
             .find(|node| node.address == address)
-            .ok_or_else(|| StepError::failed_precondition(format!("{address} is not a control plane of this cluster")))
+            .ok_or_else(|| {
+                StepError::failed_precondition(format!("{address} is not a control plane of this cluster"))
+                    .code(Code::T03)
+            })
     }
 
     /// Sends the call over a connection to the boot that was decided about.
@@ -65,7 +68,9 @@ impl Bootstrap {
         let node = self.node(address)?;
         let client = connect(&self.context, node).await?;
         if client.boot_id().await.map_err(|error| step_error(&error, node))? != boot {
-            return Err(StepError::unavailable("the node rebooted while it was observed").with_place(place(node)));
+            return Err(StepError::unavailable("the node rebooted while it was observed")
+                .with_place(place(node))
+                .code(Code::T11));
         }
         let intent = Intent { node: address, boot, accepted: false };
         cx.intend(json!(intent)).await?;
