@@ -144,10 +144,8 @@ fn missing_keys(cell: &str, scenarios: &str) -> Vec<String> {
 /// All mistakes of a table.
 fn mistakes(page: &str) -> Vec<String> {
     let scenarios = read("docs/scenarios.md");
-    let expected: Vec<String> = AREAS
-        .iter()
-        .flat_map(|(area, modes)| (1..=*modes).map(move |number| format!("{area}{number:02}")))
-        .collect();
+    let expected: Vec<String> =
+        AREAS.iter().flat_map(|(area, modes)| (1..=*modes).map(move |number| format!("{area}{number:02}"))).collect();
     let (mut found, mut modes) = (Vec::new(), Vec::new());
     for row in page.lines().filter_map(Row::parse) {
         match row {

@@ -26,9 +26,9 @@ pub(super) fn private_file(path: &Path, text: &str) -> Result<(), CommandError> 
         file.write_all(text.as_bytes())?;
         file.persist(path).map_err(|error| error.error)
     };
-    write().map(drop).map_err(|error| {
-        CommandError::precondition(Code::P02, format!("cannot write {}: {error}", path.display()))
-    })
+    write()
+        .map(drop)
+        .map_err(|error| CommandError::precondition(Code::P02, format!("cannot write {}: {error}", path.display())))
 }
 
 /// Prints a line for the operator.

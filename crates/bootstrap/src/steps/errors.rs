@@ -59,10 +59,9 @@ pub(crate) fn secrets_code(kind: secrets::ErrorKind) -> Code {
 /// The code of a failure of helm.
 pub(crate) fn helm_code(kind: HelmErrorKind) -> Code {
     match kind {
-        HelmErrorKind::NotFound
-        | HelmErrorKind::Denied
-        | HelmErrorKind::RateLimited
-        | HelmErrorKind::Unreachable => Code::H10,
+        HelmErrorKind::NotFound | HelmErrorKind::Denied | HelmErrorKind::RateLimited | HelmErrorKind::Unreachable => {
+            Code::H10
+        }
         HelmErrorKind::Unconverted => Code::H04,
         HelmErrorKind::NotYet => Code::H05,
         HelmErrorKind::Pending => Code::H01,

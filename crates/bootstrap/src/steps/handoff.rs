@@ -157,11 +157,7 @@ impl Adopted {
 }
 
 /// Kustomizations, and HelmReleases of other releases than those that are `expected`, that are not Ready; with the reason.
-fn unready_others(
-    kustomizations: &[Value],
-    releases: &[HelmRelease],
-    expected: &BTreeSet<ReleaseId>,
-) -> Vec<String> {
+fn unready_others(kustomizations: &[Value], releases: &[HelmRelease], expected: &BTreeSet<ReleaseId>) -> Vec<String> {
     let is_expected = |release: &&HelmRelease| release.target().is_some_and(|target| expected.contains(&target));
     let others = releases.iter().filter(|release| !is_expected(release)).map(|release| &release.0);
     let unready = |object: &Value| match kubernetes::readiness(object) {
@@ -231,7 +227,8 @@ mod tests {
     #[test]
     fn what_else_is_not_ready_is_listed_and_expected_releases_are_not() {
         let object = |kind: &str, name: &str, ready: &str| {
-            let condition = json!({"type": "Ready", "status": ready, "reason": "HealthCheckFailed", "message": "no disk"});
+            let condition =
+                json!({"type": "Ready", "status": ready, "reason": "HealthCheckFailed", "message": "no disk"});
             json!({"apiVersion": format!("{}.toolkit.fluxcd.io/v1", if kind == "HelmRelease" { "helm" } else { "kustomize" }),
                 "kind": kind, "metadata": {"name": name, "namespace": "apps", "generation": 1},
                 "status": {"observedGeneration": 1, "conditions": [condition]}})

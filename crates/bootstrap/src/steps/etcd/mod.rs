@@ -53,14 +53,9 @@ impl Bootstrap {
     }
 
     fn node(&self, address: IpAddr) -> Result<&InventoryNode, StepError> {
-        self.context
-            .control_planes()
-            .into_iter()
-            .find(|node| node.address == address)
-            .ok_or_else(|| {
-                StepError::failed_precondition(format!("{address} is not a control plane of this cluster"))
-                    .code(Code::T03)
-            })
+        self.context.control_planes().into_iter().find(|node| node.address == address).ok_or_else(|| {
+            StepError::failed_precondition(format!("{address} is not a control plane of this cluster")).code(Code::T03)
+        })
     }
 
     /// Sends the call over a connection to the boot that was decided about.

@@ -76,7 +76,8 @@ async fn etcd(client: &Client, service: &Service, request: Request) -> Result<Et
         "Running" => Ok(Etcd::Running { members: members(client).await? }),
         "Failed" => Ok(Etcd::Failed { reason: last_event(service) }),
         _ => {
-            let spec = if request == Request::Seen && has_no_spec(client).await { Spec::Missing } else { Spec::Unknown };
+            let spec =
+                if request == Request::Seen && has_no_spec(client).await { Spec::Missing } else { Spec::Unknown };
             Ok(Etcd::Waiting { message: wait_message(service, spec) })
         }
     }
