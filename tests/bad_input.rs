@@ -23,10 +23,21 @@ fn an_unknown_cluster_is_exit_2_with_those_that_exist() {
     insta::assert_snapshot!(TestEnvironment::reference().run(&["plan", "nowhere"]), @"
     exit code: 2
     ----- stderr -----
-    error: 1 mistake in the inputs; nothing was changed
+    error[I01]: 1 mistake in the inputs; nothing was changed
     cluster `nowhere` not found: no folder of that name holds Talos inputs
       hint: this repository describes: apps, infra
+    hint: correct the files, then run the command again
     ");
+}
+
+#[test]
+fn an_error_is_also_an_object_for_programs() {
+    let run = TestEnvironment::reference().run(&["-o", "json", "plan", "nowhere"]);
+    let printed: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((run.code, &printed["error"]["code"]), (2, &"I01".into()), "{run}");
+    assert!(printed["error"]["message"].as_str().unwrap().contains("cluster `nowhere` not found"), "{run}");
+    assert_eq!(printed["error"]["next"], "correct the files, then run the command again");
+    assert!(run.stderr.starts_with("error[I01]: 1 mistake in the inputs"), "{run}");
 }
 
 #[test]
@@ -39,12 +50,13 @@ fn mistakes_in_the_files_are_exit_2_all_at_once() {
     insta::assert_snapshot!(environment.run(&["plan", "infra"]), @"
     exit code: 2
     ----- stderr -----
-    error: 3 mistakes in the inputs; nothing was changed
+    error[I01]: 3 mistakes in the inputs; nothing was changed
     talos/infra/talconfig.yaml:5:11: invalid endpoint `https://10.25.11.10`: expected https://HOST:PORT
       hint: the Kubernetes API usually listens on port 6443
     talos/infra/talconfig.yaml:47:16: node `infra-cp-02` has the same address 10.25.11.11 as node `infra-cp-01` (talos/infra/talconfig.yaml:23:16)
     talos/infra/talconfig.yaml:17:1: unknown field `cniConfgi` is ignored, like in talhelper
       hint: did you mean `cniConfig`?
+    hint: correct the files, then run the command again
     ");
 }
 
@@ -55,8 +67,9 @@ fn a_file_that_is_no_yaml_is_exit_2_with_its_place() {
     insta::assert_snapshot!(environment.run(&["plan", "infra"]), @"
     exit code: 2
     ----- stderr -----
-    error: 1 mistake in the inputs; nothing was changed
+    error[I01]: 1 mistake in the inputs; nothing was changed
     talos/infra/talconfig.yaml:2:1: invalid YAML: while parsing a flow sequence, expected ',' or ']'
+    hint: correct the files, then run the command again
     ");
 }
 
@@ -84,7 +97,7 @@ fn a_read_only_state_directory_is_exit_3() {
     insta::assert_snapshot!(environment.output(&mut run), @"
     exit code: 3
     ----- stderr -----
-    error: cannot create the state folder /proc/nowhere/infra: No such file or directory (os error 2)
+    error[P02]: cannot create the state folder /proc/nowhere/infra: No such file or directory (os error 2)
     hint: set a folder with --state-dir
     ");
 }
@@ -94,7 +107,7 @@ fn a_lab_that_is_not_there_is_exit_3_with_the_command_that_starts_it() {
     insta::assert_snapshot!(TestEnvironment::reference().run(&["infra", "--lab"]), @"
     exit code: 3
     ----- stderr -----
-    error: no lab of `infra` in [STATE]/labs/infra: No such file or directory (os error 2)
+    error[P04]: no lab of `infra` in [STATE]/labs/infra: No such file or directory (os error 2)
     hint: start it in another terminal: k8s-bootstrap lab up infra
     ");
 }
@@ -104,7 +117,7 @@ fn a_wrong_command_line_is_exit_2() {
     insta::assert_snapshot!(TestEnvironment::reference().run(&["plan"]), @"
     exit code: 2
     ----- stderr -----
-    error: the following required arguments were not provided:
+    error[I02]: the following required arguments were not provided:
       <CLUSTER>
 
     Usage: k8s-bootstrap plan <CLUSTER>
@@ -118,7 +131,8 @@ fn an_unknown_scenario_is_exit_2_with_the_known_ones() {
     insta::assert_snapshot!(TestEnvironment::reference().run(&["rehearse", "infra", "--scenario", "none"]), @"
     exit code: 2
     ----- stderr -----
-    error: scenario `none` not found: it is neither built in (default, fast) nor a file
+    error[I02]: scenario `none` not found: it is neither built in (default, fast) nor a file
+    hint: `k8s-bootstrap <command> --help` lists the arguments
     ");
 }
 
@@ -150,9 +164,10 @@ fn a_helmfile_that_is_missing_is_exit_2_with_the_key_that_names_another() {
     insta::assert_snapshot!(environment.run(&["infra"]), @"
     exit code: 2
     ----- stderr -----
-    error: 1 mistake in the inputs; nothing was changed
+    error[I01]: 1 mistake in the inputs; nothing was changed
     no helmfile found for `infra`: no state file below bootstrap/ has `releases:`
       hint: name one in k8s-bootstrap.yaml: clusters.infra.releases
+    hint: correct the files, then run the command again
     ");
 }
 
@@ -161,16 +176,18 @@ fn a_need_to_nothing_and_a_cycle_are_exit_2_with_their_places() {
     insta::assert_snapshot!(plan_with(RELEASES, "kube-system/cilium", "kube-system/silium"), @"
     exit code: 2
     ----- stderr -----
-    error: 1 mistake in the inputs; nothing was changed
+    error[I01]: 1 mistake in the inputs; nothing was changed
     bootstrap/infra/helmfile.d/01-apps.yaml:34:5: kube-system/coredns needs unknown release kube-system/silium
       hint: did you mean `kube-system/cilium`?
+    hint: correct the files, then run the command again
     ");
     let cyclic = "name: cilium\n    needs: [kube-system/coredns]\n";
     insta::assert_snapshot!(plan_with(RELEASES, "name: cilium\n", cyclic), @"
     exit code: 2
     ----- stderr -----
-    error: 1 mistake in the inputs; nothing was changed
+    error[I01]: 1 mistake in the inputs; nothing was changed
     bootstrap/infra/helmfile.d/01-apps.yaml:35:5: circular needs: kube-system/coredns -> kube-system/cilium -> kube-system/coredns
+    hint: correct the files, then run the command again
     ");
 }
 
@@ -179,13 +196,14 @@ fn an_unknown_helmfile_key_is_exit_2_with_the_likely_one() {
     insta::assert_snapshot!(plan_with(RELEASES, "namespace: kube-system", "namespce: kube-system"), @r#"
     exit code: 2
     ----- stderr -----
-    error: 3 mistakes in the inputs; nothing was changed
+    error[I01]: 3 mistakes in the inputs; nothing was changed
     bootstrap/infra/helmfile.d/01-apps.yaml:7:5: release "cilium" has an unknown key `namespce`
       hint: did you mean `namespace`?
     bootstrap/infra/helmfile.d/01-apps.yaml:35:5: release "coredns" has an unknown key `namespce`
       hint: did you mean `namespace`?
     bootstrap/infra/helmfile.d/01-apps.yaml:44:5: release "spegel" has an unknown key `namespce`
       hint: did you mean `namespace`?
+    hint: correct the files, then run the command again
     "#);
 }
 
@@ -194,9 +212,10 @@ fn a_cluster_without_a_control_plane_is_exit_2() {
     insta::assert_snapshot!(plan_with(TALCONFIG, "controlPlane: true", "controlPlane: false"), @"
     exit code: 2
     ----- stderr -----
-    error: 1 mistake in the inputs; nothing was changed
+    error[I01]: 1 mistake in the inputs; nothing was changed
     talos/infra/talconfig.yaml:21:1: no node is a control plane
       hint: set `controlPlane: true` on one, three or five nodes
+    hint: correct the files, then run the command again
     ");
 }
 
@@ -224,7 +243,7 @@ fn a_helm_that_is_too_old_is_exit_3_with_both_versions() {
     insta::assert_snapshot!(run_with_tools(&program("helm", "echo v3.10.2+g50f003e")), @"
     exit code: 3
     ----- stderr -----
-    error: helm 3.10.2 at [TEMP]/helm is too old; 3.18.0 or newer is required; nothing was changed
+    error[P01]: helm 3.10.2 at [TEMP]/helm is too old; 3.18.0 or newer is required; nothing was changed
     hint: install helm 4, provide it with `k8s-bootstrap tools install`, or name its folder with --tools-dir
     ");
 }
@@ -234,7 +253,7 @@ fn a_helm_that_is_missing_is_exit_3_with_the_command_that_provides_it() {
     insta::assert_snapshot!(run_with_tools(&tempfile::tempdir().unwrap()), @"
     exit code: 3
     ----- stderr -----
-    error: helm was not found (searched: [TEMP], PATH, [TEMP]/k8s-bootstrap/tools); nothing was changed
+    error[P01]: helm was not found (searched: [TEMP], PATH, [TEMP]/k8s-bootstrap/tools); nothing was changed
     hint: install helm 4, provide it with `k8s-bootstrap tools install`, or name its folder with --tools-dir
     ");
 }
@@ -295,9 +314,10 @@ fn a_reference_that_1password_does_not_know_is_exit_3_and_nothing_is_applied() {
     let mut run = environment.command(&["infra", "--lab", "--secrets", "real"]);
     insta::assert_snapshot!(failures(&environment.output(run.env("PATH", path))), @r#"
     exit code: 3
-    preflight/secrets: error: a secret reference cannot be resolved
+    preflight/secrets: error[O15]: a secret reference cannot be resolved
         where: bootstrap/infra/secrets.yaml.tpl:22:5
         why: cannot resolve op://k8s-ops/no-such-item-1password-connect-infra/credentials (line 22, column 5): could not resolve secret reference: "no-such-item-1password-connect-infra" isn't an item in the "k8s-ops" vault. Specify the item with its UUID, name, or domain.
+        page: docs/errors/O15.md
         next: correct the reference, or create the item: `op item list` shows the existing ones
     "#);
     assert_nothing_is_applied(&environment);

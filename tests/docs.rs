@@ -41,7 +41,7 @@ fn all(pattern: &str, text: &str) -> BTreeSet<String> {
 fn printed() -> BTreeSet<String> {
     let files = [root().join("src"), root().join("crates")].map(|folder| files(&folder, ".rs"));
     let source: Vec<String> = files.concat().iter().map(read).collect();
-    all(r"\bCode::([TKHFO][0-9]{2})\b", &source.concat())
+    all(r"\bCode::([TKHFOIPX][0-9]{2})\b", &source.concat())
 }
 
 #[test]

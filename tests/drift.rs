@@ -152,7 +152,7 @@ fn what_flux_will_change_is_reported_and_does_not_fail_the_plan() {
     let folder = tempfile::tempdir().unwrap();
     let environment = prepare(address);
     let notices = |text: &str| {
-        let lines = text.lines().skip_while(|line| !line.starts_with("notice:"));
+        let lines = text.lines().skip_while(|line| !line.starts_with("notice[H14]:"));
         lines.take_while(|line| !line.contains(" steps, plan ")).collect::<Vec<_>>().join("\n")
     };
 
@@ -160,13 +160,13 @@ fn what_flux_will_change_is_reported_and_does_not_fail_the_plan() {
     let (code, text) = plan(&environment, &[]);
     assert_eq!(code, 0);
     insta::assert_snapshot!(notices(&text), @r"
-    notice: bootstrap/infra/helmfile.d/01-apps.yaml:7:5: lab/other: the bootstrap installs version 1.0.0, Flux 1.1.0 (apps/all.yaml:19:16)
+    notice[H14]: bootstrap/infra/helmfile.d/01-apps.yaml:7:5: lab/other: the bootstrap installs version 1.0.0, Flux 1.1.0 (apps/all.yaml:19:16)
       next: set the same version in both
-    notice: apps/all.yaml:23:14: lab/other: `cluster` holds `${CLUSTER}`, which Flux substitutes and the bootstrap does not
+    notice[H14]: apps/all.yaml:23:14: lab/other: `cluster` holds `${CLUSTER}`, which Flux substitutes and the bootstrap does not
       next: replace it in the values template too, for example by `replace` with the ConfigMap's value, or write the value
-    notice: apps/all.yaml:22:12: lab/other: the values differ from the HelmRelease's at `color`
+    notice[H14]: apps/all.yaml:22:12: lab/other: the values differ from the HelmRelease's at `color`
       next: read the values from the HelmRelease, or set the same in both
-    notice: apps/all.yaml:25:5: lab/other: Flux applies `postRenderers` to the chart, and the bootstrap does not
+    notice[H14]: apps/all.yaml:25:5: lab/other: Flux applies `postRenderers` to the chart, and the bootstrap does not
       next: set the same as `jsonPatches` or `strategicMergePatches` of the release, or accept that Flux upgrades it once
     ");
 
@@ -199,7 +199,7 @@ fn what_flux_will_change_is_reported_and_does_not_fail_the_plan() {
      apiVersion: v1
     "#);
     let plan: Value = serde_json::from_str(&plan(&environment, &["--drift", "-o", "json"]).1).unwrap();
-    assert_eq!(plan["drift"][0]["difference"], "version");
+    assert_eq!((&plan["drift"][0]["code"], &plan["drift"][0]["difference"]), (&json!("H14"), &json!("version")));
     let manifests = plan["manifests"].as_array().unwrap();
     assert_eq!((manifests.len(), &manifests[0]["diff"], &manifests[0]["error"]), (2, &json!(""), &Value::Null));
 }

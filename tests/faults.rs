@@ -17,6 +17,12 @@ fn reported(events: &[Value], step: &str) -> String {
     texts.collect::<Vec<_>>().join("\n")
 }
 
+/// The steps that were retried because of a failure with this code.
+fn retries<'e>(events: &'e [Value], code: &str) -> Vec<&'e str> {
+    let retried = events.iter().filter(|event| event["event"] == "retrying" && event["error"]["code"] == code);
+    retried.filter_map(|event| event["step"].as_str()).collect()
+}
+
 fn accepted(environment: &TestEnvironment) -> u64 {
     environment.status("infra")["record"]["bootstrap_accepted"].as_u64().unwrap()
 }
@@ -26,9 +32,13 @@ fn a_lost_reply_to_bootstrap_leads_to_no_second_call() {
     let environment = TestEnvironment::copy();
     let _lab =
         environment.lab_with("infra", "base: fast\nfaults: [{node: infra-cp-01, call: Bootstrap, what: lost-reply}]\n");
-    let (code, _) = environment.events(&["infra", "--lab"]);
+    let (code, events) = environment.events(&["infra", "--lab"]);
     assert_eq!(code, 0);
     assert_eq!(accepted(&environment), 1);
+    assert_eq!(retries(&events, "T01"), ["etcd/bootstrap"]);
+    // The API server starts after etcd, so it is always waited for.
+    let mut waits = events.iter().filter(|event| event["event"] == "waiting" && event["code"] == "K01");
+    assert!(waits.any(|event| event["step"] == "kubernetes-api/ready"), "{events:#?}");
 }
 
 #[test]
@@ -36,8 +46,9 @@ fn a_bootstrap_lost_to_a_reboot_is_repeated_on_the_same_node() {
     let environment = TestEnvironment::copy();
     let _lab =
         environment.lab_with("infra", "base: fast\nfaults: [{node: infra-cp-01, call: Bootstrap, what: reboot}]\n");
-    let (code, _) = environment.events(&["infra", "--lab"]);
+    let (code, events) = environment.events(&["infra", "--lab"]);
     assert_eq!(code, 0);
+    assert_eq!(retries(&events, "T02"), ["etcd/bootstrap"]);
     let calls = &environment.status("infra")["record"]["calls"];
     for node in ["infra-cp-02", "infra-cp-03"] {
         assert!(calls[node].get("Bootstrap").is_none(), "{node} was asked to bootstrap");
@@ -54,6 +65,19 @@ fn a_node_that_is_not_ready_for_bootstrap_is_retried() {
     let retried = events.iter().filter(|event| event["event"] == "retrying" && event["step"] == "etcd/bootstrap");
     assert_eq!(retried.count(), 2);
     assert_eq!(accepted(&environment), 1);
+}
+
+#[test]
+fn a_node_that_falls_back_to_maintenance_mode_gets_its_config_again() {
+    let environment = TestEnvironment::copy();
+    let fault = "base: fast\nboot: 1000\nfaults: [{node: infra-worker-02, call: ApplyConfiguration, what: reboot}]\n";
+    let _lab = environment.lab_with("infra", fault);
+    let (code, events) = environment.events(&["infra", "--lab"]);
+    assert_eq!(code, 0);
+    assert_eq!(retries(&events, "T05"), ["machine-config/infra-worker-02"]);
+    let calls = &environment.status("infra")["record"]["calls"];
+    let applied = ["infra-worker-01", "infra-worker-02"].map(|node| calls[node]["ApplyConfiguration"].as_u64());
+    assert_eq!(applied, [Some(1), Some(2)]);
 }
 
 #[test]

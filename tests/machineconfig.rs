@@ -62,7 +62,7 @@ fn generated_files_are_private_valid_and_never_overwritten_without_force() {
     insta::assert_snapshot!(machineconfig(&environment, &generate), @"
     exit code: 3
     ----- stderr -----
-    error: [REPOSITORY]/./controlplane.yaml already exists; nothing was changed
+    error[P02]: [REPOSITORY]/./controlplane.yaml already exists; nothing was changed
     hint: overwrite it with --force, or set another path with --out
     ");
 }
@@ -104,9 +104,10 @@ fn patches_are_files_or_inline_and_errors_have_their_places() {
     insta::assert_snapshot!(machineconfig(&environment, &["patch", "base.yaml", "-p", "@typo.yaml", "--out", "new.yaml"]), @"
     exit code: 2
     ----- stderr -----
-    error: 1 mistake in the inputs; nothing was changed
+    error[I01]: 1 mistake in the inputs; nothing was changed
     typo.yaml:2:3: unknown field `machine.kubelets`
       hint: did you mean `kubelet`?
+    hint: correct the files, then run the command again
     ");
     assert_eq!(names(&environment.repository), ["base.yaml", "empty.yaml", "typo.yaml"]);
 }
@@ -117,11 +118,12 @@ fn an_invalid_config_is_rejected_with_all_findings() {
     insta::assert_snapshot!(machineconfig(&environment, &["validate", "--config", "config.yaml", "--mode", "metal"]), @r#"
     exit code: 2
     ----- stderr -----
-    error: 4 mistakes in the inputs; nothing was changed
+    error[I01]: 4 mistakes in the inputs; nothing was changed
     config.yaml:1:1: `cluster` cluster instructions are required
     config.yaml:2:9: `machine.type` unknown machine type "master"
     config.yaml:2:3: `machine.ca` an issuing CA or some accepted CAs (machine.acceptedCAs) are required
     config.yaml:3:10: `persist` should be enabled
+    hint: correct the files, then run the command again
     "#);
 }
 
@@ -137,8 +139,9 @@ fn a_document_of_a_newer_talos_version_is_rejected() {
     insta::assert_snapshot!(rejected, @"
     exit code: 2
     ----- stderr -----
-    error: 1 mistake in the inputs; nothing was changed
+    error[I01]: 1 mistake in the inputs; nothing was changed
     kubelet.yaml:3:1: document KubeletConfig requires Talos v1.14 or later, the config is for Talos v1.11
+    hint: correct the files, then run the command again
     ");
     for flag in ["--config-patch-control-plane", "--config-patch-worker"] {
         assert_eq!(generate("v1.11.6", flag), rejected, "{flag}");
@@ -171,7 +174,7 @@ fn strict_validation_rejects_warnings_about_any_document() {
     insta::assert_snapshot!(machineconfig(&environment, &[&validate[..], &["--strict"]].concat()), @"
     exit code: 2
     ----- stderr -----
-    error: 3 mistakes in the inputs; nothing was changed
+    error[I01]: 3 mistakes in the inputs; nothing was changed
     config.yaml:4:1: BondConfig bond0: `miimon` miimon is not set, which is recommended for a bond in 802.3ad mode
     config.yaml:4:1: BondConfig bond0: `updelay` updelay is not set, which is recommended for a bond in 802.3ad mode
     config.yaml:4:1: BondConfig bond0: `downdelay` downdelay is not set, which is recommended for a bond in 802.3ad mode

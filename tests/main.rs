@@ -23,6 +23,7 @@ mod missing_parts;
 mod operations;
 mod rehearsal;
 mod releases;
+mod reliability;
 mod render;
 mod repositories;
 mod rollout;

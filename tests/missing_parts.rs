@@ -29,7 +29,7 @@ fn a_plan_needs_helm_only_to_compare_manifests() {
     insta::assert_snapshot!(run(&["plan", "infra", "--secrets", "placeholder", "--drift"]), @"
     exit code: 3
     ----- stderr -----
-    error: helm was not found (searched: PATH, [TEMP]/k8s-bootstrap/tools); nothing was changed
+    error[P01]: helm was not found (searched: PATH, [TEMP]/k8s-bootstrap/tools); nothing was changed
     hint: install helm 4, provide it with `k8s-bootstrap tools install`, or name its folder with --tools-dir
     ");
 }

@@ -16,21 +16,22 @@ fn a_failed_preflight_names_its_cause_and_changes_nothing() {
     let pin = format!("infra-cp-01={}=", "A".repeat(43));
     insta::assert_snapshot!(failures(&environment.run(&["infra", "--lab", "--cert-fingerprint", &pin])), @"
     exit code: 3
-    preflight/infra-cp-01: error: connect failed
+    preflight/infra-cp-01: error[T26]: connect failed
         where: node infra-cp-01 (10.25.11.11)
         why: the certificate has the fingerprint [FINGERPRINT], expected the pinned AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
+        page: docs/errors/T26.md
         next: compare with the fingerprint on the machine's console; a machine creates a new key at each boot
     ");
     insta::assert_snapshot!(run(&["--force-bootstrap-node", "absent"]), @"
     exit code: 2
     ----- stderr -----
-    error: node `absent` not found in cluster `infra`
+    error[I02]: node `absent` not found in cluster `infra`
     hint: its nodes are infra-cp-01, infra-cp-02, infra-cp-03, infra-worker-01, infra-worker-02, infra-worker-03
     ");
     insta::assert_snapshot!(run(&["--cert-fingerprint", "infra-cp-01=short"]), @"
     exit code: 2
     ----- stderr -----
-    error: invalid value 'infra-cp-01=short' for '--cert-fingerprint <NODE=FINGERPRINT>': invalid fingerprint `short`: expected the base64 of a SHA-256 digest (44 characters)
+    error[I02]: invalid value 'infra-cp-01=short' for '--cert-fingerprint <NODE=FINGERPRINT>': invalid fingerprint `short`: expected the base64 of a SHA-256 digest (44 characters)
 
     For more information, try '--help'.
     ");
@@ -219,7 +220,7 @@ fn destructive_and_unknown(environment: &TestEnvironment) {
     insta::assert_snapshot!(run(environment, "node reset", &["infra-cp-03"], &[]), @"
     exit code: 2
     ----- stderr -----
-    error: the following required arguments were not provided:
+    error[I02]: the following required arguments were not provided:
       --yes
 
     Usage: k8s-bootstrap node reset --yes --lab <CLUSTER> <NODE>
@@ -229,7 +230,7 @@ fn destructive_and_unknown(environment: &TestEnvironment) {
     insta::assert_snapshot!(run(environment, "node services", &["unknown"], &[]), @"
     exit code: 2
     ----- stderr -----
-    error: node `unknown` not found in cluster `infra`
+    error[I02]: node `unknown` not found in cluster `infra`
     hint: its nodes are infra-cp-01, infra-cp-02, infra-cp-03, infra-worker-01, infra-worker-02, infra-worker-03
     ");
 }

@@ -64,6 +64,7 @@ fn a_finished_cluster_is_verified_and_nothing_is_done() {
     let CommandOutput { code, stdout: out, stderr: err, .. } = environment.run(&ask);
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("46 up to date, 0 to change"), "{out}");
+    assert_eq!(out.matches("skipped: Flux owns it (F01)").count(), 6, "{out}");
     let calls = accepted(&environment.status("infra"));
     let objects = workloads(&environment);
     for arguments in [&["infra", "--lab"][..], &["infra", "--lab", "--resume"]] {

@@ -157,26 +157,29 @@ fn mistakes_are_reported_and_exit_with_2() {
     insta::assert_snapshot!(releases(&environment, &["list", "-l", "nonsense"]), @"
     exit code: 2
     ----- stderr -----
-    error: invalid selector `nonsense`: expected `label=value` or `label!=value`
+    error[I02]: invalid selector `nonsense`: expected `label=value` or `label!=value`
+    hint: `k8s-bootstrap <command> --help` lists the arguments
     ");
     insta::assert_snapshot!(releases(&environment, &["list", "-l", "name=gone"]), @"
     exit code: 2
     ----- stderr -----
     notice: helmfile.yaml:6:5: lab/app needs lab/side, which is disabled by its condition
-    error: helmfile.yaml has no release that matches the selectors
+    error[I02]: helmfile.yaml has no release that matches the selectors
     hint: list its releases and their labels: k8s-bootstrap releases list -f FILE
     ");
     insta::assert_snapshot!(releases(&environment, &["list", "-e", "prd"]), @"
     exit code: 2
     ----- stderr -----
-    error: 1 mistake in the inputs; nothing was changed
+    error[I01]: 1 mistake in the inputs; nothing was changed
     helmfile.yaml has no environment `prd`; it has default, prod
       hint: did you mean `prod`?
+    hint: correct the files, then run the command again
     ");
     insta::assert_snapshot!(releases(&environment, &["values", "--state-values-set", "x"]), @"
     exit code: 2
     ----- stderr -----
-    error: invalid state value `x`: expected `key=value`
+    error[I02]: invalid state value `x`: expected `key=value`
+    hint: `k8s-bootstrap <command> --help` lists the arguments
     ");
 }
 

@@ -26,7 +26,7 @@ fn secrets_are_shown_at_a_terminal_only() {
     insta::assert_snapshot!(TestEnvironment::reference().run(&["render", "infra", "--show-secrets"]), @"
     exit code: 2
     ----- stderr -----
-    error: --show-secrets prints the private keys of `infra`; it needs a terminal for the confirmation
+    error[I02]: --show-secrets prints the private keys of `infra`; it needs a terminal for the confirmation
     hint: remove --show-secrets to print the config with masked secrets
     ");
 }

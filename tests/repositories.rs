@@ -218,7 +218,7 @@ fn a_patch_that_does_not_apply_to_its_chart_stops_a_run_before_any_machine_is_to
     Rehearsal::of(environment, "attic").stops(
         3,
         &[
-            "preflight/charts: error: release kube-system/cilium",
+            "preflight/charts: error[H16]: release kube-system/cilium",
             "helmfile.yaml:37:9: the JSON patch does not apply to",
         ],
     );

@@ -5,8 +5,10 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::ExitCode;
 
+use engine::Code;
 use process::{guard, supervisor};
 
+use super::args::Output;
 use super::error::CommandError;
 use super::exit::Exit;
 use super::output;
@@ -27,7 +29,8 @@ pub(super) fn run_internal() -> Option<ExitCode> {
     let arguments: Vec<OsString> = arguments.collect();
     Some(work(parent, &program, &arguments).unwrap_or_else(|error| {
         let name = program.display();
-        output::fail(&CommandError::precondition(format!("cannot start {name}: {error}"))).into()
+        let error = CommandError::precondition(Code::P01, format!("cannot start {name}: {error}"));
+        output::fail(&error, Output::Text).into()
     }))
 }
 

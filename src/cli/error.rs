@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use ::lab::ScenarioError;
 use bootstrap::ops::OpsError;
 use engine::Code;
 use error_report::ErrorReport;
@@ -15,52 +16,62 @@ use crate::rehearsal::RehearsalError;
 #[derive(Debug)]
 pub(super) struct CommandError {
     pub(super) exit: Exit,
-    pub(super) code: Option<Code>,
+    pub(super) code: Code,
     pub(super) message: String,
-    pub(super) hint: Option<String>,
+    /// The next command, where the code's own is not the best.
+    hint: Option<String>,
 }
 
 impl CommandError {
-    pub(super) fn precondition(message: impl Into<String>) -> Self {
-        Self { exit: Exit::PreconditionFailed, code: None, message: message.into(), hint: None }
+    pub(super) fn precondition(code: Code, message: impl Into<String>) -> Self {
+        Self { exit: Exit::PreconditionFailed, code, message: message.into(), hint: None }
     }
 
+    /// An invalid command line.
     pub(super) fn invalid(message: impl Into<String>) -> Self {
-        Self { exit: Exit::InvalidInput, code: None, message: message.into(), hint: None }
+        Self { exit: Exit::InvalidInput, code: Code::I02, message: message.into(), hint: None }
     }
 
     /// An error below, with its causes.
-    pub(super) fn caused_by(exit: Exit, error: &dyn Error) -> Self {
-        Self { exit, code: None, message: ErrorReport::new(error).to_string(), hint: None }
+    pub(super) fn caused_by(exit: Exit, code: Code, error: &dyn Error) -> Self {
+        Self { exit, code, message: ErrorReport::new(error).to_string(), hint: None }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
+
+    /// What to do next.
+    pub(super) fn next(&self) -> &str {
+        self.hint.as_deref().unwrap_or_else(|| self.code.next())
+    }
 }
 
 impl From<OpsError> for CommandError {
     fn from(error: OpsError) -> Self {
         let exit = Exit::from(&error);
-        Self { code: error.code(), hint: error.hint().map(|hint| hint.0), ..Self::caused_by(exit, &error) }
+        Self { hint: error.hint().map(|hint| hint.0), ..Self::caused_by(exit, error.code(), &error) }
     }
 }
 
 impl From<RehearsalError> for CommandError {
     fn from(error: RehearsalError) -> Self {
-        let error = match error {
-            RehearsalError::Ops(error) => return error.into(),
-            other => other,
-        };
-        let hint = match &error {
-            RehearsalError::AlreadyRunning { cluster } => Some(format!("stop it: k8s-bootstrap lab down {cluster}")),
-            RehearsalError::NotRunning { cluster, .. } => {
-                Some(format!("start it in another terminal: k8s-bootstrap lab up {cluster}"))
+        let (code, hint) = match &error {
+            RehearsalError::Ops(below) => (below.code(), below.hint().map(|hint| hint.0)),
+            RehearsalError::Scenario(ScenarioError::NotFound { .. }) => (Code::I02, None),
+            RehearsalError::Scenario(_) => (Code::I01, None),
+            RehearsalError::AlreadyRunning { cluster } => {
+                (Code::P04, Some(format!("stop it: k8s-bootstrap lab down {cluster}")))
             }
-            _ => None,
+            RehearsalError::NotRunning { cluster, .. } => {
+                (Code::P04, Some(format!("start it in another terminal: k8s-bootstrap lab up {cluster}")))
+            }
+            RehearsalError::Start(_) => (Code::P04, None),
+            RehearsalError::Remove { .. } => (Code::P02, None),
+            RehearsalError::Tool(_) => (Code::P01, None),
         };
-        Self { hint, ..Self::caused_by(Exit::from(&error), &error) }
+        Self { hint, ..Self::caused_by(Exit::from(&error), code, &error) }
     }
 }
 

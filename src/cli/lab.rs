@@ -2,6 +2,7 @@
 
 use ::lab::{ApiServers, ChartsFrom, Lab};
 use bootstrap::ops::{SecretsMode, input_warnings, read_cluster};
+use engine::Code;
 
 use super::args::{ChartsArg, Common, ControlPlanesArg, LabCommand, LabOptionsArgs, Output};
 use super::error::CommandError;
@@ -39,7 +40,8 @@ pub(super) fn afterwards(args: &LabOptionsArgs) -> Afterwards {
 
 /// Waits for Ctrl-C, SIGTERM, SIGHUP or `lab down`.
 pub(super) async fn stay(lab: &Lab, usage: &str) -> Result<(), CommandError> {
-    let fail = |error: std::io::Error| CommandError::precondition(format!("cannot listen to signals: {error}"));
+    let fail =
+        |error: std::io::Error| CommandError::precondition(Code::X01, format!("cannot listen to signals: {error}"));
     let mut signals = StopSignals::listen().map_err(fail)?;
     let (cluster, nodes) = (&lab.spec().cluster, lab.spec().nodes.len());
     output::print_note(&format!(
@@ -61,15 +63,16 @@ async fn up(common: &Common, cluster: &str, args: &LabOptionsArgs) -> Result<(),
 
 async fn down(common: &Common, cluster: &str) -> Result<(), CommandError> {
     let folder = rehearsal::folder(&workspace(common), cluster)?;
-    ::lab::request_shutdown(&folder).await.map_err(|error| CommandError::caused_by(Exit::PreconditionFailed, &error))
+    let failed = |error| CommandError::caused_by(Exit::PreconditionFailed, Code::P04, &error);
+    ::lab::request_shutdown(&folder).await.map_err(failed)
 }
 
 async fn status(common: &Common, cluster: &str) -> Result<(), CommandError> {
     let folder = rehearsal::folder(&workspace(common), cluster)?;
-    let failed = |error: &dyn std::error::Error| CommandError::caused_by(Exit::PreconditionFailed, error);
-    let status = ::lab::query_status(&folder).await.map_err(|error| failed(&error))?;
+    let failed = |code, error: &dyn std::error::Error| CommandError::caused_by(Exit::PreconditionFailed, code, error);
+    let status = ::lab::query_status(&folder).await.map_err(|error| failed(Code::P04, &error))?;
     output::data(&match common.output {
-        Output::Json => serde_json::to_string_pretty(&status).map_err(|error| failed(&error))?,
+        Output::Json => serde_json::to_string_pretty(&status).map_err(|error| failed(Code::X01, &error))?,
         Output::Text => lab_table(&status),
     });
     Ok(())

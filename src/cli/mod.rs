@@ -26,6 +26,7 @@ mod workspace;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use engine::Code;
 
 use args::{Cli, Command};
 use error::CommandError;
@@ -48,10 +49,12 @@ fn command() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let exit = if error.use_stderr() { Exit::InvalidInput } else { Exit::Done };
+            if error.use_stderr() {
+                return output::fail_usage(&error).into();
+            }
             // A closed pipe is not an error.
             let _ = error.print();
-            return exit.into();
+            return Exit::Done.into();
         }
     };
     // Libraries log retries as errors; what the operator must know comes as an event.
@@ -60,11 +63,15 @@ fn command() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return output::fail(&CommandError::precondition(format!("cannot start: {error}"))).into(),
+        Err(error) => {
+            let error = CommandError::precondition(Code::X01, format!("cannot start: {error}"));
+            return output::fail(&error, cli.common.output).into();
+        }
     };
+    let format = cli.common.output;
     let result = runtime.block_on(dispatch(cli));
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
-    result.unwrap_or_else(|error| output::fail(&error)).into()
+    result.unwrap_or_else(|error| output::fail(&error, format)).into()
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit, CommandError> {

@@ -8,8 +8,9 @@ use super::args::Output;
 use super::error::CommandError;
 use super::exit::Exit;
 use crate::report::{Background, BackgroundSubscriber, JsonLines, Mask, PlainLines, Sink, Terminal, heading};
-use engine::Subscriber;
+use engine::{Code, Subscriber};
 use secrets::Redactor;
+use serde_json::json;
 
 /// Prints the result of a command. A closed pipe is not an error.
 pub(super) fn data(text: &str) {
@@ -25,7 +26,9 @@ pub(super) fn private_file(path: &Path, text: &str) -> Result<(), CommandError> 
         file.write_all(text.as_bytes())?;
         file.persist(path).map_err(|error| error.error)
     };
-    write().map(drop).map_err(|error| CommandError::precondition(format!("cannot write {}: {error}", path.display())))
+    write()
+        .map(drop)
+        .map_err(|error| CommandError::precondition(Code::P02, format!("cannot write {}: {error}", path.display())))
 }
 
 /// Prints a line for the operator.
@@ -46,13 +49,22 @@ pub(super) fn finish() {
     drop(NOTES.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
-/// Prints why a command failed.
-pub(super) fn fail(error: &CommandError) -> Exit {
-    print_note(&format!("{}: {}", heading(error.code), error.message));
-    if let Some(hint) = &error.hint {
-        print_note(&format!("hint: {hint}"));
+/// Prints why a command failed; for a program also as a JSON object.
+pub(super) fn fail(error: &CommandError, output: Output) -> Exit {
+    if output == Output::Json {
+        let object = json!({"code": error.code, "message": error.message, "next": error.next()});
+        data(&json!({"error": object}).to_string());
     }
+    print_note(&format!("{}: {}", heading(Some(error.code)), error.message));
+    print_note(&format!("hint: {}", error.next()));
     error.exit
+}
+
+/// Prints what is wrong with the command line, as clap words it, with the code.
+pub(super) fn fail_usage(error: &clap::Error) -> Exit {
+    let text = error.render().to_string();
+    say(text.replacen("error:", &format!("{}:", heading(Some(Code::I02))), 1).trim_end());
+    Exit::InvalidInput
 }
 
 /// The redactor as a mask.

@@ -5,6 +5,7 @@ use super::error::CommandError;
 use super::exit::Exit;
 use super::output;
 use super::workspace::workspace;
+use engine::Code;
 use error_report::ErrorReport;
 use tools::{Error, Found, Tool};
 
@@ -43,7 +44,7 @@ async fn install(common: &Common) -> Result<Exit, CommandError> {
     for tool in Tool::LAB.into_iter().chain([Tool::Sops, Tool::Age, Tool::AgeKeygen]) {
         let found = toolbox.provide(tool, &|progress| output::print_note(progress)).await;
         let found = found.map_err(|error| {
-            CommandError::caused_by(Exit::PreconditionFailed, &error)
+            CommandError::caused_by(Exit::PreconditionFailed, Code::P01, &error)
                 .hint("building needs `go` on PATH and access to its module proxy")
         })?;
         output::data(&line(tool, Ok(found)));

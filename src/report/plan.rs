@@ -3,7 +3,7 @@
 use bootstrap::ops::PlanReport;
 use bootstrap::steps::drift::Compared;
 use bootstrap::steps::rollout::{Change, ConfigChange};
-use engine::Finding;
+use engine::{Code, Finding};
 use error_report::ErrorReport;
 use serde_json::json;
 
@@ -19,7 +19,7 @@ pub(crate) fn plan_text(report: &PlanReport) -> String {
         }
     }
     lines.extend(report.notices.iter().map(|notice| format!("notice: {notice}")));
-    lines.extend(report.drift.iter().map(|drift| format!("notice: {drift}")));
+    lines.extend(report.drift.iter().map(|drift| format!("notice[{}]: {drift}", Code::H14)));
     lines.extend(report.compared.iter().map(difference));
     lines.extend(report.configs.iter().map(config_change));
     lines.push(format!("{} steps, plan {}", plan.steps().len(), plan.fingerprint().short()));
@@ -60,7 +60,8 @@ fn describe(finding: &Finding) -> String {
         Finding::Blocked(need) => format!("blocked by {need}"),
         Finding::Failed(error) => {
             let next = error.next.as_ref().map(|next| format!("; next: {next}")).unwrap_or_default();
-            format!("failed: {error}{next}")
+            let code = error.code.map(|code| format!("[{code}]")).unwrap_or_default();
+            format!("failed{code}: {error}{next}")
         }
     }
 }
@@ -81,8 +82,8 @@ pub(crate) fn plan_json(report: &PlanReport) -> String {
         })
         .collect();
     let drift = report.drift.iter().map(|drift| {
-        json!({"release": drift.release.to_string(), "difference": drift.difference, "at": drift.at.to_string(),
-               "message": drift.message, "next": drift.next})
+        json!({"code": Code::H14, "release": drift.release.to_string(), "difference": drift.difference,
+               "at": drift.at.to_string(), "message": drift.message, "next": drift.next})
     });
     let mut object = json!({"format": 2, "phases": plan.phases(), "steps": steps, "notices": report.notices,
                             "drift": drift.collect::<Vec<_>>(), "fingerprint": plan.fingerprint()});

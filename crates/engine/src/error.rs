@@ -114,6 +114,20 @@ impl StepError {
         self
     }
 
+    /// The error as its step fails with it. One without a code of its own is about the inputs, or about what the step
+    /// waits for, whose code is `overdue`.
+    #[must_use]
+    pub(super) fn coded(self, overdue: Code) -> Self {
+        let code = match self.class {
+            ErrorClass::InvalidInput => Code::I01,
+            ErrorClass::Unavailable
+            | ErrorClass::NotReady
+            | ErrorClass::FailedPrecondition
+            | ErrorClass::NeedsOperator => overdue,
+        };
+        self.code(code)
+    }
+
     /// Adds what the caller knows about a failure that came from below: `describe` runs only where the cause has no
     /// code of its own, so that an outage of the API is not reported as a missing deploy key.
     #[must_use]
@@ -132,6 +146,15 @@ mod tests {
         let wrapped = outage.clone().context(|error| error.next("check the deploy key").code(Code::F02));
         assert_eq!(wrapped, outage);
         assert_eq!(outage.clone().code(Code::F02), outage);
+    }
+
+    #[test]
+    fn an_error_without_a_code_gets_that_of_the_inputs_or_of_its_step() {
+        let coded = |error: StepError| error.coded(Code::K02).code;
+        assert_eq!(coded(StepError::invalid_input("x")), Some(Code::I01));
+        assert_eq!(coded(StepError::unavailable("x")), Some(Code::K02));
+        assert_eq!(coded(StepError::failed_precondition("x")), Some(Code::K02));
+        assert_eq!(coded(StepError::unavailable("x").code(Code::K07)), Some(Code::K07));
     }
 
     #[test]

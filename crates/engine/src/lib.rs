@@ -14,6 +14,7 @@ pub mod machine;
 mod observe_plan;
 pub mod plan;
 mod runner;
+mod sleep;
 mod step;
 
 pub use code::{Code, UnknownCode};

@@ -250,6 +250,7 @@ impl Run {
         let delay = if error.class.is_retried() { node.backoff.next_delay(error.retry_after) } else { None };
         let Some(delay) = delay else {
             node.state = StepState::Failed;
+            let error = error.coded(node.policy.overdue);
             commands.push(Command::Fail { step: step.clone(), error });
             return;
         };

@@ -8,9 +8,9 @@ use futures::future::join_all;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Observation, StepContext, StepError, StepLog, StepSet, StepWait};
+use super::{Code, Observation, StepContext, StepError, StepLog, StepSet, StepWait};
 use crate::journal::{History, RecordedIntents};
-use crate::plan::{Plan, StepId};
+use crate::plan::{Plan, Step, StepId};
 
 /// What is known of a step after [`observe_plan`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -66,7 +66,7 @@ pub async fn observe_plan(plan: &Plan, steps: &StepSet, history: &History) -> BT
             let is_settled = |need: &&StepId| found.get(*need).is_some_and(Finding::is_settled);
             let finding = match step.needs.iter().find(|need| !is_settled(need)) {
                 Some(need) => Finding::Blocked(need.clone()),
-                None => observe(&step.id, steps, &recorded_intents).await,
+                None => observe(step, steps, &recorded_intents).await,
             };
             (step.id.clone(), finding)
         }))
@@ -76,14 +76,15 @@ pub async fn observe_plan(plan: &Plan, steps: &StepSet, history: &History) -> BT
     found
 }
 
-async fn observe(id: &StepId, steps: &StepSet, recorded_intents: &Arc<RecordedIntents>) -> Finding {
+async fn observe(step: &Step, steps: &StepSet, recorded_intents: &Arc<RecordedIntents>) -> Finding {
+    let id = &step.id;
     let Some(action) = steps.get(id) else { return Finding::Missing("the step is not implemented".to_owned()) };
     let context = StepContext::new(id.clone(), 1, recorded_intents.clone(), Arc::new(NoLog));
     let observed = match action.prepare(&context).await {
         Ok(()) => action.observe(&context).await,
         Err(error) => Err(error),
     };
-    observed.map_or_else(Finding::Failed, Finding::from)
+    observed.map_or_else(|error| Finding::Failed(error.coded(step.policy.overdue)), Finding::from)
 }
 
 /// Publishes no events, and rejects every effect that needs the journal.
@@ -94,10 +95,10 @@ impl StepLog for NoLog {
     fn waiting(&self, _step: &StepId, _wait: &StepWait) {}
 
     async fn intend(&self, _step: &StepId, _intent: Value) -> Result<(), StepError> {
-        Err(StepError::failed_precondition("observing a plan writes no journal"))
+        Err(StepError::failed_precondition("observing a plan writes no journal").code(Code::X01))
     }
 
     async fn conclude(&self, _step: &StepId, _outcome: Value) -> Result<(), StepError> {
-        Err(StepError::failed_precondition("observing a plan writes no journal"))
+        Err(StepError::failed_precondition("observing a plan writes no journal").code(Code::X01))
     }
 }

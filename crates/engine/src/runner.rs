@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::event::{Event, EventKind, Outcome, RunOutcome, StepOutline};
 use super::machine::{Command, Input, Run, Stop};
-use super::{Action, Code, StepContext, StepError, StepLog, StepSet, StepWait, Subscriber, event};
+use super::{Action, Code, StepContext, StepError, StepLog, StepSet, StepWait, Subscriber, event, sleep};
 use crate::journal::{Entry, History, Journal, JournalError, LastRun, RecordedIntents, RunEnd};
 use crate::plan::{Plan, StepId};
 
@@ -193,6 +193,7 @@ impl Engine {
             },
             journal_broken: false,
         };
+        self.watch_sleep(&mut flight);
         self.prepare_all(&mut flight);
         let mut stop = self.stop.0.subscribe();
         let _ = flight.inputs.send(Input::Start);
@@ -236,6 +237,12 @@ impl Engine {
             resumed: self.resumed,
             steps,
         });
+    }
+
+    /// Explains a gap in the output when this machine was suspended.
+    fn watch_sleep(&self, flight: &mut Flight) {
+        let publisher = self.publisher.clone();
+        flight.tasks.spawn(sleep::watch(move |text| publisher.publish(EventKind::Notice { text })));
     }
 
     /// Starts what depends on nothing, in plan order; a failure shows again when the step itself runs.
@@ -315,7 +322,7 @@ impl Engine {
 
     fn work(&self, flight: &mut Flight, id: &StepId, attempt: u32, work: Work) {
         let Some(step) = self.steps.get(id).cloned() else {
-            let error = StepError::invalid_input(format!("step `{id}` is not implemented"));
+            let error = StepError::invalid_input(format!("step `{id}` is not implemented")).code(Code::X01);
             let _ = flight.inputs.send(Input::Observed(id.clone(), Err(error)));
             return;
         };
@@ -403,8 +410,10 @@ enum Work {
 
 /// Runs one method of a step; a panic in it becomes a failure of that step alone.
 async fn perform(step: &dyn Action, context: &StepContext, work: Work, id: StepId) -> Input {
-    let broken =
-        |_| StepError::failed_precondition("an internal error ended this step; please report it with the journal");
+    let broken = |_| {
+        StepError::failed_precondition("an internal error ended this step; please report it with the journal")
+            .code(Code::X01)
+    };
     match work {
         Work::Observe => {
             let result = std::panic::AssertUnwindSafe(step.observe(context)).catch_unwind().await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{StepContext, StepError};
+use super::{Code, StepContext, StepError};
 use crate::plan::StepId;
 
 /// The code of a step that changes something.
@@ -77,7 +77,8 @@ impl Action for Checked {
 
     /// The machine applies only what is observed as missing, which a check cannot report.
     async fn apply(&self, _cx: &StepContext) -> Result<Effect, StepError> {
-        Err(StepError::failed_precondition("an internal error: a check was to be applied; please report it"))
+        Err(StepError::failed_precondition("an internal error: a check was to be applied; please report it")
+            .code(Code::X01))
     }
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {

@@ -407,6 +407,7 @@ proptest! {
             match command {
                 Command::Done { step, .. } => { done.insert(step); }
                 Command::Observe { step, .. } => prop_assert!(plan.step(&step).unwrap().needs.is_subset(&done)),
+                Command::Fail { error, .. } => prop_assert!(error.code.is_some(), "{error} has no code"),
                 _ => {}
             }
         }

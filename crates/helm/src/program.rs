@@ -274,3 +274,52 @@ const OURS: [&str; 8] = [
 
 /// Arguments that select a cluster or namespace, which k8s-bootstrap sets.
 const CLUSTER: [&str; 5] = ["--kube-context", "--kubeconfig", "--kube-apiserver", "--kube-token", "--namespace"];
+
+#[cfg(test)]
+mod tests {
+    use helmfile::{Chart, FetchOptions, ReleaseId, Wait};
+    use yaml::{Origin, Position};
+
+    use super::*;
+
+    /// The removal of a network plugin that failed to become ready would take the cluster's network along (H09).
+    #[test]
+    fn a_failed_installation_is_neither_rolled_back_nor_removed() {
+        for on_failure in [OnFailure::RollBack, OnFailure::CleanUp, OnFailure::Keep] {
+            let release = Release {
+                id: ReleaseId { namespace: "kube-system".into(), name: "cilium".into() },
+                chart: Chart::Local("cilium".into()),
+                fetch: FetchOptions::default(),
+                values: Value::Null,
+                written_values: Value::Null,
+                needs: vec![],
+                after: vec![],
+                hooks: vec![],
+                kube_version: None,
+                api_versions: vec![],
+                patches: vec![],
+                file: PathBuf::new(),
+                flags: InstallFlags {
+                    wait: Wait::Workloads,
+                    timeout: Duration::from_mins(5),
+                    create_namespace: true,
+                    force_conflicts: false,
+                    on_failure,
+                    args: ["--atomic", "--rollback-on-failure", "--cleanup-on-fail", "--wait"].map(Into::into).into(),
+                },
+                at: Origin::new("test").location(Position::default()),
+            };
+            let chart = PulledChart {
+                path: "cilium.tgz".into(),
+                digest: String::new(),
+                name: "cilium".into(),
+                version: "1.18.5".into(),
+            };
+            let arguments = upgrade_arguments(&release, &chart, ApplyMethod::ServerSide, 4);
+            let removes = ["--atomic", "--rollback-on-failure", "--cleanup-on-fail", "--wait"];
+            assert!(!arguments.iter().any(|argument| removes.contains(&argument.as_str())), "{arguments:?}");
+            let is_reported = notices(&release).iter().any(|notice| notice.contains("`atomic` is ignored"));
+            assert_eq!(is_reported, on_failure == OnFailure::RollBack);
+        }
+    }
+}

@@ -98,9 +98,11 @@ fn worst_cause(object: &ObjectRef, live: &Value, pods: &[Pod], events: &[Event])
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
         let place = node.map(|node| format!(" on {node}")).unwrap_or_default();
         let text = if object.kind == "Pod" { text } else { format!("pod {name}{place}: {text}") };
-        let cause = image.map_or(WaitCause::NotReady, |image| {
-            WaitCause::ImagePull(UnpulledImage { image, node: node.map(str::to_owned) })
-        });
+        let cause = match image {
+            Some(image) => WaitCause::ImagePull(UnpulledImage { image, node: node.map(str::to_owned) }),
+            None if weight == Weight::Unschedulable => WaitCause::Unschedulable,
+            None => WaitCause::NotReady,
+        };
         (weight, WaitReason::new(one_line(&text), cause))
     });
     match in_pods {
@@ -311,8 +313,10 @@ mod tests {
         let status = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available: 1 had port conflicts"}]});
         let mut pending = pod("operator-b", "", status);
         pending.spec.as_mut().unwrap().node_name = None;
-        let line = cause_of("Deployment", &[pending], &[]);
-        insta::assert_snapshot!(line, @"pod operator-b: unschedulable: 0/1 nodes are available: 1 had port conflicts");
+        let object = ObjectRef::new("apps/v1", "Deployment", Some("kube-system"), "cilium");
+        let reason = worst_cause(&object, &json!({}), &[pending], &[]).unwrap();
+        assert_eq!(reason.cause, WaitCause::Unschedulable);
+        insta::assert_snapshot!(reason.text, @"pod operator-b: unschedulable: 0/1 nodes are available: 1 had port conflicts");
     }
 
     #[test]

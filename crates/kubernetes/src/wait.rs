@@ -21,6 +21,8 @@ pub enum WaitCause {
     NotReady,
     /// A node cannot pull an image (H13).
     ImagePull(UnpulledImage),
+    /// No node can run a pod (K05).
+    Unschedulable,
     /// The API itself is away (K07).
     ApiUnavailable,
     /// An admission webhook is unreachable (H05).

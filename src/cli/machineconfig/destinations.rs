@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bootstrap::ops::{GeneratedFile, Workspace, in_workspace};
+use engine::Code;
 
 use super::super::args::{GenArgs, OutputType};
 use super::super::error::CommandError;
@@ -37,7 +38,8 @@ pub(super) fn destinations(workspace: &Workspace, args: &GenArgs) -> Result<Vec<
             (false, false) => in_workspace(workspace, &args.out.join(name)),
         };
         if !stream && !args.force && path.exists() {
-            return Err(CommandError::precondition(format!("{} already exists; nothing was changed", path.display()))
+            let message = format!("{} already exists; nothing was changed", path.display());
+            return Err(CommandError::precondition(Code::P02, message)
                 .hint("overwrite it with --force, or set another path with --out"));
         }
         all.push(Destination { file, path });

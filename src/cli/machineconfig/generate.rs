@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use bootstrap::ops::{self, GenerateRequest, NamedText, PatchArguments, Workspace};
+use bootstrap::ops::{self, GenerateRequest, NamedText, OpsError, PatchArguments, Workspace};
 use secrecy::ExposeSecret;
 use talos_config::GenerateOptions;
 use yaml::Origin;
@@ -13,6 +13,9 @@ use super::super::args::GenArgs;
 use super::super::error::CommandError;
 use super::super::output;
 use super::destinations::{Destination, STANDARD_STREAM, destinations};
+
+/// As messages name it.
+const STANDARD_INPUT: &str = "<standard input>";
 
 pub(super) fn generate(workspace: &Workspace, args: &GenArgs) -> Result<(), CommandError> {
     if args.with_docs == Some(true) || args.with_examples == Some(true) {
@@ -70,6 +73,6 @@ fn secrets(workspace: &Workspace, path: &Path) -> Result<NamedText, CommandError
     }
     let mut text = String::new();
     let read = std::io::stdin().read_to_string(&mut text);
-    read.map_err(|error| CommandError::invalid(format!("cannot read standard input: {error}")))?;
-    Ok(NamedText { origin: Origin::new("<standard input>"), text })
+    read.map_err(|source| OpsError::ReadInput { path: STANDARD_INPUT.into(), source })?;
+    Ok(NamedText { origin: Origin::new(STANDARD_INPUT), text })
 }

@@ -15,7 +15,7 @@ use yaml::{Diagnostic, Diagnostics, SerializeError};
 
 use super::etcd::NoMembers;
 use crate::charts::ChartsError;
-use crate::steps::{ContextError, secrets_code};
+use crate::steps::{ContextError, client_code, helm_code, secrets_code};
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -136,15 +136,47 @@ impl OpsError {
         }
     }
 
-    /// The entry of the error catalogue, if there is one.
-    pub fn code(&self) -> Option<Code> {
+    /// The entry of the error catalogue.
+    pub fn code(&self) -> Code {
         match self {
-            Self::Lock(error) => Some(error.code()),
-            Self::Journal(error) => error.code(),
-            Self::StartRecord(_) => Some(Code::O05),
-            Self::Sops(_) => Some(Code::O03),
+            Self::Kubeconfig { .. }
+            | Self::Inputs(_)
+            | Self::EncryptedConfig { .. }
+            | Self::ChartBundle { .. }
+            | Self::Plan(_)
+            | Self::StrictWarnings(_) => Code::I01,
+            Self::UnknownNode { .. }
+            | Self::NotControlPlane { .. }
+            | Self::PlaceholdersForRun
+            | Self::PlaceholdersForQuery
+            | Self::UnknownHook { .. }
+            | Self::Selector(_)
+            | Self::StateValue(_)
+            | Self::NoReleases { .. }
+            | Self::TalosVersion(_)
+            | Self::Endpoint { .. } => Code::I02,
+            Self::Repository { .. } | Self::Read { .. } | Self::ReadInput { .. } | Self::NoBundle { .. } => Code::I03,
+            Self::Tool { .. } => Code::P01,
+            Self::NoFolder { .. } | Self::StateFolder { .. } | Self::Write { .. } | Self::WriteBundle { .. } => {
+                Code::P02
+            }
+            Self::Unfinished { .. } => Code::P03,
+            Self::Variable { .. } | Self::EmptyCommand | Self::Command { .. } | Self::CommandOutput { .. } => Code::P05,
+            Self::Yaml(_) | Self::GenerateBundle(_) => Code::X01,
+            Self::Certificates(error) => certificate_code(error),
+            Self::Context(ContextError::Certificates(error)) => certificate_code(error),
+            Self::Context(ContextError::Render(_)) => Code::I01,
+            Self::Sops(_) => Code::O03,
             Self::References { source, .. } => secrets_code(source.kind()),
-            _ => None,
+            Self::Helm(error) => helm_code(error.kind),
+            Self::Lock(error) => error.code(),
+            Self::Journal(error) => error.code().unwrap_or(Code::I03),
+            Self::StartRecord(_) => Code::O05,
+            Self::RunningConfig { source, .. } => client_code(source.kind),
+            Self::InvalidRunningConfig { .. } => Code::T25,
+            Self::Call(error) => client_code(error.kind),
+            Self::NodeUnavailable { .. } => Code::T11,
+            Self::NoWorkingMember(_) => Code::T13,
         }
     }
 
@@ -211,6 +243,14 @@ impl OpsError {
             _ => return None,
         };
         Some(Hint(text))
+    }
+}
+
+fn certificate_code(error: &CertificateError) -> Code {
+    match error {
+        CertificateError::OutOfTime { .. } => Code::T15,
+        CertificateError::Invalid { .. } => Code::I01,
+        CertificateError::Make(_) | CertificateError::Rsa => Code::X01,
     }
 }
 

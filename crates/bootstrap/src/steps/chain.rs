@@ -114,7 +114,7 @@ impl Steps {
         let gate = if converts.is_some() { release::ConversionGate::LaterStep } else { release::ConversionGate::Own };
         let code = Arc::new(release::Installed::new(self.context.clone(), release.clone(), gate));
         self.installed.push(code.clone());
-        let step = Step::new("release", names.name(&release.id), Code::H14)
+        let step = Step::new("release", names.name(&release.id), Code::H15)
             .phase(phase.clone())
             .title(format!("{}, installed as Flux will adopt it, and ready", release.chart))
             .needs(&last)
@@ -170,7 +170,7 @@ impl Steps {
         let source = object("source.toolkit.fluxcd.io/v1", "GitRepository", &flux.sync);
         let root = object("kustomize.toolkit.fluxcd.io/v1", "Kustomization", &flux.sync);
         for (name, title, object, code) in [
-            ("instance", "Flux's controllers run", instance, Code::F06),
+            ("instance", "Flux's controllers run", instance, Code::F08),
             ("source", "Flux reads the repository", source, Code::F02),
             ("root", "Flux applies the repository", root, Code::F07),
         ] {

@@ -203,11 +203,14 @@ impl RunContext {
     /// Helm and the charts.
     pub(super) async fn charts(&self) -> Result<&Charts, StepError> {
         self.charts.get().await.map_err(|error| match error {
-            ChartsError::Helm(_) => StepError::failed_precondition("helm cannot be used").because(error).next(
-                "install helm 4, provide it with `k8s-bootstrap tools install`, or name its folder with --tools-dir",
-            ),
+            ChartsError::Helm(_) => StepError::failed_precondition("helm cannot be used")
+                .because(error)
+                .next(
+                    "install helm 4, provide it with `k8s-bootstrap tools install`, or name its folder with --tools-dir",
+                )
+                .code(Code::P01),
             ChartsError::Bundle { .. } => {
-                StepError::failed_precondition("the chart bundle cannot be used").because(error)
+                StepError::failed_precondition("the chart bundle cannot be used").because(error).code(Code::I01)
             }
         })
     }
@@ -284,7 +287,9 @@ impl RunContext {
         let (name, aliases) = (&self.cluster.name, [&*self.cluster.name, &*self.cluster.inventory.cluster_name]);
         let content = kubeconfig(&self.kubernetes, name, &format!("https://{server}"), Some(host), &aliases);
         SecretFile::new(&content).map_err(|error| {
-            StepError::failed_precondition("the kubeconfig for child processes cannot be created").caused_by(&error)
+            StepError::failed_precondition("the kubeconfig for child processes cannot be created")
+                .caused_by(&error)
+                .code(Code::X01)
         })
     }
 

@@ -1,7 +1,7 @@
 //! Errors of the adapters as errors of steps.
 
 use engine::{Code, ErrorClass, StepError};
-use helm::HelmError;
+use helm::{HelmError, HelmErrorKind};
 use helmfile::Release;
 use talos_client::{ClientError, ClientErrorKind};
 use talos_config::InventoryNode;
@@ -20,18 +20,56 @@ pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError
     };
     let failed = StepError::new(class, format!("{} failed", error.call)).with_place(place(node)).because(&error.reason);
     match error.kind {
-        ClientErrorKind::FingerprintMismatch => failed
-            .next("compare with the fingerprint on the machine's console; a machine creates a new key at each boot"),
+        ClientErrorKind::FingerprintMismatch
+        | ClientErrorKind::NotFound
+        | ClientErrorKind::AlreadyExists
+        | ClientErrorKind::Unimplemented => failed.code(client_code(error.kind)),
+        // What the call was for says more.
         _ => failed,
     }
 }
 
-/// The code of a secret that cannot be read.
-pub(crate) fn secrets_code(kind: secrets::ErrorKind) -> Option<Code> {
+/// The code of a call to a node that failed.
+pub(crate) fn client_code(kind: ClientErrorKind) -> Code {
     match kind {
-        secrets::ErrorKind::Unauthenticated => Some(Code::O01),
-        secrets::ErrorKind::RateLimited => Some(Code::O02),
-        secrets::ErrorKind::Unavailable | secrets::ErrorKind::InvalidReference | secrets::ErrorKind::Program => None,
+        ClientErrorKind::Unavailable => Code::T11,
+        ClientErrorKind::Untrusted => Code::T04,
+        ClientErrorKind::FingerprintMismatch => Code::T26,
+        ClientErrorKind::NotReady
+        | ClientErrorKind::AlreadyExists
+        | ClientErrorKind::NotFound
+        | ClientErrorKind::Rejected
+        | ClientErrorKind::PermissionDenied
+        | ClientErrorKind::ResourceExhausted
+        | ClientErrorKind::Unimplemented
+        | ClientErrorKind::Other => Code::T25,
+    }
+}
+
+/// The code of a secret that cannot be read.
+pub(crate) fn secrets_code(kind: secrets::ErrorKind) -> Code {
+    match kind {
+        secrets::ErrorKind::Unauthenticated => Code::O01,
+        secrets::ErrorKind::RateLimited => Code::O02,
+        secrets::ErrorKind::Unavailable | secrets::ErrorKind::Program => Code::O14,
+        secrets::ErrorKind::InvalidReference => Code::O15,
+    }
+}
+
+/// The code of a failure of helm.
+pub(crate) fn helm_code(kind: HelmErrorKind) -> Code {
+    match kind {
+        HelmErrorKind::NotFound | HelmErrorKind::Denied | HelmErrorKind::RateLimited | HelmErrorKind::Unreachable => {
+            Code::H10
+        }
+        HelmErrorKind::Unconverted => Code::H04,
+        HelmErrorKind::NotYet => Code::H05,
+        HelmErrorKind::Pending => Code::H01,
+        HelmErrorKind::Conflict => Code::H06,
+        HelmErrorKind::Hook => Code::H12,
+        HelmErrorKind::Changed => Code::H11,
+        HelmErrorKind::TooOld => Code::P01,
+        HelmErrorKind::Chart | HelmErrorKind::Other => Code::H16,
     }
 }
 
@@ -42,21 +80,10 @@ pub(super) fn place(node: &InventoryNode) -> String {
 
 /// Helm's error as a step's.
 pub(super) fn helm_error(error: &HelmError, release: &Release) -> StepError {
-    use helm::HelmErrorKind as Helm;
     let class = match error.kind {
         _ if error.is_retryable() => ErrorClass::Unavailable,
-        Helm::NotFound | Helm::Chart => ErrorClass::InvalidInput,
+        HelmErrorKind::NotFound | HelmErrorKind::Chart => ErrorClass::InvalidInput,
         _ => ErrorClass::FailedPrecondition,
-    };
-    let code = match error.kind {
-        Helm::NotFound | Helm::Denied | Helm::RateLimited | Helm::Unreachable => Some(Code::H10),
-        Helm::Unconverted => Some(Code::H04),
-        Helm::NotYet => Some(Code::H05),
-        Helm::Pending => Some(Code::H01),
-        Helm::Conflict => Some(Code::H06),
-        Helm::Hook => Some(Code::H12),
-        Helm::Changed => Some(Code::H11),
-        Helm::TooOld | Helm::Chart | Helm::Other => None,
     };
     let base =
         StepError::new(class, format!("release {}", release.id)).with_place(release.at.to_string()).caused_by(error);
@@ -64,8 +91,5 @@ pub(super) fn helm_error(error: &HelmError, release: &Release) -> StepError {
         Some(hint) => base.next(hint),
         None => base,
     };
-    match code {
-        Some(code) => base.code(code),
-        None => base,
-    }
+    base.code(helm_code(error.kind))
 }

@@ -152,18 +152,21 @@ impl Adopted {
     /// What else Flux works on: listed, never waited for (F04).
     async fn others(&self, client: &kube::Client, releases: &[HelmRelease]) -> Result<Vec<String>, StepError> {
         let kustomizations = kubernetes::list(client, KUSTOMIZATION.0, KUSTOMIZATION.1, None).await;
-        let mut others: Vec<Value> = kustomizations.map_err(|error| api_error(&error))?;
-        let expected = self.expected();
-        let mine = |release: &&HelmRelease| release.target().is_some_and(|target| expected.contains(&target));
-        others.extend(releases.iter().filter(|release| !mine(release)).map(|release| release.0.clone()));
-        let unready = |object: &Value| match kubernetes::readiness(object) {
-            Readiness::Ready => None,
-            Readiness::Progressing(reason) | Readiness::Failed(reason) => {
-                Some(format!("{}: {reason}", ObjectRef::from_manifest(object).ok()?))
-            }
-        };
-        Ok(others.iter().filter_map(unready).collect())
+        Ok(unready_others(&kustomizations.map_err(|error| api_error(&error))?, releases, &self.expected()))
     }
+}
+
+/// Kustomizations, and HelmReleases of other releases than those that are `expected`, that are not Ready; with the reason.
+fn unready_others(kustomizations: &[Value], releases: &[HelmRelease], expected: &BTreeSet<ReleaseId>) -> Vec<String> {
+    let is_expected = |release: &&HelmRelease| release.target().is_some_and(|target| expected.contains(&target));
+    let others = releases.iter().filter(|release| !is_expected(release)).map(|release| &release.0);
+    let unready = |object: &Value| match kubernetes::readiness(object) {
+        Readiness::Ready => None,
+        Readiness::Progressing(reason) | Readiness::Failed(reason) => {
+            Some(format!("{}: {reason}", ObjectRef::from_manifest(object).ok()?))
+        }
+    };
+    kustomizations.iter().chain(others).filter_map(unready).collect()
 }
 
 #[async_trait]
@@ -220,5 +223,22 @@ mod tests {
         let mut recorded = ready;
         recorded["status"]["history"] = json!([{"version": 2}]);
         assert_eq!(HelmRelease(recorded).pending(), None);
+    }
+    #[test]
+    fn what_else_is_not_ready_is_listed_and_expected_releases_are_not() {
+        let object = |kind: &str, name: &str, ready: &str| {
+            let condition =
+                json!({"type": "Ready", "status": ready, "reason": "HealthCheckFailed", "message": "no disk"});
+            json!({"apiVersion": format!("{}.toolkit.fluxcd.io/v1", if kind == "HelmRelease" { "helm" } else { "kustomize" }),
+                "kind": kind, "metadata": {"name": name, "namespace": "apps", "generation": 1},
+                "status": {"observedGeneration": 1, "conditions": [condition]}})
+        };
+        let kustomizations = [object("Kustomization", "media", "False"), object("Kustomization", "cluster", "True")];
+        let releases = ["cilium", "plex"].map(|name| HelmRelease(object("HelmRelease", name, "False")));
+        let expected = BTreeSet::from([ReleaseId { namespace: "apps".to_owned(), name: "cilium".to_owned() }]);
+        let listed = unready_others(&kustomizations, &releases, &expected);
+        assert_eq!(listed.len(), 2, "{listed:?}");
+        assert!(listed[0].starts_with("Kustomization apps/media: ") && listed[0].contains("no disk"), "{listed:?}");
+        assert!(listed[1].starts_with("HelmRelease apps/plex: "), "{listed:?}");
     }
 }

@@ -41,6 +41,7 @@ impl Action for Ready {
                 StepError::failed_precondition("a credential file cannot be written")
                     .with_place(path.display().to_string())
                     .caused_by(&error)
+                    .code(Code::P02)
             })?;
         }
         Ok(Effect::Complete)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::context::RunContext;
-use engine::StepError;
+use engine::{Code, StepError};
 use process::Command;
 
 /// It is built from local files.
@@ -19,7 +19,8 @@ pub(super) async fn build(context: &RunContext, folder: &Path) -> Result<String,
         process::Error::Start { .. } => StepError::failed_precondition("`kubectl` not found")
             .with_place(&name)
             .because("kubectl builds the kustomization")
-            .next("install kubectl, or set its folder with --tools-dir"),
+            .next("install kubectl, or set its folder with --tools-dir")
+            .code(Code::P01),
         error => StepError::invalid_input("a kustomization cannot be built").with_place(&name).caused_by(&error),
     })?;
     let text = String::from_utf8(output.stdout);

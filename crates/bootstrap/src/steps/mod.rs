@@ -2,6 +2,7 @@
 //!
 //! [`plan`] declares the steps of a cluster in their order; the code of each kind of step has a file of its own.
 
+mod api_address;
 mod base;
 mod chain;
 mod choices;
@@ -47,7 +48,7 @@ pub(crate) use choices::Choices;
 pub use choices::{HookAnswer, Reboots, RolloutOptions};
 pub(crate) use context::ContextParts;
 pub use context::{ContextError, RunContext, SecretsFrom};
-pub(crate) use errors::secrets_code;
+pub(crate) use errors::{client_code, helm_code, secrets_code};
 pub use flux::Flux;
 pub use hooks::urls;
 

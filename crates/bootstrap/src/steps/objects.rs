@@ -70,6 +70,9 @@ pub(super) fn api_error(error: &ApiError) -> StepError {
         ApiErrorKind::Unconverted { .. } => base.code(Code::H04),
         ApiErrorKind::Conflict { .. } => base.code(Code::H06),
         ApiErrorKind::NotServed { .. } => base.code(Code::H03),
+        ApiErrorKind::WebhookDenied { .. } | ApiErrorKind::Malformed(_) | ApiErrorKind::Refused { .. } => {
+            base.code(Code::K12)
+        }
         _ => base,
     }
 }
@@ -92,6 +95,7 @@ pub(super) fn gate_error(error: &GateError) -> StepError {
 fn wait_code(reason: &WaitReason) -> Option<Code> {
     match reason.cause {
         WaitCause::ImagePull(_) => Some(Code::H13),
+        WaitCause::Unschedulable => Some(Code::K05),
         WaitCause::ApiUnavailable => Some(Code::K07),
         WaitCause::AdmissionWebhook => Some(Code::H05),
         WaitCause::ConversionWebhook => Some(Code::H04),

@@ -14,7 +14,7 @@ use super::context::RunContext;
 use super::errors::{place, step_error};
 use super::kinds::Use;
 use super::machine_config::runs;
-use super::{crds, hooks, pull_secret, rollout};
+use super::{api_address, crds, hooks, pull_secret, rollout};
 use engine::{Action, Check, CheckResult, Code, StepContext, StepError};
 
 use talos_client::install::{DiskMatch, InstallDisk, describe};
@@ -89,6 +89,7 @@ impl Check for Prepared {
         stream::iter(steps.map(Ok)).try_for_each_concurrent(AT_ONCE, |step| step.prepare(cx)).await?;
         self.kinds(cx).await?;
         self.context.owners.check_duplicates(&self.context.kinds)?;
+        api_address::check(&self.context)?;
         pull_secret::check(&self.context, cx).await?;
         Ok(CheckResult::Passed("all are ready".to_owned()))
     }
@@ -225,7 +226,7 @@ impl Check for Reachable {
             }
             tokio::time::sleep(pause).await;
         }
-        Err(StepError::unavailable("the node does not respond").with_place(place(&self.node)))
+        Err(StepError::unavailable("the node does not respond").with_place(place(&self.node)).code(Code::T11))
     }
 }
 

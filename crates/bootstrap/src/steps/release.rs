@@ -115,6 +115,7 @@ impl Installed {
                 StepError::failed_precondition("a stored release cannot be read")
                     .with_place(format!("release {}", self.release.id))
                     .caused_by(&error)
+                    .code(Code::H16)
             })?;
             stored.push(decoded);
         }
@@ -255,7 +256,7 @@ impl Action for Installed {
             let next = format!("check `kubectl -n {namespace} get pods,events`, then run again with --resume");
             gate_error(&error)
                 .with_place(super::chain::place(&self.release))
-                .context(|error| error.next(next).code(Code::H14))
+                .context(|error| error.next(next).code(Code::H15))
         })?;
         for probe in webhook::probes(&prepared.objects, &self.release.id.namespace) {
             kubernetes::wait_admitted(&client, &probe, &progress(cx))

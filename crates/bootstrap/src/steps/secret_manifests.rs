@@ -121,6 +121,7 @@ fn missing(file: &str) -> StepError {
         .with_place(file)
         .because("the file is encrypted with SOPS")
         .next("install sops, or set its folder with --tools-dir")
+        .code(Code::P01)
 }
 
 fn reference_error(error: &secrets::Error, file: &str) -> StepError {
@@ -135,8 +136,5 @@ fn reference_error(error: &secrets::Error, file: &str) -> StepError {
     };
     let mut base = base.with_place(place).caused_by(error).next(error.next());
     base.retry_after = error.retry_after();
-    match secrets_code(error.kind()) {
-        Some(code) => base.code(code),
-        None => base,
-    }
+    base.code(secrets_code(error.kind()))
 }

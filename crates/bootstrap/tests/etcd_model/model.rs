@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use bootstrap::steps::etcd::decision::{Context, Decision, Etcd, Facts, Intent, State, View, agreed, decide};
+use bootstrap::steps::etcd::decision::{Blocker, Context, Decision, Etcd, Facts, Intent, State, View, agreed, decide};
 
 /// What can happen next. Nodes and orchestrators by index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -289,7 +289,7 @@ impl Model {
                 etcd,
                 requested: node.requested,
                 data: node.data().is_some(),
-                blocked: node.blocked.then(String::new),
+                blocked: node.blocked.then_some(Blocker::Clock),
             })
         } else {
             State::Unknown { reason: String::new() }

@@ -1,4 +1,4 @@
-//! Drift: where the bootstrap installs a release differently than Flux will (failure H14). Flux would change it on the
+//! Drift: where the bootstrap installs a release differently than Flux will (mode H14). Flux would change it on the
 //! finished cluster.
 
 use std::fmt;

@@ -22,7 +22,7 @@ impl Members {
     }
 
     /// What is missing; nothing when every control plane votes. Members are matched with control planes by identity.
-    async fn missing(&self) -> Result<Option<String>, StepError> {
+    async fn missing(&self) -> Result<Option<StepWait>, StepError> {
         let control_planes = self.0.control_planes();
         let Some(list) = member_lists(&self.0).await?.into_iter().next() else {
             return Err(StepError::invalid_input("the cluster has no control plane"));
@@ -37,7 +37,9 @@ impl Members {
         }
         let learners = membership.matched.len() - voting + membership.unstarted;
         let mut text = format!("{voting} of {expected} control planes vote, {learners} are learners");
-        for (id, alarm) in self.alarms().await {
+        let alarms = self.alarms().await;
+        let code = code(learners, &alarms);
+        for (id, alarm) in alarms {
             let known = membership.matched.iter().find(|matched| matched.member.id == id);
             let name = known.map_or("a member", |matched| &matched.node.hostname);
             text = format!("{text}; {name} raises the alarm {alarm}");
@@ -47,7 +49,7 @@ impl Members {
                 text = format!("{text}; {}: {problem}", node.hostname);
             }
         }
-        Ok(Some(text))
+        Ok(Some(StepWait::new(text).code(code)))
     }
 
     /// The alarms that any control plane reports.
@@ -76,6 +78,11 @@ impl Members {
     }
 }
 
+/// Members that have yet to catch up are waited for (T12); an alarm, or a member that is missing, is a fault (T13).
+fn code(learners: usize, alarms: &[(u64, EtcdAlarm)]) -> Code {
+    if learners > 0 && alarms.is_empty() { Code::T12 } else { Code::T13 }
+}
+
 /// The state of etcd's service and why.
 async fn service(client: &Client) -> Result<String, ClientError> {
     let services = client.services().await?;
@@ -91,7 +98,7 @@ impl Check for Members {
     async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
         Ok(match self.missing().await? {
             None => CheckResult::Passed("every control plane votes".to_owned()),
-            Some(reason) => CheckResult::Pending(reason),
+            Some(wait) => CheckResult::Pending(wait.line),
         })
     }
 
@@ -102,11 +109,23 @@ impl Check for Members {
         loop {
             match self.missing().await {
                 Ok(None) => return Ok(()),
-                Ok(Some(reason)) => cx.waiting(StepWait::new(reason).code(Code::T13)),
+                Ok(Some(wait)) => cx.waiting(wait),
                 Err(error) if error.class.is_retried() => cx.progress(&ErrorReport::new(&error).to_string()),
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(PROBE_INTERVAL).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_learner_is_distinguished_from_a_member_that_is_unhealthy_or_missing() {
+        assert_eq!(code(1, &[]), Code::T12);
+        assert_eq!(code(0, &[]), Code::T13);
+        assert_eq!(code(1, &[(7, EtcdAlarm::NoSpace)]), Code::T13);
     }
 }

@@ -55,11 +55,9 @@ impl Bootstrap {
     }
 
     fn node(&self, address: IpAddr) -> Result<&InventoryNode, StepError> {
-        self.context
-            .control_planes()
-            .into_iter()
-            .find(|node| node.address == address)
-            .ok_or_else(|| StepError::failed_precondition(format!("{address} is not a control plane of this cluster")))
+        self.context.control_planes().into_iter().find(|node| node.address == address).ok_or_else(|| {
+            StepError::failed_precondition(format!("{address} is not a control plane of this cluster")).code(Code::T03)
+        })
     }
 
     /// Sends the call over a connection to the boot that was decided about.
@@ -67,7 +65,9 @@ impl Bootstrap {
         let node = self.node(address)?;
         let client = connect(&self.context, node).await?;
         if client.boot_id().await.map_err(|error| step_error(&error, node))? != boot {
-            return Err(StepError::unavailable("the node rebooted while it was observed").with_place(place(node)));
+            return Err(StepError::unavailable("the node rebooted while it was observed")
+                .with_place(place(node))
+                .code(Code::T11));
         }
         let intent = Intent { node: address, boot, accepted: false };
         cx.intend(json!(intent)).await?;
@@ -84,7 +84,7 @@ impl Bootstrap {
                 Err(step_error(&error, node))
             }
             // The answer may be lost and the call not: the next observation decides.
-            Err(error) => Err(step_error(&error, node)),
+            Err(error) => Err(step_error(&error, node).code(Code::T01)),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures::future::join_all;
 
 use super::super::context::RunContext;
-use super::decision::{Etcd, Facts, State, View};
+use super::decision::{Blocker, Etcd, Facts, State, View};
 use error_report::ErrorReport;
 use talos_client::{
     Client, ClientError, ClientErrorKind, EtcdSpec, LogMode, Maintenance, Probe, Service, Stage, Tail, TimeStatus,
@@ -58,8 +58,8 @@ async fn facts(client: &Client) -> Result<Facts, ClientError> {
     let cri = services.iter().find(|service| service.id == "cri").map(|service| service.state.as_str());
     let blocked = blocked.or_else(|| match cri {
         Some("Running") => None,
-        Some(state) => Some(format!("its container runtime is {}", state.to_lowercase())),
-        None => Some("it does not list its container runtime yet".to_owned()),
+        Some(state) => Some(Blocker::NotUp(format!("its container runtime is {}", state.to_lowercase()))),
+        None => Some(Blocker::NotUp("it does not list its container runtime yet".to_owned())),
     });
     Ok(Facts { boot, etcd, requested, data: !data.is_empty(), blocked })
 }
@@ -72,15 +72,36 @@ enum Request {
 }
 
 async fn etcd(client: &Client, service: &Service, request: Request) -> Result<Etcd, ClientError> {
-    let last = service.events.last().cloned().unwrap_or_default();
-    Ok(match service.state.as_str() {
-        "Running" => Etcd::Running { members: members(client).await? },
-        "Failed" => Etcd::Failed { reason: last },
-        state if request == Request::Seen && has_no_spec(client).await => {
-            Etcd::Waiting { message: format!("{state}: no address of the node matches cluster.etcd.advertisedSubnets") }
+    match service.state.as_str() {
+        "Running" => Ok(Etcd::Running { members: members(client).await? }),
+        "Failed" => Ok(Etcd::Failed { reason: last_event(service) }),
+        _ => {
+            let spec =
+                if request == Request::Seen && has_no_spec(client).await { Spec::Missing } else { Spec::Unknown };
+            Ok(Etcd::Waiting { message: wait_message(service, spec) })
         }
-        state => Etcd::Waiting { message: format!("{state}: {last}") },
-    })
+    }
+}
+
+/// Whether etcd has the parameters to start with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spec {
+    Missing,
+    /// It has them, or a bootstrap was not requested yet.
+    Unknown,
+}
+
+fn last_event(service: &Service) -> String {
+    service.events.last().cloned().unwrap_or_default()
+}
+
+/// What etcd waits for. A bootstrap that was accepted without effect has one cause: no address to advertise (T14).
+fn wait_message(service: &Service, spec: Spec) -> String {
+    let state = &service.state;
+    match spec {
+        Spec::Missing => format!("{state}: no address of the node matches cluster.etcd.advertisedSubnets"),
+        Spec::Unknown => format!("{state}: {}", last_event(service)),
+    }
 }
 
 /// Talos starts etcd once it has found an address for it; until then it has no spec (T14).
@@ -103,8 +124,8 @@ async fn requested(client: &Client) -> Result<bool, ClientError> {
     Ok(log.iter().any(|line| line.contains("service[etcd]") && line.contains(REQUESTED)))
 }
 
-/// Why the node would reject the call now, apart from its container runtime (T06).
-async fn blocked(client: &Client) -> Result<Option<String>, ClientError> {
+/// Why the node would reject the call now, apart from its container runtime (T06 to T08).
+async fn blocked(client: &Client) -> Result<Option<Blocker>, ClientError> {
     let resources = client.resources();
     let (machine, clock, install) = tokio::try_join!(
         client.machine_status(),
@@ -112,13 +133,34 @@ async fn blocked(client: &Client) -> Result<Option<String>, ClientError> {
         resources.find::<UnattendedInstallStatus>("unattended-install"),
     )?;
     if !matches!(machine.stage, Stage::Booting | Stage::Running) {
-        return Ok(Some(format!("its stage is {}", machine.stage)));
+        return Ok(Some(Blocker::NotUp(format!("its stage is {}", machine.stage))));
     }
     if clock.is_some_and(|clock| !clock.synced) {
-        return Ok(Some("its clock is not in sync".to_owned()));
+        return Ok(Some(Blocker::Clock));
     }
     Ok(install.filter(|install| install.phase != "installed").map(|install| {
         let why = if install.error.is_empty() { String::new() } else { format!(": {}", install.error) };
-        format!("its installation is {}{why}", install.phase)
+        Blocker::Installation(format!("its installation is {}{why}", install.phase))
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_accepted_bootstrap_without_a_spec_names_the_setting_to_correct() {
+        let service = Service {
+            id: "etcd".to_owned(),
+            state: "Preparing".to_owned(),
+            events: vec!["Bootstrap requested".to_owned(), "Running pre state".to_owned()],
+            healthy: false,
+            last_message: String::new(),
+        };
+        assert_eq!(wait_message(&service, Spec::Unknown), "Preparing: Running pre state");
+        assert_eq!(
+            wait_message(&service, Spec::Missing),
+            "Preparing: no address of the node matches cluster.etcd.advertisedSubnets"
+        );
+    }
 }

@@ -172,3 +172,36 @@ fn hook_error(hook: &Hook, error: &process::Error) -> StepError {
     };
     StepError::failed_precondition(what).with_place(hook.at.to_string()).caused_by(error).code(code)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use yaml::{Origin, Position};
+
+    use super::*;
+
+    #[test]
+    fn a_definition_that_is_too_large_for_a_client_side_apply_has_its_own_code() {
+        let hook = Hook {
+            events: vec![],
+            command: "kubectl".to_owned(),
+            args: vec![],
+            show_logs: false,
+            folder: "/".into(),
+            at: Origin::new("01-apps.yaml").location(Position { line: 7, column: 9 }),
+        };
+        let failed = |stderr: &str| {
+            let status = ExitStatus::from_raw(256);
+            hook_error(&hook, &process::Error::Failed { program: "kubectl".into(), status, stderr: stderr.into() })
+        };
+        let error = failed(
+            "The CustomResourceDefinition \"prometheuses.monitoring.coreos.com\" is invalid: metadata.annotations: Too \
+             long: may not be more than 262144 bytes",
+        );
+        assert_eq!((error.code, error.place.as_deref()), (Some(Code::H02), Some("01-apps.yaml:7:9")));
+        assert!(error.next.is_some_and(|next| next.contains("--server-side")));
+        assert_eq!(failed("error: the server is down").code, Some(Code::H12));
+    }
+}

@@ -10,7 +10,7 @@ use yaml::Origin;
 use super::super::context::RunContext;
 use super::super::machine_config::runs;
 use crate::config_diff::{config_diff, learn_secrets};
-use engine::StepError;
+use engine::{Code, StepError};
 
 /// The change of a node's config.
 #[derive(Debug)]
@@ -48,7 +48,9 @@ async fn change(context: &RunContext, node: &InventoryNode) -> Option<ConfigChan
         let running = client.machine_config().await.map_err(failed)?;
         // The parser's message may quote the text, which holds secrets.
         let running = parse_documents(&Origin::new("<running config>"), running.expose_secret()).map_err(|_| {
-            StepError::failed_precondition("the node's running config cannot be parsed").with_place(super::place(node))
+            StepError::failed_precondition("the node's running config cannot be parsed")
+                .with_place(super::place(node))
+                .code(Code::T25)
         })?;
         learn_secrets(&context.redactor, &running);
         learn_secrets(&context.redactor, context.config(node));

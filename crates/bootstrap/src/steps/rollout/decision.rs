@@ -84,7 +84,7 @@ fn control_plane(name: &str, cluster: &ClusterState) -> Result<(), WaitReason> {
         return wait(Code::T13, "no control plane lists etcd's members".to_owned());
     }
     if let Some(learner) = learners.first() {
-        return wait(Code::T13, format!("etcd member {learner} is a learner and does not vote yet"));
+        return wait(Code::T12, format!("etcd member {learner} is a learner and does not vote yet"));
     }
     if let Some(alarm) = alarms.first() {
         return wait(Code::T13, format!("etcd raises an alarm: {alarm}"));
@@ -231,5 +231,11 @@ mod tests {
         let reason = |name, role| may_reboot(name, role, &cluster, 1).unwrap_err().text;
         assert_eq!(reason("a", Role::ControlPlane), "etcd member b is unhealthy: rebooting");
         assert_eq!(reason("w", Role::Worker), "2 of at most 1 nodes are down: b (rebooting); d (rebooting)");
+        let etcd = EtcdState { learners: vec!["d".to_owned()], ..cluster.etcd };
+        let refused = may_reboot("a", Role::ControlPlane, &ClusterState { etcd, ..cluster }, 1).unwrap_err();
+        assert_eq!(
+            (refused.text.as_str(), refused.code),
+            ("etcd member d is a learner and does not vote yet", Code::T12)
+        );
     }
 }

@@ -71,7 +71,7 @@ impl Rollout {
             Role::ControlPlane => self.options.max_unavailable.get(),
             Role::Worker => 1,
         };
-        let closed = |error| StepError::unavailable("the rollout ended").caused_by(&error);
+        let closed = |error| StepError::unavailable("the rollout ended").caused_by(&error).code(Code::T21);
         self.permits.acquire_many(permits).await.map_err(closed)
     }
 
@@ -247,7 +247,7 @@ impl<'w> Wait<'w> {
 }
 
 fn stopped(node: &InventoryNode) -> StepError {
-    StepError::unavailable("the run was stopped before the node was changed").with_place(place(node))
+    StepError::unavailable("the run was stopped before the node was changed").with_place(place(node)).code(Code::O07)
 }
 
 /// Reboots the node into its config when its turn has come. A failure that is not retried ends the rollout.

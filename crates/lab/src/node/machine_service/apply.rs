@@ -12,6 +12,7 @@ use crate::node::access::ADMIN;
 use crate::node::api::{NodeApi, roles_of};
 use crate::node::sequence::{NodeSequence, RebootMode};
 use crate::node::{NodeStage, SimulatedNode};
+use crate::scenario::CallFaultKind;
 
 /// The default timeout of try mode (Talos 1.12).
 const TRY_TIMEOUT: Duration = Duration::from_mins(1);
@@ -58,6 +59,10 @@ impl NodeApi {
         request: &Request<api::ApplyConfigurationRequest>,
     ) -> Result<api::ApplyConfiguration, Status> {
         let talos = self.node.talos();
+        // A reboot loses a config that is not on the disk yet.
+        if self.in_maintenance() && request.extensions().get::<CallFaultKind>() == Some(&CallFaultKind::Reboot) {
+            return Ok(api::ApplyConfiguration::default());
+        }
         match (self.in_maintenance(), talos.has_full_maintenance_api()) {
             (true, false) => self.apply_to_maintenance_server(request.get_ref()),
             (true, true) => self.apply_in_maintenance(request.get_ref()),

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 use engine::Code;
 
-pub use view::{Etcd, Facts, Intent, State, View};
+pub use view::{Blocker, Etcd, Facts, Intent, State, View};
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,9 +167,9 @@ fn first(views: &[&View], context: Context<'_>) -> Decision {
         // Each accepted call restarts etcd, so an accepted one is watched and never repeated in the same boot.
         return Decision::Verify(target);
     }
-    if let Some(reason) = &facts.blocked {
+    if let Some(blocker) = &facts.blocked {
         return Decision::WaitFor(
-            Reason::new(format!("{target} does not accept a bootstrap yet: {reason}")).code(Code::T06),
+            Reason::new(format!("{target} does not accept a bootstrap yet: {blocker}")).code(blocker.code()),
         );
     }
     // No call yet; or one without effect: in this boot it never arrived, in an earlier one the reboot lost it (T02).

@@ -33,7 +33,7 @@ fn states() -> Vec<State> {
         State::Foreign { evidence: "unknown issuer".into() },
         State::Known(waiting()),
         State::Known(Facts { boot: "b".into(), ..waiting() }),
-        State::Known(Facts { blocked: Some("the time is not in sync".into()), ..waiting() }),
+        State::Known(Facts { blocked: Some(Blocker::Clock), ..waiting() }),
         State::Known(Facts { requested: true, ..waiting() }),
         State::Known(Facts { requested: true, data: true, ..waiting() }),
         State::Known(Facts { data: true, ..waiting() }),
@@ -241,12 +241,18 @@ fn the_catalogue() {
     let partly = views(vec![known(waiting()), State::Unconfigured { stage: "maintenance".into() }]);
     assert_eq!(text(&decide(&partly, none)), ("10.0.0.2: without a config (maintenance)".into(), Some(Code::T05)));
 
-    // T06: the node would refuse.
-    let blocked = views(vec![known(Facts { blocked: Some("the install is pending".into()), ..waiting() })]);
-    assert_eq!(
-        text(&decide(&blocked, none)),
-        ("10.0.0.1 does not accept a bootstrap yet: the install is pending".into(), Some(Code::T06))
-    );
+    // T06, T07, T08: the node would refuse.
+    for (blocker, reason, code) in [
+        (Blocker::NotUp("its container runtime is preparing".into()), "its container runtime is preparing", Code::T06),
+        (Blocker::Installation("its installation is installing".into()), "its installation is installing", Code::T07),
+        (Blocker::Clock, "its clock is not in sync", Code::T08),
+    ] {
+        let blocked = views(vec![known(Facts { blocked: Some(blocker), ..waiting() })]);
+        assert_eq!(
+            text(&decide(&blocked, none)),
+            (format!("10.0.0.1 does not accept a bootstrap yet: {reason}"), Some(code))
+        );
+    }
 
     // T13: a cluster that has lost its quorum is not started anew, although the lowest address waits.
     let holder = Facts { data: true, etcd: Etcd::Failed { reason: "no space left".into() }, ..waiting() };

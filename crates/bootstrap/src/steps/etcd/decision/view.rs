@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
+use engine::Code;
 use serde::{Deserialize, Serialize};
 
 /// One control plane.
@@ -52,7 +53,37 @@ pub struct Facts {
     /// etcd's data directory is not empty.
     pub data: bool,
     /// Why it would reject a bootstrap now.
-    pub blocked: Option<String>,
+    pub blocked: Option<Blocker>,
+}
+
+/// What keeps a node from accepting a bootstrap, with the reason that it reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blocker {
+    /// The machine or its container runtime is not up.
+    NotUp(String),
+    /// An unattended installation is under way (Talos 1.14).
+    Installation(String),
+    /// The clock is not in sync.
+    Clock,
+}
+
+impl Blocker {
+    pub(super) fn code(&self) -> Code {
+        match self {
+            Self::NotUp(_) => Code::T06,
+            Self::Installation(_) => Code::T07,
+            Self::Clock => Code::T08,
+        }
+    }
+}
+
+impl fmt::Display for Blocker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotUp(reason) | Self::Installation(reason) => f.write_str(reason),
+            Self::Clock => f.write_str("its clock is not in sync"),
+        }
+    }
 }
 
 /// etcd's service.
