@@ -93,6 +93,7 @@ codes! {
     O04: "wait for the other run to end, or stop it",
     O05: "free space in the state directory, then run again with --resume",
     O07: "run again with --resume",
+    O10: "put an intact copy of the journal back, or move it away and run with --resume; hooks that are commands run again",
 }
 
 impl Code {

@@ -92,7 +92,7 @@ impl Subscriber for Kept {
 /// A second store, in memory: what several operators of one cluster would share.
 #[derive(Default)]
 struct MemoryStore {
-    lines: Mutex<Vec<String>>,
+    lines: Mutex<Vec<Vec<u8>>>,
     holder: Arc<Mutex<Option<Holder>>>,
 }
 
@@ -116,7 +116,7 @@ impl Store for MemoryStore {
     }
 
     async fn append(&self, line: &str) -> io::Result<()> {
-        self.lines.lock().unwrap().push(line.to_owned());
+        self.lines.lock().unwrap().push(line.as_bytes().to_vec());
         Ok(())
     }
 

@@ -140,7 +140,7 @@ impl OpsError {
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Lock(error) => Some(error.code()),
-            Self::Journal(error) => error.code(),
+            Self::Journal(error) => Some(error.code()),
             Self::StartRecord(_) => Some(Code::O05),
             Self::Sops(_) => Some(Code::O03),
             Self::References { source, .. } => secrets_code(source.kind()),
@@ -189,9 +189,7 @@ impl OpsError {
             Self::Unfinished { resume, .. } => format!("continue it: {resume}"),
             Self::Lock(LockError::Held { .. }) => "wait for it to end, or stop it".to_owned(),
             Self::Lock(LockError::Io { .. }) => "set another folder with --state-dir".to_owned(),
-            Self::Journal(_) => {
-                "move the file away to start a new record; a run then adopts what it finds, with --resume".to_owned()
-            }
+            Self::Journal(error) => error.code().next().to_owned(),
             Self::RunningConfig { .. } => {
                 "a node without a config has nothing to compare: leave --diff out, or name another node".to_owned()
             }

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use rustix::io::Errno;
+use rustix::process::Pid;
 
+use super::lock::{is_held, this_host};
 use super::{Holder, Lock, LockError, Store, Stored};
 
 const JOURNAL: &str = "journal.jsonl";
@@ -48,11 +51,10 @@ impl Store for FileStore {
             read => read?,
         };
         let whole = whole_lines(&bytes);
-        let text =
-            std::str::from_utf8(&bytes[..whole]).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let notice = (whole < bytes.len())
             .then(|| format!("the last line of {} is incomplete after a crash and is ignored", self.location()));
-        Ok(Stored { lines: text.lines().map(str::to_owned).collect(), notice })
+        let lines = bytes[..whole].split_inclusive(|byte| *byte == b'\n');
+        Ok(Stored { lines: lines.map(|line| line[..line.len() - 1].to_vec()).collect(), notice })
     }
 
     async fn append(&self, line: &str) -> io::Result<()> {
@@ -88,9 +90,20 @@ fn whole_lines(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
 }
 
+/// Makes created, renamed and removed names in a folder durable, which syncing the files does not (fsync(2)).
+///
+/// # Errors
+///
+/// A folder that cannot be opened or synced.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
 /// Opens the journal for appending, creates it (0600) when it does not exist, and drops a last line that a crash cut off.
 fn open_for_append(path: &Path) -> io::Result<File> {
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    // The file may be new, or an earlier run may have ended right after it created it.
+    path.parent().map_or(Ok(()), sync_folder)?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     let whole = whole_lines(&bytes);
@@ -125,20 +138,35 @@ fn lock(path: &Path, holder: &Holder) -> Result<Lock, LockError> {
     }
     let text = serde_json::to_string(holder).map_err(|error| fail(error.into()))?;
     file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes())).map_err(fail)?;
-    Ok(Lock::new(file))
+    Ok(Lock::new(LockedFile(file)))
 }
 
-/// The holder, read without taking the lock away from anyone: a shared lock is given back at once.
+/// The holder, read without a lock of its own: a run that starts at this moment must not find the lock taken.
 fn holder(path: &Path) -> Option<Holder> {
-    let mut file = File::open(path).ok()?;
-    match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => read_holder(&mut file),
-        _ => None,
-    }
+    let holder = read_holder(&mut File::open(path).ok()?)?;
+    // Only Linux has this table.
+    let locks = std::fs::read_to_string("/proc/locks").ok();
+    is_held(&holder, &this_host(), locks.as_deref(), process_exists).then_some(holder)
+}
+
+fn process_exists(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    // A process of another user exists, and may not be signalled.
+    pid.is_some_and(|pid| !matches!(rustix::process::test_kill_process(pid), Err(Errno::SRCH)))
 }
 
 fn read_holder(file: &mut File) -> Option<Holder> {
     let mut text = String::new();
     file.read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
+}
+
+/// A locked file. Its content names the holder, so it is emptied before the lock is given back.
+struct LockedFile(File);
+
+impl Drop for LockedFile {
+    fn drop(&mut self) {
+        // Closing the file gives the lock back in any case.
+        let _ = self.0.set_len(0);
+    }
 }

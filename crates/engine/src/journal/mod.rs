@@ -5,12 +5,14 @@
 
 mod file;
 mod history;
+mod line;
 mod lock;
 mod record;
 mod store;
 
-pub use file::FileStore;
+pub use file::{FileStore, sync_folder};
 pub use history::{History, LastRun, RecordedIntent, replay};
+pub use line::LineError;
 pub use lock::{Holder, Lock, LockError};
 pub use record::{Entry, FORMAT, Identity, Record, RunEnd, RunId};
 pub use store::{Journal, JournalError, Opened, Store, Stored};

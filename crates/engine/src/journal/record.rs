@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::{Fingerprint, StepId};
 
-/// The version of the record format that this program writes.
-pub const FORMAT: u32 = 1;
+/// The version of the record format that this program writes. Format 1 had no checksum; it is still read.
+pub const FORMAT: u32 = 2;
 
 /// The name of a run: its start in UTC and some random digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
