@@ -113,6 +113,7 @@ impl From<&OpsError> for Exit {
             | OpsError::Lock(LockError::Io { .. })
             | OpsError::Journal(_)
             | OpsError::StartRecord(_)
+            | OpsError::Archive { .. }
             | OpsError::RunningConfig { .. }
             | OpsError::InvalidRunningConfig { .. }
             | OpsError::Kubeconfig { .. }

@@ -94,6 +94,7 @@ codes! {
     O05: "free space in the state directory, then run again with --resume",
     O07: "run again with --resume",
     O10: "put an intact copy of the journal back, or move it away and run with --resume; hooks that are commands run again",
+    O11: "run again: the run compares the clusters and begins a new record",
 }
 
 impl Code {

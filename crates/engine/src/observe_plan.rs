@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Observation, StepContext, StepError, StepLog, StepSet, StepWait};
-use crate::journal::History;
+use crate::journal::{ClusterFact, History, Learned};
 use crate::plan::{Plan, StepId};
 
 /// What is known of a step after [`observe_plan`].
@@ -95,6 +95,10 @@ impl StepLog for NoLog {
 
     async fn intend(&self, _step: &StepId, _intent: Value) -> Result<(), StepError> {
         Err(StepError::failed_precondition("observing a plan writes no journal"))
+    }
+
+    async fn learn(&self, _fact: ClusterFact) -> Learned {
+        Learned::Known
     }
 
     async fn conclude(&self, _step: &StepId, _outcome: Value) -> Result<(), StepError> {

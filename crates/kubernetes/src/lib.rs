@@ -35,7 +35,7 @@ pub use drift::{DriftKind, FieldDrift, find_drift};
 pub use error::{ApiError, ApiErrorKind, Ownership};
 pub use gate::{ExplainPull, GateError, wait_ready, wait_ready_explained};
 pub use nodes::{NodeView, Scheduling, nodes, wait_nodes_ready, wait_registered};
-pub use objects::{ObjectRef, delete, get, list, secrets};
+pub use objects::{ObjectRef, cluster_uid, delete, get, list, secrets};
 pub use readiness::{Readiness, readiness};
 pub use served::wait_crds;
 pub use wait::{Progress, UnpulledImage, WaitCause, WaitReason};

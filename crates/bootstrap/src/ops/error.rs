@@ -89,6 +89,8 @@ pub enum OpsError {
     /// The first record of a run cannot be written.
     #[error("{0}; nothing was changed")]
     StartRecord(#[source] JournalError),
+    #[error("cannot put the journal {location} of an earlier cluster aside; nothing was changed")]
+    Archive { location: String, source: io::Error },
     #[error("cannot read the machine config of node {node}: {source}")]
     RunningConfig { node: String, source: ClientError },
     #[error("the running machine config of node `{node}` is not valid YAML")]
@@ -141,7 +143,7 @@ impl OpsError {
         match self {
             Self::Lock(error) => Some(error.code()),
             Self::Journal(error) => Some(error.code()),
-            Self::StartRecord(_) => Some(Code::O05),
+            Self::StartRecord(_) | Self::Archive { .. } => Some(Code::O05),
             Self::Sops(_) => Some(Code::O03),
             Self::References { source, .. } => secrets_code(source.kind()),
             _ => None,
@@ -152,7 +154,7 @@ impl OpsError {
     pub fn hint(&self) -> Option<Hint> {
         let text = match self {
             Self::NoFolder { .. } | Self::StateFolder { .. } => "set a folder with --state-dir".to_owned(),
-            Self::Write { .. } | Self::StartRecord(_) => {
+            Self::Write { .. } | Self::StartRecord(_) | Self::Archive { .. } => {
                 "free space there, or set another folder with --state-dir".to_owned()
             }
             Self::NoBundle { .. } => "expected is talsecret.sops.yaml, talsecret.yaml or secrets.yaml; \

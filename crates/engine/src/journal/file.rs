@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::lock::{is_held, this_host};
-use super::{Holder, Lock, LockError, Store, Stored};
+use super::{Epoch, Holder, Lock, LockError, Store, Stored};
 
 const JOURNAL: &str = "journal.jsonl";
+/// The beginning of the name of an archived journal; the number of its epoch and the time follow.
+const ARCHIVE: &str = "journal.epoch-";
 const LOCK: &str = "lock";
 
 /// The journal and the lock of one cluster, in a folder of its own.
@@ -47,14 +50,15 @@ impl Store for FileStore {
 
     async fn read(&self) -> io::Result<Stored> {
         let bytes = match tokio::fs::read(self.journal()).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             read => read?,
         };
         let whole = whole_lines(&bytes);
         let notice = (whole < bytes.len())
             .then(|| format!("the last line of {} is incomplete after a crash and is ignored", self.location()));
         let lines = bytes[..whole].split_inclusive(|byte| *byte == b'\n');
-        Ok(Stored { lines: lines.map(|line| line[..line.len() - 1].to_vec()).collect(), notice })
+        let lines = lines.map(|line| line[..line.len() - 1].to_vec()).collect();
+        Ok(Stored { lines, archived: last_archived(&self.folder)?, notice })
     }
 
     async fn append(&self, line: &str) -> io::Result<()> {
@@ -69,6 +73,23 @@ impl Store for FileStore {
         .await
     }
 
+    async fn archive(&self, epoch: Epoch, now: Timestamp) -> io::Result<String> {
+        let (folder, file) = (self.folder.clone(), self.file.clone());
+        let archive = folder.join(format!("{ARCHIVE}{epoch}.{}.jsonl", now.strftime("%Y%m%dT%H%M%SZ")));
+        let location = archive.display().to_string();
+        blocking(move || {
+            // The next append opens the next journal.
+            file.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if archive.exists() {
+                return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+            }
+            std::fs::rename(folder.join(JOURNAL), &archive)?;
+            sync_folder(&folder)
+        })
+        .await?;
+        Ok(location)
+    }
+
     async fn lock(&self, holder: Holder) -> Result<Lock, LockError> {
         let path = self.lock_file();
         let locked = tokio::task::spawn_blocking(move || lock(&path, &holder)).await;
@@ -79,6 +100,21 @@ impl Store for FileStore {
         let path = self.lock_file();
         tokio::task::spawn_blocking(move || holder(&path)).await.ok().flatten()
     }
+}
+
+/// The newest epoch with an archived journal in a folder, which need not exist.
+fn last_archived(folder: &Path) -> io::Result<Option<Epoch>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        entries => entries?,
+    };
+    let mut last = None;
+    for entry in entries {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(ARCHIVE)?.split('.').next()?.parse().ok());
+        last = last.max(number.map(Epoch::new));
+    }
+    Ok(last)
 }
 
 async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {

@@ -70,7 +70,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::super::{Entry, Identity, RunEnd, RunId};
+    use super::super::{ClusterFact, Entry, Epoch, Identity, RunEnd, RunId};
     use super::*;
     use crate::plan::{Fingerprint, StepId};
 
@@ -79,6 +79,7 @@ mod tests {
         prop_oneof![
             (".{0,12}", any::<Option<u32>>()).prop_map(move |(name, cluster_id)| Entry::RunStarted {
                 tool: "0.1.0".into(),
+                epoch: Epoch::new(7),
                 identity: Identity { name, cluster_id, talos_ca: Some("ab12".into()) },
                 resumed: false,
                 plan: BTreeMap::from([(StepId::new("etcd/bootstrap"), fingerprint("x"))]),
@@ -87,6 +88,7 @@ mod tests {
             ".{0,40}".prop_map(|error| Entry::StepFailed { step: StepId::new("release/x"), error }),
             any::<u64>().prop_map(|number| Entry::Intent { step: StepId::new("x"), intent: json!({"number": number}) }),
             ".{0,12}".prop_map(|text| Entry::Concluded { step: StepId::new("x"), outcome: json!(text) }),
+            "[0-9a-f]{8}".prop_map(|uid| Entry::Learned { fact: ClusterFact::KubeSystem(uid) }),
             Just(Entry::RunEnded { end: RunEnd::Complete }),
         ]
     }

@@ -3,6 +3,7 @@
 //! What exists is the truth, the journal is a hint: a resume observes again whatever a record says. Only intents are
 //! binding, of effects that must never happen twice. A journal never contains a secret.
 
+mod epoch;
 mod file;
 mod history;
 mod line;
@@ -10,6 +11,10 @@ mod lock;
 mod record;
 mod store;
 
+pub use epoch::{
+    ClusterFact, ClusterFacts, Epoch, EpochDecision, EpochEnd, Learned, ObservedCluster, ObservedNode, RecordedCluster,
+    RecordedEtcd, decide_epoch,
+};
 pub use file::{FileStore, sync_folder};
 pub use history::{History, LastRun, RecordedIntent, replay};
 pub use line::LineError;

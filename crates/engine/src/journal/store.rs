@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::line::{decode, encode};
-use super::{Entry, FORMAT, History, Holder, LineError, Lock, LockError, Record, RunId, replay};
+use super::{Entry, Epoch, FORMAT, History, Holder, LineError, Lock, LockError, Record, RunId, replay};
 use crate::Code;
 
 /// Keeps the lines of one cluster's journal, and its lock: a local folder, later a bucket that several operators share.
@@ -22,6 +22,10 @@ pub trait Store: Send + Sync {
     /// Appends one line and returns once it is durable. After an error nothing of the line counts.
     async fn append(&self, line: &str) -> io::Result<()>;
 
+    /// Puts the journal of an epoch that has ended aside, durably and never deleted; returns where it is. The store has no
+    /// lines after that.
+    async fn archive(&self, epoch: Epoch, now: Timestamp) -> io::Result<String>;
+
     /// Locks the journal for one run, or reports the run that has it.
     async fn lock(&self, holder: Holder) -> Result<Lock, LockError>;
 
@@ -34,6 +38,8 @@ pub trait Store: Send + Sync {
 pub struct Stored {
     /// Whole lines, without their line breaks.
     pub lines: Vec<Vec<u8>>,
+    /// The newest epoch whose journal was put aside.
+    pub archived: Option<Epoch>,
     /// What the operator should know of the store, such as a torn last line that is left out.
     pub notice: Option<String>,
 }
@@ -98,7 +104,13 @@ impl Journal {
         let records: Vec<Record> = numbered
             .map(|(index, line)| decode(line).map_err(|error| failed(index, error)))
             .collect::<Result<_, _>>()?;
-        Ok(Opened { history: replay(&records), notice: stored.notice })
+        let history = if records.is_empty() {
+            // Also after a run that was killed between archiving a journal and beginning the next.
+            History::beginning(stored.archived.map_or(Epoch::FIRST, Epoch::next))
+        } else {
+            replay(&records)
+        };
+        Ok(Opened { history, notice: stored.notice })
     }
 
     pub fn run(&self) -> &RunId {

@@ -14,6 +14,7 @@ use crate::plan::{Fingerprint, StepId};
 fn started() -> Entry {
     Entry::RunStarted {
         tool: "0.1.0".into(),
+        epoch: Epoch::FIRST,
         identity: Identity { name: "blue".into(), cluster_id: Some(1), talos_ca: Some("ab12".into()) },
         resumed: false,
         plan: BTreeMap::from([(StepId::new("etcd/bootstrap"), fingerprint())]),
@@ -180,7 +181,7 @@ impl Store for Full {
     }
 
     async fn read(&self) -> io::Result<Stored> {
-        Ok(Stored { lines: self.0.lock().unwrap().clone(), notice: None })
+        Ok(Stored { lines: self.0.lock().unwrap().clone(), ..Stored::default() })
     }
 
     async fn append(&self, line: &str) -> io::Result<()> {
@@ -190,6 +191,10 @@ impl Store for Full {
         }
         lines.push(line.as_bytes().to_vec());
         Ok(())
+    }
+
+    async fn archive(&self, _epoch: Epoch, _now: Timestamp) -> io::Result<String> {
+        Err(io::Error::from(io::ErrorKind::StorageFull))
     }
 
     async fn lock(&self, _holder: Holder) -> Result<Lock, LockError> {
@@ -210,4 +215,47 @@ async fn a_full_disk_is_reported_and_loses_no_earlier_line() {
     assert_eq!(error.code(), Code::O05);
     assert!(matches!(error, JournalError::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull));
     assert_eq!(lines.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_archived_journal_is_kept_and_the_next_epoch_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(FileStore::open(folder.path()));
+    let now = Timestamp::from_second(1_700_000_000).unwrap();
+    let journal = Journal::new(store.clone(), RunId::new(now));
+    journal.append(started()).await.unwrap();
+    journal.append(Entry::Learned { fact: ClusterFact::KubeSystem("uid-1".into()) }).await.unwrap();
+    let before = history(folder.path()).await;
+    assert_eq!((before.epoch, before.facts.kube_system.as_deref()), (Epoch::FIRST, Some("uid-1")));
+    let lines = std::fs::read(folder.path().join("journal.jsonl")).unwrap();
+
+    // Killed before the rename, the next run decides again; after it, the next epoch begins all the same.
+    let archive = store.archive(before.epoch, now).await.unwrap();
+    assert!(archive.ends_with("/journal.epoch-1.20231114T221320Z.jsonl"), "{archive}");
+    assert_eq!(std::fs::read(&archive).unwrap(), lines);
+    let between = history(folder.path()).await;
+    assert_eq!(between, History::beginning(Epoch::FIRST.next()));
+
+    // The same store goes on with a new file. A crash may cut its first record off.
+    let next = Entry::RunStarted {
+        tool: "0.1.0".into(),
+        epoch: between.epoch,
+        identity: Identity { name: "blue".into(), cluster_id: None, talos_ca: None },
+        resumed: false,
+        plan: BTreeMap::new(),
+    };
+    journal.append(next).await.unwrap();
+    let path = folder.path().join("journal.jsonl");
+    let whole = std::fs::read(&path).unwrap();
+    for cut in 0..whole.len() {
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        assert_eq!(history(folder.path()).await, between);
+    }
+    std::fs::write(&path, &whole).unwrap();
+    let after = history(folder.path()).await;
+    assert_eq!((after.epoch, after.facts.kube_system), (Epoch::new(2), None));
+    assert_eq!(std::fs::read(&archive).unwrap(), lines);
+    // Within the same second nothing is overwritten.
+    std::fs::write(folder.path().join("journal.epoch-2.20231114T221320Z.jsonl"), "kept").unwrap();
+    assert_eq!(store.archive(Epoch::new(2), now).await.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
 }

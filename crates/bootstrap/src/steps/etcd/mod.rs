@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::context::{PROBE_INTERVAL, RunContext};
 use super::errors::{place, step_error};
 use decision::{Context, Decision, Intent, Reason, View, agreed, decide};
+use engine::journal::RecordedIntent;
 use engine::{Action, Code, Effect, Observation, StepContext, StepError, StepWait};
 pub(super) use members::Members;
 pub(super) use survey::survey;
@@ -104,6 +105,11 @@ fn recorded(cx: &StepContext) -> Option<Intent> {
         .find(|prior| prior.outcome.as_ref().and_then(Value::as_str) != Some(NOT_ACCEPTED))?;
     let intent: Intent = serde_json::from_value(prior.intent.clone()).ok()?;
     Some(Intent { accepted: prior.outcome.is_some(), ..intent })
+}
+
+/// Whether a call of an earlier run has started etcd, or may have.
+pub(super) fn may_have_bootstrapped(recorded: &[RecordedIntent]) -> bool {
+    recorded.iter().any(|prior| prior.outcome.as_ref().and_then(Value::as_str) != Some(NOT_ACCEPTED))
 }
 
 pub(super) async fn connect(context: &RunContext, node: &InventoryNode) -> Result<Client, StepError> {
