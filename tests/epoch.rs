@@ -130,6 +130,6 @@ fn a_cluster_rebuilt_with_other_secrets_replaces_the_files_of_the_old_one() {
 
     // A file of another cluster is replaced within an epoch too.
     std::fs::write(folder.join("kubeconfig"), &kubeconfig).unwrap();
-    environment.bootstrap_machines_again("infra");
+    environment.resume_machines("infra");
     assert_ne!(authority(&read(&environment, "kubeconfig")), authority(&kubeconfig));
 }

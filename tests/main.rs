@@ -11,6 +11,7 @@ mod canary;
 mod conversion;
 mod docs;
 mod drift;
+mod epoch;
 mod explain;
 mod faults;
 mod hooks;

@@ -14,6 +14,7 @@ mod drain;
 mod drift;
 mod error;
 mod gate;
+mod lease;
 mod manifest;
 mod nodes;
 mod objects;
@@ -34,6 +35,9 @@ pub use drain::{CORDONED, DrainError, cordon, drain, uncordon};
 pub use drift::{DriftKind, FieldDrift, find_drift};
 pub use error::{ApiError, ApiErrorKind, Ownership};
 pub use gate::{ExplainPull, GateError, wait_ready, wait_ready_explained};
+pub use lease::{
+    ClusterLease, ExpiredLease, LeaseDecision, LeaseError, LeaseRecord, LeaseRequest, LeaseTerms, Renewal, decide_lease,
+};
 pub use nodes::{NodeView, Scheduling, nodes, wait_nodes_ready, wait_registered};
 pub use objects::{ObjectRef, cluster_uid, delete, get, list, secrets};
 pub use readiness::{Readiness, readiness};
