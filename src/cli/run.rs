@@ -2,6 +2,7 @@
 
 use bootstrap::ops::{self, FinishedRun, OpsError, RunOptions};
 use engine::{Stop, StopSignal};
+use kubernetes::ExpiredLease;
 use secrets::Redactor;
 
 use super::args::{Common, RunArgs};
@@ -25,6 +26,7 @@ pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Resul
         verdicts: args.hook.clone(),
         pins: args.cert_fingerprint.clone(),
         rollout: args.rollout.into(),
+        expired_lease: if args.take_over { ExpiredLease::TakeOver } else { ExpiredLease::Respect },
         ..defaults
     };
     let run = bootstrap(common, &options).await?;

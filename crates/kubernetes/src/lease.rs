@@ -46,6 +46,11 @@ pub struct LeaseRecord {
 }
 
 impl LeaseRecord {
+    /// The holder's run. A laptop may have another name after a kill, its journal has the same runs.
+    fn run(&self) -> Option<&str> {
+        self.holder.rsplit_once('/').map(|(_, run)| run)
+    }
+
     /// Whether it has expired, if both clocks are right.
     fn has_expired(&self, now: Timestamp) -> bool {
         self.renewed.is_none_or(|renewed| now.duration_since(renewed).unsigned_abs() > self.duration && now > renewed)
@@ -77,8 +82,9 @@ pub enum LeaseDecision {
 /// Who asks for a lease.
 #[derive(Debug, Clone)]
 pub struct LeaseRequest {
+    /// `USER@HOST/RUN`.
     pub holder: String,
-    /// Holders that are certainly dead: earlier runs of the same journal, whose lock this run has.
+    /// Runs that are certainly dead: earlier ones of the same journal, whose lock this run has.
     pub ended: Vec<String>,
     pub expired: ExpiredLease,
 }
@@ -97,7 +103,7 @@ pub fn decide_lease(found: Option<&LeaseRecord>, request: &LeaseRequest, now: Ti
     match found {
         None => LeaseDecision::Take,
         Some(record) if record.holder == request.holder => LeaseDecision::Renew,
-        Some(record) if request.ended.contains(&record.holder) => LeaseDecision::Take,
+        Some(record) if request.ended.iter().any(|run| record.run() == Some(run)) => LeaseDecision::Take,
         Some(record) if record.has_expired(now) => LeaseDecision::Expired(record.clone()),
         Some(record) => LeaseDecision::Held(record.clone()),
     }
@@ -221,15 +227,17 @@ impl ClusterLease {
     ///
     /// When the API does not respond or rejects the request.
     pub async fn release(&self, holder: &str) -> Result<(), ApiError> {
-        let Some(mut lease) = self.lease().await? else { return Ok(()) };
-        if record(&lease).is_none_or(|record| record.holder != holder) {
-            return Ok(());
-        }
-        if let Some(spec) = lease.spec.as_mut() {
+        for _ in 0..RACES {
+            let Some(mut lease) = self.lease().await? else { return Ok(()) };
+            let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(holder)) else {
+                return Ok(());
+            };
             spec.holder_identity = None;
+            if self.replace(&lease).await? == Written::Whole {
+                return Ok(());
+            }
         }
-        // One that changed in between is not ours any more.
-        self.replace(&lease).await.map(drop)
+        Err(raced())
     }
 
     async fn write(&self, found: Option<Lease>, holder: &str) -> Result<Written, ApiError> {
@@ -320,7 +328,7 @@ mod tests {
     fn request() -> LeaseRequest {
         LeaseRequest {
             holder: "ann@laptop/2".into(),
-            ended: vec!["ann@laptop/1".into()],
+            ended: vec!["1".into()],
             expired: ExpiredLease::Respect,
         }
     }
@@ -334,11 +342,11 @@ mod tests {
             assert_eq!(decide(Some(&record_of("ann@laptop/2", age))), LeaseDecision::Renew);
         }
         for (age, is_held) in [(0, true), (60, true), (61, false), (1_000_000, false), (-1, true), (-1_000_000, true)] {
-            let other = record_of("bob@desktop/1", age);
+            let other = record_of("bob@desktop/7", age);
             let expected = if is_held { LeaseDecision::Held(other.clone()) } else { LeaseDecision::Expired(other.clone()) };
             assert_eq!(decide(Some(&other)), expected, "{age}");
         }
-        let never = LeaseRecord { renewed: None, ..record_of("bob@desktop/1", 0) };
+        let never = LeaseRecord { renewed: None, ..record_of("bob@desktop/7", 0) };
         assert_eq!(decide(Some(&never)), LeaseDecision::Expired(never));
     }
 

@@ -7,6 +7,7 @@ use engine::Code;
 use engine::journal::{JournalError, LockError, RunId};
 use engine::plan::{PlanError, StepId};
 use helm::HelmError;
+use kubernetes::LeaseError;
 use helmfile::{SelectorError, StateValueError};
 use talos_client::{ClientError, ClientErrorKind};
 use talos_config::{CertificateError, GenerateBundleError};
@@ -15,7 +16,7 @@ use yaml::{Diagnostic, Diagnostics, SerializeError};
 
 use super::etcd::NoMembers;
 use crate::charts::ChartsError;
-use crate::steps::{ContextError, secrets_code};
+use crate::steps::{ContextError, LeaseRefusal, secrets_code};
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +90,11 @@ pub enum OpsError {
     /// The first record of a run cannot be written.
     #[error("{0}; nothing was changed")]
     StartRecord(#[source] JournalError),
+    #[error("{0}; nothing was changed")]
+    LeaseRefused(#[source] LeaseRefusal),
+    /// During a run, whose finished steps stay.
+    #[error("{0}; this run has started nothing since")]
+    LeaseLost(#[source] LeaseRefusal),
     #[error("cannot put the journal {location} of an earlier cluster aside; nothing was changed")]
     Archive { location: String, source: io::Error },
     #[error("cannot read the machine config of node {node}: {source}")]
@@ -142,6 +148,7 @@ impl OpsError {
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Lock(error) => Some(error.code()),
+            Self::LeaseRefused(_) | Self::LeaseLost(_) => Some(Code::O04),
             Self::Journal(error) => Some(error.code()),
             Self::StartRecord(_) | Self::Archive { .. } => Some(Code::O05),
             Self::Sops(_) => Some(Code::O03),
@@ -189,6 +196,12 @@ impl OpsError {
             Self::PlaceholdersForQuery => "remove --secrets placeholder".to_owned(),
             Self::UnknownHook { cluster, .. } => format!("`k8s-bootstrap plan {cluster}` lists the steps"),
             Self::Unfinished { resume, .. } => format!("continue it: {resume}"),
+            Self::LeaseRefused(refusal) | Self::LeaseLost(refusal) => match refusal {
+                LeaseRefusal::Unavailable(LeaseError::Expired(_)) => {
+                    "make sure that this run is dead, then add --take-over".to_owned()
+                }
+                _ => "wait for it to end, or stop it there; then run with --resume".to_owned(),
+            },
             Self::Lock(LockError::Held { .. }) => "wait for it to end, or stop it".to_owned(),
             Self::Lock(LockError::Io { .. }) => "set another folder with --state-dir".to_owned(),
             Self::Journal(error) => error.code().next().to_owned(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use engine::plan::StepId;
+use kubernetes::ExpiredLease;
 use net::AddressMap;
 use talos_client::CertificateFingerprint;
 
@@ -80,6 +81,8 @@ pub struct RunOptions {
     pub pins: Vec<(String, CertificateFingerprint)>,
     /// How config changes reach configured nodes.
     pub rollout: RolloutOptions,
+    /// What becomes of a cluster's lease that another run no longer renews.
+    pub expired_lease: ExpiredLease,
 }
 
 impl RunOptions {
@@ -94,6 +97,7 @@ impl RunOptions {
             verdicts: Vec::new(),
             pins: Vec::new(),
             rollout: RolloutOptions::default(),
+            expired_lease: ExpiredLease::Respect,
             target,
         }
     }

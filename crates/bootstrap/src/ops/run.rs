@@ -8,6 +8,7 @@ use engine::plan::{PhaseName, Plan, StepId};
 use engine::{Code, Engine, RunOutcome, RunReport, StopSignal, Subscriber};
 use helm::Charts;
 use jiff::Timestamp;
+use kubernetes::LeaseRequest;
 
 use super::context::Effects;
 use super::store::journal_store;
@@ -22,6 +23,13 @@ pub struct FinishedRun {
     pub report: RunReport,
     /// Only checks of the phase `preflight` failed, so nothing was changed.
     pub failed_in_preflight: bool,
+}
+
+impl FinishedRun {
+    /// Whether a step failed because another program changes the cluster.
+    pub fn met_another_writer(&self) -> bool {
+        self.report.failures.iter().any(|(_, error)| error.code == Some(Code::O04))
+    }
 }
 
 /// Carries a run out. `subscribers` receive its events, `stop` ends it early.
@@ -60,11 +68,23 @@ pub async fn run(
     if let Some(notice) = &opened.notice {
         workspace.note(&format!("note: {notice}"));
     }
-    let journal = Journal::new(store, RunId::new(Timestamp::now()));
+    let run = RunId::new(Timestamp::now());
+    context.lease.require(&options.cluster, lease_request(workspace, options, &run, &history), stop.clone());
+    context.take_lease_of_living_cluster().await;
+    if let Some(refusal) = context.lease.refusal() {
+        return Err(OpsError::LeaseRefused(refusal));
+    }
+    let journal = Journal::new(store, run);
     journal.append(started(&context, &plan, &history)?).await.map_err(OpsError::StartRecord)?;
     let preflight: Vec<StepId> = plan.of_phase(&PhaseName::new("preflight")).map(|step| step.id.clone()).collect();
     let engine = Engine::new(plan, steps, journal, &history, subscribers, stop.clone());
     let report = engine.for_cluster(&options.cluster).run().await;
+    if report.outcome != RunOutcome::Complete
+        && let Some(refusal) = context.lease.refusal()
+    {
+        return Err(OpsError::LeaseLost(refusal));
+    }
+    context.lease.release().await;
     let failed_in_preflight = report.outcome == RunOutcome::Failed
         && report.applied == 0
         && report.failures.iter().all(|(step, _)| preflight.contains(step));
@@ -106,6 +126,16 @@ fn retire_credentials(context: &RunContext, epoch: Epoch) -> io::Result<()> {
         }
     }
     sync_folder(&context.folder)
+}
+
+fn lease_request(workspace: &Workspace, options: &RunOptions, run: &RunId, history: &History) -> LeaseRequest {
+    let user = ["USER", "LOGNAME"].iter().find_map(|name| workspace.variables.get(*name));
+    let host = Holder::this_process(&options.cluster).host;
+    LeaseRequest {
+        holder: format!("{}@{host}/{run}", user.map_or("operator", String::as_str)),
+        ended: history.runs.iter().map(ToString::to_string).collect(),
+        expired: options.expired_lease,
+    }
 }
 
 fn started(context: &RunContext, plan: &Plan, history: &History) -> Result<Entry, OpsError> {

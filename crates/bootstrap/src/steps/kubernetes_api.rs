@@ -79,7 +79,10 @@ impl Action for Ready {
         loop {
             match kubernetes::connect(&self.0.access(), &self.0.dialer).await {
                 Ok(client) => match kubernetes::cluster_uid(&client).await {
-                    Ok(Some(uid)) => return learn_kubernetes(cx, uid).await,
+                    Ok(Some(uid)) => {
+                        learn_kubernetes(cx, uid).await?;
+                        return self.0.kubernetes().await.map(drop);
+                    }
                     // The API server creates the namespace right after its start.
                     Ok(None) => cx.waiting(StepWait::new("the namespace kube-system does not exist yet").code(Code::K01)),
                     Err(error) => cx.waiting(StepWait::new(ErrorReport::new(&error).to_string()).code(Code::K01)),

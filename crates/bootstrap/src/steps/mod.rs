@@ -27,10 +27,12 @@ mod node_wait;
 mod object_owners;
 mod objects;
 mod order;
+mod pending;
 mod preflight;
 mod pull_secret;
 mod release;
 pub mod rollout;
+mod run_lease;
 mod secret_manifests;
 mod webhook;
 
@@ -48,6 +50,7 @@ pub use context::{ContextError, ContextParts, RunContext, SecretsFrom};
 pub(crate) use errors::secrets_code;
 pub use flux::Flux;
 pub use hooks::{Verdict, urls};
+pub use run_lease::LeaseRefusal;
 
 /// A machine may install, and boot, and boot again; the step itself notices when nothing goes on (T11).
 const BOOTS: Duration = Duration::from_hours(4);

@@ -48,6 +48,8 @@ pub struct History {
     pub identity: Option<Identity>,
     /// What was learned about the cluster since.
     pub facts: ClusterFacts,
+    /// Every run of the epoch.
+    pub runs: BTreeSet<RunId>,
     /// Steps that were done in any run.
     pub ever_done: BTreeSet<StepId>,
     pub last: Option<LastRun>,
@@ -69,6 +71,7 @@ pub fn replay<'r>(records: impl IntoIterator<Item = &'r Record>) -> History {
         match &record.entry {
             Entry::RunStarted { epoch, identity, plan, .. } => {
                 history.epoch = *epoch;
+                history.runs.insert(record.run.clone());
                 history.identity.get_or_insert_with(|| identity.clone());
                 history.last = Some(LastRun {
                     run: record.run.clone(),
