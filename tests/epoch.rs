@@ -4,10 +4,11 @@
 use crate::common;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use common::{LabProcess, TestEnvironment};
+use common::{LabProcess, TestEnvironment, processes};
 use serde_json::Value;
-use test_support::CommandOutput;
+use test_support::{CommandOutput, Condition, Deadline, wait_until};
 
 /// What of a lab outlives its machines.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,12 @@ fn rebuild(environment: &TestEnvironment, mut lab: LabProcess, kept: Kept) -> La
     copy(&folder.join("run"), &saved.join("run"));
     std::fs::copy(folder.join("placeholder-secrets.yaml"), saved.join("secrets")).unwrap();
     lab.kill();
-    drop(lab);
+    // The supervisors end the children when the lab is reaped.
+    let marker = folder.display().to_string();
+    wait_until(Deadline::after(Duration::from_secs(30)), || match processes(&marker) {
+        left if left.is_empty() => Condition::Met(()),
+        left => Condition::Unmet(format!("{left:?}")),
+    });
     let lab = environment.lab("infra");
     copy(&saved.join("run"), &folder.join("run"));
     if kept == Kept::StateAndSecrets {

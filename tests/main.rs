@@ -26,6 +26,7 @@ mod releases;
 mod render;
 mod repositories;
 mod rollout;
+mod second_writer;
 mod secrets;
 mod supervisor;
 mod walls;

@@ -14,7 +14,7 @@ use super::context::Effects;
 use super::store::journal_store;
 use super::{OpsError, RunOptions, Workspace, run_context};
 use crate::steps::epoch::{find_epoch_end, identity};
-use crate::steps::{self, ContextError, RunContext};
+use crate::steps::{self, ContextError, LeaseNeed, RunContext};
 
 /// A run that was started and has ended.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ pub async fn run(
         workspace.note(&format!("note: {notice}"));
     }
     let run = RunId::new(Timestamp::now());
-    context.lease.require(&options.cluster, lease_request(workspace, options, &run, &history), stop.clone());
+    context.lease.require(lease_need(workspace, options, &run, &history, stop));
     context.take_lease_of_living_cluster().await;
     if let Some(refusal) = context.lease.refusal() {
         return Err(OpsError::LeaseRefused(refusal));
@@ -128,14 +128,23 @@ fn retire_credentials(context: &RunContext, epoch: Epoch) -> io::Result<()> {
     sync_folder(&context.folder)
 }
 
-fn lease_request(workspace: &Workspace, options: &RunOptions, run: &RunId, history: &History) -> LeaseRequest {
+fn lease_need(
+    workspace: &Workspace,
+    options: &RunOptions,
+    run: &RunId,
+    history: &History,
+    stop: &StopSignal,
+) -> LeaseNeed {
     let user = ["USER", "LOGNAME"].iter().find_map(|name| workspace.variables.get(*name));
     let host = Holder::this_process(&options.cluster).host;
-    LeaseRequest {
+    let request = LeaseRequest {
         holder: format!("{}@{host}/{run}", user.map_or("operator", String::as_str)),
         ended: history.runs.iter().map(ToString::to_string).collect(),
         expired: options.expired_lease,
-    }
+    };
+    let workspace = workspace.clone();
+    let notes = Arc::new(move |line: &str| workspace.note(line));
+    LeaseNeed { cluster: options.cluster.clone(), request, stop: stop.clone(), notes }
 }
 
 fn started(context: &RunContext, plan: &Plan, history: &History) -> Result<Entry, OpsError> {

@@ -50,6 +50,7 @@ pub use context::{ContextError, ContextParts, RunContext, SecretsFrom};
 pub(crate) use errors::secrets_code;
 pub use flux::Flux;
 pub use hooks::{Verdict, urls};
+pub(crate) use run_lease::LeaseNeed;
 pub use run_lease::LeaseRefusal;
 
 /// A machine may install, and boot, and boot again; the step itself notices when nothing goes on (T11).

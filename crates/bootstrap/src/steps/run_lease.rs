@@ -16,18 +16,34 @@ const RELEASE: Duration = Duration::from_secs(5);
 /// The lease of a run. One that only looks has none.
 #[derive(Debug, Default)]
 pub(crate) struct RunLease {
-    terms: Mutex<Option<Terms>>,
+    terms: Mutex<Option<LeaseNeed>>,
     state: Arc<Mutex<State>>,
     /// One step at a time takes the lease.
     taking: tokio::sync::Mutex<()>,
 }
 
 /// How a run takes the lease, and what stops when another one has it.
-#[derive(Debug, Clone)]
-struct Terms {
-    cluster: String,
-    request: LeaseRequest,
-    stop: StopSignal,
+#[derive(Clone)]
+pub(crate) struct LeaseNeed {
+    pub(crate) cluster: String,
+    pub(crate) request: LeaseRequest,
+    pub(crate) stop: StopSignal,
+    /// Receives a line for the operator.
+    pub(crate) notes: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl std::fmt::Debug for LeaseNeed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LeaseNeed").field("cluster", &self.cluster).field("request", &self.request).finish_non_exhaustive()
+    }
+}
+
+impl LeaseNeed {
+    /// The run starts nothing more.
+    fn stop(&self, refusal: &LeaseRefusal) {
+        (self.notes)(&format!("{refusal}; this run starts nothing more ({})", Code::O04));
+        self.stop.request();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -52,8 +68,7 @@ pub enum LeaseRefusal {
 
 impl RunLease {
     /// From now on the run needs the lease.
-    pub(crate) fn require(&self, cluster: &str, request: LeaseRequest, stop: StopSignal) {
-        let terms = Terms { cluster: cluster.to_owned(), request, stop };
+    pub(crate) fn require(&self, terms: LeaseNeed) {
         self.terms.lock().unwrap_or_else(PoisonError::into_inner).replace(terms);
     }
 
@@ -97,8 +112,8 @@ impl RunLease {
             Err(error) => {
                 let refusal = LeaseRefusal::from(error);
                 let refused = refused(&refusal);
+                terms.stop(&refusal);
                 *lock(&self.state) = State::Refused(refusal);
-                terms.stop.request();
                 Err(refused)
             }
         }
@@ -128,7 +143,7 @@ fn refused(refusal: &LeaseRefusal) -> StepError {
 /// Renews a lease until it is lost.
 struct Renewing {
     lease: ClusterLease,
-    terms: Terms,
+    terms: LeaseNeed,
     state: Arc<Mutex<State>>,
     access: Access,
     dialer: Dialer,
@@ -141,8 +156,9 @@ impl Renewing {
             match self.lease.renew(&self.terms.request.holder).await {
                 Ok(Renewal::Renewed) => {}
                 Ok(Renewal::Lost(other)) => {
-                    *lock(&self.state) = State::Refused(LeaseRefusal::Lost(other));
-                    self.terms.stop.request();
+                    let refusal = LeaseRefusal::Lost(other);
+                    *lock(&self.state) = State::Refused(refusal.clone());
+                    self.terms.stop(&refusal);
                     return;
                 }
                 // The server that was dialled may be the one that is away. While all are, nothing can take the lease.
