@@ -1,6 +1,7 @@
 //! Output: data to standard output, everything else to standard error.
 
 use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +10,11 @@ use super::error::CommandError;
 use super::exit::Exit;
 use crate::report::{JsonLines, Mask, PlainLines, Sink, Terminal, heading};
 use engine::Subscriber;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use secrets::Redactor;
+
+/// How long a line waits for a reader.
+const READER: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// Prints the result of a command. A closed pipe is not an error.
 pub(super) fn data(text: &str) {
@@ -28,9 +33,18 @@ pub(super) fn private_file(path: &Path, text: &str) -> Result<(), CommandError> 
     write().map(drop).map_err(|error| CommandError::precondition(format!("cannot write {}: {error}", path.display())))
 }
 
-/// Prints a line for the operator.
+/// Prints a line for the operator, unless standard error is not read: that must not stop a run.
 pub(super) fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    if is_writable(&std::io::stderr()) {
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+}
+
+/// Whether a stream accepts a line soon, as a pipe with space for one does, or a terminal that is not paused (`poll(2)`).
+fn is_writable(stream: &impl AsFd) -> bool {
+    let mut waiting = [PollFd::new(stream, PollFlags::OUT)];
+    // What cannot be polled is written to.
+    poll(&mut waiting, Some(&READER)).map_or(true, |ready| ready > 0)
 }
 
 /// Prints why a command failed.

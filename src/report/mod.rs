@@ -3,6 +3,7 @@
 //! Readers of events write through a [`Sink`], which masks secrets first. The other functions make text, and the command
 //! line masks and prints it.
 
+mod background;
 mod etcd;
 mod explain;
 mod json;
@@ -16,6 +17,7 @@ mod status;
 mod summary;
 mod terminal;
 
+pub use background::Background;
 pub(crate) use etcd::{etcd_json, etcd_table};
 pub(crate) use explain::{explained_json, explained_text};
 pub use json::JsonLines;
