@@ -29,5 +29,6 @@ mod rollout;
 mod second_writer;
 mod secrets;
 mod supervisor;
+mod unread_output;
 mod walls;
 mod words;
