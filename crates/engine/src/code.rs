@@ -95,6 +95,7 @@ codes! {
     O07: "run again with --resume",
     O10: "put an intact copy of the journal back, or move it away and run with --resume; hooks that are commands run again",
     O11: "run again: the run compares the clusters and begins a new record",
+    O12: "compare `date -u` here with `k8s-bootstrap node time`, set the clock, then run again with --resume",
 }
 
 impl Code {

@@ -152,6 +152,9 @@ impl OpsError {
             Self::Journal(error) => Some(error.code()),
             Self::StartRecord(_) | Self::Archive { .. } => Some(Code::O05),
             Self::Sops(_) => Some(Code::O03),
+            Self::Certificates(CertificateError::OutOfTime { .. })
+            | Self::Context(ContextError::Certificates(CertificateError::OutOfTime { .. }))
+            | Self::Call(ClientError { kind: ClientErrorKind::OutOfTime, .. }) => Some(Code::O12),
             Self::References { source, .. } => secrets_code(source.kind()),
             _ => None,
         }
@@ -208,7 +211,10 @@ impl OpsError {
             Self::RunningConfig { .. } => {
                 "a node without a config has nothing to compare: leave --diff out, or name another node".to_owned()
             }
+            Self::Certificates(CertificateError::OutOfTime { .. })
+            | Self::Context(ContextError::Certificates(CertificateError::OutOfTime { .. })) => Code::O12.next().to_owned(),
             Self::Call(error) => match error.kind {
+                ClientErrorKind::OutOfTime => Code::O12.next().to_owned(),
                 ClientErrorKind::Untrusted => {
                     "the node may have no config yet, or belong to another cluster".to_owned()
                 }

@@ -12,6 +12,7 @@ pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError
         ClientErrorKind::Unavailable | ClientErrorKind::NotReady | ClientErrorKind::Other => ErrorClass::Unavailable,
         ClientErrorKind::Rejected | ClientErrorKind::Unimplemented => ErrorClass::InvalidInput,
         ClientErrorKind::Untrusted
+        | ClientErrorKind::OutOfTime
         | ClientErrorKind::FingerprintMismatch
         | ClientErrorKind::AlreadyExists
         | ClientErrorKind::NotFound
@@ -22,6 +23,7 @@ pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError
     match error.kind {
         ClientErrorKind::FingerprintMismatch => failed
             .next("compare with the fingerprint on the machine's console; a machine creates a new key at each boot"),
+        ClientErrorKind::OutOfTime => failed.code(Code::O12),
         _ => failed,
     }
 }
