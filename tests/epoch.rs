@@ -91,7 +91,10 @@ fn a_cluster_rebuilt_from_the_same_secrets_gets_its_hooks_and_files_again() {
     }
 
     // The first run counts as interrupted: that it can be resumed must not keep the rebuild from starting.
-    let journal = whole.lines().filter(|line| !line.contains("\"run-ended\"")).fold(String::new(), |text, line| text + line + "\n");
+    let journal = whole
+        .lines()
+        .filter(|line| !line.contains("\"run-ended\""))
+        .fold(String::new(), |text, line| text + line + "\n");
     std::fs::write(run_folder(&environment).join("journal.jsonl"), &journal).unwrap();
     let _lab = rebuild(&environment, lab, Kept::StateAndSecrets);
     let ask = ["plan", "infra", "--lab", "--detailed-exitcode"];
@@ -100,7 +103,10 @@ fn a_cluster_rebuilt_from_the_same_secrets_gets_its_hooks_and_files_again() {
     assert_eq!(read(&environment, "journal.jsonl"), journal, "a plan changes nothing");
     let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
-    assert!(err.contains("note: every control plane is back in maintenance mode: the record of epoch 1 is kept"), "{err}");
+    assert!(
+        err.contains("note: every control plane is back in maintenance mode: the record of epoch 1 is kept"),
+        "{err}"
+    );
     assert!(err.contains("and epoch 2 begins (O11)"), "{err}");
     assert_eq!(ran(), "ran\nran\n");
     assert_eq!(archived(&environment), journal);
@@ -128,9 +134,8 @@ fn a_cluster_rebuilt_with_other_secrets_replaces_the_files_of_the_old_one() {
     environment.bootstrap_machines("infra");
     assert_eq!(archived(&environment), journal);
     assert_eq!(epoch_of_first_record(&read(&environment, "journal.jsonl")), 2);
-    let authority = |text: &str| {
-        text.lines().find(|line| line.contains("certificate-authority-data")).unwrap().trim().to_owned()
-    };
+    let authority =
+        |text: &str| text.lines().find(|line| line.contains("certificate-authority-data")).unwrap().trim().to_owned();
     assert_ne!(authority(&read(&environment, "kubeconfig")), authority(&kubeconfig));
     environment.kubectl("infra", &["get", "nodes", "-o", "json"]);
 

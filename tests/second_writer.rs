@@ -3,8 +3,9 @@
 
 use crate::common;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use base64::Engine;
@@ -41,8 +42,8 @@ fn repository(helmfile: &str) -> TestEnvironment {
 }
 
 /// The state folder of another operator, who sees the same lab.
-fn other_operator(environment: &TestEnvironment) -> PathBuf {
-    let (ours, state) = (environment.state().join("labs/infra"), environment.state().join("other"));
+fn other_operator(environment: &TestEnvironment, name: &str) -> PathBuf {
+    let (ours, state) = (environment.state().join("labs/infra"), environment.state().join(name));
     let theirs = state.join("labs/infra");
     std::fs::create_dir_all(&theirs).unwrap();
     for entry in std::fs::read_dir(ours).unwrap().map(Result::unwrap).filter(|entry| entry.file_name() != "run") {
@@ -84,7 +85,8 @@ fn lease(holder: &str, renewed: Timestamp) -> Value {
 }
 
 fn held_by(environment: &TestEnvironment) -> Value {
-    let lease = environment.kubectl("infra", &["-n", "kube-system", "get", "lease", "k8s-bootstrap-infra", "-o", "json"]);
+    let lease =
+        environment.kubectl("infra", &["-n", "kube-system", "get", "lease", "k8s-bootstrap-infra", "-o", "json"]);
     lease["spec"]["holderIdentity"].clone()
 }
 
@@ -103,7 +105,7 @@ fn what_another_operator_does_is_left_alone() {
     assert_eq!(held_by(&environment), Value::Null, "the lease is given back at the end");
 
     // The first operator's helm is at work; a second one has a journal of his own.
-    let other = other_operator(&environment);
+    let other = other_operator(&environment, "second");
     let second = || environment.output(&mut environment.command_with_state(&other, &["infra", "--lab", "--resume"]));
     apply(&environment, &pending_record(Timestamp::now()));
     let CommandOutput { code, stderr: err, .. } = second();
@@ -119,8 +121,8 @@ fn what_another_operator_does_is_left_alone() {
     for arguments in [&["infra", "--lab"][..], &["infra", "--lab", "--take-over"]] {
         let CommandOutput { code, stderr: err, .. } = environment.run(arguments);
         assert_eq!(code, 4, "{err}");
-        let expected = "error[O04]: another run holds the lease of the cluster: bob@desktop/20260102T030405Z-beef, since 2";
-        assert!(err.contains(expected) && err.contains("; nothing was changed"), "{err}");
+        let expected = "error[O04]: the run was not started: another run holds the lease of the cluster: bob@desktop/20260102T030405Z-beef, since 2";
+        assert!(err.contains(expected), "{err}");
     }
     // It has not been heard of for years.
     apply(&environment, &lease("bob@desktop/20260102T030405Z-beef", "2020-01-02T03:04:05Z".parse().unwrap()));
@@ -135,8 +137,30 @@ fn what_another_operator_does_is_left_alone() {
     apply(&environment, &pending_record("2020-01-02T03:04:05Z".parse().unwrap()));
     let CommandOutput { code, stderr: err, .. } = second();
     assert_eq!(code, 0, "{err}");
-    assert!(err.contains("release/cilium: waiting: revision 2 was left pending-upgrade for longer than helm's timeout"), "{err}");
+    assert!(
+        err.contains("release/cilium: waiting: revision 2 was left pending-upgrade for longer than helm's timeout"),
+        "{err}"
+    );
     assert_eq!(status_of_record(&environment), "deployed");
+
+    // A third one has no journal at all, and finds what the first one resumes.
+    let resumed = outcomes(&environment, &environment.state());
+    let mut adopted = outcomes(&environment, &other_operator(&environment, "third"));
+    let written = adopted.insert("kubernetes-api/ready".into(), "up-to-date".into());
+    assert_eq!(written.as_deref(), Some("applied"), "the third one has no kubeconfig yet");
+    assert_eq!(adopted, resumed);
+    assert!(resumed.values().all(|outcome| outcome != "applied"), "{resumed:#?}");
+}
+
+/// How each step of a resumed run ended.
+fn outcomes(environment: &TestEnvironment, state: &Path) -> BTreeMap<String, String> {
+    let run =
+        environment.output(&mut environment.command_with_state(state, &["-o", "json", "infra", "--lab", "--resume"]));
+    assert_eq!(run.code, 0, "{run}");
+    let events = run.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let done = events.filter(|event| event["event"] == "step-done");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    done.map(|event| (text(&event["step"]), text(&event["outcome"]))).collect()
 }
 
 #[test]
@@ -165,7 +189,10 @@ fn a_run_that_loses_the_lease_starts_nothing_more() {
     let rest: Vec<String> = lines.collect();
     assert_eq!(run.wait().unwrap().code(), Some(4), "{seen:#?}{rest:#?}");
     let rest = rest.join("\n");
-    assert!(rest.contains("error[O04]: another run took over the lease of the cluster: bob@desktop/"), "{rest}");
+    assert!(
+        rest.contains("error[O04]: the run was stopped: another run took over the lease of the cluster: bob@desktop/"),
+        "{rest}"
+    );
     let records = environment.kubectl("infra", &["get", "secrets", "-A", "-l", "owner=helm", "-o", "json"]);
     assert_eq!(records["items"].as_array().unwrap().len(), 0, "a release was installed without the lease");
     assert_eq!(held_by(&environment), "bob@desktop/20260102T030405Z-beef");

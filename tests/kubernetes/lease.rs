@@ -37,11 +37,16 @@ async fn one_run_at_a_time_holds_the_lease_of_a_cluster() {
     for expired in [Respect, TakeOver] {
         let error = lease.acquire(&request("bob@desktop/7", &[], expired)).await.unwrap_err();
         assert!(matches!(&error, LeaseError::Held(record) if record.holder == "ann@laptop/1"), "{error}");
-        assert!(error.to_string().contains("another run holds the lease of the cluster: ann@laptop/1, since 2"), "{error}");
+        assert!(
+            error.to_string().contains("another run holds the lease of the cluster: ann@laptop/1, since 2"),
+            "{error}"
+        );
     }
     // The run was killed, and the next one of the same journal has its lock.
     lease.acquire(&request("ann@laptop/2", &["1"], Respect)).await.unwrap();
-    assert!(matches!(lease.renew("ann@laptop/1").await.unwrap(), Renewal::Lost(other) if other.holder == "ann@laptop/2"));
+    assert!(
+        matches!(lease.renew("ann@laptop/1").await.unwrap(), Renewal::Lost(other) if other.holder == "ann@laptop/2")
+    );
     // Only its holder gives it back.
     lease.release("ann@laptop/1").await.unwrap();
     assert_eq!(lease.read().await.unwrap().unwrap().holder, "ann@laptop/2");

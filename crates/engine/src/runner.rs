@@ -14,7 +14,9 @@ use tokio::time::Instant;
 use super::event::{Event, EventKind, Outcome, RunOutcome, StepOutline};
 use super::machine::{Command, Input, Run, Stop};
 use super::{Action, Code, StepContext, StepError, StepLog, StepSet, StepWait, Subscriber, event};
-use crate::journal::{ClusterFact, ClusterFacts, Entry, History, Journal, JournalError, LastRun, Learned, RecordedIntent, RunEnd};
+use crate::journal::{
+    ClusterFact, ClusterFacts, Entry, History, Journal, JournalError, LastRun, Learned, RecordedIntent, RunEnd,
+};
 use crate::plan::{Plan, StepId};
 
 /// How many steps prepare at once; more would slow down the step that the critical path waits for.

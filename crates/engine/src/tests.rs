@@ -13,7 +13,9 @@ use tokio::sync::Notify;
 
 use super::machine::{Command, Input, Run, StepState, Stop};
 use super::*;
-use crate::journal::{Entry, Epoch, FileStore, History, Holder, Identity, Journal, Lock, LockError, RunId, Store, Stored};
+use crate::journal::{
+    Entry, Epoch, FileStore, History, Holder, Identity, Journal, Lock, LockError, RunId, Store, Stored,
+};
 use crate::plan::{Plan, Policy, Step, StepId, builtin_phases};
 
 fn plan(steps: &[(&str, &[&str])]) -> Plan {
@@ -160,7 +162,13 @@ impl TestRun {
         let opened = Journal::read(self.store.as_ref()).await.unwrap();
         let journal = Journal::new(self.store.clone(), RunId::new(Timestamp::now()));
         let identity = Identity { name: "blue".into(), cluster_id: None, talos_ca: None };
-        let started = Entry::RunStarted { tool: "test".into(), epoch: Epoch::FIRST, identity, resumed: false, plan: BTreeMap::new() };
+        let started = Entry::RunStarted {
+            tool: "test".into(),
+            epoch: Epoch::FIRST,
+            identity,
+            resumed: false,
+            plan: BTreeMap::new(),
+        };
         journal.append(started).await.unwrap();
         Engine::new(plan, steps, journal, &opened.history, vec![self.kept.clone()], self.stop.clone())
     }

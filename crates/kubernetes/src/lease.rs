@@ -326,11 +326,7 @@ mod tests {
     }
 
     fn request() -> LeaseRequest {
-        LeaseRequest {
-            holder: "ann@laptop/2".into(),
-            ended: vec!["1".into()],
-            expired: ExpiredLease::Respect,
-        }
+        LeaseRequest { holder: "ann@laptop/2".into(), ended: vec!["1".into()], expired: ExpiredLease::Respect }
     }
 
     #[test]
@@ -343,7 +339,8 @@ mod tests {
         }
         for (age, is_held) in [(0, true), (60, true), (61, false), (1_000_000, false), (-1, true), (-1_000_000, true)] {
             let other = record_of("bob@desktop/7", age);
-            let expected = if is_held { LeaseDecision::Held(other.clone()) } else { LeaseDecision::Expired(other.clone()) };
+            let expected =
+                if is_held { LeaseDecision::Held(other.clone()) } else { LeaseDecision::Expired(other.clone()) };
             assert_eq!(decide(Some(&other)), expected, "{age}");
         }
         let never = LeaseRecord { renewed: None, ..record_of("bob@desktop/7", 0) };
@@ -359,6 +356,9 @@ mod tests {
         let taken = held_by(lease, "bob", LeaseTerms::RUN, later);
         assert_eq!(taken.spec.as_ref().unwrap().lease_transitions, Some(1));
         let taken = record(&taken).unwrap();
-        assert_eq!((taken.holder.as_str(), taken.acquired, taken.duration), ("bob", Some(later), LeaseTerms::RUN.duration));
+        assert_eq!(
+            (taken.holder.as_str(), taken.acquired, taken.duration),
+            ("bob", Some(later), LeaseTerms::RUN.duration)
+        );
     }
 }

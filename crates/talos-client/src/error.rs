@@ -93,5 +93,6 @@ pub(super) fn trust_failure(text: &str) -> Option<ClientErrorKind> {
     if contains(&["certificate expired", "certificate not valid yet", "CertificateExpired"]) {
         return Some(ClientErrorKind::OutOfTime);
     }
-    contains(&["certificate", "Certificate", "UnknownCA", "UnknownIssuer", "alert"]).then_some(ClientErrorKind::Untrusted)
+    contains(&["certificate", "Certificate", "UnknownCA", "UnknownIssuer", "alert"])
+        .then_some(ClientErrorKind::Untrusted)
 }

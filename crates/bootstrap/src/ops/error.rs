@@ -7,8 +7,8 @@ use engine::Code;
 use engine::journal::{JournalError, LockError, RunId};
 use engine::plan::{PlanError, StepId};
 use helm::HelmError;
-use kubernetes::LeaseError;
 use helmfile::{SelectorError, StateValueError};
+use kubernetes::LeaseError;
 use talos_client::{ClientError, ClientErrorKind};
 use talos_config::{CertificateError, GenerateBundleError};
 use talos_schema::UnknownContract;
@@ -90,10 +90,10 @@ pub enum OpsError {
     /// The first record of a run cannot be written.
     #[error("{0}; nothing was changed")]
     StartRecord(#[source] JournalError),
-    #[error("{0}; nothing was changed")]
+    #[error("the run was not started")]
     LeaseRefused(#[source] LeaseRefusal),
     /// During a run, whose finished steps stay.
-    #[error("{0}; this run has started nothing since")]
+    #[error("the run was stopped")]
     LeaseLost(#[source] LeaseRefusal),
     #[error("cannot put the journal {location} of an earlier cluster aside; nothing was changed")]
     Archive { location: String, source: io::Error },
@@ -212,7 +212,9 @@ impl OpsError {
                 "a node without a config has nothing to compare: leave --diff out, or name another node".to_owned()
             }
             Self::Certificates(CertificateError::OutOfTime { .. })
-            | Self::Context(ContextError::Certificates(CertificateError::OutOfTime { .. })) => Code::O12.next().to_owned(),
+            | Self::Context(ContextError::Certificates(CertificateError::OutOfTime { .. })) => {
+                Code::O12.next().to_owned()
+            }
             Self::Call(error) => match error.kind {
                 ClientErrorKind::OutOfTime => Code::O12.next().to_owned(),
                 ClientErrorKind::Untrusted => {

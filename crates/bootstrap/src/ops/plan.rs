@@ -13,8 +13,8 @@ use super::run::open_charts;
 use super::store::journal_store;
 use super::{OpsError, RunOptions, SecretsMode, Workspace, run_context};
 use crate::steps::drift::Compared;
-use crate::steps::rollout::{ConfigChange, config_changes};
 use crate::steps::epoch::find_epoch_end;
+use crate::steps::rollout::{ConfigChange, config_changes};
 use crate::steps::{self, ContextError};
 
 /// How far a plan looks.

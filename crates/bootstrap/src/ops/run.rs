@@ -75,7 +75,10 @@ pub async fn run(
         return Err(OpsError::LeaseRefused(refusal));
     }
     let journal = Journal::new(store, run);
-    journal.append(started(&context, &plan, &history)?).await.map_err(OpsError::StartRecord)?;
+    if let Err(error) = journal.append(started(&context, &plan, &history)?).await {
+        context.lease.release().await;
+        return Err(OpsError::StartRecord(error));
+    }
     let preflight: Vec<StepId> = plan.of_phase(&PhaseName::new("preflight")).map(|step| step.id.clone()).collect();
     let engine = Engine::new(plan, steps, journal, &history, subscribers, stop.clone());
     let report = engine.for_cluster(&options.cluster).run().await;

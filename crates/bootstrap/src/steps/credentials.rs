@@ -58,7 +58,8 @@ mod tests {
 
     #[test]
     fn a_talosconfig_of_another_authority_or_of_other_nodes_leads_elsewhere() {
-        let ours = "context: blue\ncontexts: {blue: {ca: b3Vycw==, crt: bmV3, endpoints: [10.0.0.1], nodes: [10.0.0.1]}}\n";
+        let ours =
+            "context: blue\ncontexts: {blue: {ca: b3Vycw==, crt: bmV3, endpoints: [10.0.0.1], nodes: [10.0.0.1]}}\n";
         assert!(same_nodes(&ours.replace("bmV3", "b2xk").replace("context: blue", "context: other"), ours));
         assert!(!same_nodes(&ours.replace("b3Vycw==", "dGhlaXJz"), ours));
         assert!(!same_nodes(&ours.replace("nodes: [10.0.0.1]", "nodes: [10.0.0.2]"), ours));

@@ -38,7 +38,10 @@ pub(crate) fn identity(context: &RunContext) -> Result<Identity, CertificateErro
 /// # Errors
 ///
 /// When the bundle holds no certificate.
-pub(crate) async fn find_epoch_end(context: &RunContext, history: &History) -> Result<Option<EpochEnd>, CertificateError> {
+pub(crate) async fn find_epoch_end(
+    context: &RunContext,
+    history: &History,
+) -> Result<Option<EpochEnd>, CertificateError> {
     let Some(known) = &history.identity else { return Ok(None) };
     let recorded = RecordedCluster { identity: known, facts: &history.facts, etcd: recorded_etcd(history) };
     Ok(match decide_epoch(recorded, &observe(context, identity(context)?).await) {

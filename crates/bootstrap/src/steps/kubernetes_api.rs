@@ -11,8 +11,8 @@ use super::context::{PROBE_INTERVAL, RunContext};
 use super::credentials::{same_cluster, same_nodes};
 use super::epoch::learn_kubernetes;
 use crate::private_file::write_private;
-use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext, StepError, StepWait};
 use engine::journal::ClusterFact;
+use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext, StepError, StepWait};
 use error_report::ErrorReport;
 use kubernetes::NodeView;
 
@@ -84,7 +84,9 @@ impl Action for Ready {
                         return self.0.kubernetes().await.map(drop);
                     }
                     // The API server creates the namespace right after its start.
-                    Ok(None) => cx.waiting(StepWait::new("the namespace kube-system does not exist yet").code(Code::K01)),
+                    Ok(None) => {
+                        cx.waiting(StepWait::new("the namespace kube-system does not exist yet").code(Code::K01))
+                    }
                     Err(error) => cx.waiting(StepWait::new(ErrorReport::new(&error).to_string()).code(Code::K01)),
                 },
                 Err(error) => cx.waiting(StepWait::new(ErrorReport::new(&error).to_string()).code(Code::K01)),

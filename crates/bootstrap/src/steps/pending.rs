@@ -156,14 +156,21 @@ mod tests {
     #[test]
     fn a_pending_record_is_removed_only_on_proof_that_its_helm_is_dead() {
         use LeaseView::{NotOurs, Ours};
-        let attempt = |helm_revision, host: &str, seconds| HelmAttempt { helm_revision, host: host.into(), since: ago(seconds) };
+        let attempt =
+            |helm_revision, host: &str, seconds| HelmAttempt { helm_revision, host: host.into(), since: ago(seconds) };
         let (ours, elsewhere) = (attempt(1, "laptop", 60), attempt(1, "desktop", 60));
         let table: &[(&str, Option<i64>, &[HelmAttempt], LeaseView, bool)] = &[
             ("nothing is known of it, and it is recent", Some(30), &[], Ours, false),
             ("an earlier run of this machine started it", Some(30), std::slice::from_ref(&ours), Ours, true),
             ("the lock says enough", Some(60), std::slice::from_ref(&ours), NotOurs, true),
             ("the journal was copied from another machine", Some(30), std::slice::from_ref(&elsewhere), Ours, false),
-            ("it is older than the attempt: another helm was first", Some(90), std::slice::from_ref(&ours), Ours, false),
+            (
+                "it is older than the attempt: another helm was first",
+                Some(90),
+                std::slice::from_ref(&ours),
+                Ours,
+                false,
+            ),
             ("the attempt was of another revision", Some(30), &[attempt(2, "laptop", 60)], Ours, false),
             ("its helm has timed out, and no other run is at work", Some(601), &[], Ours, true),
             ("its helm has nearly timed out", Some(600), &[], Ours, false),

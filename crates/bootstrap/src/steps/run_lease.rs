@@ -34,7 +34,10 @@ pub(crate) struct LeaseNeed {
 
 impl std::fmt::Debug for LeaseNeed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LeaseNeed").field("cluster", &self.cluster).field("request", &self.request).finish_non_exhaustive()
+        f.debug_struct("LeaseNeed")
+            .field("cluster", &self.cluster)
+            .field("request", &self.request)
+            .finish_non_exhaustive()
     }
 }
 
@@ -102,8 +105,13 @@ impl RunLease {
         let lease = ClusterLease::new(client.clone(), &terms.cluster, LeaseTerms::RUN);
         match lease.acquire(&terms.request).await {
             Ok(()) => {
-                let renewing =
-                    Renewing { lease: lease.clone(), terms, state: self.state.clone(), access: access(), dialer: dialer.clone() };
+                let renewing = Renewing {
+                    lease: lease.clone(),
+                    terms,
+                    state: self.state.clone(),
+                    access: access(),
+                    dialer: dialer.clone(),
+                };
                 let renewing = tokio::spawn(renewing.run()).abort_handle();
                 *lock(&self.state) = State::Held { lease, renewing };
                 Ok(())
@@ -112,8 +120,8 @@ impl RunLease {
             Err(error) => {
                 let refusal = LeaseRefusal::from(error);
                 let refused = refused(&refusal);
-                terms.stop(&refusal);
                 *lock(&self.state) = State::Refused(refusal);
+                terms.stop.request();
                 Err(refused)
             }
         }

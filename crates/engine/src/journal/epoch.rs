@@ -77,7 +77,9 @@ impl ClusterFacts {
     pub fn learn(&mut self, fact: &ClusterFact) -> Learned {
         let is_new = match fact {
             ClusterFact::EtcdMembers(ids) => std::mem::replace(&mut self.etcd_members, ids.clone()) != *ids,
-            ClusterFact::NodeBoot { node, boot } => self.boots.insert(node.clone(), boot.clone()).as_ref() != Some(boot),
+            ClusterFact::NodeBoot { node, boot } => {
+                self.boots.insert(node.clone(), boot.clone()).as_ref() != Some(boot)
+            }
             ClusterFact::KubeSystem(uid) => match &self.kube_system {
                 Some(known) if known != uid => return Learned::Contradicts(known.clone()),
                 Some(_) => false,
@@ -134,9 +136,7 @@ impl ObservedCluster {
     fn is_empty(&self) -> bool {
         let is_without = |node: &ObservedNode| *node == ObservedNode::Maintenance;
         let may_be = |node: &ObservedNode| is_without(node) || *node == ObservedNode::Unknown;
-        !self.control_planes.is_empty()
-            && self.control_planes.iter().all(is_without)
-            && self.workers.iter().all(may_be)
+        !self.control_planes.is_empty() && self.control_planes.iter().all(is_without) && self.workers.iter().all(may_be)
     }
 
     fn has_foreign_nodes(&self) -> bool {
@@ -284,11 +284,10 @@ mod tests {
         assert_eq!(facts.learn(&ClusterFact::KubeSystem("uid-2".into())), Learned::Contradicts("uid-1".into()));
         assert_eq!(facts.kube_system.as_deref(), Some("uid-1"));
         let boot = |boot: &str| ClusterFact::NodeBoot { node: "cp-1".into(), boot: boot.into() };
-        assert_eq!([facts.learn(&boot("1")), facts.learn(&boot("1")), facts.learn(&boot("2"))], [
-            Learned::New,
-            Learned::Known,
-            Learned::New
-        ]);
+        assert_eq!(
+            [facts.learn(&boot("1")), facts.learn(&boot("1")), facts.learn(&boot("2"))],
+            [Learned::New, Learned::Known, Learned::New]
+        );
     }
 
     fn node() -> impl Strategy<Value = ObservedNode> {

@@ -41,7 +41,10 @@ pub(super) fn decode(line: &[u8]) -> Result<Record, LineError> {
     if let Some((covered, recorded)) = checksum {
         let computed = crc32fast::hash(covered);
         if format!("{computed:08x}").as_bytes() != recorded {
-            return Err(LineError::WrongChecksum { recorded: String::from_utf8_lossy(recorded).into_owned(), computed });
+            return Err(LineError::WrongChecksum {
+                recorded: String::from_utf8_lossy(recorded).into_owned(),
+                computed,
+            });
         }
     }
     let value: serde_json::Value = serde_json::from_slice(line)?;
@@ -84,7 +87,8 @@ mod tests {
                 resumed: false,
                 plan: BTreeMap::from([(StepId::new("etcd/bootstrap"), fingerprint("x"))]),
             }),
-            "[a-z/]{1,12}".prop_map(move |step| Entry::StepDone { step: StepId::new(step), fingerprint: fingerprint("y") }),
+            "[a-z/]{1,12}"
+                .prop_map(move |step| Entry::StepDone { step: StepId::new(step), fingerprint: fingerprint("y") }),
             ".{0,40}".prop_map(|error| Entry::StepFailed { step: StepId::new("release/x"), error }),
             any::<u64>().prop_map(|number| Entry::Intent { step: StepId::new("x"), intent: json!({"number": number}) }),
             ".{0,12}".prop_map(|text| Entry::Concluded { step: StepId::new("x"), outcome: json!(text) }),

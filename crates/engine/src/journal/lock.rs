@@ -21,12 +21,7 @@ pub struct Holder {
 impl Holder {
     /// This process, from now on.
     pub fn this_process(command: impl Into<String>) -> Self {
-        Self {
-            pid: std::process::id(),
-            host: this_host(),
-            since: Timestamp::now(),
-            command: command.into(),
-        }
+        Self { pid: std::process::id(), host: this_host(), since: Timestamp::now(), command: command.into() }
     }
 }
 
@@ -116,7 +111,10 @@ mod tests {
             assert!(!held("laptop", Some(other)), "{other}");
         }
         // Of a process in another namespace the kernel shows no id.
-        assert!(!held("laptop", Some("1: FLOCK ADVISORY WRITE 47110 fd:00:1 0 EOF\n2: -> FLOCK ADVISORY WRITE 4711 fd:00:1 0 EOF")));
+        assert!(!held(
+            "laptop",
+            Some("1: FLOCK ADVISORY WRITE 47110 fd:00:1 0 EOF\n2: -> FLOCK ADVISORY WRITE 4711 fd:00:1 0 EOF")
+        ));
         assert!(!is_held(&holder, "laptop", None, |_| false));
     }
 }

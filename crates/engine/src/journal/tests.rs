@@ -130,7 +130,8 @@ async fn a_flipped_bit_before_the_last_record_is_an_error_that_names_file_and_li
         std::fs::write(&path, &flipped).unwrap();
         let error = read(folder.path()).await.unwrap_err();
         assert_eq!(error.code(), Code::O10);
-        let expected = format!("line {} of the journal {} is damaged", if bit < first * 8 { 1 } else { 2 }, path.display());
+        let expected =
+            format!("line {} of the journal {} is damaged", if bit < first * 8 { 1 } else { 2 }, path.display());
         assert!(error.to_string().starts_with(&expected), "bit {bit}: {error}");
     }
 }
