@@ -290,7 +290,8 @@ impl RunContext {
     /// from then on.
     pub(super) async fn kubernetes(&self) -> Result<kube::Client, StepError> {
         let client = self.ready_client().await?;
-        self.lease.ensure(&client, || self.access(), &self.dialer).await?;
+        // Boxed: every step waits on this future.
+        Box::pin(self.lease.ensure(&client, || self.access(), &self.dialer)).await?;
         Ok(client)
     }
 

@@ -1,11 +1,11 @@
 //! The Kubernetes API: ready, and every node in it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use super::context::{PROBE_INTERVAL, RunContext};
 use super::credentials::{same_cluster, same_nodes};
@@ -28,18 +28,20 @@ impl Ready {
     fn outdated(&self) -> Option<String> {
         let context = &self.0;
         let (kubeconfig, talosconfig) = (context.kubeconfig(), context.talosconfig());
-        let files: [(PathBuf, SecretString, fn(&str, &str) -> bool); 2] = [
-            (context.kubeconfig_path(), kubeconfig, same_cluster),
-            (context.talosconfig_path(), talosconfig, same_nodes),
-        ];
-        files.into_iter().find_map(|(path, ours, is_same)| {
-            let name = path.file_name().unwrap_or_default().display().to_string();
-            match std::fs::read_to_string(&path) {
-                Ok(existing) if is_same(&existing, ours.expose_secret()) => None,
-                Ok(_) => Some(format!("the {name} is of another cluster")),
-                Err(_) => Some(format!("the {name} is not written yet")),
-            }
-        })
+        stale("kubeconfig", &context.kubeconfig_path(), |existing| same_cluster(existing, kubeconfig.expose_secret()))
+            .or_else(|| {
+                let is_same = |existing: &str| same_nodes(existing, talosconfig.expose_secret());
+                stale("talosconfig", &context.talosconfig_path(), is_same)
+            })
+    }
+}
+
+/// Why a file is to be written, if it is.
+fn stale(name: &str, path: &Path, is_same: impl Fn(&str) -> bool) -> Option<String> {
+    match std::fs::read_to_string(path) {
+        Ok(existing) if is_same(&existing) => None,
+        Ok(_) => Some(format!("the {name} is of another cluster")),
+        Err(_) => Some(format!("the {name} is not written yet")),
     }
 }
 
@@ -85,7 +87,7 @@ impl Action for Ready {
                     }
                     // The API server creates the namespace right after its start.
                     Ok(None) => {
-                        cx.waiting(StepWait::new("the namespace kube-system does not exist yet").code(Code::K01))
+                        cx.waiting(StepWait::new("the namespace kube-system does not exist yet").code(Code::K01));
                     }
                     Err(error) => cx.waiting(StepWait::new(ErrorReport::new(&error).to_string()).code(Code::K01)),
                 },

@@ -153,13 +153,16 @@ mod tests {
         }
     }
 
+    /// What is special, the record's age in seconds, attempts on record, the lease, and whether it is removed.
+    type Case<'c> = (&'c str, Option<i64>, &'c [HelmAttempt], LeaseView, bool);
+
     #[test]
     fn a_pending_record_is_removed_only_on_proof_that_its_helm_is_dead() {
         use LeaseView::{NotOurs, Ours};
         let attempt =
             |helm_revision, host: &str, seconds| HelmAttempt { helm_revision, host: host.into(), since: ago(seconds) };
         let (ours, elsewhere) = (attempt(1, "laptop", 60), attempt(1, "desktop", 60));
-        let table: &[(&str, Option<i64>, &[HelmAttempt], LeaseView, bool)] = &[
+        let table: &[Case<'_>] = &[
             ("nothing is known of it, and it is recent", Some(30), &[], Ours, false),
             ("an earlier run of this machine started it", Some(30), std::slice::from_ref(&ours), Ours, true),
             ("the lock says enough", Some(60), std::slice::from_ref(&ours), NotOurs, true),
