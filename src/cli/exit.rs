@@ -19,7 +19,7 @@ pub(super) enum Exit {
     InvalidInput = 2,
     /// A precondition does not hold: a tool, a key, a node, the state folder, an unfinished run.
     PreconditionFailed = 3,
-    /// Another run holds the lock.
+    /// Another run holds the lock or the cluster's lease, or another helm is at work.
     Locked = 4,
     /// `plan` or `render --diff` found differences.
     Changes = 5,
@@ -37,6 +37,7 @@ impl From<&FinishedRun> for Exit {
     fn from(run: &FinishedRun) -> Self {
         match run.report.outcome {
             _ if run.failed_in_preflight => Self::PreconditionFailed,
+            _ if run.met_another_writer() => Self::Locked,
             RunOutcome::Complete => Self::Done,
             RunOutcome::Failed => Self::Failed,
             RunOutcome::Stopped => Self::Stopped,
@@ -97,7 +98,7 @@ impl From<&OpsError> for Exit {
             | OpsError::TalosVersion(_)
             | OpsError::Endpoint { .. }
             | OpsError::StrictWarnings(_) => Self::InvalidInput,
-            OpsError::Lock(LockError::Held { .. }) => Self::Locked,
+            OpsError::Lock(LockError::Held { .. }) | OpsError::LeaseRefused(_) | OpsError::LeaseLost(_) => Self::Locked,
             OpsError::NoFolder { .. }
             | OpsError::StateFolder { .. }
             | OpsError::Read { .. }
@@ -113,6 +114,7 @@ impl From<&OpsError> for Exit {
             | OpsError::Lock(LockError::Io { .. })
             | OpsError::Journal(_)
             | OpsError::StartRecord(_)
+            | OpsError::Archive { .. }
             | OpsError::RunningConfig { .. }
             | OpsError::InvalidRunningConfig { .. }
             | OpsError::Kubeconfig { .. }

@@ -40,12 +40,6 @@ pub fn main() -> ExitCode {
     if let Some(exit) = child::run_internal() {
         return exit;
     }
-    let exit = command();
-    output::finish();
-    exit
-}
-
-fn command() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

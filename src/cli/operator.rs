@@ -9,7 +9,6 @@ use secrets::OperatorPrompt;
 
 use super::args::Output;
 use super::output::print_note;
-use crate::report::BackgroundSubscriber;
 
 /// Asks the operator at the terminal; none for JSON output or without a terminal.
 pub(super) fn operator_prompt(output: Output) -> Option<OperatorPrompt> {
@@ -23,7 +22,7 @@ pub(super) fn operator_prompt(output: Output) -> Option<OperatorPrompt> {
 /// The same during a run: the question is one of its events, and the run's stop signal ends the wait.
 pub(super) fn operator_prompt_of_run(
     output: Output,
-    subscriber: &Arc<BackgroundSubscriber>,
+    subscriber: &Arc<dyn Subscriber>,
     stop: &StopSignal,
 ) -> Option<OperatorPrompt> {
     let (subscriber, stop) = (subscriber.clone(), stop.clone());

@@ -1,16 +1,21 @@
 //! Output: data to standard output, everything else to standard error.
 
 use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::args::Output;
 use super::error::CommandError;
 use super::exit::Exit;
-use crate::report::{Background, BackgroundSubscriber, JsonLines, Mask, PlainLines, Sink, Terminal, heading};
+use crate::report::{JsonLines, Mask, PlainLines, Sink, Terminal, heading};
 use engine::{Code, Subscriber};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use secrets::Redactor;
 use serde_json::json;
+
+/// How long a line waits for a reader.
+const READER: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// Prints the result of a command. A closed pipe is not an error.
 pub(super) fn data(text: &str) {
@@ -31,22 +36,18 @@ pub(super) fn private_file(path: &Path, text: &str) -> Result<(), CommandError> 
         .map_err(|error| CommandError::precondition(Code::P02, format!("cannot write {}: {error}", path.display())))
 }
 
-/// Prints a line for the operator.
+/// Prints a line for the operator, unless standard error is not read: that must not stop a run.
 pub(super) fn print_note(text: &str) {
-    let mut notes = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
-    let notes = notes.get_or_insert_with(|| {
-        let write = |text: String| drop(writeln!(std::io::stderr(), "{text}"));
-        Background::new(write, move |count| write(format!("{count} lines are missing here")))
-    });
-    notes.send(text.to_owned());
+    if is_writable(&std::io::stderr()) {
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
 }
 
-/// What [`print_note`] has to write.
-static NOTES: Mutex<Option<Background<String>>> = Mutex::new(None);
-
-/// Waits until every note is written, unless they are not read.
-pub(super) fn finish() {
-    drop(NOTES.lock().unwrap_or_else(PoisonError::into_inner).take());
+/// Whether a stream accepts a line soon, as a pipe with space for one does, or a terminal that is not paused (`poll(2)`).
+fn is_writable(stream: &impl AsFd) -> bool {
+    let mut waiting = [PollFd::new(stream, PollFlags::OUT)];
+    // What cannot be polled is written to.
+    poll(&mut waiting, Some(&READER)).map_or(true, |ready| ready > 0)
 }
 
 /// Prints why a command failed; for a program also as a JSON object.
@@ -63,7 +64,7 @@ pub(super) fn fail(error: &CommandError, output: Output) -> Exit {
 /// Prints what is wrong with the command line, as clap words it, with the code.
 pub(super) fn fail_usage(error: &clap::Error) -> Exit {
     let text = error.render().to_string();
-    say(text.replacen("error:", &format!("{}:", heading(Some(Code::I02))), 1).trim_end());
+    print_note(text.replacen("error:", &format!("{}:", heading(Some(Code::I02))), 1).trim_end());
     Exit::InvalidInput
 }
 
@@ -74,12 +75,11 @@ pub(super) fn mask(redactor: &Redactor) -> Mask {
 }
 
 /// The reader of a run's events that fits the output.
-pub(super) fn subscriber(output: Output, redactor: &Redactor) -> Arc<BackgroundSubscriber> {
+pub(super) fn subscriber(output: Output, redactor: &Redactor) -> Arc<dyn Subscriber> {
     let mask = mask(redactor);
-    let reader: Arc<dyn Subscriber> = match output {
+    match output {
         Output::Json => Arc::new(JsonLines::new(Sink::new(std::io::stdout(), mask))),
         Output::Text if std::io::stderr().is_terminal() => Arc::new(Terminal::new(mask)),
         Output::Text => Arc::new(PlainLines::new(Sink::new(std::io::stderr(), mask))),
-    };
-    Arc::new(BackgroundSubscriber::new(reader))
+    }
 }

@@ -1,7 +1,11 @@
 //! `k8s-bootstrap CLUSTER [--resume]`: the bootstrap itself.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bootstrap::ops::{self, FinishedRun, OpsError, RunOptions};
-use engine::{Stop, StopSignal};
+use engine::{Stop, StopSignal, Subscriber};
+use kubernetes::ExpiredLease;
 use secrets::Redactor;
 
 use super::args::{Common, RunArgs};
@@ -11,7 +15,7 @@ use super::operator::operator_prompt_of_run;
 use super::output;
 use super::signals::StopSignals;
 use super::workspace::{LabFlag, target, with_operator, workspace};
-use crate::report::summary;
+use crate::report::{Background, summary};
 
 pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Result<Exit, CommandError> {
     let workspace = workspace(common);
@@ -25,6 +29,7 @@ pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Resul
         hook_answers: args.hook.clone(),
         pins: args.cert_fingerprint.clone(),
         rollout: args.rollout.into(),
+        expired_lease: if args.take_over { ExpiredLease::TakeOver } else { ExpiredLease::Respect },
         ..defaults
     };
     let run = bootstrap(common, &options).await?;
@@ -39,16 +44,20 @@ pub(super) async fn run(common: &Common, cluster: &str, args: &RunArgs) -> Resul
     Ok(exit)
 }
 
+/// So long a reader may take for each event at the end of a run.
+const LAST_EVENTS: Duration = Duration::from_secs(5);
+
 /// Executes a run, shown in the output format, stopped by signals.
 pub(super) async fn bootstrap(common: &Common, options: &RunOptions) -> Result<FinishedRun, OpsError> {
     let (redactor, stop) = (Redactor::default(), StopSignal::default());
-    let subscriber = output::subscriber(common.output, &redactor);
+    let background = Arc::new(Background::new(output::subscriber(common.output, &redactor)));
+    let subscriber: Arc<dyn Subscriber> = background.clone();
     let operator = operator_prompt_of_run(common.output, &subscriber, &stop);
     let workspace = with_operator(common, redactor, operator);
     let listening = tokio::spawn(listen(stop.clone()));
-    let result = ops::run(&workspace, options, vec![subscriber.clone()], &stop).await;
-    subscriber.finish();
+    let result = ops::run(&workspace, options, vec![subscriber], &stop).await;
     listening.abort();
+    background.finish(LAST_EVENTS);
     result
 }
 

@@ -17,7 +17,7 @@ mod status;
 mod summary;
 mod terminal;
 
-pub(crate) use background::{Background, BackgroundSubscriber};
+pub use background::Background;
 pub(crate) use etcd::{etcd_json, etcd_table};
 pub(crate) use explain::{explained_json, explained_text};
 pub use json::JsonLines;

@@ -89,16 +89,17 @@ impl TestEnvironment {
 
     /// Bootstraps up to the wait for Ready nodes, and ends the run there.
     pub fn bootstrap_machines(&self, cluster: &str) {
-        self.run_machines(&[cluster, "--lab"]);
+        self.run_up_to_ready(&[cluster, "--lab"]);
     }
 
-    /// The same for a resume.
+    /// Resumes a run up to the same place.
     pub fn resume_machines(&self, cluster: &str) {
-        self.run_machines(&[cluster, "--lab", "--resume"]);
+        self.run_up_to_ready(&[cluster, "--lab", "--resume"]);
     }
 
-    fn run_machines(&self, arguments: &[&str]) {
-        let mut child = self.command(&["-o", "json"]).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+    fn run_up_to_ready(&self, arguments: &[&str]) {
+        let mut command = self.command(&[&["-o", "json"], arguments].concat());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let events = BufReader::new(child.stdout.take().unwrap()).lines();
         let text: Vec<String> = events
             .map(Result::unwrap)

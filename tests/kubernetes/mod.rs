@@ -3,6 +3,7 @@
 
 mod conversion;
 mod drain;
+mod lease;
 mod server;
 
 use std::collections::BTreeSet;

@@ -5,6 +5,7 @@ pub mod charts;
 mod config_diff;
 mod identity;
 pub mod ops;
+mod private_file;
 pub mod steps;
 
 pub use identity::client_identity;

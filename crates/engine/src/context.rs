@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::{Code, StepError, StopSignal};
-use crate::journal::{RecordedIntent, RecordedIntents};
+use crate::journal::{ClusterFact, Learned, RecordedIntent, RecordedIntents};
 use crate::plan::StepId;
 
 /// What a step waits for, and the code that it would fail with at its deadline.
@@ -36,6 +36,9 @@ pub trait StepLog: Send + Sync {
 
     /// Journals what is about to be done, synced before this returns.
     async fn intend(&self, step: &StepId, intent: Value) -> Result<(), StepError>;
+
+    /// Journals a fact about the cluster, if it is new.
+    async fn learn(&self, fact: ClusterFact) -> Learned;
 
     /// Journals the outcome of the last intent.
     async fn conclude(&self, step: &StepId, outcome: Value) -> Result<(), StepError>;
@@ -96,6 +99,11 @@ impl StepContext {
     /// What is waited for now.
     pub fn wait(&self) -> StepWait {
         self.wait.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Journals a fact about the cluster, if it is new. Without the record a later run sees it again.
+    pub async fn learn(&self, fact: ClusterFact) -> Learned {
+        self.log.learn(fact).await
     }
 
     /// Journals what is about to be done, synced before this returns. Without that the effect must not be started.

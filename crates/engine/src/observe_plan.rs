@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Code, Observation, StepContext, StepError, StepLog, StepSet, StepWait};
-use crate::journal::{History, RecordedIntents};
+use crate::journal::{ClusterFact, History, Learned, RecordedIntents};
 use crate::plan::{Plan, Step, StepId};
 
 /// What is known of a step after [`observe_plan`].
@@ -96,6 +96,10 @@ impl StepLog for NoLog {
 
     async fn intend(&self, _step: &StepId, _intent: Value) -> Result<(), StepError> {
         Err(StepError::failed_precondition("observing a plan writes no journal").code(Code::X01))
+    }
+
+    async fn learn(&self, _fact: ClusterFact) -> Learned {
+        Learned::Known
     }
 
     async fn conclude(&self, _step: &StepId, _outcome: Value) -> Result<(), StepError> {

@@ -14,7 +14,9 @@ use tokio::time::Instant;
 use super::event::{Event, EventKind, Outcome, RunOutcome, StepOutline};
 use super::machine::{Command, Input, Run, Stop};
 use super::{Action, Code, StepContext, StepError, StepLog, StepSet, StepWait, Subscriber, event, sleep};
-use crate::journal::{Entry, History, Journal, JournalError, LastRun, RecordedIntents, RunEnd};
+use crate::journal::{
+    ClusterFact, ClusterFacts, Entry, History, Journal, JournalError, LastRun, Learned, RecordedIntents, RunEnd,
+};
 use crate::plan::{Plan, StepId};
 
 /// How many steps prepare at once; more would slow down the step that the critical path waits for.
@@ -70,6 +72,7 @@ pub struct Engine {
     steps: StepSet,
     journal: Arc<Journal>,
     recorded_intents: Arc<RecordedIntents>,
+    facts: Arc<Mutex<ClusterFacts>>,
     publisher: Arc<Publisher>,
     stop: StopSignal,
     cluster: String,
@@ -100,6 +103,7 @@ impl Publisher {
 /// Publishes what steps wait for, and journals what they must not do twice.
 struct RunLog {
     journal: Arc<Journal>,
+    facts: Arc<Mutex<ClusterFacts>>,
     publisher: Arc<Publisher>,
 }
 
@@ -111,6 +115,15 @@ impl StepLog for RunLog {
 
     async fn intend(&self, step: &StepId, intent: Value) -> Result<(), StepError> {
         self.journal.append(Entry::Intent { step: step.clone(), intent }).await.map_err(|error| not_journaled(&error))
+    }
+
+    async fn learn(&self, fact: ClusterFact) -> Learned {
+        let learned = self.facts.lock().unwrap_or_else(PoisonError::into_inner).learn(&fact);
+        if learned == Learned::New {
+            // A hint: a journal that cannot be written is reported at the end of the step.
+            let _ = self.journal.append(Entry::Learned { fact }).await;
+        }
+        learned
     }
 
     async fn conclude(&self, step: &StepId, outcome: Value) -> Result<(), StepError> {
@@ -156,6 +169,7 @@ impl Engine {
             steps,
             journal: Arc::new(journal),
             recorded_intents: Arc::new(history.recorded_intents.clone()),
+            facts: Arc::new(Mutex::new(history.facts.clone())),
             publisher: Arc::new(Publisher { began: Instant::now(), subscribers }),
             stop,
             cluster: String::new(),
@@ -261,7 +275,8 @@ impl Engine {
     }
 
     fn context(&self, step: &StepId, attempt: u32) -> StepContext {
-        let log = RunLog { journal: self.journal.clone(), publisher: self.publisher.clone() };
+        let (journal, facts) = (self.journal.clone(), self.facts.clone());
+        let log = RunLog { journal, facts, publisher: self.publisher.clone() };
         StepContext::new(step.clone(), attempt, self.recorded_intents.clone(), Arc::new(log))
             .with_stop(self.stop.clone())
     }

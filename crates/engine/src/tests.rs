@@ -13,7 +13,9 @@ use tokio::sync::Notify;
 
 use super::machine::{Command, Input, Run, StepState, Stop};
 use super::*;
-use crate::journal::{Entry, FileStore, History, Holder, Identity, Journal, Lock, LockError, RunId, Store, Stored};
+use crate::journal::{
+    Entry, Epoch, FileStore, History, Holder, Identity, Journal, Lock, LockError, RunId, Store, Stored,
+};
 use crate::plan::{Plan, Policy, Step, StepId, builtin_phases};
 
 fn plan(steps: &[(&str, &[&str])]) -> Plan {
@@ -92,7 +94,7 @@ impl Subscriber for Kept {
 /// A second store, in memory: what several operators of one cluster would share.
 #[derive(Default)]
 struct MemoryStore {
-    lines: Mutex<Vec<String>>,
+    lines: Mutex<Vec<Vec<u8>>>,
     holder: Arc<Mutex<Option<Holder>>>,
 }
 
@@ -112,12 +114,17 @@ impl Store for MemoryStore {
     }
 
     async fn read(&self) -> io::Result<Stored> {
-        Ok(Stored { lines: self.lines.lock().unwrap().clone(), notice: None })
+        Ok(Stored { lines: self.lines.lock().unwrap().clone(), ..Stored::default() })
     }
 
     async fn append(&self, line: &str) -> io::Result<()> {
-        self.lines.lock().unwrap().push(line.to_owned());
+        self.lines.lock().unwrap().push(line.as_bytes().to_vec());
         Ok(())
+    }
+
+    async fn archive(&self, _epoch: Epoch, _now: Timestamp) -> io::Result<String> {
+        self.lines.lock().unwrap().clear();
+        Ok("memory".to_owned())
     }
 
     async fn lock(&self, holder: Holder) -> Result<Lock, LockError> {
@@ -155,7 +162,13 @@ impl TestRun {
         let opened = Journal::read(self.store.as_ref()).await.unwrap();
         let journal = Journal::new(self.store.clone(), RunId::new(Timestamp::now()));
         let identity = Identity { name: "blue".into(), cluster_id: None, talos_ca: None };
-        let started = Entry::RunStarted { tool: "test".into(), identity, resumed: false, plan: BTreeMap::new() };
+        let started = Entry::RunStarted {
+            tool: "test".into(),
+            epoch: Epoch::FIRST,
+            identity,
+            resumed: false,
+            plan: BTreeMap::new(),
+        };
         journal.append(started).await.unwrap();
         Engine::new(plan, steps, journal, &opened.history, vec![self.kept.clone()], self.stop.clone())
     }

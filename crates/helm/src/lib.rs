@@ -21,7 +21,7 @@ pub use chart::{Charts, PreparedChart, PulledChart};
 pub use error::{HelmError, HelmErrorCause, HelmErrorKind};
 pub use mirrors::Mirrors;
 pub use package::PackageError;
-pub use program::{ApplyMethod, Helm, TemplateOptions, notices};
+pub use program::{AROUND_HOOKS, ApplyMethod, Helm, TemplateOptions, notices};
 
 #[cfg(test)]
 mod tests;

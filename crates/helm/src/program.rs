@@ -12,8 +12,8 @@ use process::{Command, Stream};
 
 /// Rendering needs no network; it takes seconds.
 const RENDER: Duration = Duration::from_mins(2);
-/// Helm's `--timeout` applies to each hook; this is added for everything else.
-const AROUND_HOOKS: Duration = Duration::from_mins(10);
+/// Helm's `--timeout` applies to each hook; its process may take this much longer for everything else.
+pub const AROUND_HOOKS: Duration = Duration::from_mins(10);
 
 /// An installed helm.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use std::io::Read;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::read::GzDecoder;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -73,6 +74,8 @@ pub struct StoredRelease {
     pub manifest: String,
     /// `csa` or `ssa`; Helm 3 writes none and only supports the first.
     pub apply_method: Option<String>,
+    /// When the operation of this revision began, by the clock of the machine that helm ran on.
+    pub last_deployed: Option<Timestamp>,
 }
 
 impl fmt::Debug for StoredRelease {
@@ -118,6 +121,8 @@ struct Info {
     status: Status,
     #[serde(default)]
     description: String,
+    #[serde(default)]
+    last_deployed: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -164,6 +169,7 @@ impl StoredRelease {
             config: record.config.filter(Value::is_object).unwrap_or_else(|| Value::Object(serde_json::Map::default())),
             manifest: record.manifest,
             apply_method: record.apply_method.filter(|method| !method.is_empty()),
+            last_deployed: record.info.last_deployed.and_then(|time| time.parse().ok()),
         })
     }
 

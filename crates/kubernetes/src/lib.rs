@@ -15,6 +15,7 @@ mod drain;
 mod drift;
 mod error;
 mod gate;
+mod lease;
 mod manifest;
 mod nodes;
 mod objects;
@@ -36,8 +37,11 @@ pub use drain::{CORDONED, DrainError, cordon, drain, uncordon};
 pub use drift::{DriftKind, FieldDrift, find_drift};
 pub use error::{ApiError, ApiErrorKind, Ownership};
 pub use gate::{ExplainPull, GateError, wait_ready, wait_ready_explained};
+pub use lease::{
+    ClusterLease, ExpiredLease, LeaseDecision, LeaseError, LeaseRecord, LeaseRequest, LeaseTerms, Renewal, decide_lease,
+};
 pub use nodes::{NodeView, Scheduling, nodes, wait_nodes_ready, wait_registered};
-pub use objects::{ObjectRef, delete, get, list, secrets};
+pub use objects::{ObjectRef, cluster_uid, delete, get, list, secrets};
 pub use readiness::{Readiness, readiness};
 pub use served::wait_crds;
 pub use wait::{Progress, UnpulledImage, WaitCause, WaitReason};

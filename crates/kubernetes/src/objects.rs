@@ -1,6 +1,6 @@
 //! Objects by name: read, list, delete.
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, ListParams};
 use serde_json::Value;
@@ -129,6 +129,18 @@ pub async fn delete(client: &kube::Client, object: &ObjectRef) -> Result<(), Api
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error.at(object)),
     }
+}
+
+/// The UID of the namespace `kube-system`, which identifies a cluster: it is created once with etcd's data and never deleted.
+/// Nothing when the API server has not created it yet.
+///
+/// # Errors
+///
+/// When the API does not respond or rejects the request.
+pub async fn cluster_uid(client: &kube::Client) -> Result<Option<String>, ApiError> {
+    let api = Api::<Namespace>::all(client.clone());
+    let found = with_retry(|| api.get_opt("kube-system")).await?;
+    Ok(found.and_then(|namespace| namespace.metadata.uid))
 }
 
 /// The Secrets of a namespace whose labels match `labels`, such as `owner=helm,name=cilium`.

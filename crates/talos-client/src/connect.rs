@@ -23,7 +23,7 @@ use tower::service_fn;
 use x509_parser::prelude::FromDer;
 
 use super::connection::{ConnectionFailure, MonitoredStream};
-use super::error::{ClientError, ClientErrorKind, is_about_trust};
+use super::error::{ClientError, ClientErrorKind, trust_failure};
 use super::link::Link;
 use error_report::ErrorReport;
 use net::Dialer;
@@ -207,7 +207,7 @@ async fn channel(dialer: &Dialer, node: IpAddr, mut config: ClientConfig) -> Res
     let endpoint = Endpoint::from_static("http://node").connect_timeout(CONNECT_TIMEOUT);
     let channel = endpoint.connect_with_connector(connect).await.map_err(|error| {
         let text = ErrorReport::new(&error).to_string();
-        let kind = if is_about_trust(&text) { ClientErrorKind::Untrusted } else { ClientErrorKind::Unavailable };
+        let kind = trust_failure(&text).unwrap_or(ClientErrorKind::Unavailable);
         ClientError::new(node, "connect", kind, text)
     })?;
     Ok(Link::new(node, channel, broken))

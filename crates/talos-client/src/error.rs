@@ -12,6 +12,8 @@ pub enum ClientErrorKind {
     Unavailable,
     /// The node rejected the client certificate, or its own certificate was rejected: it may belong to another cluster.
     Untrusted,
+    /// A certificate is not valid at this time, by the clock of the node or of this machine.
+    OutOfTime,
     /// The node presented a certificate that does not match its pinned fingerprint.
     FingerprintMismatch,
     /// The node is not ready for this call yet.
@@ -62,8 +64,10 @@ const LATER: &str = "bootstrap is not allowed during unattended install";
 fn kind(status: &Status) -> ClientErrorKind {
     // Only transport errors can be about certificates; the message of a node may mention certificates, too.
     let text = ErrorReport::new(status).to_string();
-    if std::error::Error::source(status).is_some() && is_about_trust(&text) {
-        return ClientErrorKind::Untrusted;
+    if std::error::Error::source(status).is_some()
+        && let Some(kind) = trust_failure(&text)
+    {
+        return kind;
     }
     match status.code() {
         Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => ClientErrorKind::Unavailable,
@@ -82,7 +86,13 @@ fn kind(status: &Status) -> ClientErrorKind {
     }
 }
 
-/// Whether a failed handshake is about the identity of a peer.
-pub(super) fn is_about_trust(text: &str) -> bool {
-    ["certificate", "Certificate", "UnknownCA", "UnknownIssuer", "alert"].iter().any(|word| text.contains(word))
+/// What a failed handshake reports about the identity of a peer, if it is about that.
+pub(super) fn trust_failure(text: &str) -> Option<ClientErrorKind> {
+    let contains = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    // rustls 0.23 about a certificate; the alert of a node, which Go and rustls send for either end of the period.
+    if contains(&["certificate expired", "certificate not valid yet", "CertificateExpired"]) {
+        return Some(ClientErrorKind::OutOfTime);
+    }
+    contains(&["certificate", "Certificate", "UnknownCA", "UnknownIssuer", "alert"])
+        .then_some(ClientErrorKind::Untrusted)
 }

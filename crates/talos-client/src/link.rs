@@ -11,7 +11,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::connection::ConnectionFailure;
-use super::error::{ClientError, ClientErrorKind, is_about_trust};
+use super::error::{ClientError, ClientErrorKind, trust_failure};
 use super::response::{Element, Wrapper};
 use talos_proto::cosi::resource::state_client::StateClient;
 use talos_proto::machine::image_service_client::ImageServiceClient;
@@ -103,8 +103,8 @@ impl Link {
     pub(super) fn failed(&self, call: &'static str, status: &Status) -> ClientError {
         let error = ClientError::from_status(self.node(), call, status);
         match (error.kind, self.broken.cause()) {
-            (ClientErrorKind::Unavailable | ClientErrorKind::Other, Some(cause)) if is_about_trust(&cause) => {
-                self.error(call, ClientErrorKind::Untrusted, cause)
+            (ClientErrorKind::Unavailable | ClientErrorKind::Other, Some(cause)) if trust_failure(&cause).is_some() => {
+                self.error(call, trust_failure(&cause).unwrap_or(error.kind), cause)
             }
             (ClientErrorKind::Unavailable, Some(cause)) => self.error(call, ClientErrorKind::Unavailable, cause),
             _ => error,

@@ -35,7 +35,7 @@ pub struct ForeignNode {
 /// # Errors
 ///
 /// `OtherKey` when the node in maintenance mode presents a certificate that does not match the pinned fingerprint. A node
-/// that responds with an unknown API.
+/// that responds with an unknown API. `OutOfTime` when the clocks of this machine and of the node are too far apart.
 pub async fn probe(
     dialer: &Dialer,
     node: IpAddr,
@@ -49,7 +49,7 @@ pub async fn probe(
     let refusal = match trusted {
         Ok((client, status)) => return Ok(Probe::Configured { client, status }),
         Err(error) if error.kind == ClientErrorKind::Unavailable => return Ok(Probe::Closed(error)),
-        Err(error) if error.kind == ClientErrorKind::Untrusted => error,
+        Err(error) if matches!(error.kind, ClientErrorKind::Untrusted | ClientErrorKind::OutOfTime) => error,
         Err(error) => return Err(error),
     };
     let anonymous = match Maintenance::connect(dialer, node, pin).await {
@@ -60,6 +60,12 @@ pub async fn probe(
         Ok((client, status)) if status.stage == Stage::Maintenance => {
             let fingerprint = client.fingerprint.clone();
             Ok(Probe::Maintenance { client, fingerprint })
+        }
+        // Which cluster it belongs to cannot be decided before the clocks agree.
+        Ok(_) | Err(ClientError { kind: ClientErrorKind::Untrusted | ClientErrorKind::OutOfTime, .. })
+            if refusal.kind == ClientErrorKind::OutOfTime =>
+        {
+            Err(refusal)
         }
         Ok(_) | Err(ClientError { kind: ClientErrorKind::Untrusted, .. }) => {
             Ok(Probe::Foreign(ForeignNode { node, evidence: refusal.reason }))

@@ -37,6 +37,9 @@ pub(in crate::cli) struct RunArgs {
     pub(in crate::cli) hook: Vec<(StepId, HookAnswer)>,
     #[command(flatten)]
     pub(in crate::cli) rollout: RolloutArgs,
+    /// Take over the cluster's lease from another run that no longer renews it; a live one is refused.
+    #[arg(long)]
+    pub(in crate::cli) take_over: bool,
     /// Merge the cluster into the operator's kubeconfig at the end of the run.
     #[arg(long)]
     pub(in crate::cli) merge_kubeconfig: bool,

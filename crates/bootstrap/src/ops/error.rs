@@ -8,6 +8,7 @@ use engine::journal::{JournalError, LockError, RunId};
 use engine::plan::{PlanError, StepId};
 use helm::HelmError;
 use helmfile::{SelectorError, StateValueError};
+use kubernetes::LeaseError;
 use talos_client::{ClientError, ClientErrorKind};
 use talos_config::{CertificateError, GenerateBundleError};
 use talos_schema::UnknownContract;
@@ -15,7 +16,7 @@ use yaml::{Diagnostic, Diagnostics, SerializeError};
 
 use super::etcd::NoMembers;
 use crate::charts::ChartsError;
-use crate::steps::{ContextError, client_code, helm_code, secrets_code};
+use crate::steps::{ContextError, LeaseRefusal, client_code, helm_code, secrets_code};
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +90,13 @@ pub enum OpsError {
     /// The first record of a run cannot be written.
     #[error("{0}; nothing was changed")]
     StartRecord(#[source] JournalError),
+    #[error("the run was not started")]
+    LeaseRefused(#[source] LeaseRefusal),
+    /// During a run, whose finished steps stay.
+    #[error("the run was stopped")]
+    LeaseLost(#[source] LeaseRefusal),
+    #[error("cannot put the journal {location} of an earlier cluster aside; nothing was changed")]
+    Archive { location: String, source: io::Error },
     #[error("cannot read the machine config of node {node}: {source}")]
     RunningConfig { node: String, source: ClientError },
     #[error("the running machine config of node `{node}` is not valid YAML")]
@@ -170,8 +178,9 @@ impl OpsError {
             Self::References { source, .. } => secrets_code(source.kind()),
             Self::Helm(error) => helm_code(error.kind),
             Self::Lock(error) => error.code(),
-            Self::Journal(error) => error.code().unwrap_or(Code::I03),
-            Self::StartRecord(_) => Code::O05,
+            Self::Journal(error) => error.code(),
+            Self::StartRecord(_) | Self::Archive { .. } => Code::O05,
+            Self::LeaseRefused(_) | Self::LeaseLost(_) => Code::O04,
             Self::RunningConfig { source, .. } => client_code(source.kind),
             Self::InvalidRunningConfig { .. } => Code::T25,
             Self::Call(error) => client_code(error.kind),
@@ -184,7 +193,7 @@ impl OpsError {
     pub fn hint(&self) -> Option<Hint> {
         let text = match self {
             Self::NoFolder { .. } | Self::StateFolder { .. } => "set a folder with --state-dir".to_owned(),
-            Self::Write { .. } | Self::StartRecord(_) => {
+            Self::Write { .. } | Self::StartRecord(_) | Self::Archive { .. } => {
                 "free space there, or set another folder with --state-dir".to_owned()
             }
             Self::NoBundle { .. } => "expected is talsecret.sops.yaml, talsecret.yaml or secrets.yaml; \
@@ -219,15 +228,24 @@ impl OpsError {
             Self::PlaceholdersForQuery => "remove --secrets placeholder".to_owned(),
             Self::UnknownHook { cluster, .. } => format!("`k8s-bootstrap plan {cluster}` lists the steps"),
             Self::Unfinished { resume, .. } => format!("continue it: {resume}"),
+            Self::LeaseRefused(refusal) | Self::LeaseLost(refusal) => match refusal {
+                LeaseRefusal::Unavailable(LeaseError::Expired(_)) => {
+                    "make sure that this run is dead, then add --take-over".to_owned()
+                }
+                _ => "wait for it to end, or stop it there; then run with --resume".to_owned(),
+            },
             Self::Lock(LockError::Held { .. }) => "wait for it to end, or stop it".to_owned(),
             Self::Lock(LockError::Io { .. }) => "set another folder with --state-dir".to_owned(),
-            Self::Journal(_) => {
-                "move the file away to start a new record; a run then adopts what it finds, with --resume".to_owned()
-            }
+            Self::Journal(error) => error.code().next().to_owned(),
             Self::RunningConfig { .. } => {
                 "a node without a config has nothing to compare: leave --diff out, or name another node".to_owned()
             }
+            Self::Certificates(CertificateError::OutOfTime { .. })
+            | Self::Context(ContextError::Certificates(CertificateError::OutOfTime { .. })) => {
+                Code::O12.next().to_owned()
+            }
             Self::Call(error) => match error.kind {
+                ClientErrorKind::OutOfTime => Code::O12.next().to_owned(),
                 ClientErrorKind::Untrusted => {
                     "the node may have no config yet, or belong to another cluster".to_owned()
                 }

@@ -1,13 +1,12 @@
 //! Adds a cluster's access to the operator's own kubeconfig.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use yaml::Origin;
 
 use super::{OpsError, Workspace};
+use crate::private_file::write_private;
 
 /// Adds cluster, user and context of `kubeconfig` to the first file of `KUBECONFIG`, else to `~/.kube/config`. The current
 /// context stays. Returns the file that was written.
@@ -59,11 +58,7 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let temporary = path.with_extension("k8s-bootstrap");
-    let mut file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)
+    write_private(path, &path.with_extension("k8s-bootstrap"), text.as_bytes())
 }
 
 #[cfg(test)]

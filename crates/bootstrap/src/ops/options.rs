@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use engine::plan::StepId;
+use kubernetes::ExpiredLease;
 use net::AddressMap;
 use talos_client::CertificateFingerprint;
 
@@ -79,6 +80,8 @@ pub struct RunOptions {
     pub pins: Vec<(String, CertificateFingerprint)>,
     /// How config changes reach configured nodes.
     pub rollout: RolloutOptions,
+    /// What becomes of a cluster's lease that another run no longer renews.
+    pub expired_lease: ExpiredLease,
 }
 
 impl RunOptions {
@@ -93,6 +96,7 @@ impl RunOptions {
             hook_answers: Vec::new(),
             pins: Vec::new(),
             rollout: RolloutOptions::default(),
+            expired_lease: ExpiredLease::Respect,
             target,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::journal::Journal;
+use engine::journal::{History, Journal};
 use engine::plan::{Plan, StepId};
 use engine::{Finding, observe_plan};
 use repository::Cluster;
@@ -13,8 +13,9 @@ use super::run::open_charts;
 use super::store::journal_store;
 use super::{OpsError, RunOptions, SecretsMode, Workspace, run_context};
 use crate::steps::drift::Compared;
+use crate::steps::epoch::find_epoch_end;
 use crate::steps::rollout::{ConfigChange, config_changes};
-use crate::steps::{self};
+use crate::steps::{self, ContextError};
 
 /// How far a plan looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,8 +55,11 @@ pub async fn plan(workspace: &Workspace, options: &RunOptions, depth: PlanOption
     }
     let (plan, steps) = steps::plan(&context)?;
     let findings = if depth.query_cluster {
-        let store = journal_store(&context.folder);
-        observe_plan(&plan, &steps, &Journal::read(&store).await?.history).await
+        let mut history = Journal::read(&journal_store(&context.folder)).await?.history;
+        if find_epoch_end(&context, &history).await.map_err(ContextError::from)?.is_some() {
+            history = History::beginning(history.epoch.next());
+        }
+        observe_plan(&plan, &steps, &history).await
     } else {
         BTreeMap::new()
     };

@@ -1,17 +1,20 @@
 //! The bootstrap itself.
 
+use std::io;
 use std::sync::Arc;
 
-use engine::journal::{Entry, Holder, Identity, Journal, LastRun, RunId, Store};
+use engine::journal::{Entry, Epoch, History, Holder, Journal, LastRun, RunId, Store, sync_folder};
 use engine::plan::{PhaseName, Plan, StepId};
-use engine::{Engine, RunOutcome, RunReport, StopSignal, Subscriber};
+use engine::{Code, Engine, RunOutcome, RunReport, StopSignal, Subscriber};
 use helm::Charts;
 use jiff::Timestamp;
+use kubernetes::LeaseRequest;
 
 use super::context::Effects;
 use super::store::journal_store;
 use super::{OpsError, RunOptions, Workspace, run_context};
-use crate::steps::{self, RunContext};
+use crate::steps::epoch::{find_epoch_end, identity};
+use crate::steps::{self, ContextError, LeaseNeed, RunContext};
 
 /// A run that was started and has ended.
 #[derive(Debug)]
@@ -20,6 +23,13 @@ pub struct FinishedRun {
     pub report: RunReport,
     /// Only checks of the phase `preflight` failed, so nothing was changed.
     pub failed_in_preflight: bool,
+}
+
+impl FinishedRun {
+    /// Whether a step failed because another program changes the cluster.
+    pub fn met_another_writer(&self) -> bool {
+        self.report.failures.iter().any(|(_, error)| error.code == Some(Code::O04))
+    }
 }
 
 /// Carries a run out. `subscribers` receive its events, `stop` ends it early.
@@ -43,7 +53,8 @@ pub async fn run(
     let store = Arc::new(journal_store(&context.folder));
     let _lock = store.lock(Holder::this_process(command)).await?;
     let opened = Journal::read(store.as_ref()).await?;
-    let unfinished = opened.history.last.as_ref().filter(|last| last.is_unfinished());
+    let history = current_epoch(workspace, &context, store.as_ref(), opened.history).await?;
+    let unfinished = history.last.as_ref().filter(|last| last.is_unfinished());
     if let Some(last) = unfinished.filter(|_| !options.resume) {
         let lab = if options.target.is_lab() { " --lab" } else { "" };
         return Err(OpsError::Unfinished {
@@ -57,11 +68,26 @@ pub async fn run(
     if let Some(notice) = &opened.notice {
         workspace.note(&format!("note: {notice}"));
     }
-    let journal = Journal::new(store, RunId::new(Timestamp::now()));
-    journal.append(started(&context, &plan, unfinished)?).await.map_err(OpsError::StartRecord)?;
+    let run = RunId::new(Timestamp::now());
+    context.lease.require(lease_need(workspace, options, &run, &history, stop));
+    context.take_lease_of_living_cluster().await;
+    if let Some(refusal) = context.lease.refusal() {
+        return Err(OpsError::LeaseRefused(refusal));
+    }
+    let journal = Journal::new(store, run);
+    if let Err(error) = journal.append(started(&context, &plan, &history)?).await {
+        context.lease.release().await;
+        return Err(OpsError::StartRecord(error));
+    }
     let preflight: Vec<StepId> = plan.of_phase(&PhaseName::new("preflight")).map(|step| step.id.clone()).collect();
-    let engine = Engine::new(plan, steps, journal, &opened.history, subscribers, stop.clone());
+    let engine = Engine::new(plan, steps, journal, &history, subscribers, stop.clone());
     let report = engine.for_cluster(&options.cluster).run().await;
+    if report.outcome != RunOutcome::Complete
+        && let Some(refusal) = context.lease.refusal()
+    {
+        return Err(OpsError::LeaseLost(refusal));
+    }
+    context.lease.release().await;
     let failed_in_preflight = report.outcome == RunOutcome::Failed
         && report.applied == 0
         && report.failures.iter().all(|(step, _)| preflight.contains(step));
@@ -73,15 +99,63 @@ pub(super) async fn open_charts<'c>(context: &'c RunContext, options: &RunOption
     context.open_charts().await.map_err(|error| OpsError::charts(error, &options.cluster))
 }
 
-fn started(context: &RunContext, plan: &Plan, unfinished: Option<&LastRun>) -> Result<Entry, OpsError> {
+/// The history of the cluster that exists. When the journal is about an earlier one, both are put aside: first the files that
+/// lead to it, then the journal, so that a run killed in between decides again.
+async fn current_epoch(
+    workspace: &Workspace,
+    context: &RunContext,
+    store: &dyn Store,
+    history: History,
+) -> Result<History, OpsError> {
+    let ended = find_epoch_end(context, &history).await.map_err(ContextError::from)?;
+    let Some(reason) = ended else { return Ok(history) };
+    let (old, new) = (history.epoch, history.epoch.next());
+    let failed = |source| OpsError::Archive { location: store.location(), source };
+    retire_credentials(context, old).map_err(failed)?;
+    let archive = store.archive(old, Timestamp::now()).await.map_err(failed)?;
+    workspace.note(&format!(
+        "note: {reason}: the record of epoch {old} is kept as {archive}, and epoch {new} begins ({})",
+        Code::O11
+    ));
+    Ok(History::beginning(new))
+}
+
+/// Renames the files that lead to the cluster of an epoch that has ended.
+fn retire_credentials(context: &RunContext, epoch: Epoch) -> io::Result<()> {
+    for path in [context.kubeconfig_path(), context.talosconfig_path()] {
+        match std::fs::rename(&path, path.with_extension(format!("epoch-{epoch}"))) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
+    }
+    sync_folder(&context.folder)
+}
+
+fn lease_need(
+    workspace: &Workspace,
+    options: &RunOptions,
+    run: &RunId,
+    history: &History,
+    stop: &StopSignal,
+) -> LeaseNeed {
+    let user = ["USER", "LOGNAME"].iter().find_map(|name| workspace.variables.get(*name));
+    let host = Holder::this_process(&options.cluster).host;
+    let request = LeaseRequest {
+        holder: format!("{}@{host}/{run}", user.map_or("operator", String::as_str)),
+        ended: history.runs.iter().map(ToString::to_string).collect(),
+        expired: options.expired_lease,
+    };
+    let workspace = workspace.clone();
+    let notes = Arc::new(move |line: &str| workspace.note(line));
+    LeaseNeed { cluster: options.cluster.clone(), request, stop: stop.clone(), notes }
+}
+
+fn started(context: &RunContext, plan: &Plan, history: &History) -> Result<Entry, OpsError> {
     Ok(Entry::RunStarted {
         tool: env!("CARGO_PKG_VERSION").to_owned(),
-        identity: Identity {
-            name: context.cluster.name.clone(),
-            cluster_id: context.cluster.cluster_id(),
-            talos_ca: Some(context.talos_ca()?),
-        },
-        resumed: unfinished.is_some(),
+        epoch: history.epoch,
+        identity: identity(context).map_err(ContextError::from)?,
+        resumed: history.last.as_ref().is_some_and(LastRun::is_unfinished),
         plan: plan.steps().iter().map(|step| (step.id.clone(), step.fingerprint.clone())).collect(),
     })
 }

@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::future::select_ok;
 use jiff::Timestamp;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
@@ -15,7 +16,9 @@ use super::choices::Choices;
 use super::errors::step_error;
 use super::kinds::Kinds;
 use super::object_owners::ObjectOwners;
+use super::pending::LeaseView;
 use super::rollout::Rollout;
+use super::run_lease::RunLease;
 use engine::plan::FingerprintKey;
 use engine::{Code, StepError};
 use helm::{Charts, TemplateOptions};
@@ -38,6 +41,9 @@ use yaml::Diagnostics;
 
 /// A closed port that is due to open is tried this often.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_millis(125);
+
+/// An API that is up responds within this.
+const RESPONSE: Duration = Duration::from_secs(3);
 
 /// What the steps of a run share.
 pub struct RunContext {
@@ -65,6 +71,7 @@ pub struct RunContext {
     pub(super) owners: ObjectOwners,
     pub(super) kinds: Kinds,
     pub(super) rollout: Rollout,
+    pub(crate) lease: RunLease,
 }
 
 impl std::fmt::Debug for RunContext {
@@ -150,6 +157,7 @@ impl RunContext {
             boots: std::sync::Mutex::default(),
             owners: ObjectOwners::default(),
             kinds: Kinds::default(),
+            lease: RunLease::default(),
         })
     }
 
@@ -254,8 +262,37 @@ impl RunContext {
         }
     }
 
-    /// A client of an API server that is ready; the one that served last while it still is.
+    /// A client of an API server that is ready; the one that served last while it still is. A run holds the cluster's lease
+    /// from then on.
     pub(super) async fn kubernetes(&self) -> Result<kube::Client, StepError> {
+        let client = self.ready_client().await?;
+        // Boxed: every step waits on this future.
+        Box::pin(self.lease.ensure(&client, || self.access(), &self.dialer)).await?;
+        Ok(client)
+    }
+
+    /// Takes the cluster's lease at the start of a run if the API is up then, before any node is changed.
+    pub(crate) async fn take_lease_of_living_cluster(&self) {
+        let access = self.access();
+        let connects = access.servers.iter().map(|server| {
+            let one = Access { servers: vec![*server], ..access.clone() };
+            Box::pin(async move { kubernetes::connect(&one, &self.dialer).await })
+        });
+        let connects: Vec<_> = connects.collect();
+        if connects.is_empty() {
+            return;
+        }
+        if let Ok(Ok((client, _))) = tokio::time::timeout(RESPONSE, select_ok(connects)).await {
+            // Why it is refused is kept; an API that goes away again is met by the steps.
+            let _ = self.lease.ensure(&client, || self.access(), &self.dialer).await;
+        }
+    }
+
+    pub(super) fn lease_view(&self) -> LeaseView {
+        if self.lease.is_held() { LeaseView::Ours } else { LeaseView::NotOurs }
+    }
+
+    async fn ready_client(&self) -> Result<kube::Client, StepError> {
         let mut known = self.client.lock().await;
         if let Some(client) = known.as_ref() {
             if kubernetes::readyz(client).await.is_ok() {

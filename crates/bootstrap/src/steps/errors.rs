@@ -12,6 +12,7 @@ pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError
         ClientErrorKind::Unavailable | ClientErrorKind::NotReady | ClientErrorKind::Other => ErrorClass::Unavailable,
         ClientErrorKind::Rejected | ClientErrorKind::Unimplemented => ErrorClass::InvalidInput,
         ClientErrorKind::Untrusted
+        | ClientErrorKind::OutOfTime
         | ClientErrorKind::FingerprintMismatch
         | ClientErrorKind::AlreadyExists
         | ClientErrorKind::NotFound
@@ -24,6 +25,7 @@ pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError
         | ClientErrorKind::NotFound
         | ClientErrorKind::AlreadyExists
         | ClientErrorKind::Unimplemented => failed.code(client_code(error.kind)),
+        ClientErrorKind::OutOfTime => failed.code(Code::O12),
         // What the call was for says more.
         _ => failed,
     }

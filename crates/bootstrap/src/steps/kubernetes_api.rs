@@ -1,16 +1,20 @@
 //! The Kubernetes API: ready, and every node in it.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use super::context::{PROBE_INTERVAL, RunContext};
+use super::credentials::{same_cluster, same_nodes};
+use super::epoch::learn_kubernetes;
+use crate::private_file::write_private;
+use engine::journal::ClusterFact;
 use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext, StepError, StepWait};
 use error_report::ErrorReport;
+use kubernetes::NodeView;
 
 /// The API server responds, and the operator has the files to use it.
 pub(super) struct Ready(Arc<RunContext>);
@@ -19,15 +23,41 @@ impl Ready {
     pub(super) fn new(context: Arc<RunContext>) -> Self {
         Self(context)
     }
+
+    /// Why the files do not lead to this cluster, if they do not.
+    fn outdated(&self) -> Option<String> {
+        let context = &self.0;
+        let (kubeconfig, talosconfig) = (context.kubeconfig(), context.talosconfig());
+        stale("kubeconfig", &context.kubeconfig_path(), |existing| same_cluster(existing, kubeconfig.expose_secret()))
+            .or_else(|| {
+                let is_same = |existing: &str| same_nodes(existing, talosconfig.expose_secret());
+                stale("talosconfig", &context.talosconfig_path(), is_same)
+            })
+    }
+}
+
+/// Why a file is to be written, if it is.
+fn stale(name: &str, path: &Path, is_same: impl Fn(&str) -> bool) -> Option<String> {
+    match std::fs::read_to_string(path) {
+        Ok(existing) if is_same(&existing) => None,
+        Ok(_) => Some(format!("the {name} is of another cluster")),
+        Err(_) => Some(format!("the {name} is not written yet")),
+    }
 }
 
 #[async_trait]
 impl Action for Ready {
-    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
-        let written = self.0.kubeconfig_path().exists() && self.0.talosconfig_path().exists();
+    async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
         match kubernetes::connect(&self.0.access(), &self.0.dialer).await {
-            Ok(_) if written => Ok(Observation::UpToDate("it responds".to_owned())),
-            Ok(_) => Ok(Observation::Missing("it responds; the kubeconfig is not written yet".to_owned())),
+            Ok(client) => {
+                if let Ok(Some(uid)) = kubernetes::cluster_uid(&client).await {
+                    learn_kubernetes(cx, uid).await?;
+                }
+                Ok(match self.outdated() {
+                    None => Observation::UpToDate("it responds".to_owned()),
+                    Some(reason) => Observation::Missing(format!("it responds; {reason}")),
+                })
+            }
             Err(error) if error.is_retryable() => Ok(Observation::Missing(ErrorReport::new(&error).to_string())),
             Err(error) => Err(StepError::invalid_input("the Kubernetes API cannot be used").caused_by(&error)),
         }
@@ -37,7 +67,8 @@ impl Action for Ready {
         for (path, content) in
             [(self.0.kubeconfig_path(), self.0.kubeconfig()), (self.0.talosconfig_path(), self.0.talosconfig())]
         {
-            write_private(&path, &content).map_err(|error| {
+            let temporary = path.with_extension("new");
+            write_private(&path, &temporary, content.expose_secret().as_bytes()).map_err(|error| {
                 StepError::failed_precondition("a credential file cannot be written")
                     .with_place(path.display().to_string())
                     .caused_by(&error)
@@ -50,21 +81,22 @@ impl Action for Ready {
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
         loop {
             match kubernetes::connect(&self.0.access(), &self.0.dialer).await {
-                Ok(_) => return Ok(()),
+                Ok(client) => match kubernetes::cluster_uid(&client).await {
+                    Ok(Some(uid)) => {
+                        learn_kubernetes(cx, uid).await?;
+                        return self.0.kubernetes().await.map(drop);
+                    }
+                    // The API server creates the namespace right after its start.
+                    Ok(None) => {
+                        cx.waiting(StepWait::new("the namespace kube-system does not exist yet").code(Code::K01));
+                    }
+                    Err(error) => cx.waiting(StepWait::new(ErrorReport::new(&error).to_string()).code(Code::K01)),
+                },
                 Err(error) => cx.waiting(StepWait::new(ErrorReport::new(&error).to_string()).code(Code::K01)),
             }
             tokio::time::sleep(PROBE_INTERVAL).await;
         }
     }
-}
-
-/// Writes a file that only its owner can read, whole or not at all.
-fn write_private(path: &Path, content: &SecretString) -> std::io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
-    file.write_all(content.expose_secret().as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)
 }
 
 /// Every node of the inventory is registered; they become Ready once the pod network works.
@@ -78,11 +110,12 @@ impl Nodes {
 
 #[async_trait]
 impl Check for Nodes {
-    async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
+    async fn observe(&self, cx: &StepContext) -> Result<CheckResult, StepError> {
         let found = kubernetes::nodes(&self.0.kubernetes().await?).await;
         let found = found.map_err(|error| super::objects::api_error(&error))?;
         let missing: Vec<String> = self.0.hostnames().into_iter().filter(|name| !found.contains_key(name)).collect();
         Ok(if missing.is_empty() {
+            learn_boots(cx, &found).await;
             CheckResult::Passed("all are registered".to_owned())
         } else {
             CheckResult::Pending(format!("not registered yet: {}", missing.join(", ")))
@@ -90,8 +123,21 @@ impl Check for Nodes {
     }
 
     async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
-        kubernetes::wait_registered(&self.0.kubernetes().await?, &self.0.hostnames(), &super::objects::progress(cx))
+        let client = self.0.kubernetes().await?;
+        kubernetes::wait_registered(&client, &self.0.hostnames(), &super::objects::progress(cx))
             .await
-            .map_err(|error| super::objects::gate_error(&error).code(Code::K03))
+            .map_err(|error| super::objects::gate_error(&error).code(Code::K03))?;
+        // Without a list now, the next run learns the boots.
+        if let Ok(found) = kubernetes::nodes(&client).await {
+            learn_boots(cx, &found).await;
+        }
+        Ok(())
+    }
+}
+
+/// Records the boot of each node.
+async fn learn_boots(cx: &StepContext, nodes: &BTreeMap<String, NodeView>) {
+    for (node, view) in nodes.iter().filter(|(_, view)| !view.boot_id.is_empty()) {
+        cx.learn(ClusterFact::NodeBoot { node: node.clone(), boot: view.boot_id.clone() }).await;
     }
 }

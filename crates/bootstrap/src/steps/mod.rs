@@ -9,8 +9,10 @@ mod choices;
 mod context;
 mod conversion;
 mod crds;
+mod credentials;
 mod decryption;
 pub mod drift;
+pub(crate) mod epoch;
 mod errors;
 pub mod etcd;
 mod fingerprints;
@@ -27,10 +29,12 @@ mod node_wait;
 mod object_owners;
 mod objects;
 mod order;
+mod pending;
 mod preflight;
 mod pull_secret;
 mod release;
 pub mod rollout;
+mod run_lease;
 mod secret_manifests;
 mod webhook;
 
@@ -51,6 +55,8 @@ pub use context::{ContextError, RunContext, SecretsFrom};
 pub(crate) use errors::{client_code, helm_code, secrets_code};
 pub use flux::Flux;
 pub use hooks::urls;
+pub(crate) use run_lease::LeaseNeed;
+pub use run_lease::LeaseRefusal;
 
 /// A machine may install, and boot, and boot again; the step itself notices when nothing goes on (T11).
 const BOOTS: Duration = Duration::from_hours(4);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
@@ -12,11 +13,12 @@ use super::conversion;
 use super::errors::helm_error;
 use super::images::Workload;
 use super::objects::{api_error, gate_error, progress};
+use super::pending::{HelmAttempts, PendingDecision, PendingEvidence, decide_pending, kept, this_host};
 use super::webhook;
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
 use helm::storage;
 use helm::storage::{DesiredRelease, Recovery, ReleaseState, StoredRelease};
-use helm::{PreparedChart, PulledChart, TemplateOptions};
+use helm::{AROUND_HOOKS, PreparedChart, PulledChart, TemplateOptions};
 use helmfile::{Release, Wait};
 use kubernetes::{GateError, ObjectRef, Readiness, ServiceName, UnpulledImage};
 
@@ -46,11 +48,12 @@ pub(super) struct Installed {
     release: Release,
     conversion: ConversionGate,
     prepared: OnceCell<Prepared>,
+    attempts: HelmAttempts,
 }
 
 impl Installed {
     pub(super) fn new(context: Arc<RunContext>, release: Release, conversion: ConversionGate) -> Self {
-        Self { context, release, conversion, prepared: OnceCell::new() }
+        Self { context, release, conversion, prepared: OnceCell::new(), attempts: HelmAttempts::default() }
     }
 
     pub(super) async fn client(&self) -> Result<kube::Client, StepError> {
@@ -143,20 +146,30 @@ impl Installed {
         kubernetes::wait_ready_explained(client, objects, &asked, &progress(cx)).await
     }
 
-    /// Deletes a pending record, which a helm that died left behind; its workloads stay (H01).
-    async fn clear_pending(&self, client: &kube::Client, cx: &StepContext) -> Result<(), StepError> {
+    /// Deletes a pending record if its helm is certainly dead; its workloads stay (H01). Returns the revision that helm writes
+    /// next.
+    async fn clear_pending(&self, client: &kube::Client, cx: &StepContext) -> Result<u32, StepError> {
         let stored = self.stored(client).await?;
-        let Recovery::DeleteRecord { namespace, secret, reason } = storage::recovery(stored.as_ref()) else {
-            return Ok(());
+        let next = stored.as_ref().map_or(1, |record| record.revision.saturating_add(1));
+        let (Some(record), Recovery::DeleteRecord { namespace, secret, .. }) =
+            (&stored, storage::recovery(stored.as_ref()))
+        else {
+            return Ok(next);
         };
-        cx.progress(&reason);
-        let record = ObjectRef {
-            api_version: "v1".to_owned(),
-            kind: "Secret".to_owned(),
-            namespace: Some(namespace),
-            name: secret,
+        let evidence = PendingEvidence {
+            attempts: &self.attempts.all(cx),
+            host: &this_host(),
+            lease: self.context.lease_view(),
+            limit: self.release.flags.timeout + AROUND_HOOKS,
+            now: Timestamp::now(),
         };
-        kubernetes::delete(client, &record).await.map_err(|error| api_error(&error).code(Code::H01))
+        match decide_pending(record, evidence) {
+            PendingDecision::Remove(reason) => cx.progress(&reason),
+            PendingDecision::Keep(reason) => return Err(kept(record, reason)),
+        }
+        let object = ObjectRef::new("v1", "Secret", Some(&namespace), &secret);
+        kubernetes::delete(client, &object).await.map_err(|error| api_error(&error).code(Code::H01))?;
+        Ok(record.revision)
     }
 
     /// The first object that has to be ready and is not.
@@ -219,7 +232,8 @@ impl Action for Installed {
     async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
         let client = self.context.kubernetes().await?;
         let prepared = self.prepared().await?;
-        self.clear_pending(&client, cx).await?;
+        let revision = self.clear_pending(&client, cx).await?;
+        self.attempts.begin(cx, revision).await;
         let kubeconfig = self.context.child_kubeconfig().await?;
         let path = kubeconfig.path();
         let helm = self.context.charts().await?.helm.upgrade(

@@ -7,10 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
+use rustix::io::Errno;
+use rustix::process::Pid;
 
-use super::{Holder, Lock, LockError, Store, Stored};
+use super::lock::{is_held, this_host};
+use super::{Epoch, Holder, Lock, LockError, Store, Stored};
 
 const JOURNAL: &str = "journal.jsonl";
+/// The beginning of the name of an archived journal; the number of its epoch and the time follow.
+const ARCHIVE: &str = "journal.epoch-";
 const LOCK: &str = "lock";
 
 /// The journal and the lock of one cluster, in a folder of its own.
@@ -44,15 +50,15 @@ impl Store for FileStore {
 
     async fn read(&self) -> io::Result<Stored> {
         let bytes = match tokio::fs::read(self.journal()).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             read => read?,
         };
         let whole = whole_lines(&bytes);
-        let text =
-            std::str::from_utf8(&bytes[..whole]).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let notice = (whole < bytes.len())
             .then(|| format!("the last line of {} is incomplete after a crash and is ignored", self.location()));
-        Ok(Stored { lines: text.lines().map(str::to_owned).collect(), notice })
+        let lines = bytes[..whole].split_inclusive(|byte| *byte == b'\n');
+        let lines = lines.map(|line| line[..line.len() - 1].to_vec()).collect();
+        Ok(Stored { lines, archived: last_archived(&self.folder)?, notice })
     }
 
     async fn append(&self, line: &str) -> io::Result<()> {
@@ -67,6 +73,23 @@ impl Store for FileStore {
         .await
     }
 
+    async fn archive(&self, epoch: Epoch, now: Timestamp) -> io::Result<String> {
+        let (folder, file) = (self.folder.clone(), self.file.clone());
+        let archive = folder.join(format!("{ARCHIVE}{epoch}.{}.jsonl", now.strftime("%Y%m%dT%H%M%SZ")));
+        let location = archive.display().to_string();
+        blocking(move || {
+            // The next append opens the next journal.
+            file.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if archive.exists() {
+                return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+            }
+            std::fs::rename(folder.join(JOURNAL), &archive)?;
+            sync_folder(&folder)
+        })
+        .await?;
+        Ok(location)
+    }
+
     async fn lock(&self, holder: Holder) -> Result<Lock, LockError> {
         let path = self.lock_file();
         let locked = tokio::task::spawn_blocking(move || lock(&path, &holder)).await;
@@ -79,6 +102,21 @@ impl Store for FileStore {
     }
 }
 
+/// The newest epoch with an archived journal in a folder, which need not exist.
+fn last_archived(folder: &Path) -> io::Result<Option<Epoch>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        entries => entries?,
+    };
+    let mut last = None;
+    for entry in entries {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(ARCHIVE)?.split('.').next()?.parse().ok());
+        last = last.max(number.map(Epoch::new));
+    }
+    Ok(last)
+}
+
 async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
@@ -88,9 +126,20 @@ fn whole_lines(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
 }
 
+/// Makes created, renamed and removed names in a folder durable, which syncing the files does not (fsync(2)).
+///
+/// # Errors
+///
+/// A folder that cannot be opened or synced.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
 /// Opens the journal for appending, creates it (0600) when it does not exist, and drops a last line that a crash cut off.
 fn open_for_append(path: &Path) -> io::Result<File> {
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    // The file may be new, or an earlier run may have ended right after it created it.
+    path.parent().map_or(Ok(()), sync_folder)?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     let whole = whole_lines(&bytes);
@@ -125,20 +174,35 @@ fn lock(path: &Path, holder: &Holder) -> Result<Lock, LockError> {
     }
     let text = serde_json::to_string(holder).map_err(|error| fail(error.into()))?;
     file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes())).map_err(fail)?;
-    Ok(Lock::new(file))
+    Ok(Lock::new(LockedFile(file)))
 }
 
-/// The holder, read without taking the lock away from anyone: a shared lock is given back at once.
+/// The holder, read without a lock of its own: a run that starts at this moment must not find the lock taken.
 fn holder(path: &Path) -> Option<Holder> {
-    let mut file = File::open(path).ok()?;
-    match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => read_holder(&mut file),
-        _ => None,
-    }
+    let holder = read_holder(&mut File::open(path).ok()?)?;
+    // Only Linux has this table.
+    let locks = std::fs::read_to_string("/proc/locks").ok();
+    is_held(&holder, &this_host(), locks.as_deref(), process_exists).then_some(holder)
+}
+
+fn process_exists(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    // A process of another user exists, and may not be signalled.
+    pid.is_some_and(|pid| !matches!(rustix::process::test_kill_process(pid), Err(Errno::SRCH)))
 }
 
 fn read_holder(file: &mut File) -> Option<Holder> {
     let mut text = String::new();
     file.read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
+}
+
+/// A locked file. Its content names the holder, so it is emptied before the lock is given back.
+struct LockedFile(File);
+
+impl Drop for LockedFile {
+    fn drop(&mut self) {
+        // Closing the file gives the lock back in any case.
+        let _ = self.0.set_len(0);
+    }
 }

@@ -1,11 +1,11 @@
 //! The history that the records of a journal add up to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Identity, Record, RunEnd, RunId};
+use super::{ClusterFacts, Entry, Epoch, Identity, Record, RunEnd, RunId};
 use crate::plan::{Fingerprint, StepId};
 
 /// An effect that must not happen twice, as the journal knows it.
@@ -42,6 +42,16 @@ impl LastRun {
 /// Everything that a journal records.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct History {
+    /// The epoch of its records; of an empty journal, the one that the next run begins.
+    pub epoch: Epoch,
+    /// The cluster as the first run of the epoch knew it.
+    pub identity: Option<Identity>,
+    /// What was learned about the cluster since.
+    pub facts: ClusterFacts,
+    /// Every run of the epoch.
+    pub runs: BTreeSet<RunId>,
+    /// Steps that were done in any run.
+    pub ever_done: BTreeSet<StepId>,
     pub last: Option<LastRun>,
     pub recorded_intents: RecordedIntents,
 }
@@ -49,12 +59,22 @@ pub struct History {
 /// Intents and outcomes of all runs, by step, oldest first.
 pub type RecordedIntents = BTreeMap<StepId, Vec<RecordedIntent>>;
 
+impl History {
+    /// The history of an epoch that begins.
+    pub fn beginning(epoch: Epoch) -> Self {
+        Self { epoch, ..Self::default() }
+    }
+}
+
 /// Reads the records, oldest first, into what they add up to.
 pub fn replay<'r>(records: impl IntoIterator<Item = &'r Record>) -> History {
     let mut history = History::default();
     for record in records {
         match &record.entry {
-            Entry::RunStarted { identity, plan, .. } => {
+            Entry::RunStarted { epoch, identity, plan, .. } => {
+                history.epoch = *epoch;
+                history.runs.insert(record.run.clone());
+                history.identity.get_or_insert_with(|| identity.clone());
                 history.last = Some(LastRun {
                     run: record.run.clone(),
                     started: record.at,
@@ -64,6 +84,9 @@ pub fn replay<'r>(records: impl IntoIterator<Item = &'r Record>) -> History {
                     done: BTreeMap::new(),
                     failed: BTreeMap::new(),
                 });
+            }
+            Entry::Learned { fact } => {
+                history.facts.learn(fact);
             }
             Entry::Intent { step, intent } => {
                 history
@@ -80,6 +103,9 @@ pub fn replay<'r>(records: impl IntoIterator<Item = &'r Record>) -> History {
                 }
             }
             entry => {
+                if let Entry::StepDone { step, .. } = entry {
+                    history.ever_done.insert(step.clone());
+                }
                 if let Some(last) = history.last.as_mut().filter(|last| last.run == record.run) {
                     follow(last, entry);
                 }

@@ -21,12 +21,29 @@ pub struct Holder {
 impl Holder {
     /// This process, from now on.
     pub fn this_process(command: impl Into<String>) -> Self {
-        Self {
-            pid: std::process::id(),
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            since: Timestamp::now(),
-            command: command.into(),
-        }
+        Self { pid: std::process::id(), host: this_host(), since: Timestamp::now(), command: command.into() }
+    }
+}
+
+/// The name of this machine.
+pub(super) fn this_host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Whether the run that a lock file names still holds the lock. `locks` is Linux's table of file locks (`proc_locks(5)`):
+/// a process that is not in it holds none, though its id may have gone to another one. Without the table the process counts.
+pub(super) fn is_held(holder: &Holder, host: &str, locks: Option<&str>, exists: impl Fn(u32) -> bool) -> bool {
+    if holder.host != host {
+        return false;
+    }
+    let pid = holder.pid.to_string();
+    match locks {
+        // 1: FLOCK  ADVISORY  WRITE 4711 fd:00:1234 0 EOF
+        Some(locks) => locks.lines().any(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            matches!(words[..], [_, "FLOCK", _, "WRITE", owner, ..] if owner == pid)
+        }),
+        None => exists(holder.pid),
     }
 }
 
@@ -75,5 +92,29 @@ impl Lock {
 impl std::fmt::Debug for Lock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lock").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_held_while_the_kernel_lists_its_process() {
+        let holder = Holder { pid: 4711, host: "laptop".into(), since: Timestamp::UNIX_EPOCH, command: "blue".into() };
+        let line = "1: FLOCK  ADVISORY  WRITE 4711 fd:00:1234 0 EOF\n";
+        let held = |host: &str, locks: Option<&str>| is_held(&holder, host, locks, |pid| pid == 4711);
+        assert!(held("laptop", Some(line)));
+        assert!(held("laptop", None));
+        assert!(!held("desktop", Some(line)), "a process of another machine");
+        for other in ["", "1: FLOCK ADVISORY READ 4711 fd:00:1 0 EOF", "1: POSIX ADVISORY WRITE 4711 fd:00:1 0 EOF"] {
+            assert!(!held("laptop", Some(other)), "{other}");
+        }
+        // Of a process in another namespace the kernel shows no id.
+        assert!(!held(
+            "laptop",
+            Some("1: FLOCK ADVISORY WRITE 47110 fd:00:1 0 EOF\n2: -> FLOCK ADVISORY WRITE 4711 fd:00:1 0 EOF")
+        ));
+        assert!(!is_held(&holder, "laptop", None, |_| false));
     }
 }

@@ -6,10 +6,11 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::{ClusterFact, Epoch};
 use crate::plan::{Fingerprint, StepId};
 
-/// The version of the record format that this program writes.
-pub const FORMAT: u32 = 1;
+/// The version of the record format that this program writes. Format 1 had no checksum; it is still read.
+pub const FORMAT: u32 = 2;
 
 /// The name of a run: its start in UTC and some random digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,6 +62,9 @@ pub struct Record {
 pub enum Entry {
     RunStarted {
         tool: String,
+        /// Absent in records of the first format.
+        #[serde(default)]
+        epoch: Epoch,
         identity: Identity,
         resumed: bool,
         plan: BTreeMap<StepId, Fingerprint>,
@@ -82,6 +86,10 @@ pub enum Entry {
     Concluded {
         step: StepId,
         outcome: serde_json::Value,
+    },
+    /// Something about the cluster was seen for the first time.
+    Learned {
+        fact: ClusterFact,
     },
     RunEnded {
         end: RunEnd,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{Entry, FORMAT, History, Holder, Lock, LockError, Record, RunId, replay};
+use super::line::{decode, encode};
+use super::{Entry, Epoch, FORMAT, History, Holder, LineError, Lock, LockError, Record, RunId, replay};
 use crate::Code;
 
 /// Keeps the lines of one cluster's journal, and its lock: a local folder, later a bucket that several operators share.
@@ -21,6 +22,10 @@ pub trait Store: Send + Sync {
     /// Appends one line and returns once it is durable. After an error nothing of the line counts.
     async fn append(&self, line: &str) -> io::Result<()>;
 
+    /// Puts the journal of an epoch that has ended aside, durably and never deleted; returns where it is. The store has no
+    /// lines after that.
+    async fn archive(&self, epoch: Epoch, now: Timestamp) -> io::Result<String>;
+
     /// Locks the journal for one run, or reports the run that has it.
     async fn lock(&self, holder: Holder) -> Result<Lock, LockError>;
 
@@ -32,7 +37,9 @@ pub trait Store: Send + Sync {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stored {
     /// Whole lines, without their line breaks.
-    pub lines: Vec<String>,
+    pub lines: Vec<Vec<u8>>,
+    /// The newest epoch whose journal was put aside.
+    pub archived: Option<Epoch>,
     /// What the operator should know of the store, such as a torn last line that is left out.
     pub notice: Option<String>,
 }
@@ -44,20 +51,18 @@ pub enum JournalError {
     Read { location: String, source: io::Error },
     #[error("cannot write the journal {location}: {source}")]
     Write { location: String, source: io::Error },
-    #[error("line {line} of the journal {location} is damaged: {source}")]
-    Damaged { location: String, line: usize, source: serde_json::Error },
-    #[error("line {line} of the journal {location} is damaged: it has no version")]
-    Unversioned { location: String, line: usize },
+    #[error("line {line} of the journal {location} is damaged")]
+    Damaged { location: String, line: usize, source: LineError },
     #[error("line {line} of the journal {location} was written by a newer version ({tool}, format {format}); this is {}, format {FORMAT}", env!("CARGO_PKG_VERSION"))]
     Newer { location: String, line: usize, tool: String, format: u64 },
 }
 
 impl JournalError {
-    /// The entry of the error catalogue, where there is one.
-    pub fn code(&self) -> Option<Code> {
+    /// The entry of the error catalogue.
+    pub fn code(&self) -> Code {
         match self {
-            Self::Write { .. } => Some(Code::O05),
-            Self::Read { .. } | Self::Damaged { .. } | Self::Unversioned { .. } | Self::Newer { .. } => None,
+            Self::Write { .. } => Code::O05,
+            Self::Read { .. } | Self::Damaged { .. } | Self::Newer { .. } => Code::O10,
         }
     }
 }
@@ -88,10 +93,24 @@ impl Journal {
     pub async fn read(store: &dyn Store) -> Result<Opened, JournalError> {
         let location = store.location();
         let stored = store.read().await.map_err(|source| JournalError::Read { location: location.clone(), source })?;
-        let numbered = stored.lines.iter().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        let records: Vec<Record> =
-            numbered.map(|(index, line)| parse(&location, index + 1, line)).collect::<Result<_, _>>()?;
-        Ok(Opened { history: replay(&records), notice: stored.notice })
+        let numbered = stored.lines.iter().enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
+        let failed = |index: usize, error| {
+            let (location, line) = (location.clone(), index + 1);
+            match error {
+                LineError::Newer { tool, format } => JournalError::Newer { location, line, tool, format },
+                source => JournalError::Damaged { location, line, source },
+            }
+        };
+        let records: Vec<Record> = numbered
+            .map(|(index, line)| decode(line).map_err(|error| failed(index, error)))
+            .collect::<Result<_, _>>()?;
+        let history = if records.is_empty() {
+            // Also after a run that was killed between archiving a journal and beginning the next.
+            History::beginning(stored.archived.map_or(Epoch::FIRST, Epoch::next))
+        } else {
+            replay(&records)
+        };
+        Ok(Opened { history, notice: stored.notice })
     }
 
     pub fn run(&self) -> &RunId {
@@ -106,7 +125,7 @@ impl Journal {
     pub async fn append(&self, entry: Entry) -> Result<(), JournalError> {
         let failed = |source| JournalError::Write { location: self.store.location(), source };
         let record = Record { v: FORMAT, at: Timestamp::now(), run: self.run.clone(), entry };
-        let line = serde_json::to_string(&record).map_err(|error| failed(error.into()))?;
+        let line = encode(&record).map_err(|error| failed(error.into()))?;
         kill_points::around("journal record", self.store.append(&line)).await.map_err(failed)
     }
 }
@@ -115,17 +134,4 @@ impl std::fmt::Debug for Journal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Journal").field("run", &self.run).finish_non_exhaustive()
     }
-}
-
-fn parse(location: &str, line: usize, text: &str) -> Result<Record, JournalError> {
-    let damaged = |source| JournalError::Damaged { location: location.to_owned(), line, source };
-    let value: serde_json::Value = serde_json::from_str(text).map_err(damaged)?;
-    let Some(format) = value.get("v").and_then(serde_json::Value::as_u64) else {
-        return Err(JournalError::Unversioned { location: location.to_owned(), line });
-    };
-    if format > u64::from(FORMAT) {
-        let tool = value.get("tool").and_then(serde_json::Value::as_str).unwrap_or("unknown").to_owned();
-        return Err(JournalError::Newer { location: location.to_owned(), line, tool, format });
-    }
-    serde_json::from_value(value).map_err(damaged)
 }

@@ -14,6 +14,7 @@ use crate::plan::{Fingerprint, StepId};
 fn started() -> Entry {
     Entry::RunStarted {
         tool: "0.1.0".into(),
+        epoch: Epoch::FIRST,
         identity: Identity { name: "blue".into(), cluster_id: Some(1), talos_ca: Some("ab12".into()) },
         resumed: false,
         plan: BTreeMap::from([(StepId::new("etcd/bootstrap"), fingerprint())]),
@@ -96,9 +97,9 @@ async fn an_incomplete_last_line_is_ignored_with_a_notice_wherever_it_ends() {
 async fn a_newer_record_is_rejected_with_its_version() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.jsonl");
-    std::fs::write(&path, "{\"v\":2,\"entry\":\"run-started\",\"tool\":\"0.9.0\"}\n").unwrap();
+    std::fs::write(&path, "{\"v\":3,\"entry\":\"run-started\",\"tool\":\"0.9.0\"}\n").unwrap();
     let error = read(folder.path()).await.unwrap_err().to_string();
-    assert!(error.contains("line 1") && error.contains("newer version (0.9.0, format 2)"), "{error}");
+    assert!(error.contains("line 1") && error.contains("newer version (0.9.0, format 3)"), "{error}");
 }
 
 #[tokio::test]
@@ -109,6 +110,51 @@ async fn a_damaged_line_in_the_middle_is_rejected_and_kept() {
     let error = read(folder.path()).await.unwrap_err().to_string();
     assert!(error.contains("line 1") && error.contains("damaged"), "{error}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"v\":1,\n{}\n");
+}
+
+/// Every record but the last is followed by others, so nothing in it can be the mark of a crash.
+#[tokio::test]
+async fn a_flipped_bit_before_the_last_record_is_an_error_that_names_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.jsonl");
+    let whole = journal(folder.path());
+    whole.append(started()).await.unwrap();
+    let (first, step) = (std::fs::read(&path).unwrap().len(), StepId::new("etcd/bootstrap"));
+    whole.append(Entry::Intent { step: step.clone(), intent: json!({"node": "10.0.0.1"}) }).await.unwrap();
+    let second = std::fs::read(&path).unwrap().len();
+    whole.append(Entry::Concluded { step, outcome: json!("accepted") }).await.unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    for bit in 0..second * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(&path, &flipped).unwrap();
+        let error = read(folder.path()).await.unwrap_err();
+        assert_eq!(error.code(), Code::O10);
+        let expected =
+            format!("line {} of the journal {} is damaged", if bit < first * 8 { 1 } else { 2 }, path.display());
+        assert!(error.to_string().starts_with(&expected), "bit {bit}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn looking_at_the_holder_never_keeps_a_run_from_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    drop(FileStore::open(&path).lock(Holder::this_process("blue")).await.unwrap());
+    let (stop, stopped) = tokio::sync::watch::channel(());
+    let look = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let store = FileStore::open(path);
+        while !stopped.has_changed().unwrap_or(true) {
+            runtime.block_on(store.holder());
+        }
+    });
+    let store = FileStore::open(folder.path());
+    for _ in 0..2000 {
+        drop(store.lock(Holder::this_process("blue")).await.unwrap());
+    }
+    stop.send_replace(());
+    look.join().unwrap();
 }
 
 #[tokio::test]
@@ -127,7 +173,7 @@ async fn a_second_run_learns_which_run_holds_the_lock() {
 }
 
 /// A store that runs full after some lines, as a disk does.
-struct Full(Arc<Mutex<Vec<String>>>, usize);
+struct Full(Arc<Mutex<Vec<Vec<u8>>>>, usize);
 
 #[async_trait]
 impl Store for Full {
@@ -136,7 +182,7 @@ impl Store for Full {
     }
 
     async fn read(&self) -> io::Result<Stored> {
-        Ok(Stored { lines: self.0.lock().unwrap().clone(), notice: None })
+        Ok(Stored { lines: self.0.lock().unwrap().clone(), ..Stored::default() })
     }
 
     async fn append(&self, line: &str) -> io::Result<()> {
@@ -144,8 +190,12 @@ impl Store for Full {
         if lines.len() >= self.1 {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
-        lines.push(line.to_owned());
+        lines.push(line.as_bytes().to_vec());
         Ok(())
+    }
+
+    async fn archive(&self, _epoch: Epoch, _now: Timestamp) -> io::Result<String> {
+        Err(io::Error::from(io::ErrorKind::StorageFull))
     }
 
     async fn lock(&self, _holder: Holder) -> Result<Lock, LockError> {
@@ -163,7 +213,50 @@ async fn a_full_disk_is_reported_and_loses_no_earlier_line() {
     let journal = Journal::new(Arc::new(Full(lines.clone(), 1)), RunId::new(Timestamp::now()));
     journal.append(started()).await.unwrap();
     let error = journal.append(Entry::RunEnded { end: RunEnd::Complete }).await.unwrap_err();
-    assert_eq!(error.code(), Some(Code::O05));
+    assert_eq!(error.code(), Code::O05);
     assert!(matches!(error, JournalError::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull));
     assert_eq!(lines.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_archived_journal_is_kept_and_the_next_epoch_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(FileStore::open(folder.path()));
+    let now = Timestamp::from_second(1_700_000_000).unwrap();
+    let journal = Journal::new(store.clone(), RunId::new(now));
+    journal.append(started()).await.unwrap();
+    journal.append(Entry::Learned { fact: ClusterFact::KubeSystem("uid-1".into()) }).await.unwrap();
+    let before = history(folder.path()).await;
+    assert_eq!((before.epoch, before.facts.kube_system.as_deref()), (Epoch::FIRST, Some("uid-1")));
+    let lines = std::fs::read(folder.path().join("journal.jsonl")).unwrap();
+
+    // Killed before the rename, the next run decides again; after it, the next epoch begins all the same.
+    let archive = store.archive(before.epoch, now).await.unwrap();
+    assert!(archive.ends_with("/journal.epoch-1.20231114T221320Z.jsonl"), "{archive}");
+    assert_eq!(std::fs::read(&archive).unwrap(), lines);
+    let between = history(folder.path()).await;
+    assert_eq!(between, History::beginning(Epoch::FIRST.next()));
+
+    // The same store goes on with a new file. A crash may cut its first record off.
+    let next = Entry::RunStarted {
+        tool: "0.1.0".into(),
+        epoch: between.epoch,
+        identity: Identity { name: "blue".into(), cluster_id: None, talos_ca: None },
+        resumed: false,
+        plan: BTreeMap::new(),
+    };
+    journal.append(next).await.unwrap();
+    let path = folder.path().join("journal.jsonl");
+    let whole = std::fs::read(&path).unwrap();
+    for cut in 0..whole.len() {
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        assert_eq!(history(folder.path()).await, between);
+    }
+    std::fs::write(&path, &whole).unwrap();
+    let after = history(folder.path()).await;
+    assert_eq!((after.epoch, after.facts.kube_system), (Epoch::new(2), None));
+    assert_eq!(std::fs::read(&archive).unwrap(), lines);
+    // Within the same second nothing is overwritten.
+    std::fs::write(folder.path().join("journal.epoch-2.20231114T221320Z.jsonl"), "kept").unwrap();
+    assert_eq!(store.archive(Epoch::new(2), now).await.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
 }

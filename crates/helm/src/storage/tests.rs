@@ -19,6 +19,7 @@ fn stored(status: Status) -> StoredRelease {
         config: json!({"cluster": {"id": 1, "name": "infra"}, "list": [1, 2]}),
         manifest: String::new(),
         apply_method: None,
+        last_deployed: None,
     }
 }
 

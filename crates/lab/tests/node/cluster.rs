@@ -1,5 +1,7 @@
 //! A cluster's identity and machine configs, made here and for this: nothing of it comes from the code under test.
 
+use std::ops::RangeInclusive;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
@@ -123,6 +125,11 @@ impl Cluster {
 
     /// A client certificate for these roles.
     pub fn client(&self, roles: &[&str]) -> Pair {
+        self.client_in(roles, 1975..=4096)
+    }
+
+    /// The same, valid in these years, as it is issued by a machine whose clock is wrong.
+    pub fn client_in(&self, roles: &[&str], years: RangeInclusive<i32>) -> Pair {
         let authority =
             Issuer::from_ca_cert_pem(&self.machine.certificate, KeyPair::from_pem(&self.machine.key).unwrap());
         let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
@@ -133,6 +140,8 @@ impl Cluster {
         }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = rcgen::date_time_ymd(*years.start(), 1, 1);
+        params.not_after = rcgen::date_time_ymd(*years.end(), 1, 1);
         let certificate = params.signed_by(&key, &authority.unwrap()).unwrap().pem();
         Pair { certificate, key: key.serialize_pem() }
     }

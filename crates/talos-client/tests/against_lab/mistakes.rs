@@ -47,6 +47,24 @@ async fn nodes_of_another_cluster_are_detected_without_a_change() {
     assert_eq!(refused.kind, ClientErrorKind::Untrusted, "{refused}");
 }
 
+/// A laptop whose clock is years off issues certificates that are not valid yet, or no longer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_clock_is_not_taken_for_another_cluster() {
+    let site = Site::start("v1.13.9").await;
+    site.configure("cp-1").await;
+    let node = site.address("cp-1");
+    for years in [1990..=1991, 3000..=3001] {
+        let client = site.test_lab.cluster.client_in(&["os:admin"], years);
+        let ours = ClientIdentity {
+            ca_pem: site.identity.ca_pem.clone(),
+            certificate_pem: client.certificate,
+            key_pem: client.key.into(),
+        };
+        let error = probe(&site.dialer, node, &ours, None).await.unwrap_err();
+        assert_eq!(error.kind, ClientErrorKind::OutOfTime, "{error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_config_above_the_message_limit_is_not_sent() {
     let site = Site::start("v1.12.4").await;

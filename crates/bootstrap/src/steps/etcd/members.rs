@@ -5,9 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::super::context::{PROBE_INTERVAL, RunContext};
+use super::super::epoch::member_ids;
 use super::super::node_wait::wait_configured;
 use super::connect;
 use super::membership::{Membership, member_lists, outsider};
+use engine::journal::ClusterFact;
 use engine::{Check, CheckResult, Code, StepContext, StepError, StepWait};
 use error_report::ErrorReport;
 use talos_client::{Client, ClientError, EtcdAlarm};
@@ -22,7 +24,7 @@ impl Members {
     }
 
     /// What is missing; nothing when every control plane votes. Members are matched with control planes by identity.
-    async fn missing(&self) -> Result<Option<StepWait>, StepError> {
+    async fn missing(&self, cx: &StepContext) -> Result<Option<StepWait>, StepError> {
         let control_planes = self.0.control_planes();
         let Some(list) = member_lists(&self.0).await?.into_iter().next() else {
             return Err(StepError::invalid_input("the cluster has no control plane"));
@@ -33,6 +35,8 @@ impl Members {
         }
         let (voting, expected) = (membership.voting(), control_planes.len());
         if voting == expected && membership.unstarted == 0 {
+            let ids = member_ids(membership.matched.iter().map(|matched| matched.member.id));
+            cx.learn(ClusterFact::EtcdMembers(ids)).await;
             return Ok(None);
         }
         let learners = membership.matched.len() - voting + membership.unstarted;
@@ -95,8 +99,8 @@ async fn service(client: &Client) -> Result<String, ClientError> {
 
 #[async_trait]
 impl Check for Members {
-    async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
-        Ok(match self.missing().await? {
+    async fn observe(&self, cx: &StepContext) -> Result<CheckResult, StepError> {
+        Ok(match self.missing(cx).await? {
             None => CheckResult::Passed("every control plane votes".to_owned()),
             Some(wait) => CheckResult::Pending(wait.line),
         })
@@ -107,7 +111,7 @@ impl Check for Members {
             wait_configured(&self.0, node, cx).await?;
         }
         loop {
-            match self.missing().await {
+            match self.missing(cx).await {
                 Ok(None) => return Ok(()),
                 Ok(Some(wait)) => cx.waiting(wait),
                 Err(error) if error.class.is_retried() => cx.progress(&ErrorReport::new(&error).to_string()),

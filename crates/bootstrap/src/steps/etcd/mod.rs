@@ -119,6 +119,11 @@ fn recorded(cx: &StepContext) -> Option<Intent> {
     Some(Intent { accepted: prior.outcome.is_some(), ..intent })
 }
 
+/// Whether a call of an earlier run has started etcd, or may have.
+pub(super) fn may_have_bootstrapped(recorded: &[RecordedIntent]) -> bool {
+    recorded.iter().any(|prior| prior.outcome.as_ref().and_then(Value::as_str) != Some(NOT_ACCEPTED))
+}
+
 pub(super) async fn connect(context: &RunContext, node: &InventoryNode) -> Result<Client, StepError> {
     Client::connect(&context.dialer, node.address, &context.client_identity)
         .await

@@ -1,0 +1,364 @@
+//! One writer at a time on a cluster: a Lease of `coordination.k8s.io/v1` in `kube-system`.
+//!
+//! A lease is no fence: whoever loses it starts nothing new, and the next holder observes first. The decision is pure
+//! ([`decide_lease`]). Every change is sent with the version that was read, so of two runs one loses.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::error::{ApiError, ApiErrorKind, with_retry};
+
+const NAMESPACE: &str = "kube-system";
+/// For one change. It is not repeated as it is, since it may have been made.
+const CHANGE: Duration = Duration::from_secs(10);
+/// How often another writer may come in between.
+const RACES: u32 = 5;
+
+/// How long a lease lasts, and how often its holder renews it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseTerms {
+    /// After the last renewal it has expired.
+    pub duration: Duration,
+    pub renewal: Duration,
+}
+
+impl LeaseTerms {
+    /// Four renewals in the duration: an API server that restarts, as in a rollout, costs one or two.
+    pub const RUN: Self = Self { duration: Duration::from_mins(1), renewal: Duration::from_secs(15) };
+}
+
+/// A lease that has a holder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseRecord {
+    /// Such as `ann@laptop/20260102T030405Z-0a1b`.
+    pub holder: String,
+    pub acquired: Option<Timestamp>,
+    /// By the holder's clock.
+    pub renewed: Option<Timestamp>,
+    pub duration: Duration,
+}
+
+impl LeaseRecord {
+    /// The holder's run. A laptop may have another name after a kill, its journal has the same runs.
+    fn run(&self) -> Option<&str> {
+        self.holder.rsplit_once('/').map(|(_, run)| run)
+    }
+
+    /// Whether it has expired, if both clocks are right.
+    fn has_expired(&self, now: Timestamp) -> bool {
+        self.renewed.is_none_or(|renewed| now.duration_since(renewed).unsigned_abs() > self.duration && now > renewed)
+    }
+}
+
+impl fmt::Display for LeaseRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = |time: Option<Timestamp>| {
+            time.map_or_else(|| "an unknown time".to_owned(), |time| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+        };
+        write!(f, "{}, since {}, renewed last at {}", self.holder, time(self.acquired), time(self.renewed))
+    }
+}
+
+/// What to do about a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeaseDecision {
+    /// It is free, or of a run that has certainly ended.
+    Take,
+    /// It is ours already.
+    Renew,
+    /// Another run holds it.
+    Held(LeaseRecord),
+    /// Another run held it, and has not renewed it in time by our clock.
+    Expired(LeaseRecord),
+}
+
+/// Who asks for a lease.
+#[derive(Debug, Clone)]
+pub struct LeaseRequest {
+    /// `USER@HOST/RUN`.
+    pub holder: String,
+    /// Runs that are certainly dead: earlier ones of the same journal, whose lock this run has.
+    pub ended: Vec<String>,
+    pub expired: ExpiredLease,
+}
+
+/// What becomes of an expired lease of another run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpiredLease {
+    /// The operator decides first.
+    Respect,
+    /// The operator has decided that its holder is dead.
+    TakeOver,
+}
+
+/// Decides about a lease; `None` is one without a holder.
+pub fn decide_lease(found: Option<&LeaseRecord>, request: &LeaseRequest, now: Timestamp) -> LeaseDecision {
+    match found {
+        None => LeaseDecision::Take,
+        Some(record) if record.holder == request.holder => LeaseDecision::Renew,
+        Some(record) if request.ended.iter().any(|run| record.run() == Some(run)) => LeaseDecision::Take,
+        Some(record) if record.has_expired(now) => LeaseDecision::Expired(record.clone()),
+        Some(record) => LeaseDecision::Held(record.clone()),
+    }
+}
+
+/// Why a lease is not ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseError {
+    /// By another run, which renews it.
+    #[error("another run holds the lease of the cluster: {0}")]
+    Held(LeaseRecord),
+    #[error("the lease of the cluster belongs to a run that no longer renews it: {0}")]
+    Expired(LeaseRecord),
+    #[error("the lease of the cluster cannot be taken")]
+    Api(#[from] ApiError),
+}
+
+/// Whether a lease is still ours after a renewal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Renewal {
+    Renewed,
+    /// Another run took it over.
+    Lost(LeaseRecord),
+}
+
+/// The lease of one cluster.
+#[derive(Clone)]
+pub struct ClusterLease {
+    api: Api<Lease>,
+    name: String,
+    terms: LeaseTerms,
+}
+
+impl fmt::Debug for ClusterLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterLease").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl ClusterLease {
+    /// The lease of the cluster of this name, by a client of its API.
+    pub fn new(client: Client, cluster: &str, terms: LeaseTerms) -> Self {
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        let name = format!("k8s-bootstrap-{}", cluster.chars().map(plain).collect::<String>());
+        Self { api: Api::namespaced(client, NAMESPACE), name: name.trim_end_matches('-').to_owned(), terms }
+    }
+
+    /// The holder now.
+    ///
+    /// # Errors
+    ///
+    /// When the API does not respond or rejects the request.
+    pub async fn read(&self) -> Result<Option<LeaseRecord>, ApiError> {
+        Ok(self.lease().await?.as_ref().and_then(record))
+    }
+
+    async fn lease(&self) -> Result<Option<Lease>, ApiError> {
+        with_retry(|| self.api.get_opt(&self.name)).await
+    }
+
+    /// Takes the lease. An expired one of another run is taken only on request, and only after it was seen not to be renewed
+    /// for two intervals: clocks differ, and a live one is never taken.
+    ///
+    /// # Errors
+    ///
+    /// A lease of another run; an API that does not respond or rejects the request.
+    pub async fn acquire(&self, request: &LeaseRequest) -> Result<(), LeaseError> {
+        for _ in 0..RACES {
+            let found = self.lease().await?;
+            match decide_lease(found.as_ref().and_then(record).as_ref(), request, Timestamp::now()) {
+                LeaseDecision::Held(record) => return Err(LeaseError::Held(record)),
+                LeaseDecision::Expired(record) if request.expired == ExpiredLease::Respect => {
+                    return Err(LeaseError::Expired(record));
+                }
+                LeaseDecision::Expired(record) if self.is_renewed(found.as_ref()).await? => {
+                    return Err(LeaseError::Held(record));
+                }
+                LeaseDecision::Take | LeaseDecision::Renew | LeaseDecision::Expired(_) => {}
+            }
+            if self.write(found, &request.holder).await? == Written::Whole {
+                return Ok(());
+            }
+        }
+        Err(raced().into())
+    }
+
+    /// Whether the holder renews the lease, seen for two intervals.
+    async fn is_renewed(&self, found: Option<&Lease>) -> Result<bool, ApiError> {
+        let version = |lease: Option<&Lease>| lease.and_then(|lease| lease.metadata.resource_version.clone());
+        let end = Instant::now() + self.terms.renewal * 2;
+        while Instant::now() < end {
+            sleep(self.terms.renewal / 5).await;
+            if version(self.lease().await?.as_ref()) != version(found) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Renews the lease of `holder`. One that is gone is created again: only an operator deletes it.
+    ///
+    /// # Errors
+    ///
+    /// When the API does not respond or rejects the request.
+    pub async fn renew(&self, holder: &str) -> Result<Renewal, ApiError> {
+        for _ in 0..RACES {
+            let found = self.lease().await?;
+            if let Some(other) = found.as_ref().and_then(record).filter(|record| record.holder != holder) {
+                return Ok(Renewal::Lost(other));
+            }
+            if self.write(found, holder).await? == Written::Whole {
+                return Ok(Renewal::Renewed);
+            }
+        }
+        Err(raced())
+    }
+
+    /// Gives the lease of `holder` back.
+    ///
+    /// # Errors
+    ///
+    /// When the API does not respond or rejects the request.
+    pub async fn release(&self, holder: &str) -> Result<(), ApiError> {
+        for _ in 0..RACES {
+            let Some(mut lease) = self.lease().await? else { return Ok(()) };
+            let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(holder)) else {
+                return Ok(());
+            };
+            spec.holder_identity = None;
+            if self.replace(&lease).await? == Written::Whole {
+                return Ok(());
+            }
+        }
+        Err(raced())
+    }
+
+    async fn write(&self, found: Option<Lease>, holder: &str) -> Result<Written, ApiError> {
+        let is_new = found.is_none();
+        let lease = held_by(found.unwrap_or_else(|| self.without_holder()), holder, self.terms, Timestamp::now());
+        if is_new { self.create(&lease).await } else { self.replace(&lease).await }
+    }
+
+    fn without_holder(&self) -> Lease {
+        let metadata = ObjectMeta {
+            name: Some(self.name.clone()),
+            namespace: Some(NAMESPACE.to_owned()),
+            ..ObjectMeta::default()
+        };
+        Lease { metadata, spec: None }
+    }
+
+    async fn create(&self, lease: &Lease) -> Result<Written, ApiError> {
+        written(timeout(CHANGE, self.api.create(&PostParams::default(), lease)).await)
+    }
+
+    async fn replace(&self, lease: &Lease) -> Result<Written, ApiError> {
+        written(timeout(CHANGE, self.api.replace(&self.name, &PostParams::default(), lease)).await)
+    }
+}
+
+/// How a change of a lease ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Whole,
+    /// Another writer was first; nothing was changed.
+    TooLate,
+}
+
+fn written(answer: Result<kube::Result<Lease>, tokio::time::error::Elapsed>) -> Result<Written, ApiError> {
+    match answer {
+        Ok(Ok(_)) => Ok(Written::Whole),
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(Written::TooLate),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(ApiError::new(ApiErrorKind::Unreachable("the lease was not written within 10s".to_owned()))),
+    }
+}
+
+fn raced() -> ApiError {
+    ApiError::new(ApiErrorKind::Busy { message: "other writers change the lease".to_owned(), retry_after: None })
+}
+
+/// The holder of a lease, if it has one.
+fn record(lease: &Lease) -> Option<LeaseRecord> {
+    let spec = lease.spec.as_ref()?;
+    Some(LeaseRecord {
+        holder: spec.holder_identity.clone().filter(|holder| !holder.is_empty())?,
+        acquired: spec.acquire_time.as_ref().map(|time| time.0),
+        renewed: spec.renew_time.as_ref().map(|time| time.0),
+        duration: Duration::from_secs(spec.lease_duration_seconds.unwrap_or_default().max(0).unsigned_abs().into()),
+    })
+}
+
+/// A lease as `holder` writes it: a renewal keeps the time of its acquisition.
+fn held_by(mut lease: Lease, holder: &str, terms: LeaseTerms, now: Timestamp) -> Lease {
+    let before = record(&lease);
+    let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
+    if before.as_ref().is_none_or(|before| before.holder != holder) {
+        spec.acquire_time = Some(MicroTime(now));
+        spec.lease_transitions = Some(spec.lease_transitions.map_or(0, |transitions| transitions.saturating_add(1)));
+    }
+    spec.holder_identity = Some(holder.to_owned());
+    spec.renew_time = Some(MicroTime(now));
+    spec.lease_duration_seconds = Some(i32::try_from(terms.duration.as_secs()).unwrap_or(i32::MAX));
+    lease
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::constant(1_700_000_000, 0);
+
+    fn record_of(holder: &str, age: i64) -> LeaseRecord {
+        LeaseRecord {
+            holder: holder.to_owned(),
+            acquired: Some(NOW),
+            renewed: Some(Timestamp::from_second(NOW.as_second() - age).unwrap()),
+            duration: Duration::from_mins(1),
+        }
+    }
+
+    fn request() -> LeaseRequest {
+        LeaseRequest { holder: "ann@laptop/2".into(), ended: vec!["1".into()], expired: ExpiredLease::Respect }
+    }
+
+    #[test]
+    fn a_lease_is_taken_from_a_run_that_is_certainly_dead_and_from_no_other() {
+        let decide = |found: Option<&LeaseRecord>| decide_lease(found, &request(), NOW);
+        assert_eq!(decide(None), LeaseDecision::Take);
+        for age in [0, 59, 61, 1_000_000] {
+            assert_eq!(decide(Some(&record_of("ann@laptop/1", age))), LeaseDecision::Take);
+            assert_eq!(decide(Some(&record_of("ann@laptop/2", age))), LeaseDecision::Renew);
+        }
+        for (age, is_held) in [(0, true), (60, true), (61, false), (1_000_000, false), (-1, true), (-1_000_000, true)] {
+            let other = record_of("bob@desktop/7", age);
+            let expected =
+                if is_held { LeaseDecision::Held(other.clone()) } else { LeaseDecision::Expired(other.clone()) };
+            assert_eq!(decide(Some(&other)), expected, "{age}");
+        }
+        let never = LeaseRecord { renewed: None, ..record_of("bob@desktop/7", 0) };
+        assert_eq!(decide(Some(&never)), LeaseDecision::Expired(never));
+    }
+
+    #[test]
+    fn a_renewal_keeps_since_when_the_lease_is_held() {
+        let later = Timestamp::from_second(NOW.as_second() + 15).unwrap();
+        let lease = held_by(Lease::default(), "ann", LeaseTerms::RUN, NOW);
+        let renewed = record(&held_by(lease.clone(), "ann", LeaseTerms::RUN, later)).unwrap();
+        assert_eq!((renewed.acquired, renewed.renewed), (Some(NOW), Some(later)));
+        let taken = held_by(lease, "bob", LeaseTerms::RUN, later);
+        assert_eq!(taken.spec.as_ref().unwrap().lease_transitions, Some(1));
+        let taken = record(&taken).unwrap();
+        assert_eq!(
+            (taken.holder.as_str(), taken.acquired, taken.duration),
+            ("bob", Some(later), LeaseTerms::RUN.duration)
+        );
+    }
+}

@@ -1,0 +1,199 @@
+//! Two operators of one cluster, each with a state folder of its own.
+#![allow(clippy::unwrap_used)]
+
+use crate::common;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use common::TestEnvironment;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use test_support::CommandOutput;
+
+/// A network plugin, so that every node becomes Ready.
+const PLUGIN: &str = "apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: cilium, namespace: kube-system}
+spec:
+  selector: {matchLabels: {k8s-app: cilium}}
+  template:
+    metadata: {labels: {k8s-app: cilium}}
+    spec:
+      hostNetwork: true
+      tolerations: [{operator: Exists}]
+      containers: [{name: agent, image: 'quay.io/cilium/cilium:v1'}]
+";
+const RELEASE: &str = "releases:\n  - {name: cilium, namespace: kube-system, chart: ../../../charts/cilium}\n";
+
+/// Machines with one release on them.
+fn repository(helmfile: &str) -> TestEnvironment {
+    let environment = TestEnvironment::machines();
+    let chart = environment.repository.join("charts/cilium");
+    std::fs::create_dir_all(chart.join("templates")).unwrap();
+    std::fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: cilium\nversion: 1.0.0\n").unwrap();
+    std::fs::write(chart.join("templates/plugin.yaml"), PLUGIN).unwrap();
+    std::fs::write(environment.repository.join("bootstrap/infra/helmfile.d/01-apps.yaml"), helmfile).unwrap();
+    environment
+}
+
+/// The state folder of another operator, who sees the same lab.
+fn other_operator(environment: &TestEnvironment, name: &str) -> PathBuf {
+    let (ours, state) = (environment.state().join("labs/infra"), environment.state().join(name));
+    let theirs = state.join("labs/infra");
+    std::fs::create_dir_all(&theirs).unwrap();
+    for entry in std::fs::read_dir(ours).unwrap().map(Result::unwrap).filter(|entry| entry.file_name() != "run") {
+        std::os::unix::fs::symlink(entry.path(), theirs.join(entry.file_name())).unwrap();
+    }
+    state
+}
+
+fn apply(environment: &TestEnvironment, object: &Value) {
+    let file = environment.state().join("object.json");
+    std::fs::write(&file, object.to_string()).unwrap();
+    environment.kubectl("infra", &["apply", "-o", "json", "-f", file.to_str().unwrap()]);
+}
+
+/// The record that helm writes before it begins.
+fn pending_record(since: Timestamp) -> Value {
+    let release = json!({
+        "name": "cilium", "namespace": "kube-system", "version": 2, "config": {}, "manifest": "",
+        "info": {"status": "pending-upgrade", "description": "Preparing upgrade", "last_deployed": since},
+        "chart": {"metadata": {"name": "cilium", "version": "1.0.0"}},
+    });
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "helm.sh/release.v1",
+        "metadata": {
+            "name": "sh.helm.release.v1.cilium.v2", "namespace": "kube-system",
+            "labels": {"name": "cilium", "owner": "helm", "status": "pending-upgrade", "version": "2"},
+        },
+        "stringData": {"release": STANDARD.encode(release.to_string())},
+    })
+}
+
+fn lease(holder: &str, renewed: Timestamp) -> Value {
+    let time = renewed.strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string();
+    json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "k8s-bootstrap-infra", "namespace": "kube-system"},
+        "spec": {"holderIdentity": holder, "acquireTime": time, "renewTime": time, "leaseDurationSeconds": 60},
+    })
+}
+
+fn held_by(environment: &TestEnvironment) -> Value {
+    let lease =
+        environment.kubectl("infra", &["-n", "kube-system", "get", "lease", "k8s-bootstrap-infra", "-o", "json"]);
+    lease["spec"]["holderIdentity"].clone()
+}
+
+fn status_of_record(environment: &TestEnvironment) -> String {
+    let secret = ["-n", "kube-system", "get", "secret", "sh.helm.release.v1.cilium.v2", "-o", "json"];
+    let secret = environment.kubectl("infra", &secret);
+    secret["metadata"]["labels"]["status"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_another_operator_does_is_left_alone() {
+    let environment = repository(RELEASE);
+    let _lab = environment.lab("infra");
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(held_by(&environment), Value::Null, "the lease is given back at the end");
+
+    // The first operator's helm is at work; a second one has a journal of his own.
+    let other = other_operator(&environment, "second");
+    let second = || environment.output(&mut environment.command_with_state(&other, &["infra", "--lab", "--resume"]));
+    apply(&environment, &pending_record(Timestamp::now()));
+    let CommandOutput { code, stderr: err, .. } = second();
+    assert_eq!(code, 4, "{err}");
+    assert!(err.contains("release/cilium: error[O04]: another helm may be at work on this release"), "{err}");
+    assert!(err.contains("where: Secret kube-system/sh.helm.release.v1.cilium.v2"), "{err}");
+    assert!(err.contains("why: revision 2 is pending-upgrade since 2"), "{err}");
+    assert_eq!(status_of_record(&environment), "pending-upgrade");
+    assert_eq!(held_by(&environment), Value::Null);
+
+    // The other run lives.
+    apply(&environment, &lease("bob@desktop/20260102T030405Z-beef", Timestamp::now()));
+    for arguments in [&["infra", "--lab"][..], &["infra", "--lab", "--take-over"]] {
+        let CommandOutput { code, stderr: err, .. } = environment.run(arguments);
+        assert_eq!(code, 4, "{err}");
+        let expected = "error[O04]: the run was not started: another run holds the lease of the cluster: bob@desktop/20260102T030405Z-beef, since 2";
+        assert!(err.contains(expected), "{err}");
+    }
+    // It has not been heard of for years.
+    apply(&environment, &lease("bob@desktop/20260102T030405Z-beef", "2020-01-02T03:04:05Z".parse().unwrap()));
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
+    assert_eq!(code, 4, "{err}");
+    assert!(err.contains("belongs to a run that no longer renews it: bob@desktop/"), "{err}");
+    assert!(err.contains("hint: make sure that this run is dead, then add --take-over"), "{err}");
+    assert_eq!(status_of_record(&environment), "pending-upgrade");
+
+    // It is over, and its helm has long timed out.
+    apply(&environment, &lease("", Timestamp::now()));
+    apply(&environment, &pending_record("2020-01-02T03:04:05Z".parse().unwrap()));
+    let CommandOutput { code, stderr: err, .. } = second();
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        err.contains("release/cilium: waiting: revision 2 was left pending-upgrade for longer than helm's timeout"),
+        "{err}"
+    );
+    assert_eq!(status_of_record(&environment), "deployed");
+
+    // A third one has no journal at all, and finds what the first one resumes.
+    let resumed = outcomes(&environment, &environment.state());
+    let mut adopted = outcomes(&environment, &other_operator(&environment, "third"));
+    let written = adopted.insert("kubernetes-api/ready".into(), "up-to-date".into());
+    assert_eq!(written.as_deref(), Some("applied"), "the third one has no kubeconfig yet");
+    assert_eq!(adopted, resumed);
+    assert!(resumed.values().all(|outcome| outcome != "applied"), "{resumed:#?}");
+}
+
+/// How each step of a resumed run ended.
+fn outcomes(environment: &TestEnvironment, state: &Path) -> BTreeMap<String, String> {
+    let run =
+        environment.output(&mut environment.command_with_state(state, &["-o", "json", "infra", "--lab", "--resume"]));
+    assert_eq!(run.code, 0, "{run}");
+    let events = run.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let done = events.filter(|event| event["event"] == "step-done");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    done.map(|event| (text(&event["step"]), text(&event["outcome"]))).collect()
+}
+
+#[test]
+fn a_run_that_loses_the_lease_starts_nothing_more() {
+    let environment = repository("");
+    let [reached, goes_on] = ["reached", "goes-on"].map(|name| environment.repository.join(name));
+    for pipe in [&reached, &goes_on] {
+        assert!(test_support::child("mkfifo").arg(pipe).status().unwrap().success());
+    }
+    let script = environment.repository.join("hook.sh");
+    let text = format!("echo > {}\nread -r _ < {}\n", reached.display(), goes_on.display());
+    std::fs::write(&script, text).unwrap();
+    let hook = format!("hooks: [{{events: [presync], command: sh, args: [{}]}}]", script.display());
+    let helmfile = RELEASE.replace("charts/cilium}", &format!("charts/cilium, {hook}}}"));
+    std::fs::write(environment.repository.join("bootstrap/infra/helmfile.d/01-apps.yaml"), helmfile).unwrap();
+    let _lab = environment.lab("infra");
+    let mut run = environment.command(&["infra", "--lab"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
+    // Opening waits until the hook runs.
+    std::fs::read_to_string(&reached).unwrap();
+    let ours = held_by(&environment);
+    assert!(ours.as_str().unwrap().contains('@'), "{ours}");
+    apply(&environment, &lease("bob@desktop/20260102T030405Z-beef", Timestamp::now()));
+    let seen: Vec<String> = lines.by_ref().take_while(|line| !line.contains("starts nothing more (O04)")).collect();
+    std::fs::File::options().write(true).open(&goes_on).unwrap().write_all(b"\n").unwrap();
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(run.wait().unwrap().code(), Some(4), "{seen:#?}{rest:#?}");
+    let rest = rest.join("\n");
+    assert!(
+        rest.contains("error[O04]: the run was stopped: another run took over the lease of the cluster: bob@desktop/"),
+        "{rest}"
+    );
+    let records = environment.kubectl("infra", &["get", "secrets", "-A", "-l", "owner=helm", "-o", "json"]);
+    assert_eq!(records["items"].as_array().unwrap().len(), 0, "a release was installed without the lease");
+    assert_eq!(held_by(&environment), "bob@desktop/20260102T030405Z-beef");
+}
