@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 use super::context::RunContext;
 use super::kustomize;
-use super::objects::{api_error, apply_as, gate_error, observe_objects_in, progress};
+use super::objects::{api_error, apply_as, gate_error, observe_as, progress};
 pub(super) use check::check;
 use command::Process;
 pub use command::Verdict;
@@ -225,7 +225,7 @@ impl Action for Manifests {
     }
 
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
-        observe_objects_in(&self.context, self.options().default_namespace, self.objects().await?).await
+        observe_as(&self.context, self.options(), self.objects().await?).await
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
