@@ -5,8 +5,8 @@
 //! request; every other object costs one read.
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use kube::Client;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::{Api, Client};
 use serde_json::Value;
 
 use super::discovery::Kinds;
@@ -27,37 +27,36 @@ const MANAGER: &str = "k8s-bootstrap-drift";
 pub struct InstalledObject {
     pub reference: ObjectRef,
     pub state: InstalledState,
+    /// An object that does not exist is ready: there is nothing to wait for.
+    pub readiness: Readiness,
+    /// The HelmRelease or Kustomization of Flux that manages it; only Flux changes it then (F01).
+    pub flux_owner: Option<String>,
 }
 
-/// The state of an installed object.
+/// How an installed object compares with its manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstalledState {
     /// Every field is as it was applied.
-    Intact(Readiness),
+    Intact,
     Absent,
     /// A Job that Kubernetes deleted after it had finished, as its `ttlSecondsAfterFinished` asks for.
     Expired,
     /// A field has another value than the one that was applied.
-    Changed(FieldDrift, Readiness),
+    Changed(FieldDrift),
     /// A field may have another value, but the API server rejects the dry run that would show it.
-    Unverified { drift: FieldDrift, why: ApiError, readiness: Readiness },
-    /// Managed by this HelmRelease or Kustomization of Flux, so only Flux changes it (F01).
-    OwnedByFlux(String, Readiness),
+    Unverified { drift: FieldDrift, why: ApiError },
 }
 
 impl InstalledState {
-    /// Why it is not ready, if it exists.
-    pub fn unready(&self) -> Option<&str> {
-        match self {
-            Self::Intact(readiness)
-            | Self::Changed(_, readiness)
-            | Self::Unverified { readiness, .. }
-            | Self::OwnedByFlux(_, readiness) => match readiness {
-                Readiness::Ready => None,
-                Readiness::Progressing(reason) | Readiness::Failed(reason) => Some(reason),
-            },
-            Self::Absent | Self::Expired => None,
-        }
+    /// Whether an apply of the manifest would change something.
+    pub fn is_drift(&self) -> bool {
+        matches!(self, Self::Absent | Self::Changed(_))
+    }
+}
+
+impl InstalledObject {
+    fn without_live(reference: ObjectRef, state: InstalledState) -> Self {
+        Self { reference, state, readiness: Readiness::Ready, flux_owner: None }
     }
 }
 
@@ -89,32 +88,39 @@ async fn installed_object(
     default_namespace: &str,
 ) -> Result<InstalledObject, ApiError> {
     let served = kinds.find(&reference.api_version, &reference.kind).await.map_err(|error| error.at(&reference))?;
-    let Some(served) = served else { return Ok(InstalledObject { reference, state: InstalledState::Absent }) };
+    let Some(served) = served else { return Ok(InstalledObject::without_live(reference, InstalledState::Absent)) };
     super::apply::place(&served, &mut reference, &mut object, default_namespace);
     let api = served.api(client, reference.namespace.as_deref());
     let Some(live) = read(&api, &reference).await? else {
         let state = if expires(&object) { InstalledState::Expired } else { InstalledState::Absent };
-        return Ok(InstalledObject { reference, state });
+        return Ok(InstalledObject::without_live(reference, state));
     };
-    let readiness = readiness(&live);
-    let state = match (flux_owner(&live), find_drift(&live, &object)) {
-        (Some(owner), _) => InstalledState::OwnedByFlux(owner, readiness),
-        (None, None) => InstalledState::Intact(readiness),
-        (None, Some(suspected)) => {
-            let params =
-                PatchParams { field_manager: Some(MANAGER.to_owned()), force: true, dry_run: true, ..PatchParams::default() };
-            let patch = Patch::Apply(&object);
-            match with_retry(|| api.patch(&reference.name, &params, &patch)).await {
-                Ok(applied) => match find_change(&live, &value(&applied)?) {
-                    Some(drift) => InstalledState::Changed(drift, readiness),
-                    None => InstalledState::Intact(readiness),
-                },
-                Err(error) if error.is_retryable() => return Err(error.at(&reference)),
-                Err(why) => InstalledState::Unverified { drift: suspected, why, readiness },
-            }
+    let state = match find_drift(&live, &object) {
+        None => InstalledState::Intact,
+        Some(suspected) => verify(&api, &reference, &object, &live, suspected).await?,
+    };
+    Ok(InstalledObject { readiness: readiness(&live), flux_owner: flux_owner(&live), reference, state })
+}
+
+/// Asks the API server what an apply of the manifest would change.
+async fn verify(
+    api: &Api<DynamicObject>,
+    reference: &ObjectRef,
+    object: &Value,
+    live: &Value,
+    suspected: FieldDrift,
+) -> Result<InstalledState, ApiError> {
+    let params =
+        PatchParams { field_manager: Some(MANAGER.to_owned()), force: true, dry_run: true, ..PatchParams::default() };
+    let patch = Patch::Apply(object);
+    match with_retry(|| api.patch(&reference.name, &params, &patch)).await {
+        Ok(applied) => {
+            let change = find_change(live, &value(&applied)?);
+            Ok(change.map_or(InstalledState::Intact, InstalledState::Changed))
         }
-    };
-    Ok(InstalledObject { reference, state })
+        Err(error) if error.is_retryable() => Err(error.at(reference)),
+        Err(why) => Ok(InstalledState::Unverified { drift: suspected, why }),
+    }
 }
 
 /// Whether Kubernetes deletes the object of this manifest by itself.

@@ -28,6 +28,7 @@ mod order;
 mod preflight;
 mod pull_secret;
 mod release;
+mod release_state;
 pub mod rollout;
 mod secret_manifests;
 mod webhook;

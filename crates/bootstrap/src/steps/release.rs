@@ -1,7 +1,7 @@
 //! One Helm release: installed as Flux's helm-controller will adopt it, gated by our own readiness.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -12,13 +12,17 @@ use super::conversion;
 use super::errors::helm_error;
 use super::images::Workload;
 use super::objects::{api_error, gate_error, progress};
-use super::webhook;
+use super::release_state::{self, DeployedState, RecordMarks};
+use super::{fingerprints, webhook};
+use engine::plan::Fingerprint;
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
+use helm::comparison::{ManifestDifference, ReleaseObjects, differences};
+use helm::manifest;
 use helm::storage;
 use helm::storage::{DesiredRelease, Recovery, ReleaseState, StoredRelease};
-use helm::{PreparedChart, PulledChart, TemplateOptions};
-use helmfile::{Release, Wait};
-use kubernetes::{GateError, ObjectRef, Readiness, ServiceName, UnpulledImage};
+use helm::{FieldConflicts, PreparedChart, PulledChart, TemplateOptions, UpgradeOptions};
+use helmfile::{Release, ReleaseId, Wait};
+use kubernetes::{GateError, InstalledObject, ObjectRef, ServiceName, UnpulledImage};
 
 /// A chart that is ready, and what it renders to.
 struct Prepared {
@@ -29,6 +33,8 @@ struct Prepared {
     hooks: Vec<ObjectRef>,
     /// The pods of both.
     workloads: Vec<Workload>,
+    /// Both, as they are compared with a record.
+    rendered: ReleaseObjects,
 }
 
 /// Which step waits for the conversion webhooks of a release.
@@ -40,17 +46,23 @@ pub(super) enum ConversionGate {
     LaterStep,
 }
 
-/// The release is deployed with this chart and these values, and everything in it is ready.
+/// The release is deployed as its chart renders now, its objects are as they were applied, and all of them are ready.
 pub(super) struct Installed {
     context: Arc<RunContext>,
     release: Release,
     conversion: ConversionGate,
     prepared: OnceCell<Prepared>,
+    /// The drift that the last observation found, which an upgrade repairs.
+    drift: Mutex<Option<Fingerprint>>,
 }
 
 impl Installed {
     pub(super) fn new(context: Arc<RunContext>, release: Release, conversion: ConversionGate) -> Self {
-        Self { context, release, conversion, prepared: OnceCell::new() }
+        Self { context, release, conversion, prepared: OnceCell::new(), drift: Mutex::default() }
+    }
+
+    pub(super) fn id(&self) -> &ReleaseId {
+        &self.release.id
     }
 
     pub(super) async fn client(&self) -> Result<kube::Client, StepError> {
@@ -78,28 +90,30 @@ impl Installed {
         self.prepared
             .get_or_try_init(|| async {
                 let failed = |error| helm_error(&error, &self.release);
-                let options = TemplateOptions { include_crds: false, hooks: true, ..self.context.template_options() };
+                let options = self.template_options();
                 let charts = self.context.charts().await?;
                 let ready = charts.prepare(&self.release, &options).await.map_err(failed)?;
-                let rendered = charts.helm.template(&self.release, &ready.chart, &options).await;
+                let all = charts.helm.template(&self.release, &ready.chart, &options).await.map_err(failed)?;
+                let rendered = ReleaseObjects::new(&self.release.id, all.clone());
                 let (hooks, objects): (Vec<Value>, Vec<Value>) =
-                    rendered.map_err(failed)?.into_iter().map(|object| self.placed(object)).partition(is_hook);
+                    all.into_iter().map(|object| self.placed(object)).partition(manifest::is_hook);
                 self.context.kinds.note(&self.release, &objects);
                 self.context.owners.record(&self.release, &objects, &self.context.kinds)?;
                 self.context.kinds.note(&self.release, &webhook::probes(&objects, &self.release.id.namespace));
                 let workloads = hooks.iter().chain(&objects).filter_map(Workload::of).collect();
                 let hooks = hooks.iter().filter_map(|object| ObjectRef::from_manifest(object).ok()).collect();
-                Ok(Prepared { ready, objects, hooks, workloads })
+                Ok(Prepared { ready, objects, hooks, workloads, rendered })
             })
             .await
     }
 
+    fn template_options(&self) -> TemplateOptions {
+        TemplateOptions { include_crds: false, hooks: true, ..self.context.template_options() }
+    }
+
     /// Helm puts what names no namespace into the release's; cluster-scoped kinds ignore it.
     fn placed(&self, mut object: Value) -> Value {
-        let named = object.pointer("/metadata/namespace").is_some();
-        if !named && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.insert("namespace".to_owned(), Value::from(self.release.id.namespace.clone()));
-        }
+        manifest::set_namespace(&mut object, &self.release.id.namespace);
         object
     }
 
@@ -111,12 +125,8 @@ impl Installed {
         let mut stored = Vec::new();
         for secret in secrets {
             let Some(data) = secret.data.as_ref().and_then(|data| data.get("release")) else { continue };
-            let decoded = StoredRelease::decode(&data.0).map_err(|error| {
-                StepError::failed_precondition("a stored release cannot be read")
-                    .with_place(format!("release {}", self.release.id))
-                    .caused_by(&error)
-            })?;
-            stored.push(decoded);
+            let decoded = StoredRelease::decode(&data.0).map_err(|error| self.unreadable(&error))?;
+            stored.push(decoded.with_labels(secret.metadata.labels.clone().unwrap_or_default()));
         }
         Ok(storage::newest(stored))
     }
@@ -158,31 +168,101 @@ impl Installed {
         kubernetes::delete(client, &record).await.map_err(|error| api_error(&error).code(Code::H01))
     }
 
-    /// The first object that has to be ready and is not.
-    async fn unready(&self, client: &kube::Client, objects: &[Value]) -> Result<Option<String>, StepError> {
-        let lookups = objects.iter().filter_map(|object| ObjectRef::from_manifest(object).ok());
-        let found = futures::future::join_all(lookups.map(|object| async move {
-            let live = kubernetes::get(client, &object).await;
-            (object, live)
-        }))
-        .await;
-        for (object, live) in found {
-            match live.map_err(|error| api_error(&error))? {
-                None => return Ok(Some(format!("{object} does not exist"))),
-                Some(live) => match kubernetes::readiness(&live) {
-                    Readiness::Ready => {}
-                    Readiness::Progressing(reason) | Readiness::Failed(reason) => {
-                        return Ok(Some(format!("{object}: {reason}")));
-                    }
-                },
+    fn unreadable(&self, error: &dyn std::error::Error) -> StepError {
+        StepError::failed_precondition("a stored release cannot be read")
+            .with_place(format!("release {}", self.release.id))
+            .caused_by(error)
+    }
+
+    /// The objects of a record, in the cluster.
+    async fn installed(
+        &self,
+        client: &kube::Client,
+        recorded: &ReleaseObjects,
+    ) -> Result<Vec<InstalledObject>, StepError> {
+        let mut objects: Vec<Value> = recorded.resources().cloned().collect();
+        // Helm sets them on everything that it applies, whatever the chart says.
+        objects.iter_mut().for_each(|object| manifest::add_ownership(object, &self.release.id));
+        let found = kubernetes::installed_objects(client, &objects, &self.release.id.namespace).await;
+        found.map_err(|error| api_error(&error))
+    }
+
+    /// A deployed release, compared with its inputs and with the cluster.
+    pub(super) async fn deployed(
+        &self,
+        client: &kube::Client,
+        stored: &StoredRelease,
+    ) -> Result<DeployedState, StepError> {
+        let recorded = ReleaseObjects::from_record(stored).map_err(|error| self.unreadable(&error))?;
+        Ok(DeployedState {
+            manifest: self.differences(&recorded).await?,
+            objects: self.installed(client, &recorded).await?,
+            record: marks(stored),
+            inputs: self.inputs().await?,
+        })
+    }
+
+    /// What an upgrade would change in the stored manifest.
+    async fn differences(&self, recorded: &ReleaseObjects) -> Result<Vec<ManifestDifference>, StepError> {
+        let rendered = &self.prepared().await?.rendered;
+        if differences(recorded, &[rendered]).is_empty() {
+            return Ok(vec![]);
+        }
+        Ok(differences(recorded, &[rendered, &self.rendered_again().await?]))
+    }
+
+    /// A second rendering of the same inputs, as an upgrade would store it.
+    async fn rendered_again(&self) -> Result<ReleaseObjects, StepError> {
+        let failed = |error| helm_error(&error, &self.release);
+        let helm = &self.context.charts().await?.helm;
+        // A chart with patches is installed as it was rendered here.
+        if self.release.patches.is_empty() {
+            let kubeconfig = self.context.child_kubeconfig().await?;
+            let (chart, method) = (&self.prepared().await?.ready.chart, self.context.apply_method());
+            match helm.dry_run_upgrade(&self.release, chart, &kubeconfig.path(), method).await {
+                Ok(stored) => return ReleaseObjects::from_record(&stored).map_err(|error| self.unreadable(&error)),
+                Err(error) if error.is_retryable() => return Err(failed(error)),
+                // The upgrade itself reports it, if there is anything to upgrade.
+                Err(error) => tracing::debug!(release = %self.release.id, %error, "the dry run of an upgrade failed"),
             }
         }
-        Ok(None)
+        let options = self.template_options();
+        let ready = self.context.charts().await?.prepare(&self.release, &options).await.map_err(failed)?;
+        let objects = helm.template(&self.release, &ready.chart, &options).await.map_err(failed)?;
+        Ok(ReleaseObjects::new(&self.release.id, objects))
+    }
+
+    /// Everything that decides what the release renders.
+    async fn inputs(&self) -> Result<Fingerprint, StepError> {
+        let (prepared, charts) = (self.prepared().await?, self.context.charts().await?);
+        let parts = Fingerprint::builder()
+            .part(fingerprints::release(&self.release).as_str())
+            .part(&prepared.ready.chart.digest)
+            .part(&self.context.cluster.inventory.kubernetes_version)
+            .part(charts.helm.version.to_string());
+        Ok(parts.finish())
+    }
+
+    fn note_drift(&self, drift: Option<Fingerprint>) {
+        *self.drift.lock().unwrap_or_else(PoisonError::into_inner) = drift;
+    }
+
+    /// How the release is upgraded: fields that were changed in the cluster are taken over.
+    async fn upgrade_options(&self, client: &kube::Client) -> Result<UpgradeOptions, StepError> {
+        let drift = self.drift.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let record = self.stored(client).await?.as_ref().map(marks).unwrap_or_default();
+        let conflicts = if drift.is_some() { FieldConflicts::TakeOver } else { FieldConflicts::AsDeclared };
+        Ok(UpgradeOptions {
+            conflicts,
+            labels: record.next(&self.inputs().await?, drift.as_ref()),
+            hooks: self.prepared().await?.hooks.len(),
+            ..UpgradeOptions::new(self.context.apply_method())
+        })
     }
 }
 
-fn is_hook(object: &Value) -> bool {
-    object.pointer("/metadata/annotations").is_some_and(|annotations| annotations.get("helm.sh/hook").is_some())
+fn marks(stored: &StoredRelease) -> RecordMarks {
+    RecordMarks { revision: stored.revision, labels: stored.labels.clone() }
 }
 
 #[async_trait]
@@ -192,26 +272,33 @@ impl Action for Installed {
     }
 
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+        self.note_drift(None);
         let client = self.context.kubernetes().await?;
+        let stored = self.stored(&client).await?;
         if self.owned_by_flux(&client).await? {
-            return Ok(Observation::Skipped(format!("Flux owns it ({})", Code::F01)));
+            let objects = match &stored {
+                Some(stored) => {
+                    let recorded = ReleaseObjects::from_record(stored).map_err(|error| self.unreadable(&error))?;
+                    self.installed(&client, &recorded).await?
+                }
+                None => vec![],
+            };
+            return Ok(Observation::Skipped(release_state::owned_by_flux(&objects)));
         }
         let prepared = self.prepared().await?;
-        let stored = self.stored(&client).await?;
-        Ok(match storage::release_state(stored.as_ref(), &self.desired(&prepared.ready.chart)) {
-            ReleaseState::Absent => Observation::Missing("not installed".to_owned()),
-            ReleaseState::Outdated(reason) => Observation::Missing(reason),
-            ReleaseState::Failed(reason) => Observation::Missing(format!("the last attempt failed: {reason}")),
-            ReleaseState::Pending { revision, status } => {
+        let state = storage::release_state(stored.as_ref(), &self.desired(&prepared.ready.chart));
+        Ok(match (state, &stored) {
+            (ReleaseState::Deployed, Some(stored)) => {
+                let deployed = self.deployed(&client, stored).await?;
+                self.note_drift(deployed.drift());
+                deployed.observation(self.release.flags.wait)
+            }
+            (ReleaseState::Absent | ReleaseState::Deployed, _) => Observation::Missing("not installed".to_owned()),
+            (ReleaseState::Outdated(reason), _) => Observation::Missing(reason),
+            (ReleaseState::Failed(reason), _) => Observation::Missing(format!("the last attempt failed: {reason}")),
+            (ReleaseState::Pending { revision, status }, _) => {
                 Observation::Missing(format!("revision {revision} was left {status}"))
             }
-            ReleaseState::Deployed if self.release.flags.wait == Wait::Nothing => {
-                Observation::UpToDate("deployed".to_owned())
-            }
-            ReleaseState::Deployed => match self.unready(&client, &prepared.objects).await? {
-                None => Observation::UpToDate("deployed and ready".to_owned()),
-                Some(reason) => Observation::InProgress(reason),
-            },
         })
     }
 
@@ -219,15 +306,11 @@ impl Action for Installed {
         let client = self.context.kubernetes().await?;
         let prepared = self.prepared().await?;
         self.clear_pending(&client, cx).await?;
+        let options = self.upgrade_options(&client).await?;
         let kubeconfig = self.context.child_kubeconfig().await?;
         let path = kubeconfig.path();
-        let helm = self.context.charts().await?.helm.upgrade(
-            &self.release,
-            &prepared.ready.chart,
-            &path,
-            self.context.apply_method(),
-            |_, _| {},
-        );
+        let charts = self.context.charts().await?;
+        let helm = charts.helm.upgrade(&self.release, &prepared.ready.chart, &path, &options, |_, _| {});
         let explained = async {
             // Helm reports nothing while it waits for its hooks; their pods show why.
             if prepared.hooks.is_empty() {
