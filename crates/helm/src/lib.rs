@@ -22,7 +22,7 @@ pub use chart::{Charts, PreparedChart, PulledChart};
 pub use error::{HelmError, HelmErrorCause, HelmErrorKind};
 pub use mirrors::Mirrors;
 pub use package::PackageError;
-pub use program::{ApplyMethod, FieldConflicts, Helm, TemplateOptions, UpgradeOptions, notices};
+pub use program::{ApplyMethod, FieldConflicts, Helm, TemplateOptions, UpgradeOptions, notices, upgrade_limit};
 
 #[cfg(test)]
 mod tests;

@@ -98,9 +98,11 @@ fn worst_cause(object: &ObjectRef, live: &Value, pods: &[Pod], events: &[Event])
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
         let place = node.map(|node| format!(" on {node}")).unwrap_or_default();
         let text = if object.kind == "Pod" { text } else { format!("pod {name}{place}: {text}") };
-        let cause = image.map_or(WaitCause::NotReady, |image| {
-            WaitCause::ImagePull(UnpulledImage { image, node: node.map(str::to_owned) })
-        });
+        let cause = match image {
+            Some(image) => WaitCause::ImagePull(UnpulledImage { image, node: node.map(str::to_owned) }),
+            None if weight >= Weight::Unschedulable => WaitCause::PodFailing,
+            None => WaitCause::NotReady,
+        };
         (weight, WaitReason::new(one_line(&text), cause))
     });
     match in_pods {

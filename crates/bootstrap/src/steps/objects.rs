@@ -100,12 +100,18 @@ fn wait_code(reason: &WaitReason) -> Option<Code> {
     }
 }
 
+/// What a gate waits for. Only an object that is merely not ready yet may be on its way.
+fn step_wait(reason: &WaitReason) -> StepWait {
+    let wait = StepWait::new(&reason.text);
+    if reason.cause == WaitCause::NotReady { wait } else { wait.stuck() }
+}
+
 /// Reports what a gate waits for as the step's progress, with the code of each cause.
 pub(super) fn progress(cx: &StepContext) -> impl Fn(&WaitReason) + Send + Sync + '_ {
-    |reason| cx.waiting(StepWait::new(&reason.text).code(wait_code(reason)))
+    |reason| cx.waiting(step_wait(reason).code(wait_code(reason)))
 }
 
 /// The same, with one code for whatever is waited for.
 pub(super) fn progress_with(cx: &StepContext, code: Code) -> impl Fn(&WaitReason) + Send + Sync + '_ {
-    move |reason| cx.waiting(StepWait::new(&reason.text).code(code))
+    move |reason| cx.waiting(step_wait(reason).code(code))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -14,14 +15,14 @@ use super::images::Workload;
 use super::objects::{api_error, gate_error, progress};
 use super::release_state::{self, DeployedState, RecordMarks};
 use super::{fingerprints, webhook};
-use engine::plan::Fingerprint;
+use engine::plan::{Fingerprint, Policy};
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
 use helm::comparison::{ManifestDifference, ReleaseObjects, differences};
 use helm::manifest;
 use helm::storage;
 use helm::storage::{DesiredRelease, Recovery, ReleaseState, StoredRelease};
 use helm::{FieldConflicts, PreparedChart, PulledChart, TemplateOptions, UpgradeOptions};
-use helmfile::{Release, ReleaseId, Wait};
+use helmfile::{InstallFlags, Release, ReleaseId, Wait};
 use kubernetes::{GateError, InstalledObject, ObjectRef, ServiceName, UnpulledImage};
 
 /// A chart that is ready, and what it renders to.
@@ -261,6 +262,12 @@ impl Installed {
     }
 }
 
+/// How long a release may make no progress: what Helm may need for one hook without a word, and at least as long as any
+/// step.
+pub(super) fn deadline(flags: &InstallFlags) -> Duration {
+    helm::upgrade_limit(flags, 1).max(Policy::new(Code::H14).deadline)
+}
+
 fn marks(stored: &StoredRelease) -> RecordMarks {
     RecordMarks { revision: stored.revision, labels: stored.labels.clone() }
 }
@@ -349,5 +356,18 @@ impl Action for Installed {
             conversion::wait(&client, &conversion::services(&prepared.objects), cx).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timeout_of_a_release_is_followed() {
+        let deadline = |minutes| deadline(&InstallFlags { timeout: Duration::from_mins(minutes), ..InstallFlags::default() });
+        assert_eq!(deadline(5), Duration::from_mins(15));
+        assert_eq!(deadline(25), Duration::from_mins(35));
+        assert!(deadline(25) >= helm::upgrade_limit(&InstallFlags { timeout: Duration::from_mins(25), ..InstallFlags::default() }, 1));
     }
 }

@@ -235,7 +235,7 @@ mod tests {
         assert!(matches!(again.observation(Wait::Workloads), Observation::Degraded(_)));
         let other = DeployedState { inputs: inputs("changed"), ..again.clone() };
         assert!(matches!(other.observation(Wait::Workloads), Observation::Missing(_)));
-        // A revision that somebody else wrote inherits the labels.
+        // A revision that another tool wrote inherits the labels.
         let mut theirs = again;
         theirs.record.revision += 1;
         assert!(matches!(theirs.observation(Wait::Workloads), Observation::Missing(_)));
