@@ -20,6 +20,11 @@ const KUSTOMIZATION: (&str, &str) = ("kustomize.toolkit.fluxcd.io/v1", "Kustomiz
 pub(super) struct HelmRelease(Value);
 
 impl HelmRelease {
+    #[cfg(test)]
+    pub(super) fn new(object: Value) -> Self {
+        Self(object)
+    }
+
     fn text(&self, pointer: &str) -> Option<&str> {
         self.0.pointer(pointer).and_then(Value::as_str)
     }

@@ -13,6 +13,7 @@ use super::conversion;
 use super::errors::helm_error;
 use super::images::Workload;
 use super::objects::{api_error, gate_error, progress};
+use super::release_changes::ReleaseDiff;
 use super::release_state::{self, DeployedState, RecordMarks};
 use super::{fingerprints, webhook};
 use engine::plan::{Fingerprint, Policy};
@@ -175,7 +176,12 @@ impl Installed {
             .caused_by(error)
     }
 
-    /// The objects of a record, in the cluster.
+    /// The objects of a record.
+    fn recorded(&self, stored: &StoredRelease) -> Result<ReleaseObjects, StepError> {
+        ReleaseObjects::from_record(stored).map_err(|error| self.unreadable(&error))
+    }
+
+    /// The same in the cluster.
     async fn installed(
         &self,
         client: &kube::Client,
@@ -194,7 +200,7 @@ impl Installed {
         client: &kube::Client,
         stored: &StoredRelease,
     ) -> Result<DeployedState, StepError> {
-        let recorded = ReleaseObjects::from_record(stored).map_err(|error| self.unreadable(&error))?;
+        let recorded = self.recorded(stored)?;
         Ok(DeployedState {
             manifest: self.differences(&recorded).await?,
             objects: self.installed(client, &recorded).await?,
@@ -221,7 +227,7 @@ impl Installed {
             let kubeconfig = self.context.child_kubeconfig().await?;
             let (chart, method) = (&self.prepared().await?.ready.chart, self.context.apply_method());
             match helm.dry_run_upgrade(&self.release, chart, &kubeconfig.path(), method).await {
-                Ok(stored) => return ReleaseObjects::from_record(&stored).map_err(|error| self.unreadable(&error)),
+                Ok(stored) => return self.recorded(&stored),
                 Err(error) if error.is_retryable() => return Err(failed(error)),
                 // The upgrade itself reports it, if there is anything to upgrade.
                 Err(error) => tracing::debug!(release = %self.release.id, %error, "the dry run of an upgrade failed"),
@@ -242,6 +248,48 @@ impl Installed {
             .part(&self.context.cluster.inventory.kubernetes_version)
             .part(charts.helm.version.to_string());
         Ok(parts.finish())
+    }
+
+    /// How a record compares with the inputs and the cluster; notes the drift that an upgrade would repair.
+    async fn observed(
+        &self,
+        client: &kube::Client,
+        stored: Option<&StoredRelease>,
+    ) -> Result<Observation, StepError> {
+        self.note_drift(None);
+        if self.owned_by_flux(client).await? {
+            let objects = match stored {
+                Some(stored) => self.installed(client, &self.recorded(stored)?).await?,
+                None => vec![],
+            };
+            return Ok(Observation::Skipped(release_state::owned_by_flux(&objects)));
+        }
+        let prepared = self.prepared().await?;
+        Ok(match (storage::release_state(stored, &self.desired(&prepared.ready.chart)), stored) {
+            (ReleaseState::Deployed, Some(stored)) => {
+                let deployed = self.deployed(client, stored).await?;
+                self.note_drift(deployed.drift());
+                deployed.observation(self.release.flags.wait)
+            }
+            (ReleaseState::Absent | ReleaseState::Deployed, _) => Observation::Missing("not installed".to_owned()),
+            (ReleaseState::Outdated(reason), _) => Observation::Missing(reason),
+            (ReleaseState::Failed(reason), _) => Observation::Missing(format!("the last attempt failed: {reason}")),
+            (ReleaseState::Pending { revision, status }, _) => {
+                Observation::Missing(format!("revision {revision} was left {status}"))
+            }
+        })
+    }
+
+    /// What a run would change.
+    pub(super) async fn change(&self) -> Result<ReleaseDiff, StepError> {
+        let client = self.context.kubernetes().await?;
+        let Some(stored) = self.stored(&client).await? else { return Ok(ReleaseDiff::of_absent()) };
+        let observed = self.observed(&client, Some(&stored)).await?;
+        if matches!(observed, Observation::Skipped(_)) {
+            return Ok(ReleaseDiff::new(observed, String::new()));
+        }
+        let diff = self.deployed(&client, &stored).await?.diff();
+        Ok(ReleaseDiff::new(observed, diff))
     }
 
     fn note_drift(&self, drift: Option<Fingerprint>) {
@@ -279,34 +327,9 @@ impl Action for Installed {
     }
 
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
-        self.note_drift(None);
         let client = self.context.kubernetes().await?;
         let stored = self.stored(&client).await?;
-        if self.owned_by_flux(&client).await? {
-            let objects = match &stored {
-                Some(stored) => {
-                    let recorded = ReleaseObjects::from_record(stored).map_err(|error| self.unreadable(&error))?;
-                    self.installed(&client, &recorded).await?
-                }
-                None => vec![],
-            };
-            return Ok(Observation::Skipped(release_state::owned_by_flux(&objects)));
-        }
-        let prepared = self.prepared().await?;
-        let state = storage::release_state(stored.as_ref(), &self.desired(&prepared.ready.chart));
-        Ok(match (state, &stored) {
-            (ReleaseState::Deployed, Some(stored)) => {
-                let deployed = self.deployed(&client, stored).await?;
-                self.note_drift(deployed.drift());
-                deployed.observation(self.release.flags.wait)
-            }
-            (ReleaseState::Absent | ReleaseState::Deployed, _) => Observation::Missing("not installed".to_owned()),
-            (ReleaseState::Outdated(reason), _) => Observation::Missing(reason),
-            (ReleaseState::Failed(reason), _) => Observation::Missing(format!("the last attempt failed: {reason}")),
-            (ReleaseState::Pending { revision, status }, _) => {
-                Observation::Missing(format!("revision {revision} was left {status}"))
-            }
-        })
+        self.observed(&client, stored.as_ref()).await
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
@@ -368,6 +391,5 @@ mod tests {
         let deadline = |minutes| deadline(&InstallFlags { timeout: Duration::from_mins(minutes), ..InstallFlags::default() });
         assert_eq!(deadline(5), Duration::from_mins(15));
         assert_eq!(deadline(25), Duration::from_mins(35));
-        assert!(deadline(25) >= helm::upgrade_limit(&InstallFlags { timeout: Duration::from_mins(25), ..InstallFlags::default() }, 1));
     }
 }
