@@ -21,6 +21,7 @@ mod machineconfig;
 mod missing_parts;
 mod operations;
 mod rehearsal;
+mod release_state;
 mod releases;
 mod render;
 mod repositories;

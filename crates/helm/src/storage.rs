@@ -74,7 +74,7 @@ pub struct StoredRelease {
     pub manifest: String,
     /// The manifest of each hook.
     pub hooks: Vec<String>,
-    /// The labels of the Secret beside Helm's own, which a later revision inherits.
+    /// The labels of its Secret. A later revision inherits those that are not Helm's own.
     pub labels: BTreeMap<String, String>,
     /// `csa` or `ssa`; Helm 3 writes none and only supports the first.
     pub apply_method: Option<String>,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::plan::{Phases, read_phases};
-use helmfile::Release;
+use helmfile::{Release, ReleaseId};
 use talos_config::adapters;
 use talos_config::adapters::Inputs;
 use talos_config::{FetchedInputs, InputRequest, Inventory};

@@ -17,14 +17,9 @@ const KUSTOMIZATION: (&str, &str) = ("kustomize.toolkit.fluxcd.io/v1", "Kustomiz
 
 /// A HelmRelease in the cluster.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct HelmRelease(Value);
+pub(super) struct HelmRelease(pub(super) Value);
 
 impl HelmRelease {
-    #[cfg(test)]
-    pub(super) fn new(object: Value) -> Self {
-        Self(object)
-    }
-
     fn text(&self, pointer: &str) -> Option<&str> {
         self.0.pointer(pointer).and_then(Value::as_str)
     }

@@ -58,7 +58,14 @@ const OPERATOR: Duration = Duration::from_hours(24);
 /// The releases of a plan's chain, in its order.
 pub struct ReleaseSteps(Vec<Arc<release::Installed>>);
 
+impl std::fmt::Debug for ReleaseSteps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|installed| installed.id())).finish()
+    }
+}
+
 /// The plan of a cluster, the code of its steps, and its releases.
+#[derive(Debug)]
 pub struct PlannedSteps {
     pub plan: Plan,
     pub steps: StepSet,

@@ -171,7 +171,7 @@ mod tests {
             record("removed", 1, "superseded"),
             record("adopted", 1, "deployed"),
         ];
-        let flux = HelmRelease::new(json!({"metadata": {"name": "adopted", "namespace": "lab"}, "spec": {}}));
+        let flux = HelmRelease(json!({"metadata": {"name": "adopted", "namespace": "lab"}, "spec": {}}));
         assert_eq!(undeclared(records, &BTreeSet::from([id("kept")]), &[flux]), [id("failed"), id("left")]);
     }
 
