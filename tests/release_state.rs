@@ -145,7 +145,8 @@ fn revision(environment: &TestEnvironment, name: &str) -> i64 {
 
 fn patch(environment: &TestEnvironment, change: &Value) {
     let change = change.to_string();
-    environment.kubectl("infra", &["patch", "configmap", "app", "-n", "lab", "--type=merge", "-p", &change, "-o", "json"]);
+    environment
+        .kubectl("infra", &["patch", "configmap", "app", "-n", "lab", "--type=merge", "-p", &change, "-o", "json"]);
 }
 
 #[test]
@@ -171,7 +172,11 @@ fn a_change_of_a_chart_or_of_its_patches_is_installed_and_nothing_else_is() {
     assert_nothing_to_do(&environment);
     assert_eq!(revision(&environment, "app"), 2);
 
-    environment.edit(HELMFILE_FILE, "    values: [{color: red}]\n", &format!("    values: [{{color: red}}]\n{PATCHES}"));
+    environment.edit(
+        HELMFILE_FILE,
+        "    values: [{color: red}]\n",
+        &format!("    values: [{{color: red}}]\n{PATCHES}"),
+    );
     run(&environment);
     assert_eq!(data(&environment), json!({"color": "red", "shade": "dark", "patched": "yes"}));
     assert_nothing_to_do(&environment);
@@ -185,7 +190,8 @@ fn a_change_of_a_chart_or_of_its_patches_is_installed_and_nothing_else_is() {
 #[test]
 fn a_workload_whose_image_cannot_be_pulled_is_taken_out_by_a_resume() {
     let environment = repository();
-    let broken = PLUGIN.replace("DaemonSet", "Deployment").replace("cilium}", "broken}").replace("cilium/cilium", "acme/broken");
+    let broken =
+        PLUGIN.replace("DaemonSet", "Deployment").replace("cilium}", "broken}").replace("cilium/cilium", "acme/broken");
     write(&environment, "charts/app/templates/broken.yaml", &broken);
     environment.edit(HELMFILE_FILE, "wait: false", "wait: true");
     let scenario = "base: fast\npodFaults:\n  - pod: {namespace: lab, name: broken}\n    what: image-pull\n    \
@@ -217,7 +223,10 @@ fn what_is_gone_or_changed_in_the_cluster_is_restored_once_and_what_flux_manages
     delete_object(&environment, &delete);
     let (code, text) = plan(&environment);
     assert_eq!(code, 5, "{text}");
-    assert!(text.contains("release: lab/app: upgrade: ConfigMap lab/app is absent\n  ! ConfigMap lab/app is absent\n"), "{text}");
+    assert!(
+        text.contains("release: lab/app: upgrade: ConfigMap lab/app is absent\n  ! ConfigMap lab/app is absent\n"),
+        "{text}"
+    );
     run(&environment);
     assert_eq!(data(&environment), json!({"color": "red"}));
     assert_nothing_to_do(&environment);
@@ -234,14 +243,19 @@ fn what_is_gone_or_changed_in_the_cluster_is_restored_once_and_what_flux_manages
     // The same again: another writer is at work.
     patch(&environment, &json!({"data": {"color": "blue"}}));
     let stderr = run(&environment);
-    assert!(stderr.contains("ConfigMap lab/app .data.color differs again, although revision 3 restored it"), "{stderr}");
+    assert!(
+        stderr.contains("ConfigMap lab/app .data.color differs again, although revision 3 restored it"),
+        "{stderr}"
+    );
     assert_eq!((revision(&environment, "app"), &data(&environment)["color"]), (3, &json!("blue")));
 
-    let labels = json!({"kustomize.toolkit.fluxcd.io/name": "apps", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"});
+    let labels =
+        json!({"kustomize.toolkit.fluxcd.io/name": "apps", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"});
     patch(&environment, &json!({"metadata": {"labels": labels}}));
     let (code, text) = plan(&environment);
     assert_eq!(code, 0, "{text}");
-    let expected = "deployed; ConfigMap lab/app .data.color differs, and Flux's Kustomization flux-system/apps manages it";
+    let expected =
+        "deployed; ConfigMap lab/app .data.color differs, and Flux's Kustomization flux-system/apps manages it";
     assert!(text.contains(expected), "{text}");
     run(&environment);
     assert_eq!((revision(&environment, "app"), &data(&environment)["color"]), (3, &json!("blue")));
@@ -278,7 +292,10 @@ fn a_release_that_left_the_helmfile_is_reported_with_the_command_that_removes_it
     let helm = |words: &[&str]| {
         let chart: &Path = &environment.repository.join("charts/app");
         let mut helm = environment.child("helm");
-        helm.args(words).arg(chart).args(["--namespace", "lab", "--set", "color=grey", "--kubeconfig"]).arg(&kubeconfig);
+        helm.args(words)
+            .arg(chart)
+            .args(["--namespace", "lab", "--set", "color=grey", "--kubeconfig"])
+            .arg(&kubeconfig);
         let output = helm.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
@@ -291,7 +308,8 @@ fn a_release_that_left_the_helmfile_is_reported_with_the_command_that_removes_it
 #[test]
 fn changed_inputs_reopen_the_steps_of_crds_secrets_namespaces_and_hooks() {
     let environment = repository();
-    let labelled = |object: &str, labels: &str| object.replace("metadata: {", &format!("metadata: {{labels: {{{labels}}}, "));
+    let labelled =
+        |object: &str, labels: &str| object.replace("metadata: {", &format!("metadata: {{labels: {{{labels}}}, "));
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: login, namespace: lab}\nstringData: {user: me}\n";
     let pool = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: pool, namespace: lab}\ndata: {a: b}\n";
     write(&environment, "charts/things/Chart.yaml", "apiVersion: v2\nname: things\nversion: 1.0.0\n");
@@ -307,7 +325,12 @@ fn changed_inputs_reopen_the_steps_of_crds_secrets_namespaces_and_hooks() {
     assert_nothing_to_do(&environment);
 
     let changes: [(&str, &str, String, &str); 3] = [
-        ("charts/things/crds/things.yaml", "crds/things", DEFINITION.to_owned(), "CustomResourceDefinition things.example.org"),
+        (
+            "charts/things/crds/things.yaml",
+            "crds/things",
+            DEFINITION.to_owned(),
+            "CustomResourceDefinition things.example.org",
+        ),
         ("bootstrap/infra/secrets.yaml.tpl", "base/secrets", secret.to_owned(), "Secret lab/login"),
         ("manifests/pool.yaml", "hook/app/1", pool.to_owned(), "ConfigMap lab/pool"),
     ];

@@ -123,8 +123,7 @@ pub(crate) fn plan_json(report: &PlanReport) -> String {
         object["releases"] = releases.collect::<Vec<_>>().into();
     }
     if !report.left.is_empty() {
-        let left =
-            report.left.iter().map(|left| json!({"release": left.release.to_string(), "command": left.command}));
+        let left = report.left.iter().map(|left| json!({"release": left.release.to_string(), "command": left.command}));
         object["leftReleases"] = left.collect::<Vec<_>>().into();
     }
     if !report.compared.is_empty() {

@@ -3,6 +3,7 @@
 
 mod conversion;
 mod drain;
+mod installed;
 mod server;
 
 use std::collections::BTreeSet;

@@ -241,7 +241,10 @@ fn maps<'v>(
 }
 
 /// All sides, when each is a list of one length.
-fn lists<'v>(stored: Option<&'v Value>, rendered: &[Option<&'v Value>]) -> Option<(&'v Vec<Value>, Vec<&'v Vec<Value>>)> {
+fn lists<'v>(
+    stored: Option<&'v Value>,
+    rendered: &[Option<&'v Value>],
+) -> Option<(&'v Vec<Value>, Vec<&'v Vec<Value>>)> {
     let stored = stored?.as_array()?;
     let rendered: Option<Vec<_>> =
         rendered.iter().map(|value| (*value)?.as_array().filter(|list| list.len() == stored.len())).collect();

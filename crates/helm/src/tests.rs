@@ -1,6 +1,7 @@
 //! The real helm against a real API server.
 
 mod adoption;
+mod comparison;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -122,9 +123,7 @@ impl Cluster {
 
     async fn upgrade(&self, release: &Release, method: ApplyMethod) -> Result<(), HelmError> {
         let ready = self.charts().prepare(release, &TemplateOptions::default()).await?;
-        self.helm
-            .upgrade(release, &ready.chart, &self.kubeconfig.path(), &UpgradeOptions::new(method), |_, _| ())
-            .await
+        self.helm.upgrade(release, &ready.chart, &self.kubeconfig.path(), &UpgradeOptions::new(method), |_, _| ()).await
     }
 
     fn charts(&self) -> Charts {

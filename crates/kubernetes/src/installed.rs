@@ -44,7 +44,10 @@ pub enum InstalledState {
     /// A field has another value than the one that was applied.
     Changed(FieldDrift),
     /// A field may have another value, but the API server rejects the dry run that would show it.
-    Unverified { drift: FieldDrift, why: ApiError },
+    Unverified {
+        drift: FieldDrift,
+        why: ApiError,
+    },
 }
 
 impl InstalledState {

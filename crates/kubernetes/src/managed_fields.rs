@@ -80,9 +80,11 @@ impl Changes {
             _ if live == applied => None,
             (Some(Value::Object(live)), Some(Value::Object(applied))) => {
                 let keys = live.keys().chain(applied.keys().filter(|key| !live.contains_key(*key)));
-                keys.filter(|key| !self.is_left_out(key)).cloned().collect::<Vec<_>>().iter().find_map(|key| {
-                    self.within(&field_name(key), |inner| inner.find(live.get(key), applied.get(key)))
-                })
+                keys.filter(|key| !self.is_left_out(key))
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .iter()
+                    .find_map(|key| self.within(&field_name(key), |inner| inner.find(live.get(key), applied.get(key))))
             }
             (Some(Value::Array(live)), Some(Value::Array(applied))) if live.len() == applied.len() => {
                 live.iter().zip(applied).enumerate().find_map(|(index, (live, applied))| {
@@ -163,7 +165,8 @@ mod tests {
     #[test]
     fn replicas_belong_to_an_autoscaler_that_has_set_them() {
         let fields = json!({"f:spec": {"f:replicas": {}}});
-        let scaled = managed(json!({"manager": "hpa", "operation": "Update", "subresource": "scale", "fieldsV1": fields}));
+        let scaled =
+            managed(json!({"manager": "hpa", "operation": "Update", "subresource": "scale", "fieldsV1": fields}));
         let edited = managed(json!({"manager": "kubectl-edit", "operation": "Update", "fieldsV1": fields}));
         let with = |live: &Value, image: &str| {
             let mut applied = live.clone();

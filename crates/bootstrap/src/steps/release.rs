@@ -251,11 +251,7 @@ impl Installed {
     }
 
     /// How a record compares with the inputs and the cluster; notes the drift that an upgrade would repair.
-    async fn observed(
-        &self,
-        client: &kube::Client,
-        stored: Option<&StoredRelease>,
-    ) -> Result<Observation, StepError> {
+    async fn observed(&self, client: &kube::Client, stored: Option<&StoredRelease>) -> Result<Observation, StepError> {
         self.note_drift(None);
         if self.owned_by_flux(client).await? {
             let objects = match stored {
@@ -388,7 +384,8 @@ mod tests {
 
     #[test]
     fn the_timeout_of_a_release_is_followed() {
-        let deadline = |minutes| deadline(&InstallFlags { timeout: Duration::from_mins(minutes), ..InstallFlags::default() });
+        let deadline =
+            |minutes| deadline(&InstallFlags { timeout: Duration::from_mins(minutes), ..InstallFlags::default() });
         assert_eq!(deadline(5), Duration::from_mins(15));
         assert_eq!(deadline(25), Duration::from_mins(35));
     }

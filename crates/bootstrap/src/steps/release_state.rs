@@ -93,7 +93,9 @@ impl DeployedState {
             };
         }
         if let Some(changes) = first_of(&differences) {
-            return Observation::Degraded(format!("the chart renders another manifest from the same inputs: {changes}"));
+            return Observation::Degraded(format!(
+                "the chart renders another manifest from the same inputs: {changes}"
+            ));
         }
         let notes = self.notes();
         if wait == Wait::Nothing {
@@ -222,7 +224,8 @@ mod tests {
 
     #[test]
     fn a_rendering_of_other_inputs_is_installed() {
-        let found = DeployedState { manifest: vec![differing(".spec.replicas"), differing(".spec.x")], ..state(vec![]) };
+        let found =
+            DeployedState { manifest: vec![differing(".spec.replicas"), differing(".spec.x")], ..state(vec![]) };
         let expected = "the chart renders another manifest: Deployment lab/app .spec.replicas differs, and 1 more";
         assert_eq!(found.observation(Wait::Workloads), Observation::Missing(expected.into()));
         assert_eq!(found.diff(), "~ Deployment lab/app .spec.replicas: 1 -> 3\n~ Deployment lab/app .spec.x: 1 -> 3");

@@ -71,7 +71,10 @@ fn fields_in_which_two_renderings_differ_are_not_compared() {
         secret
     };
     let (stored, first, second) = (secret("one", "me"), secret("two", "me"), secret("three", "me"));
-    assert_eq!(shown(std::slice::from_ref(&stored), &[&[first.clone()]]), ["Secret lab/login .stringData.password differs"]);
+    assert_eq!(
+        shown(std::slice::from_ref(&stored), &[&[first.clone()]]),
+        ["Secret lab/login .stringData.password differs"]
+    );
     assert_eq!(shown(std::slice::from_ref(&stored), &[&[first], &[second]]), Vec::<String>::new());
     let renamed = [secret("two", "you"), secret("three", "you")];
     let found = shown(&[stored], &[&renamed[..1], &renamed[1..]]);

@@ -43,7 +43,10 @@ fn a_record_is_read_with_one_layer_of_base64_and_with_two() {
     assert_eq!(once, StoredRelease::decode(STANDARD.encode(&record).as_bytes()).unwrap());
     assert_eq!((once.revision, once.status), (2, Status::PendingUpgrade));
     assert_eq!(once.config, json!({"k8sServicePort": 7445}));
-    assert_eq!((once.manifest.as_str(), once.hooks.as_slice()), ("---\nkind: X\n", ["kind: Job\n".to_owned()].as_slice()));
+    assert_eq!(
+        (once.manifest.as_str(), once.hooks.as_slice()),
+        ("---\nkind: X\n", ["kind: Job\n".to_owned()].as_slice())
+    );
     assert_eq!(once.apply_method.as_deref(), Some("csa"));
     assert_eq!(once.secret_name(), "sh.helm.release.v1.cilium.v2");
     assert!(!format!("{once:?}").contains("7445"), "values may be secret");
