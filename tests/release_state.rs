@@ -244,7 +244,7 @@ fn what_is_gone_or_changed_in_the_cluster_is_restored_once_and_what_flux_manages
     patch(&environment, &json!({"data": {"color": "blue"}}));
     let stderr = run(&environment);
     assert!(
-        stderr.contains("ConfigMap lab/app .data.color differs again, although revision 3 restored it"),
+        stderr.contains("ConfigMap lab/app .data.color differs again after the upgrade to revision 3"),
         "{stderr}"
     );
     assert_eq!((revision(&environment, "app"), &data(&environment)["color"]), (3, &json!("blue")));
@@ -338,7 +338,7 @@ fn changed_inputs_reopen_the_steps_of_crds_secrets_namespaces_and_hooks() {
         // A field with another value, then one that is gone from the file.
         for (text, drift) in [
             (labelled(&text, "tier: two"), ".metadata.labels.tier differs"),
-            (text, ".metadata.labels.tier is unexpected"),
+            (text, ".metadata.labels is unexpected"),
         ] {
             write(&environment, file, &text);
             let (code, events) = environment.events(&["infra", "--lab"]);

@@ -10,7 +10,7 @@
 //! | gating | confirmed | done |
 //! | observing, applying, gating | unavailable or not ready, retries left | backoff, then observing |
 //! | observing, applying, gating | any other failure | failed |
-//! | observing, applying, gating, backoff | the step's deadline passes | failed |
+//! | observing, applying, gating, backoff | no progress until the step's deadline | failed |
 //! | observing, gating, backoff | stop at a safe point | cancelled |
 //! | applying | stop at a safe point | finishes the effect, then cancelled |
 //! | observing, applying, gating, backoff | stop now | cancelled |

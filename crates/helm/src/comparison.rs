@@ -166,6 +166,36 @@ pub fn differences(stored: &ReleaseObjects, renderings: &[&ReleaseObjects]) -> V
     found
 }
 
+/// The stored objects without the fields in which the renderings differ and that equal none of them.
+pub fn without_volatile(stored: &ReleaseObjects, renderings: &[&ReleaseObjects]) -> ReleaseObjects {
+    let mut stable = stored.clone();
+    for (key, object) in &mut stable.0 {
+        let rendered: Vec<Option<&Value>> = renderings.iter().map(|rendering| rendering.0.get(key)).collect();
+        remove_volatile(object, &rendered);
+    }
+    stable
+}
+
+fn remove_volatile(stored: &mut Value, rendered: &[Option<&Value>]) {
+    match stored {
+        Value::Object(fields) => fields.retain(|key, field| {
+            let rendered: Vec<Option<&Value>> =
+                rendered.iter().filter_map(|value| (*value)?.get(key.as_str())).map(Some).collect();
+            let is_kept = field.is_object() || field.is_array() || rendered.contains(&Some(&*field)) || !is_volatile(&rendered);
+            remove_volatile(field, &rendered);
+            is_kept
+        }),
+        Value::Array(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                let rendered: Vec<Option<&Value>> =
+                    rendered.iter().filter_map(|value| (*value)?.get(index)).map(Some).collect();
+                remove_volatile(item, &rendered);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// A field that equals no rendering.
 struct Field<'v> {
     path: String,

@@ -8,11 +8,11 @@ use super::drift::{DriftKind, FieldDrift};
 const SERVER_FIELDS: [&str; 4] = ["managedFields", "resourceVersion", "generation", "creationTimestamp"];
 
 /// The first field in which `applied`, the result of a dry run, differs from the live object. Left out are fields that
-/// controllers write by design: the status, CA bundles of webhooks, and replicas that were set through the `scale`
-/// subresource, as autoscalers do.
+/// controllers write by design: the status, CA bundles of webhooks, replicas that were set through the `scale`
+/// subresource, as autoscalers do, and values of Secrets and ConfigMaps that the manifest leaves empty to be filled in.
 pub(super) fn find_change(live: &Value, applied: &Value) -> Option<FieldDrift> {
-    let is_scaled = is_scaled(live);
-    let mut changes = Changes { path: String::new(), is_scaled };
+    let is_data = ["Secret", "ConfigMap"].iter().any(|kind| live["kind"] == *kind);
+    let mut changes = Changes { path: String::new(), is_scaled: is_scaled(live), is_data };
     changes.find(Some(live), Some(applied))
 }
 
@@ -72,12 +72,19 @@ fn is_scaled(live: &Value) -> bool {
 struct Changes {
     path: String,
     is_scaled: bool,
+    /// The object is a Secret or a ConfigMap.
+    is_data: bool,
 }
 
 impl Changes {
     fn find(&mut self, live: Option<&Value>, applied: Option<&Value>) -> Option<FieldDrift> {
         match (live, applied) {
             _ if live == applied => None,
+            (Some(_), Some(Value::String(empty)))
+                if empty.is_empty() && self.is_data && self.path.starts_with(".data") =>
+            {
+                None
+            }
             (Some(Value::Object(live)), Some(Value::Object(applied))) => {
                 let keys = live.keys().chain(applied.keys().filter(|key| !live.contains_key(*key)));
                 keys.filter(|key| !self.is_left_out(key))
@@ -160,6 +167,16 @@ mod tests {
         let added = json!({"spec": {"ports": [{"port": 80}], "type": "NodePort"}, "data": {"a.b": "c"}});
         assert_eq!(change(&live, &added).as_deref(), Some(".data is missing"));
         assert_eq!(change(&added, &live).as_deref(), Some(".data is unexpected"));
+    }
+
+    #[test]
+    fn an_empty_value_of_a_secret_is_there_to_be_filled_in() {
+        let secret = |kind: &str, value: &str| json!({"kind": kind, "data": {"ca.crt": value}});
+        for kind in ["Secret", "ConfigMap"] {
+            assert_eq!(change(&secret(kind, "eA=="), &secret(kind, "")), None);
+            assert!(change(&secret(kind, "eA=="), &secret(kind, "eQ==")).is_some());
+        }
+        assert!(change(&secret("Other", "eA=="), &secret("Other", "")).is_some());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::release_state::{self, DeployedState, RecordMarks};
 use super::{fingerprints, webhook};
 use engine::plan::{Fingerprint, Policy};
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
-use helm::comparison::{ManifestDifference, ReleaseObjects, differences};
+use helm::comparison::{ReleaseObjects, differences, without_volatile};
 use helm::manifest;
 use helm::storage;
 use helm::storage::{DesiredRelease, Recovery, ReleaseState, StoredRelease};
@@ -37,6 +37,18 @@ struct Prepared {
     workloads: Vec<Workload>,
     /// Both, as they are compared with a record.
     rendered: ReleaseObjects,
+}
+
+/// How a release compares with its goal, and in detail if chart, version and values are the desired ones.
+struct Assessment {
+    observation: Observation,
+    deployed: Option<DeployedState>,
+}
+
+impl From<Observation> for Assessment {
+    fn from(observation: Observation) -> Self {
+        Self { observation, deployed: None }
+    }
 }
 
 /// Which step waits for the conversion webhooks of a release.
@@ -195,27 +207,21 @@ impl Installed {
     }
 
     /// A deployed release, compared with its inputs and with the cluster.
-    pub(super) async fn deployed(
-        &self,
-        client: &kube::Client,
-        stored: &StoredRelease,
-    ) -> Result<DeployedState, StepError> {
+    async fn deployed(&self, client: &kube::Client, stored: &StoredRelease) -> Result<DeployedState, StepError> {
         let recorded = self.recorded(stored)?;
+        let rendered = &self.prepared().await?.rendered;
+        let again = match differences(&recorded, &[rendered]).is_empty() {
+            true => None,
+            false => Some(self.rendered_again().await?),
+        };
+        let renderings: Vec<&ReleaseObjects> = std::iter::once(rendered).chain(&again).collect();
         Ok(DeployedState {
-            manifest: self.differences(&recorded).await?,
-            objects: self.installed(client, &recorded).await?,
+            manifest: differences(&recorded, &renderings),
+            // An upgrade would replace a random value by a new one, and restore none.
+            objects: self.installed(client, &without_volatile(&recorded, &renderings)).await?,
             record: marks(stored),
             inputs: self.inputs().await?,
         })
-    }
-
-    /// What an upgrade would change in the stored manifest.
-    async fn differences(&self, recorded: &ReleaseObjects) -> Result<Vec<ManifestDifference>, StepError> {
-        let rendered = &self.prepared().await?.rendered;
-        if differences(recorded, &[rendered]).is_empty() {
-            return Ok(vec![]);
-        }
-        Ok(differences(recorded, &[rendered, &self.rendered_again().await?]))
     }
 
     /// A second rendering of the same inputs, as an upgrade would store it.
@@ -251,41 +257,42 @@ impl Installed {
     }
 
     /// How a record compares with the inputs and the cluster; notes the drift that an upgrade would repair.
-    async fn observed(&self, client: &kube::Client, stored: Option<&StoredRelease>) -> Result<Observation, StepError> {
+    async fn assess(&self, client: &kube::Client, stored: Option<&StoredRelease>) -> Result<Assessment, StepError> {
         self.note_drift(None);
         if self.owned_by_flux(client).await? {
             let objects = match stored {
                 Some(stored) => self.installed(client, &self.recorded(stored)?).await?,
                 None => vec![],
             };
-            return Ok(Observation::Skipped(release_state::owned_by_flux(&objects)));
+            return Ok(Observation::Skipped(release_state::owned_by_flux(&objects)).into());
         }
         let prepared = self.prepared().await?;
-        Ok(match (storage::release_state(stored, &self.desired(&prepared.ready.chart)), stored) {
+        let reason = match (storage::release_state(stored, &self.desired(&prepared.ready.chart)), stored) {
             (ReleaseState::Deployed, Some(stored)) => {
                 let deployed = self.deployed(client, stored).await?;
                 self.note_drift(deployed.drift());
-                deployed.observation(self.release.flags.wait)
+                let observation = deployed.observation(self.release.flags.wait);
+                return Ok(Assessment { observation, deployed: Some(deployed) });
             }
-            (ReleaseState::Absent | ReleaseState::Deployed, _) => Observation::Missing("not installed".to_owned()),
-            (ReleaseState::Outdated(reason), _) => Observation::Missing(reason),
-            (ReleaseState::Failed(reason), _) => Observation::Missing(format!("the last attempt failed: {reason}")),
-            (ReleaseState::Pending { revision, status }, _) => {
-                Observation::Missing(format!("revision {revision} was left {status}"))
-            }
-        })
+            (ReleaseState::Absent | ReleaseState::Deployed, _) => "not installed".to_owned(),
+            (ReleaseState::Outdated(reason), _) => reason,
+            (ReleaseState::Failed(reason), _) => format!("the last attempt failed: {reason}"),
+            (ReleaseState::Pending { revision, status }, _) => format!("revision {revision} was left {status}"),
+        };
+        Ok(Observation::Missing(reason).into())
     }
 
     /// What a run would change.
     pub(super) async fn change(&self) -> Result<ReleaseDiff, StepError> {
         let client = self.context.kubernetes().await?;
         let Some(stored) = self.stored(&client).await? else { return Ok(ReleaseDiff::of_absent()) };
-        let observed = self.observed(&client, Some(&stored)).await?;
-        if matches!(observed, Observation::Skipped(_)) {
-            return Ok(ReleaseDiff::new(observed, String::new()));
-        }
-        let diff = self.deployed(&client, &stored).await?.diff();
-        Ok(ReleaseDiff::new(observed, diff))
+        let Assessment { observation, deployed } = self.assess(&client, Some(&stored)).await?;
+        let diff = match (&observation, deployed) {
+            (_, Some(deployed)) => deployed.diff(),
+            (Observation::Missing(_), None) => self.deployed(&client, &stored).await?.diff(),
+            (_, None) => String::new(),
+        };
+        Ok(ReleaseDiff::new(observation, diff))
     }
 
     fn note_drift(&self, drift: Option<Fingerprint>) {
@@ -325,7 +332,7 @@ impl Action for Installed {
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
         let client = self.context.kubernetes().await?;
         let stored = self.stored(&client).await?;
-        self.observed(&client, stored.as_ref()).await
+        Ok(self.assess(&client, stored.as_ref()).await?.observation)
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {

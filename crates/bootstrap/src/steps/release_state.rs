@@ -86,7 +86,8 @@ impl DeployedState {
             return if is_repeated {
                 let revision = self.record.revision;
                 Observation::Degraded(format!(
-                    "{drifts} again, although revision {revision} restored it; another controller changes it"
+                    "{drifts} again after the upgrade to revision {revision}: another controller writes it, or Helm cannot \
+                     restore it"
                 ))
             } else {
                 Observation::Missing(drifts)
@@ -258,8 +259,8 @@ mod tests {
     fn a_drift_that_comes_back_is_left_to_the_operator() {
         let found = state(vec![object(changed())]);
         let again = DeployedState { record: upgraded(&found), ..found.clone() };
-        let expected = "ConfigMap lab/app .data.color differs again, although revision 1 restored it; \
-                        another controller changes it";
+        let expected = "ConfigMap lab/app .data.color differs again after the upgrade to revision 1: another \
+                        controller writes it, or Helm cannot restore it";
         assert_eq!(again.observation(Wait::Workloads), Observation::Degraded(expected.into()));
         let other = DeployedState { objects: vec![object(InstalledState::Absent)], ..again.clone() };
         assert!(matches!(other.observation(Wait::Workloads), Observation::Missing(_)));

@@ -81,6 +81,22 @@ fn fields_in_which_two_renderings_differ_are_not_compared() {
     assert_eq!(found, ["Secret lab/login .stringData.user differs"]);
 }
 
+#[test]
+fn volatile_fields_are_taken_out_and_others_stay() {
+    let secret = |password: &str| {
+        let mut secret = named("Secret", "login");
+        secret["stringData"] = json!({"password": password, "user": "me"});
+        secret["list"] = json!([{"token": password, "name": "a"}]);
+        objects(&[secret])
+    };
+    let (stored, first, second) = (secret("one"), secret("two"), secret("three"));
+    let stable = without_volatile(&stored, &[&first, &second]);
+    let object = stable.resources().next().unwrap();
+    assert_eq!((&object["stringData"], &object["list"]), (&json!({"user": "me"}), &json!([{"name": "a"}])));
+    assert_eq!(without_volatile(&stored, &[&first]), stored, "one rendering shows nothing volatile");
+    assert_eq!(without_volatile(&stored, &[&first, &stored]), stored, "it equals a rendering");
+}
+
 /// An object for installations only, and one that depends on what the cluster serves.
 #[test]
 fn an_object_of_one_rendering_is_up_to_date_when_it_is_stored_as_there() {
