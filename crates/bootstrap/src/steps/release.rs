@@ -210,10 +210,8 @@ impl Installed {
     async fn deployed(&self, client: &kube::Client, stored: &StoredRelease) -> Result<DeployedState, StepError> {
         let recorded = self.recorded(stored)?;
         let rendered = &self.prepared().await?.rendered;
-        let again = match differences(&recorded, &[rendered]).is_empty() {
-            true => None,
-            false => Some(self.rendered_again().await?),
-        };
+        let is_rendered = differences(&recorded, &[rendered]).is_empty();
+        let again = if is_rendered { None } else { Some(self.rendered_again().await?) };
         let renderings: Vec<&ReleaseObjects> = std::iter::once(rendered).chain(&again).collect();
         Ok(DeployedState {
             manifest: differences(&recorded, &renderings),
