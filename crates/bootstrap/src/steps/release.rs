@@ -234,7 +234,7 @@ impl Installed {
                 Ok(stored) => return self.recorded(&stored),
                 Err(error) if error.is_retryable() => return Err(failed(error)),
                 // The upgrade itself reports it, if there is anything to upgrade.
-                Err(error) => tracing::debug!(release = %self.release.id, %error, "the dry run of an upgrade failed"),
+                Err(_) => {}
             }
         }
         let options = self.template_options();
