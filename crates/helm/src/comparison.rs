@@ -236,9 +236,9 @@ fn compare<'v>(
         return;
     }
     // A rendering without the field shows that it may be absent, and nothing about its value.
-    let present: Vec<Option<&Value>> = rendered.iter().copied().filter(Option::is_some).collect();
+    let present: Vec<Option<&Value>> = rendered.iter().flatten().copied().map(Some).collect();
     let rendered = if stored.is_some() && !present.is_empty() { &present } else { rendered };
-    if let Some((stored, rendered)) = maps(stored, rendered) {
+    if let Some(Sides { stored, rendered }) = maps(stored, rendered) {
         let mut keys: Vec<&String> = stored.keys().chain(rendered.iter().flat_map(|map| map.keys())).collect();
         keys.sort();
         keys.dedup();
@@ -246,7 +246,7 @@ fn compare<'v>(
             let fields: Vec<Option<&Value>> = rendered.iter().map(|map| map.get(key)).collect();
             within(path, &field_name(key), |path| compare(stored.get(key), &fields, path, found));
         }
-    } else if let Some((stored, rendered)) = lists(stored, rendered) {
+    } else if let Some(Sides { stored, rendered }) = lists(stored, rendered) {
         for (index, item) in stored.iter().enumerate() {
             let items: Vec<Option<&Value>> = rendered.iter().map(|list| list.get(index)).collect();
             within(path, &format!("[{index}]"), |path| compare(Some(item), &items, path, found));
@@ -261,24 +261,24 @@ fn is_volatile(rendered: &[Option<&Value>]) -> bool {
     rendered.windows(2).any(|pair| pair[0].is_some() && pair[1].is_some() && pair[0] != pair[1])
 }
 
+/// A field of the stored manifest and of every rendering.
+struct Sides<T> {
+    stored: T,
+    rendered: Vec<T>,
+}
+
 /// All sides, when each is a map.
-fn maps<'v>(
-    stored: Option<&'v Value>,
-    rendered: &[Option<&'v Value>],
-) -> Option<(&'v Map<String, Value>, Vec<&'v Map<String, Value>>)> {
+fn maps<'v>(stored: Option<&'v Value>, rendered: &[Option<&'v Value>]) -> Option<Sides<&'v Map<String, Value>>> {
     let rendered: Option<Vec<_>> = rendered.iter().map(|value| (*value)?.as_object()).collect();
-    Some((stored?.as_object()?, rendered?))
+    Some(Sides { stored: stored?.as_object()?, rendered: rendered? })
 }
 
 /// All sides, when each is a list of one length.
-fn lists<'v>(
-    stored: Option<&'v Value>,
-    rendered: &[Option<&'v Value>],
-) -> Option<(&'v Vec<Value>, Vec<&'v Vec<Value>>)> {
+fn lists<'v>(stored: Option<&'v Value>, rendered: &[Option<&'v Value>]) -> Option<Sides<&'v Vec<Value>>> {
     let stored = stored?.as_array()?;
     let rendered: Option<Vec<_>> =
         rendered.iter().map(|value| (*value)?.as_array().filter(|list| list.len() == stored.len())).collect();
-    Some((stored, rendered?))
+    Some(Sides { stored, rendered: rendered? })
 }
 
 fn within(path: &mut String, part: &str, inner: impl FnOnce(&mut String)) {
