@@ -126,7 +126,7 @@ fn assert_nothing_to_do(environment: &TestEnvironment) {
 }
 
 fn plan(environment: &TestEnvironment) -> (i32, String) {
-    let CommandOutput { code, stdout, stderr } = environment.run(&["plan", "infra", "--lab", "--detailed-exitcode"]);
+    let CommandOutput { code, stdout, stderr, .. } = environment.run(&["plan", "infra", "--lab", "--detailed-exitcode"]);
     assert!(stdout.contains(" steps, plan "), "{stdout}{stderr}");
     (code, stdout)
 }
@@ -282,7 +282,7 @@ fn a_release_that_left_the_helmfile_is_reported_with_the_command_that_removes_it
         kubeconfig.display()
     );
     assert!(text.contains(&expected.replacen("release ", "release: ", 1)), "{text}");
-    let CommandOutput { code, stdout, stderr } = environment.run(&["status", "infra", "--lab"]);
+    let CommandOutput { code, stdout, stderr, .. } = environment.run(&["status", "infra", "--lab"]);
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains(&expected), "{stdout}");
     assert_nothing_to_do(&environment);

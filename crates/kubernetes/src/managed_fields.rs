@@ -30,35 +30,58 @@ pub(super) fn find_abandoned(live: &Value, desired: &Value, manager: &str) -> Op
     Some(FieldDrift { path, kind: DriftKind::Unexpected })
 }
 
+/// What a manifest has in place of an owned field.
+enum ManifestField<'v> {
+    Found(&'v Value),
+    Gone,
+    /// The manifest has something of another shape there, so it cannot be told.
+    Unknown,
+}
+
+impl<'v> From<Option<&'v Value>> for ManifestField<'v> {
+    fn from(found: Option<&'v Value>) -> Self {
+        found.map_or(Self::Gone, Self::Found)
+    }
+}
+
 /// Walks the owned fields (`FieldsV1` of Kubernetes 1.35: `f:` is a field, `k:` an entry by its keys, `v:` an entry by its
 /// value) and returns the path of the first that is not desired.
 fn abandoned(owned: &Map<String, Value>, desired: &Value) -> Option<String> {
     owned.iter().find_map(|(key, inner)| {
         let (kind, name) = key.split_once(':')?;
         let (part, found) = match kind {
-            "f" => (field_name(name), desired.as_object().map(|fields| fields.get(name))?),
-            "k" => (format!("[{name}]"), entry(desired, name)?),
-            "v" => (format!("[{name}]"), desired.as_array().map(|items| item(items, name))?),
+            "f" => (field_name(name), field(desired, name)),
+            "k" => (format!("[{name}]"), entry(desired, name)),
+            "v" => (format!("[{name}]"), item(desired, name)),
             _ => return None,
         };
         match found {
-            None => Some(part),
-            Some(found) => abandoned(inner.as_object()?, found).map(|path| format!("{part}{path}")),
+            ManifestField::Gone => Some(part),
+            ManifestField::Found(found) => abandoned(inner.as_object()?, found).map(|path| format!("{part}{path}")),
+            ManifestField::Unknown => None,
         }
     })
 }
 
-/// The entry of a list with these keys; nothing at all if it cannot be told.
-fn entry<'v>(list: &'v Value, keys: &str) -> Option<Option<&'v Value>> {
-    let keys: Map<String, Value> = serde_json::from_str(keys).ok()?;
-    // A key that an entry omits has a default, such as `protocol: TCP`.
-    let has_keys = |entry: &&Value| keys.iter().all(|(key, value)| entry.get(key).is_none_or(|own| own == value));
-    Some(list.as_array()?.iter().find(has_keys))
+fn field<'v>(desired: &'v Value, name: &str) -> ManifestField<'v> {
+    desired.as_object().map_or(ManifestField::Unknown, |fields| fields.get(name).into())
 }
 
-fn item<'v>(items: &'v [Value], text: &str) -> Option<&'v Value> {
-    let value: Value = serde_json::from_str(text).ok()?;
-    items.iter().find(|item| **item == value)
+/// The entry of a list with these keys. A key that an entry omits has a default, such as `protocol: TCP`.
+fn entry<'v>(desired: &'v Value, keys: &str) -> ManifestField<'v> {
+    let (Some(list), Ok(keys)) = (desired.as_array(), serde_json::from_str::<Map<String, Value>>(keys)) else {
+        return ManifestField::Unknown;
+    };
+    let has_keys = |entry: &&Value| keys.iter().all(|(key, value)| entry.get(key).is_none_or(|own| own == value));
+    list.iter().find(has_keys).into()
+}
+
+/// The entry of a list with this value.
+fn item<'v>(desired: &'v Value, value: &str) -> ManifestField<'v> {
+    let (Some(list), Ok(value)) = (desired.as_array(), serde_json::from_str::<Value>(value)) else {
+        return ManifestField::Unknown;
+    };
+    list.iter().find(|item| **item == value).into()
 }
 
 /// Whether another client set the replicas through the `scale` subresource.
@@ -98,9 +121,9 @@ impl Changes {
                     self.within(&format!("[{index}]"), |inner| inner.find(Some(live), Some(applied)))
                 })
             }
-            (None, _) => self.drift(DriftKind::Missing),
-            (_, None) => self.drift(DriftKind::Unexpected),
-            _ => self.drift(DriftKind::Different),
+            (None, _) => Some(self.drift(DriftKind::Missing)),
+            (_, None) => Some(self.drift(DriftKind::Unexpected)),
+            _ => Some(self.drift(DriftKind::Different)),
         }
     }
 
@@ -121,8 +144,8 @@ impl Changes {
         found
     }
 
-    fn drift(&self, kind: DriftKind) -> Option<FieldDrift> {
-        Some(FieldDrift { path: self.path.clone(), kind })
+    fn drift(&self, kind: DriftKind) -> FieldDrift {
+        FieldDrift { path: self.path.clone(), kind }
     }
 }
 
