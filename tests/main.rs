@@ -23,6 +23,7 @@ mod machineconfig;
 mod missing_parts;
 mod operations;
 mod rehearsal;
+mod release_state;
 mod releases;
 mod reliability;
 mod render;

@@ -1,7 +1,8 @@
 //! A plan for people and for programs.
 
-use bootstrap::ops::PlanReport;
+use bootstrap::ops::{LeftRelease, PlanReport};
 use bootstrap::steps::drift::Compared;
+use bootstrap::steps::release_changes::{ReleaseChange, ReleaseDiff};
 use bootstrap::steps::rollout::{Change, ConfigChange};
 use engine::{Code, Finding};
 use error_report::ErrorReport;
@@ -22,6 +23,8 @@ pub(crate) fn plan_text(report: &PlanReport) -> String {
     lines.extend(report.drift.iter().map(|drift| format!("notice[{}]: {drift}", Code::H14)));
     lines.extend(report.compared.iter().map(difference));
     lines.extend(report.configs.iter().map(config_change));
+    lines.extend(report.releases.iter().map(release_change));
+    lines.extend(report.left.iter().map(left_release));
     lines.push(format!("{} steps, plan {}", plan.steps().len(), plan.fingerprint().short()));
     if !findings.is_empty() {
         let open = findings.values().filter(|finding| !finding.is_settled()).count();
@@ -48,6 +51,23 @@ fn config_change(changed: &ConfigChange) -> String {
         Ok(Change { effect, diff }) => format!("config: {}: {effect}\n{}", changed.node, diff.trim_end()),
         Err(error) => format!("config: {}: cannot be compared: {error}", changed.node),
     }
+}
+
+/// What changes of one release.
+fn release_change(changed: &ReleaseChange) -> String {
+    let release = &changed.release;
+    match &changed.change {
+        Ok(ReleaseDiff { effect, reason, diff }) => {
+            let lines = diff.lines().map(|line| format!("\n  {line}")).collect::<String>();
+            format!("release: {release}: {effect}: {reason}{lines}")
+        }
+        Err(error) => format!("release: {release}: cannot be compared: {error}"),
+    }
+}
+
+/// A release that is installed and no longer declared.
+fn left_release(left: &LeftRelease) -> String {
+    format!("release: {}: no longer in the helmfile; next: {}", left.release, left.command)
 }
 
 fn describe(finding: &Finding) -> String {
@@ -93,6 +113,19 @@ pub(crate) fn plan_json(report: &PlanReport) -> String {
             Err(error) => json!({"node": changed.node, "error": error}),
         });
         object["configs"] = configs.collect::<Vec<_>>().into();
+    }
+    if !report.releases.is_empty() {
+        let releases = report.releases.iter().map(|changed| match &changed.change {
+            Ok(ReleaseDiff { effect, reason, diff }) => {
+                json!({"release": changed.release.to_string(), "change": effect.to_string(), "reason": reason, "diff": diff})
+            }
+            Err(error) => json!({"release": changed.release.to_string(), "error": error}),
+        });
+        object["releases"] = releases.collect::<Vec<_>>().into();
+    }
+    if !report.left.is_empty() {
+        let left = report.left.iter().map(|left| json!({"release": left.release.to_string(), "command": left.command}));
+        object["leftReleases"] = left.collect::<Vec<_>>().into();
     }
     if !report.compared.is_empty() {
         let compared = report.compared.iter().map(|compared| {

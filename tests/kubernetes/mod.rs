@@ -3,6 +3,7 @@
 
 mod conversion;
 mod drain;
+mod installed;
 mod lease;
 mod server;
 
@@ -135,19 +136,19 @@ async fn what_was_applied_is_no_difference_and_every_change_is_one() {
         definition("covers.example.com", "Cover"),
         namespace("covers"),
     ];
-    let absent = object_drifts(&client, &objects, "default").await.unwrap();
+    let absent = object_drifts(&client, &US, &objects).await.unwrap();
     assert_eq!(absent.len(), 7);
     assert!(absent.iter().all(|(_, drift)| *drift == ObjectDrift::Absent));
     let applied = apply(&client, &US, &objects, &quiet).await.unwrap();
     assert_eq!(applied[0].to_string(), "Namespace covers");
     assert_eq!(applied[1].to_string(), "CustomResourceDefinition covers.covers.example.com");
     assert_eq!(applied.len(), 7);
-    assert_eq!(object_drifts(&client, &objects, "default").await.unwrap(), []);
+    assert_eq!(object_drifts(&client, &US, &objects).await.unwrap(), []);
     apply(&client, &US, &objects, &quiet).await.unwrap();
 
     let mut changed = deployment("covers", "app");
     changed["spec"]["template"]["spec"]["containers"][0]["image"] = json!("ghcr.io/acme/app:2");
-    let found = object_drifts(&client, &[changed], "default").await.unwrap();
+    let found = object_drifts(&client, &US, &[changed]).await.unwrap();
     assert_eq!(found[0].1.to_string(), ".spec.template.spec.containers[name=app].image differs");
 
     let owned = secrets(&client, "covers", "owner=helm").await.unwrap();
@@ -176,7 +177,7 @@ async fn an_object_of_flux_is_held() {
         "kustomize.toolkit.fluxcd.io/name": "cluster", "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
     });
     apply(&client, &US, &[owned], &quiet).await.unwrap();
-    let found = object_drifts(&client, &[config_map("default", "of-flux", "2")], "default").await.unwrap();
+    let found = object_drifts(&client, &US, &[config_map("default", "of-flux", "2")]).await.unwrap();
     assert_eq!(found[0].1.to_string(), "is managed by Flux's Kustomization flux-system/cluster");
     assert!(!found[0].1.needs_apply());
 }
@@ -191,7 +192,7 @@ async fn a_conflict_names_both_managers_and_force_takes_the_fields() {
     assert!(!error.is_retryable());
     insta::assert_snapshot!(error, @r#"ConfigMap default/contested: field manager "k8s-bootstrap" conflicts with "helm" over .data.key"#);
     apply(&client, &ApplyOptions { force: true, ..US }, &ours, &quiet).await.unwrap();
-    assert_eq!(object_drifts(&client, &ours, "default").await.unwrap(), []);
+    assert_eq!(object_drifts(&client, &US, &ours).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -201,7 +202,7 @@ async fn a_definition_and_its_object_go_in_by_one_apply() {
     let objects = [widget, definition("together.example.com", "Widget")];
     let applied = apply(&client, &US, &objects, &quiet).await.unwrap();
     assert_eq!(applied[1].to_string(), "Widget default/w");
-    assert_eq!(object_drifts(&client, &objects, "default").await.unwrap(), []);
+    assert_eq!(object_drifts(&client, &US, &objects).await.unwrap(), []);
 }
 
 #[tokio::test]

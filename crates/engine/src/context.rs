@@ -15,16 +15,33 @@ pub struct StepWait {
     /// What is missing and why, in one line.
     pub line: String,
     pub code: Option<Code>,
+    pub trend: WaitTrend,
+}
+
+/// What a new reason to wait says about the work that is waited for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WaitTrend {
+    /// It goes on: a reason that was not reported before restarts the step's deadline.
+    #[default]
+    Advancing,
+    /// It fails and is tried again, as a container in a crash loop does: no reason restarts the deadline.
+    Stuck,
 }
 
 impl StepWait {
     pub fn new(line: impl Into<String>) -> Self {
-        Self { line: line.into(), code: None }
+        Self { line: line.into(), ..Self::default() }
     }
 
     #[must_use]
     pub fn code(self, code: impl Into<Option<Code>>) -> Self {
         Self { code: code.into(), ..self }
+    }
+
+    /// Marks work that fails and is tried again.
+    #[must_use]
+    pub fn stuck(self) -> Self {
+        Self { trend: WaitTrend::Stuck, ..self }
     }
 }
 

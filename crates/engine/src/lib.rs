@@ -13,12 +13,13 @@ pub mod journal;
 pub mod machine;
 mod observe_plan;
 pub mod plan;
+mod progress;
 mod runner;
 mod sleep;
 mod step;
 
 pub use code::{Code, UnknownCode};
-pub use context::{StepContext, StepLog, StepWait};
+pub use context::{StepContext, StepLog, StepWait, WaitTrend};
 pub use error::{ErrorClass, StepError};
 pub use event::{Event, EventKind, Outcome, RunOutcome, Subscriber};
 pub use machine::Stop;

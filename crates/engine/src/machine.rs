@@ -10,7 +10,7 @@
 //! | gating | confirmed | done |
 //! | observing, applying, gating | unavailable or not ready, retries left | backoff, then observing |
 //! | observing, applying, gating | any other failure | failed |
-//! | observing, applying, gating, backoff | the step's deadline passes | failed |
+//! | observing, applying, gating, backoff | no progress until the step's deadline | failed |
 //! | observing, gating, backoff | stop at a safe point | cancelled |
 //! | applying | stop at a safe point | finishes the effect, then cancelled |
 //! | observing, applying, gating, backoff | stop now | cancelled |
@@ -47,7 +47,7 @@ pub enum Input {
     Applied(StepId, Result<Effect, StepError>),
     Gated(StepId, Result<(), StepError>),
     BackoffOver(StepId),
-    /// The step is not done in time; what it waits for, when that is known.
+    /// The step made no progress for too long; what it waits for, when that is known.
     DeadlinePassed(StepId, Option<StepWait>),
     Stop(Stop),
 }
@@ -122,9 +122,9 @@ impl Node {
         }
     }
 
-    /// The error of a step that was not done in time: what it waited for, else its last failure, says why.
+    /// The error of a step that made no progress in time: what it waited for, else its last failure, says why.
     fn overdue(&self, wait: Option<StepWait>) -> StepError {
-        let what = format!("not done within {}", HumanDuration(self.policy.deadline));
+        let what = format!("no progress for {}", HumanDuration(self.policy.deadline));
         let mut error = StepError::failed_precondition(what).with_place(&self.place);
         let wait = wait.filter(|wait| !wait.line.is_empty());
         if let Some(wait) = wait {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::event::{Event, EventKind, Outcome, RunOutcome, StepOutline};
 use super::machine::{Command, Input, Run, Stop};
+use super::progress::{Part, ProgressClock};
 use super::{Action, Code, StepContext, StepError, StepLog, StepSet, StepWait, Subscriber, event, sleep};
 use crate::journal::{
     ClusterFact, ClusterFacts, Entry, History, Journal, JournalError, LastRun, Learned, RecordedIntents, RunEnd,
@@ -74,6 +75,7 @@ pub struct Engine {
     recorded_intents: Arc<RecordedIntents>,
     facts: Arc<Mutex<ClusterFacts>>,
     publisher: Arc<Publisher>,
+    progress: Arc<ProgressClock>,
     stop: StopSignal,
     cluster: String,
     /// An earlier run is continued.
@@ -105,11 +107,13 @@ struct RunLog {
     journal: Arc<Journal>,
     facts: Arc<Mutex<ClusterFacts>>,
     publisher: Arc<Publisher>,
+    progress: Arc<ProgressClock>,
 }
 
 #[async_trait]
 impl StepLog for RunLog {
     fn waiting(&self, step: &StepId, wait: &StepWait) {
+        self.progress.note(step, wait);
         self.publisher.publish(EventKind::Waiting { step: step.clone(), reason: wait.line.clone(), code: wait.code });
     }
 
@@ -171,6 +175,7 @@ impl Engine {
             recorded_intents: Arc::new(history.recorded_intents.clone()),
             facts: Arc::new(Mutex::new(history.facts.clone())),
             publisher: Arc::new(Publisher { began: Instant::now(), subscribers }),
+            progress: Arc::default(),
             stop,
             cluster: String::new(),
             resumed: history.last.as_ref().is_some_and(LastRun::is_unfinished),
@@ -275,8 +280,12 @@ impl Engine {
     }
 
     fn context(&self, step: &StepId, attempt: u32) -> StepContext {
-        let (journal, facts) = (self.journal.clone(), self.facts.clone());
-        let log = RunLog { journal, facts, publisher: self.publisher.clone() };
+        let log = RunLog {
+            journal: self.journal.clone(),
+            facts: self.facts.clone(),
+            publisher: self.publisher.clone(),
+            progress: self.progress.clone(),
+        };
         StepContext::new(step.clone(), attempt, self.recorded_intents.clone(), Arc::new(log))
             .with_stop(self.stop.clone())
     }
@@ -291,10 +300,14 @@ impl Engine {
                 self.work(flight, &step, attempt, Work::Observe);
             }
             Command::Apply { step, attempt } => {
+                self.progress.enter(&step, Part::Apply);
                 self.publisher.publish(EventKind::Applying { step: step.clone(), attempt });
                 self.work(flight, &step, attempt, Work::Apply);
             }
-            Command::Gate { step, attempt } => self.work(flight, &step, attempt, Work::Gate),
+            Command::Gate { step, attempt } => {
+                self.progress.enter(&step, Part::Gate);
+                self.work(flight, &step, attempt, Work::Gate);
+            }
             Command::Backoff { step, attempt, delay, error } => {
                 let delay_seconds = delay.as_secs_f64();
                 self.publisher.publish(EventKind::Retrying {
@@ -325,9 +338,16 @@ impl Engine {
     fn begin(&self, flight: &mut Flight, step: &StepId, deadline: Duration) {
         self.publisher.publish(EventKind::StepStarted { step: step.clone() });
         flight.started.insert(step.clone(), Instant::now());
+        self.progress.begin(step);
         let (inputs, id, contexts) = (flight.inputs.clone(), step.clone(), flight.contexts.clone());
+        let progress = self.progress.clone();
         let handle = flight.tasks.spawn(async move {
-            tokio::time::sleep(deadline).await;
+            // Progress moves the deadline while this sleeps.
+            while let Some(due) = progress.quiet_since(&id).and_then(|since| since.checked_add(deadline))
+                && due > Instant::now()
+            {
+                tokio::time::sleep_until(due).await;
+            }
             let contexts = contexts.lock().unwrap_or_else(PoisonError::into_inner);
             let wait = contexts.get(&id).map(StepContext::wait);
             let _ = inputs.send(Input::DeadlinePassed(id, wait));

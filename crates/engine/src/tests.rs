@@ -292,7 +292,7 @@ async fn a_step_past_its_deadline_fails_with_place_reason_code_and_next_command(
     let step = Arc::new(Scripted { blocks: Some(Arc::new(Notify::new())), ..Scripted::missing() });
     let report = run.engine(brief(&[("a", &[])]), vec![("a", step)]).await.run().await;
     let error = &report.failures[0].1;
-    assert_eq!(error.to_string(), "not done within 10ms (the lab): waiting for the test");
+    assert_eq!(error.to_string(), "no progress for 10ms (the lab): waiting for the test");
     assert_eq!(error.code, Some(Code::H13));
     assert_eq!(error.next.as_deref(), Some(Code::H13.next()));
 }
@@ -306,8 +306,52 @@ async fn a_deadline_during_retries_reports_the_last_failure() {
         let step = Arc::new(Scripted { error: Some(error), ..Scripted::missing() });
         let report = run.engine(brief(&[("a", &[])]), vec![("a", step)]).await.run().await;
         let error = &report.failures[0].1;
-        assert_eq!(error.to_string(), "not done within 10ms (node cp-1): no answer: timeout");
+        assert_eq!(error.to_string(), "no progress for 10ms (node cp-1): no answer: timeout");
         assert_eq!((error.code, error.next.as_deref()), (Some(expected), Some("look there")));
+    }
+}
+
+/// Reports a line every ten minutes, then is done.
+struct Slow(Vec<StepWait>);
+
+#[async_trait]
+impl Action for Slow {
+    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+        Ok(Observation::Missing("gone".into()))
+    }
+
+    async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
+        for wait in &self.0 {
+            tokio::time::sleep(Duration::from_mins(10)).await;
+            cx.waiting(wait.clone());
+        }
+        Ok(Effect::Complete)
+    }
+}
+
+async fn slow(lines: Vec<StepWait>) -> RunReport {
+    let mut steps = StepSet::default();
+    steps.action(StepId::new("a"), Arc::new(Slow(lines)));
+    TestRun::new().engine_of(plan(&[("a", &[])]), steps).await.run().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_makes_progress_may_take_longer_than_its_deadline() {
+    let report = slow((0..12).map(|number| StepWait::new(format!("{number} of 12 done"))).collect()).await;
+    assert_eq!((report.outcome, report.seconds.round()), (RunOutcome::Complete, 7200.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_only_repeats_itself_reaches_its_deadline() {
+    let repeated = |lines: [StepWait; 2]| lines.into_iter().cycle().take(12).collect();
+    let flapping = repeated([StepWait::new("1 of 2 ready"), StepWait::new("2 of 2 ready")]);
+    let waiting = repeated([StepWait::new("away for 5m"), StepWait::new("away for 10m")]);
+    let stuck = (0..12).map(|number| StepWait::new(format!("{number} crashes")).stuck()).collect();
+    // The last progress is a new line after 20 or 10 minutes, or the beginning.
+    for (lines, expected) in [(flapping, 35.0), (waiting, 25.0), (stuck, 15.0)] {
+        let report = slow(lines).await;
+        assert_eq!((report.outcome, report.seconds.round()), (RunOutcome::Failed, expected * 60.0));
+        assert!(report.failures[0].1.what.starts_with("no progress for 15m"), "{}", report.failures[0].1);
     }
 }
 

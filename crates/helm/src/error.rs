@@ -36,6 +36,8 @@ pub enum HelmErrorCause {
     Manifest(ManifestError),
     #[error("{0}")]
     Patch(PatchError),
+    #[error("helm's dry run is not a release: {0}")]
+    DryRun(serde_json::Error),
     #[error("no such file or folder")]
     MissingPath,
     #[error("the bundle contains {known}")]

@@ -7,6 +7,7 @@
 
 pub mod bundle;
 mod chart;
+pub mod comparison;
 mod error;
 pub mod manifest;
 mod mirrors;
@@ -21,7 +22,7 @@ pub use chart::{Charts, PreparedChart, PulledChart};
 pub use error::{HelmError, HelmErrorCause, HelmErrorKind};
 pub use mirrors::Mirrors;
 pub use package::PackageError;
-pub use program::{AROUND_HOOKS, ApplyMethod, Helm, TemplateOptions, notices};
+pub use program::{ApplyMethod, FieldConflicts, Helm, TemplateOptions, UpgradeOptions, notices, upgrade_limit};
 
 #[cfg(test)]
 mod tests;

@@ -48,6 +48,19 @@ pub fn crds(objects: Vec<Value>) -> Vec<Value> {
     objects.into_iter().filter(|object| object["kind"] == "CustomResourceDefinition").collect()
 }
 
+/// Whether Helm runs an object as a hook instead of applying it with the release.
+pub fn is_hook(object: &Value) -> bool {
+    object.pointer("/metadata/annotations").is_some_and(|annotations| annotations.get("helm.sh/hook").is_some())
+}
+
+/// Sets the release's namespace where an object names none, as Helm does; cluster-scoped kinds ignore it.
+pub fn set_namespace(object: &mut Value, namespace: &str) {
+    let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+    if let Some(metadata) = metadata.filter(|metadata| !metadata.contains_key("namespace")) {
+        metadata.insert("namespace".to_owned(), Value::from(namespace));
+    }
+}
+
 /// Adds Helm's ownership labels and annotations: Helm adopts an existing object into a release only with these (Helm 4,
 /// `pkg/action/validate.go`).
 pub fn add_ownership(object: &mut Value, release: &ReleaseId) {

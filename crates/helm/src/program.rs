@@ -1,11 +1,13 @@
 //! The program `helm`: renders and installs releases in a way that helm-controller adopts.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use semver::Version;
 use serde_json::Value;
 
+use super::storage::StoredRelease;
 use super::{HelmError, HelmErrorCause, HelmErrorKind, PulledChart, manifest};
 use helmfile::{InstallFlags, OnFailure, Release};
 use process::{Command, Stream};
@@ -40,6 +42,33 @@ impl ApplyMethod {
             (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < (2, 8) => Self::ClientSide,
             _ => Self::ServerSide,
         }
+    }
+}
+
+/// Whether an upgrade takes over fields that another field manager owns; only server-side apply notices them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FieldConflicts {
+    /// As the release declares with `forceConflicts`.
+    #[default]
+    AsDeclared,
+    /// Take them over, to restore fields that were changed by hand.
+    TakeOver,
+}
+
+/// How a release is installed or upgraded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpgradeOptions {
+    pub method: ApplyMethod,
+    pub conflicts: FieldConflicts,
+    /// Labels of the new record; those without a value are removed. A record inherits the labels of the one before it.
+    pub labels: BTreeMap<String, Option<String>>,
+    /// How many hooks Helm may wait for, one after the other.
+    pub hooks: usize,
+}
+
+impl UpgradeOptions {
+    pub fn new(method: ApplyMethod) -> Self {
+        Self { method, conflicts: FieldConflicts::default(), labels: BTreeMap::new(), hooks: 1 }
     }
 }
 
@@ -126,25 +155,67 @@ impl Helm {
         release: &Release,
         chart: &PulledChart,
         kubeconfig: &str,
-        method: ApplyMethod,
+        options: &UpgradeOptions,
         on_line: impl Fn(Stream, &str) + Send + Sync + 'static,
     ) -> Result<(), HelmError> {
-        let subject = release.id.to_string();
-        if method == ApplyMethod::ServerSide && self.version.major < 4 {
-            let cause = HelmErrorCause::NoServerSideApply { found: self.version.clone() };
-            return Err(HelmError::new(HelmErrorKind::TooOld, subject, cause));
-        }
+        let arguments = self.upgrade_arguments(release, chart, options)?;
         let upgrade = self
             .command()
             .arg("upgrade")
-            .args(upgrade_arguments(release, chart, method, self.version.major))
+            .args(arguments)
             .args(["--kubeconfig", kubeconfig])
             .stdin(release.values.to_string().into())
-            .deadline(release.flags.timeout + AROUND_HOOKS)
+            .deadline(upgrade_limit(&release.flags, options.hooks))
             .on_line(on_line)
             .run();
         let upgraded = kill_points::around("helm upgrade", upgrade).await;
-        upgraded.map(drop).map_err(|error| HelmError::from_process(&subject, error))
+        upgraded.map(drop).map_err(|error| HelmError::from_process(&release.id.to_string(), error))
+    }
+
+    /// Renders a release as an upgrade in the cluster of the kubeconfig at `kubeconfig` would store it: with the API
+    /// versions that the cluster serves, with `lookup`, and as the next revision. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`upgrade`](Self::upgrade).
+    pub async fn dry_run_upgrade(
+        &self,
+        release: &Release,
+        chart: &PulledChart,
+        kubeconfig: &str,
+        method: ApplyMethod,
+    ) -> Result<StoredRelease, HelmError> {
+        let subject = release.id.to_string();
+        let arguments = self.upgrade_arguments(release, chart, &UpgradeOptions::new(method))?;
+        let output = self
+            .command()
+            .arg("upgrade")
+            .args(arguments)
+            // Helm 3.13 and newer.
+            .args(["--dry-run=server", "--output", "json", "--kubeconfig", kubeconfig])
+            .stdin(release.values.to_string().into())
+            .deadline(RENDER)
+            .run()
+            .await
+            .map_err(|error| HelmError::from_process(&subject, error))?;
+        StoredRelease::from_json(&output.stdout)
+            .map_err(|error| HelmError::new(HelmErrorKind::Other, subject, HelmErrorCause::DryRun(error)))
+    }
+
+    /// # Errors
+    ///
+    /// [`HelmErrorKind::TooOld`] for server-side apply with Helm 3.
+    fn upgrade_arguments(
+        &self,
+        release: &Release,
+        chart: &PulledChart,
+        options: &UpgradeOptions,
+    ) -> Result<Vec<String>, HelmError> {
+        if options.method == ApplyMethod::ServerSide && self.version.major < 4 {
+            let cause = HelmErrorCause::NoServerSideApply { found: self.version.clone() };
+            return Err(HelmError::new(HelmErrorKind::TooOld, release.id.to_string(), cause));
+        }
+        Ok(upgrade_arguments(release, chart, options, self.version.major))
     }
 
     /// Uninstalls a release and deletes its record, if it exists.
@@ -183,7 +254,13 @@ fn template_arguments(release: &Release, chart: &PulledChart, options: &Template
     arguments
 }
 
-fn upgrade_arguments(release: &Release, chart: &PulledChart, method: ApplyMethod, helm: u64) -> Vec<String> {
+/// How long an upgrade may take: each hook may take the whole timeout of the release, one after the other.
+pub fn upgrade_limit(flags: &InstallFlags, hooks: usize) -> Duration {
+    let hooks = u32::try_from(hooks.max(1)).unwrap_or(u32::MAX);
+    flags.timeout.saturating_mul(hooks).saturating_add(AROUND_HOOKS)
+}
+
+fn upgrade_arguments(release: &Release, chart: &PulledChart, options: &UpgradeOptions, helm: u64) -> Vec<String> {
     let flags = &release.flags;
     let mut arguments = vec!["--install".to_owned()];
     arguments.append(&mut common(release, chart));
@@ -199,12 +276,16 @@ fn upgrade_arguments(release: &Release, chart: &PulledChart, method: ApplyMethod
     if flags.create_namespace {
         arguments.push("--create-namespace".to_owned());
     }
-    match (method, helm) {
+    for (label, value) in &options.labels {
+        // Helm removes a label whose value is `null` (Helm 4.1 `mergeCustomLabels`).
+        arguments.extend(["--labels".to_owned(), format!("{label}={}", value.as_deref().unwrap_or("null"))]);
+    }
+    match (options.method, helm) {
         (_, ..4) => {}
         (ApplyMethod::ClientSide, _) => arguments.push("--server-side=false".to_owned()),
         (ApplyMethod::ServerSide, _) => {
             arguments.push("--server-side=true".to_owned());
-            if flags.force_conflicts {
+            if flags.force_conflicts || options.conflicts == FieldConflicts::TakeOver {
                 arguments.push("--force-conflicts".to_owned());
             }
         }

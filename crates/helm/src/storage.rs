@@ -3,6 +3,7 @@
 //! Everything here is pure; the caller lists the Secrets (type [`SECRET_TYPE`], labels `owner=helm` and `name=RELEASE`) and
 //! deletes them if needed.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
 
@@ -72,6 +73,10 @@ pub struct StoredRelease {
     /// The values of the release, without the chart's defaults; an object.
     pub config: Value,
     pub manifest: String,
+    /// The manifest of each hook.
+    pub hooks: Vec<String>,
+    /// The labels of its Secret. A later revision inherits those that are not Helm's own.
+    pub labels: BTreeMap<String, String>,
     /// `csa` or `ssa`; Helm 3 writes none and only supports the first.
     pub apply_method: Option<String>,
     /// When the operation of this revision began, by the clock of the machine that helm ran on.
@@ -113,7 +118,15 @@ struct Record {
     #[serde(default)]
     manifest: String,
     #[serde(default)]
+    hooks: Option<Vec<HookRecord>>,
+    #[serde(default)]
     apply_method: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct HookRecord {
+    #[serde(default)]
+    manifest: String,
 }
 
 #[derive(Deserialize)]
@@ -157,7 +170,12 @@ impl StoredRelease {
             // Very old versions of Helm did not compress.
             json = bytes;
         }
-        let record: Record = serde_json::from_slice(&json)?;
+        Ok(Self::from_json(&json)?)
+    }
+
+    /// Reads a release as Helm prints it with `--output json`.
+    pub(super) fn from_json(json: &[u8]) -> serde_json::Result<Self> {
+        let record: Record = serde_json::from_slice(json)?;
         Ok(Self {
             namespace: record.namespace,
             name: record.name,
@@ -168,9 +186,17 @@ impl StoredRelease {
             chart_version: record.chart.metadata.version,
             config: record.config.filter(Value::is_object).unwrap_or_else(|| Value::Object(serde_json::Map::default())),
             manifest: record.manifest,
+            hooks: record.hooks.into_iter().flatten().map(|hook| hook.manifest).collect(),
+            labels: BTreeMap::new(),
             apply_method: record.apply_method.filter(|method| !method.is_empty()),
             last_deployed: record.info.last_deployed.and_then(|time| time.parse().ok()),
         })
+    }
+
+    /// Adds the labels of the Secret that holds it.
+    #[must_use]
+    pub fn with_labels(self, labels: BTreeMap<String, String>) -> Self {
+        Self { labels, ..self }
     }
 
     /// The name of this revision's Secret.

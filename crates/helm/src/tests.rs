@@ -1,6 +1,7 @@
 //! The real helm against a real API server.
 
 mod adoption;
+mod comparison;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -122,7 +123,7 @@ impl Cluster {
 
     async fn upgrade(&self, release: &Release, method: ApplyMethod) -> Result<(), HelmError> {
         let ready = self.charts().prepare(release, &TemplateOptions::default()).await?;
-        self.helm.upgrade(release, &ready.chart, &self.kubeconfig.path(), method, |_, _| ()).await
+        self.helm.upgrade(release, &ready.chart, &self.kubeconfig.path(), &UpgradeOptions::new(method), |_, _| ()).await
     }
 
     fn charts(&self) -> Charts {
@@ -234,8 +235,8 @@ async fn an_api_that_does_not_respond_is_unreachable_and_retryable() {
     let release = release(chart(folder.path()), json!({}));
     let chart = charts.pull(&release.chart).await.unwrap();
     let nowhere = kubeconfig(&free_address());
-    let method = ApplyMethod::ClientSide;
-    let error = charts.helm.upgrade(&release, &chart, &nowhere.path(), method, |_, _| ()).await.unwrap_err();
+    let options = UpgradeOptions::new(ApplyMethod::ClientSide);
+    let error = charts.helm.upgrade(&release, &chart, &nowhere.path(), &options, |_, _| ()).await.unwrap_err();
     assert_eq!((error.kind, error.is_retryable()), (HelmErrorKind::Unreachable, true), "{error}");
     assert_eq!(notices(&release).len(), 1);
 }

@@ -6,10 +6,11 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::Value;
 
-use super::discovery::Kinds;
+use super::discovery::{Kinds, Served};
 use super::drift::{FieldDrift, find_drift};
 use super::error::{ApiError, ApiErrorKind, with_retry};
 use super::gate::GateError;
+use super::managed_fields::find_abandoned;
 use super::manifest::{Wave, flatten, flux_owner, to_send, wave};
 use super::objects::{ObjectRef, dynamic, read};
 use super::served::{served, wait_crds};
@@ -134,12 +135,17 @@ async fn prepare(
     let mut reference = ObjectRef::from_manifest(object)?;
     let served = served(client, kinds, &reference, progress).await?;
     let mut object = object.clone();
-    if served.namespaced {
-        set_namespace(&mut reference, &mut object, default_namespace);
-    } else {
-        remove_namespace(&mut reference, &mut object);
-    }
+    place(&served, &mut reference, &mut object, default_namespace);
     Ok(Prepared { api: served.api(client, reference.namespace.as_deref()), reference, object })
+}
+
+/// Gives an object the namespace of its API path.
+pub(super) fn place(served: &Served, reference: &mut ObjectRef, object: &mut Value, default_namespace: &str) {
+    if served.namespaced {
+        set_namespace(reference, object, default_namespace);
+    } else {
+        remove_namespace(reference, object);
+    }
 }
 
 fn set_namespace(reference: &mut ObjectRef, object: &mut Value, default_namespace: &str) {
@@ -167,20 +173,21 @@ async fn apply_one(prepared: &Prepared, options: &ApplyOptions<'_>) -> Result<()
     sent.map(|_| ()).map_err(|error| error.by(options.field_manager).at(&prepared.reference))
 }
 
-/// Compares live objects with their manifests. Objects without drift are left out; those that Flux manages are always
-/// included, so that they are not applied beside Flux.
+/// Compares live objects with their manifests, and with what the field manager of `options` applied before: a field that
+/// left the manifest is drift too. Objects without drift are left out; those that Flux manages are always included, so
+/// that they are not applied beside Flux.
 ///
 /// # Errors
 ///
 /// When the API does not respond or rejects the request.
 pub async fn object_drifts(
     client: &Client,
+    options: &ApplyOptions<'_>,
     objects: &[Value],
-    default_namespace: &str,
 ) -> Result<Vec<(ObjectRef, ObjectDrift)>, ApiError> {
     let objects: Vec<Value> = flatten(objects).iter().map(to_send).collect();
     let kinds = Kinds::new(client.clone());
-    let one = |object| object_drift(client, &kinds, object, default_namespace).boxed();
+    let one = |object| object_drift(client, &kinds, object, options).boxed();
     let compared = in_parallel(objects.iter().map(one)).await?;
     Ok(compared.into_iter().flatten().collect())
 }
@@ -189,23 +196,21 @@ async fn object_drift(
     client: &Client,
     kinds: &Kinds,
     object: &Value,
-    default_namespace: &str,
+    options: &ApplyOptions<'_>,
 ) -> Result<Option<(ObjectRef, ObjectDrift)>, ApiError> {
     let mut reference = ObjectRef::from_manifest(object)?;
     let served = kinds.find(&reference.api_version, &reference.kind).await.map_err(|error| error.at(&reference))?;
     let Some(served) = served else { return Ok(Some((reference, ObjectDrift::Absent))) };
     let mut object = object.clone();
-    if served.namespaced {
-        set_namespace(&mut reference, &mut object, default_namespace);
-    } else {
-        remove_namespace(&mut reference, &mut object);
-    }
+    place(&served, &mut reference, &mut object, options.default_namespace);
     let live = read(&served.api(client, reference.namespace.as_deref()), &reference).await?;
     let drift = match live {
         None => Some(ObjectDrift::Absent),
         Some(live) => match flux_owner(&live) {
             Some(owner) => Some(ObjectDrift::OwnedByFlux(owner)),
-            None => find_drift(&live, &object).map(ObjectDrift::Changed),
+            None => find_drift(&live, &object)
+                .or_else(|| find_abandoned(&live, &object, options.field_manager))
+                .map(ObjectDrift::Changed),
         },
     };
     Ok(drift.map(|drift| (reference, drift)))

@@ -101,6 +101,7 @@ fn worst_cause(object: &ObjectRef, live: &Value, pods: &[Pod], events: &[Event])
         let cause = match image {
             Some(image) => WaitCause::ImagePull(UnpulledImage { image, node: node.map(str::to_owned) }),
             None if weight == Weight::Unschedulable => WaitCause::Unschedulable,
+            None if weight > Weight::Unschedulable => WaitCause::PodFailing,
             None => WaitCause::NotReady,
         };
         (weight, WaitReason::new(one_line(&text), cause))

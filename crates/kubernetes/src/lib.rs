@@ -15,7 +15,9 @@ mod drain;
 mod drift;
 mod error;
 mod gate;
+mod installed;
 mod lease;
+mod managed_fields;
 mod manifest;
 mod nodes;
 mod objects;
@@ -37,11 +39,12 @@ pub use drain::{CORDONED, DrainError, cordon, drain, uncordon};
 pub use drift::{DriftKind, FieldDrift, find_drift};
 pub use error::{ApiError, ApiErrorKind, Ownership};
 pub use gate::{ExplainPull, GateError, wait_ready, wait_ready_explained};
+pub use installed::{InstalledObject, InstalledState, installed_objects};
 pub use lease::{
     ClusterLease, ExpiredLease, LeaseDecision, LeaseError, LeaseRecord, LeaseRequest, LeaseTerms, Renewal, decide_lease,
 };
 pub use nodes::{NodeView, Scheduling, nodes, wait_nodes_ready, wait_registered};
-pub use objects::{ObjectRef, cluster_uid, delete, get, list, secrets};
+pub use objects::{ObjectRef, all_secrets, cluster_uid, delete, get, list, secrets};
 pub use readiness::{Readiness, readiness};
 pub use served::wait_crds;
 pub use wait::{Progress, UnpulledImage, WaitCause, WaitReason};

@@ -154,6 +154,17 @@ pub async fn secrets(client: &kube::Client, namespace: &str, labels: &str) -> Re
     with_retry(|| api.list(&params)).await.map(|list| list.items)
 }
 
+/// The Secrets of all namespaces whose labels match `labels`.
+///
+/// # Errors
+///
+/// When the API does not respond or rejects the request.
+pub async fn all_secrets(client: &kube::Client, labels: &str) -> Result<Vec<Secret>, ApiError> {
+    let api = Api::<Secret>::all(client.clone());
+    let params = ListParams::default().labels(labels);
+    with_retry(|| api.list(&params)).await.map(|list| list.items)
+}
+
 /// An object as JSON.
 pub(super) fn value(object: &DynamicObject) -> Result<Value, ApiError> {
     serde_json::to_value(object).map_err(malformed)

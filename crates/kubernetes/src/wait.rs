@@ -19,6 +19,8 @@ pub struct WaitReason {
 pub enum WaitCause {
     /// Objects are not ready yet, for no known special reason.
     NotReady,
+    /// A pod cannot run: its container exits or is rejected, or no node suits it.
+    PodFailing,
     /// A node cannot pull an image (H13).
     ImagePull(UnpulledImage),
     /// No node can run a pod (K05).

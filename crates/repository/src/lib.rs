@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::plan::{Phases, read_phases};
-use helmfile::Release;
+use helmfile::{Release, ReleaseId};
 use talos_config::adapters;
 use talos_config::adapters::Inputs;
 use talos_config::{FetchedInputs, InputRequest, Inventory};
@@ -119,11 +119,7 @@ impl Cluster {
         let layout = Layout::find(root, name, &paths, &settings.sources)?;
         let phases = keep(read_phases(root), &mut found);
         let recipe_environment = discover::recipe_environment(root, environment);
-        let mut environment = environment.clone();
-        environment.extend(recipe_environment.clone());
-        for (variable, value) in discover::common_variables(root, name) {
-            environment.entry(variable.to_owned()).or_insert(value);
-        }
+        let mut environment = variables(root, name, environment);
         let place = adapters::InputContext {
             root,
             folder: &layout.talos,
@@ -157,6 +153,27 @@ impl Cluster {
         }
     }
 
+    /// The releases that the helmfiles of the cluster `name` declare, without its machine configs and without input from
+    /// elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes in the helmfiles and in `k8s-bootstrap.yaml`.
+    pub fn declared_releases(
+        root: &Path,
+        name: &str,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Vec<ReleaseId>, Diagnostics> {
+        let settings = Settings::read(root)?;
+        let paths = settings.clusters.get(name).cloned().unwrap_or_default();
+        let layout = Layout::find(root, name, &paths, &settings.sources)?;
+        let mut variables = variables(root, name, environment);
+        let (set, _) = recipes::missing_variables(root, &layout, &variables);
+        variables.extend(set);
+        let bootstrap = Bootstrap::read(root, name, &layout, &variables)?;
+        Ok(bootstrap.releases.releases.into_iter().map(|release| release.id).collect())
+    }
+
     /// Cilium's `cluster.id`, when a release's values give one.
     pub fn cluster_id(&self) -> Option<u32> {
         let values = self.bootstrap.releases.releases.iter().map(|release| &release.values);
@@ -182,6 +199,16 @@ impl Cluster {
     pub fn relative<'p>(&self, path: &'p Path) -> &'p Path {
         path.strip_prefix(&self.root).unwrap_or(path)
     }
+}
+
+/// The environment with the variables that recipes set, and those that most of them set.
+fn variables(root: &Path, name: &str, environment: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut variables = environment.clone();
+    variables.extend(discover::recipe_environment(root, environment));
+    for (variable, value) in discover::common_variables(root, name) {
+        variables.entry(variable.to_owned()).or_insert(value);
+    }
+    variables
 }
 
 fn keep<T>(result: Result<T, Diagnostics>, found: &mut Diagnostics) -> Option<T> {

@@ -37,7 +37,7 @@ pub use machine_config::{
 };
 pub use node::{AfterReboot, NodeSession, Print};
 pub use options::{LabAccess, RunOptions, SecretsMode, Target};
-pub use plan::{PlanOptions, PlanReport, plan};
+pub use plan::{LeftRelease, PlanOptions, PlanReport, plan};
 pub use releases::{ReleaseQuery, release_manifests, releases};
 pub use render::{Comparison, RenderedNode, render};
 pub use run::{FinishedRun, run};

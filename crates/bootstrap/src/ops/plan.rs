@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use engine::journal::{History, Journal};
 use engine::plan::{Plan, StepId};
 use engine::{Finding, observe_plan};
+use helmfile::ReleaseId;
 use repository::Cluster;
 use repository::drift::Drift;
 
@@ -14,8 +15,9 @@ use super::store::journal_store;
 use super::{OpsError, RunOptions, SecretsMode, Workspace, run_context};
 use crate::steps::drift::Compared;
 use crate::steps::epoch::find_epoch_end;
+use crate::steps::release_changes::{ReleaseChange, left_releases, release_changes, removal_command};
 use crate::steps::rollout::{ConfigChange, config_changes};
-use crate::steps::{self, ContextError};
+use crate::steps::{self, ContextError, PlannedSteps, RunContext};
 
 /// How far a plan looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,6 +40,10 @@ pub struct PlanReport {
     pub compared: Vec<Compared>,
     /// What changes on configured nodes; empty if the cluster was not queried.
     pub configs: Vec<ConfigChange>,
+    /// What changes of each release; empty if the Kubernetes API was not queried.
+    pub releases: Vec<ReleaseChange>,
+    /// What is known of installed releases that no helmfile declares.
+    pub left: Vec<LeftRelease>,
 }
 
 /// Plans a run without changing anything.
@@ -53,7 +59,7 @@ pub async fn plan(workspace: &Workspace, options: &RunOptions, depth: PlanOption
     if options.bundle.is_some() {
         open_charts(&context, options).await?;
     }
-    let (plan, steps) = steps::plan(&context)?;
+    let PlannedSteps { plan, steps, releases } = steps::planned(&context)?;
     let findings = if depth.query_cluster {
         let mut history = Journal::read(&journal_store(&context.folder)).await?.history;
         if find_epoch_end(&context, &history).await.map_err(ContextError::from)?.is_some() {
@@ -69,8 +75,34 @@ pub async fn plan(workspace: &Workspace, options: &RunOptions, depth: PlanOption
     } else {
         vec![]
     };
-    let (notices, drift) = (notices(&context.cluster), context.cluster.drift());
-    Ok(PlanReport { plan, findings, notices, drift, compared, configs })
+    let (mut notices, drift) = (notices(&context.cluster), context.cluster.drift());
+    let (mut changes, mut left) = (vec![], vec![]);
+    if findings.get(&StepId::new(API_STEP)).is_some_and(Finding::is_settled) {
+        changes = release_changes(&releases).await;
+        match left_releases(&context).await {
+            Ok(found) => left = found.into_iter().map(|release| LeftRelease::new(release, &context)).collect(),
+            Err(error) => notices.push(format!("releases that left the helmfiles are not known: {error}")),
+        }
+    }
+    Ok(PlanReport { plan, findings, notices, drift, compared, configs, releases: changes, left })
+}
+
+/// The step after which the Kubernetes API responds.
+const API_STEP: &str = "kubernetes-api/ready";
+
+/// An installed release that no helmfile declares any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftRelease {
+    pub release: ReleaseId,
+    /// The command that removes it.
+    pub command: String,
+}
+
+impl LeftRelease {
+    fn new(release: ReleaseId, context: &RunContext) -> Self {
+        let command = removal_command(&release, &context.kubeconfig_path());
+        Self { release, command }
+    }
 }
 
 fn notices(cluster: &Cluster) -> Vec<String> {

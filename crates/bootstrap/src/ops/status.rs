@@ -1,14 +1,19 @@
 //! The last run of a cluster, who holds the lock, and how the cluster is.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use engine::StepError;
 use engine::journal::{History, Holder, Journal, Store};
+use helmfile::ReleaseId;
 use kubernetes::{AccessError, ApiError, ObjectRef, Readiness};
+use repository::Cluster;
 use serde_json::Value;
 
 use super::store::journal_store;
 use super::{OpsError, Target, Workspace};
+use crate::steps::release_changes::{left_releases_by, removal_command};
 
 /// How long the cluster may take to answer.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -44,6 +49,8 @@ pub enum HealthError {
     Access(#[from] AccessError),
     #[error(transparent)]
     Api(#[from] ApiError),
+    #[error(transparent)]
+    Releases(#[from] StepError),
     #[error("no response within {}s", .0.as_secs())]
     Timeout(Duration),
 }
@@ -59,22 +66,28 @@ pub async fn status(workspace: &Workspace, cluster: &str, target: &Target) -> Re
     Ok(StatusReport {
         history: Journal::read(&store).await?.history,
         lock: store.holder().await,
-        cluster: health(&folder.join("kubeconfig")).await,
+        cluster: health(&folder.join("kubeconfig"), declared_releases(workspace, cluster)).await,
     })
 }
 
-async fn health(kubeconfig: &Path) -> ClusterHealth {
+/// The releases of the helmfiles; nothing when these cannot be read, since a status needs no valid files.
+fn declared_releases(workspace: &Workspace, cluster: &str) -> Option<BTreeSet<ReleaseId>> {
+    let root = workspace.repository().ok()?;
+    Some(Cluster::declared_releases(&root, cluster, &workspace.variables).ok()?.into_iter().collect())
+}
+
+async fn health(kubeconfig: &Path, declared: Option<BTreeSet<ReleaseId>>) -> ClusterHealth {
     if !kubeconfig.exists() {
         return ClusterHealth::NoAccess;
     }
-    match tokio::time::timeout(DEADLINE, report(kubeconfig)).await {
+    match tokio::time::timeout(DEADLINE, report(kubeconfig, declared)).await {
         Ok(Ok(lines)) => ClusterHealth::Reported(lines),
         Ok(Err(error)) => ClusterHealth::Unknown(error),
         Err(_) => ClusterHealth::Unknown(HealthError::Timeout(DEADLINE)),
     }
 }
 
-async fn report(kubeconfig: &Path) -> Result<Vec<String>, HealthError> {
+async fn report(kubeconfig: &Path, declared: Option<BTreeSet<ReleaseId>>) -> Result<Vec<String>, HealthError> {
     let client = kubernetes::from_kubeconfig(kubeconfig).await?;
     let nodes = kubernetes::nodes(&client).await?;
     let ready = nodes.values().filter(|node| node.ready).count();
@@ -82,6 +95,15 @@ async fn report(kubeconfig: &Path) -> Result<Vec<String>, HealthError> {
     for (api_version, kind) in FLUX_KINDS {
         let objects = kubernetes::list(&client, api_version, kind, None).await?;
         lines.extend(tally(kind, &objects));
+    }
+    match declared {
+        Some(declared) => {
+            let left = left_releases_by(&client, &declared).await?;
+            lines.extend(left.iter().map(|release| {
+                format!("release {release}: no longer in the helmfile; next: {}", removal_command(release, kubeconfig))
+            }));
+        }
+        None => lines.push("releases were not compared with the helmfiles, which cannot be read".to_owned()),
     }
     Ok(lines)
 }

@@ -7,9 +7,14 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::context::RunContext;
-use super::objects::{apply_objects, observe_objects};
+use super::objects::{apply_as, apply_objects, observe_as, observe_objects};
 use super::secret_manifests::SecretManifests;
 use engine::{Action, Check, CheckResult, Effect, Observation, StepContext, StepError};
+use kubernetes::ApplyOptions;
+
+/// The field manager of namespaces. Manifests with secrets may hold the same namespace with labels of their own, and a
+/// server-side apply removes what its manager applied before.
+const NAMESPACES_MANAGER: &str = "k8s-bootstrap-namespaces";
 
 /// Every cluster has these.
 const BUILTIN: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -61,11 +66,12 @@ fn namespace(context: &RunContext, name: &str) -> Value {
 #[async_trait]
 impl Action for Namespaces {
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
-        observe_objects(&self.context, &self.objects).await
+        observe_as(&self.context, ApplyOptions::new(NAMESPACES_MANAGER), &self.objects).await
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
-        apply_objects(&self.context, &self.objects, cx).await
+        let options = ApplyOptions { force: true, ..ApplyOptions::new(NAMESPACES_MANAGER) };
+        apply_as(&self.context, options, &self.objects, cx).await
     }
 }
 

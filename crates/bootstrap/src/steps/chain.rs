@@ -119,7 +119,8 @@ impl Steps {
             .title(format!("{}, installed as Flux will adopt it, and ready", release.chart))
             .needs(&last)
             .with_place(place(release))
-            .made_from(fingerprints::release(release));
+            .made_from(fingerprints::release(release))
+            .deadline(release::deadline(&release.flags));
         last = vec![self.action(step, code.clone())];
         added.extend(last.iter().cloned());
         if converts.is_some() {

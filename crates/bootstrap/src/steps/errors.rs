@@ -37,6 +37,7 @@ pub(crate) fn client_code(kind: ClientErrorKind) -> Code {
         ClientErrorKind::Unavailable => Code::T11,
         ClientErrorKind::Untrusted => Code::T04,
         ClientErrorKind::FingerprintMismatch => Code::T26,
+        ClientErrorKind::OutOfTime => Code::O12,
         ClientErrorKind::NotReady
         | ClientErrorKind::AlreadyExists
         | ClientErrorKind::NotFound

@@ -17,7 +17,7 @@ const KUSTOMIZATION: (&str, &str) = ("kustomize.toolkit.fluxcd.io/v1", "Kustomiz
 
 /// A HelmRelease in the cluster.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct HelmRelease(Value);
+pub(super) struct HelmRelease(pub(super) Value);
 
 impl HelmRelease {
     fn text(&self, pointer: &str) -> Option<&str> {

@@ -33,6 +33,8 @@ mod pending;
 mod preflight;
 mod pull_secret;
 mod release;
+pub mod release_changes;
+mod release_state;
 pub mod rollout;
 mod run_lease;
 mod secret_manifests;
@@ -64,12 +66,38 @@ const BOOTS: Duration = Duration::from_hours(4);
 /// An operator who has to unlock a password manager may be away.
 const OPERATOR: Duration = Duration::from_hours(24);
 
+/// The releases of a plan's chain, in its order.
+pub struct ReleaseSteps(Vec<Arc<release::Installed>>);
+
+impl std::fmt::Debug for ReleaseSteps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|installed| installed.id())).finish()
+    }
+}
+
+/// The plan of a cluster, the code of its steps, and its releases.
+#[derive(Debug)]
+pub struct PlannedSteps {
+    pub plan: Plan,
+    pub steps: StepSet,
+    pub releases: ReleaseSteps,
+}
+
 /// The plan of a cluster and the code of its steps.
 ///
 /// # Errors
 ///
 /// Steps that cannot be ordered.
 pub fn plan(context: &Arc<RunContext>) -> Result<(Plan, StepSet), PlanError> {
+    planned(context).map(|planned| (planned.plan, planned.steps))
+}
+
+/// The plan of a cluster with its releases, for a look at each of them.
+///
+/// # Errors
+///
+/// As [`plan`].
+pub fn planned(context: &Arc<RunContext>) -> Result<PlannedSteps, PlanError> {
     let mut steps = Steps::new(context);
     let preflight = steps.preflight();
     let nodes = steps.machine_configs(&preflight.passed);
@@ -81,7 +109,8 @@ pub fn plan(context: &Arc<RunContext>) -> Result<(Plan, StepSet), PlanError> {
     steps.handoff(&[base, releases, vec![etcd.members, api.nodes]].concat());
     preflight.charts.prepares(steps.code_since(first_of_chain));
     steps.images(&nodes);
-    Ok((Plan::new(&context.cluster.phases, steps.declared)?, steps.code))
+    let plan = Plan::new(&context.cluster.phases, steps.declared)?;
+    Ok(PlannedSteps { plan, steps: steps.code, releases: ReleaseSteps(steps.installed) })
 }
 
 /// The steps declared so far.

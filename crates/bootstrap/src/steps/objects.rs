@@ -11,19 +11,19 @@ use kubernetes::{ApiError, ApiErrorKind, ApplyOptions, GateError, WaitCause, Wai
 /// The field manager of everything but hooks.
 pub(super) const MANAGER: &str = "k8s-bootstrap";
 
-/// Whether the cluster has all fields of these objects. Fields that Flux owns are not compared (F01).
+/// Whether the cluster has all fields of these objects, and none that was applied before and has left them. Fields that Flux owns are not compared (F01).
 pub(super) async fn observe_objects(context: &Arc<RunContext>, objects: &[Value]) -> Result<Observation, StepError> {
-    observe_objects_in(context, "default", objects).await
+    observe_as(context, ApplyOptions::new(MANAGER), objects).await
 }
 
-/// The same for objects that may name no namespace.
-pub(super) async fn observe_objects_in(
+/// The same with the options of the apply.
+pub(super) async fn observe_as(
     context: &Arc<RunContext>,
-    namespace: &str,
+    options: ApplyOptions<'_>,
     objects: &[Value],
 ) -> Result<Observation, StepError> {
     let client = context.kubernetes().await?;
-    let mut drifts = kubernetes::object_drifts(&client, objects, namespace).await.map_err(|error| api_error(&error))?;
+    let mut drifts = kubernetes::object_drifts(&client, &options, objects).await.map_err(|error| api_error(&error))?;
     drifts.retain(|(_, drift)| drift.needs_apply());
     Ok(match drifts.first() {
         None => Observation::UpToDate(format!("{} objects are up to date", objects.len())),
@@ -104,12 +104,18 @@ fn wait_code(reason: &WaitReason) -> Option<Code> {
     }
 }
 
+/// What a gate waits for. Only an object that is merely not ready yet may be on its way.
+fn step_wait(reason: &WaitReason) -> StepWait {
+    let wait = StepWait::new(&reason.text);
+    if reason.cause == WaitCause::NotReady { wait } else { wait.stuck() }
+}
+
 /// Reports what a gate waits for as the step's progress, with the code of each cause.
 pub(super) fn progress(cx: &StepContext) -> impl Fn(&WaitReason) + Send + Sync + '_ {
-    |reason| cx.waiting(StepWait::new(&reason.text).code(wait_code(reason)))
+    |reason| cx.waiting(step_wait(reason).code(wait_code(reason)))
 }
 
 /// The same, with one code for whatever is waited for.
 pub(super) fn progress_with(cx: &StepContext, code: Code) -> impl Fn(&WaitReason) + Send + Sync + '_ {
-    move |reason| cx.waiting(StepWait::new(&reason.text).code(code))
+    move |reason| cx.waiting(step_wait(reason).code(code))
 }

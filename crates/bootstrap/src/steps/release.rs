@@ -1,7 +1,8 @@
 //! One Helm release: installed as Flux's helm-controller will adopt it, gated by our own readiness.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -14,13 +15,18 @@ use super::errors::helm_error;
 use super::images::Workload;
 use super::objects::{api_error, gate_error, progress};
 use super::pending::{HelmAttempts, PendingDecision, PendingEvidence, decide_pending, kept, this_host};
-use super::webhook;
+use super::release_changes::ReleaseDiff;
+use super::release_state::{self, DeployedState, RecordMarks};
+use super::{fingerprints, webhook};
+use engine::plan::{Fingerprint, Policy};
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
+use helm::comparison::{ReleaseObjects, differences, without_volatile};
+use helm::manifest;
 use helm::storage;
 use helm::storage::{DesiredRelease, Recovery, ReleaseState, StoredRelease};
-use helm::{AROUND_HOOKS, PreparedChart, PulledChart, TemplateOptions};
-use helmfile::{Release, Wait};
-use kubernetes::{GateError, ObjectRef, Readiness, ServiceName, UnpulledImage};
+use helm::{FieldConflicts, PreparedChart, PulledChart, TemplateOptions, UpgradeOptions, upgrade_limit};
+use helmfile::{InstallFlags, Release, ReleaseId, Wait};
+use kubernetes::{GateError, InstalledObject, ObjectRef, ServiceName, UnpulledImage};
 
 /// A chart that is ready, and what it renders to.
 struct Prepared {
@@ -31,6 +37,20 @@ struct Prepared {
     hooks: Vec<ObjectRef>,
     /// The pods of both.
     workloads: Vec<Workload>,
+    /// Both, as they are compared with a record.
+    rendered: ReleaseObjects,
+}
+
+/// How a release compares with its goal, and in detail if chart, version and values are the desired ones.
+struct Assessment {
+    observation: Observation,
+    deployed: Option<DeployedState>,
+}
+
+impl From<Observation> for Assessment {
+    fn from(observation: Observation) -> Self {
+        Self { observation, deployed: None }
+    }
 }
 
 /// Which step waits for the conversion webhooks of a release.
@@ -42,18 +62,25 @@ pub(super) enum ConversionGate {
     LaterStep,
 }
 
-/// The release is deployed with this chart and these values, and everything in it is ready.
+/// The release is deployed as its chart renders now, its objects are as they were applied, and all of them are ready.
 pub(super) struct Installed {
     context: Arc<RunContext>,
     release: Release,
     conversion: ConversionGate,
     prepared: OnceCell<Prepared>,
     attempts: HelmAttempts,
+    /// The drift that the last observation found, which an upgrade repairs.
+    drift: Mutex<Option<Fingerprint>>,
 }
 
 impl Installed {
     pub(super) fn new(context: Arc<RunContext>, release: Release, conversion: ConversionGate) -> Self {
-        Self { context, release, conversion, prepared: OnceCell::new(), attempts: HelmAttempts::default() }
+        let (attempts, drift) = (HelmAttempts::default(), Mutex::default());
+        Self { context, release, conversion, prepared: OnceCell::new(), attempts, drift }
+    }
+
+    pub(super) fn id(&self) -> &ReleaseId {
+        &self.release.id
     }
 
     pub(super) async fn client(&self) -> Result<kube::Client, StepError> {
@@ -81,28 +108,30 @@ impl Installed {
         self.prepared
             .get_or_try_init(|| async {
                 let failed = |error| helm_error(&error, &self.release);
-                let options = TemplateOptions { include_crds: false, hooks: true, ..self.context.template_options() };
+                let options = self.template_options();
                 let charts = self.context.charts().await?;
                 let ready = charts.prepare(&self.release, &options).await.map_err(failed)?;
-                let rendered = charts.helm.template(&self.release, &ready.chart, &options).await;
+                let all = charts.helm.template(&self.release, &ready.chart, &options).await.map_err(failed)?;
+                let rendered = ReleaseObjects::new(&self.release.id, all.clone());
                 let (hooks, objects): (Vec<Value>, Vec<Value>) =
-                    rendered.map_err(failed)?.into_iter().map(|object| self.placed(object)).partition(is_hook);
+                    all.into_iter().map(|object| self.placed(object)).partition(manifest::is_hook);
                 self.context.kinds.note(&self.release, &objects);
                 self.context.owners.record(&self.release, &objects, &self.context.kinds)?;
                 self.context.kinds.note(&self.release, &webhook::probes(&objects, &self.release.id.namespace));
                 let workloads = hooks.iter().chain(&objects).filter_map(Workload::of).collect();
                 let hooks = hooks.iter().filter_map(|object| ObjectRef::from_manifest(object).ok()).collect();
-                Ok(Prepared { ready, objects, hooks, workloads })
+                Ok(Prepared { ready, objects, hooks, workloads, rendered })
             })
             .await
     }
 
+    fn template_options(&self) -> TemplateOptions {
+        TemplateOptions { include_crds: false, hooks: true, ..self.context.template_options() }
+    }
+
     /// Helm puts what names no namespace into the release's; cluster-scoped kinds ignore it.
     fn placed(&self, mut object: Value) -> Value {
-        let named = object.pointer("/metadata/namespace").is_some();
-        if !named && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.insert("namespace".to_owned(), Value::from(self.release.id.namespace.clone()));
-        }
+        manifest::set_namespace(&mut object, &self.release.id.namespace);
         object
     }
 
@@ -114,13 +143,8 @@ impl Installed {
         let mut stored = Vec::new();
         for secret in secrets {
             let Some(data) = secret.data.as_ref().and_then(|data| data.get("release")) else { continue };
-            let decoded = StoredRelease::decode(&data.0).map_err(|error| {
-                StepError::failed_precondition("a stored release cannot be read")
-                    .with_place(format!("release {}", self.release.id))
-                    .caused_by(&error)
-                    .code(Code::H16)
-            })?;
-            stored.push(decoded);
+            let decoded = StoredRelease::decode(&data.0).map_err(|error| self.unreadable(&error))?;
+            stored.push(decoded.with_labels(secret.metadata.labels.clone().unwrap_or_default()));
         }
         Ok(storage::newest(stored))
     }
@@ -172,31 +196,144 @@ impl Installed {
         Ok(record.revision)
     }
 
-    /// The first object that has to be ready and is not.
-    async fn unready(&self, client: &kube::Client, objects: &[Value]) -> Result<Option<String>, StepError> {
-        let lookups = objects.iter().filter_map(|object| ObjectRef::from_manifest(object).ok());
-        let found = futures::future::join_all(lookups.map(|object| async move {
-            let live = kubernetes::get(client, &object).await;
-            (object, live)
-        }))
-        .await;
-        for (object, live) in found {
-            match live.map_err(|error| api_error(&error))? {
-                None => return Ok(Some(format!("{object} does not exist"))),
-                Some(live) => match kubernetes::readiness(&live) {
-                    Readiness::Ready => {}
-                    Readiness::Progressing(reason) | Readiness::Failed(reason) => {
-                        return Ok(Some(format!("{object}: {reason}")));
-                    }
-                },
+    fn unreadable(&self, error: &dyn std::error::Error) -> StepError {
+        StepError::failed_precondition("a stored release cannot be read")
+            .with_place(format!("release {}", self.release.id))
+            .caused_by(error)
+            .code(Code::H16)
+    }
+
+    /// The objects of a record.
+    fn recorded(&self, stored: &StoredRelease) -> Result<ReleaseObjects, StepError> {
+        ReleaseObjects::from_record(stored).map_err(|error| self.unreadable(&error))
+    }
+
+    /// The same in the cluster.
+    async fn installed(
+        &self,
+        client: &kube::Client,
+        recorded: &ReleaseObjects,
+    ) -> Result<Vec<InstalledObject>, StepError> {
+        let mut objects: Vec<Value> = recorded.resources().cloned().collect();
+        // Helm sets them on everything that it applies, whatever the chart says.
+        objects.iter_mut().for_each(|object| manifest::add_ownership(object, &self.release.id));
+        let found = kubernetes::installed_objects(client, &objects, &self.release.id.namespace).await;
+        found.map_err(|error| api_error(&error))
+    }
+
+    /// A deployed release, compared with its inputs and with the cluster.
+    async fn deployed(&self, client: &kube::Client, stored: &StoredRelease) -> Result<DeployedState, StepError> {
+        let recorded = self.recorded(stored)?;
+        let rendered = &self.prepared().await?.rendered;
+        let is_rendered = differences(&recorded, &[rendered]).is_empty();
+        let again = if is_rendered { None } else { Some(self.rendered_again().await?) };
+        let renderings: Vec<&ReleaseObjects> = std::iter::once(rendered).chain(&again).collect();
+        Ok(DeployedState {
+            manifest: differences(&recorded, &renderings),
+            // An upgrade would replace a random value by a new one, and restore none.
+            objects: self.installed(client, &without_volatile(&recorded, &renderings)).await?,
+            record: marks(stored),
+            inputs: self.inputs().await?,
+        })
+    }
+
+    /// A second rendering of the same inputs, as an upgrade would store it.
+    async fn rendered_again(&self) -> Result<ReleaseObjects, StepError> {
+        let failed = |error| helm_error(&error, &self.release);
+        let helm = &self.context.charts().await?.helm;
+        // A chart with patches is installed as it was rendered here.
+        if self.release.patches.is_empty() {
+            let kubeconfig = self.context.child_kubeconfig().await?;
+            let (chart, method) = (&self.prepared().await?.ready.chart, self.context.apply_method());
+            match helm.dry_run_upgrade(&self.release, chart, &kubeconfig.path(), method).await {
+                Ok(stored) => return self.recorded(&stored),
+                Err(error) if error.is_retryable() => return Err(failed(error)),
+                // The upgrade itself reports it, if there is anything to upgrade.
+                Err(_) => {}
             }
         }
-        Ok(None)
+        let options = self.template_options();
+        let ready = self.context.charts().await?.prepare(&self.release, &options).await.map_err(failed)?;
+        let objects = helm.template(&self.release, &ready.chart, &options).await.map_err(failed)?;
+        Ok(ReleaseObjects::new(&self.release.id, objects))
+    }
+
+    /// Everything that decides what the release renders.
+    async fn inputs(&self) -> Result<Fingerprint, StepError> {
+        let (prepared, charts) = (self.prepared().await?, self.context.charts().await?);
+        let parts = Fingerprint::builder()
+            .part(fingerprints::release(&self.release).as_str())
+            .part(&prepared.ready.chart.digest)
+            .part(&self.context.cluster.inventory.kubernetes_version)
+            .part(charts.helm.version.to_string());
+        Ok(parts.finish())
+    }
+
+    /// How a record compares with the inputs and the cluster; notes the drift that an upgrade would repair.
+    async fn assess(&self, client: &kube::Client, stored: Option<&StoredRelease>) -> Result<Assessment, StepError> {
+        self.note_drift(None);
+        if self.owned_by_flux(client).await? {
+            let objects = match stored {
+                Some(stored) => self.installed(client, &self.recorded(stored)?).await?,
+                None => vec![],
+            };
+            return Ok(Observation::Skipped(release_state::owned_by_flux(&objects)).into());
+        }
+        let prepared = self.prepared().await?;
+        let reason = match (storage::release_state(stored, &self.desired(&prepared.ready.chart)), stored) {
+            (ReleaseState::Deployed, Some(stored)) => {
+                let deployed = self.deployed(client, stored).await?;
+                self.note_drift(deployed.drift());
+                let observation = deployed.observation(self.release.flags.wait);
+                return Ok(Assessment { observation, deployed: Some(deployed) });
+            }
+            (ReleaseState::Absent | ReleaseState::Deployed, _) => "not installed".to_owned(),
+            (ReleaseState::Outdated(reason), _) => reason,
+            (ReleaseState::Failed(reason), _) => format!("the last attempt failed: {reason}"),
+            (ReleaseState::Pending { revision, status }, _) => format!("revision {revision} was left {status}"),
+        };
+        Ok(Observation::Missing(reason).into())
+    }
+
+    /// What a run would change.
+    pub(super) async fn change(&self) -> Result<ReleaseDiff, StepError> {
+        let client = self.context.kubernetes().await?;
+        let Some(stored) = self.stored(&client).await? else { return Ok(ReleaseDiff::of_absent()) };
+        let Assessment { observation, deployed } = self.assess(&client, Some(&stored)).await?;
+        let diff = match (&observation, deployed) {
+            (_, Some(deployed)) => deployed.diff(),
+            (Observation::Missing(_), None) => self.deployed(&client, &stored).await?.diff(),
+            (_, None) => String::new(),
+        };
+        Ok(ReleaseDiff::new(observation, diff))
+    }
+
+    fn note_drift(&self, drift: Option<Fingerprint>) {
+        *self.drift.lock().unwrap_or_else(PoisonError::into_inner) = drift;
+    }
+
+    /// How the release is upgraded: fields that were changed in the cluster are taken over.
+    async fn upgrade_options(&self, client: &kube::Client) -> Result<UpgradeOptions, StepError> {
+        let drift = self.drift.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let record = self.stored(client).await?.as_ref().map(marks).unwrap_or_default();
+        let conflicts = if drift.is_some() { FieldConflicts::TakeOver } else { FieldConflicts::AsDeclared };
+        Ok(UpgradeOptions {
+            conflicts,
+            labels: record.next(&self.inputs().await?, drift.as_ref()),
+            hooks: self.prepared().await?.hooks.len(),
+            ..UpgradeOptions::new(self.context.apply_method())
+        })
     }
 }
 
-fn is_hook(object: &Value) -> bool {
-    object.pointer("/metadata/annotations").is_some_and(|annotations| annotations.get("helm.sh/hook").is_some())
+/// How long a release may make no progress: what Helm may need for one hook without a word, and at least as long as any
+/// step.
+pub(super) fn deadline(flags: &InstallFlags) -> Duration {
+    helm::upgrade_limit(flags, 1).max(Policy::new(Code::H15).deadline)
+}
+
+fn marks(stored: &StoredRelease) -> RecordMarks {
+    RecordMarks { revision: stored.revision, labels: stored.labels.clone() }
 }
 
 #[async_trait]
@@ -207,26 +344,8 @@ impl Action for Installed {
 
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
         let client = self.context.kubernetes().await?;
-        if self.owned_by_flux(&client).await? {
-            return Ok(Observation::Skipped(format!("Flux owns it ({})", Code::F01)));
-        }
-        let prepared = self.prepared().await?;
         let stored = self.stored(&client).await?;
-        Ok(match storage::release_state(stored.as_ref(), &self.desired(&prepared.ready.chart)) {
-            ReleaseState::Absent => Observation::Missing("not installed".to_owned()),
-            ReleaseState::Outdated(reason) => Observation::Missing(reason),
-            ReleaseState::Failed(reason) => Observation::Missing(format!("the last attempt failed: {reason}")),
-            ReleaseState::Pending { revision, status } => {
-                Observation::Missing(format!("revision {revision} was left {status}"))
-            }
-            ReleaseState::Deployed if self.release.flags.wait == Wait::Nothing => {
-                Observation::UpToDate("deployed".to_owned())
-            }
-            ReleaseState::Deployed => match self.unready(&client, &prepared.objects).await? {
-                None => Observation::UpToDate("deployed and ready".to_owned()),
-                Some(reason) => Observation::InProgress(reason),
-            },
-        })
+        Ok(self.assess(&client, stored.as_ref()).await?.observation)
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
@@ -234,15 +353,11 @@ impl Action for Installed {
         let prepared = self.prepared().await?;
         let revision = self.clear_pending(&client, cx).await?;
         self.attempts.begin(cx, revision).await;
+        let options = self.upgrade_options(&client).await?;
         let kubeconfig = self.context.child_kubeconfig().await?;
         let path = kubeconfig.path();
-        let helm = self.context.charts().await?.helm.upgrade(
-            &self.release,
-            &prepared.ready.chart,
-            &path,
-            self.context.apply_method(),
-            |_, _| {},
-        );
+        let charts = self.context.charts().await?;
+        let helm = charts.helm.upgrade(&self.release, &prepared.ready.chart, &path, &options, |_, _| {});
         let explained = async {
             // Helm reports nothing while it waits for its hooks; their pods show why.
             if prepared.hooks.is_empty() {
@@ -281,5 +396,18 @@ impl Action for Installed {
             conversion::wait(&client, &conversion::services(&prepared.objects), cx).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timeout_of_a_release_is_followed() {
+        let deadline =
+            |minutes| deadline(&InstallFlags { timeout: Duration::from_mins(minutes), ..InstallFlags::default() });
+        assert_eq!(deadline(5), Duration::from_mins(15));
+        assert_eq!(deadline(25), Duration::from_mins(35));
     }
 }

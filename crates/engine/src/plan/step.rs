@@ -12,9 +12,9 @@ use crate::Code;
 /// How the engine treats a step that takes long or fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// From the first observation to the gate, retries included.
+    /// How long the step may make no progress: begin no other part of its work and report no new reason to wait.
     pub deadline: Duration,
-    /// The code of a step that is not done by then, where nothing that it waited for has one of its own.
+    /// The code of a step that fails by that, where nothing that it waited for has one of its own.
     pub overdue: Code,
     /// How a failure that may pass is retried.
     pub retry: RetryPolicy,

@@ -18,6 +18,8 @@ fn stored(status: Status) -> StoredRelease {
         chart_version: "1.18.5".into(),
         config: json!({"cluster": {"id": 1, "name": "infra"}, "list": [1, 2]}),
         manifest: String::new(),
+        hooks: vec![],
+        labels: BTreeMap::new(),
         apply_method: None,
         last_deployed: None,
     }
@@ -36,11 +38,16 @@ fn a_record_is_read_with_one_layer_of_base64_and_with_two() {
         "info": {"status": "pending-upgrade", "description": "Preparing upgrade", "notes": "x"},
         "chart": {"metadata": {"name": "cilium", "version": "1.18.5"}, "templates": []},
         "config": {"k8sServicePort": 7445}, "manifest": "---\nkind: X\n",
+        "hooks": [{"name": "a", "manifest": "kind: Job\n", "last_run": {"phase": "Succeeded"}}],
     }));
     let once = StoredRelease::decode(record.as_bytes()).unwrap();
     assert_eq!(once, StoredRelease::decode(STANDARD.encode(&record).as_bytes()).unwrap());
     assert_eq!((once.revision, once.status), (2, Status::PendingUpgrade));
     assert_eq!(once.config, json!({"k8sServicePort": 7445}));
+    assert_eq!(
+        (once.manifest.as_str(), once.hooks.as_slice()),
+        ("---\nkind: X\n", ["kind: Job\n".to_owned()].as_slice())
+    );
     assert_eq!(once.apply_method.as_deref(), Some("csa"));
     assert_eq!(once.secret_name(), "sh.helm.release.v1.cilium.v2");
     assert!(!format!("{once:?}").contains("7445"), "values may be secret");

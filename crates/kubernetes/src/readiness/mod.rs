@@ -21,6 +21,16 @@ pub enum Readiness {
     Failed(String),
 }
 
+impl Readiness {
+    /// Why the object is not ready; nothing when it is.
+    pub fn unready(&self) -> Option<&str> {
+        match self {
+            Self::Ready => None,
+            Self::Progressing(reason) | Self::Failed(reason) => Some(reason),
+        }
+    }
+}
+
 /// The readiness of a live object.
 pub fn readiness(object: &Value) -> Readiness {
     if object.pointer("/metadata/deletionTimestamp").is_some() {

@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 
 use super::context::RunContext;
 use super::kustomize;
-use super::objects::{api_error, apply_as, gate_error, observe_objects_in, progress};
+use super::objects::{api_error, apply_as, gate_error, observe_as, progress};
 pub(super) use check::check;
 use command::Process;
 use engine::{Action, Check, CheckResult, Code, Effect, ErrorClass, Observation, StepContext, StepError};
@@ -227,7 +227,7 @@ impl Action for Manifests {
     }
 
     async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
-        observe_objects_in(&self.context, self.options().default_namespace, self.objects().await?).await
+        observe_as(&self.context, self.options(), self.objects().await?).await
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
