@@ -9,22 +9,29 @@ use super::{Code, StepError, StopSignal};
 use crate::journal::RecordedIntent;
 use crate::plan::StepId;
 
-/// What a step waits for, and the code that it would fail with at its deadline.
+/// What a step waits for, and what it would fail with at its deadline.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StepWait {
     /// What is missing and why, in one line.
     pub line: String,
     pub code: Option<Code>,
+    /// The next command, where the code's own is not the right one.
+    pub next: Option<String>,
 }
 
 impl StepWait {
     pub fn new(line: impl Into<String>) -> Self {
-        Self { line: line.into(), code: None }
+        Self { line: line.into(), code: None, next: None }
     }
 
     #[must_use]
     pub fn code(self, code: impl Into<Option<Code>>) -> Self {
         Self { code: code.into(), ..self }
+    }
+
+    #[must_use]
+    pub fn next(self, next: impl Into<Option<String>>) -> Self {
+        Self { next: next.into(), ..self }
     }
 }
 

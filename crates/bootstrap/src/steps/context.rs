@@ -296,10 +296,10 @@ impl RunContext {
         Ok(client)
     }
 
-    /// An API that has served this run is in an outage (K07); one that has not is not up yet (K01).
+    /// An API that has served this run is in an outage (K07); one that has not is not up yet (K01). Both are waited for.
     fn api_unreachable(&self, error: &AccessError) -> StepError {
         let code = if self.api_has_served.load(Ordering::Relaxed) { Code::K07 } else { Code::K01 };
-        StepError::unavailable("the Kubernetes API does not respond").caused_by(error).code(code)
+        StepError::not_ready("the Kubernetes API does not respond").caused_by(error).code(code)
     }
 
     /// The kubeconfig of this cluster where a child can read it, by a control plane's own address. Recipes call the

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use secrecy::ExposeSecret;
 
 use super::context::RunContext;
-use super::errors::{place, step_error};
+use super::errors::{config_error, place, step_error};
 use super::node_wait::wait_configured;
 use super::preflight::belongs_elsewhere;
 use super::rollout;
@@ -67,7 +67,7 @@ impl Action for Configured {
             Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),
             Probe::Closed(error) => Err(error),
         };
-        let applied = applied.map_err(|error| step_error(&error, &self.node))?;
+        let applied = applied.map_err(|error| config_error(&self.context, &error, &self.node))?;
         for warning in applied.warnings {
             cx.progress(&format!("warning from the node: {warning}"));
         }

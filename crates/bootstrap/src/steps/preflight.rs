@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use super::context::RunContext;
-use super::errors::{place, step_error};
+use super::errors::{dry_run_error, place, step_error};
 use super::kinds::Use;
 use super::machine_config::runs;
 use super::rollout::Reboots;
@@ -19,8 +19,8 @@ use engine::{Action, Check, CheckResult, Code, StepContext, StepError};
 
 use talos_client::install::{DiskMatch, InstallDisk, describe};
 use talos_client::{
-    ApplyResult, BlockDevice, Client, ClientError, ClientErrorKind, Maintenance, Probe, ProgressTimeout, Stage,
-    TalosVersion, connect_delays,
+    ApplyResult, BlockDevice, Client, ClientError, Maintenance, Probe, ProgressTimeout, Stage, TalosVersion,
+    connect_delays,
 };
 use talos_config::{InventoryNode, Role};
 
@@ -151,25 +151,9 @@ impl Reachable {
 
     /// How the node answered to a dry run of its config. A config that is rejected is not sent to any node (T17).
     fn check_dry_run(&self, cx: &StepContext, answer: Result<ApplyResult, ClientError>) -> Result<(), StepError> {
-        let error = match answer {
-            Ok(applied) => {
-                applied.warnings.iter().for_each(|warning| cx.progress(&format!("warning from the node: {warning}")));
-                return Ok(());
-            }
-            Err(error) => error,
-        };
-        if !matches!(error.kind, ClientErrorKind::Rejected | ClientErrorKind::Other) {
-            return Err(step_error(&error, &self.node));
-        }
-        let field = self
-            .context
-            .field_in_message(&self.node, &error.reason)
-            .map(|field| format!("; {field}"))
-            .unwrap_or_default();
-        Err(StepError::invalid_input("the node rejected its machine config")
-            .with_place(place(&self.node))
-            .because(format!("{}{field}", error.reason))
-            .code(Code::T17))
+        let applied = answer.map_err(|error| dry_run_error(&self.context, &error, &self.node))?;
+        applied.warnings.iter().for_each(|warning| cx.progress(&format!("warning from the node: {warning}")));
+        Ok(())
     }
 
     /// Adds a warning about a version that is unknown, or not the one that the inputs are for.

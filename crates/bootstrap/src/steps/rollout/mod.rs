@@ -18,7 +18,7 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::context::RunContext;
-use super::errors::{place, step_error};
+use super::errors::{config_error, dry_run_error, place, step_error};
 use super::etcd::decision::{Etcd, State, View};
 use super::etcd::{connect, survey};
 use super::machine_config::runs;
@@ -164,7 +164,8 @@ pub(super) async fn apply(
     cx: &StepContext,
 ) -> Result<Effect, StepError> {
     let text = context.config_text(node);
-    let effect = client.change_effect(text.expose_secret()).await.map_err(|error| step_error(&error, node))?;
+    let effect = client.change_effect(text.expose_secret()).await;
+    let effect = effect.map_err(|error| dry_run_error(context, &error, node))?;
     check_allowed(context, node, effect)?;
     if effect == ChangeEffect::Reboot && wait_known(context, node, cx).await? == EtcdPresence::Exists {
         return in_turn(context, node, cx).await;
@@ -190,7 +191,7 @@ async fn send(
 ) -> Result<AfterApply, StepError> {
     let text = context.config_text(node);
     let applied = client.apply_configuration(text.expose_secret(), mode).await;
-    let applied = applied.map_err(|error| step_error(&error, node))?;
+    let applied = applied.map_err(|error| config_error(context, &error, node))?;
     for warning in applied.warnings {
         cx.progress(&format!("warning from the node: {warning}"));
     }
@@ -409,12 +410,7 @@ async fn wait_allowed(
 
 fn api_error(node: &InventoryNode, error: &kubernetes::ApiError) -> StepError {
     let what = "the Kubernetes API rejected a request about the node";
-    let error = if error.is_retryable() {
-        StepError::unavailable(what).caused_by(error)
-    } else {
-        StepError::failed_precondition(what).caused_by(error)
-    };
-    error.with_place(place(node)).code(Code::K07)
+    StepError::new(super::objects::api_error_class(error), what).caused_by(error).with_place(place(node)).code(Code::K07)
 }
 
 async fn cordon(context: &RunContext, api: &kube::Client, node: &InventoryNode) -> Result<(), StepError> {
