@@ -12,6 +12,7 @@ use secrecy::SecretString;
 use tokio::sync::Mutex;
 
 use super::errors::step_error;
+use super::etcd::EtcdWatches;
 use super::hooks::Verdict;
 use super::kinds::Kinds;
 use super::object_owners::ObjectOwners;
@@ -27,7 +28,7 @@ use process::SecretFile;
 use repository::Cluster;
 use secrets::sops::Sops;
 use secrets::{Redactor, Sources};
-use talos_client::{BootTimes, ClientIdentity, Probe, probe};
+use talos_client::{BootTimes, Client, ClientError, ClientIdentity, NodeConnections, Probe};
 use talos_config::registries;
 use talos_config::{
     AdminIdentity, CertificateError, InventoryNode, KubernetesAdmin, RenderedConfig, SecretsBundle, ca_fingerprint,
@@ -35,9 +36,6 @@ use talos_config::{
 };
 use talos_schema::Documents;
 use yaml::Diagnostics;
-
-/// A closed port that is due to open is tried this often.
-pub(super) const PROBE_INTERVAL: Duration = Duration::from_millis(125);
 
 /// What the steps of a run share.
 pub struct RunContext {
@@ -61,6 +59,8 @@ pub struct RunContext {
     rendered: BTreeMap<String, RenderedConfig>,
     pub(super) talos: AdminIdentity,
     pub(super) client_identity: ClientIdentity,
+    pub(super) connections: NodeConnections,
+    pub(super) etcd_watches: EtcdWatches,
     kubernetes: KubernetesAdmin,
     client: Mutex<Option<kube::Client>>,
     api_has_served: AtomicBool,
@@ -153,7 +153,10 @@ impl RunContext {
         let talos = AdminIdentity::issue(&bundle, now)?;
         let kubernetes = KubernetesAdmin::issue(&bundle, now)?;
         let client = Mutex::default();
+        let client_identity = crate::client_identity(&talos);
         Ok(Self {
+            connections: NodeConnections::new(dialer.clone(), client_identity.clone()),
+            etcd_watches: EtcdWatches::default(),
             cluster,
             dialer,
             resumed,
@@ -167,7 +170,7 @@ impl RunContext {
             redactor,
             bundle,
             rendered,
-            client_identity: crate::client_identity(&talos),
+            client_identity,
             talos,
             kubernetes,
             client,
@@ -318,7 +321,17 @@ impl RunContext {
     /// What a node is.
     pub(super) async fn probe(&self, node: &InventoryNode) -> Result<Probe, StepError> {
         let pin = self.pins.get(&node.address);
-        probe(&self.dialer, node.address, &self.client_identity, pin).await.map_err(|error| step_error(&error, node))
+        let probed = self.connections.probe(node.address, self.usual_boot(node), pin).await;
+        probed.map_err(|error| step_error(&error, node))
+    }
+
+    /// The administrator's connection to a node, which all steps share.
+    pub(super) async fn node_client(&self, node: &InventoryNode) -> Result<Client, ClientError> {
+        self.connections.client(node.address, self.usual_boot(node)).await
+    }
+
+    fn usual_boot(&self, node: &InventoryNode) -> Duration {
+        self.boots.lock().unwrap_or_else(PoisonError::into_inner).usual(node.address)
     }
 
     /// How long a node may be unreachable before the step fails.

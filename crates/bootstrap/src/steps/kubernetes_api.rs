@@ -8,9 +8,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::context::{PROBE_INTERVAL, RunContext};
+use super::context::RunContext;
 use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext, StepError, StepWait};
 use error_report::ErrorReport;
+use retry::policies::api_start;
+use tokio::time::Instant;
 
 /// The API server responds, and the operator has the files to use it.
 pub(super) struct Ready(Arc<RunContext>);
@@ -47,12 +49,13 @@ impl Action for Ready {
     }
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+        let began = Instant::now();
         loop {
             match kubernetes::connect(&self.0.access(), &self.0.dialer).await {
                 Ok(_) => return Ok(()),
                 Err(error) => cx.waiting(StepWait::new(ErrorReport::new(&error).to_string()).code(Code::K01)),
             }
-            tokio::time::sleep(PROBE_INTERVAL).await;
+            tokio::time::sleep(api_start(began.elapsed()).first).await;
         }
     }
 }

@@ -20,7 +20,6 @@ use engine::{Action, Check, CheckResult, Code, StepContext, StepError};
 use talos_client::install::{DiskMatch, InstallDisk, describe};
 use talos_client::{
     ApplyResult, BlockDevice, Client, ClientError, Maintenance, Probe, ProgressTimeout, Stage, TalosVersion,
-    connect_delays,
 };
 use talos_config::{InventoryNode, Role};
 
@@ -189,7 +188,7 @@ impl Check for Reachable {
         let long = self.context.resumed && !waits_for_others;
         let limit = if long { self.context.boot_limit(&self.node) } else { FIRST_RUN };
         let mut timeout = ProgressTimeout::new(limit, Instant::now());
-        for pause in connect_delays() {
+        loop {
             match self.context.probe(&self.node).await? {
                 Probe::Maintenance { client, .. } => return self.unconfigured(cx, &client).await,
                 Probe::Configured { client, status } => return self.configured(cx, &client, status.stage).await,
@@ -207,9 +206,8 @@ impl Check for Reachable {
                     Err(_) => return Err(self.unreachable(&error)),
                 },
             }
-            tokio::time::sleep(pause).await;
+            self.context.connections.due(self.node.address).await;
         }
-        Err(StepError::unavailable("the node does not respond").with_place(place(&self.node)))
     }
 }
 
