@@ -27,5 +27,6 @@ mod repositories;
 mod rollout;
 mod secrets;
 mod supervisor;
+mod waiting;
 mod walls;
 mod words;

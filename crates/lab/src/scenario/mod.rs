@@ -115,12 +115,15 @@ pub enum CallFaultKind {
     Status { code: String, message: String },
     /// The installer that the call runs exits with this code.
     ExitCode(i32),
+    /// The node loses power when the call arrives and stays away for this long before it boots. Each attempt to connect
+    /// to it meanwhile is reset, and recorded as a call `connect`.
+    Down(Millis),
 }
 
 impl CallFaultKind {
     /// Whether the fault happens on the network, before the call reaches the node.
     pub(super) fn is_network_fault(&self) -> bool {
-        matches!(self, Self::Refused | Self::Slow(_))
+        matches!(self, Self::Refused | Self::Slow(_) | Self::Down(_))
     }
 
     /// The response of a node that rejects the call.

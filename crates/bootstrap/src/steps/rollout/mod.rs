@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::context::RunContext;
@@ -26,20 +26,18 @@ use decision::{ClusterState, Health, Outlook, WaitReason, may_reboot};
 use engine::{Code, Effect, StepContext, StepError, StepWait};
 use error_report::ErrorReport;
 use kubernetes::{DrainError, Scheduling};
-use retry::policies::API_OUTAGE_LIMIT;
+use retry::policies::{API_OUTAGE_LIMIT, ROLLOUT_LOOK};
 use state::cluster_state;
 use talos_client::{ApplyMode, ChangeEffect, Client, ProgressTimeout};
 use talos_config::{InventoryNode, Role};
 
 pub use changes::{Change, ConfigChange, config_changes};
 
-/// Between two looks at the cluster: each asks every node once.
-const INTERVAL: Duration = Duration::from_secs(1);
 /// For one attempt to reach the API.
 const API_ATTEMPT: Duration = Duration::from_secs(10);
 const API_AWAY: &str = "the Kubernetes API does not respond";
-/// How long a drain may go on without a pod leaving.
-const DRAIN_LIMIT: Duration = Duration::from_mins(5);
+/// How long a drain may go on without a pod leaving, unless the operator sets it.
+const DRAIN_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Whether a config change may reboot a configured node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,11 +53,13 @@ pub struct RolloutOptions {
     pub reboots: Reboots,
     /// How many workers may be down at once.
     pub max_unavailable: NonZeroU32,
+    /// How long a drain may go on without a pod leaving.
+    pub drain_timeout: Duration,
 }
 
 impl Default for RolloutOptions {
     fn default() -> Self {
-        Self { reboots: Reboots::Allowed, max_unavailable: NonZeroU32::MIN }
+        Self { reboots: Reboots::Allowed, max_unavailable: NonZeroU32::MIN, drain_timeout: DRAIN_TIMEOUT }
     }
 }
 
@@ -71,10 +71,44 @@ pub(super) struct Rollout {
     permits: Semaphore,
     /// The node that ended the rollout, and why.
     ended_by: Mutex<Option<String>>,
-    /// Nodes that an earlier run left cordoned.
-    left_cordoned: OnceCell<BTreeSet<String>>,
+    left_cordoned: tokio::sync::Mutex<LeftCordoned>,
     /// Nodes that this run has cordoned.
     cordoned: Mutex<BTreeSet<String>>,
+}
+
+/// The nodes that an earlier run left cordoned.
+#[derive(Debug)]
+enum LeftCordoned {
+    /// The Kubernetes API has not responded yet.
+    Unread { tried: Option<Instant> },
+    Read(BTreeSet<String>),
+}
+
+/// Whether an earlier run left a node cordoned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cordon {
+    None,
+    Left,
+    /// The Kubernetes API does not respond.
+    Unknown,
+}
+
+impl LeftCordoned {
+    fn of_node(&self, name: &str) -> Cordon {
+        match self {
+            Self::Read(nodes) if nodes.contains(name) => Cordon::Left,
+            Self::Read(_) => Cordon::None,
+            Self::Unread { .. } => Cordon::Unknown,
+        }
+    }
+
+    /// Whether the API is asked now: again after an attempt that failed, but not by every node at once.
+    fn is_read_now(&self, now: Instant) -> bool {
+        match self {
+            Self::Read(_) => false,
+            Self::Unread { tried } => tried.is_none_or(|tried| now.duration_since(tried) >= ROLLOUT_LOOK),
+        }
+    }
 }
 
 impl Rollout {
@@ -83,7 +117,7 @@ impl Rollout {
             options,
             permits: Semaphore::new(usize::try_from(options.max_unavailable.get()).unwrap_or(Semaphore::MAX_PERMITS)),
             ended_by: Mutex::default(),
-            left_cordoned: OnceCell::new(),
+            left_cordoned: tokio::sync::Mutex::new(LeftCordoned::Unread { tried: None }),
             cordoned: Mutex::default(),
         }
     }
@@ -120,21 +154,41 @@ impl Rollout {
         self.cordoned.lock().unwrap_or_else(PoisonError::into_inner).insert(node.hostname.clone());
     }
 
-    /// Whether an earlier run left the node cordoned. Read once per run.
-    pub(super) async fn was_left_cordoned(&self, context: &RunContext, node: &InventoryNode) -> bool {
-        let read = async {
-            let client = tokio::time::timeout(API_ATTEMPT, context.kubernetes()).await.ok()?.ok()?;
-            let nodes = kubernetes::nodes(&client).await.ok()?;
-            Some(
-                nodes
-                    .into_iter()
-                    .filter(|(_, node)| node.scheduling == Scheduling::CordonedByUs)
-                    .map(|(name, _)| name)
-                    .collect(),
-            )
-        };
-        self.left_cordoned.get_or_init(async || read.await.unwrap_or_default()).await.contains(&node.hostname)
+    /// Whether an earlier run left the node cordoned. Read once per run, as soon as the Kubernetes API responds.
+    pub(super) async fn cordon_of(&self, context: &RunContext, node: &InventoryNode) -> Cordon {
+        let mut left = self.left_cordoned.lock().await;
+        if left.is_read_now(Instant::now()) {
+            *left = match tokio::time::timeout(API_ATTEMPT, cordoned_by_us(context)).await {
+                Ok(Ok(nodes)) => LeftCordoned::Read(nodes),
+                _ => LeftCordoned::Unread { tried: Some(Instant::now()) },
+            };
+        }
+        left.of_node(&node.hostname)
     }
+}
+
+/// The nodes that a run of this program cordoned and did not uncordon.
+async fn cordoned_by_us(context: &RunContext) -> Result<BTreeSet<String>, StepError> {
+    let nodes = kubernetes::nodes(&context.kubernetes().await?).await;
+    let nodes = nodes.map_err(|error| super::objects::api_error(&error))?;
+    let is_ours = |node: &kubernetes::NodeView| node.scheduling == Scheduling::CordonedByUs;
+    Ok(nodes.into_iter().filter(|(_, node)| is_ours(node)).map(|(name, _)| name).collect())
+}
+
+/// The nodes of the inventory that a run left cordoned although they run their config: the Kubernetes API was away when
+/// they came back.
+pub(super) async fn still_cordoned(context: &RunContext) -> Result<Vec<String>, StepError> {
+    let ours = context.hostnames();
+    Ok(cordoned_by_us(context).await?.into_iter().filter(|name| ours.contains(name)).collect())
+}
+
+/// Uncordons them.
+pub(super) async fn uncordon_all(context: &RunContext) -> Result<(), StepError> {
+    for name in still_cordoned(context).await? {
+        let api = context.kubernetes().await?;
+        kubernetes::uncordon(&api, &name).await.map_err(|error| super::objects::api_error(&error).with_place(&name))?;
+    }
+    Ok(())
 }
 
 /// Fails when the change needs a reboot that the operator forbids.
@@ -245,7 +299,7 @@ impl<'w> Wait<'w> {
     async fn pause(&mut self, line: &str, code: Code) -> Result<(), StepError> {
         self.note(line, code)?;
         tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => Ok(()),
+            () = tokio::time::sleep(ROLLOUT_LOOK) => Ok(()),
             () = self.cx.stop_requested() => Err(stopped(self.node)),
         }
     }
@@ -253,7 +307,7 @@ impl<'w> Wait<'w> {
     /// The same for waits that have to go on.
     async fn pause_to_the_end(&mut self, line: &str, code: Code) -> Result<(), StepError> {
         self.note(line, code)?;
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(ROLLOUT_LOOK).await;
         Ok(())
     }
 
@@ -336,7 +390,7 @@ async fn drain_and_send(
         tokio::select! {
             biased;
             () = cx.stop_requested() => return Err(stopped(node)),
-            drained = drain(&api, node, cx) => drained?,
+            drained = drain(&api, node, context.rollout.options.drain_timeout, cx) => drained?,
         }
         // A drain may take minutes.
         wait_allowed(context, node, access, cx).await?;
@@ -419,7 +473,7 @@ async fn cordon(context: &RunContext, api: &kube::Client, node: &InventoryNode) 
 }
 
 /// Evicts the pods of the node, if another node can run them.
-async fn drain(api: &kube::Client, node: &InventoryNode, cx: &StepContext) -> Result<(), StepError> {
+async fn drain(api: &kube::Client, node: &InventoryNode, limit: Duration, cx: &StepContext) -> Result<(), StepError> {
     let nodes = kubernetes::nodes(api).await.map_err(|error| api_error(node, &error))?;
     let mut others = nodes.iter().filter(|(name, _)| **name != node.hostname).map(|(_, other)| other);
     if !others.any(|other| other.ready && other.scheduling == Scheduling::Allowed) {
@@ -427,7 +481,7 @@ async fn drain(api: &kube::Client, node: &InventoryNode, cx: &StepContext) -> Re
         return Ok(());
     }
     let report = |reason: &kubernetes::WaitReason| cx.waiting(StepWait::new(&reason.text).code(Code::T24));
-    kubernetes::drain(api, &node.hostname, DRAIN_LIMIT, &report).await.map_err(|error| match error {
+    kubernetes::drain(api, &node.hostname, limit, &report).await.map_err(|error| match error {
         DrainError::Api(error) => api_error(node, &error),
         stuck @ DrainError::Stuck { .. } => StepError::needs_operator("the node cannot be drained")
             .with_place(place(node))

@@ -116,6 +116,17 @@ fn services(node: &Arc<SimulatedNode>, mode: ApiMode) -> Routes {
     routes
 }
 
+/// Resets and records every connection to a machine without power. Never ends by itself.
+pub(super) async fn reset_connections(node: &SimulatedNode) {
+    let Ok(listener) = listen(node).await else { return std::future::pending().await };
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        node.lab.recorder.record_call(node.name(), "connect");
+        // With a linger time of zero a close sends a reset.
+        let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+    }
+}
+
 /// Binds the machine's port. Retries if the machine has listened before.
 async fn listen(node: &SimulatedNode) -> io::Result<TcpListener> {
     let address = SocketAddr::new(node.listen_address(), PORT);
