@@ -48,7 +48,7 @@ fn waits_of_minutes_do_not_end_a_run_and_cost_the_nodes_little() {
     assert_eq!(record["calls"]["infra-cp-01"]["Bootstrap"], 31);
     assert_eq!(record["bootstrap_accepted"], 1);
 
-    // The control plane that reboots is waited for, and nobody is led to bootstrap without it.
+    // The control plane that reboots is waited for, and no message offers to bootstrap without it.
     assert!(has_wait(&events, "etcd/bootstrap", "T11", ".13: unreachable since "), "{events:#?}");
     let texts = serde_json::to_string(&events).unwrap();
     assert!(!texts.contains("--force-bootstrap-node"), "{texts}");

@@ -73,13 +73,12 @@ impl NodeConnections {
         let trusted = self.client(node, usual_boot).await;
         let used = trusted.as_ref().ok().cloned();
         let found = identify(trusted, &self.dialer, node, pin).await;
-        match (&found, used) {
-            // The kept connection had ended; the node itself may respond.
-            (Ok(Probe::Closed(_)), Some(client)) if client.is_lost() => {
-                identify(self.client(node, usual_boot).await, &self.dialer, node, pin).await
-            }
-            _ => found,
+        let had_ended = matches!(found, Ok(Probe::Closed(_))) && used.is_some_and(|client| client.is_lost());
+        if !had_ended {
+            return found;
         }
+        // The node itself may respond.
+        identify(self.client(node, usual_boot).await, &self.dialer, node, pin).await
     }
 }
 
@@ -224,9 +223,8 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(125)).await;
             }
         };
-        let looks = futures::future::join_all([look]);
         tokio::select! {
-            _ = looks => unreachable!("it looks for ever"),
+            () = look => unreachable!("it looks for ever"),
             (up, ..) = async { tokio::join!(wait(&kept, &node), wait(&kept, &node), wait(&kept, &node)) } => {
                 assert!(up - node.up_at <= Duration::from_millis(1100));
             }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use retry::policies::{ETCD_LOOK, EVENT_SPACING, MEMBERS_LOOK};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::super::context::RunContext;
 use super::super::node_wait::wait_configured;
 use super::connect;
 use super::membership::{Membership, RESPONSE, member_lists, outsider};
+use super::watch::Changes;
 use engine::{Check, CheckResult, Code, StepContext, StepError, StepWait};
 use error_report::ErrorReport;
 use talos_client::{Client, ClientError, EtcdAlarm};
@@ -101,23 +103,28 @@ enum Vote {
 
 /// The member list that each control plane has shown last. A control plane lists what it has replicated, so two lists may
 /// differ for a moment.
-#[derive(Debug, Default)]
-struct ListedMembers(BTreeMap<IpAddr, Vec<ListedMember>>);
+struct ListedMembers {
+    lists: BTreeMap<IpAddr, Vec<ListedMember>>,
+    events: watch::Receiver<Changes>,
+}
 
 impl ListedMembers {
+    fn new(context: &RunContext) -> Self {
+        Self { lists: BTreeMap::new(), events: context.etcd_watches.changes() }
+    }
+
     /// Returns once the members may have changed: a control plane reports an event, or lists other members than before.
     /// One control plane is asked at a time.
     async fn changed(&mut self, context: &RunContext) {
         let until = Instant::now() + ETCD_LOOK;
-        let mut events = context.etcd_watches.changes();
         for node in context.control_planes().into_iter().cycle() {
             tokio::select! {
-                _ = events.changed() => return tokio::time::sleep(EVENT_SPACING).await,
+                _ = self.events.changed() => return tokio::time::sleep(EVENT_SPACING).await,
                 () = tokio::time::sleep(MEMBERS_LOOK) => {}
             }
             let listed = tokio::time::timeout(RESPONSE, listed(context, node)).await;
             if let Ok(Some(listed)) = listed
-                && self.0.insert(node.address, listed.clone()).is_some_and(|before| before != listed)
+                && self.lists.insert(node.address, listed.clone()).is_some_and(|before| before != listed)
             {
                 return;
             }
@@ -152,7 +159,7 @@ impl Check for Members {
         for node in self.0.control_planes() {
             wait_configured(&self.0, node, cx).await?;
         }
-        let mut lists = ListedMembers::default();
+        let mut lists = ListedMembers::new(&self.0);
         loop {
             match self.missing().await {
                 Ok(None) => return Ok(()),

@@ -156,14 +156,15 @@ async fn is_logged(client: &Client, tail: Tail) -> Result<bool, ClientError> {
 
 /// Returns when one of these nodes, which do not respond, accepts a connection. Never without nodes.
 pub(super) async fn reconnected(context: &RunContext, nodes: &[&InventoryNode]) {
-    let one = async |node: &InventoryNode| {
-        context.connections.due(node.address).await;
-        while context.node_client(node).await.is_err() {
-            context.connections.due(node.address).await;
-        }
-    };
     if nodes.is_empty() {
         return std::future::pending().await;
     }
-    select_all(nodes.iter().map(|node| Box::pin(one(node)))).await;
+    select_all(nodes.iter().map(|node| Box::pin(accepts(context, node)))).await;
+}
+
+async fn accepts(context: &RunContext, node: &InventoryNode) {
+    context.connections.due(node.address).await;
+    while context.node_client(node).await.is_err() {
+        context.connections.due(node.address).await;
+    }
 }
