@@ -145,6 +145,7 @@ pub(super) struct SimulatedNode {
     events: events::EventLog,
     logs: logs::NodeLogs,
     images: Mutex<images::ImageStore>,
+    network: port::NetworkState,
     /// How long the next reboot takes before the machine boots.
     downtime: Mutex<Option<Duration>>,
     /// Reverts a config that was applied in try mode.
@@ -190,6 +191,7 @@ impl SimulatedNode {
             events,
             logs: logs::NodeLogs::default(),
             images: Mutex::default(),
+            network: port::NetworkState::default(),
             downtime: Mutex::default(),
             trial: Mutex::default(),
             versions: Mutex::default(),

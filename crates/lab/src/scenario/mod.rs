@@ -118,12 +118,15 @@ pub enum CallFaultKind {
     /// The node loses power when the call arrives and stays away for this long before it boots. Each attempt to connect
     /// to it meanwhile is reset, and recorded as a call `connect`.
     Down(Millis),
+    /// The network drops everything to and from the node for this long, from this call on: open connections stall without
+    /// an error, and new ones get no response.
+    Stall(Millis),
 }
 
 impl CallFaultKind {
     /// Whether the fault happens on the network, before the call reaches the node.
     pub(super) fn is_network_fault(&self) -> bool {
-        matches!(self, Self::Refused | Self::Slow(_) | Self::Down(_))
+        matches!(self, Self::Refused | Self::Slow(_) | Self::Down(_) | Self::Stall(_))
     }
 
     /// The response of a node that rejects the call.

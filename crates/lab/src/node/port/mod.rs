@@ -8,12 +8,13 @@ mod call_name;
 mod frames;
 mod network_faults;
 mod router;
+mod stall;
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
@@ -30,6 +31,8 @@ use self::admission::Admission;
 use self::network_faults::NetworkFaults;
 use self::router::ApidRouter;
 pub(super) use self::router::PeerApi;
+use self::stall::ConnectionNetwork;
+pub(super) use self::stall::NetworkState;
 use super::access::{ApiMode, Caller};
 use super::api::NodeApi;
 use super::{PORT, SimulatedNode, tls};
@@ -65,6 +68,7 @@ pub(super) async fn serve(
     let acceptor = ConnectionAcceptor {
         acceptor: TlsAcceptor::from(Arc::new(config)),
         connections,
+        network: node.network.clone(),
         down: down.clone(),
         broken: broken.clone(),
     };
@@ -154,6 +158,7 @@ async fn listen(node: &SimulatedNode) -> io::Result<TcpListener> {
 struct ConnectionAcceptor {
     acceptor: TlsAcceptor,
     connections: tokio::sync::mpsc::Sender<io::Result<Connection>>,
+    network: NetworkState,
     /// No further connections are accepted.
     down: CancellationToken,
     /// Open connections break.
@@ -175,6 +180,7 @@ async fn accept(listener: TcpListener, acceptor: ConnectionAcceptor) {
 
 impl ConnectionAcceptor {
     async fn accept(self, stream: TcpStream) {
+        self.network.works().await;
         // The handshake rejects a peer without a certificate and sends the alert.
         let accepted = tokio::select! {
             () = self.down.cancelled() => return,
@@ -186,7 +192,9 @@ impl ConnectionAcceptor {
         };
         let presented = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first().cloned());
         let Ok(roles) = presented.map_or(Ok(vec![]), |certificate| tls::roles(&certificate)) else { return };
-        let connection = Connection { stream, roles, down: Box::pin(self.broken.cancelled_owned()), is_down: false };
+        let network = ConnectionNetwork::new(self.network.clone());
+        let down = Box::pin(self.broken.cancelled_owned());
+        let connection = Connection { stream, roles, network, down, is_down: false };
         // This fails only after the server has stopped.
         let _ = self.connections.send(Ok(connection)).await;
     }
@@ -203,6 +211,7 @@ async fn linger(mut stream: TcpStream) {
 pub(super) struct Connection {
     stream: TlsStream<TcpStream>,
     roles: Vec<String>,
+    network: ConnectionNetwork,
     down: Pin<Box<WaitForCancellationFutureOwned>>,
     is_down: bool,
 }
@@ -229,6 +238,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.poll_down(context)?;
+        ready!(self.network.poll_works(context));
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -236,11 +246,13 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_down(context)?;
+        ready!(self.network.poll_works(context));
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_down(context)?;
+        ready!(self.network.poll_works(context));
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

@@ -50,6 +50,7 @@ where
                     node.lose_power(lasts.duration());
                     return Ok(Status::unavailable("the connection was lost").into_http());
                 }
+                Some(CallFaultKind::Stall(lasts)) => node.network.stall(lasts.duration()),
                 // These happen once the call has reached the node.
                 Some(
                     CallFaultKind::LostReply
