@@ -76,7 +76,9 @@ fn waits_of_minutes_do_not_end_a_run_and_cost_the_nodes_little() {
 fn a_node_that_rejects_what_is_sent_ends_its_step_at_once() {
     let environment = TestEnvironment::machines();
     let fault = |node: &str, code: &str, message: &str| {
-        format!("- {{node: {node}, call: ApplyConfiguration, what: {{status: {{code: {code}, message: '{message}'}}}}, times: 99}}\n")
+        format!(
+            "- {{node: {node}, call: ApplyConfiguration, what: {{status: {{code: {code}, message: '{message}'}}}}, times: 99}}\n"
+        )
     };
     let faults = [
         fault("infra-cp-01", "InvalidArgument", "machine.install.wipe is not for this machine"),
@@ -109,10 +111,8 @@ fn a_node_that_rejects_what_is_sent_ends_its_step_at_once() {
 #[test]
 fn a_network_that_drops_everything_for_a_while_is_waited_for() {
     let environment = TestEnvironment::machines();
-    let _lab = environment.lab_with(
-        "infra",
-        "base: fast\nfaults: [{node: infra-cp-02, call: ServiceList, what: {stall: 18000}}]\n",
-    );
+    let _lab = environment
+        .lab_with("infra", "base: fast\nfaults: [{node: infra-cp-02, call: ServiceList, what: {stall: 18000}}]\n");
     let events = environment.events_until("infra", "handoff/nodes");
     assert!(has_wait(&events, "etcd/bootstrap", "T11", "no response within 15s"), "{events:#?}");
     assert!(of_step(&events, "etcd/bootstrap", "retrying").is_empty());

@@ -118,7 +118,9 @@ impl Publisher {
 
     fn waiting(&self, step: &StepId, wait: &StepWait) {
         let kind = EventKind::Waiting { step: step.clone(), reason: wait.line.clone(), code: wait.code };
-        self.publish_news(step, kind, |shown| shown.wait.replace(wait.clone()).is_none_or(|last| last.line != wait.line));
+        self.publish_news(step, kind, |shown| {
+            shown.wait.replace(wait.clone()).is_none_or(|last| last.line != wait.line)
+        });
     }
 
     /// Everything about the step is news again.

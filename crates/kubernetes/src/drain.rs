@@ -14,8 +14,8 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::error::{ApiError, with_retry};
-use error_report::HumanDuration;
 use super::wait::Progress;
+use error_report::HumanDuration;
 
 /// Marks a node that this program cordoned, so that it uncordons no other.
 pub const CORDONED: &str = "k8s-bootstrap.io/cordoned";

@@ -6,8 +6,8 @@ use super::{Budget, Factor, Jitter, RetryPolicy};
 
 /// A step of a run that fails because a service does not respond. The budget is for one outage: progress refills it. It is
 /// longer than [`API_OUTAGE_LIMIT`].
-pub const STEP: RetryPolicy =
-    RetryPolicy::new(Duration::from_millis(250), Duration::from_secs(4)).with_budget(Budget::Delay(Duration::from_secs(90)));
+pub const STEP: RetryPolicy = RetryPolicy::new(Duration::from_millis(250), Duration::from_secs(4))
+    .with_budget(Budget::Delay(Duration::from_secs(90)));
 
 /// Looks of a step at something that is not ready yet. The step's deadline ends them.
 pub const NOT_READY: RetryPolicy =

@@ -232,7 +232,10 @@ mod tests {
         let attempts = node.attempts.lock().unwrap().clone();
         let gaps: Vec<Duration> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
         let overdue = attempts.iter().position(|at| *at - began >= BOOT).unwrap();
-        assert!(gaps[..overdue - 1].iter().all(|gap| *gap <= Duration::from_millis(250)), "an open port is noticed late");
+        assert!(
+            gaps[..overdue - 1].iter().all(|gap| *gap <= Duration::from_millis(250)),
+            "an open port is noticed late"
+        );
         assert!(gaps[overdue..].iter().all(|gap| *gap >= Duration::from_secs(1)), "{:?}", &gaps[overdue..]);
     }
 

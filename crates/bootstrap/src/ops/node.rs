@@ -1,9 +1,10 @@
 //! One node of a running cluster: what it reports, and what it is ordered to do.
 
-use talos_client::{
-    Client, ClientError, ClientErrorKind, EventsSince, LogMode, NodeConnections, RebootMode, Stage, Tail, UpgradeOutcome,
-};
 use retry::policies::{NOT_READY, USUAL_BOOT};
+use talos_client::{
+    Client, ClientError, ClientErrorKind, EventsSince, LogMode, NodeConnections, RebootMode, Stage, Tail,
+    UpgradeOutcome,
+};
 use talos_config::InventoryNode;
 
 use super::{NodeAccess, OpsError, Target, Workspace, find_node, node_access};

@@ -36,7 +36,8 @@ impl Configured {
             Cordon::None => Observation::UpToDate("runs this config".to_owned()),
             Cordon::Left => Observation::InProgress("runs this config; to be uncordoned".to_owned()),
             Cordon::Unknown => Observation::InProgress(
-                "runs this config; whether it is cordoned is unknown while the Kubernetes API does not respond".to_owned(),
+                "runs this config; whether it is cordoned is unknown while the Kubernetes API does not respond"
+                    .to_owned(),
             ),
         }
     }

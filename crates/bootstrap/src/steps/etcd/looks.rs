@@ -70,7 +70,8 @@ impl<'c> Looks<'c> {
         let now = Instant::now();
         let earliest = self.seen.iter().map(|seen| seen.at).max().unwrap_or(now) + EVENT_SPACING;
         let due = self.seen.iter().map(Seen::due).min().unwrap_or(now + ETCD_LOOK);
-        let closed: Vec<_> = self.seen.iter().filter(|seen| seen.link == LinkState::Closed).map(|seen| seen.node).collect();
+        let closed: Vec<_> =
+            self.seen.iter().filter(|seen| seen.link == LinkState::Closed).map(|seen| seen.node).collect();
         tokio::select! {
             // The sender lives as long as the run.
             _ = self.changes.changed() => {}

@@ -52,11 +52,8 @@ impl Bootstrap {
     /// The control planes that do not respond now, and since when.
     fn unreachable(&self, views: &[View]) -> Vec<Unreachable> {
         let mut known = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
-        let away: Vec<IpAddr> = views
-            .iter()
-            .filter(|view| matches!(view.state, State::Unknown { .. }))
-            .map(|view| view.node)
-            .collect();
+        let away: Vec<IpAddr> =
+            views.iter().filter(|view| matches!(view.state, State::Unknown { .. })).map(|view| view.node).collect();
         known.retain(|node, _| away.contains(node));
         let now = Instant::now();
         away.into_iter()
@@ -214,7 +211,9 @@ impl Action for Bootstrap {
                     Some(intent) => {
                         return Err(if intent.boot == boot { never_arrived(node) } else { lost_to_reboot(node) });
                     }
-                    None => return Err(StepError::not_ready("etcd can be bootstrapped now").with_place(node.to_string())),
+                    None => {
+                        return Err(StepError::not_ready("etcd can be bootstrapped now").with_place(node.to_string()));
+                    }
                 },
                 Decision::WaitFor(reason) => {
                     cx.waiting(self.wait(&reason, &views));

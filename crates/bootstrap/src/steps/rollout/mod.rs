@@ -80,7 +80,9 @@ pub(super) struct Rollout {
 #[derive(Debug)]
 enum LeftCordoned {
     /// The Kubernetes API has not responded yet.
-    Unread { tried: Option<Instant> },
+    Unread {
+        tried: Option<Instant>,
+    },
     Read(BTreeSet<String>),
 }
 
@@ -464,7 +466,10 @@ async fn wait_allowed(
 
 fn api_error(node: &InventoryNode, error: &kubernetes::ApiError) -> StepError {
     let what = "the Kubernetes API rejected a request about the node";
-    StepError::new(super::objects::api_error_class(error), what).caused_by(error).with_place(place(node)).code(Code::K07)
+    StepError::new(super::objects::api_error_class(error), what)
+        .caused_by(error)
+        .with_place(place(node))
+        .code(Code::K07)
 }
 
 async fn cordon(context: &RunContext, api: &kube::Client, node: &InventoryNode) -> Result<(), StepError> {

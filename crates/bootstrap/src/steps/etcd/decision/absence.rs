@@ -39,7 +39,9 @@ impl Absence {
                     let outage = outages.iter().find(|outage| outage.node == view.node)?;
                     found.unreachable.push((outage.clone(), reason.clone()));
                 }
-                State::Known(facts) if !facts.data && !facts.requested && !matches!(facts.etcd, Etcd::Running { .. }) => {
+                State::Known(facts)
+                    if !facts.data && !facts.requested && !matches!(facts.etcd, Etcd::Running { .. }) =>
+                {
                     found.without_data.push(view.node);
                 }
                 _ => return None,
