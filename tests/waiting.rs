@@ -118,3 +118,30 @@ fn a_network_that_drops_everything_for_a_while_is_waited_for() {
     assert!(of_step(&events, "etcd/bootstrap", "retrying").is_empty());
     assert_eq!(environment.status("infra")["record"]["bootstrap_accepted"], 1);
 }
+
+#[test]
+fn a_registry_that_limits_requests_or_is_overloaded_is_retried() {
+    let environment = TestEnvironment::copy();
+    let _lab = environment.lab_with(
+        "infra",
+        "base: fast\nregistryFaults:\n\
+         - {path: cilium, what: {status: {code: 429, retryAfter: 1}}, times: 2}\n\
+         - {path: coredns, what: {status: {code: 503}}, times: 2}\n\
+         - {path: spegel, what: {slow: 2000}}\n",
+    );
+    let (code, events) = environment.events(&["infra", "--lab"]);
+    assert_eq!(code, 0, "{events:#?}");
+}
+
+#[test]
+fn a_chart_that_the_registry_lacks_denies_or_damages_is_reported_at_once() {
+    let environment = TestEnvironment::copy();
+    for (what, part) in
+        [("{status: {code: 404}}", "not found"), ("{status: {code: 403}}", "403"), ("wrong-digest", "digest")]
+    {
+        let _lab = environment
+            .lab_with("infra", &format!("base: fast\nregistryFaults: [{{path: cilium, what: {what}, times: 999}}]\n"));
+        let run = environment.run(&["plan", "infra", "--lab", "--detailed-exitcode"]);
+        assert!(run.stdout.contains("preflight/charts") && run.stdout.contains(part), "{what}: {run}");
+    }
+}

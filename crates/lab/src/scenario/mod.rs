@@ -3,6 +3,7 @@
 //! A scenario contains only what differs from its `base`, another scenario (`default` unless given).
 
 mod pods;
+mod registry;
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tonic::{Code, Status};
 use yaml::Origin;
 
 pub(super) use pods::{PodFault, PodFaultKind, PodLabel, PodTimings};
+pub(super) use registry::{RegistryFault, RegistryFaultKind};
 
 static BUILTIN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/scenarios");
 
@@ -44,6 +46,9 @@ pub struct Scenario {
     /// Faults of pods.
     #[serde(default)]
     pub pod_faults: Vec<PodFault>,
+    /// Faults of the chart registry.
+    #[serde(default)]
+    pub registry_faults: Vec<RegistryFault>,
 }
 
 /// Latencies of simulated operators, each counted from its pod being Ready and its causes being true.
