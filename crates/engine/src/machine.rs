@@ -65,41 +65,14 @@ pub enum Stop {
 /// What to do, from the machine to the shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    Observe {
-        step: StepId,
-        attempt: u32,
-        deadline: Option<Duration>,
-    },
-    Apply {
-        step: StepId,
-        attempt: u32,
-    },
-    Gate {
-        step: StepId,
-        attempt: u32,
-    },
-    /// Retry after the delay.
-    Backoff {
-        step: StepId,
-        attempt: u32,
-        delay: Duration,
-        error: StepError,
-    },
-    /// Look again after the delay: what the step needs is not ready yet.
-    Wait {
-        step: StepId,
-        delay: Duration,
-        error: StepError,
-    },
+    Observe { step: StepId, attempt: u32, deadline: Option<Duration> },
+    Apply { step: StepId, attempt: u32 },
+    Gate { step: StepId, attempt: u32 },
+    Backoff { step: StepId, attempt: u32, delay: Duration, error: StepError },
+    Wait { step: StepId, delay: Duration, error: StepError },
     Cancel(StepId),
-    Done {
-        step: StepId,
-        outcome: Outcome,
-    },
-    Fail {
-        step: StepId,
-        error: StepError,
-    },
+    Done { step: StepId, outcome: Outcome },
+    Fail { step: StepId, error: StepError },
     End(RunOutcome),
 }
 
