@@ -138,12 +138,16 @@ async fn progress_refills_the_budget() {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_that_no_wait_changes_fails_at_once() {
-    let errors: [fn(&str) -> StepError; 3] =
-        [StepError::invalid_input, StepError::failed_precondition, StepError::needs_operator];
+    let rejected = "rejected";
+    let errors = [
+        StepError::invalid_input(rejected),
+        StepError::failed_precondition(rejected),
+        StepError::needs_operator(rejected),
+    ];
     for error in errors {
         let test = TestRun::new();
         let began = tokio::time::Instant::now();
-        let report = run(&test, QUARTER, &Script::applying(vec![error("rejected")])).await;
+        let report = run(&test, QUARTER, &Script::applying(vec![error])).await;
         assert_eq!((report.outcome, began.elapsed()), (RunOutcome::Failed, Duration::ZERO));
     }
 }
