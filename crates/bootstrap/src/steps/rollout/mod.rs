@@ -331,6 +331,10 @@ fn stopped(node: &InventoryNode) -> StepError {
 
 /// Reboots the node into its config when its turn has come. A failure that is not retried ends the rollout.
 async fn in_turn(context: &RunContext, node: &InventoryNode, cx: &StepContext) -> Result<Effect, StepError> {
+    if node.role == Role::Worker {
+        // A worker needs the API, and the reboot of a control plane may bring it back: that one must get its turn.
+        reach_api(context, node, cx).await?;
+    }
     cx.waiting(StepWait::new("waits for its turn to reboot").code(Code::T21));
     let _turn = tokio::select! {
         biased;
