@@ -82,8 +82,8 @@ fn a_node_that_rejects_what_is_sent_ends_its_step_at_once() {
     };
     let faults = [
         fault("infra-cp-01", "InvalidArgument", "machine.install.wipe is not for this machine"),
-        fault("infra-cp-02", "PermissionDenied", "machine.install.wipe must not be set"),
-        fault("infra-cp-03", "ResourceExhausted", "no space left on device"),
+        fault("infra-worker-01", "PermissionDenied", "machine.install.wipe must not be set"),
+        fault("infra-worker-02", "ResourceExhausted", "no space left on device"),
     ];
     let _lab = environment.lab_with("infra", &format!("base: fast\nfaults:\n{}", faults.concat()));
     let (code, events) = environment.events(&["infra", "--lab"]);
@@ -93,16 +93,16 @@ fn a_node_that_rejects_what_is_sent_ends_its_step_at_once() {
         assert!(of_step(&events, &step, "retrying").is_empty(), "{node} was retried");
         of_step(&events, &step, "step-failed")[0]["error"].clone()
     };
-    for (node, class) in [("infra-cp-01", "invalid-input"), ("infra-cp-02", "failed-precondition")] {
+    for (node, class) in [("infra-cp-01", "invalid-input"), ("infra-worker-01", "failed-precondition")] {
         let error = error(node);
         assert_eq!((&error["code"], &error["class"]), (&"T17".into(), &class.into()), "{error}");
         assert_eq!(error["what"], "the node rejected its machine config");
         assert!(error["why"].as_str().unwrap().contains("; `machine.install.wipe` is set by "), "{error}");
     }
-    let full = error("infra-cp-03");
+    let full = error("infra-worker-02");
     assert_eq!(full["class"], "failed-precondition", "{full}");
     let calls = environment.status("infra")["record"]["calls"].clone();
-    for node in ["infra-cp-01", "infra-cp-02", "infra-cp-03"] {
+    for node in ["infra-cp-01", "infra-worker-01", "infra-worker-02"] {
         assert_eq!(calls[node]["ApplyConfiguration"], 1, "{calls}");
     }
 }
