@@ -56,14 +56,20 @@ fn a_bootstrap_lost_to_a_reboot_is_repeated_on_the_same_node() {
 }
 
 #[test]
-fn a_node_that_is_not_ready_for_bootstrap_is_retried() {
+fn a_node_that_is_not_ready_for_bootstrap_is_waited_for() {
     let environment = TestEnvironment::copy();
     let _lab = environment
         .lab_with("infra", "base: fast\nfaults: [{node: infra-cp-01, call: Bootstrap, what: not-yet, times: 2}]\n");
     let (code, events) = environment.events(&["infra", "--lab"]);
     assert_eq!(code, 0);
-    let retried = events.iter().filter(|event| event["event"] == "retrying" && event["step"] == "etcd/bootstrap");
-    assert_eq!(retried.count(), 2);
+    let of_step = |kind: &str| {
+        let found = events.iter().filter(move |event| event["event"] == kind && event["step"] == "etcd/bootstrap");
+        found.cloned().collect::<Vec<Value>>()
+    };
+    assert!(of_step("retrying").is_empty(), "a wait was counted as an attempt");
+    let refused = of_step("waiting").into_iter().filter(|event| event["code"] == "T06");
+    assert_eq!(refused.count(), 1);
+    assert_eq!(environment.status("infra")["record"]["calls"]["infra-cp-01"]["Bootstrap"], 3);
     assert_eq!(accepted(&environment), 1);
 }
 

@@ -33,5 +33,6 @@ mod second_writer;
 mod secrets;
 mod supervisor;
 mod unread_output;
+mod waiting;
 mod walls;
 mod words;

@@ -1,6 +1,8 @@
 //! Config changes on a living cluster: which nodes reboot, and never two at once.
 #![allow(clippy::unwrap_used)]
 
+mod limits;
+
 use crate::common;
 
 use std::collections::BTreeSet;
@@ -16,8 +18,13 @@ const NODES: [&str; 6] =
 
 /// A finished cluster with a network plugin, so that every node is Ready.
 fn finished() -> (TestEnvironment, LabProcess) {
+    finished_with("base: fast\n")
+}
+
+/// The same in a scenario of its own.
+fn finished_with(scenario: &str) -> (TestEnvironment, LabProcess) {
     let environment = TestEnvironment::machines();
-    let lab = environment.lab("infra");
+    let lab = environment.lab_with("infra", scenario);
     environment.bootstrap_machines("infra");
     let labels = json!({"k8s-app": "cilium"});
     let plugin = json!({

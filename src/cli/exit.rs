@@ -120,7 +120,6 @@ impl From<&OpsError> for Exit {
             | OpsError::Kubeconfig { .. }
             | OpsError::Yaml(_)
             | OpsError::Call(_)
-            | OpsError::NodeUnavailable { .. }
             | OpsError::NoWorkingMember(_)
             | OpsError::WriteBundle { .. } => Self::PreconditionFailed,
         }

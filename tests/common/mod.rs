@@ -89,27 +89,28 @@ impl TestEnvironment {
 
     /// Bootstraps up to the wait for Ready nodes, and ends the run there.
     pub fn bootstrap_machines(&self, cluster: &str) {
-        self.run_up_to_ready(&[cluster, "--lab"]);
+        self.events_until(&[cluster, "--lab"], "handoff/nodes");
     }
 
     /// Resumes a run up to the same place.
     pub fn resume_machines(&self, cluster: &str) {
-        self.run_up_to_ready(&[cluster, "--lab", "--resume"]);
+        self.events_until(&[cluster, "--lab", "--resume"], "handoff/nodes");
     }
 
-    fn run_up_to_ready(&self, arguments: &[&str]) {
-        let mut command = self.command(&[&["-o", "json"], arguments].concat());
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let events = BufReader::new(child.stdout.take().unwrap()).lines();
-        let text: Vec<String> = events
+    /// The events of a run until a step starts, where the run is killed.
+    pub fn events_until(&self, arguments: &[&str], step: &str) -> Vec<serde_json::Value> {
+        let mut child = self.command(&["-o", "json"]).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let text: Vec<String> = lines
             .map(Result::unwrap)
-            .take_while(|line| !(line.contains("step-started") && line.contains("handoff/nodes")))
+            .take_while(|line| !(line.contains("step-started") && line.contains(step)))
             .collect();
         // It is a failure of the run when it ends by itself.
         let ended = child.try_wait().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(ended, None, "{text:#?}");
+        text.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Replaces a text that a file of the repository contains.
@@ -204,10 +205,24 @@ impl TestEnvironment {
 
     /// What kubectl prints as JSON, with the kubeconfig that the run wrote.
     pub fn kubectl(&self, cluster: &str, arguments: &[&str]) -> serde_json::Value {
+        serde_json::from_slice(&self.kubectl_output(cluster, arguments)).unwrap()
+    }
+
+    /// Waits for objects as `kubectl wait` does.
+    pub fn kubectl_wait(&self, cluster: &str, arguments: &[&str]) {
+        self.kubectl_output(cluster, &[&["wait", "--timeout=120s"], arguments].concat());
+    }
+
+    /// Deletes objects.
+    pub fn kubectl_delete(&self, cluster: &str, arguments: &[&str]) {
+        self.kubectl_output(cluster, &[&["delete"], arguments].concat());
+    }
+
+    fn kubectl_output(&self, cluster: &str, arguments: &[&str]) -> Vec<u8> {
         let kubeconfig = self.state().join("labs").join(cluster).join("run/kubeconfig");
         let output = self.child("kubectl").arg("--kubeconfig").arg(kubeconfig).args(arguments).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
+        output.stdout
     }
 
     /// Waits until no helm of a killed run is left; the kernel ends them with their parent.

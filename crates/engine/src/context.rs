@@ -9,13 +9,15 @@ use super::{Code, StepError, StopSignal};
 use crate::journal::{ClusterFact, Learned, RecordedIntent, RecordedIntents};
 use crate::plan::StepId;
 
-/// What a step waits for, and the code that it would fail with at its deadline.
+/// What a step waits for, and what it would fail with at its deadline.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StepWait {
     /// What is missing and why, in one line.
     pub line: String,
     pub code: Option<Code>,
     pub trend: WaitTrend,
+    /// The next command, where the code's own is not the right one.
+    pub next: Option<String>,
 }
 
 /// What a new reason to wait says about the work that is waited for.
@@ -42,6 +44,11 @@ impl StepWait {
     #[must_use]
     pub fn stuck(self) -> Self {
         Self { trend: WaitTrend::Stuck, ..self }
+    }
+
+    #[must_use]
+    pub fn next(self, next: impl Into<Option<String>>) -> Self {
+        Self { next: next.into(), ..self }
     }
 }
 

@@ -8,7 +8,8 @@
 //! | observing | missing | applying |
 //! | applying | applied, in full or degraded | gating |
 //! | gating | confirmed | done |
-//! | observing, applying, gating | unavailable or not ready, retries left | backoff, then observing |
+//! | observing, applying, gating | unavailable, budget left | backoff, then observing; counted as an attempt |
+//! | observing, applying, gating | not ready | backoff, then observing; a wait, not an attempt |
 //! | observing, applying, gating | any other failure | failed |
 //! | observing, applying, gating, backoff | no progress until the step's deadline | failed |
 //! | observing, gating, backoff | stop at a safe point | cancelled |
@@ -19,10 +20,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use error_report::HumanDuration;
-use retry::Backoff;
+use retry::{Backoff, policies};
 
 use super::event::{Outcome, RunOutcome};
-use super::{Effect, Observation, StepError, StepWait};
+use super::{Effect, ErrorClass, Observation, StepError, StepWait};
 use crate::plan::{Plan, Policy, Step, StepId};
 
 /// Where a step stands.
@@ -68,6 +69,7 @@ pub enum Command {
     Apply { step: StepId, attempt: u32 },
     Gate { step: StepId, attempt: u32 },
     Backoff { step: StepId, attempt: u32, delay: Duration, error: StepError },
+    Wait { step: StepId, delay: Duration, error: StepError },
     Cancel(StepId),
     Done { step: StepId, outcome: Outcome },
     Fail { step: StepId, error: StepError },
@@ -92,7 +94,12 @@ struct Node {
     place: String,
     state: StepState,
     attempt: u32,
+    /// The delays and the budget of retries.
     backoff: Backoff,
+    /// The delays between looks at what is not ready. They have no budget.
+    looks: Backoff,
+    /// The state in which the last failure happened, until that state succeeds.
+    failed_in: Option<StepState>,
     /// What the last apply of this run did.
     applied: Option<Effect>,
     /// The failure of the last attempt, while the step is retried.
@@ -108,6 +115,8 @@ impl Node {
             state: StepState::Waiting,
             attempt: 1,
             backoff: step.policy.retry.seeded(seed),
+            looks: policies::NOT_READY.seeded(seed),
+            failed_in: None,
             applied: None,
             failure: None,
         }
@@ -130,6 +139,7 @@ impl Node {
         if let Some(wait) = wait {
             let failed_with = self.failure.as_ref().and_then(|failure| failure.code);
             let code = wait.code.or(failed_with).unwrap_or(self.policy.overdue);
+            error.next = wait.next;
             return error.because(wait.line).code(code);
         }
         if let Some(failure) = &self.failure {
@@ -140,6 +150,29 @@ impl Node {
             error.code = failure.code;
         }
         error.code(self.policy.overdue)
+    }
+
+    /// Whatever failed in this state works now: the next failure is another one and gets the whole budget.
+    fn note_success(&mut self) {
+        if self.failed_in.as_ref() == Some(&self.state) {
+            self.failed_in = None;
+            self.failure = None;
+            self.backoff.refill();
+            self.looks.refill();
+        }
+    }
+
+    /// The delay until the step is observed again after a failure; nothing when it is not.
+    fn delay_after(&mut self, error: &StepError) -> Option<Duration> {
+        match error.class {
+            ErrorClass::NotReady => {
+                // A service that answers is not unavailable.
+                self.backoff.refill();
+                self.looks.next_delay(error.retry_after)
+            }
+            ErrorClass::Unavailable => self.backoff.next_delay(error.retry_after),
+            ErrorClass::InvalidInput | ErrorClass::FailedPrecondition | ErrorClass::NeedsOperator => None,
+        }
     }
 
     fn is_busy(&self) -> bool {
@@ -189,6 +222,9 @@ impl Run {
     fn observed(&mut self, step: &StepId, result: Result<Observation, StepError>, commands: &mut Vec<Command>) {
         let stopping = self.stop.is_some();
         let Some(node) = self.in_state(step, &StepState::Observing) else { return };
+        if result.is_ok() {
+            node.note_success();
+        }
         let attempt = node.attempt;
         let outcome = match result {
             Err(error) => return self.failed(step, error, commands),
@@ -219,6 +255,7 @@ impl Run {
         let Some(node) = self.in_state(step, &StepState::Applying) else { return };
         match result {
             Ok(applied) => {
+                node.note_success();
                 node.applied = Some(applied);
                 if stopping {
                     node.state = StepState::Cancelled;
@@ -247,8 +284,7 @@ impl Run {
     fn failed(&mut self, step: &StepId, error: StepError, commands: &mut Vec<Command>) {
         let stopping = self.stop.is_some();
         let Some(node) = self.steps.get_mut(step) else { return };
-        let delay = if error.class.is_retried() { node.backoff.next_delay(error.retry_after) } else { None };
-        let Some(delay) = delay else {
+        let Some(delay) = node.delay_after(&error) else {
             node.state = StepState::Failed;
             let error = error.coded(node.policy.overdue);
             commands.push(Command::Fail { step: step.clone(), error });
@@ -258,11 +294,15 @@ impl Run {
             node.state = StepState::Cancelled;
             return;
         }
-        let attempt = node.attempt;
-        node.attempt += 1;
-        node.state = StepState::Backoff;
+        node.failed_in = Some(std::mem::replace(&mut node.state, StepState::Backoff));
         node.failure = Some(error.clone());
-        commands.push(Command::Backoff { step: step.clone(), attempt, delay, error });
+        let (step, attempt) = (step.clone(), node.attempt);
+        commands.push(if error.class == ErrorClass::NotReady {
+            Command::Wait { step, delay, error }
+        } else {
+            node.attempt += 1;
+            Command::Backoff { step, attempt, delay, error }
+        });
     }
 
     fn backoff_over(&mut self, step: &StepId, commands: &mut Vec<Command>) {

@@ -91,6 +91,17 @@ impl std::fmt::Debug for Engine {
 struct Publisher {
     began: Instant,
     subscribers: Vec<Arc<dyn Subscriber>>,
+    /// What each step has published of its present attempt.
+    shown: Mutex<BTreeMap<StepId, Shown>>,
+}
+
+/// What a step has published of its present attempt. A step that waits looks again and again; what it finds unchanged is
+/// not news.
+#[derive(Debug, Default)]
+struct Shown {
+    observed: Option<(event::Observed, String)>,
+    applying: Option<u32>,
+    wait: Option<StepWait>,
 }
 
 impl Publisher {
@@ -99,6 +110,27 @@ impl Publisher {
         for subscriber in &self.subscribers {
             subscriber.notice(&event);
         }
+    }
+
+    /// Publishes if `news` finds that it differs from what the step has published before.
+    fn publish_news(&self, step: &StepId, kind: EventKind, is_news: impl FnOnce(&mut Shown) -> bool) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_news(shown.entry(step.clone()).or_default()) {
+            drop(shown);
+            self.publish(kind);
+        }
+    }
+
+    fn waiting(&self, step: &StepId, wait: &StepWait) {
+        let kind = EventKind::Waiting { step: step.clone(), reason: wait.line.clone(), code: wait.code };
+        self.publish_news(step, kind, |shown| {
+            shown.wait.replace(wait.clone()).is_none_or(|last| last.line != wait.line)
+        });
+    }
+
+    /// Everything about the step is news again.
+    fn forget(&self, step: &StepId) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).remove(step);
     }
 }
 
@@ -114,7 +146,7 @@ struct RunLog {
 impl StepLog for RunLog {
     fn waiting(&self, step: &StepId, wait: &StepWait) {
         self.progress.note(step, wait);
-        self.publisher.publish(EventKind::Waiting { step: step.clone(), reason: wait.line.clone(), code: wait.code });
+        self.publisher.waiting(step, wait);
     }
 
     async fn intend(&self, step: &StepId, intent: Value) -> Result<(), StepError> {
@@ -174,7 +206,7 @@ impl Engine {
             journal: Arc::new(journal),
             recorded_intents: Arc::new(history.recorded_intents.clone()),
             facts: Arc::new(Mutex::new(history.facts.clone())),
-            publisher: Arc::new(Publisher { began: Instant::now(), subscribers }),
+            publisher: Arc::new(Publisher { began: Instant::now(), subscribers, shown: Mutex::default() }),
             progress: Arc::default(),
             stop,
             cluster: String::new(),
@@ -301,7 +333,8 @@ impl Engine {
             }
             Command::Apply { step, attempt } => {
                 self.progress.enter(&step, Part::Apply);
-                self.publisher.publish(EventKind::Applying { step: step.clone(), attempt });
+                let kind = EventKind::Applying { step: step.clone(), attempt };
+                self.publisher.publish_news(&step, kind, |shown| shown.applying.replace(attempt) != Some(attempt));
                 self.work(flight, &step, attempt, Work::Apply);
             }
             Command::Gate { step, attempt } => {
@@ -309,19 +342,16 @@ impl Engine {
                 self.work(flight, &step, attempt, Work::Gate);
             }
             Command::Backoff { step, attempt, delay, error } => {
-                let delay_seconds = delay.as_secs_f64();
-                self.publisher.publish(EventKind::Retrying {
-                    step: step.clone(),
-                    attempt,
-                    error,
-                    delay: delay_seconds,
-                });
-                let (inputs, id) = (flight.inputs.clone(), step.clone());
-                let handle = flight.tasks.spawn(async move {
-                    tokio::time::sleep(delay).await;
-                    let _ = inputs.send(Input::BackoffOver(id));
-                });
-                flight.working.insert(step, handle);
+                self.publisher.forget(&step);
+                let kind = EventKind::Retrying { step: step.clone(), attempt, error, delay: delay.as_secs_f64() };
+                self.publisher.publish(kind);
+                pause(flight, step, delay);
+            }
+            Command::Wait { step, delay, error } => {
+                let wait = StepWait::new(error.to_string()).code(error.code).next(error.next.clone());
+                self.progress.note(&step, &wait);
+                self.publisher.waiting(&step, &wait);
+                pause(flight, step, delay);
             }
             Command::Cancel(step) => {
                 if let Some(handle) = flight.working.remove(&step) {
@@ -374,7 +404,12 @@ impl Engine {
     fn publish_input(&self, input: &Input) {
         if let Input::Observed(step, Ok(observation)) = input {
             let (state, detail) = observation.parts();
-            self.publisher.publish(EventKind::Observed { step: step.clone(), state, detail: detail.to_owned() });
+            let detail = detail.to_owned();
+            let kind = EventKind::Observed { step: step.clone(), state, detail: detail.clone() };
+            let found = (state, detail);
+            self.publisher.publish_news(step, kind, |shown| {
+                shown.observed.replace(found.clone()).is_none_or(|last| last != found)
+            });
         }
     }
 
@@ -434,6 +469,16 @@ impl Engine {
         self.publisher.publish(EventKind::RunEnded { outcome, seconds });
         RunReport { outcome, seconds, ..flight.report }
     }
+}
+
+/// Has the step observed again after a delay.
+fn pause(flight: &mut Flight, step: StepId, delay: Duration) {
+    let (inputs, id) = (flight.inputs.clone(), step.clone());
+    let handle = flight.tasks.spawn(async move {
+        tokio::time::sleep(delay).await;
+        let _ = inputs.send(Input::BackoffOver(id));
+    });
+    flight.working.insert(step, handle);
 }
 
 #[derive(Debug, Clone, Copy)]

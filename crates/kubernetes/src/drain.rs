@@ -9,17 +9,16 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{EvictParams, ListParams, Patch, PatchParams};
 use kube::core::{Selector, SelectorExt};
 use kube::{Api, Client, ResourceExt};
+use retry::policies::DRAIN_LOOK;
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::error::{ApiError, with_retry};
 use super::wait::Progress;
+use error_report::HumanDuration;
 
 /// Marks a node that this program cordoned, so that it uncordons no other.
 pub const CORDONED: &str = "k8s-bootstrap.io/cordoned";
-
-/// Between two looks at the pods that are left. `kubectl drain` repeats a refused eviction every 5 s (1.35).
-const INTERVAL: Duration = Duration::from_secs(1);
 
 /// For one request. A granted eviction is answered at once.
 const EVICTION: Duration = Duration::from_secs(3);
@@ -30,7 +29,7 @@ pub enum DrainError {
     #[error(transparent)]
     Api(#[from] ApiError),
     /// Nothing moved for the whole limit.
-    #[error("pod {pod} is left after {}m without progress: {reason}", .limit.as_secs() / 60)]
+    #[error("pod {pod} is left after {} without progress: {reason}", HumanDuration(*.limit))]
     Stuck { pod: String, reason: String, limit: Duration },
 }
 
@@ -101,7 +100,7 @@ pub async fn drain(client: &Client, node: &str, limit: Duration, progress: &Prog
             return Err(DrainError::Stuck { pod, reason, limit });
         }
         progress(&format!("draining, {count} pods left: {pod}: {reason}").into());
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(DRAIN_LOOK).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Starting and stopping a lab.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -11,7 +12,7 @@ use super::control_plane::{ControlPlane, Programs};
 use super::node::{LabContext, NodeDirectory, NodeError, SimulatedNode, TalosVersion, TalosVersionError};
 use super::record::Recorder;
 use super::registry::{ChartRegistry, RegistryError, crd_files};
-use super::scenario::Scenario;
+use super::scenario::{RegistryFault, Scenario};
 use super::spec::{LabFile, LabSpec, web_folder};
 use super::status::{LabStatus, RunningLab};
 use super::{cluster, control_socket};
@@ -68,6 +69,7 @@ impl Lab {
         let talos = TalosVersion::parse(scenario.talos.as_ref().unwrap_or(&spec.talos_version))?;
         // 32 bits, so that every reader of the JSON status gets the same number.
         let seed = scenario.seed.unwrap_or_else(|| rand::random::<u32>().into());
+        let registry_faults = scenario.registry_faults.clone();
         let control_plane = Arc::new(ControlPlane::new(programs, &spec, recorder.clone()));
         let context = LabContext {
             addresses: spec.address_map(),
@@ -85,10 +87,14 @@ impl Lab {
         let mut tasks = JoinSet::new();
         tasks.spawn(cluster::run(context, nodes.clone(), spec.releases.clone().into(), operator_tools));
         tasks.spawn(control_socket::serve(running.clone()).map_err(folder_error)?);
-        let registry = start_registry(&spec, toolbox, on_progress);
+        let registry = start_registry(&spec, &registry_faults, toolbox, on_progress);
         let (registry, started) = tokio::join!(registry, start_nodes(&mut tasks, nodes));
         started?;
         let registry = registry?;
+        if let (Some(address), false) = (spec.registry_address(), registry_faults.is_empty()) {
+            let upstream = unfaulted(address);
+            tasks.spawn(ChartRegistry::serve_with_faults(address, upstream, &registry_faults).await?);
+        }
         let file = LabFile {
             cluster: spec.cluster.clone(),
             pid: std::process::id(),
@@ -147,8 +153,14 @@ async fn start_nodes(tasks: &mut JoinSet<()>, nodes: Vec<Arc<SimulatedNode>>) ->
     Ok(())
 }
 
+/// Where the registry itself listens when its faults are served at its own address.
+fn unfaulted(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), address.port() + 1)
+}
+
 async fn start_registry(
     spec: &LabSpec,
+    faults: &[RegistryFault],
     toolbox: &Toolbox,
     on_progress: OnProgress<'_>,
 ) -> Result<Option<ChartRegistry>, LabError> {
@@ -157,6 +169,7 @@ async fn start_registry(
     let helm = toolbox.provide(Tool::Helm, on_progress).await?.path;
     let folder = spec.folder.join("registry");
     crd_files::write_all(&helm, &folder, &web_folder(&spec.folder), &spec.crd_urls).await?;
+    let address = if faults.is_empty() { address } else { unfaulted(address) };
     let registry = ChartRegistry::start(&crane, &helm, address, &folder, &spec.releases, spec.charts).await?;
     Ok(Some(registry))
 }

@@ -13,9 +13,11 @@ use include_dir::{Dir, include_dir};
 use process::{Command, Daemon, Output};
 use tokio::net::TcpStream;
 
+use super::scenario::RegistryFault;
 use super::spec::{ChartsFrom, ReleaseSpec};
 
 pub(super) mod crd_files;
+mod faults;
 
 /// One folder per chart, and `_shared` with templates for all charts.
 static CHARTS: Dir = include_dir!("$CARGO_MANIFEST_DIR/src/charts");
@@ -43,6 +45,8 @@ const REMOTE_TIMEOUT: Duration = Duration::from_mins(2);
 pub enum RegistryError {
     #[error("the registry at {address} cannot be started: {source}")]
     Start { address: SocketAddr, source: process::Error },
+    #[error("the faults of the registry cannot be served at {address}: {source}")]
+    Faults { address: SocketAddr, source: io::Error },
     #[error("the registry at {address} exited: {log}")]
     Exited { address: SocketAddr, log: String },
     #[error("the registry at {address} did not listen within {}s", START_TIMEOUT.as_secs())]
@@ -128,6 +132,15 @@ impl ChartRegistry {
     /// Charts that are not the originals: name, version and kind of stand-in.
     pub fn stand_ins(&self) -> &[String] {
         &self.stand_ins
+    }
+
+    /// Serves the registry at `upstream` on `address`, with faults, until the returned future is dropped.
+    pub(super) async fn serve_with_faults(
+        address: SocketAddr,
+        upstream: SocketAddr,
+        faults: &[RegistryFault],
+    ) -> Result<impl Future<Output = ()> + Send + use<>, RegistryError> {
+        faults::listen(address, upstream, faults).await.map_err(|source| RegistryError::Faults { address, source })
     }
 
     pub async fn shut_down(self) {

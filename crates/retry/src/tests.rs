@@ -116,3 +116,25 @@ async fn operations_can_share_a_budget() {
         assert_eq!((result.is_ok(), attempts.get()), (last == 3, last));
     }
 }
+
+#[test]
+fn a_node_that_is_overdue_costs_one_attempt_a_second() {
+    let boot = Duration::from_secs(50);
+    let due = policies::node_connection(Duration::from_secs(49), boot).seeded(3).skip(20).take(500);
+    // An open port is noticed within 250 ms.
+    assert!(due.into_iter().all(|delay| (ms(125)..=ms(250)).contains(&delay)));
+    let overdue = policies::node_connection(boot, boot).seeded(3).take(500);
+    assert!(overdue.into_iter().all(|delay| delay == ms(1000)));
+    assert_eq!(policies::api_start(Duration::ZERO).first, ms(125));
+    assert_eq!(policies::api_start(policies::USUAL_API_START).first, ms(1000));
+}
+
+#[test]
+fn the_budget_of_a_step_outlasts_an_outage_of_the_api_and_twelve_refusals() {
+    for seed in 0..1000 {
+        let delays: Vec<Duration> = policies::STEP.seeded(seed).collect();
+        assert!(delays.len() >= 12, "seed {seed}: {} retries", delays.len());
+        assert!(delays.iter().sum::<Duration>() > policies::API_OUTAGE_LIMIT, "seed {seed}");
+    }
+    assert_eq!(policies::NOT_READY.seeded(0).take(2000).last(), Some(ms(1000)));
+}

@@ -44,6 +44,11 @@ impl Client {
         Ok(Self { link })
     }
 
+    /// Whether the connection has ended, as far as a call has shown it. Every further call fails.
+    pub fn is_lost(&self) -> bool {
+        self.link.is_lost()
+    }
+
     /// A client that uses this connection and lets its node forward calls to `node`. Workers do not forward.
     #[must_use]
     pub fn forwarded_to(&self, node: IpAddr) -> Self {

@@ -58,6 +58,9 @@ impl ClientError {
     }
 }
 
+/// Talos before 1.13 returns this with FailedPrecondition, later versions return Unimplemented. No wait changes it.
+const NEVER: &str = "bootstrap can only be performed on a control plane node";
+
 /// Talos 1.14 returns this with code Unknown although the call succeeds later (`services/etcd.go`).
 const LATER: &str = "bootstrap is not allowed during unattended install";
 
@@ -71,6 +74,7 @@ fn kind(status: &Status) -> ClientErrorKind {
     }
     match status.code() {
         Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => ClientErrorKind::Unavailable,
+        Code::FailedPrecondition if status.message().starts_with(NEVER) => ClientErrorKind::Unimplemented,
         Code::FailedPrecondition => ClientErrorKind::NotReady,
         Code::AlreadyExists => ClientErrorKind::AlreadyExists,
         Code::NotFound => ClientErrorKind::NotFound,

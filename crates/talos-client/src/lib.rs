@@ -16,6 +16,7 @@ mod files;
 mod hardware;
 mod image;
 pub mod install;
+mod kept;
 mod lifecycle;
 mod link;
 mod maintenance;
@@ -35,6 +36,7 @@ pub use events::{EventAction, EventsSince, MachineEvent, MachineEventDetail, Mac
 pub use files::{KernelLog, Lines, LogMode, Tail};
 pub use hardware::{Clock, Disk, DiskType};
 pub use image::{Image, ImageSpace};
+pub use kept::NodeConnections;
 pub use lifecycle::{ActorId, RebootMode, ResetOptions, UpgradeOutcome, WipeTarget};
 pub use link::MAX_MESSAGE;
 pub use maintenance::Maintenance;

@@ -2,6 +2,8 @@
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use error_report::HumanDuration;
@@ -75,12 +77,15 @@ pub(super) struct Link {
     channel: Channel,
     target: Target,
     broken: ConnectionFailure,
+    /// A call has failed because the connection ended.
+    lost: Arc<AtomicBool>,
     pub(super) deadlines: Deadlines,
 }
 
 impl Link {
     pub(super) fn new(dialled: IpAddr, channel: Channel, broken: ConnectionFailure) -> Self {
-        Self { dialled, channel, target: Target::Dialled, broken, deadlines: Deadlines::default() }
+        let lost = Arc::default();
+        Self { dialled, channel, target: Target::Dialled, broken, lost, deadlines: Deadlines::default() }
     }
 
     pub(super) fn to(&self, target: Target) -> Self {
@@ -99,9 +104,18 @@ impl Link {
         ClientError::new(self.node(), call, kind, reason)
     }
 
+    /// Whether a call has failed because the connection ended.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed) || self.broken.cause().is_some()
+    }
+
     /// The error of a failed call; the cause of a broken connection is more precise than the status.
     pub(super) fn failed(&self, call: &'static str, status: &Status) -> ClientError {
         let error = ClientError::from_status(self.node(), call, status);
+        // A status that the node itself sent has no source.
+        if std::error::Error::source(status).is_some() {
+            self.lost.store(true, Ordering::Relaxed);
+        }
         match (error.kind, self.broken.cause()) {
             (ClientErrorKind::Unavailable | ClientErrorKind::Other, Some(cause)) if trust_failure(&cause).is_some() => {
                 self.error(call, trust_failure(&cause).unwrap_or(error.kind), cause)

@@ -42,7 +42,17 @@ pub async fn probe(
     identity: &ClientIdentity,
     pin: Option<&CertificateFingerprint>,
 ) -> Result<Probe, ClientError> {
-    let trusted = match Client::connect(dialer, node, identity).await {
+    identify(Client::connect(dialer, node, identity).await, dialer, node, pin).await
+}
+
+/// The same, by a connection as the administrator of the cluster that was attempted before.
+pub(super) async fn identify(
+    trusted: Result<Client, ClientError>,
+    dialer: &Dialer,
+    node: IpAddr,
+    pin: Option<&CertificateFingerprint>,
+) -> Result<Probe, ClientError> {
+    let trusted = match trusted {
         Ok(client) => client.machine_status().await.map(|status| (client, status)),
         Err(error) => Err(error),
     };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use retry::policies::NODE_CONNECTION;
+use retry::policies::{NODE_CONNECTION, USUAL_BOOT};
 use tokio::time::Instant;
 
 /// Lower bound of the timeout: every machine may need this long without visible progress.
@@ -34,10 +34,19 @@ impl BootTimes {
         *known = took.max(*known);
     }
 
+    fn longest(&self, node: IpAddr) -> Option<Duration> {
+        self.0.get(&node).or_else(|| self.0.values().max()).copied()
+    }
+
     /// The timeout for a node, from its own boots or else from those of other nodes.
     pub fn limit(&self, node: IpAddr) -> Duration {
-        let seen = self.0.get(&node).or_else(|| self.0.values().max()).copied().unwrap_or_default();
-        (seen * SLACK).clamp(LEAST, MOST)
+        (self.longest(node).unwrap_or_default() * SLACK).clamp(LEAST, MOST)
+    }
+
+    /// How long a node usually takes to boot, from its own boots or else from those of other nodes; never less than a
+    /// machine without a measured boot gets.
+    pub fn usual(&self, node: IpAddr) -> Duration {
+        self.longest(node).unwrap_or_default().max(USUAL_BOOT)
     }
 }
 
@@ -58,6 +67,11 @@ pub struct ProgressTimeout {
 impl ProgressTimeout {
     pub fn new(limit: Duration, now: Instant) -> Self {
         Self { limit, sign: String::new(), since: now }
+    }
+
+    /// How long the present state may last from now on.
+    pub fn remaining(&self, now: Instant) -> Duration {
+        self.limit.saturating_sub(now.duration_since(self.since))
     }
 
     /// Records the observed state of the node. A changed state is progress and resets the timeout.
@@ -91,6 +105,8 @@ mod tests {
         assert_eq!(timeout.note("port closed", began + minutes(14)), Ok(()));
         assert_eq!(timeout.note("booting", began + minutes(16)), Ok(()));
         assert_eq!(timeout.note("booting", began + minutes(30)), Ok(()));
+        assert_eq!(timeout.remaining(began + minutes(30)), minutes(1));
+        assert_eq!(timeout.remaining(began + minutes(32)), Duration::ZERO);
         assert_eq!(timeout.note("booting", began + minutes(32)), Err(ProgressTimeoutExpired { elapsed: minutes(16) }));
     }
 
@@ -98,10 +114,10 @@ mod tests {
     fn the_timeout_adapts_to_the_slowest_boot() {
         let [one, other] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
         let mut times = BootTimes::default();
-        assert_eq!(times.limit(one), minutes(15));
+        assert_eq!((times.limit(one), times.usual(one)), (minutes(15), USUAL_BOOT));
         times.learn(one, minutes(9));
         times.learn(one, minutes(8));
-        assert_eq!(times.limit(one), minutes(27));
+        assert_eq!((times.limit(one), times.usual(one)), (minutes(27), minutes(9)));
         assert_eq!(times.limit(other), minutes(27), "the boot of another node is the best estimate");
         times.learn(other, minutes(1));
         assert_eq!(times.limit(other), minutes(15));

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bootstrap::steps::{HookAnswer, Reboots, RolloutOptions};
 use clap::Args;
@@ -54,6 +55,9 @@ pub(in crate::cli) struct RolloutArgs {
     /// Reboot so many workers at once; control planes always one at a time.
     #[arg(long, value_name = "N", default_value = "1")]
     max_unavailable: NonZeroU32,
+    /// Give a drain up when no pod has left the node for this long.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    drain_timeout: Duration,
 }
 
 impl From<RolloutArgs> for RolloutOptions {
@@ -61,6 +65,7 @@ impl From<RolloutArgs> for RolloutOptions {
         Self {
             reboots: if args.no_reboot { Reboots::Forbidden } else { Reboots::Allowed },
             max_unavailable: args.max_unavailable,
+            drain_timeout: args.drain_timeout,
         }
     }
 }
@@ -68,6 +73,11 @@ impl From<RolloutArgs> for RolloutOptions {
 fn pin(text: &str) -> Result<(String, CertificateFingerprint), Box<dyn std::error::Error + Send + Sync>> {
     let (node, fingerprint) = text.split_once('=').ok_or("expected NODE=FINGERPRINT")?;
     Ok((node.to_owned(), fingerprint.parse()?))
+}
+
+fn duration(text: &str) -> Result<Duration, Box<dyn std::error::Error + Send + Sync>> {
+    let duration: jiff::SignedDuration = text.parse()?;
+    Duration::try_from(duration).map_err(|_| "expected a positive duration, such as 90s or 5m".into())
 }
 
 fn hook_answer(text: &str) -> Result<(StepId, HookAnswer), Box<dyn std::error::Error + Send + Sync>> {

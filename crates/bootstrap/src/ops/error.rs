@@ -103,8 +103,6 @@ pub enum OpsError {
     InvalidRunningConfig { node: String },
     #[error(transparent)]
     Call(#[from] ClientError),
-    #[error("node {node} does not respond")]
-    NodeUnavailable { node: String },
     #[error("no control plane has a healthy etcd member{0}")]
     NoWorkingMember(NoMembers),
     #[error(transparent)]

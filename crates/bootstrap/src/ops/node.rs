@@ -1,7 +1,9 @@
 //! One node of a running cluster: what it reports, and what it is ordered to do.
 
+use retry::policies::{NOT_READY, USUAL_BOOT};
 use talos_client::{
-    Client, ClientError, ClientErrorKind, EventsSince, LogMode, RebootMode, Stage, Tail, UpgradeOutcome, connect_delays,
+    Client, ClientError, ClientErrorKind, EventsSince, LogMode, NodeConnections, RebootMode, Stage, Tail,
+    UpgradeOutcome,
 };
 use talos_config::InventoryNode;
 
@@ -146,19 +148,20 @@ impl NodeSession {
 
     /// Connects until the node responds.
     async fn reconnect(&self) -> Result<Connected, OpsError> {
-        for pause in connect_delays() {
-            match Client::connect(&self.access.dialer, self.node.address, &self.access.identity).await {
+        let connections = NodeConnections::new(self.access.dialer.clone(), self.access.identity.clone());
+        let mut looks = NOT_READY.backoff();
+        loop {
+            match connections.client(self.node.address, USUAL_BOOT).await {
                 Ok(client) => {
                     if let Ok(boot) = client.boot_id().await {
                         return Ok(Connected { client, boot });
                     }
+                    looks.wait().await;
                 }
                 Err(error) if error.kind != ClientErrorKind::Unavailable => return Err(error.into()),
-                Err(_) => {}
+                Err(_) => connections.due(self.node.address).await,
             }
-            tokio::time::sleep(pause).await;
         }
-        Err(OpsError::NodeUnavailable { node: self.node.hostname.clone() })
     }
 }
 

@@ -160,10 +160,10 @@ impl Steps {
     pub(super) fn handoff(&mut self, everything: &[StepId]) {
         let context = self.context.clone();
         let step = Step::new("handoff", "nodes", Code::K02)
-            .title("every node is Ready")
+            .title("every node is Ready, and none is left cordoned")
             .needs(everything)
             .made_from(context.hostnames_fingerprint());
-        let mut last = self.check(step, Arc::new(handoff::NodesReady::new(context.clone())));
+        let mut last = self.action(step, Arc::new(handoff::NodesReady::new(context.clone())));
         let Some(flux) = context.flux() else { return };
         let object =
             |api_version: &str, kind: &str, name: &str| ObjectRef::new(api_version, kind, Some(&flux.namespace), name);

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use engine::plan::StepId;
 use talos_client::CertificateFingerprint;
+
+/// How long a drain may go on without a pod leaving, unless the operator sets it.
+const DRAIN_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// What the operator decided for a run; nodes are addresses of the inventory.
 #[derive(Debug)]
@@ -45,10 +49,12 @@ pub struct RolloutOptions {
     pub reboots: Reboots,
     /// How many workers may be down at once.
     pub max_unavailable: NonZeroU32,
+    /// How long a drain may go on without a pod leaving.
+    pub drain_timeout: Duration,
 }
 
 impl Default for RolloutOptions {
     fn default() -> Self {
-        Self { reboots: Reboots::Allowed, max_unavailable: NonZeroU32::MIN }
+        Self { reboots: Reboots::Allowed, max_unavailable: NonZeroU32::MIN, drain_timeout: DRAIN_TIMEOUT }
     }
 }

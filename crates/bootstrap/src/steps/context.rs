@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 
 use super::choices::Choices;
 use super::errors::step_error;
+use super::etcd::EtcdWatches;
 use super::kinds::Kinds;
 use super::object_owners::ObjectOwners;
 use super::pending::LeaseView;
@@ -30,7 +31,7 @@ use process::SecretFile;
 use repository::Cluster;
 use secrets::sops::Sops;
 use secrets::{Redactor, Sources};
-use talos_client::{BootTimes, ClientIdentity, Probe, probe};
+use talos_client::{BootTimes, Client, ClientError, ClientIdentity, NodeConnections, Probe};
 use talos_config::registries;
 use talos_config::{
     AdminIdentity, CertificateError, InventoryNode, KubernetesAdmin, RenderedConfig, SecretsBundle, ca_fingerprint,
@@ -38,12 +39,6 @@ use talos_config::{
 };
 use talos_schema::Documents;
 use yaml::Diagnostics;
-
-/// A closed port that is due to open is tried this often.
-pub(super) const PROBE_INTERVAL: Duration = Duration::from_millis(125);
-
-/// An API that is up responds within this.
-const RESPONSE: Duration = Duration::from_secs(3);
 
 /// What the steps of a run share.
 pub struct RunContext {
@@ -63,6 +58,8 @@ pub struct RunContext {
     rendered: BTreeMap<String, RenderedConfig>,
     pub(super) talos: AdminIdentity,
     pub(super) client_identity: ClientIdentity,
+    pub(super) connections: NodeConnections,
+    pub(super) etcd_watches: EtcdWatches,
     kubernetes: KubernetesAdmin,
     client: Mutex<Option<kube::Client>>,
     api_has_served: AtomicBool,
@@ -135,7 +132,10 @@ impl RunContext {
         let talos = AdminIdentity::issue(&bundle, now)?;
         let kubernetes = KubernetesAdmin::issue(&bundle, now)?;
         let client = Mutex::default();
+        let client_identity = crate::client_identity(&talos);
         Ok(Self {
+            connections: NodeConnections::new(dialer.clone(), client_identity.clone()),
+            etcd_watches: EtcdWatches::default(),
             cluster,
             dialer,
             rollout: Rollout::new(choices.rollout),
@@ -148,7 +148,7 @@ impl RunContext {
             redactor,
             bundle,
             rendered,
-            client_identity: crate::client_identity(&talos),
+            client_identity,
             talos,
             kubernetes,
             client,
@@ -309,10 +309,10 @@ impl RunContext {
         Ok(client)
     }
 
-    /// An API that has served this run is in an outage (K07); one that has not is not up yet (K01).
+    /// An API that has served this run is in an outage (K07); one that has not is not up yet (K01). Both are waited for.
     fn api_unreachable(&self, error: &AccessError) -> StepError {
         let code = if self.api_has_served.load(Ordering::Relaxed) { Code::K07 } else { Code::K01 };
-        StepError::unavailable("the Kubernetes API does not respond").caused_by(error).code(code)
+        StepError::not_ready("the Kubernetes API does not respond").caused_by(error).code(code)
     }
 
     /// The kubeconfig of this cluster where a child can read it, by a control plane's own address. Recipes call the
@@ -343,7 +343,17 @@ impl RunContext {
     /// What a node is.
     pub(super) async fn probe(&self, node: &InventoryNode) -> Result<Probe, StepError> {
         let pin = self.choices.pins.get(&node.address);
-        probe(&self.dialer, node.address, &self.client_identity, pin).await.map_err(|error| step_error(&error, node))
+        let probed = self.connections.probe(node.address, self.usual_boot(node), pin).await;
+        probed.map_err(|error| step_error(&error, node))
+    }
+
+    /// The administrator's connection to a node, which all steps share.
+    pub(super) async fn node_client(&self, node: &InventoryNode) -> Result<Client, ClientError> {
+        self.connections.client(node.address, self.usual_boot(node)).await
+    }
+
+    fn usual_boot(&self, node: &InventoryNode) -> Duration {
+        self.boots.lock().unwrap_or_else(PoisonError::into_inner).usual(node.address)
     }
 
     /// How long a node may be unreachable before the step fails.

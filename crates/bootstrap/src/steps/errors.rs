@@ -1,15 +1,18 @@
 //! Errors of the adapters as errors of steps.
 
+use super::context::RunContext;
 use engine::{Code, ErrorClass, StepError};
 use helm::{HelmError, HelmErrorKind};
 use helmfile::Release;
 use talos_client::{ClientError, ClientErrorKind};
 use talos_config::InventoryNode;
 
-/// A client's error as a step's.
-pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError {
-    let class = match error.kind {
-        ClientErrorKind::Unavailable | ClientErrorKind::NotReady | ClientErrorKind::Other => ErrorClass::Unavailable,
+/// What a client's error means for a step. Talos reports many passing states without a specific code, so an error without
+/// one is retried like a node that does not respond.
+fn class(kind: ClientErrorKind) -> ErrorClass {
+    match kind {
+        ClientErrorKind::Unavailable | ClientErrorKind::Other => ErrorClass::Unavailable,
+        ClientErrorKind::NotReady => ErrorClass::NotReady,
         ClientErrorKind::Rejected | ClientErrorKind::Unimplemented => ErrorClass::InvalidInput,
         ClientErrorKind::Untrusted
         | ClientErrorKind::OutOfTime
@@ -18,7 +21,12 @@ pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError
         | ClientErrorKind::NotFound
         | ClientErrorKind::PermissionDenied
         | ClientErrorKind::ResourceExhausted => ErrorClass::FailedPrecondition,
-    };
+    }
+}
+
+/// A client's error as a step's.
+pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError {
+    let class = class(error.kind);
     let failed = StepError::new(class, format!("{} failed", error.call)).with_place(place(node)).because(&error.reason);
     match error.kind {
         ClientErrorKind::FingerprintMismatch
@@ -29,6 +37,33 @@ pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError
         // What the call was for says more.
         _ => failed,
     }
+}
+
+/// A node's response to its config as a step's error. One that rejects the config is T17, with the field that its message
+/// names and who set it.
+pub(super) fn config_error(context: &RunContext, error: &ClientError, node: &InventoryNode) -> StepError {
+    if matches!(error.kind, ClientErrorKind::Rejected | ClientErrorKind::PermissionDenied) {
+        return rejected_config(class(error.kind), &error.reason, context.field_in_message(node, &error.reason), node);
+    }
+    step_error(error, node)
+}
+
+/// The same for a dry run. It changes nothing, so an error without a specific code is about the config too: Talos 1.11 and
+/// 1.12 report a config that cannot be parsed so in maintenance mode.
+pub(super) fn dry_run_error(context: &RunContext, error: &ClientError, node: &InventoryNode) -> StepError {
+    if error.kind == ClientErrorKind::Other {
+        let field = context.field_in_message(node, &error.reason);
+        return rejected_config(ErrorClass::InvalidInput, &error.reason, field, node);
+    }
+    config_error(context, error, node)
+}
+
+fn rejected_config(class: ErrorClass, message: &str, field: Option<String>, node: &InventoryNode) -> StepError {
+    let field = field.map(|field| format!("; {field}")).unwrap_or_default();
+    StepError::new(class, "the node rejected its machine config")
+        .with_place(place(node))
+        .because(format!("{message}{field}"))
+        .code(Code::T17)
 }
 
 /// The code of a call to a node that failed.
@@ -95,4 +130,30 @@ pub(super) fn helm_error(error: &HelmError, release: &Release) -> StepError {
         None => base,
     };
     base.code(helm_code(error.kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_error_has_its_class() {
+        use ClientErrorKind as Kind;
+        let classes = [
+            (Kind::Unavailable, ErrorClass::Unavailable),
+            (Kind::Other, ErrorClass::Unavailable),
+            (Kind::NotReady, ErrorClass::NotReady),
+            (Kind::Rejected, ErrorClass::InvalidInput),
+            (Kind::Unimplemented, ErrorClass::InvalidInput),
+            (Kind::Untrusted, ErrorClass::FailedPrecondition),
+            (Kind::FingerprintMismatch, ErrorClass::FailedPrecondition),
+            (Kind::AlreadyExists, ErrorClass::FailedPrecondition),
+            (Kind::NotFound, ErrorClass::FailedPrecondition),
+            (Kind::PermissionDenied, ErrorClass::FailedPrecondition),
+            (Kind::ResourceExhausted, ErrorClass::FailedPrecondition),
+        ];
+        for (kind, expected) in classes {
+            assert_eq!(class(kind), expected, "{kind:?}");
+        }
+    }
 }

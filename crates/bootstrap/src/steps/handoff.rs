@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::context::RunContext;
 use super::objects::{api_error, gate_error, progress};
-use engine::{Check, CheckResult, Code, StepContext, StepError, StepWait};
+use super::rollout;
+use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext, StepError, StepWait};
 use helmfile::ReleaseId;
 use kubernetes::{ObjectRef, Readiness};
 
@@ -55,7 +56,7 @@ pub(super) async fn helm_releases(client: &kube::Client) -> Result<Vec<HelmRelea
     Ok(found.map_err(|error| api_error(&error))?.into_iter().map(HelmRelease).collect())
 }
 
-/// Every node is Ready, so the pod network works.
+/// Every node is Ready, so the pod network works, and none is left cordoned by a run.
 pub(super) struct NodesReady(Arc<RunContext>);
 
 impl NodesReady {
@@ -65,20 +66,28 @@ impl NodesReady {
 }
 
 #[async_trait]
-impl Check for NodesReady {
-    async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
+impl Action for NodesReady {
+    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+        let cordoned = rollout::still_cordoned(&self.0).await?;
+        if !cordoned.is_empty() {
+            return Ok(Observation::Missing(format!("left cordoned by a run: {}", cordoned.join(", "))));
+        }
         let found = kubernetes::nodes(&self.0.kubernetes().await?).await;
         let found = found.map_err(|error| api_error(&error))?;
         let ready = |name: &String| found.get(name).is_some_and(|node| node.ready);
         let missing: Vec<String> = self.0.hostnames().into_iter().filter(|name| !ready(name)).collect();
         Ok(if missing.is_empty() {
-            CheckResult::Passed("all are Ready".to_owned())
+            Observation::UpToDate("all are Ready".to_owned())
         } else {
-            CheckResult::Pending(format!("not Ready yet: {}", missing.join(", ")))
+            Observation::InProgress(format!("not Ready yet: {}", missing.join(", ")))
         })
     }
 
-    async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
+    async fn apply(&self, _cx: &StepContext) -> Result<Effect, StepError> {
+        rollout::uncordon_all(&self.0).await.map(|()| Effect::Complete)
+    }
+
+    async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.0.kubernetes().await?;
         kubernetes::wait_nodes_ready(&client, &self.0.hostnames(), &progress(cx))
             .await

@@ -178,7 +178,7 @@ impl NodeImages {
 
     async fn client(&self) -> Result<Client, StepError> {
         let context = &self.prepull.context;
-        let connected = Client::connect(&context.dialer, self.node.address, &context.client_identity).await;
+        let connected = context.node_client(&self.node).await;
         connected.map_err(|error| step_error(&error, &self.node))
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::ExposeSecret;
 
-use super::context::{PROBE_INTERVAL, RunContext};
+use super::context::RunContext;
 use super::credentials::{same_cluster, same_nodes};
 use super::epoch::learn_kubernetes;
 use crate::private_file::write_private;
@@ -15,6 +15,8 @@ use engine::journal::ClusterFact;
 use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext, StepError, StepWait};
 use error_report::ErrorReport;
 use kubernetes::NodeView;
+use retry::policies::api_start;
+use tokio::time::Instant;
 
 /// The API server responds, and the operator has the files to use it.
 pub(super) struct Ready(Arc<RunContext>);
@@ -79,6 +81,7 @@ impl Action for Ready {
     }
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
+        let began = Instant::now();
         loop {
             match kubernetes::connect(&self.0.access(), &self.0.dialer).await {
                 Ok(client) => match kubernetes::cluster_uid(&client).await {
@@ -94,7 +97,7 @@ impl Action for Ready {
                 },
                 Err(error) => cx.waiting(StepWait::new(ErrorReport::new(&error).to_string()).code(Code::K01)),
             }
-            tokio::time::sleep(PROBE_INTERVAL).await;
+            tokio::time::sleep(api_start(began.elapsed()).first).await;
         }
     }
 }

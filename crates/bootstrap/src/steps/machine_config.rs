@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use secrecy::ExposeSecret;
 
 use super::context::RunContext;
-use super::errors::{place, step_error};
+use super::errors::{config_error, place, step_error};
 use super::node_wait::wait_configured;
 use super::preflight::belongs_elsewhere;
-use super::rollout;
+use super::rollout::{self, Cordon};
 use engine::{Action, Effect, Observation, StepContext, StepError};
 use talos_client::{Client, Probe};
 use talos_config::InventoryNode;
@@ -25,6 +25,21 @@ pub(super) struct Configured {
 impl Configured {
     pub(super) fn new(context: Arc<RunContext>, node: InventoryNode) -> Self {
         Self { context, node }
+    }
+
+    /// A node that runs its config. A run that was ended may have left it cordoned.
+    async fn running(&self) -> Observation {
+        if !self.context.choices.resumed {
+            return Observation::UpToDate("runs this config".to_owned());
+        }
+        match self.context.rollout.cordon_of(&self.context, &self.node).await {
+            Cordon::None => Observation::UpToDate("runs this config".to_owned()),
+            Cordon::Left => Observation::InProgress("runs this config; to be uncordoned".to_owned()),
+            Cordon::Unknown => Observation::InProgress(
+                "runs this config; whether it is cordoned is unknown while the Kubernetes API does not respond"
+                    .to_owned(),
+            ),
+        }
     }
 
     async fn probe(&self) -> Result<Probe, StepError> {
@@ -48,13 +63,7 @@ impl Action for Configured {
             Probe::Maintenance { .. } => Ok(Observation::Missing("the node is in maintenance mode".to_owned())),
             Probe::Foreign(foreign) => Err(belongs_elsewhere(&self.node, &foreign.evidence)),
             Probe::Configured { client, .. } => Ok(if runs(&self.context, &self.node, &client).await? {
-                if self.context.choices.resumed
-                    && self.context.rollout.was_left_cordoned(&self.context, &self.node).await
-                {
-                    Observation::InProgress("runs this config; to be uncordoned".to_owned())
-                } else {
-                    Observation::UpToDate("runs this config".to_owned())
-                }
+                self.running().await
             } else {
                 Observation::Missing("runs another config".to_owned())
             }),
@@ -69,7 +78,7 @@ impl Action for Configured {
             Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),
             Probe::Closed(error) => Err(error),
         };
-        let applied = applied.map_err(|error| step_error(&error, &self.node))?;
+        let applied = applied.map_err(|error| config_error(&self.context, &error, &self.node))?;
         for warning in applied.warnings {
             cx.progress(&format!("warning from the node: {warning}"));
         }

@@ -55,9 +55,18 @@ pub(super) async fn apply_as(
     applied.map(|_| Effect::Complete).map_err(|error| api_error(&error))
 }
 
+/// What a failed request means for a step. An API that does not respond is waited for: requests were repeated already.
+pub(super) fn api_error_class(error: &ApiError) -> ErrorClass {
+    match &error.kind {
+        ApiErrorKind::Unreachable(_) => ErrorClass::NotReady,
+        _ if error.is_retryable() => ErrorClass::Unavailable,
+        _ => ErrorClass::FailedPrecondition,
+    }
+}
+
 /// A failed request as a step's error.
 pub(super) fn api_error(error: &ApiError) -> StepError {
-    let class = if error.is_retryable() { ErrorClass::Unavailable } else { ErrorClass::FailedPrecondition };
+    let class = api_error_class(error);
     let what = match &error.kind {
         ApiErrorKind::Unreachable(_) => "the Kubernetes API does not respond",
         _ => "the Kubernetes API rejected a request",

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::choices::Reboots;
 use super::context::RunContext;
-use super::errors::{place, step_error};
+use super::errors::{dry_run_error, place, step_error};
 use super::kinds::Use;
 use super::machine_config::runs;
 use super::{api_address, crds, hooks, pull_secret, rollout};
@@ -19,8 +19,7 @@ use engine::{Action, Check, CheckResult, Code, StepContext, StepError};
 
 use talos_client::install::{DiskMatch, InstallDisk, describe};
 use talos_client::{
-    ApplyResult, BlockDevice, Client, ClientError, ClientErrorKind, Maintenance, Probe, ProgressTimeout, Stage,
-    TalosVersion, connect_delays,
+    ApplyResult, BlockDevice, Client, ClientError, Maintenance, Probe, ProgressTimeout, Stage, TalosVersion,
 };
 use talos_config::{InventoryNode, Role};
 
@@ -152,25 +151,9 @@ impl Reachable {
 
     /// How the node answered to a dry run of its config. A config that is rejected is not sent to any node (T17).
     fn check_dry_run(&self, cx: &StepContext, answer: Result<ApplyResult, ClientError>) -> Result<(), StepError> {
-        let error = match answer {
-            Ok(applied) => {
-                applied.warnings.iter().for_each(|warning| cx.progress(&format!("warning from the node: {warning}")));
-                return Ok(());
-            }
-            Err(error) => error,
-        };
-        if !matches!(error.kind, ClientErrorKind::Rejected | ClientErrorKind::Other) {
-            return Err(step_error(&error, &self.node));
-        }
-        let field = self
-            .context
-            .field_in_message(&self.node, &error.reason)
-            .map(|field| format!("; {field}"))
-            .unwrap_or_default();
-        Err(StepError::invalid_input("the node rejected its machine config")
-            .with_place(place(&self.node))
-            .because(format!("{}{field}", error.reason))
-            .code(Code::T17))
+        let applied = answer.map_err(|error| dry_run_error(&self.context, &error, &self.node))?;
+        applied.warnings.iter().for_each(|warning| cx.progress(&format!("warning from the node: {warning}")));
+        Ok(())
     }
 
     /// Adds a warning about a version that is unknown, or not the one that the inputs are for.
@@ -206,7 +189,7 @@ impl Check for Reachable {
         let long = self.context.choices.resumed && !waits_for_others;
         let limit = if long { self.context.boot_limit(&self.node) } else { FIRST_RUN };
         let mut timeout = ProgressTimeout::new(limit, Instant::now());
-        for pause in connect_delays() {
+        loop {
             match self.context.probe(&self.node).await? {
                 Probe::Maintenance { client, .. } => return self.unconfigured(cx, &client).await,
                 Probe::Configured { client, status } => return self.configured(cx, &client, status.stage).await,
@@ -224,9 +207,8 @@ impl Check for Reachable {
                     Err(_) => return Err(self.unreachable(&error)),
                 },
             }
-            tokio::time::sleep(pause).await;
+            self.context.connections.due(self.node.address).await;
         }
-        Err(StepError::unavailable("the node does not respond").with_place(place(&self.node)).code(Code::T11))
     }
 }
 

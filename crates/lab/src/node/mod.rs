@@ -33,7 +33,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use net::AddressMap;
@@ -144,6 +145,9 @@ pub(super) struct SimulatedNode {
     events: events::EventLog,
     logs: logs::NodeLogs,
     images: Mutex<images::ImageStore>,
+    network: port::NetworkState,
+    /// How long the next reboot takes before the machine boots.
+    downtime: Mutex<Option<Duration>>,
     /// Reverts a config that was applied in try mode.
     trial: Mutex<Option<tokio::task::AbortHandle>>,
     versions: Mutex<resources::ResourceVersions>,
@@ -187,6 +191,8 @@ impl SimulatedNode {
             events,
             logs: logs::NodeLogs::default(),
             images: Mutex::default(),
+            network: port::NetworkState::default(),
+            downtime: Mutex::default(),
             trial: Mutex::default(),
             versions: Mutex::default(),
             faults,
@@ -254,6 +260,16 @@ impl SimulatedNode {
 
     pub(super) fn set_stage(&self, stage: NodeStage) {
         self.change(|state| state.stage = stage);
+    }
+
+    /// Turns the machine off for a while, as a power cut does.
+    fn lose_power(&self, lasts: Duration) {
+        *self.downtime.lock().unwrap_or_else(PoisonError::into_inner) = Some(lasts);
+        self.request_power_cycle();
+    }
+
+    fn take_downtime(&self) -> Option<Duration> {
+        self.downtime.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The next fault of some kinds that the scenario has for this call.

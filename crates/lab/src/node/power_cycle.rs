@@ -9,7 +9,7 @@ use talos_proto::machine::{sequence_event, task_event};
 use tokio_util::sync::CancellationToken;
 
 use super::access::ApiMode;
-use super::port::serve;
+use super::port::{reset_connections, serve};
 use super::sequence::{NodeSequence, PowerState, RebootMode, SequenceRequest, task_event};
 use super::services::{HealthCheck, ServiceState};
 use super::{NodeError, NodeStage, PORT, SimulatedNode, UnattendedInstall, registration, tls};
@@ -64,6 +64,12 @@ impl SimulatedNode {
 
     async fn reboot(&self) {
         self.set_stage(NodeStage::Rebooting);
+        if let Some(downtime) = self.take_downtime() {
+            tokio::select! {
+                () = reset_connections(self) => {}
+                () = tokio::time::sleep(downtime) => {}
+            }
+        }
         tokio::time::sleep(self.lab.scenario.boot.duration()).await;
         self.events.clear();
         self.logs.clear();

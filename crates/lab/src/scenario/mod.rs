@@ -3,6 +3,7 @@
 //! A scenario contains only what differs from its `base`, another scenario (`default` unless given).
 
 mod pods;
+mod registry;
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tonic::{Code, Status};
 use yaml::Origin;
 
 pub(super) use pods::{PodFault, PodFaultKind, PodLabel, PodTimings};
+pub(super) use registry::{RegistryFault, RegistryFaultKind};
 
 static BUILTIN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/scenarios");
 
@@ -44,6 +46,9 @@ pub struct Scenario {
     /// Faults of pods.
     #[serde(default)]
     pub pod_faults: Vec<PodFault>,
+    /// Faults of the chart registry.
+    #[serde(default)]
+    pub registry_faults: Vec<RegistryFault>,
 }
 
 /// Latencies of simulated operators, each counted from its pod being Ready and its causes being true.
@@ -115,12 +120,18 @@ pub enum CallFaultKind {
     Status { code: String, message: String },
     /// The installer that the call runs exits with this code.
     ExitCode(i32),
+    /// The node loses power when the call arrives and stays away for this long before it boots. Each attempt to connect
+    /// to it meanwhile is reset, and recorded as a call `connect`.
+    Down(Millis),
+    /// The network drops everything to and from the node for this long, from this call on: open connections stall without
+    /// an error, and new ones get no response.
+    Stall(Millis),
 }
 
 impl CallFaultKind {
     /// Whether the fault happens on the network, before the call reaches the node.
     pub(super) fn is_network_fault(&self) -> bool {
-        matches!(self, Self::Refused | Self::Slow(_))
+        matches!(self, Self::Refused | Self::Slow(_) | Self::Down(_) | Self::Stall(_))
     }
 
     /// The response of a node that rejects the call.

@@ -1,14 +1,20 @@
 //! Every control plane a voting member.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use retry::policies::{ETCD_LOOK, EVENT_SPACING, MEMBERS_LOOK};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::super::context::{PROBE_INTERVAL, RunContext};
+use super::super::context::RunContext;
 use super::super::epoch::member_ids;
 use super::super::node_wait::wait_configured;
 use super::connect;
-use super::membership::{Membership, member_lists, outsider};
+use super::membership::{Membership, RESPONSE, member_lists, outsider};
+use super::watch::Changes;
 use engine::journal::ClusterFact;
 use engine::{Check, CheckResult, Code, StepContext, StepError, StepWait};
 use error_report::ErrorReport;
@@ -97,12 +103,66 @@ async fn service(client: &Client) -> Result<String, ClientError> {
     ))
 }
 
+/// A member as a list shows it: its id, and whether it votes.
+type ListedMember = (u64, Vote);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Vote {
+    Voter,
+    Learner,
+}
+
+/// The member list that each control plane has shown last. A control plane lists what it has replicated, so two lists may
+/// differ for a moment.
+struct ListedMembers {
+    lists: BTreeMap<IpAddr, Vec<ListedMember>>,
+    events: watch::Receiver<Changes>,
+}
+
+impl ListedMembers {
+    fn new(context: &RunContext) -> Self {
+        Self { lists: BTreeMap::new(), events: context.etcd_watches.changes() }
+    }
+
+    /// Returns once the members may have changed: a control plane reports an event, or lists other members than before.
+    /// One control plane is asked at a time.
+    async fn changed(&mut self, context: &RunContext) {
+        let until = Instant::now() + ETCD_LOOK;
+        for node in context.control_planes().into_iter().cycle() {
+            tokio::select! {
+                _ = self.events.changed() => return tokio::time::sleep(EVENT_SPACING).await,
+                () = tokio::time::sleep(MEMBERS_LOOK) => {}
+            }
+            let listed = tokio::time::timeout(RESPONSE, listed(context, node)).await;
+            if let Ok(Some(listed)) = listed
+                && self.lists.insert(node.address, listed.clone()).is_some_and(|before| before != listed)
+            {
+                return;
+            }
+            if Instant::now() >= until {
+                return;
+            }
+        }
+    }
+}
+
+async fn listed(context: &RunContext, node: &InventoryNode) -> Option<Vec<ListedMember>> {
+    let watched = context.etcd_watches.node(context, node).await.ok()?;
+    let members = watched.client.etcd_members().await.ok()?;
+    let vote = |is_learner| if is_learner { Vote::Learner } else { Vote::Voter };
+    let mut listed: Vec<_> = members.into_iter().map(|member| (member.id, vote(member.is_learner))).collect();
+    listed.sort_unstable_by_key(|(id, _)| *id);
+    Some(listed)
+}
+
 #[async_trait]
 impl Check for Members {
     async fn observe(&self, cx: &StepContext) -> Result<CheckResult, StepError> {
-        Ok(match self.missing(cx).await? {
-            None => CheckResult::Passed("every control plane votes".to_owned()),
-            Some(wait) => CheckResult::Pending(wait.line),
+        Ok(match self.missing(cx).await {
+            Ok(None) => CheckResult::Passed("every control plane votes".to_owned()),
+            Ok(Some(wait)) => CheckResult::Pending(wait.line),
+            Err(error) if error.class.is_retried() => CheckResult::Pending(error.to_string()),
+            Err(error) => return Err(error),
         })
     }
 
@@ -110,14 +170,18 @@ impl Check for Members {
         for node in self.0.control_planes() {
             wait_configured(&self.0, node, cx).await?;
         }
+        let mut lists = ListedMembers::new(&self.0);
         loop {
             match self.missing(cx).await {
                 Ok(None) => return Ok(()),
                 Ok(Some(wait)) => cx.waiting(wait),
-                Err(error) if error.class.is_retried() => cx.progress(&ErrorReport::new(&error).to_string()),
+                Err(error) if error.class.is_retried() => {
+                    let line = ErrorReport::new(&error).to_string();
+                    cx.waiting(StepWait::new(line).code(error.code.unwrap_or(Code::T13)));
+                }
                 Err(error) => return Err(error),
             }
-            tokio::time::sleep(PROBE_INTERVAL).await;
+            lists.changed(&self.0).await;
         }
     }
 }

@@ -14,7 +14,7 @@ use talos_client::{EtcdMember, Probe, probe};
 use talos_config::{InventoryNode, Role};
 
 /// A Kubernetes API that is up responds within this.
-const RESPONSE: Duration = Duration::from_secs(3);
+pub(super) const RESPONSE: Duration = Duration::from_secs(3);
 
 /// The members of one etcd cluster.
 #[derive(Debug, Clone, PartialEq)]

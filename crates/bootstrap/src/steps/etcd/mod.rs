@@ -1,30 +1,38 @@
 //! etcd: started on exactly one control plane, then joined by the others.
 //!
-//! `decision` decides without I/O, `survey` asks the nodes, `Bootstrap` acts, `members` waits for the others.
+//! `decision` decides without I/O, `survey` asks the nodes, `Bootstrap` acts, `members` waits for the others. `watch`
+//! subscribes to the nodes' events, so that `looks` asks a node only when something may have changed there.
 
 pub mod decision;
+mod looks;
 mod members;
 pub(super) mod membership;
 mod survey;
+mod watch;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::context::{PROBE_INTERVAL, RunContext};
+use super::context::RunContext;
 use super::errors::{place, step_error};
-use decision::{Context, Decision, Intent, Reason, View, agreed, decide};
+use decision::{Absence, Context, Decision, Intent, Reason, State, Unreachable, View, agreed, decide};
 use engine::journal::{RecordedIntent, RecordedIntents};
 use engine::plan::StepId;
 use engine::{Action, Code, Effect, Observation, StepContext, StepError, StepWait};
+use looks::Looks;
 pub(super) use members::Members;
 pub(super) use survey::survey;
+use survey::survey_before_call;
 use talos_client::{Client, ClientErrorKind, EtcdBootstrap};
 use talos_config::InventoryNode;
+pub(super) use watch::EtcdWatches;
 
 /// A call whose answer was lost may still be in progress on the node: for so long its absence proves nothing.
 const GRACE: Duration = Duration::from_secs(10);
@@ -34,11 +42,51 @@ pub(super) struct Bootstrap {
     context: Arc<RunContext>,
     /// The call that this run has sent; the journal has those of earlier runs.
     sent: Mutex<Option<Intent>>,
+    /// Since when this run has not reached a control plane.
+    unreachable: Mutex<BTreeMap<IpAddr, (Timestamp, Instant)>>,
 }
 
 impl Bootstrap {
     pub(super) fn new(context: Arc<RunContext>) -> Self {
-        Self { context, sent: Mutex::default() }
+        Self { context, sent: Mutex::default(), unreachable: Mutex::default() }
+    }
+
+    /// The control planes that do not respond now, and since when.
+    fn unreachable(&self, views: &[View]) -> Vec<Unreachable> {
+        let mut known = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
+        let away: Vec<IpAddr> =
+            views.iter().filter(|view| matches!(view.state, State::Unknown { .. })).map(|view| view.node).collect();
+        known.retain(|node, _| away.contains(node));
+        let now = Instant::now();
+        away.into_iter()
+            .map(|node| {
+                let (since, began) = *known.entry(node).or_insert((Timestamp::now(), now));
+                Unreachable { node, since, lasted: now - began }
+            })
+            .collect()
+    }
+
+    /// Why nothing can be done yet. `--force-bootstrap-node` is named only beside the evidence that it needs.
+    fn wait(&self, reason: &Reason, views: &[View]) -> StepWait {
+        let outages = self.unreachable(views);
+        let absence = Absence::find(views, &outages);
+        match absence {
+            Some(absence) if reason.code.is_none() => {
+                StepWait::new(absence.to_string()).code(Code::T11).next(self.force_hint(&absence))
+            }
+            _ => StepWait::new(&reason.text).code(reason.code.unwrap_or(Code::T11)),
+        }
+    }
+
+    fn force_hint(&self, absence: &Absence) -> Option<String> {
+        let node = self.node(absence.forced_node()?).ok()?;
+        let lost: Vec<String> = absence.unreachable_nodes().map(|node| node.to_string()).collect();
+        Some(format!(
+            "start {lost}; if it is lost for good: `k8s-bootstrap {} --resume --force-bootstrap-node {}`",
+            self.context.cluster.name,
+            node.hostname,
+            lost = lost.join(", ")
+        ))
     }
 
     fn decide(&self, cx: &StepContext, views: &[View]) -> Decision {
@@ -65,7 +113,7 @@ impl Bootstrap {
         let node = self.node(address)?;
         let client = connect(&self.context, node).await?;
         if client.boot_id().await.map_err(|error| step_error(&error, node))? != boot {
-            return Err(StepError::unavailable("the node rebooted while it was observed")
+            return Err(StepError::not_ready("the node rebooted while it was observed")
                 .with_place(place(node))
                 .code(Code::T11));
         }
@@ -81,7 +129,8 @@ impl Bootstrap {
             Err(error) if is_rejected(error.kind) => {
                 *self.sent() = None;
                 cx.conclude(json!(NOT_ACCEPTED)).await?;
-                Err(step_error(&error, node))
+                let rejected = step_error(&error, node);
+                Err(if error.kind == ClientErrorKind::NotReady { rejected.code(Code::T06) } else { rejected })
             }
             // The answer may be lost and the call not: the next observation decides.
             Err(error) => Err(step_error(&error, node).code(Code::T01)),
@@ -125,60 +174,74 @@ pub(super) fn may_have_bootstrapped(recorded: &[RecordedIntent]) -> bool {
 }
 
 pub(super) async fn connect(context: &RunContext, node: &InventoryNode) -> Result<Client, StepError> {
-    Client::connect(&context.dialer, node.address, &context.client_identity)
-        .await
-        .map_err(|error| step_error(&error, node))
+    context.node_client(node).await.map_err(|error| step_error(&error, node))
 }
 
 #[async_trait]
 impl Action for Bootstrap {
     async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
-        match self.decide(cx, &survey(&self.context).await) {
+        let views = survey(&self.context).await;
+        match self.decide(cx, &views) {
             Decision::Adopt => Ok(Observation::UpToDate("etcd runs".to_owned())),
             Decision::Verify(node) => Ok(Observation::InProgress(format!("accepted by {node}, not running yet"))),
             Decision::Bootstrap { node, .. } => {
                 Ok(Observation::Missing(format!("etcd runs on no control plane; {node} is bootstrapped")))
             }
-            Decision::WaitFor(reason) => Err(wait(&reason)),
+            // The gate waits for it, by watching.
+            Decision::WaitFor(reason) => Ok(Observation::InProgress(self.wait(&reason, &views).line)),
             Decision::Refuse(reason) => Err(refused(&reason)),
         }
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
         let first = self.decide(cx, &survey(&self.context).await);
-        match agreed(&first, self.decide(cx, &survey(&self.context).await)) {
+        match agreed(&first, self.decide(cx, &survey_before_call(&self.context).await)) {
             Decision::Bootstrap { node, boot } => {
                 self.bootstrap(cx, node, boot).await?;
                 Ok(Effect::Complete)
             }
             Decision::Adopt | Decision::Verify(_) => Ok(Effect::Complete),
-            Decision::WaitFor(reason) => Err(wait(&reason)),
+            Decision::WaitFor(reason) => Err(not_yet(&reason)),
             Decision::Refuse(reason) => Err(refused(&reason)),
         }
     }
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
-        let began = Instant::now();
+        let in_doubt_until = Instant::now() + GRACE;
+        let mut looks = Looks::new(&self.context).await;
         loop {
-            let views = survey(&self.context).await;
+            let views = looks.views();
             match self.decide(cx, &views) {
                 Decision::Adopt => return Ok(()),
-                Decision::Refuse(reason) => return Err(refused(&reason)),
+                // Views of different moments are no evidence against a cluster.
+                Decision::Refuse(_) => match self.decide(cx, &survey(&self.context).await) {
+                    Decision::Refuse(reason) => return Err(refused(&reason)),
+                    _ => looks = Looks::new(&self.context).await,
+                },
                 Decision::Bootstrap { node, boot } => match self.intent(cx) {
-                    Some(intent) if intent.boot == boot && began.elapsed() < GRACE => {
+                    Some(intent) if intent.boot == boot && Instant::now() < in_doubt_until => {
                         cx.waiting(StepWait::new(summary(&views)).code(Code::T01));
+                        tokio::select! {
+                            () = looks.renew() => {}
+                            () = tokio::time::sleep_until(in_doubt_until) => {}
+                        }
                     }
                     Some(intent) => {
                         return Err(if intent.boot == boot { never_arrived(node) } else { lost_to_reboot(node) });
                     }
                     None => {
-                        return Err(StepError::unavailable("no bootstrap has been sent").with_place(node.to_string()));
+                        return Err(StepError::not_ready("etcd can be bootstrapped now").with_place(node.to_string()));
                     }
                 },
-                Decision::WaitFor(reason) => cx.waiting(StepWait::new(summary(&views)).code(reason.code)),
-                Decision::Verify(_) => cx.waiting(StepWait::new(summary(&views)).code(Code::T14)),
+                Decision::WaitFor(reason) => {
+                    cx.waiting(self.wait(&reason, &views));
+                    looks.renew().await;
+                }
+                Decision::Verify(_) => {
+                    cx.waiting(StepWait::new(summary(&views)).code(Code::T14));
+                    looks.renew().await;
+                }
             }
-            tokio::time::sleep(PROBE_INTERVAL).await;
         }
     }
 }
@@ -199,14 +262,9 @@ fn lost_to_reboot(node: IpAddr) -> StepError {
         .with_place(node.to_string())
 }
 
-fn wait(reason: &Reason) -> StepError {
-    let error = StepError::unavailable(&reason.text);
-    match reason.code {
-        Some(code) => error.code(code),
-        None => error.next(
-            "start that control plane; if it is lost for good, run with --resume --force-bootstrap-node <another one>",
-        ),
-    }
+/// The control planes changed between two surveys.
+fn not_yet(reason: &Reason) -> StepError {
+    StepError::not_ready("etcd is not bootstrapped yet").because(&reason.text).code(reason.code.unwrap_or(Code::T11))
 }
 
 fn refused(reason: &Reason) -> StepError {

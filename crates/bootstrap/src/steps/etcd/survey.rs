@@ -6,34 +6,72 @@ use futures::future::join_all;
 
 use super::super::context::RunContext;
 use super::decision::{Blocker, Etcd, Facts, State, View};
+use super::watch::WatchedNode;
 use error_report::ErrorReport;
 use talos_client::{
-    Client, ClientError, ClientErrorKind, EtcdSpec, LogMode, Maintenance, Probe, Service, Stage, Tail, TimeStatus,
+    Client, ClientError, ClientErrorKind, EtcdSpec, Maintenance, Probe, Service, Stage, TimeStatus,
     UnattendedInstallStatus,
 };
 use talos_config::InventoryNode;
 
 /// Where Talos keeps etcd's data (1.11 to 1.14).
 const DATA: &str = "/var/lib/etcd";
-/// Talos's event for an accepted bootstrap (1.11 to 1.14). The service is loaded again right after it, so its own history
-/// does not have the event; the log of the daemon does, until the next boot.
-const REQUESTED: &str = "Bootstrap requested";
+
+/// Where requests for a bootstrap are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RequestsFrom {
+    /// The subscription, which has read the log once.
+    Events,
+    /// The end of the log too.
+    EventsAndLog,
+}
 
 /// Every control plane, all at once.
 pub(in crate::steps) async fn survey(context: &RunContext) -> Vec<View> {
-    join_all(context.control_planes().into_iter().map(|node| view(context, node))).await
+    survey_with(context, RequestsFrom::Events).await
 }
 
-async fn view(context: &RunContext, node: &InventoryNode) -> View {
-    let unknown = |error: ClientError| State::Unknown { reason: ErrorReport::new(&error).to_string() };
-    let state = match context.probe(node).await {
-        Ok(Probe::Configured { client, .. }) => Box::pin(facts(&client)).await.map_or_else(unknown, State::Known),
-        Ok(Probe::Maintenance { client, .. }) => State::Unconfigured { stage: stage(&client).await },
-        Ok(Probe::Foreign(foreign)) => State::Foreign { evidence: foreign.evidence },
-        Ok(Probe::Closed(error)) => unknown(error),
-        Err(error) => State::Unknown { reason: error.to_string() },
+/// The same for the moment before a call.
+pub(super) async fn survey_before_call(context: &RunContext) -> Vec<View> {
+    survey_with(context, RequestsFrom::EventsAndLog).await
+}
+
+async fn survey_with(context: &RunContext, requests: RequestsFrom) -> Vec<View> {
+    join_all(context.control_planes().into_iter().map(|node| look(context, node, requests))).await
+}
+
+/// One control plane: at most five calls over its kept connection, and the end of its log where that is read.
+pub(super) async fn look(context: &RunContext, node: &InventoryNode, requests: RequestsFrom) -> View {
+    let found = async {
+        let watched = context.etcd_watches.node(context, node).await?;
+        if requests == RequestsFrom::EventsAndLog {
+            watched.confirm_requests().await?;
+        }
+        facts(&watched).await
+    };
+    let found = Box::pin(found).await;
+    let state = match found {
+        Ok(facts) => State::Known(facts),
+        Err(error) if error.kind == ClientErrorKind::Untrusted => without_trust(context, node).await,
+        Err(error) => unknown(&error),
     };
     View { node: node.address, state }
+}
+
+fn unknown(error: &ClientError) -> State {
+    State::Unknown { reason: ErrorReport::new(error).to_string() }
+}
+
+/// What a control plane is that does not accept the administrator.
+async fn without_trust(context: &RunContext, node: &InventoryNode) -> State {
+    match context.probe(node).await {
+        Ok(Probe::Maintenance { client, .. }) => State::Unconfigured { stage: stage(&client).await },
+        Ok(Probe::Foreign(foreign)) => State::Foreign { evidence: foreign.evidence },
+        Ok(Probe::Closed(error)) => unknown(&error),
+        // It has just become one of this cluster; the next look reads it.
+        Ok(Probe::Configured { status, .. }) => State::Unknown { reason: format!("the node is {}", status.stage) },
+        Err(error) => State::Unknown { reason: error.to_string() },
+    }
 }
 
 async fn stage(client: &Maintenance) -> String {
@@ -43,44 +81,34 @@ async fn stage(client: &Maintenance) -> String {
     }
 }
 
-async fn facts(client: &Client) -> Result<Facts, ClientError> {
-    let (boot, services, data, requested, blocked) = tokio::try_join!(
-        client.boot_id(),
-        client.services(),
-        client.folder(DATA),
-        requested(client),
-        blocked(client),
-    )?;
-    let etcd = match services.iter().find(|service| service.id == "etcd") {
-        Some(service) => etcd(client, service, if requested { Request::Seen } else { Request::None }).await?,
+async fn facts(watched: &WatchedNode) -> Result<Facts, ClientError> {
+    let client = &watched.client;
+    let services = client.services().await?;
+    let service = |id: &str| services.iter().find(|service| service.id == id);
+    let etcd = match service("etcd") {
+        Some(service) => etcd(watched, service).await?,
         None => Etcd::Waiting { message: "the node does not list etcd yet".to_owned() },
     };
-    let cri = services.iter().find(|service| service.id == "cri").map(|service| service.state.as_str());
-    let blocked = blocked.or_else(|| match cri {
-        Some("Running") => None,
-        Some(state) => Some(Blocker::NotUp(format!("its container runtime is {}", state.to_lowercase()))),
-        None => Some(Blocker::NotUp("it does not list its container runtime yet".to_owned())),
-    });
-    Ok(Facts { boot, etcd, requested, data: !data.is_empty(), blocked })
-}
-
-/// Whether the node's log shows a bootstrap request.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Request {
-    None,
-    Seen,
-}
-
-async fn etcd(client: &Client, service: &Service, request: Request) -> Result<Etcd, ClientError> {
-    match service.state.as_str() {
-        "Running" => Ok(Etcd::Running { members: members(client).await? }),
-        "Failed" => Ok(Etcd::Failed { reason: last_event(service) }),
-        _ => {
-            let spec =
-                if request == Request::Seen && has_no_spec(client).await { Spec::Missing } else { Spec::Unknown };
-            Ok(Etcd::Waiting { message: wait_message(service, spec) })
-        }
+    let boot = watched.boot.clone();
+    if matches!(etcd, Etcd::Running { .. }) {
+        return Ok(Facts { boot, etcd, requested: watched.is_requested(), data: true, blocked: None });
     }
+    let data = !client.folder(DATA).await?.is_empty();
+    // Whether a bootstrap would be accepted matters only where one may be sent.
+    let blocked = if data || watched.is_requested() { None } else { blocked(client, service("cri")).await? };
+    Ok(Facts { boot, etcd, requested: watched.is_requested(), data, blocked })
+}
+
+async fn etcd(watched: &WatchedNode, service: &Service) -> Result<Etcd, ClientError> {
+    Ok(match service.state.as_str() {
+        "Running" => Etcd::Running { members: members(&watched.client).await? },
+        "Failed" => Etcd::Failed { reason: last_event(service) },
+        _ => {
+            let is_missing = watched.is_requested() && has_no_spec(&watched.client).await;
+            let spec = if is_missing { Spec::Missing } else { Spec::Unknown };
+            Etcd::Waiting { message: wait_message(service, spec) }
+        }
+    })
 }
 
 /// Whether etcd has the parameters to start with.
@@ -118,14 +146,8 @@ async fn members(client: &Client) -> Result<BTreeSet<u64>, ClientError> {
     }
 }
 
-/// Whether the node accepted a bootstrap in this boot.
-async fn requested(client: &Client) -> Result<bool, ClientError> {
-    let log = client.log("machined", Tail::Everything, LogMode::Existing).await?.collect().await?;
-    Ok(log.iter().any(|line| line.contains("service[etcd]") && line.contains(REQUESTED)))
-}
-
-/// Why the node would reject the call now, apart from its container runtime (T06 to T08).
-async fn blocked(client: &Client) -> Result<Option<Blocker>, ClientError> {
+/// Why the node would reject a bootstrap now (T06 to T08).
+async fn blocked(client: &Client, cri: Option<&Service>) -> Result<Option<Blocker>, ClientError> {
     let resources = client.resources();
     let (machine, clock, install) = tokio::try_join!(
         client.machine_status(),
@@ -138,10 +160,15 @@ async fn blocked(client: &Client) -> Result<Option<Blocker>, ClientError> {
     if clock.is_some_and(|clock| !clock.synced) {
         return Ok(Some(Blocker::Clock));
     }
-    Ok(install.filter(|install| install.phase != "installed").map(|install| {
+    if let Some(install) = install.filter(|install| install.phase != "installed") {
         let why = if install.error.is_empty() { String::new() } else { format!(": {}", install.error) };
-        Blocker::Installation(format!("its installation is {}{why}", install.phase))
-    }))
+        return Ok(Some(Blocker::Installation(format!("its installation is {}{why}", install.phase))));
+    }
+    Ok(match cri.map(|service| service.state.as_str()) {
+        Some("Running") => None,
+        Some(state) => Some(Blocker::NotUp(format!("its container runtime is {}", state.to_lowercase()))),
+        None => Some(Blocker::NotUp("it does not list its container runtime yet".to_owned())),
+    })
 }
 
 #[cfg(test)]

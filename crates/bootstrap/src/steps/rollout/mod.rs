@@ -13,12 +13,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::choices::{Reboots, RolloutOptions};
 use super::context::RunContext;
-use super::errors::{place, step_error};
+use super::errors::{config_error, dry_run_error, place, step_error};
 use super::etcd::decision::{Etcd, State, View};
 use super::etcd::{connect, survey};
 use super::machine_config::runs;
@@ -26,20 +26,16 @@ use decision::{ClusterState, Health, Outlook, WaitReason, may_reboot};
 use engine::{Code, Effect, StepContext, StepError, StepWait};
 use error_report::ErrorReport;
 use kubernetes::{DrainError, Scheduling};
-use retry::policies::API_OUTAGE_LIMIT;
+use retry::policies::{API_OUTAGE_LIMIT, ROLLOUT_LOOK};
 use state::cluster_state;
 use talos_client::{ApplyMode, ChangeEffect, Client, ProgressTimeout};
 use talos_config::{InventoryNode, Role};
 
 pub use changes::{Change, ConfigChange, config_changes};
 
-/// Between two looks at the cluster: each asks every node once.
-const INTERVAL: Duration = Duration::from_secs(1);
 /// For one attempt to reach the API.
 const API_ATTEMPT: Duration = Duration::from_secs(10);
 const API_AWAY: &str = "the Kubernetes API does not respond";
-/// How long a drain may go on without a pod leaving.
-const DRAIN_LIMIT: Duration = Duration::from_mins(5);
 
 /// What the nodes of a run share while they take turns.
 #[derive(Debug)]
@@ -49,10 +45,46 @@ pub(super) struct Rollout {
     permits: Semaphore,
     /// The node that ended the rollout, and why.
     ended_by: Mutex<Option<String>>,
-    /// Nodes that an earlier run left cordoned.
-    left_cordoned: OnceCell<BTreeSet<String>>,
+    left_cordoned: tokio::sync::Mutex<LeftCordoned>,
     /// Nodes that this run has cordoned.
     cordoned: Mutex<BTreeSet<String>>,
+}
+
+/// The nodes that an earlier run left cordoned.
+#[derive(Debug)]
+enum LeftCordoned {
+    /// The Kubernetes API has not responded yet.
+    Unread {
+        tried: Option<Instant>,
+    },
+    Read(BTreeSet<String>),
+}
+
+/// Whether an earlier run left a node cordoned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cordon {
+    None,
+    Left,
+    /// The Kubernetes API does not respond.
+    Unknown,
+}
+
+impl LeftCordoned {
+    fn of_node(&self, name: &str) -> Cordon {
+        match self {
+            Self::Read(nodes) if nodes.contains(name) => Cordon::Left,
+            Self::Read(_) => Cordon::None,
+            Self::Unread { .. } => Cordon::Unknown,
+        }
+    }
+
+    /// Whether the API is asked now: again after an attempt that failed, but not by every node at once.
+    fn is_read_now(&self, now: Instant) -> bool {
+        match self {
+            Self::Read(_) => false,
+            Self::Unread { tried } => tried.is_none_or(|tried| now.duration_since(tried) >= ROLLOUT_LOOK),
+        }
+    }
 }
 
 impl Rollout {
@@ -61,7 +93,7 @@ impl Rollout {
             options,
             permits: Semaphore::new(usize::try_from(options.max_unavailable.get()).unwrap_or(Semaphore::MAX_PERMITS)),
             ended_by: Mutex::default(),
-            left_cordoned: OnceCell::new(),
+            left_cordoned: tokio::sync::Mutex::new(LeftCordoned::Unread { tried: None }),
             cordoned: Mutex::default(),
         }
     }
@@ -98,21 +130,41 @@ impl Rollout {
         self.cordoned.lock().unwrap_or_else(PoisonError::into_inner).insert(node.hostname.clone());
     }
 
-    /// Whether an earlier run left the node cordoned. Read once per run.
-    pub(super) async fn was_left_cordoned(&self, context: &RunContext, node: &InventoryNode) -> bool {
-        let read = async {
-            let client = tokio::time::timeout(API_ATTEMPT, context.kubernetes()).await.ok()?.ok()?;
-            let nodes = kubernetes::nodes(&client).await.ok()?;
-            Some(
-                nodes
-                    .into_iter()
-                    .filter(|(_, node)| node.scheduling == Scheduling::CordonedByUs)
-                    .map(|(name, _)| name)
-                    .collect(),
-            )
-        };
-        self.left_cordoned.get_or_init(async || read.await.unwrap_or_default()).await.contains(&node.hostname)
+    /// Whether an earlier run left the node cordoned. Read once per run, as soon as the Kubernetes API responds.
+    pub(super) async fn cordon_of(&self, context: &RunContext, node: &InventoryNode) -> Cordon {
+        let mut left = self.left_cordoned.lock().await;
+        if left.is_read_now(Instant::now()) {
+            *left = match tokio::time::timeout(API_ATTEMPT, cordoned_by_us(context)).await {
+                Ok(Ok(nodes)) => LeftCordoned::Read(nodes),
+                _ => LeftCordoned::Unread { tried: Some(Instant::now()) },
+            };
+        }
+        left.of_node(&node.hostname)
     }
+}
+
+/// The nodes that a run of this program cordoned and did not uncordon.
+async fn cordoned_by_us(context: &RunContext) -> Result<BTreeSet<String>, StepError> {
+    let nodes = kubernetes::nodes(&context.kubernetes().await?).await;
+    let nodes = nodes.map_err(|error| super::objects::api_error(&error))?;
+    let is_ours = |node: &kubernetes::NodeView| node.scheduling == Scheduling::CordonedByUs;
+    Ok(nodes.into_iter().filter(|(_, node)| is_ours(node)).map(|(name, _)| name).collect())
+}
+
+/// The nodes of the inventory that a run left cordoned although they run their config: the Kubernetes API was away when
+/// they came back.
+pub(super) async fn still_cordoned(context: &RunContext) -> Result<Vec<String>, StepError> {
+    let ours = context.hostnames();
+    Ok(cordoned_by_us(context).await?.into_iter().filter(|name| ours.contains(name)).collect())
+}
+
+/// Uncordons them.
+pub(super) async fn uncordon_all(context: &RunContext) -> Result<(), StepError> {
+    for name in still_cordoned(context).await? {
+        let api = context.kubernetes().await?;
+        kubernetes::uncordon(&api, &name).await.map_err(|error| super::objects::api_error(&error).with_place(&name))?;
+    }
+    Ok(())
 }
 
 /// Fails when the change needs a reboot that the operator forbids.
@@ -142,7 +194,8 @@ pub(super) async fn apply(
     cx: &StepContext,
 ) -> Result<Effect, StepError> {
     let text = context.config_text(node);
-    let effect = client.change_effect(text.expose_secret()).await.map_err(|error| step_error(&error, node))?;
+    let effect = client.change_effect(text.expose_secret()).await;
+    let effect = effect.map_err(|error| dry_run_error(context, &error, node))?;
     check_allowed(context, node, effect)?;
     if effect == ChangeEffect::Reboot && wait_known(context, node, cx).await? == EtcdPresence::Exists {
         return in_turn(context, node, cx).await;
@@ -168,7 +221,7 @@ async fn send(
 ) -> Result<AfterApply, StepError> {
     let text = context.config_text(node);
     let applied = client.apply_configuration(text.expose_secret(), mode).await;
-    let applied = applied.map_err(|error| step_error(&error, node))?;
+    let applied = applied.map_err(|error| config_error(context, &error, node))?;
     for warning in applied.warnings {
         cx.progress(&format!("warning from the node: {warning}"));
     }
@@ -222,7 +275,7 @@ impl<'w> Wait<'w> {
     async fn pause(&mut self, line: &str, code: Code) -> Result<(), StepError> {
         self.note(line, code)?;
         tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => Ok(()),
+            () = tokio::time::sleep(ROLLOUT_LOOK) => Ok(()),
             () = self.cx.stop_requested() => Err(stopped(self.node)),
         }
     }
@@ -230,7 +283,7 @@ impl<'w> Wait<'w> {
     /// The same for waits that have to go on.
     async fn pause_to_the_end(&mut self, line: &str, code: Code) -> Result<(), StepError> {
         self.note(line, code)?;
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(ROLLOUT_LOOK).await;
         Ok(())
     }
 
@@ -252,6 +305,10 @@ fn stopped(node: &InventoryNode) -> StepError {
 
 /// Reboots the node into its config when its turn has come. A failure that is not retried ends the rollout.
 async fn in_turn(context: &RunContext, node: &InventoryNode, cx: &StepContext) -> Result<Effect, StepError> {
+    if node.role == Role::Worker {
+        // A worker needs the API, and the reboot of a control plane may bring it back: that one must get its turn.
+        reach_api(context, node, cx).await?;
+    }
     cx.waiting(StepWait::new("waits for its turn to reboot").code(Code::T21));
     let _turn = tokio::select! {
         biased;
@@ -313,7 +370,7 @@ async fn drain_and_send(
         tokio::select! {
             biased;
             () = cx.stop_requested() => return Err(stopped(node)),
-            drained = drain(&api, node, cx) => drained?,
+            drained = drain(&api, node, context.rollout.options.drain_timeout, cx) => drained?,
         }
         // A drain may take minutes.
         wait_allowed(context, node, access, cx).await?;
@@ -387,12 +444,10 @@ async fn wait_allowed(
 
 fn api_error(node: &InventoryNode, error: &kubernetes::ApiError) -> StepError {
     let what = "the Kubernetes API rejected a request about the node";
-    let error = if error.is_retryable() {
-        StepError::unavailable(what).caused_by(error)
-    } else {
-        StepError::failed_precondition(what).caused_by(error)
-    };
-    error.with_place(place(node)).code(Code::K07)
+    StepError::new(super::objects::api_error_class(error), what)
+        .caused_by(error)
+        .with_place(place(node))
+        .code(Code::K07)
 }
 
 async fn cordon(context: &RunContext, api: &kube::Client, node: &InventoryNode) -> Result<(), StepError> {
@@ -401,7 +456,7 @@ async fn cordon(context: &RunContext, api: &kube::Client, node: &InventoryNode) 
 }
 
 /// Evicts the pods of the node, if another node can run them.
-async fn drain(api: &kube::Client, node: &InventoryNode, cx: &StepContext) -> Result<(), StepError> {
+async fn drain(api: &kube::Client, node: &InventoryNode, limit: Duration, cx: &StepContext) -> Result<(), StepError> {
     let nodes = kubernetes::nodes(api).await.map_err(|error| api_error(node, &error))?;
     let mut others = nodes.iter().filter(|(name, _)| **name != node.hostname).map(|(_, other)| other);
     if !others.any(|other| other.ready && other.scheduling == Scheduling::Allowed) {
@@ -409,7 +464,7 @@ async fn drain(api: &kube::Client, node: &InventoryNode, cx: &StepContext) -> Re
         return Ok(());
     }
     let report = |reason: &kubernetes::WaitReason| cx.waiting(StepWait::new(&reason.text).code(Code::T24));
-    kubernetes::drain(api, &node.hostname, DRAIN_LIMIT, &report).await.map_err(|error| match error {
+    kubernetes::drain(api, &node.hostname, limit, &report).await.map_err(|error| match error {
         DrainError::Api(error) => api_error(node, &error),
         stuck @ DrainError::Stuck { .. } => StepError::needs_operator("the node cannot be drained")
             .with_place(place(node))

@@ -80,18 +80,17 @@ async fn registered(api: Option<&kube::Client>) -> Registered {
 }
 
 async fn machine(context: &RunContext, node: &InventoryNode) -> Machine {
-    let client = match context.probe(node).await {
-        Ok(Probe::Configured { client, .. }) => client,
+    let (client, status) = match context.probe(node).await {
+        Ok(Probe::Configured { client, status }) => (client, status),
         Ok(Probe::Maintenance { .. }) => return Machine::Unconfigured,
         Ok(Probe::Closed(_)) => return Machine::Unreachable("its port is closed".to_owned()),
         Ok(Probe::Foreign(foreign)) => return Machine::Unreachable(foreign.evidence),
         Err(error) => return Machine::Unreachable(ErrorReport::new(&error).to_string()),
     };
     let resources = client.resources();
-    let read =
-        tokio::try_join!(client.machine_status(), client.boot_id(), resources.find::<RebootRequest>("reboot-request"));
+    let read = tokio::try_join!(client.boot_id(), resources.find::<RebootRequest>("reboot-request"));
     match read {
-        Ok((status, boot_id, request)) => Machine::Configured(ConfiguredMachine {
+        Ok((boot_id, request)) => Machine::Configured(ConfiguredMachine {
             stage: status.stage,
             unmet: status.unmet,
             boot_id,

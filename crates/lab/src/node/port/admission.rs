@@ -60,10 +60,12 @@ impl Admission {
                 self.node.request_power_cycle();
                 response
             }
-            // The first two are over, a status was returned above, and an exit code is the installer's.
+            // The first four are over, a status was returned above, and an exit code is the installer's.
             Some(
                 CallFaultKind::Refused
                 | CallFaultKind::Slow(_)
+                | CallFaultKind::Down(_)
+                | CallFaultKind::Stall(_)
                 | CallFaultKind::NotYet
                 | CallFaultKind::Status { .. }
                 | CallFaultKind::ExitCode(_),

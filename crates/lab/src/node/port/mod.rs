@@ -8,12 +8,13 @@ mod call_name;
 mod frames;
 mod network_faults;
 mod router;
+mod stall;
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
@@ -30,6 +31,8 @@ use self::admission::Admission;
 use self::network_faults::NetworkFaults;
 use self::router::ApidRouter;
 pub(super) use self::router::PeerApi;
+use self::stall::ConnectionNetwork;
+pub(super) use self::stall::NetworkState;
 use super::access::{ApiMode, Caller};
 use super::api::NodeApi;
 use super::{PORT, SimulatedNode, tls};
@@ -65,6 +68,7 @@ pub(super) async fn serve(
     let acceptor = ConnectionAcceptor {
         acceptor: TlsAcceptor::from(Arc::new(config)),
         connections,
+        network: node.network.clone(),
         down: down.clone(),
         broken: broken.clone(),
     };
@@ -116,6 +120,17 @@ fn services(node: &Arc<SimulatedNode>, mode: ApiMode) -> Routes {
     routes
 }
 
+/// Resets and records every connection to a machine without power. Never ends by itself.
+pub(super) async fn reset_connections(node: &SimulatedNode) {
+    let Ok(listener) = listen(node).await else { return std::future::pending().await };
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        node.lab.recorder.record_call(node.name(), "connect");
+        // With a linger time of zero a close sends a reset.
+        let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+    }
+}
+
 /// Binds the machine's port. Retries if the machine has listened before.
 async fn listen(node: &SimulatedNode) -> io::Result<TcpListener> {
     let address = SocketAddr::new(node.listen_address(), PORT);
@@ -143,6 +158,7 @@ async fn listen(node: &SimulatedNode) -> io::Result<TcpListener> {
 struct ConnectionAcceptor {
     acceptor: TlsAcceptor,
     connections: tokio::sync::mpsc::Sender<io::Result<Connection>>,
+    network: NetworkState,
     /// No further connections are accepted.
     down: CancellationToken,
     /// Open connections break.
@@ -164,6 +180,7 @@ async fn accept(listener: TcpListener, acceptor: ConnectionAcceptor) {
 
 impl ConnectionAcceptor {
     async fn accept(self, stream: TcpStream) {
+        self.network.works().await;
         // The handshake rejects a peer without a certificate and sends the alert.
         let accepted = tokio::select! {
             () = self.down.cancelled() => return,
@@ -175,7 +192,9 @@ impl ConnectionAcceptor {
         };
         let presented = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first().cloned());
         let Ok(roles) = presented.map_or(Ok(vec![]), |certificate| tls::roles(&certificate)) else { return };
-        let connection = Connection { stream, roles, down: Box::pin(self.broken.cancelled_owned()), is_down: false };
+        let network = ConnectionNetwork::new(self.network.clone());
+        let down = Box::pin(self.broken.cancelled_owned());
+        let connection = Connection { stream, roles, network, down, is_down: false };
         // This fails only after the server has stopped.
         let _ = self.connections.send(Ok(connection)).await;
     }
@@ -192,6 +211,7 @@ async fn linger(mut stream: TcpStream) {
 pub(super) struct Connection {
     stream: TlsStream<TcpStream>,
     roles: Vec<String>,
+    network: ConnectionNetwork,
     down: Pin<Box<WaitForCancellationFutureOwned>>,
     is_down: bool,
 }
@@ -218,6 +238,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.poll_down(context)?;
+        ready!(self.network.poll_works(context));
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -225,11 +246,13 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_down(context)?;
+        ready!(self.network.poll_works(context));
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_down(context)?;
+        ready!(self.network.poll_works(context));
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

@@ -46,6 +46,11 @@ where
             match node.take_fault(&name, CallFaultKind::is_network_fault) {
                 Some(CallFaultKind::Refused) => return Ok(Status::unavailable("connection refused").into_http()),
                 Some(CallFaultKind::Slow(delay)) => tokio::time::sleep(delay.duration()).await,
+                Some(CallFaultKind::Down(lasts)) => {
+                    node.lose_power(lasts.duration());
+                    return Ok(Status::unavailable("the connection was lost").into_http());
+                }
+                Some(CallFaultKind::Stall(lasts)) => node.network.stall(lasts.duration()),
                 // These happen once the call has reached the node.
                 Some(
                     CallFaultKind::LostReply

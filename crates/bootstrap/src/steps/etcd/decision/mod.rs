@@ -7,6 +7,7 @@
 //!
 //! No I/O here: `survey` asks the nodes, the step acts.
 
+mod absence;
 mod view;
 
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use std::net::IpAddr;
 
 use engine::Code;
 
+pub use absence::{Absence, Unreachable};
 pub use view::{Blocker, Etcd, Facts, Intent, State, View};
 
 /// What to do.
