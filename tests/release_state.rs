@@ -126,7 +126,8 @@ fn assert_nothing_to_do(environment: &TestEnvironment) {
 }
 
 fn plan(environment: &TestEnvironment) -> (i32, String) {
-    let CommandOutput { code, stdout, stderr, .. } = environment.run(&["plan", "infra", "--lab", "--detailed-exitcode"]);
+    let CommandOutput { code, stdout, stderr, .. } =
+        environment.run(&["plan", "infra", "--lab", "--detailed-exitcode"]);
     assert!(stdout.contains(" steps, plan "), "{stdout}{stderr}");
     (code, stdout)
 }
@@ -203,7 +204,7 @@ fn a_workload_whose_image_cannot_be_pulled_is_taken_out_by_a_resume() {
     assert!(events.any(is_stuck), "the run ended without the fault");
     child.kill().unwrap();
     child.wait().unwrap();
-    environment.wait_for_no_helm();
+    environment.wait_for_no_helm("infra");
     assert_eq!(revision(&environment, "app"), 1);
 
     std::fs::remove_file(environment.repository.join("charts/app/templates/broken.yaml")).unwrap();
@@ -243,10 +244,7 @@ fn what_is_gone_or_changed_in_the_cluster_is_restored_once_and_what_flux_manages
     // The same again: another writer is at work.
     patch(&environment, &json!({"data": {"color": "blue"}}));
     let stderr = run(&environment);
-    assert!(
-        stderr.contains("ConfigMap lab/app .data.color differs again after the upgrade to revision 3"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("ConfigMap lab/app .data.color differs again after the upgrade to revision 3"), "{stderr}");
     assert_eq!((revision(&environment, "app"), &data(&environment)["color"]), (3, &json!("blue")));
 
     let labels =
@@ -336,10 +334,9 @@ fn changed_inputs_reopen_the_steps_of_crds_secrets_namespaces_and_hooks() {
     ];
     for (file, step, text, object) in changes {
         // A field with another value, then one that is gone from the file.
-        for (text, drift) in [
-            (labelled(&text, "tier: two"), ".metadata.labels.tier differs"),
-            (text, ".metadata.labels is unexpected"),
-        ] {
+        for (text, drift) in
+            [(labelled(&text, "tier: two"), ".metadata.labels.tier differs"), (text, ".metadata.labels is unexpected")]
+        {
             write(&environment, file, &text);
             let (code, events) = environment.events(&["infra", "--lab"]);
             assert_eq!(code, 0, "{events:#?}");

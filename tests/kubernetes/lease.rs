@@ -62,7 +62,9 @@ async fn of_two_runs_that_start_at_once_one_gets_the_lease() {
     let requests: Vec<LeaseRequest> = names.iter().map(|name| request(name, &[], ExpiredLease::Respect)).collect();
     let results = futures::future::join_all(requests.iter().map(|request| lease.acquire(request))).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
-    assert!(results.iter().flat_map(|result| result.as_ref().err()).all(|error| matches!(error, LeaseError::Held(_))));
+    assert!(
+        results.iter().filter_map(|result| result.as_ref().err()).all(|error| matches!(error, LeaseError::Held(_)))
+    );
 }
 
 #[tokio::test]

@@ -96,7 +96,7 @@ impl StoppedApi {
         };
         let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
         let found = processes.filter(is_ours).find_map(|path| path.file_name()?.to_str()?.parse().ok());
-        let pid = Pid::from_raw(found.expect("the lab has no kube-apiserver")).unwrap();
+        let pid = Pid::from_raw(found.unwrap_or_else(|| panic!("the lab has no kube-apiserver"))).unwrap();
         kill_process(pid, Signal::STOP).unwrap();
         Self(pid)
     }

@@ -181,7 +181,8 @@ fn remove_volatile(stored: &mut Value, rendered: &[Option<&Value>]) {
         Value::Object(fields) => fields.retain(|key, field| {
             let rendered: Vec<Option<&Value>> =
                 rendered.iter().filter_map(|value| (*value)?.get(key.as_str())).map(Some).collect();
-            let is_kept = field.is_object() || field.is_array() || rendered.contains(&Some(&*field)) || !is_volatile(&rendered);
+            let is_kept =
+                field.is_object() || field.is_array() || rendered.contains(&Some(&*field)) || !is_volatile(&rendered);
             remove_volatile(field, &rendered);
             is_kept
         }),

@@ -15,7 +15,7 @@ use process::{Command, Stream};
 /// Rendering needs no network; it takes seconds.
 const RENDER: Duration = Duration::from_mins(2);
 /// Helm's `--timeout` applies to each hook; its process may take this much longer for everything else.
-pub const AROUND_HOOKS: Duration = Duration::from_mins(10);
+const AROUND_HOOKS: Duration = Duration::from_mins(10);
 
 /// An installed helm.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -396,7 +396,7 @@ mod tests {
                 name: "cilium".into(),
                 version: "1.18.5".into(),
             };
-            let arguments = upgrade_arguments(&release, &chart, ApplyMethod::ServerSide, 4);
+            let arguments = upgrade_arguments(&release, &chart, &UpgradeOptions::new(ApplyMethod::ServerSide), 4);
             let removes = ["--atomic", "--rollback-on-failure", "--cleanup-on-fail", "--wait"];
             assert!(!arguments.iter().any(|argument| removes.contains(&argument.as_str())), "{arguments:?}");
             let is_reported = notices(&release).iter().any(|notice| notice.contains("`atomic` is ignored"));

@@ -216,7 +216,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_dead_node_costs_one_attempt_a_second_however_many_ask_for_it() {
-        let (kept, node, began) = (KeptConnection::default(), Node::up_after(Duration::from_secs(600)), Instant::now());
+        let (kept, node, began) = (KeptConnection::default(), Node::up_after(Duration::from_mins(10)), Instant::now());
         let look = async {
             loop {
                 let _ = kept.client(BOOT, || node.dial()).await;
@@ -257,7 +257,7 @@ mod tests {
         let now = Instant::now();
         let error = |kind| ClientError::new([10, 0, 0, 1].into(), "connect", kind, "x");
         let maintenance = Outage::after(None, error(ClientErrorKind::Untrusted), now, BOOT);
-        let later = now + Duration::from_secs(300);
+        let later = now + Duration::from_mins(5);
         let overdue = Outage::after(Some(maintenance), error(ClientErrorKind::Untrusted), later, BOOT);
         assert_eq!(overdue.next_attempt, later + Duration::from_secs(1));
         let rebooting = Outage::after(Some(overdue), error(ClientErrorKind::Unavailable), later, BOOT);

@@ -12,6 +12,7 @@ use talos_client::CertificateFingerprint;
 use super::SecretsArg;
 
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag on the command line; they become options at once")]
 pub(in crate::cli) struct RunArgs {
     /// The cluster to bootstrap, by its name in the repository.
     pub(in crate::cli) cluster: Option<String>,

@@ -150,7 +150,8 @@ impl OpsError {
             | Self::EncryptedConfig { .. }
             | Self::ChartBundle { .. }
             | Self::Plan(_)
-            | Self::StrictWarnings(_) => Code::I01,
+            | Self::StrictWarnings(_)
+            | Self::Context(ContextError::Render(_)) => Code::I01,
             Self::UnknownNode { .. }
             | Self::NotControlPlane { .. }
             | Self::PlaceholdersForRun
@@ -169,9 +170,7 @@ impl OpsError {
             Self::Unfinished { .. } => Code::P03,
             Self::Variable { .. } | Self::EmptyCommand | Self::Command { .. } | Self::CommandOutput { .. } => Code::P05,
             Self::Yaml(_) | Self::GenerateBundle(_) => Code::X01,
-            Self::Certificates(error) => certificate_code(error),
-            Self::Context(ContextError::Certificates(error)) => certificate_code(error),
-            Self::Context(ContextError::Render(_)) => Code::I01,
+            Self::Certificates(error) | Self::Context(ContextError::Certificates(error)) => certificate_code(error),
             Self::Sops(_) => Code::O03,
             Self::References { source, .. } => secrets_code(source.kind()),
             Self::Helm(error) => helm_code(error.kind),
@@ -182,7 +181,6 @@ impl OpsError {
             Self::RunningConfig { source, .. } => client_code(source.kind),
             Self::InvalidRunningConfig { .. } => Code::T25,
             Self::Call(error) => client_code(error.kind),
-            Self::NodeUnavailable { .. } => Code::T11,
             Self::NoWorkingMember(_) => Code::T13,
         }
     }

@@ -40,6 +40,9 @@ use talos_config::{
 use talos_schema::Documents;
 use yaml::Diagnostics;
 
+/// An API that is up responds within this.
+const RESPONSE: Duration = Duration::from_secs(3);
+
 /// What the steps of a run share.
 pub struct RunContext {
     pub cluster: Cluster,

@@ -153,7 +153,7 @@ mod tests {
     #[tokio::test]
     async fn another_kubernetes_that_came_up_during_a_run_stops_it() {
         let log = Arc::new(Facts(Mutex::default()));
-        let cx = StepContext::new(StepId::new("kubernetes-api/ready"), 1, vec![], log);
+        let cx = StepContext::new(StepId::new("kubernetes-api/ready"), 1, Arc::default(), log);
         learn_kubernetes(&cx, "uid-1".into()).await.unwrap();
         learn_kubernetes(&cx, "uid-1".into()).await.unwrap();
         let error = learn_kubernetes(&cx, "uid-2".into()).await.unwrap_err();

@@ -72,9 +72,7 @@ async fn watch_up(client: &Client, wait: &mut BootWait<'_>) -> Result<bool, Step
 
 fn reason(error: &ClientError) -> StepWait {
     match error.kind {
-        ClientErrorKind::Unavailable => {
-            StepWait::new("port 50000 is closed: installing or rebooting").code(Code::T11)
-        }
+        ClientErrorKind::Unavailable => StepWait::new("port 50000 is closed: installing or rebooting").code(Code::T11),
         ClientErrorKind::Untrusted => StepWait::new("the node is still in maintenance mode").code(Code::T05),
         _ => StepWait::new(ErrorReport::new(error).to_string()).code(Code::T11),
     }

@@ -109,7 +109,8 @@ impl HelmAttempts {
 
     /// Those of this run and of earlier ones.
     pub(super) fn all(&self, cx: &StepContext) -> Vec<HelmAttempt> {
-        let earlier = cx.recorded_intents.iter().filter_map(|prior| serde_json::from_value(prior.intent.clone()).ok());
+        let earlier =
+            cx.recorded_intents().iter().filter_map(|prior| serde_json::from_value(prior.intent.clone()).ok());
         earlier.chain(self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned()).collect()
     }
 }
@@ -148,6 +149,8 @@ mod tests {
             chart_version: "1".into(),
             config: Value::Null,
             manifest: String::new(),
+            hooks: vec![],
+            labels: std::collections::BTreeMap::new(),
             apply_method: None,
             last_deployed: written,
         }

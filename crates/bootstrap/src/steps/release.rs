@@ -184,7 +184,7 @@ impl Installed {
             attempts: &self.attempts.all(cx),
             host: &this_host(),
             lease: self.context.lease_view(),
-            limit: self.release.flags.timeout + AROUND_HOOKS,
+            limit: upgrade_limit(&self.release.flags, self.prepared().await?.hooks.len()),
             now: Timestamp::now(),
         };
         match decide_pending(record, evidence) {

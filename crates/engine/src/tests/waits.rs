@@ -87,7 +87,7 @@ async fn a_wait_ends_with_the_deadline_and_its_own_code() {
         let test = TestRun::new();
         let report = run(&test, QUARTER, &script).await;
         let error = &report.failures[0].1;
-        assert_eq!(error.to_string(), "not done within 15m (node cp-1): bootstrap failed: not available yet");
+        assert_eq!(error.to_string(), "no progress for 15m (node cp-1): bootstrap failed: not available yet");
         assert_eq!((error.code, error.next.as_deref()), (Some(Code::T06), Some(Code::T06.next())));
         let looks = 5000 - script.observations.lock().unwrap().len().max(script.applies.lock().unwrap().len());
         assert!((800..=910).contains(&looks), "{looks} looks in 15 minutes");
@@ -174,6 +174,6 @@ async fn a_wait_can_name_the_next_command() {
     steps.check(StepId::new("base/a"), Arc::new(Blocked));
     let report = test.engine_of(one_step(QUARTER), steps).await.run().await;
     let error = &report.failures[0].1;
-    assert_eq!(error.to_string(), "not done within 15m (base/a): cp-3 is unreachable");
+    assert_eq!(error.to_string(), "no progress for 15m (base/a): cp-3 is unreachable");
     assert_eq!((error.code, error.next.as_deref()), (Some(Code::T11), Some("look there")));
 }

@@ -72,7 +72,7 @@ fn fields_in_which_two_renderings_differ_are_not_compared() {
     };
     let (stored, first, second) = (secret("one", "me"), secret("two", "me"), secret("three", "me"));
     assert_eq!(
-        shown(std::slice::from_ref(&stored), &[&[first.clone()]]),
+        shown(std::slice::from_ref(&stored), &[std::slice::from_ref(&first)]),
         ["Secret lab/login .stringData.password differs"]
     );
     assert_eq!(shown(std::slice::from_ref(&stored), &[&[first], &[second]]), Vec::<String>::new());
