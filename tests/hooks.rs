@@ -117,7 +117,18 @@ fn a_hook_is_known_by_what_it_is_with_and_without_a_journal() {
     assert_eq!(ran(), "seed a, other a, ");
 
     // The journal is lost; the cluster has the record.
-    std::fs::remove_file(&journal).unwrap();
+    let kubeconfig = environment.state().join("labs/infra/run/kubeconfig");
+    let delete = |object: &[&str]| {
+        let mut kubectl = environment.child("kubectl");
+        kubectl.arg("--kubeconfig").arg(&kubeconfig).args(["delete", "-n", "kube-system"]).args(object);
+        assert!(kubectl.status().unwrap().success(), "{object:?}");
+    };
+    let lose_journal = || {
+        std::fs::remove_file(&journal).unwrap();
+        // As after a minute: without the journal, the lease of the killed run is another's.
+        delete(&["lease", "k8s-bootstrap-infra"]);
+    };
+    lose_journal();
     environment.resume_machines("infra");
     assert_eq!(ran(), "seed a, other a, ");
 
@@ -131,11 +142,8 @@ fn a_hook_is_known_by_what_it_is_with_and_without_a_journal() {
 
     // Neither has a record of anything.
     write(&[hook("other", "a"), hook("seed", "a")]);
-    std::fs::remove_file(&journal).unwrap();
-    let records = ["delete", "configmap", "-n", "kube-system", "k8s-bootstrap-hooks"];
-    let kubeconfig = environment.state().join("labs/infra/run/kubeconfig");
-    let deleted = environment.child("kubectl").arg("--kubeconfig").arg(kubeconfig).args(records).status().unwrap();
-    assert!(deleted.success());
+    delete(&["configmap", "k8s-bootstrap-hooks"]);
+    lose_journal();
     let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab", "--resume"]);
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("the cluster is older than this journal, and neither has a record of it"), "{err}");

@@ -73,7 +73,7 @@ fn an_endpoint_without_a_scheme_is_rejected_with_a_correction() {
     insta::assert_snapshot!(machineconfig(&environment, &["gen", "blue", "10.0.0.10"]), @"
     exit code: 2
     ----- stderr -----
-    error: invalid endpoint `10.0.0.10`: expected https://HOST:PORT
+    error[I02]: invalid endpoint `10.0.0.10`: expected https://HOST:PORT
     hint: did you mean https://10.0.0.10:6443?
     ");
     assert_eq!(names(&environment.repository), Vec::<String>::new());
