@@ -75,7 +75,7 @@ fn pending_record(since: Timestamp) -> Value {
     })
 }
 
-fn lease(holder: &str, renewed: Timestamp) -> Value {
+fn lease(holder: Option<&str>, renewed: Timestamp) -> Value {
     let time = renewed.strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string();
     json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
@@ -117,7 +117,7 @@ fn what_another_operator_does_is_left_alone() {
     assert_eq!(held_by(&environment), Value::Null);
 
     // The other run lives.
-    apply(&environment, &lease("bob@desktop/20260102T030405Z-beef", Timestamp::now()));
+    apply(&environment, &lease(Some("bob@desktop/20260102T030405Z-beef"), Timestamp::now()));
     for arguments in [&["infra", "--lab"][..], &["infra", "--lab", "--take-over"]] {
         let CommandOutput { code, stderr: err, .. } = environment.run(arguments);
         assert_eq!(code, 4, "{err}");
@@ -125,7 +125,7 @@ fn what_another_operator_does_is_left_alone() {
         assert!(err.contains(expected), "{err}");
     }
     // It has not been heard of for years.
-    apply(&environment, &lease("bob@desktop/20260102T030405Z-beef", "2020-01-02T03:04:05Z".parse().unwrap()));
+    apply(&environment, &lease(Some("bob@desktop/20260102T030405Z-beef"), "2020-01-02T03:04:05Z".parse().unwrap()));
     let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 4, "{err}");
     assert!(err.contains("belongs to a run that no longer renews it: bob@desktop/"), "{err}");
@@ -133,7 +133,7 @@ fn what_another_operator_does_is_left_alone() {
     assert_eq!(status_of_record(&environment), "pending-upgrade");
 
     // It is over, and its helm has long timed out.
-    apply(&environment, &lease("", Timestamp::now()));
+    apply(&environment, &lease(None, Timestamp::now()));
     apply(&environment, &pending_record("2020-01-02T03:04:05Z".parse().unwrap()));
     let CommandOutput { code, stderr: err, .. } = second();
     assert_eq!(code, 0, "{err}");
@@ -183,7 +183,7 @@ fn a_run_that_loses_the_lease_starts_nothing_more() {
     std::fs::read_to_string(&reached).unwrap();
     let ours = held_by(&environment);
     assert!(ours.as_str().unwrap().contains('@'), "{ours}");
-    apply(&environment, &lease("bob@desktop/20260102T030405Z-beef", Timestamp::now()));
+    apply(&environment, &lease(Some("bob@desktop/20260102T030405Z-beef"), Timestamp::now()));
     let seen: Vec<String> = lines.by_ref().take_while(|line| !line.contains("starts nothing more (O04)")).collect();
     std::fs::File::options().write(true).open(&goes_on).unwrap().write_all(b"\n").unwrap();
     let rest: Vec<String> = lines.collect();

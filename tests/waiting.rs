@@ -112,7 +112,7 @@ fn a_node_that_rejects_what_is_sent_ends_its_step_at_once() {
 fn a_network_that_drops_everything_for_a_while_is_waited_for() {
     let environment = TestEnvironment::machines();
     let _lab = environment
-        .lab_with("infra", "base: fast\nfaults: [{node: infra-cp-02, call: ServiceList, what: {stall: 18000}}]\n");
+        .lab_with("infra", "base: fast\nfaults: [{node: infra-cp-02, call: ServiceList, what: {stall: 32000}}]\n");
     let events = environment.events_until(&["infra", "--lab"], "handoff/nodes");
     assert!(has_wait(&events, "etcd/bootstrap", "T11", "no response within 15s"), "{events:#?}");
     assert!(of_step(&events, "etcd/bootstrap", "retrying").is_empty());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::join_all;
 use futures::stream::{self, TryStreamExt};
+use retry::policies::NOT_READY;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
@@ -189,9 +190,19 @@ impl Check for Reachable {
         let long = self.context.choices.resumed && !waits_for_others;
         let limit = if long { self.context.boot_limit(&self.node) } else { FIRST_RUN };
         let mut timeout = ProgressTimeout::new(limit, Instant::now());
+        let mut looks = NOT_READY.backoff();
         loop {
             match self.context.probe(&self.node).await? {
                 Probe::Maintenance { client, .. } => return self.unconfigured(cx, &client).await,
+                // The run before has rebooted it: nothing else is changed before it is back.
+                Probe::Configured { status, .. }
+                    if self.context.choices.resumed
+                        && matches!(status.stage, Stage::Rebooting | Stage::ShuttingDown) =>
+                {
+                    cx.progress("the node goes down");
+                    looks.wait().await;
+                    continue;
+                }
                 Probe::Configured { client, status } => return self.configured(cx, &client, status.stage).await,
                 Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),
                 Probe::Closed(error) => match timeout.note("port 50000 is closed", Instant::now()) {

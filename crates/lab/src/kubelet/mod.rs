@@ -10,4 +10,5 @@ mod nodes;
 mod pods;
 mod status;
 
+pub(super) use nodes::mark_ready;
 pub(super) use pods::Kubelets;

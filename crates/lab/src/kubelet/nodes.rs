@@ -49,7 +49,7 @@ pub(super) fn ready_plugin_on(cache: &ClusterCache, host: &str, label: &PodLabel
 }
 
 /// Writes the node's Ready condition.
-pub(super) async fn mark_ready(client: &kube::Client, name: &str) -> kube::Result<()> {
+pub(crate) async fn mark_ready(client: &kube::Client, name: &str) -> kube::Result<()> {
     let nodes: Api<Node> = Api::all(client.clone());
     let now = timestamp::now();
     let status = json!({"status": {"conditions": [{

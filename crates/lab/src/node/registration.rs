@@ -10,6 +10,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::{SimulatedNode, static_pods};
+use crate::kubelet::mark_ready;
 use crate::machine_config::{AppliedConfig, NodeRole};
 use crate::record::facts;
 use crate::timestamp::{now, now_micros};
@@ -47,6 +48,10 @@ pub(super) async fn run(node: &SimulatedNode, config: &Arc<AppliedConfig>) {
             }
         }
         let is_renewed = registered && renew_lease(&client, &node.hostname()).await.is_ok();
+        if is_renewed && node.state.borrow().node_ready {
+            // The next heartbeat tries again.
+            let _ = report_again(&client, &node.hostname()).await;
+        }
         tokio::time::sleep(if is_renewed { HEARTBEAT } else { RETRY_DELAY }).await;
     }
 }
@@ -118,6 +123,17 @@ fn status(node: &SimulatedNode, config: &AppliedConfig) -> serde_json::Value {
             condition("Ready", "False", "KubeletNotReady", NETWORK_NOT_READY),
         ],
     })
+}
+
+/// Reports a Ready node again that the node controller has marked Unknown, as after an outage of the API (Kubernetes 1.35).
+async fn report_again(client: &kube::Client, name: &str) -> kube::Result<()> {
+    let nodes: Api<KubernetesNode> = Api::all(client.clone());
+    let status = nodes.get(name).await?.status.unwrap_or_default();
+    let mut conditions = status.conditions.into_iter().flatten();
+    if conditions.any(|condition| condition.type_ == "Ready" && condition.status == "Unknown") {
+        mark_ready(client, name).await?;
+    }
+    Ok(())
 }
 
 async fn renew_lease(client: &kube::Client, name: &str) -> kube::Result<()> {

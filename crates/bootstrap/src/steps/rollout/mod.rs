@@ -5,8 +5,10 @@
 //! alone, so it holds after a kill.
 
 mod changes;
+mod cordons;
 mod decision;
 mod state;
+mod turns;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -22,6 +24,7 @@ use super::errors::{config_error, dry_run_error, place, step_error};
 use super::etcd::decision::{Etcd, State, View};
 use super::etcd::{connect, survey};
 use super::machine_config::runs;
+use cordons::{LeftCordoned, cordoned_by_us};
 use decision::{ClusterState, Health, Outlook, WaitReason, may_reboot};
 use engine::{Code, Effect, StepContext, StepError, StepWait};
 use error_report::ErrorReport;
@@ -30,8 +33,10 @@ use retry::policies::{API_OUTAGE_LIMIT, ROLLOUT_LOOK};
 use state::cluster_state;
 use talos_client::{ApplyMode, ChangeEffect, Client, ProgressTimeout};
 use talos_config::{InventoryNode, Role};
+use turns::{Queue, QueuedNode};
 
 pub use changes::{Change, ConfigChange, config_changes};
+pub(super) use cordons::{Cordon, still_cordoned, uncordon_all};
 
 /// For one attempt to reach the API.
 const API_ATTEMPT: Duration = Duration::from_secs(10);
@@ -41,7 +46,8 @@ const API_AWAY: &str = "the Kubernetes API does not respond";
 #[derive(Debug)]
 pub(super) struct Rollout {
     options: RolloutOptions,
-    /// First come, first served: a control plane takes every permit, a worker one.
+    queue: Queue,
+    /// A control plane takes every permit, a worker one.
     permits: Semaphore,
     /// The node that ended the rollout, and why.
     ended_by: Mutex<Option<String>>,
@@ -50,47 +56,11 @@ pub(super) struct Rollout {
     cordoned: Mutex<BTreeSet<String>>,
 }
 
-/// The nodes that an earlier run left cordoned.
-#[derive(Debug)]
-enum LeftCordoned {
-    /// The Kubernetes API has not responded yet.
-    Unread {
-        tried: Option<Instant>,
-    },
-    Read(BTreeSet<String>),
-}
-
-/// Whether an earlier run left a node cordoned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cordon {
-    None,
-    Left,
-    /// The Kubernetes API does not respond.
-    Unknown,
-}
-
-impl LeftCordoned {
-    fn of_node(&self, name: &str) -> Cordon {
-        match self {
-            Self::Read(nodes) if nodes.contains(name) => Cordon::Left,
-            Self::Read(_) => Cordon::None,
-            Self::Unread { .. } => Cordon::Unknown,
-        }
-    }
-
-    /// Whether the API is asked now: again after an attempt that failed, but not by every node at once.
-    fn is_read_now(&self, now: Instant) -> bool {
-        match self {
-            Self::Read(_) => false,
-            Self::Unread { tried } => tried.is_none_or(|tried| now.duration_since(tried) >= ROLLOUT_LOOK),
-        }
-    }
-}
-
 impl Rollout {
     pub(super) fn new(options: RolloutOptions) -> Self {
         Self {
             options,
+            queue: Queue::default(),
             permits: Semaphore::new(usize::try_from(options.max_unavailable.get()).unwrap_or(Semaphore::MAX_PERMITS)),
             ended_by: Mutex::default(),
             left_cordoned: tokio::sync::Mutex::new(LeftCordoned::Unread { tried: None }),
@@ -143,30 +113,6 @@ impl Rollout {
     }
 }
 
-/// The nodes that a run of this program cordoned and did not uncordon.
-async fn cordoned_by_us(context: &RunContext) -> Result<BTreeSet<String>, StepError> {
-    let nodes = kubernetes::nodes(&context.kubernetes().await?).await;
-    let nodes = nodes.map_err(|error| super::objects::api_error(&error))?;
-    let is_ours = |node: &kubernetes::NodeView| node.scheduling == Scheduling::CordonedByUs;
-    Ok(nodes.into_iter().filter(|(_, node)| is_ours(node)).map(|(name, _)| name).collect())
-}
-
-/// The nodes of the inventory that a run left cordoned although they run their config: the Kubernetes API was away when
-/// they came back.
-pub(super) async fn still_cordoned(context: &RunContext) -> Result<Vec<String>, StepError> {
-    let ours = context.hostnames();
-    Ok(cordoned_by_us(context).await?.into_iter().filter(|name| ours.contains(name)).collect())
-}
-
-/// Uncordons them.
-pub(super) async fn uncordon_all(context: &RunContext) -> Result<(), StepError> {
-    for name in still_cordoned(context).await? {
-        let api = context.kubernetes().await?;
-        kubernetes::uncordon(&api, &name).await.map_err(|error| super::objects::api_error(&error).with_place(&name))?;
-    }
-    Ok(())
-}
-
 /// Fails when the change needs a reboot that the operator forbids.
 pub(super) fn check_allowed(context: &RunContext, node: &InventoryNode, effect: ChangeEffect) -> Result<(), StepError> {
     if effect != ChangeEffect::Reboot || context.rollout.options.reboots == Reboots::Allowed {
@@ -193,12 +139,13 @@ pub(super) async fn apply(
     client: &Client,
     cx: &StepContext,
 ) -> Result<Effect, StepError> {
+    let queued = context.rollout.queue.join(context, node);
     let text = context.config_text(node);
     let effect = client.change_effect(text.expose_secret()).await;
     let effect = effect.map_err(|error| dry_run_error(context, &error, node))?;
     check_allowed(context, node, effect)?;
     if effect == ChangeEffect::Reboot && wait_known(context, node, cx).await? == EtcdPresence::Exists {
-        return in_turn(context, node, cx).await;
+        return in_turn(context, node, queued, cx).await;
     }
     let mode = if effect == ChangeEffect::Reboot { ApplyMode::Auto } else { ApplyMode::NoReboot };
     send(context, node, client, mode, cx).await.map(|_| Effect::Complete)
@@ -304,17 +251,27 @@ fn stopped(node: &InventoryNode) -> StepError {
 }
 
 /// Reboots the node into its config when its turn has come. A failure that is not retried ends the rollout.
-async fn in_turn(context: &RunContext, node: &InventoryNode, cx: &StepContext) -> Result<Effect, StepError> {
+async fn in_turn(
+    context: &RunContext,
+    node: &InventoryNode,
+    queued: QueuedNode<'_>,
+    cx: &StepContext,
+) -> Result<Effect, StepError> {
     if node.role == Role::Worker {
         // A worker needs the API, and the reboot of a control plane may bring it back: that one must get its turn.
         reach_api(context, node, cx).await?;
     }
     cx.waiting(StepWait::new("waits for its turn to reboot").code(Code::T21));
+    let turn = async {
+        queued.until_next().await;
+        context.rollout.turn(node.role).await
+    };
     let _turn = tokio::select! {
         biased;
         () = cx.stop_requested() => return Err(stopped(node)),
-        turn = context.rollout.turn(node.role) => turn?,
+        turn = turn => turn?,
     };
+    drop(queued);
     context.rollout.check_goes_on(node)?;
     let rebooted = reboot(context, node, cx).await;
     if let Err(error) = &rebooted
