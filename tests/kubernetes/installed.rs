@@ -70,7 +70,7 @@ async fn only_what_an_apply_would_change_is_drift() {
     merge(&client, "apps", "Deployment", ("installed", "app"), image, None).await;
     merge(&client, "", "ConfigMap", ("installed", "map"), json!({"data": {"key": "2", "other": "3"}}), None).await;
     let found = states(&client, &manifest).await;
-    assert_eq!(changed(&found[0]), ".spec.template.spec.hostNetwork differs");
+    assert_eq!(changed(&found[0]), ".spec.template.spec.hostNetwork is unexpected");
     assert_eq!(changed(&found[3]), ".data.key differs");
     let map = kubernetes::ObjectRef::new("v1", "ConfigMap", Some("installed"), "map");
     delete(&client, &map).await.unwrap();
