@@ -49,6 +49,11 @@ impl StopSignal {
         });
         requested
     }
+
+    /// Requests a stop at a safe point, unless a stop is requested already.
+    pub fn request_safe_point(&self) {
+        self.0.send_modify(|stop| *stop = Some(stop.unwrap_or(Stop::AtSafePoint)));
+    }
 }
 
 /// How a run ended, and why its steps failed.
@@ -67,6 +72,9 @@ pub struct RunReport {
     pub seconds: f64,
 }
 
+/// Replaces secrets in a text.
+type Mask = Arc<dyn Fn(&str) -> String + Send + Sync>;
+
 /// A run about to be carried out.
 pub struct Engine {
     plan: Plan,
@@ -78,6 +86,7 @@ pub struct Engine {
     progress: Arc<ProgressClock>,
     stop: StopSignal,
     cluster: String,
+    mask: Mask,
     /// An earlier run is continued.
     resumed: bool,
 }
@@ -210,6 +219,7 @@ impl Engine {
             progress: Arc::default(),
             stop,
             cluster: String::new(),
+            mask: Arc::new(str::to_owned),
             resumed: history.last.as_ref().is_some_and(LastRun::is_unfinished),
         }
     }
@@ -218,6 +228,13 @@ impl Engine {
     #[must_use]
     pub fn for_cluster(mut self, cluster: impl Into<String>) -> Self {
         self.cluster = cluster.into();
+        self
+    }
+
+    /// Masks secrets in what the journal keeps of errors.
+    #[must_use]
+    pub fn masked_by(mut self, mask: Mask) -> Self {
+        self.mask = mask;
         self
     }
 
@@ -247,6 +264,8 @@ impl Engine {
         self.watch_sleep(&mut flight);
         self.prepare_all(&mut flight);
         let mut stop = self.stop.0.subscribe();
+        // A stop that was requested before counts too.
+        stop.mark_changed();
         let _ = flight.inputs.send(Input::Start);
         loop {
             let input = tokio::select! {
@@ -436,7 +455,7 @@ impl Engine {
         if let Some(handle) = flight.deadlines.remove(&step) {
             handle.abort();
         }
-        self.record(flight, Entry::StepFailed { step: step.clone(), error: error.to_string() }).await;
+        self.record(flight, Entry::StepFailed { step: step.clone(), error: (self.mask)(&error.to_string()) }).await;
         self.publisher.publish(EventKind::StepFailed { step: step.clone(), error: error.clone() });
         flight.report.failures.push((step, error));
     }

@@ -81,7 +81,9 @@ pub async fn run(
     }
     let preflight: Vec<StepId> = plan.of_phase(&PhaseName::new("preflight")).map(|step| step.id.clone()).collect();
     let engine = Engine::new(plan, steps, journal, &history, subscribers, stop.clone());
-    let report = engine.for_cluster(&options.cluster).run().await;
+    let redactor = workspace.redactor.clone();
+    let engine = engine.for_cluster(&options.cluster).masked_by(Arc::new(move |text: &str| redactor.redact(text)));
+    let report = engine.run().await;
     if report.outcome != RunOutcome::Complete
         && let Some(refusal) = context.lease.refusal()
     {

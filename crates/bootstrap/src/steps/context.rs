@@ -40,6 +40,9 @@ use talos_config::{
 use talos_schema::Documents;
 use yaml::Diagnostics;
 
+/// A server that is ready says so within this; shorter than the time that any caller waits.
+const READY: Duration = Duration::from_secs(2);
+
 /// An API that is up responds within this.
 const RESPONSE: Duration = Duration::from_secs(3);
 
@@ -298,7 +301,7 @@ impl RunContext {
     async fn ready_client(&self) -> Result<kube::Client, StepError> {
         let mut known = self.client.lock().await;
         if let Some(client) = known.as_ref() {
-            if kubernetes::readyz(client).await.is_ok() {
+            if matches!(tokio::time::timeout(READY, kubernetes::readyz(client)).await, Ok(Ok(()))) {
                 return Ok(client.clone());
             }
             *known = None;

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use engine::journal::Holder;
 use engine::{Code, StepContext, StepError};
-use helm::storage::StoredRelease;
+use helm::storage::{Status, StoredRelease};
 
 /// A helm that this program started on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +59,15 @@ pub(super) fn decide_pending(record: &StoredRelease, evidence: PendingEvidence<'
     let is_of = |attempt: &&HelmAttempt| {
         attempt.helm_revision == record.revision
             && attempt.host == evidence.host
-            && record.last_deployed.is_some_and(|written| written >= attempt.since)
+            && record.last_deployed.is_some_and(|written| {
+                written >= attempt.since
+                    && Duration::try_from(written.duration_since(attempt.since)).unwrap_or_default() <= evidence.limit
+            })
     };
+    if record.status == Status::Uninstalling {
+        // Its time is that of the installation, and no run of this program uninstalls.
+        return PendingDecision::Keep(format!("revision {} is being uninstalled", record.revision));
+    }
     if evidence.attempts.iter().any(|attempt| is_of(&attempt)) {
         return PendingDecision::Remove(format!("{left} by a run that has ended"));
     }

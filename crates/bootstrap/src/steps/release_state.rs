@@ -85,7 +85,7 @@ impl DeployedState {
             let is_repeated = self.drift().is_some_and(|drift| self.record.has(RESTORED_LABEL, &drift));
             return if is_repeated {
                 let revision = self.record.revision;
-                Observation::Degraded(format!(
+                self.degraded(wait, format!(
                     "{drifts} again after the upgrade to revision {revision}: another controller writes it, or Helm cannot \
                      restore it"
                 ))
@@ -94,19 +94,28 @@ impl DeployedState {
             };
         }
         if let Some(changes) = first_of(&differences) {
-            return Observation::Degraded(format!(
-                "the chart renders another manifest from the same inputs: {changes}"
-            ));
+            return self.degraded(wait, format!("the chart renders another manifest from the same inputs: {changes}"));
         }
         let notes = self.notes();
-        if wait == Wait::Nothing {
-            return Observation::UpToDate(format!("deployed{notes}"));
-        }
-        let unready = self.objects.iter().find_map(|object| Some((object, object.readiness.unready()?)));
-        match unready {
-            Some((object, reason)) => Observation::InProgress(format!("{}: {reason}", object.reference)),
+        match self.unready(wait) {
+            _ if wait == Wait::Nothing => Observation::UpToDate(format!("deployed{notes}")),
+            Some(reason) => Observation::InProgress(reason),
             None => Observation::UpToDate(format!("deployed and ready{notes}")),
         }
+    }
+
+    /// What is not ready of what the release waits for.
+    fn unready(&self, wait: Wait) -> Option<String> {
+        if wait == Wait::Nothing {
+            return None;
+        }
+        let found = self.objects.iter().find_map(|object| Some((object, object.readiness.unready()?)));
+        found.map(|(object, reason)| format!("{}: {reason}", object.reference))
+    }
+
+    /// A difference that stays; only once the release is ready, because nothing is gated after that.
+    fn degraded(&self, wait: Wait, reason: String) -> Observation {
+        self.unready(wait).map_or(Observation::Degraded(reason), Observation::InProgress)
     }
 
     /// What of the release is left alone, and why.

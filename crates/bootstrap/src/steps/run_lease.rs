@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
@@ -12,6 +13,9 @@ use net::Dialer;
 
 /// An API that is up answers within this at the end of a run.
 const RELEASE: Duration = Duration::from_secs(5);
+/// For one renewal. Several fit into the duration of a lease, by several servers.
+const RENEWAL_ATTEMPT: Duration = Duration::from_secs(5);
+const RENEWAL_ATTEMPTS: usize = 3;
 
 /// The lease of a run. One that only looks has none.
 #[derive(Debug, Default)]
@@ -45,7 +49,7 @@ impl LeaseNeed {
     /// The run starts nothing more.
     fn stop(&self, refusal: &LeaseRefusal) {
         (self.notes)(&format!("{refusal}; this run starts nothing more ({})", Code::O04));
-        self.stop.request();
+        self.stop.request_safe_point();
     }
 }
 
@@ -56,6 +60,8 @@ enum State {
     Held {
         lease: ClusterLease,
         renewing: AbortHandle,
+        /// By the wall clock, which goes on while the machine sleeps.
+        renewed: Timestamp,
     },
     Refused(LeaseRefusal),
 }
@@ -97,10 +103,11 @@ impl RunLease {
     ) -> Result<(), StepError> {
         let Some(terms) = self.terms.lock().unwrap_or_else(PoisonError::into_inner).clone() else { return Ok(()) };
         let _one = self.taking.lock().await;
-        match &*lock(&self.state) {
-            State::Held { .. } => return Ok(()),
-            State::Refused(refusal) => return Err(refused(refusal)),
-            State::NotTaken => {}
+        match self.standing() {
+            Standing::Held => return Ok(()),
+            Standing::Stale => return self.confirm(client, &terms).await,
+            Standing::Refused(refusal) => return Err(refused(&refusal)),
+            Standing::NotTaken => {}
         }
         let lease = ClusterLease::new(client.clone(), &terms.cluster, LeaseTerms::RUN);
         match lease.acquire(&terms.request).await {
@@ -113,7 +120,7 @@ impl RunLease {
                     dialer: dialer.clone(),
                 };
                 let renewing = tokio::spawn(renewing.run()).abort_handle();
-                *lock(&self.state) = State::Held { lease, renewing };
+                *lock(&self.state) = State::Held { lease, renewing, renewed: Timestamp::now() };
                 Ok(())
             }
             Err(LeaseError::Api(error)) => Err(super::objects::api_error(&error)),
@@ -121,15 +128,43 @@ impl RunLease {
                 let refusal = LeaseRefusal::from(error);
                 let refused = refused(&refusal);
                 *lock(&self.state) = State::Refused(refusal);
-                terms.stop.request();
+                terms.stop.request_safe_point();
                 Err(refused)
             }
         }
     }
 
+    fn standing(&self) -> Standing {
+        match &*lock(&self.state) {
+            State::Held { renewed, .. } if is_fresh(*renewed, Timestamp::now()) => Standing::Held,
+            State::Held { .. } => Standing::Stale,
+            State::Refused(refusal) => Standing::Refused(refusal.clone()),
+            State::NotTaken => Standing::NotTaken,
+        }
+    }
+
+    /// Renews a lease that may have expired, as it may while the machine slept.
+    async fn confirm(&self, client: &kube::Client, terms: &LeaseNeed) -> Result<(), StepError> {
+        let lease = ClusterLease::new(client.clone(), &terms.cluster, LeaseTerms::RUN);
+        match timeout(RENEWAL_ATTEMPT, lease.renew(&terms.request.holder)).await {
+            Ok(Ok(Renewal::Renewed)) => {
+                note_renewed(&self.state);
+                Ok(())
+            }
+            Ok(Ok(Renewal::Lost(other))) => {
+                let refusal = LeaseRefusal::Lost(other);
+                *lock(&self.state) = State::Refused(refusal.clone());
+                terms.stop(&refusal);
+                Err(refused(&refusal))
+            }
+            Ok(Err(error)) => Err(super::objects::api_error(&error)),
+            Err(_) => Err(StepError::not_ready("the lease of the cluster cannot be renewed").code(Code::K07)),
+        }
+    }
+
     /// Gives the lease back. Without an answer it expires.
     pub(crate) async fn release(&self) {
-        let State::Held { lease, renewing } = std::mem::take(&mut *lock(&self.state)) else { return };
+        let State::Held { lease, renewing, .. } = std::mem::take(&mut *lock(&self.state)) else { return };
         renewing.abort();
         let holder = self.terms.lock().unwrap_or_else(PoisonError::into_inner).take().map(|terms| terms.request.holder);
         if let Some(holder) = holder {
@@ -141,6 +176,26 @@ impl RunLease {
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn note_renewed(state: &Mutex<State>) {
+    if let State::Held { renewed, .. } = &mut *lock(state) {
+        *renewed = Timestamp::now();
+    }
+}
+
+/// Whether a lease that was renewed then cannot have expired.
+fn is_fresh(renewed: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(renewed).unsigned_abs() < LeaseTerms::RUN.duration / 2
+}
+
+/// How a run stands to the lease.
+enum Standing {
+    NotTaken,
+    Held,
+    /// It had the lease, and may have lost it unnoticed.
+    Stale,
+    Refused(LeaseRefusal),
 }
 
 /// The error of a step that must not start.
@@ -161,21 +216,29 @@ impl Renewing {
     async fn run(mut self) {
         loop {
             sleep(LeaseTerms::RUN.renewal).await;
-            match self.lease.renew(&self.terms.request.holder).await {
-                Ok(Renewal::Renewed) => {}
-                Ok(Renewal::Lost(other)) => {
-                    let refusal = LeaseRefusal::Lost(other);
-                    *lock(&self.state) = State::Refused(refusal.clone());
-                    self.terms.stop(&refusal);
-                    return;
-                }
-                // The server that was dialled may be the one that is away. While all are, nothing can take the lease.
-                Err(_) => {
-                    if let Ok(client) = kubernetes::connect(&self.access, &self.dialer).await {
-                        self.lease = ClusterLease::new(client, &self.terms.cluster, LeaseTerms::RUN);
+            for _ in 0..RENEWAL_ATTEMPTS {
+                match timeout(RENEWAL_ATTEMPT, self.lease.renew(&self.terms.request.holder)).await {
+                    Ok(Ok(Renewal::Renewed)) => {
+                        note_renewed(&self.state);
+                        break;
                     }
+                    Ok(Ok(Renewal::Lost(other))) => {
+                        let refusal = LeaseRefusal::Lost(other);
+                        *lock(&self.state) = State::Refused(refusal.clone());
+                        self.terms.stop(&refusal);
+                        return;
+                    }
+                    // The server that was dialled may be the one that is away. While all are, nothing can take the lease.
+                    Ok(Err(_)) | Err(_) => self.reconnect().await,
                 }
             }
+        }
+    }
+
+    async fn reconnect(&mut self) {
+        let connected = timeout(RENEWAL_ATTEMPT, kubernetes::connect(&self.access, &self.dialer)).await;
+        if let Ok(Ok(client)) = connected {
+            self.lease = ClusterLease::new(client, &self.terms.cluster, LeaseTerms::RUN);
         }
     }
 }

@@ -139,8 +139,11 @@ impl ObservedCluster {
         !self.control_planes.is_empty() && self.control_planes.iter().all(is_without) && self.workers.iter().all(may_be)
     }
 
-    fn has_foreign_nodes(&self) -> bool {
-        self.control_planes.iter().chain(&self.workers).any(|node| *node == ObservedNode::Foreign)
+    /// Whether the nodes show that this run's Talos CA is the cluster's: one accepts it, or every control plane waits for
+    /// its first config; and none runs under another one. Silence shows nothing.
+    fn shows_its_authority(&self) -> bool {
+        let any = |state| self.control_planes.iter().chain(&self.workers).any(|node| *node == state);
+        (any(ObservedNode::Configured) || self.is_empty()) && !any(ObservedNode::Foreign)
     }
 }
 
@@ -175,14 +178,14 @@ impl fmt::Display for EpochEnd {
 /// Compares the cluster on record with the one that exists.
 ///
 /// The same Kubernetes is the same cluster, whatever else changed: certificate authorities are rotated, members replaced.
-/// Another Talos CA ends the epoch unless a node still runs under yet another one: then this run has the wrong secrets, and
-/// its preflight reports so (T04).
+/// Another Talos CA ends the epoch when the nodes accept it or wait for a config. While none responds, or one runs under yet
+/// another CA, this run may have the wrong secrets, and its preflight reports so (T04).
 pub fn decide_epoch(recorded: RecordedCluster<'_>, observed: &ObservedCluster) -> EpochDecision {
     if let (Some(known), Some(found)) = (&recorded.facts.kube_system, &observed.kube_system) {
         return if known == found { EpochDecision::Same } else { EpochDecision::New(EpochEnd::OtherKubernetes) };
     }
     let authorities = recorded.identity.talos_ca.as_ref().zip(observed.identity.talos_ca.as_ref());
-    if authorities.is_some_and(|(known, found)| known != found) && !observed.has_foreign_nodes() {
+    if authorities.is_some_and(|(known, found)| known != found) && observed.shows_its_authority() {
         return EpochDecision::New(EpochEnd::OtherTalosCa);
     }
     let (known, found) = (&recorded.facts.etcd_members, &observed.etcd_members);
@@ -252,10 +255,12 @@ mod tests {
     #[test]
     fn another_talos_ca_ends_the_epoch_unless_the_secrets_are_the_wrong_ones() {
         let facts = ClusterFacts::default();
-        for nodes in [[Maintenance, Maintenance], [Configured, Unknown], [Unknown, Unknown]] {
+        for nodes in [[Maintenance, Maintenance], [Configured, Unknown]] {
             assert_eq!(decide("old", &facts, NotBootstrapped, &observed(&nodes, &[])), New(EpochEnd::OtherTalosCa));
         }
-        assert_eq!(decide("old", &facts, Bootstrapped, &observed(&[Foreign, Unknown], &[])), Same);
+        for nodes in [[Foreign, Unknown], [Foreign, Configured], [Unknown, Unknown], [Maintenance, Unknown]] {
+            assert_eq!(decide("old", &facts, Bootstrapped, &observed(&nodes, &[])), Same, "{nodes:?}");
+        }
     }
 
     #[test]

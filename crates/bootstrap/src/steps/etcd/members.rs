@@ -59,7 +59,8 @@ impl Members {
                 text = format!("{text}; {}: {problem}", node.hostname);
             }
         }
-        Ok(Some(StepWait::new(text).code(code)))
+        // A learner that falls behind makes no progress, whatever it counts.
+        Ok(Some(StepWait::new(text).code(code).stuck()))
     }
 
     /// The alarms that any control plane reports.

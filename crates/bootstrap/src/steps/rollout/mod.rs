@@ -343,8 +343,11 @@ async fn reach_api(context: &RunContext, node: &InventoryNode, cx: &StepContext)
     let began = Instant::now();
     let mut wait = Wait::new(context, node, cx);
     loop {
-        if let Ok(Ok(_)) = tokio::time::timeout(API_ATTEMPT, context.kubernetes()).await {
-            return Ok(ApiAccess::Required);
+        match tokio::time::timeout(API_ATTEMPT, context.kubernetes()).await {
+            Ok(Ok(_)) => return Ok(ApiAccess::Required),
+            // Such as a lease that another run has.
+            Ok(Err(error)) if !error.class.is_retried() => return Err(error),
+            Ok(Err(_)) | Err(_) => {}
         }
         if node.role == Role::ControlPlane && began.elapsed() >= API_OUTAGE_LIMIT {
             cx.progress(
@@ -364,6 +367,7 @@ async fn look(
 ) -> Result<Option<ClusterState>, StepError> {
     let api = match (tokio::time::timeout(API_ATTEMPT, context.kubernetes()).await, access) {
         (Ok(Ok(client)), _) => Some(client),
+        (Ok(Err(error)), _) if !error.class.is_retried() => return Err(error),
         (_, ApiAccess::Required) => return Ok(None),
         (_, ApiAccess::Away) => None,
     };
