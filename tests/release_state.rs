@@ -340,7 +340,8 @@ fn changed_inputs_reopen_the_steps_of_crds_secrets_namespaces_and_hooks() {
             write(&environment, file, &text);
             let (code, events) = environment.events(&["infra", "--lab"]);
             assert_eq!(code, 0, "{events:#?}");
-            let observed = events.iter().find(|event| event["event"] == "observed" && event["step"] == step).unwrap();
+            let observed = events.iter().find(|event| event["event"] == "observed" && event["step"] == step);
+            let observed = observed.unwrap_or_else(|| panic!("{step} is not observed: {events:#?}"));
             assert_eq!(observed["detail"], format!("{object} {drift}"), "{observed}");
             assert_nothing_to_do(&environment);
         }
