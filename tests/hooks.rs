@@ -117,6 +117,12 @@ fn a_hook_is_known_by_what_it_is_with_and_without_a_journal() {
     assert_eq!(ran(), "seed a, other a, ");
 
     // The journal is lost; the cluster has the record.
+    let kubeconfig = environment.state().join("labs/infra/run/kubeconfig");
+    let delete = |object: &[&str]| {
+        let mut kubectl = environment.child("kubectl");
+        kubectl.arg("--kubeconfig").arg(&kubeconfig).args(["delete", "-n", "kube-system"]).args(object);
+        assert!(kubectl.status().unwrap().success(), "{object:?}");
+    };
     std::fs::remove_file(&journal).unwrap();
     environment.resume_machines("infra");
     assert_eq!(ran(), "seed a, other a, ");
@@ -131,11 +137,8 @@ fn a_hook_is_known_by_what_it_is_with_and_without_a_journal() {
 
     // Neither has a record of anything.
     write(&[hook("other", "a"), hook("seed", "a")]);
+    delete(&["configmap", "k8s-bootstrap-hooks"]);
     std::fs::remove_file(&journal).unwrap();
-    let records = ["delete", "configmap", "-n", "kube-system", "k8s-bootstrap-hooks"];
-    let kubeconfig = environment.state().join("labs/infra/run/kubeconfig");
-    let deleted = environment.child("kubectl").arg("--kubeconfig").arg(kubeconfig).args(records).status().unwrap();
-    assert!(deleted.success());
     let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab", "--resume"]);
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("the cluster is older than this journal, and neither has a record of it"), "{err}");

@@ -165,7 +165,7 @@ fn set_group_id_shell(folder: &Path) -> PathBuf {
         1
     } else {
         let other = rustix::process::getgroups().unwrap().into_iter().find(|group| *group != own);
-        other.expect("needs root, or a second group of the user").as_raw()
+        other.unwrap_or_else(|| panic!("needs root, or a second group of the user")).as_raw()
     };
     let shell = folder.join("group-sh");
     std::fs::copy("/bin/sh", &shell).unwrap();

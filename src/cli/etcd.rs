@@ -26,7 +26,7 @@ pub(super) async fn etcd(common: &Common, args: EtcdArgs) -> Result<Exit, Comman
             }));
         }
         EtcdCommand::Disarm { .. } => {
-            output::print_note(&format!("{} alarms disarmed", ops::etcd_disarm(&access).await?))
+            output::print_note(&format!("{} alarms disarmed", ops::etcd_disarm(&access).await?));
         }
     }
     Ok(Exit::Done)

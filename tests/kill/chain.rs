@@ -73,8 +73,7 @@ impl<'e> Chain<'e> {
 
     /// Kills until a run completes, and returns how often. `between` is called with that number before each run.
     pub(super) fn run(&mut self, kills: Kills, mut between: impl FnMut(usize) -> Inputs) -> usize {
-        let mut killed = 0;
-        for kill in kills.0.map(Some).chain(std::iter::once(None)) {
+        for (killed, kill) in kills.0.map(Some).chain(std::iter::once(None)).enumerate() {
             if between(killed) == Inputs::Changed {
                 // Steps that were done are due again.
                 self.done.clear();
@@ -96,7 +95,6 @@ impl<'e> Chain<'e> {
                 return killed;
             }
             assert_eq!(ended.signal(), Some(9), "run {} failed: {:#?}", killed + 1, self.last_events);
-            killed += 1;
             self.check();
         }
         panic!("the last run was not killed and did not complete: {:#?}", self.last_events);

@@ -14,7 +14,8 @@ use matrix::Matrix;
 
 use crate::common::TestEnvironment;
 
-/// The kill points of the test that runs with all others.
+/// One of so many points of a run is met by the test that runs with all others. What is done has fewer points in a
+/// resumed run, so that the chain has about a third of these kills.
 const SAMPLE: usize = 32;
 
 #[test]
@@ -25,7 +26,7 @@ fn a_run_killed_at_points_all_over_it_converges() {
     let environment = TestEnvironment::copy();
     let mut chain = Chain::start(&environment, "infra");
     let killed = chain.run(Kills::at_points(stride, stride), |_| Inputs::Unchanged);
-    assert!(killed >= SAMPLE - 2, "only {killed} kills, of {points} points every {stride}th");
+    assert!(killed >= SAMPLE / 4, "only {killed} kills, of {points} points every {stride}th");
     assert_same(&chain.end_state(), &expected);
 }
 

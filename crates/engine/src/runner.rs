@@ -64,6 +64,9 @@ pub struct RunReport {
     pub seconds: f64,
 }
 
+/// Replaces secrets in a text.
+type Mask = Arc<dyn Fn(&str) -> String + Send + Sync>;
+
 /// A run about to be carried out.
 pub struct Engine {
     plan: Plan,
@@ -73,6 +76,7 @@ pub struct Engine {
     publisher: Arc<Publisher>,
     stop: StopSignal,
     cluster: String,
+    mask: Mask,
     /// An earlier run is continued.
     resumed: bool,
 }
@@ -159,6 +163,7 @@ impl Engine {
             publisher: Arc::new(Publisher { began: Instant::now(), subscribers }),
             stop,
             cluster: String::new(),
+            mask: Arc::new(str::to_owned),
             resumed: history.last.as_ref().is_some_and(LastRun::is_unfinished),
         }
     }
@@ -167,6 +172,13 @@ impl Engine {
     #[must_use]
     pub fn for_cluster(mut self, cluster: impl Into<String>) -> Self {
         self.cluster = cluster.into();
+        self
+    }
+
+    /// Masks secrets in what the journal keeps of errors.
+    #[must_use]
+    pub fn masked_by(mut self, mask: Mask) -> Self {
+        self.mask = mask;
         self
     }
 
@@ -195,6 +207,8 @@ impl Engine {
         };
         self.prepare_all(&mut flight);
         let mut stop = self.stop.0.subscribe();
+        // A stop that was requested before counts too.
+        stop.mark_changed();
         let _ = flight.inputs.send(Input::Start);
         loop {
             let input = tokio::select! {
@@ -359,7 +373,7 @@ impl Engine {
         if let Some(handle) = flight.deadlines.remove(&step) {
             handle.abort();
         }
-        self.record(flight, Entry::StepFailed { step: step.clone(), error: error.to_string() }).await;
+        self.record(flight, Entry::StepFailed { step: step.clone(), error: (self.mask)(&error.to_string()) }).await;
         self.publisher.publish(EventKind::StepFailed { step: step.clone(), error: error.clone() });
         flight.report.failures.push((step, error));
     }

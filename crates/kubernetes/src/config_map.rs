@@ -39,11 +39,11 @@ pub async fn set_config_map_key(
     let api = Api::<ConfigMap>::namespaced(client.clone(), namespace);
     let content = json!({"metadata": {"name": name}, "data": {key: value}});
     let new: ConfigMap = serde_json::from_value(content.clone()).unwrap_or_default();
-    let (post, patch) = (PostParams::default(), PatchParams::default());
+    let (post, params, change) = (PostParams::default(), PatchParams::default(), Patch::Merge(&content));
     let set = async {
         match with_retry(|| api.create(&post, &new)).await {
             Err(ApiError { kind: ApiErrorKind::Refused { code: 409, .. }, .. }) => {
-                with_retry(|| api.patch(name, &patch, &Patch::Merge(&content))).await.map(drop)
+                with_retry(|| api.patch(name, &params, &change)).await.map(drop)
             }
             created => created.map(drop),
         }

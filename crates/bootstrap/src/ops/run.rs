@@ -61,7 +61,9 @@ pub async fn run(
     journal.append(started(&context, &plan, unfinished)?).await.map_err(OpsError::StartRecord)?;
     let preflight: Vec<StepId> = plan.of_phase(&PhaseName::new("preflight")).map(|step| step.id.clone()).collect();
     let engine = Engine::new(plan, steps, journal, &opened.history, subscribers, stop.clone());
-    let report = engine.for_cluster(&options.cluster).run().await;
+    let redactor = workspace.redactor.clone();
+    let engine = engine.for_cluster(&options.cluster).masked_by(Arc::new(move |text: &str| redactor.redact(text)));
+    let report = engine.run().await;
     let failed_in_preflight = report.outcome == RunOutcome::Failed
         && report.applied == 0
         && report.failures.iter().all(|(step, _)| preflight.contains(step));

@@ -1,7 +1,7 @@
 //! What the steps of a run share: the cluster, its credentials, and how its nodes are reached.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use super::errors::step_error;
 use super::kinds::Kinds;
 use super::object_owners::ObjectOwners;
 use super::rollout::Rollout;
-use engine::plan::{FingerprintKey, StepId};
+use engine::plan::FingerprintKey;
 use engine::{Code, StepError};
 use helm::{Charts, TemplateOptions};
 

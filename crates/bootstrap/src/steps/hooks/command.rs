@@ -10,7 +10,8 @@ use serde_json::json;
 use super::super::etcd;
 use super::super::objects::api_error;
 use super::record::{
-    Completeness, Doubt, HookDecision, HookKey, HookPlace, HookRecord, HookRecords, HookState, Repetition, decide,
+    COMPLETE, Completeness, Doubt, HookDecision, HookKey, HookPlace, HookRecord, HookRecords, HookState, Repetition,
+    decide,
 };
 use crate::steps::context::RunContext;
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
@@ -38,7 +39,7 @@ impl Process {
         let hook = place.hook();
         let once = context.cluster.hook_rules().iter().any(|rule| !rule.idempotent && rule.matches(hook));
         let repetition = if once { Repetition::Never } else { Repetition::Allowed };
-        let key = HookKey::new(place, &context.cluster.root);
+        let key = HookKey::new(place, &context.cluster.root, &context.fingerprint_key());
         Self { hook: hook.clone(), key, repetition, context }
     }
 
@@ -53,8 +54,9 @@ impl Process {
         let client = self.context.kubernetes().await?;
         let data = kubernetes::config_map(&client, RECORDS_NAMESPACE, RECORDS).await;
         let data = data.map_err(|error| api_error(&error))?;
-        let began_here = self.context.has_bootstrapped_etcd() || etcd::began_in(cx.all_recorded_intents());
-        let completeness = if data.is_some() || began_here { Completeness::Complete } else { Completeness::Unknown };
+        let is_marked = data.as_ref().is_some_and(|data| data.contains_key(COMPLETE));
+        let completeness =
+            if is_marked || self.began_here(cx) { Completeness::Complete } else { Completeness::Unknown };
         let in_cluster = HookRecords::from_cluster(&data.unwrap_or_default()).map_err(|error| {
             StepError::needs_operator("the cluster's record of hooks cannot be read")
                 .with_place(format!("ConfigMap {RECORDS_NAMESPACE}/{RECORDS}"))
@@ -63,8 +65,23 @@ impl Process {
         })?;
         let records = HookRecords::from_journal(cx.all_recorded_intents()).merged(in_cluster);
         let answer = self.context.choices.hook_answers.get(&cx.step).copied();
-        let plan = HookKey::all(&self.context.cluster);
+        let plan = HookKey::all(&self.context.cluster, &self.context.fingerprint_key());
         Ok(decide(&self.key, &records, self.repetition, answer, &plan, completeness))
+    }
+
+    /// Whether this run or this journal began the cluster, so that nothing is missing in its records.
+    fn began_here(&self, cx: &StepContext) -> bool {
+        self.context.has_bootstrapped_etcd() || etcd::began_in(cx.all_recorded_intents())
+    }
+
+    /// Marks the cluster's records as complete where they are, before the first of them is written.
+    async fn mark_complete(&self, cx: &StepContext) -> Result<(), StepError> {
+        if !self.began_here(cx) {
+            return Ok(());
+        }
+        let client = self.context.kubernetes().await?;
+        let marked = kubernetes::set_config_map_key(&client, RECORDS_NAMESPACE, RECORDS, COMPLETE, "true").await;
+        marked.map_err(|error| api_error(&error))
     }
 
     /// The hook may have done its work in part or in full, and must not do it twice.
@@ -136,6 +153,7 @@ impl Action for Process {
         }
         let kubeconfig = self.context.child_kubeconfig().await?;
         let once = self.repetition == Repetition::Never;
+        self.mark_complete(cx).await?;
         cx.intend(json!({"hook": self.key, "command": self.hook.command, "once": once})).await?;
         match decision {
             HookDecision::HasRun | HookDecision::Ask(_) => cx.conclude(json!(HookState::Done)).await?,

@@ -6,9 +6,10 @@ use std::fmt;
 use std::path::Path;
 
 use engine::journal::RecordedIntents;
-use engine::plan::Fingerprint;
+use engine::plan::{Fingerprint, FingerprintKey};
 use helmfile::{Helmfile, Hook, ReleaseId};
 use repository::Cluster;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -41,7 +42,8 @@ impl<'a> HookPlace<'a> {
 pub(super) struct HookKey(String);
 
 impl HookKey {
-    pub(super) fn new(place: &HookPlace<'_>, root: &Path) -> Self {
+    /// The arguments may be secret, so they enter keyed by the cluster's bundle.
+    pub(super) fn new(place: &HookPlace<'_>, root: &Path, secret: &FingerprintKey) -> Self {
         let hook = place.hook();
         let is_equal = |other: &&Hook| is_same_command(other, hook);
         let earlier = place.siblings[..place.index].iter().filter(is_equal).count();
@@ -53,13 +55,16 @@ impl HookKey {
         let events = hook.events.iter().map(|event| format!("{event:?}"));
         let fingerprint = Fingerprint::builder().part(owner).part(folder).part(earlier.to_string());
         let fingerprint = fingerprint.part(hook.events.len().to_string()).parts(events);
-        Self(fingerprint.part(&hook.command).parts(&hook.args).finish().as_str().to_owned())
+        let arguments = hook.args.iter().map(|argument| SecretString::from(argument.as_str()));
+        let fingerprint = fingerprint.part(&hook.command);
+        let fingerprint = arguments.fold(fingerprint, |all, argument| all.secret(secret, &argument));
+        Self(fingerprint.finish().as_str().to_owned())
     }
 
     /// The keys of every hook of a cluster.
-    pub(super) fn all(cluster: &Cluster) -> BTreeSet<Self> {
+    pub(super) fn all(cluster: &Cluster, secret: &FingerprintKey) -> BTreeSet<Self> {
         let places = places(&cluster.bootstrap.releases);
-        places.iter().map(|place| Self::new(place, &cluster.root)).collect()
+        places.iter().map(|place| Self::new(place, &cluster.root, secret)).collect()
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -79,6 +84,9 @@ fn places(helmfile: &Helmfile) -> Vec<HookPlace<'_>> {
     });
     all.collect()
 }
+
+/// The key that marks the cluster's records as complete: they began with the cluster.
+pub(super) const COMPLETE: &str = "complete";
 
 /// What became of a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,7 +140,7 @@ impl HookRecords {
             let record = serde_json::from_str(text).map_err(|source| UnreadableRecord { key: key.clone(), source })?;
             Ok((HookKey(key.clone()), record))
         };
-        data.iter().map(one).collect::<Result<_, _>>().map(Self)
+        data.iter().filter(|(key, _)| *key != COMPLETE).map(one).collect::<Result<_, _>>().map(Self)
     }
 
     /// Both together. The cluster's record is written before and after the journal's own, except that what is done

@@ -29,7 +29,7 @@ fn release(name: &str) -> ReleaseId {
 }
 
 fn key(owner: HookOwner<'_>, siblings: &[Hook], index: usize) -> HookKey {
-    HookKey::new(&HookPlace { owner, siblings, index }, Path::new(ROOT))
+    HookKey::new(&HookPlace { owner, siblings, index }, Path::new(ROOT), &FingerprintKey::new(&"bundle".into()))
 }
 
 #[test]
@@ -157,7 +157,8 @@ fn records_are_found_under_every_step_of_the_journal() {
 
 #[test]
 fn a_value_in_the_cluster_that_is_no_record_is_an_error() {
-    let data = |text: &str| BTreeMap::from([("own".to_owned(), text.to_owned())]);
+    let data =
+        |text: &str| BTreeMap::from([("own".to_owned(), text.to_owned()), (COMPLETE.to_owned(), "true".to_owned())]);
     let good = HookRecords::from_cluster(&data(r#"{"state":"done","command":"seed","once":true}"#)).unwrap();
     assert_eq!(good, records(&[("own", HookState::Done)]));
     assert!(HookRecords::from_cluster(&data("done")).unwrap_err().to_string().contains("`own`"));
