@@ -7,13 +7,14 @@ use serde_json::Value;
 use crate::common::TestEnvironment;
 
 /// Kinds whose objects come and go, or have random names.
-const VOLATILE_KINDS: [&str; 9] = [
+const VOLATILE_KINDS: [&str; 10] = [
     "bindings",
     "certificatesigningrequests",
     "controllerrevisions",
     "endpoints",
     "endpointslices",
     "events",
+    "ipaddresses",
     "leases",
     "pods",
     "replicasets",
@@ -32,7 +33,8 @@ pub(super) fn end_state(environment: &TestEnvironment, cluster: &str) -> BTreeSe
     lines.insert(format!("accepted Bootstrap calls: {}", record["bootstrap_accepted"]));
     let plan = environment.run(&["plan", cluster, "--lab", "--detailed-exitcode"]);
     lines.insert(format!("plan: exit code {}", plan.code));
-    lines
+    let network = format!("{}.", environment.network());
+    lines.into_iter().map(|line| line.replace(&network, "NETWORK.")).collect()
 }
 
 /// Fails with the lines that are in one end state only.

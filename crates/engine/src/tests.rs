@@ -503,3 +503,24 @@ async fn observing_a_plan_goes_up_to_the_first_goal_that_is_not_met_and_applies_
     assert_eq!(found, expected);
     assert_eq!(second.applied.load(Ordering::SeqCst), 0);
 }
+
+#[tokio::test]
+async fn a_stop_that_was_requested_before_the_run_is_heeded() {
+    let run = TestRun::new();
+    let step = Arc::new(Scripted::missing());
+    let engine = run.engine(plan(&[("a", &[])]), vec![("a", step)]).await;
+    run.stop.request();
+    assert_eq!(engine.run().await.outcome, RunOutcome::Stopped);
+}
+
+#[tokio::test]
+async fn the_journal_keeps_errors_without_secrets() {
+    let run = TestRun::new();
+    let error = StepError::invalid_input("the password hunter2 is too short");
+    let bad = Arc::new(Scripted { error: Some(error), ..Scripted::missing() });
+    let engine = run.engine(plan(&[("a", &[])]), vec![("a", bad)]).await;
+    engine.masked_by(Arc::new(|text: &str| text.replace("hunter2", "******"))).run().await;
+    let history = Journal::read(run.store.as_ref()).await.unwrap().history;
+    let failed = history.last.unwrap().failed;
+    assert_eq!(failed[&StepId::new("a")], "the password ****** is too short");
+}

@@ -89,9 +89,12 @@ impl Steps {
     /// The hooks of a whole file on one side of its releases, one after the other.
     fn file_hooks(&mut self, number: usize, file: &StateFile, side: HookSide, needs: &[StepId]) -> Vec<StepId> {
         let phase = self.context.cluster.phases.of_release("");
+        let context = self.context.clone();
+        let helmfile = &context.cluster.bootstrap.releases;
         let mut added: Vec<StepId> = Vec::new();
-        for (index, _) in file.hooks.iter().enumerate().filter(|(_, hook)| hook.is_on(side)) {
-            let place = HookPlace { owner: HookOwner::StateFile, siblings: &file.hooks, index };
+        for (index, hook) in file.hooks.iter().enumerate().filter(|(_, hook)| hook.is_on(side)) {
+            let earlier = helmfile.files[..number].iter().flat_map(|file| &file.hooks).chain(&file.hooks[..index]);
+            let place = HookPlace::new(HookOwner::StateFile, earlier, hook);
             let id = StepId::new(format!("hook/file-{}/{}", number + 1, index + 1));
             let needs: Vec<StepId> = needs.iter().chain(added.last()).cloned().collect();
             added.push(self.hook(id, &phase, place, &needs));
@@ -103,7 +106,7 @@ impl Steps {
     fn release(&mut self, release: &Release, names: &Names, needs: Vec<StepId>) -> Vec<StepId> {
         let phase = self.context.cluster.phases.of_release(&release.id.name);
         let owner = HookOwner::Release(&release.id);
-        let hook_place = |index| HookPlace { owner, siblings: &release.hooks, index };
+        let hook_place = |index: usize| HookPlace::new(owner, &release.hooks[..index], &release.hooks[index]);
         let mut added = Vec::new();
         let mut last = needs;
         for (id, index) in names.hooks(release, HookSide::Before) {
@@ -141,7 +144,7 @@ impl Steps {
     }
 
     fn hook(&mut self, id: StepId, phase: &PhaseName, hook_place: HookPlace<'_>, needs: &[StepId]) -> StepId {
-        let hook = hook_place.hook();
+        let hook = hook_place.hook;
         let object = id.as_str().strip_prefix("hook/").unwrap_or(id.as_str());
         let code = hooks::code(self.context.clone(), &hook_place);
         let step = Step::new("hook", object, code.overdue())

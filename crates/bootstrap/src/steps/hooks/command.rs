@@ -36,7 +36,7 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn new(context: Arc<RunContext>, place: &HookPlace<'_>) -> Self {
-        let hook = place.hook();
+        let hook = place.hook;
         let once = context.cluster.hook_rules().iter().any(|rule| !rule.idempotent && rule.matches(hook));
         let repetition = if once { Repetition::Never } else { Repetition::Allowed };
         let key = HookKey::new(place, &context.cluster.root, &context.fingerprint_key());
@@ -108,10 +108,13 @@ impl Process {
             .map_err(|error| api_error(&error))
     }
 
-    /// Records the outcome, in the cluster first.
-    async fn conclude(&self, cx: &StepContext, state: HookState) -> Result<(), StepError> {
-        self.record(state).await?;
-        cx.conclude(json!(state)).await
+    /// Records that the hook has run. An API that is away now must not have it run again, so the journal comes first.
+    async fn conclude(&self, cx: &StepContext) -> Result<Effect, StepError> {
+        cx.conclude(json!(HookState::Done)).await?;
+        Ok(match self.record(HookState::Done).await {
+            Ok(()) => Effect::Complete,
+            Err(error) => Effect::Degraded(format!("it has run, and the cluster has no record of that: {error}")),
+        })
     }
 
     async fn run(&self, cx: &StepContext, kubeconfig: &SecretFile) -> Result<(), process::Error> {
@@ -156,23 +159,24 @@ impl Action for Process {
         self.mark_complete(cx).await?;
         cx.intend(json!({"hook": self.key, "command": self.hook.command, "once": once})).await?;
         match decision {
-            HookDecision::HasRun | HookDecision::Ask(_) => cx.conclude(json!(HookState::Done)).await?,
+            HookDecision::HasRun | HookDecision::Ask(_) => self.conclude(cx).await,
             HookDecision::Conclude => {
                 cx.progress("done, according to --hook");
-                self.conclude(cx, HookState::Done).await?;
+                self.conclude(cx).await
             }
             HookDecision::Run => {
                 self.record(HookState::Begun).await?;
                 match self.run(cx, &kubeconfig).await {
-                    Ok(()) => self.conclude(cx, HookState::Done).await?,
+                    Ok(()) => self.conclude(cx).await,
                     Err(error) => {
-                        self.conclude(cx, HookState::Failed).await?;
-                        return Err(hook_error(&self.hook, &error));
+                        cx.conclude(json!(HookState::Failed)).await?;
+                        // Without this record the hook counts as interrupted, which is asked about too.
+                        let _ = self.record(HookState::Failed).await;
+                        Err(hook_error(&self.hook, &error))
                     }
                 }
             }
         }
-        Ok(Effect::Complete)
     }
 }
 

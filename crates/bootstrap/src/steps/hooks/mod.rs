@@ -43,7 +43,7 @@ impl HookCode {
 
 /// The code of one hook's step.
 pub(super) fn code(context: Arc<RunContext>, place: &HookPlace<'_>) -> HookCode {
-    let hook = place.hook();
+    let hook = place.hook;
     HookCode::Action(match recognise(hook) {
         Command::WaitCrds(names) => return HookCode::Check(Arc::new(WaitCrds { context, names })),
         Command::Apply { files, urls, kustomizations, field_manager, force, namespace } => Arc::new(Manifests {

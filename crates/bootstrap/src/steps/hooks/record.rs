@@ -22,17 +22,24 @@ pub(in crate::steps) enum HookOwner<'a> {
     StateFile,
 }
 
-/// A hook among those of its owner.
+/// A hook among those of its owner; all state files are one owner.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::steps) struct HookPlace<'a> {
-    pub(in crate::steps) owner: HookOwner<'a>,
-    pub(in crate::steps) siblings: &'a [Hook],
-    pub(in crate::steps) index: usize,
+    owner: HookOwner<'a>,
+    pub(in crate::steps) hook: &'a Hook,
+    /// How many equal hooks of the owner come before it.
+    occurrence: usize,
 }
 
 impl<'a> HookPlace<'a> {
-    pub(in crate::steps) fn hook(&self) -> &'a Hook {
-        &self.siblings[self.index]
+    /// A hook and those of its owner that come before it.
+    pub(in crate::steps) fn new(
+        owner: HookOwner<'a>,
+        earlier: impl IntoIterator<Item = &'a Hook>,
+        hook: &'a Hook,
+    ) -> Self {
+        let occurrence = earlier.into_iter().filter(|other| is_same_command(other, hook)).count();
+        Self { owner, hook, occurrence }
     }
 }
 
@@ -44,16 +51,14 @@ pub(super) struct HookKey(String);
 impl HookKey {
     /// The arguments may be secret, so they enter keyed by the cluster's bundle.
     pub(super) fn new(place: &HookPlace<'_>, root: &Path, secret: &FingerprintKey) -> Self {
-        let hook = place.hook();
-        let is_equal = |other: &&Hook| is_same_command(other, hook);
-        let earlier = place.siblings[..place.index].iter().filter(is_equal).count();
+        let hook = place.hook;
         let owner = match place.owner {
             HookOwner::Release(id) => format!("release {id}"),
             HookOwner::StateFile => "state file".to_owned(),
         };
         let folder = hook.folder.strip_prefix(root).unwrap_or(&hook.folder).display().to_string();
         let events = hook.events.iter().map(|event| format!("{event:?}"));
-        let fingerprint = Fingerprint::builder().part(owner).part(folder).part(earlier.to_string());
+        let fingerprint = Fingerprint::builder().part(owner).part(folder).part(place.occurrence.to_string());
         let fingerprint = fingerprint.part(hook.events.len().to_string()).parts(events);
         let arguments = hook.args.iter().map(|argument| SecretString::from(argument.as_str()));
         let fingerprint = fingerprint.part(&hook.command);
@@ -77,12 +82,14 @@ fn is_same_command(one: &Hook, other: &Hook) -> bool {
 }
 
 fn places(helmfile: &Helmfile) -> Vec<HookPlace<'_>> {
-    let releases = helmfile.releases.iter().map(|release| (HookOwner::Release(&release.id), &release.hooks));
-    let files = helmfile.files.iter().map(|file| (HookOwner::StateFile, &file.hooks));
-    let all = releases.chain(files).flat_map(|(owner, siblings)| {
-        (0..siblings.len()).map(move |index| HookPlace { owner, siblings: siblings.as_slice(), index })
+    let of_releases = helmfile.releases.iter().flat_map(|release| {
+        let (owner, hooks) = (HookOwner::Release(&release.id), &release.hooks);
+        hooks.iter().enumerate().map(move |(index, hook)| HookPlace::new(owner, &hooks[..index], hook))
     });
-    all.collect()
+    let of_files: Vec<&Hook> = helmfile.files.iter().flat_map(|file| &file.hooks).collect();
+    let files = (0..of_files.len())
+        .map(|index| HookPlace::new(HookOwner::StateFile, of_files[..index].iter().copied(), of_files[index]));
+    of_releases.chain(files).collect()
 }
 
 /// The key that marks the cluster's records as complete: they began with the cluster.

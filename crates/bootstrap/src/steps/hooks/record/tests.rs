@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use engine::journal::RecordedIntent;
 use engine::plan::StepId;
-use helmfile::HookEvent;
+use helmfile::{HookEvent, StateFile};
 use yaml::{Location, Origin, Position};
 
 use super::*;
@@ -29,7 +29,8 @@ fn release(name: &str) -> ReleaseId {
 }
 
 fn key(owner: HookOwner<'_>, siblings: &[Hook], index: usize) -> HookKey {
-    HookKey::new(&HookPlace { owner, siblings, index }, Path::new(ROOT), &FingerprintKey::new(&"bundle".into()))
+    let place = HookPlace::new(owner, &siblings[..index], &siblings[index]);
+    HookKey::new(&place, Path::new(ROOT), &FingerprintKey::new(&"bundle".into()))
 }
 
 #[test]
@@ -63,6 +64,33 @@ fn what_differs_in_a_hook_gives_another_key() {
         key(owner, &[elsewhere], 0),
     ]);
     assert_eq!(keys.len(), 8);
+}
+
+/// A state file that is added or renamed neither repeats nor skips a hook of another one.
+#[test]
+fn equal_hooks_of_two_state_files_are_two_hooks() {
+    let file = |name: &str, hooks: Vec<Hook>| StateFile {
+        path: PathBuf::from(ROOT).join(name),
+        environment: "default".to_owned(),
+        values: serde_json::Map::new(),
+        releases: vec![],
+        known: vec![],
+        hooks,
+    };
+    let helmfile = |files| Helmfile { path: PathBuf::from(ROOT), releases: vec![], files, notices: vec![] };
+    let keys = |files| {
+        let helmfile = helmfile(files);
+        let places = places(&helmfile);
+        let keys =
+            places.iter().map(|place| HookKey::new(place, Path::new(ROOT), &FingerprintKey::new(&"bundle".into())));
+        keys.collect::<Vec<_>>()
+    };
+    let both = keys(vec![file("01.yaml", vec![hook("seed", "a")]), file("02.yaml", vec![hook("seed", "a")])]);
+    assert_ne!(both[0], both[1]);
+    let renamed = keys(vec![file("03.yaml", vec![hook("seed", "a")]), file("04.yaml", vec![hook("seed", "a")])]);
+    assert_eq!(renamed, both);
+    let added = keys(vec![file("00.yaml", vec![hook("other", "a")]), file("02.yaml", vec![hook("seed", "a")])]);
+    assert_eq!(added[1], both[0]);
 }
 
 fn records(all: &[(&str, HookState)]) -> HookRecords {
