@@ -315,6 +315,7 @@ fn changed_inputs_reopen_the_steps_of_crds_secrets_namespaces_and_hooks() {
     let crds = "releases:\n  - {name: things, namespace: lab, chart: ../../../charts/things}\n";
     write(&environment, "bootstrap/infra/helmfile.d/00-crds.yaml", crds);
     write(&environment, "bootstrap/infra/secrets.yaml.tpl", &labelled(secret, "tier: one"));
+    write(&environment, "k8s-bootstrap.yaml", "clusters: {infra: {secrets: [bootstrap/infra/secrets.yaml.tpl]}}\n");
     write(&environment, "manifests/pool.yaml", &labelled(pool, "tier: one"));
     let hook = "    hooks:\n      - events: [postsync]\n        command: kubectl\n        \
                 args: [apply, --server-side, --filename=../../../manifests/pool.yaml]\n    values: [{color: red}]\n";
