@@ -144,6 +144,21 @@ impl Helm {
             .map_err(|error| HelmError::new(HelmErrorKind::Chart, subject, HelmErrorCause::Manifest(error)))
     }
 
+    /// The objects in a chart's `crds/` folder and in those of its dependencies, which `helm install` creates before it
+    /// renders the templates.
+    ///
+    /// # Errors
+    ///
+    /// [`HelmErrorKind::Chart`] if they cannot be read.
+    pub async fn chart_crds(&self, release: &Release, chart: &PulledChart) -> Result<Vec<Value>, HelmError> {
+        let subject = release.id.to_string();
+        let command = self.command().args(["show", "crds", &chart.path.display().to_string()]);
+        let output = command.deadline(RENDER).run().await;
+        let output = output.map_err(|error| HelmError::from_process(&subject, error))?;
+        manifest::parse(&String::from_utf8_lossy(&output.stdout))
+            .map_err(|error| HelmError::new(HelmErrorKind::Chart, subject, HelmErrorCause::Manifest(error)))
+    }
+
     /// Installs or upgrades a release in the cluster of the kubeconfig at `kubeconfig`. Helm waits for hooks, but not for
     /// workloads, and does not roll back after a failure.
     ///

@@ -9,12 +9,12 @@ use tokio::sync::OnceCell;
 
 use super::context::RunContext;
 use super::errors::helm_error;
-use super::objects::{apply_objects, gate_error, observe_objects, progress};
+use super::objects::{api_error, apply_objects, gate_error, observe_objects, progress};
 use discover::CrdUrl;
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
-use helm::{TemplateOptions, manifest};
+use helm::{PulledChart, TemplateOptions, manifest};
 use helmfile::Release;
-
+use kubernetes::ObjectRef;
 use yaml::Origin;
 
 /// Where CRDs come from.
@@ -44,6 +44,40 @@ pub(super) async fn of_chart(context: &RunContext, release: &Release) -> Result<
     let ready = charts.prepare(release, &options).await.map_err(failed)?;
     let rendered = charts.helm.template(release, &ready.chart, &options).await;
     Ok(manifest::crds(rendered.map_err(failed)?))
+}
+
+/// Creates the definitions that Helm would create with a release, if the cluster lacks them, and waits until their kinds are
+/// served. Helm itself renders as soon as they are established (Helm 4.1 `installCRDs`): a template that asks for their kinds
+/// may then render nothing, and the release stays without it.
+pub(super) async fn create_own(
+    context: &Arc<RunContext>,
+    release: &Release,
+    chart: &PulledChart,
+    cx: &StepContext,
+) -> Result<(), StepError> {
+    if release.flags.args.iter().any(|argument| argument == "--skip-crds") {
+        return Ok(());
+    }
+    let crds = context.charts().await?.helm.chart_crds(release, chart).await;
+    let crds = manifest::crds(crds.map_err(|error| helm_error(&error, release))?);
+    let client = context.kubernetes().await?;
+    let mut missing = Vec::new();
+    for crd in &crds {
+        let Ok(object) = ObjectRef::from_manifest(crd) else { continue };
+        if kubernetes::get(&client, &object).await.map_err(|error| api_error(&error))?.is_none() {
+            missing.push(crd.clone());
+        }
+    }
+    apply_objects(context, &missing, cx).await?;
+    wait_served(context, &crds, cx).await
+}
+
+/// Waits until the kinds of these definitions are served.
+async fn wait_served(context: &RunContext, crds: &[Value], cx: &StepContext) -> Result<(), StepError> {
+    let name = |crd: &Value| crd.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned);
+    let names: Vec<String> = crds.iter().filter_map(name).collect();
+    let client = context.kubernetes().await?;
+    kubernetes::wait_crds(&client, &names, &progress(cx)).await.map_err(|error| gate_error(&error).code(Code::H03))
 }
 
 /// The definitions in a file from the web.
@@ -111,13 +145,6 @@ impl Action for Crds {
     }
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
-        let names: Vec<String> = self
-            .objects()
-            .await?
-            .iter()
-            .filter_map(|object| object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned))
-            .collect();
-        let client = self.context.kubernetes().await?;
-        kubernetes::wait_crds(&client, &names, &progress(cx)).await.map_err(|error| gate_error(&error).code(Code::H03))
+        wait_served(&self.context, self.objects().await?, cx).await
     }
 }

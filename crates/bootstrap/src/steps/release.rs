@@ -17,7 +17,7 @@ use super::objects::{api_error, gate_error, progress};
 use super::pending::{HelmAttempts, PendingDecision, PendingEvidence, decide_pending, kept, this_host};
 use super::release_changes::ReleaseDiff;
 use super::release_state::{self, DeployedState, RecordMarks};
-use super::{fingerprints, webhook};
+use super::{crds, fingerprints, webhook};
 use engine::plan::{Fingerprint, Policy};
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
 use helm::comparison::{ReleaseObjects, differences, without_volatile};
@@ -352,6 +352,9 @@ impl Action for Installed {
         let client = self.context.kubernetes().await?;
         let prepared = self.prepared().await?;
         let revision = self.clear_pending(&client, cx).await?;
+        if revision == 1 {
+            crds::create_own(&self.context, &self.release, &prepared.ready.chart, cx).await?;
+        }
         self.attempts.begin(cx, revision).await;
         let options = self.upgrade_options(&client).await?;
         let kubeconfig = self.context.child_kubeconfig().await?;
