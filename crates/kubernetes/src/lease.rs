@@ -129,6 +129,24 @@ pub enum Renewal {
     Lost(LeaseRecord),
 }
 
+/// An expired lease that was seen not to be renewed, and since when. It outlives an attempt to take the lease that is cut
+/// short, so that attempts which are shorter than the observation come to an end.
+#[derive(Debug, Clone, Default)]
+pub struct LeaseSighting(Option<(Option<String>, Instant)>);
+
+impl LeaseSighting {
+    /// Since when this version of the lease is there.
+    fn since(&mut self, version: Option<String>, now: Instant) -> Instant {
+        match &self.0 {
+            Some((seen, since)) if *seen == version => *since,
+            _ => {
+                self.0 = Some((version, now));
+                now
+            }
+        }
+    }
+}
+
 /// The lease of one cluster.
 #[derive(Clone)]
 pub struct ClusterLease {
@@ -171,6 +189,15 @@ impl ClusterLease {
     ///
     /// A lease of another run; an API that does not respond or rejects the request.
     pub async fn acquire(&self, request: &LeaseRequest) -> Result<(), LeaseError> {
+        self.acquire_seen(request, &mut LeaseSighting::default()).await
+    }
+
+    /// The same, going on with the observation of an earlier attempt.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClusterLease::acquire`].
+    pub async fn acquire_seen(&self, request: &LeaseRequest, sighting: &mut LeaseSighting) -> Result<(), LeaseError> {
         for _ in 0..RACES {
             let found = self.lease().await?;
             match decide_lease(found.as_ref().and_then(record).as_ref(), request, Timestamp::now()) {
@@ -178,7 +205,7 @@ impl ClusterLease {
                 LeaseDecision::Expired(record) if request.expired == ExpiredLease::Respect => {
                     return Err(LeaseError::Expired(record));
                 }
-                LeaseDecision::Expired(record) if self.is_renewed(found.as_ref()).await? => {
+                LeaseDecision::Expired(record) if self.is_renewed(found.as_ref(), sighting).await? => {
                     return Err(LeaseError::Held(record));
                 }
                 LeaseDecision::Take | LeaseDecision::Renew | LeaseDecision::Expired(_) => {}
@@ -191,9 +218,9 @@ impl ClusterLease {
     }
 
     /// Whether the holder renews the lease, seen for two intervals.
-    async fn is_renewed(&self, found: Option<&Lease>) -> Result<bool, ApiError> {
+    async fn is_renewed(&self, found: Option<&Lease>, sighting: &mut LeaseSighting) -> Result<bool, ApiError> {
         let version = |lease: Option<&Lease>| lease.and_then(|lease| lease.metadata.resource_version.clone());
-        let end = Instant::now() + self.terms.renewal * 2;
+        let end = sighting.since(version(found), Instant::now()) + self.terms.renewal * 2;
         while Instant::now() < end {
             sleep(self.terms.renewal / 5).await;
             if version(self.lease().await?.as_ref()) != version(found) {
@@ -323,6 +350,15 @@ mod tests {
             renewed: Some(Timestamp::from_second(NOW.as_second() - age).unwrap()),
             duration: Duration::from_mins(1),
         }
+    }
+
+    #[test]
+    fn an_observation_that_is_cut_short_is_gone_on_with_unless_the_lease_was_written() {
+        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        let mut sighting = LeaseSighting::default();
+        assert_eq!(sighting.since(Some("7".to_owned()), began), began);
+        assert_eq!(sighting.since(Some("7".to_owned()), began + second), began);
+        assert_eq!(sighting.since(Some("8".to_owned()), began + second), began + second);
     }
 
     fn request() -> LeaseRequest {

@@ -41,7 +41,8 @@ pub use error::{ApiError, ApiErrorKind, Ownership};
 pub use gate::{ExplainPull, GateError, wait_ready, wait_ready_explained};
 pub use installed::{InstalledObject, InstalledState, installed_objects};
 pub use lease::{
-    ClusterLease, ExpiredLease, LeaseDecision, LeaseError, LeaseRecord, LeaseRequest, LeaseTerms, Renewal, decide_lease,
+    ClusterLease, ExpiredLease, LeaseDecision, LeaseError, LeaseRecord, LeaseRequest, LeaseSighting, LeaseTerms,
+    Renewal, decide_lease,
 };
 pub use nodes::{NodeView, Scheduling, nodes, wait_nodes_ready, wait_registered};
 pub use objects::{ObjectRef, all_secrets, cluster_uid, delete, get, list, secrets};

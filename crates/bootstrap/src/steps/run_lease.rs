@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use engine::{Code, StepError, StopSignal};
-use kubernetes::{Access, ClusterLease, LeaseError, LeaseRecord, LeaseRequest, LeaseTerms, Renewal};
+use kubernetes::{Access, ClusterLease, LeaseError, LeaseRecord, LeaseRequest, LeaseSighting, LeaseTerms, Renewal};
 use net::Dialer;
 
 /// An API that is up answers within this at the end of a run.
@@ -22,8 +22,8 @@ const RENEWAL_ATTEMPTS: usize = 3;
 pub(crate) struct RunLease {
     terms: Mutex<Option<LeaseNeed>>,
     state: Arc<Mutex<State>>,
-    /// One step at a time takes the lease.
-    taking: tokio::sync::Mutex<()>,
+    /// One step at a time takes the lease; what it saw remains if its attempt is cut short.
+    taking: tokio::sync::Mutex<LeaseSighting>,
 }
 
 /// How a run takes the lease, and what stops when another one has it.
@@ -102,7 +102,7 @@ impl RunLease {
         dialer: &Dialer,
     ) -> Result<(), StepError> {
         let Some(terms) = self.terms.lock().unwrap_or_else(PoisonError::into_inner).clone() else { return Ok(()) };
-        let _one = self.taking.lock().await;
+        let mut sighting = self.taking.lock().await;
         match self.standing() {
             Standing::Held => return Ok(()),
             Standing::Stale => return self.confirm(client, &terms).await,
@@ -110,7 +110,7 @@ impl RunLease {
             Standing::NotTaken => {}
         }
         let lease = ClusterLease::new(client.clone(), &terms.cluster, LeaseTerms::RUN);
-        match lease.acquire(&terms.request).await {
+        match lease.acquire_seen(&terms.request, &mut sighting).await {
             Ok(()) => {
                 let renewing = Renewing {
                     lease: lease.clone(),
