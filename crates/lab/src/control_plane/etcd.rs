@@ -11,7 +11,7 @@ use talos_proto::machine::{EtcdMember, EtcdMemberStatus};
 
 use super::bootstrap::BootstrapSignal;
 use super::program_files::{ProgramFiles, client_subject, server_subject};
-use super::{ControlPlane, ControlPlaneError, ControlPlaneHost, EtcdError, hostname};
+use super::{ControlPlane, ControlPlaneError, ControlPlaneHost, EtcdError, hostname, program};
 use crate::machine_config::AppliedConfig;
 use crate::pki::CertificateAuthority;
 use crate::record::facts;
@@ -145,7 +145,7 @@ impl ControlPlane {
     ) -> Result<(), ControlPlaneError> {
         let files = &access.files;
         let peer_url = self.peer_url(host);
-        let mut command = Command::new(&self.programs.etcd)
+        let mut command = program(&self.programs.etcd)
             .args(["--name", hostname(config, host), "--unsafe-no-fsync", "--log-level", "warn"])
             .args(["--data-dir", &self.etcd_data_folder(host).display().to_string()])
             .args(["--listen-client-urls", &access.endpoint, "--advertise-client-urls", &access.endpoint])

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::forward::PortForward;
 use super::kubeconfig::{self, Kubeconfig};
 use super::program_files::{ProgramFiles, client_subject, server_subject};
-use super::{ControlPlane, ControlPlaneError, ControlPlaneHost, hostname, stop_all};
+use super::{ControlPlane, ControlPlaneError, ControlPlaneHost, hostname, program, stop_all};
 use crate::machine_config::{AppliedConfig, PemPair};
 use crate::network;
 use crate::pki::{CertificateAuthority, IssuedCertificate};
@@ -276,7 +276,7 @@ impl Setup {
         let (file, etcd) = (|name: &str| self.files.path(name), |name: &str| self.etcd.files.path(name));
         let bind_address = control_plane.addresses.dialled(host.address).to_string();
         let audit_log = control_plane.folder.join(audit_log::FILE_NAME).display().to_string();
-        let mut command = Command::new(&control_plane.programs.apiserver)
+        let mut command = program(&control_plane.programs.apiserver)
             .args(["--advertise-address", &host.address.to_string(), "--bind-address", &bind_address])
             .args(["--secure-port", &control_plane.api_port.to_string()])
             .args(["--etcd-servers", &self.etcd.endpoint, "--etcd-cafile", &etcd("ca.crt")])
@@ -314,7 +314,7 @@ impl Setup {
         config: &AppliedConfig,
     ) -> Result<Daemon, ControlPlaneError> {
         let file = |name: &str| self.files.path(name);
-        let command = Command::new(&control_plane.programs.controller_manager)
+        let command = program(&control_plane.programs.controller_manager)
             .args(["--allocate-node-cidrs=true", "--cluster-cidr", &config.pod_subnets.join(",")])
             .args(["--service-cluster-ip-range", &config.service_subnets.join(",")])
             .args(config.node_cidr_mask_flags.iter())
@@ -330,7 +330,7 @@ impl Setup {
         control_plane: &ControlPlane,
         host: ControlPlaneHost<'_>,
     ) -> Result<Daemon, ControlPlaneError> {
-        let command = Command::new(&control_plane.programs.scheduler);
+        let command = program(&control_plane.programs.scheduler);
         self.start_manager(command, control_plane, host, "kube-scheduler").await
     }
 

