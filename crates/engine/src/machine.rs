@@ -346,19 +346,16 @@ impl Run {
         if self.stop.is_some() || self.ended {
             return;
         }
-        let done: BTreeSet<StepId> = self
-            .steps
-            .iter()
-            .filter(|(_, node)| matches!(node.state, StepState::Done(_)))
-            .map(|(step, _)| step.clone())
-            .collect();
-        for step in &self.order {
-            let Some(node) = self.steps.get_mut(step) else { continue };
-            if node.state == StepState::Waiting && node.needs.is_subset(&done) {
-                node.state = StepState::Observing;
-                let deadline = Some(node.policy.deadline);
-                commands.push(Command::Observe { step: step.clone(), attempt: node.attempt, deadline });
-            }
+        let is_done = |need: &StepId| matches!(self.steps.get(need), Some(Node { state: StepState::Done(_), .. }));
+        let is_ready = |step: &&StepId| {
+            self.steps.get(*step).is_some_and(|node| node.state == StepState::Waiting && node.needs.iter().all(is_done))
+        };
+        let ready: Vec<StepId> = self.order.iter().filter(is_ready).cloned().collect();
+        for step in ready {
+            let Some(node) = self.steps.get_mut(&step) else { continue };
+            node.state = StepState::Observing;
+            let deadline = Some(node.policy.deadline);
+            commands.push(Command::Observe { step, attempt: node.attempt, deadline });
         }
     }
 

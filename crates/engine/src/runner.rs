@@ -89,6 +89,8 @@ pub struct Engine {
     mask: Mask,
     /// An earlier run is continued.
     resumed: bool,
+    /// Decides the jitter of retries.
+    seed: u64,
 }
 
 impl std::fmt::Debug for Engine {
@@ -221,7 +223,15 @@ impl Engine {
             cluster: String::new(),
             mask: Arc::new(str::to_owned),
             resumed: history.last.as_ref().is_some_and(LastRun::is_unfinished),
+            seed: rand::random(),
         }
+    }
+
+    /// Replaces the random seed of the retries' jitter, for runs that are to be repeated exactly.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
     }
 
     /// Names the cluster in the events of the run.
@@ -243,7 +253,7 @@ impl Engine {
         self.publish_start();
         let (inputs, mut arriving) = mpsc::unbounded_channel();
         let mut flight = Flight {
-            run: Run::new(&self.plan, rand::random()),
+            run: Run::new(&self.plan, self.seed),
             inputs,
             tasks: JoinSet::new(),
             working: BTreeMap::new(),
@@ -268,12 +278,14 @@ impl Engine {
         stop.mark_changed();
         let _ = flight.inputs.send(Input::Start);
         loop {
+            // The stop first: then the order does not depend on chance.
             let input = tokio::select! {
-                Some(input) = arriving.recv() => input,
+                biased;
                 Ok(()) = stop.changed() => match *stop.borrow_and_update() {
                     Some(how) => Input::Stop(how),
                     None => continue,
                 },
+                Some(input) = arriving.recv() => input,
             };
             self.publish_input(&input);
             let (run, commands) = flight.run.advance(input);
