@@ -30,7 +30,7 @@ pub(super) fn lab_spec(
         cluster: cluster.name.clone(),
         nodes: inventory.nodes.iter().map(node).collect(),
         releases: releases(cluster),
-        crd_urls: crd_files.chain(steps::urls(&cluster.bootstrap.releases)).collect(),
+        crd_urls: crd_files.chain(steps::hooks::urls(&cluster.bootstrap.releases)).collect(),
         vip: inventory.endpoint.address().filter(|address| !is_node(address)),
         api_port: inventory.endpoint.port,
         talos_version: inventory.talos_version.clone(),

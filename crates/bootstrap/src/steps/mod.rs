@@ -18,7 +18,7 @@ pub mod etcd;
 mod fingerprints;
 mod flux;
 mod handoff;
-mod hooks;
+pub mod hooks;
 mod images;
 mod kinds;
 mod kubernetes_api;
@@ -56,7 +56,6 @@ pub(crate) use context::ContextParts;
 pub use context::{ContextError, RunContext, SecretsFrom};
 pub(crate) use errors::{client_code, helm_code, secrets_code};
 pub use flux::Flux;
-pub use hooks::urls;
 pub(crate) use run_lease::LeaseNeed;
 pub use run_lease::LeaseRefusal;
 

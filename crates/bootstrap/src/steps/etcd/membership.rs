@@ -18,26 +18,26 @@ pub(super) const RESPONSE: Duration = Duration::from_secs(3);
 
 /// The members of one etcd cluster.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::steps) struct Membership<'n> {
+pub struct Membership<'n> {
     /// Members that run on a control plane of the inventory.
-    pub(in crate::steps) matched: Vec<MatchedMember<'n>>,
+    pub matched: Vec<MatchedMember<'n>>,
     /// Members that have a name and run on no control plane of the inventory.
-    pub(in crate::steps) outsiders: Vec<EtcdMember>,
+    pub outsiders: Vec<EtcdMember>,
     /// Members that were added and have not started.
-    pub(in crate::steps) unstarted: usize,
+    pub unstarted: usize,
 }
 
 /// A control plane and its member.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::steps) struct MatchedMember<'n> {
-    pub(in crate::steps) node: &'n InventoryNode,
-    pub(in crate::steps) member: EtcdMember,
+pub struct MatchedMember<'n> {
+    pub node: &'n InventoryNode,
+    pub member: EtcdMember,
 }
 
 impl<'n> Membership<'n> {
     /// Matches members with control planes: by peer address, and the rest by name. An address decides first, because a
     /// machine that was replaced leaves a member of the same name.
-    pub(in crate::steps) fn new(members: Vec<EtcdMember>, control_planes: &[&'n InventoryNode]) -> Self {
+    pub fn new(members: Vec<EtcdMember>, control_planes: &[&'n InventoryNode]) -> Self {
         let mut open: Vec<&InventoryNode> = control_planes.to_vec();
         let (mut matched, mut rest) = (Vec::new(), members);
         for is_same in [has_address, has_name] {
@@ -55,7 +55,7 @@ impl<'n> Membership<'n> {
     }
 
     /// The control planes that vote.
-    pub(in crate::steps) fn voting(&self) -> usize {
+    pub fn voting(&self) -> usize {
         self.matched.iter().filter(|matched| !matched.member.is_learner).count()
     }
 }
@@ -78,13 +78,17 @@ fn peer_address(url: &str) -> Option<IpAddr> {
 
 /// The member list of a control plane.
 #[derive(Debug)]
-pub(in crate::steps) struct MemberList {
-    pub(in crate::steps) node: IpAddr,
-    pub(in crate::steps) members: Vec<EtcdMember>,
+pub struct MemberList {
+    pub node: IpAddr,
+    pub members: Vec<EtcdMember>,
 }
 
-/// Fails when two control planes list the members of different clusters (T03).
-pub(in crate::steps) fn check_one_cluster(lists: &[MemberList]) -> Result<(), StepError> {
+/// Checks that no two control planes list the members of different clusters.
+///
+/// # Errors
+///
+/// Two clusters (T03).
+pub fn check_one_cluster(lists: &[MemberList]) -> Result<(), StepError> {
     let ids = |list: &MemberList| list.members.iter().map(|member| member.id).collect::<BTreeSet<_>>();
     let hexadecimal = |ids: &BTreeSet<u64>| ids.iter().map(|id| format!("{id:016x}")).collect::<Vec<_>>().join(", ");
     for (index, one) in lists.iter().enumerate() {

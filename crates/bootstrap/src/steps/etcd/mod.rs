@@ -6,7 +6,7 @@
 pub mod decision;
 mod looks;
 mod members;
-pub(super) mod membership;
+pub mod membership;
 mod survey;
 mod watch;
 
@@ -17,12 +17,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::context::RunContext;
 use super::errors::{place, step_error};
-use decision::{Absence, Context, Decision, Intent, Reason, State, Unreachable, View, agreed, decide};
+use decision::{
+    Absence, BootstrapOutcome, Context, Decision, Intent, Reason, State, Unreachable, View, agreed, decide, newest_call,
+};
 use engine::journal::{RecordedIntent, RecordedIntents};
 use engine::plan::StepId;
 use engine::{Action, Code, Effect, Observation, StepContext, StepError, StepWait};
@@ -95,7 +97,7 @@ impl Bootstrap {
 
     /// The newest intent that may have taken effect.
     fn intent(&self, cx: &StepContext) -> Option<Intent> {
-        self.sent().clone().or_else(|| recorded(cx))
+        self.sent().clone().or_else(|| Intent::from_records(cx.recorded_intents()))
     }
 
     fn sent(&self) -> std::sync::MutexGuard<'_, Option<Intent>> {
@@ -122,13 +124,13 @@ impl Bootstrap {
         self.context.note_etcd_bootstrap();
         *self.sent() = Some(intent.clone());
         match client.bootstrap(EtcdBootstrap::New).await {
-            Ok(()) => self.accepted(cx, intent, ACCEPTED).await,
+            Ok(()) => self.accepted(cx, intent, BootstrapOutcome::Accepted).await,
             Err(error) if error.kind == ClientErrorKind::AlreadyExists => {
-                self.accepted(cx, intent, ACCEPTED_EARLIER).await
+                self.accepted(cx, intent, BootstrapOutcome::AcceptedEarlier).await
             }
             Err(error) if is_rejected(error.kind) => {
                 *self.sent() = None;
-                cx.conclude(json!(NOT_ACCEPTED)).await?;
+                cx.conclude(json!(BootstrapOutcome::NotAccepted)).await?;
                 let rejected = step_error(&error, node);
                 Err(if error.kind == ClientErrorKind::NotReady { rejected.code(Code::T06) } else { rejected })
             }
@@ -137,7 +139,7 @@ impl Bootstrap {
         }
     }
 
-    async fn accepted(&self, cx: &StepContext, intent: Intent, outcome: &str) -> Result<(), StepError> {
+    async fn accepted(&self, cx: &StepContext, intent: Intent, outcome: BootstrapOutcome) -> Result<(), StepError> {
         *self.sent() = Some(Intent { accepted: true, ..intent });
         cx.conclude(json!(outcome)).await
     }
@@ -145,32 +147,15 @@ impl Bootstrap {
 
 /// The id of the step.
 const BOOTSTRAP: &str = "etcd/bootstrap";
-const ACCEPTED: &str = "accepted";
-const ACCEPTED_EARLIER: &str = "accepted earlier";
-const NOT_ACCEPTED: &str = "not accepted";
 
 /// Whether the journal has the beginning of this etcd: a call that may have been accepted.
 pub(super) fn began_in(intents: &RecordedIntents) -> bool {
-    let own = intents.get(&StepId::new(BOOTSTRAP));
-    own.is_some_and(|own| newest_call(own).is_some())
-}
-
-fn newest_call(intents: &[RecordedIntent]) -> Option<&RecordedIntent> {
-    let may_be_accepted =
-        |prior: &&RecordedIntent| prior.outcome.as_ref().and_then(Value::as_str) != Some(NOT_ACCEPTED);
-    intents.iter().rev().find(may_be_accepted)
-}
-
-/// The newest call of an earlier run that may have been accepted, from the journal.
-fn recorded(cx: &StepContext) -> Option<Intent> {
-    let prior = newest_call(cx.recorded_intents())?;
-    let intent: Intent = serde_json::from_value(prior.intent.clone()).ok()?;
-    Some(Intent { accepted: prior.outcome.is_some(), ..intent })
+    intents.get(&StepId::new(BOOTSTRAP)).is_some_and(|own| may_have_bootstrapped(own))
 }
 
 /// Whether a call of an earlier run has started etcd, or may have.
 pub(super) fn may_have_bootstrapped(recorded: &[RecordedIntent]) -> bool {
-    recorded.iter().any(|prior| prior.outcome.as_ref().and_then(Value::as_str) != Some(NOT_ACCEPTED))
+    newest_call(recorded).is_some()
 }
 
 pub(super) async fn connect(context: &RunContext, node: &InventoryNode) -> Result<Client, StepError> {

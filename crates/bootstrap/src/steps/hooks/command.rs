@@ -10,8 +10,8 @@ use serde_json::json;
 use super::super::etcd;
 use super::super::objects::api_error;
 use super::record::{
-    COMPLETE, Completeness, Doubt, HookDecision, HookKey, HookPlace, HookRecord, HookRecords, HookState, Repetition,
-    decide,
+    COMPLETE, Completeness, Doubt, HookDecision, HookIntent, HookKey, HookPlace, HookRecord, HookRecords, HookState,
+    Repetition, decide,
 };
 use crate::steps::context::RunContext;
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
@@ -157,7 +157,8 @@ impl Action for Process {
         let kubeconfig = self.context.child_kubeconfig().await?;
         let once = self.repetition == Repetition::Never;
         self.mark_complete(cx).await?;
-        cx.intend(json!({"hook": self.key, "command": self.hook.command, "once": once})).await?;
+        let intent = HookIntent { hook: self.key.clone(), command: self.hook.command.clone(), once };
+        cx.intend(json!(intent)).await?;
         match decision {
             HookDecision::HasRun | HookDecision::Ask(_) => self.conclude(cx).await,
             HookDecision::Conclude => {

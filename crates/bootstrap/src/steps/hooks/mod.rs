@@ -22,6 +22,10 @@ use helmfile::{Helmfile, Hook};
 use idiom::{Command, recognise};
 use kubernetes::{ApplyOptions, ObjectRef, Readiness};
 use net::FetchError;
+pub use record::{
+    COMPLETE, Completeness, Doubt, HookDecision, HookIntent, HookKey, HookRecord, HookRecords, HookState, Repetition,
+    UnreadableRecord, decide,
+};
 pub(super) use record::{HookOwner, HookPlace};
 use yaml::Origin;
 

@@ -11,7 +11,7 @@ use helmfile::{Helmfile, Hook, ReleaseId};
 use repository::Cluster;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::steps::choices::HookAnswer;
 
@@ -46,7 +46,7 @@ impl<'a> HookPlace<'a> {
 /// Identifies a hook: its owner, events, folder, command and arguments, and which of several equal ones it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct HookKey(String);
+pub struct HookKey(String);
 
 impl HookKey {
     /// The arguments may be secret, so they enter keyed by the cluster's bundle.
@@ -63,7 +63,7 @@ impl HookKey {
         let arguments = hook.args.iter().map(|argument| SecretString::from(argument.as_str()));
         let fingerprint = fingerprint.part(&hook.command);
         let fingerprint = arguments.fold(fingerprint, |all, argument| all.secret(secret, &argument));
-        Self(fingerprint.finish().as_str().to_owned())
+        Self::from(&fingerprint.finish())
     }
 
     /// The keys of every hook of a cluster.
@@ -72,8 +72,14 @@ impl HookKey {
         places.iter().map(|place| Self::new(place, &cluster.root, secret)).collect()
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<&Fingerprint> for HookKey {
+    fn from(fingerprint: &Fingerprint) -> Self {
+        Self(fingerprint.as_str().to_owned())
     }
 }
 
@@ -93,12 +99,12 @@ fn places(helmfile: &Helmfile) -> Vec<HookPlace<'_>> {
 }
 
 /// The key that marks the cluster's records as complete: they began with the cluster.
-pub(super) const COMPLETE: &str = "complete";
+pub const COMPLETE: &str = "complete";
 
 /// What became of a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum HookState {
+pub enum HookState {
     /// It was started; the run ended before it did.
     Begun,
     Failed,
@@ -107,32 +113,50 @@ pub(super) enum HookState {
 
 /// A hook on record. The command's arguments are left out: they may be secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct HookRecord {
-    pub(super) state: HookState,
+pub struct HookRecord {
+    pub state: HookState,
     /// The command without its arguments.
-    pub(super) command: String,
+    pub command: String,
     /// Whether the hook must not run twice.
-    pub(super) once: bool,
+    pub once: bool,
+}
+
+/// A hook that is about to be started, as the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookIntent {
+    pub hook: HookKey,
+    /// The command without its arguments.
+    #[serde(default = "unknown_command")]
+    pub command: String,
+    /// Whether the hook must not run twice.
+    #[serde(default = "yes")]
+    pub once: bool,
+}
+
+fn unknown_command() -> String {
+    "unknown".to_owned()
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What is on record, by hook.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct HookRecords(BTreeMap<HookKey, HookRecord>);
+pub struct HookRecords(BTreeMap<HookKey, HookRecord>);
 
 impl HookRecords {
     /// The records of the journal. What was written before hooks had keys is known as the record of a hook that is not
     /// in the plan.
-    pub(super) fn from_journal(intents: &RecordedIntents) -> Self {
+    pub fn from_journal(intents: &RecordedIntents) -> Self {
         let all = intents.values().flatten().filter_map(|recorded| {
-            let key = HookKey(recorded.intent.get("hook")?.as_str()?.to_owned());
-            let command = recorded.intent.get("command").and_then(Value::as_str).unwrap_or("unknown").to_owned();
-            let once = recorded.intent.get("once").and_then(Value::as_bool).unwrap_or(true);
+            let HookIntent { hook, command, once } = serde_json::from_value(recorded.intent.clone()).ok()?;
             let state = match &recorded.outcome {
                 None => HookState::Begun,
                 Some(outcome) if *outcome == json!(HookState::Done) => HookState::Done,
                 Some(_) => HookState::Failed,
             };
-            Some((key, HookRecord { state, command, once }))
+            Some((hook, HookRecord { state, command, once }))
         });
         Self(all.collect())
     }
@@ -142,7 +166,7 @@ impl HookRecords {
     /// # Errors
     ///
     /// A value that is not a record, by its key.
-    pub(super) fn from_cluster(data: &BTreeMap<String, String>) -> Result<Self, UnreadableRecord> {
+    pub fn from_cluster(data: &BTreeMap<String, String>) -> Result<Self, UnreadableRecord> {
         let one = |(key, text): (&String, &String)| {
             let record = serde_json::from_str(text).map_err(|source| UnreadableRecord { key: key.clone(), source })?;
             Ok((HookKey(key.clone()), record))
@@ -152,7 +176,8 @@ impl HookRecords {
 
     /// Both together. The cluster's record is written before and after the journal's own, except that what is done
     /// anywhere is done.
-    pub(super) fn merged(mut self, cluster: Self) -> Self {
+    #[must_use]
+    pub fn merged(mut self, cluster: Self) -> Self {
         for (key, record) in cluster.0 {
             let is_done = self.0.get(&key).is_some_and(|own| own.state == HookState::Done);
             if !is_done {
@@ -176,14 +201,14 @@ impl HookRecords {
 /// A value in the cluster that is not the record of a hook.
 #[derive(Debug, thiserror::Error)]
 #[error("the value of `{key}` is not a record")]
-pub(super) struct UnreadableRecord {
+pub struct UnreadableRecord {
     key: String,
     source: serde_json::Error,
 }
 
 /// How often a hook may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repetition {
+pub enum Repetition {
     Allowed,
     /// `idempotent: false`.
     Never,
@@ -191,7 +216,7 @@ pub(super) enum Repetition {
 
 /// Whether the records of a cluster's hooks are complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Completeness {
+pub enum Completeness {
     /// This journal began with the cluster, or the cluster has records of its own.
     Complete,
     /// The cluster is older than the journal and has no records.
@@ -200,7 +225,7 @@ pub(super) enum Completeness {
 
 /// What to do about a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum HookDecision {
+pub enum HookDecision {
     HasRun,
     Run,
     /// The operator says that it has run.
@@ -211,7 +236,7 @@ pub(super) enum HookDecision {
 
 /// Why a hook that must not run twice is not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Doubt {
+pub enum Doubt {
     Interrupted,
     Failed,
     /// These commands have run and match no hook of the plan: this one may be one of them, changed.
@@ -235,7 +260,7 @@ impl fmt::Display for Doubt {
 }
 
 /// Decides about the hook with this key.
-pub(super) fn decide(
+pub fn decide(
     key: &HookKey,
     records: &HookRecords,
     repetition: Repetition,

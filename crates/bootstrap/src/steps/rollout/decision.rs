@@ -3,9 +3,32 @@
 use engine::Code;
 use talos_config::Role;
 
+use super::super::etcd::decision::{Etcd, State, View};
+
+/// Whether etcd exists on any control plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EtcdPresence {
+    Exists,
+    Absent,
+    /// No control plane that responds has etcd, and this one does not respond.
+    Unknown(String),
+}
+
+impl EtcdPresence {
+    /// What the reports of all control planes add up to.
+    pub fn from_views(views: &[View]) -> Self {
+        let facts = || views.iter().filter_map(View::facts);
+        if facts().any(|facts| facts.data || facts.requested || matches!(facts.etcd, Etcd::Running { .. })) {
+            return Self::Exists;
+        }
+        let unknown = views.iter().find(|view| matches!(view.state, State::Unknown { .. }));
+        unknown.map_or(Self::Absent, |view| Self::Unknown(format!("{}: {}", view.node, view.state)))
+    }
+}
+
 /// Whether a node or an etcd member serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Health {
+pub enum Health {
     Up,
     /// With the reason.
     Down(String),
@@ -13,72 +36,71 @@ pub(super) enum Health {
 
 /// A node beside the one that is to reboot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct OtherNode {
-    pub(super) name: String,
-    pub(super) role: Role,
-    pub(super) health: Health,
+pub struct OtherNode {
+    pub name: String,
+    pub role: Role,
+    pub health: Health,
 }
 
 /// A voting member of etcd.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Voter {
+pub struct Voter {
     /// The node that it runs on.
-    pub(super) name: String,
-    pub(super) health: Health,
+    pub name: String,
+    pub health: Health,
 }
 
 /// etcd as its members report it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct EtcdState {
-    pub(super) voters: Vec<Voter>,
+pub struct EtcdState {
+    pub voters: Vec<Voter>,
     /// Members that do not vote yet.
-    pub(super) learners: Vec<String>,
-    pub(super) alarms: Vec<String>,
+    pub learners: Vec<String>,
+    pub alarms: Vec<String>,
 }
 
 /// The cluster around a node that is to reboot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ClusterState {
-    pub(super) etcd: EtcdState,
-    pub(super) others: Vec<OtherNode>,
+pub struct ClusterState {
+    pub etcd: EtcdState,
+    pub others: Vec<OtherNode>,
     /// The node itself.
-    pub(super) health: Health,
+    pub health: Health,
 }
 
 /// Why a node must not reboot now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct WaitReason {
-    pub(super) text: String,
-    pub(super) code: Code,
-    pub(super) outlook: Outlook,
+pub struct RebootWait {
+    pub text: String,
+    pub code: Code,
+    pub outlook: Outlook,
 }
 
 /// Whether waiting can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outlook {
+pub enum Outlook {
     MayChange,
     /// The operator has to decide.
     Permanent,
 }
 
-fn wait(code: Code, text: String) -> Result<(), WaitReason> {
-    Err(WaitReason { text, code, outlook: Outlook::MayChange })
+fn wait(code: Code, text: String) -> Result<(), RebootWait> {
+    Err(RebootWait { text, code, outlook: Outlook::MayChange })
 }
 
 /// Whether the node `name` may reboot now.
-pub(super) fn may_reboot(
-    name: &str,
-    role: Role,
-    cluster: &ClusterState,
-    max_unavailable: usize,
-) -> Result<(), WaitReason> {
+///
+/// # Errors
+///
+/// Why it must not.
+pub fn may_reboot(name: &str, role: Role, cluster: &ClusterState, max_unavailable: usize) -> Result<(), RebootWait> {
     match role {
         Role::ControlPlane => control_plane(name, cluster),
         Role::Worker => worker(cluster, max_unavailable),
     }
 }
 
-fn control_plane(name: &str, cluster: &ClusterState) -> Result<(), WaitReason> {
+fn control_plane(name: &str, cluster: &ClusterState) -> Result<(), RebootWait> {
     let EtcdState { voters, learners, alarms } = &cluster.etcd;
     if voters.is_empty() {
         return wait(Code::T13, "no control plane lists etcd's members".to_owned());
@@ -94,7 +116,7 @@ fn control_plane(name: &str, cluster: &ClusterState) -> Result<(), WaitReason> {
     let is_only_voter = others.is_empty();
     if !is_only_voter && others.len() < majority {
         let text = format!("etcd has {} voters, so no reboot keeps its quorum", voters.len());
-        return Err(WaitReason { text, code: Code::T21, outlook: Outlook::Permanent });
+        return Err(RebootWait { text, code: Code::T21, outlook: Outlook::Permanent });
     }
     for voter in others {
         if let Health::Down(reason) = &voter.health {
@@ -108,7 +130,7 @@ fn control_plane(name: &str, cluster: &ClusterState) -> Result<(), WaitReason> {
     }
 }
 
-fn worker(cluster: &ClusterState, max_unavailable: usize) -> Result<(), WaitReason> {
+fn worker(cluster: &ClusterState, max_unavailable: usize) -> Result<(), RebootWait> {
     if cluster.health != Health::Up {
         // It is down already, so its reboot takes nothing away.
         return Ok(());

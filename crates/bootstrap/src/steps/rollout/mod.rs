@@ -21,11 +21,9 @@ use tokio::time::Instant;
 use super::choices::{Reboots, RolloutOptions};
 use super::context::RunContext;
 use super::errors::{config_error, dry_run_error, place, step_error};
-use super::etcd::decision::{Etcd, State, View};
 use super::etcd::{connect, survey};
 use super::machine_config::runs;
 use cordons::{LeftCordoned, cordoned_by_us};
-use decision::{ClusterState, Health, Outlook, WaitReason, may_reboot};
 use engine::{Code, Effect, StepContext, StepError, StepWait};
 use error_report::ErrorReport;
 use kubernetes::{DrainError, Scheduling};
@@ -37,6 +35,8 @@ use turns::{Queue, QueuedNode};
 
 pub use changes::{Change, ConfigChange, config_changes};
 pub(super) use cordons::{Cordon, still_cordoned, uncordon_all};
+pub use decision::{ClusterState, EtcdPresence, EtcdState, Health, OtherNode, Outlook, RebootWait, Voter, may_reboot};
+pub use state::{EtcdReport, MachineReport, NodeReport, PendingReboot, node_health};
 
 /// For one attempt to reach the API.
 const API_ATTEMPT: Duration = Duration::from_secs(10);
@@ -175,29 +175,11 @@ async fn send(
     Ok(if applied.rebooting { AfterApply::Reboots } else { AfterApply::Continues })
 }
 
-/// Whether etcd exists on any control plane.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum EtcdPresence {
-    Exists,
-    Absent,
-    /// No control plane that responds has etcd, and this one does not respond.
-    Unknown(String),
-}
-
-fn etcd_presence(views: &[View]) -> EtcdPresence {
-    let facts = || views.iter().filter_map(View::facts);
-    if facts().any(|facts| facts.data || facts.requested || matches!(facts.etcd, Etcd::Running { .. })) {
-        return EtcdPresence::Exists;
-    }
-    let unknown = views.iter().find(|view| matches!(view.state, State::Unknown { .. }));
-    unknown.map_or(EtcdPresence::Absent, |view| EtcdPresence::Unknown(format!("{}: {}", view.node, view.state)))
-}
-
 /// Waits until it is known whether etcd exists.
 async fn wait_known(context: &RunContext, node: &InventoryNode, cx: &StepContext) -> Result<EtcdPresence, StepError> {
     let mut wait = Wait::new(context, node, cx);
     loop {
-        match etcd_presence(&survey(context).await) {
+        match EtcdPresence::from_views(&survey(context).await) {
             EtcdPresence::Unknown(view) => {
                 wait.pause(&format!("it is unknown whether etcd exists: {view}"), Code::T11).await?;
             }
@@ -387,7 +369,7 @@ async fn wait_allowed(
             wait.pause(API_AWAY, Code::K01).await?;
             continue;
         };
-        let Err(WaitReason { text, code, outlook }) = may_reboot(&node.hostname, node.role, &cluster, max_unavailable)
+        let Err(RebootWait { text, code, outlook }) = may_reboot(&node.hostname, node.role, &cluster, max_unavailable)
         else {
             return Ok(());
         };
@@ -506,7 +488,7 @@ pub(super) async fn release(context: &RunContext, node: &InventoryNode, cx: &Ste
     if !context.rollout.has_cordoned(node) && !context.choices.resumed {
         return Ok(());
     }
-    if etcd_presence(&survey(context).await) != EtcdPresence::Exists {
+    if EtcdPresence::from_views(&survey(context).await) != EtcdPresence::Exists {
         return Ok(());
     }
     if reach_api(context, node, cx).await? == ApiAccess::Away {

@@ -20,25 +20,28 @@ type Registered = Option<BTreeMap<String, NodeView>>;
 /// The condition of Talos that the Kubernetes Node is Ready, which is read from Kubernetes itself (1.11 to 1.14).
 const NODE_READY: &str = "nodeReady:";
 
-/// What a machine reports of itself.
+/// What a node reports of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Machine {
+pub enum NodeReport {
+    /// With the reason.
     Unreachable(String),
     Unconfigured,
-    Configured(ConfiguredMachine),
+    Configured(MachineReport),
 }
 
+/// What a configured machine reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct ConfiguredMachine {
-    stage: Stage,
-    unmet: Vec<String>,
-    boot_id: String,
-    reboot: PendingReboot,
+pub struct MachineReport {
+    pub stage: Stage,
+    /// Conditions of Talos that are not met.
+    pub unmet: Vec<String>,
+    pub boot_id: String,
+    pub reboot: PendingReboot,
 }
 
 /// Whether a machine has requested a reboot (Talos 1.14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PendingReboot {
+pub enum PendingReboot {
     None,
     Requested,
 }
@@ -61,7 +64,7 @@ pub(super) async fn cluster_state(
     );
     let mut state = ClusterState { etcd: etcd?, others: Vec::new(), health: Health::Up };
     for (other, machine) in inventory.iter().zip(machines) {
-        let health = health(&other.hostname, &machine, registered.as_ref());
+        let health = node_health(&other.hostname, &machine, registered.as_ref());
         if other.hostname == node.hostname {
             state.health = health;
         } else {
@@ -79,33 +82,35 @@ async fn registered(api: Option<&kube::Client>) -> Registered {
     }
 }
 
-async fn machine(context: &RunContext, node: &InventoryNode) -> Machine {
+async fn machine(context: &RunContext, node: &InventoryNode) -> NodeReport {
     let (client, status) = match context.probe(node).await {
         Ok(Probe::Configured { client, status }) => (client, status),
-        Ok(Probe::Maintenance { .. }) => return Machine::Unconfigured,
-        Ok(Probe::Closed(_)) => return Machine::Unreachable("its port is closed".to_owned()),
-        Ok(Probe::Foreign(foreign)) => return Machine::Unreachable(foreign.evidence),
-        Err(error) => return Machine::Unreachable(ErrorReport::new(&error).to_string()),
+        Ok(Probe::Maintenance { .. }) => return NodeReport::Unconfigured,
+        Ok(Probe::Closed(_)) => return NodeReport::Unreachable("its port is closed".to_owned()),
+        Ok(Probe::Foreign(foreign)) => return NodeReport::Unreachable(foreign.evidence),
+        Err(error) => return NodeReport::Unreachable(ErrorReport::new(&error).to_string()),
     };
     let resources = client.resources();
     let read = tokio::try_join!(client.boot_id(), resources.find::<RebootRequest>("reboot-request"));
     match read {
-        Ok((boot_id, request)) => Machine::Configured(ConfiguredMachine {
+        Ok((boot_id, request)) => NodeReport::Configured(MachineReport {
             stage: status.stage,
             unmet: status.unmet,
             boot_id,
             reboot: if request.is_some() { PendingReboot::Requested } else { PendingReboot::None },
         }),
-        Err(error) => Machine::Unreachable(error.reason),
+        Err(error) => NodeReport::Unreachable(error.reason),
     }
 }
 
-fn health(name: &str, machine: &Machine, registered: Option<&BTreeMap<String, NodeView>>) -> Health {
+/// Whether a node serves, by its own report and by the nodes of Kubernetes; `registered` is absent while the API is
+/// unreachable.
+pub fn node_health(name: &str, machine: &NodeReport, registered: Option<&BTreeMap<String, NodeView>>) -> Health {
     let down = |reason: &str| Health::Down(reason.to_owned());
     let machine = match machine {
-        Machine::Unreachable(reason) => return down(reason),
-        Machine::Unconfigured => return down("in maintenance mode"),
-        Machine::Configured(machine) => machine,
+        NodeReport::Unreachable(reason) => return down(reason),
+        NodeReport::Unconfigured => return down("in maintenance mode"),
+        NodeReport::Configured(machine) => machine,
     };
     if machine.stage != Stage::Running {
         return Health::Down(format!("it is {}", machine.stage));
@@ -130,43 +135,55 @@ fn health(name: &str, machine: &Machine, registered: Option<&BTreeMap<String, No
 }
 
 /// What a control plane reports of etcd.
-struct EtcdReport<'n> {
-    node: &'n InventoryNode,
-    members: Vec<EtcdMember>,
-    status: Option<EtcdStatus>,
-    alarms: Vec<String>,
+#[derive(Debug)]
+pub struct EtcdReport<'n> {
+    pub node: &'n InventoryNode,
+    pub members: Vec<EtcdMember>,
+    pub status: Option<EtcdStatus>,
+    pub alarms: Vec<String>,
 }
 
 async fn etcd_state(context: &RunContext) -> Result<EtcdState, StepError> {
     let control_planes = context.control_planes();
     let reports = join_all(control_planes.iter().map(|node| etcd_report(context, node))).await;
     let reports: Vec<EtcdReport<'_>> = reports.into_iter().flatten().collect();
-    let lists: Vec<MemberList> = reports
-        .iter()
-        .map(|report| MemberList { node: report.node.address, members: report.members.clone() })
-        .collect();
-    check_one_cluster(&lists)?;
-    let Some(list) = lists.into_iter().find(|list| !list.members.is_empty()) else { return Ok(EtcdState::default()) };
-    let Membership { matched, outsiders, unstarted } = Membership::new(list.members, &control_planes);
-    let (learners, voters): (Vec<_>, Vec<_>) = matched.into_iter().partition(|matched| matched.member.is_learner);
-    let mut state = EtcdState {
-        voters: voters
+    EtcdState::from_reports(&reports, &control_planes)
+}
+
+impl EtcdState {
+    /// What the control planes on which etcd runs report, in the order of `control_planes`.
+    ///
+    /// # Errors
+    ///
+    /// Two etcd clusters (T03).
+    pub fn from_reports(reports: &[EtcdReport<'_>], control_planes: &[&InventoryNode]) -> Result<Self, StepError> {
+        let lists: Vec<MemberList> = reports
             .iter()
-            .map(|voter| Voter { name: voter.node.hostname.clone(), health: member_health(voter, &reports) })
-            .collect(),
-        learners: learners.into_iter().map(|learner| learner.node.hostname.clone()).collect(),
-        alarms: reports
-            .iter()
-            .find(|report| report.status.is_some())
-            .map(|report| report.alarms.clone())
-            .unwrap_or_default(),
-    };
-    state.learners.extend((0..unstarted).map(|_| "without a name".to_owned()));
-    for member in outsiders {
-        let (name, health) = (member.hostname, Health::Down("not in the inventory".to_owned()));
-        if member.is_learner { state.learners.push(name) } else { state.voters.push(Voter { name, health }) }
+            .map(|report| MemberList { node: report.node.address, members: report.members.clone() })
+            .collect();
+        check_one_cluster(&lists)?;
+        let Some(list) = lists.into_iter().find(|list| !list.members.is_empty()) else { return Ok(Self::default()) };
+        let Membership { matched, outsiders, unstarted } = Membership::new(list.members, control_planes);
+        let (learners, voters): (Vec<_>, Vec<_>) = matched.into_iter().partition(|matched| matched.member.is_learner);
+        let mut state = Self {
+            voters: voters
+                .iter()
+                .map(|voter| Voter { name: voter.node.hostname.clone(), health: member_health(voter, reports) })
+                .collect(),
+            learners: learners.into_iter().map(|learner| learner.node.hostname.clone()).collect(),
+            alarms: reports
+                .iter()
+                .find(|report| report.status.is_some())
+                .map(|report| report.alarms.clone())
+                .unwrap_or_default(),
+        };
+        state.learners.extend((0..unstarted).map(|_| "without a name".to_owned()));
+        for member in outsiders {
+            let (name, health) = (member.hostname, Health::Down("not in the inventory".to_owned()));
+            if member.is_learner { state.learners.push(name) } else { state.voters.push(Voter { name, health }) }
+        }
+        Ok(state)
     }
-    Ok(state)
 }
 
 /// What a control plane reports of etcd; nothing when it does not run there.
@@ -204,8 +221,8 @@ mod tests {
         NodeView { ready, reason: reason.to_owned(), boot_id: boot_id.to_owned(), scheduling: Scheduling::Allowed }
     }
 
-    fn machine() -> ConfiguredMachine {
-        ConfiguredMachine {
+    fn machine() -> MachineReport {
+        MachineReport {
             stage: Stage::Running,
             unmet: vec!["nodeReady: node is not ready".to_owned()],
             boot_id: "b\n".to_owned(),
@@ -213,9 +230,9 @@ mod tests {
         }
     }
 
-    fn reason(machine: ConfiguredMachine, nodes: &[(&str, NodeView)]) -> Option<String> {
+    fn reason(machine: MachineReport, nodes: &[(&str, NodeView)]) -> Option<String> {
         let nodes = nodes.iter().map(|(name, view)| ((*name).to_owned(), view.clone())).collect();
-        match health("a", &Machine::Configured(machine), Some(&nodes)) {
+        match node_health("a", &NodeReport::Configured(machine), Some(&nodes)) {
             Health::Up => None,
             Health::Down(reason) => Some(reason),
         }
@@ -231,18 +248,18 @@ mod tests {
         let alone = reason(machine(), &[("a", view(false, no_network, "b")), ("c", view(true, "", "x"))]);
         assert_eq!(alone.as_deref(), Some(no_network));
         assert_eq!(reason(machine(), &[]).as_deref(), Some("not registered in Kubernetes"));
-        let booting = ConfiguredMachine { stage: Stage::Booting, ..machine() };
+        let booting = MachineReport { stage: Stage::Booting, ..machine() };
         assert_eq!(reason(booting, &[("a", view(true, "", "b"))]).as_deref(), Some("it is booting"));
-        let unmet = ConfiguredMachine { unmet: vec!["staticPods: kube-apiserver".to_owned()], ..machine() };
+        let unmet = MachineReport { unmet: vec!["staticPods: kube-apiserver".to_owned()], ..machine() };
         assert_eq!(reason(unmet, &[("a", view(true, "", "b"))]).as_deref(), Some("staticPods: kube-apiserver"));
-        let requested = ConfiguredMachine { reboot: PendingReboot::Requested, ..machine() };
+        let requested = MachineReport { reboot: PendingReboot::Requested, ..machine() };
         assert_eq!(reason(requested, &[("a", view(true, "", "b"))]).as_deref(), Some("it is about to reboot"));
     }
 
     #[test]
     fn without_the_kubernetes_api_the_machine_alone_is_asked() {
-        assert_eq!(health("a", &Machine::Configured(machine()), None), Health::Up);
-        assert_ne!(health("a", &Machine::Unconfigured, None), Health::Up);
-        assert_ne!(health("a", &Machine::Unreachable("closed".to_owned()), None), Health::Up);
+        assert_eq!(node_health("a", &NodeReport::Configured(machine()), None), Health::Up);
+        assert_ne!(node_health("a", &NodeReport::Unconfigured, None), Health::Up);
+        assert_ne!(node_health("a", &NodeReport::Unreachable("closed".to_owned()), None), Health::Up);
     }
 }

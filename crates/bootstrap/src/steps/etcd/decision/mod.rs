@@ -16,7 +16,8 @@ use std::net::IpAddr;
 use engine::Code;
 
 pub use absence::{Absence, Unreachable};
-pub use view::{Blocker, Etcd, Facts, Intent, State, View};
+pub(in crate::steps) use view::newest_call;
+pub use view::{Blocker, BootstrapOutcome, Etcd, Facts, Intent, State, View};
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,9 @@ use std::fmt;
 use std::net::IpAddr;
 
 use engine::Code;
+use engine::journal::RecordedIntent;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// One control plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,4 +135,33 @@ pub struct Intent {
     /// The node answered that it accepted it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub accepted: bool,
+}
+
+/// What became of a bootstrap, as the journal keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BootstrapOutcome {
+    #[serde(rename = "accepted")]
+    Accepted,
+    /// The node answered that it had accepted one before.
+    #[serde(rename = "accepted earlier")]
+    AcceptedEarlier,
+    /// The node rejected it, so the bootstrap has not started.
+    #[serde(rename = "not accepted")]
+    NotAccepted,
+}
+
+impl Intent {
+    /// The newest call on record that may have taken effect. `records` are those of the step, oldest first. An outcome that
+    /// this version does not know counts as accepted.
+    pub fn from_records(records: &[RecordedIntent]) -> Option<Self> {
+        let newest = newest_call(records)?;
+        let intent: Self = serde_json::from_value(newest.intent.clone()).ok()?;
+        Some(Self { accepted: newest.outcome.is_some(), ..intent })
+    }
+}
+
+/// The newest call on record that may have taken effect.
+pub(in crate::steps) fn newest_call(records: &[RecordedIntent]) -> Option<&RecordedIntent> {
+    let rejected = Some(json!(BootstrapOutcome::NotAccepted));
+    records.iter().rev().find(|record| record.outcome != rejected)
 }
