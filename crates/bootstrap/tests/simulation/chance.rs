@@ -33,7 +33,7 @@ impl Chance {
 
 /// How often each fault happens. No two seeds have the same rates: a fault that is rare among many is common where it is
 /// one of few.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct FaultRates {
     // In each second, of 1000.
     pub(crate) reboot: u64,
@@ -55,23 +55,6 @@ pub(crate) struct FaultRates {
 }
 
 impl FaultRates {
-    pub(crate) const NONE: Self = Self {
-        reboot: 0,
-        wipe: 0,
-        partition: 0,
-        block: 0,
-        api_outage: 0,
-        registry_outage: 0,
-        disk_full: 0,
-        lost_request: 0,
-        lost_reply: 0,
-        late_request: 0,
-        slow_boot: 0,
-        kill: 0,
-        stop: 0,
-        hook_failure: 0,
-    };
-
     pub(crate) fn draw(chance: &mut Chance) -> Self {
         let mut rate = |most| if chance.happens(500) { chance.within(1..=most) } else { 0 };
         Self {

@@ -187,7 +187,7 @@ impl SimulatedCluster {
 
     fn end_faults(&mut self) {
         self.faults_ended = true;
-        self.rates = FaultRates::NONE;
+        self.rates = FaultRates::default();
         self.disk_full_until = [Duration::ZERO; OPERATORS];
         self.kubernetes.end_faults();
         for node in &mut self.nodes {

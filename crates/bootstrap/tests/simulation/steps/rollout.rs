@@ -28,7 +28,7 @@ const API_AWAY: &str = "the Kubernetes API does not respond";
 pub(super) struct Rollout {
     turns: Semaphore,
     ended_by: Mutex<Option<String>>,
-    /// The nodes that an earlier run left cordoned, once the API has told.
+    /// The nodes that an earlier run left cordoned, once the API has responded.
     left_cordoned: tokio::sync::Mutex<Option<BTreeSet<String>>>,
     cordoned: Mutex<BTreeSet<usize>>,
 }
