@@ -149,11 +149,16 @@ impl Command {
         self.program.file_name().unwrap_or(OsStr::new("?")).to_string_lossy().into_owned()
     }
 
-    /// The command as tokio starts it: in a group of its own, and under a supervisor where there is one.
-    pub(super) fn build(&self) -> (tokio::process::Command, Supervision) {
-        let (command, supervision) = match guard::program() {
-            Some(own) => (guard::supervised(&own, self.program.as_os_str()), Supervision::Supervisor),
-            None => (std::process::Command::new(&self.program), Supervision::ProcessGroup),
+    /// The command as tokio starts it: in a group of its own, and under a supervisor.
+    ///
+    /// # Errors
+    ///
+    /// A program that has not named its supervisor.
+    pub(super) fn build(&self) -> std::io::Result<(tokio::process::Command, Supervision)> {
+        let supervision = guard::supervision()?;
+        let command = match supervision {
+            Supervision::Supervisor(own) => guard::supervised(own, self.program.as_os_str()),
+            Supervision::ProcessGroup => std::process::Command::new(&self.program),
         };
         let mut command = tokio::process::Command::from(command);
         command.args(&self.arguments).process_group(0);
@@ -169,7 +174,7 @@ impl Command {
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
-        (command, supervision)
+        Ok((command, supervision))
     }
 
     pub(super) fn program(&self) -> &Path {
@@ -183,10 +188,10 @@ impl Command {
     /// A child that cannot be started, fails, takes too long or prints too much.
     pub async fn run(self) -> Result<Output, Error> {
         let program = self.name();
-        let (mut command, supervision) = self.build();
+        let start = |source| Error::Start { program: program.clone(), source };
+        let (mut command, supervision) = self.build().map_err(start)?;
         command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let start = |source| Error::Start { program: program.clone(), source };
         let mut tree = spawner::spawn(command, supervision).await.map_err(start)?;
         let (stdin, Some(stdout), Some(stderr)) = tree.streams() else {
             return Err(start(std::io::Error::other("its output streams are not available")));
