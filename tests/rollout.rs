@@ -243,6 +243,16 @@ fn an_etcd_member_outside_the_inventory_is_reported_by_name() {
     );
     assert!(err.contains("accepts the cluster's credentials"), "{err}");
 
+    // A change that needs a reboot does not wait for the member to come back into the inventory.
+    let patches = environment.repository.join("talos/infra/patches/all.yaml");
+    let unchanged = std::fs::read_to_string(&patches).unwrap();
+    add(&environment, NEEDS_REBOOT);
+    let CommandOutput { code, stdout: out, stderr: err, .. } = environment.run(&["infra", "--lab", "--resume"]);
+    assert_eq!(code, 1, "{out}{err}");
+    let refused = "machine-config/infra-cp-01: error[T22]: infra-cp-03 is an etcd member and not a control plane of the inventory";
+    assert!(err.contains(refused), "{err}");
+    std::fs::write(&patches, unchanged).unwrap();
+
     // Nothing shows any more that the member is one of this cluster.
     let without = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, &text).unwrap();

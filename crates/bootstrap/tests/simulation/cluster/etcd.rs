@@ -98,6 +98,11 @@ impl SimulatedCluster {
         })
     }
 
+    /// The alarms that a control plane lists.
+    pub(crate) fn etcd_alarms(&self) -> Vec<String> {
+        if self.now() < self.alarm_until { vec!["cp-1: NoSpace".to_owned()] } else { vec![] }
+    }
+
     /// A bootstrap arrives.
     pub(crate) fn bootstrap(&mut self, index: usize) -> BootstrapReply {
         let now = self.now();
