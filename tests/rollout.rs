@@ -180,6 +180,20 @@ fn a_change_that_needs_a_reboot_takes_down_one_node_at_a_time() {
     assert_eq!(calls("ApplyConfiguration"), applied.map(|times| times + 2));
 }
 
+#[test]
+fn a_node_of_talos_1_14_is_rebooted_by_the_run_because_it_does_not_reboot_itself() {
+    let (environment, _lab) = finished_with("base: fast\ntalos: v1.14.0-rc.1\n");
+    add(&environment, NEEDS_REBOOT);
+    let since = now(&environment);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
+    assert_eq!(code, 0, "{err}");
+    assert_one_at_a_time(&outages(&environment, since));
+    assert_none_cordoned(&environment);
+    let CommandOutput { code, stdout: out, stderr: err, .. } =
+        environment.run(&["plan", "infra", "--lab", "--detailed-exitcode"]);
+    assert_eq!(code, 0, "{out}{err}");
+}
+
 /// Starts a run and returns while the given number of nodes has been seen to reboot.
 fn until_reboots(environment: &TestEnvironment, arguments: &[&str], nodes: usize) -> Child {
     let mut child = environment.command(&["-o", "json"]).args(arguments).stdout(Stdio::piped()).spawn().unwrap();

@@ -29,7 +29,7 @@ use error_report::ErrorReport;
 use kubernetes::{DrainError, Scheduling};
 use retry::policies::{API_OUTAGE_LIMIT, ROLLOUT_LOOK};
 use state::cluster_state;
-use talos_client::{ApplyMode, ChangeEffect, Client, ProgressTimeout};
+use talos_client::{ApplyMode, ChangeEffect, Client, ProgressTimeout, RebootMode};
 use talos_config::{InventoryNode, Role};
 
 pub use changes::{Change, ConfigChange, config_changes};
@@ -174,7 +174,7 @@ async fn send(
     Ok(if applied.rebooting { AfterApply::Reboots } else { AfterApply::Continues })
 }
 
-/// Sends a config that takes effect after a reboot.
+/// Sends a config that takes effect after a reboot, and has the node reboot.
 async fn send_and_reboot(
     context: &RunContext,
     node: &InventoryNode,
@@ -183,7 +183,15 @@ async fn send_and_reboot(
 ) -> Result<Sent, StepError> {
     let failed = |error| step_error(&error, node);
     let boot_id = client.boot_id().await.map_err(failed)?;
-    let after = send(context, node, client, ApplyMode::Auto, cx).await?;
+    let after = if client.version().await.map_err(failed)?.reports_reboots() {
+        send(context, node, client, ApplyMode::Auto, cx).await?
+    } else {
+        // Talos 1.14 reboots for no config: its documentation has the operator apply and reboot. A staged config becomes
+        // active with the reboot, so a run that is killed in between leaves a node that still has to change.
+        send(context, node, client, ApplyMode::Staged, cx).await?;
+        client.reboot(RebootMode::Default).await.map_err(failed)?;
+        AfterApply::Reboots
+    };
     Ok(Sent { boot_id, after })
 }
 
