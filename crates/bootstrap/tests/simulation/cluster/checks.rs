@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use talos_config::Role;
 
-use super::{Cause, Node, SimulatedCluster};
+use super::{ApplyMode, Cause, Node, SimulatedCluster};
 use crate::inputs::RELEASES;
 
 /// What happened, so that a simulation without faults does not go unnoticed.
@@ -94,13 +94,16 @@ impl SimulatedCluster {
     }
 
     /// A run reboots a node. What was down before it began to look, and still is, it must have seen.
-    pub(super) fn check_reboot(&mut self, index: usize, looked: Option<Duration>) {
-        if !self.etcd_exists() {
-            return;
-        }
+    pub(super) fn check_reboot(&mut self, index: usize, mode: ApplyMode) {
+        let Some(created) = self.etcd_created else { return };
         let name = self.nodes[index].name.clone();
-        let Some(looked) = looked else {
-            return self.violate(format!("a run reboots {name} without a look at the cluster, and etcd exists"));
+        let looked = match mode {
+            ApplyMode::Auto { looked } => looked,
+            // The same run creates etcd while workers are configured. On a worker that was asked before, nothing runs yet.
+            ApplyMode::BeforeEtcd { looked } if self.nodes[index].role == Role::Worker && looked <= created => return,
+            ApplyMode::BeforeEtcd { .. } | ApplyMode::NoReboot => {
+                return self.violate(format!("a run reboots {name} without a look at the cluster, and etcd exists"));
+            }
         };
         if self.nodes[index].role == Role::Worker {
             return self.check_worker_reboot(index, looked);
@@ -127,15 +130,18 @@ impl SimulatedCluster {
 
     /// Whether a run that reboots a node takes it away: before etcd exists it takes nothing away, and neither does one that
     /// saw the worker down.
-    pub(super) fn cause_of_reboot(&self, index: usize, looked: Option<Duration>) -> Cause {
+    pub(super) fn cause_of_reboot(&self, index: usize, mode: ApplyMode) -> Cause {
         let node = &self.nodes[index];
-        let was_down = node.role == Role::Worker && looked.is_some_and(|looked| node.last_down >= looked);
-        if self.etcd_exists() && !was_down { Cause::Run } else { Cause::Other }
+        match mode {
+            ApplyMode::Auto { looked } if node.role == Role::Worker && node.last_down >= looked => Cause::Other,
+            ApplyMode::Auto { .. } => Cause::Run,
+            ApplyMode::BeforeEtcd { .. } | ApplyMode::NoReboot => Cause::Other,
+        }
     }
 
     /// A run reboots a worker: no more workers than the operator allows may be down then, by runs or since before its look.
     fn check_worker_reboot(&mut self, index: usize, looked: Duration) {
-        if self.cause_of_reboot(index, Some(looked)) == Cause::Other {
+        if self.cause_of_reboot(index, ApplyMode::Auto { looked }) == Cause::Other {
             return;
         }
         let is_down =

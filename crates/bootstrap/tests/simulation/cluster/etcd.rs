@@ -145,6 +145,7 @@ impl SimulatedCluster {
         let cluster = self.etcd.len() as u64 + 1;
         let members = BTreeMap::from([(index, Membership::Voter)]);
         self.etcd.insert(cluster, EtcdCluster { members });
+        self.etcd_created.get_or_insert(self.began.elapsed());
         self.nodes[index].data = Some(cluster);
         self.log(|| format!("{} creates etcd cluster {cluster}", name(index)));
     }

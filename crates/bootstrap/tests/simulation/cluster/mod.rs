@@ -72,6 +72,8 @@ pub(crate) struct SimulatedCluster {
     pub(crate) inputs: u32,
     pub(crate) nodes: Vec<Node>,
     pub(crate) etcd: BTreeMap<u64, etcd::EtcdCluster>,
+    /// When the first etcd cluster was created.
+    pub(super) etcd_created: Option<Duration>,
     pub(crate) kubernetes: kubernetes::Kubernetes,
     /// How many nodes may be down while a run reboots a worker.
     pub(crate) max_unavailable: NonZeroU32,
@@ -108,6 +110,7 @@ impl SimulatedCluster {
             inputs: FIRST_CONFIG,
             nodes: declared().nodes.iter().map(Node::new).collect(),
             etcd: BTreeMap::new(),
+            etcd_created: None,
             kubernetes: kubernetes::Kubernetes::default(),
             max_unavailable: NonZeroU32::new(u32::try_from(chance.within(1..=2)).unwrap()).unwrap(),
             alarm_since: Duration::ZERO,

@@ -209,10 +209,12 @@ impl SimulatedCluster {
                     Ok(AfterConfig::Continues)
                 }
                 ChangeEffect::Reboot => {
-                    let ApplyMode::Auto { looked } = mode else { return Err(Rejected::NeedsReboot) };
-                    self.check_reboot(index, looked);
+                    if mode == ApplyMode::NoReboot {
+                        return Err(Rejected::NeedsReboot);
+                    }
+                    self.check_reboot(index, mode);
                     self.nodes[index].config = Some(config);
-                    let cause = self.cause_of_reboot(index, looked);
+                    let cause = self.cause_of_reboot(index, mode);
                     self.counts.reboots_by_runs += u64::from(cause == Cause::Run);
                     self.reboot(index, cause);
                     Ok(AfterConfig::Reboots)
@@ -252,9 +254,13 @@ impl SimulatedCluster {
 /// How a config is to take effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ApplyMode {
-    /// With a reboot where it needs one. The run began its last look at the cluster then, if it looked.
+    /// With a reboot where it needs one. The run began its last look at the cluster then.
     Auto {
-        looked: Option<Duration>,
+        looked: Duration,
+    },
+    /// The same, because etcd did not exist anywhere when the run looked.
+    BeforeEtcd {
+        looked: Duration,
     },
     NoReboot,
 }

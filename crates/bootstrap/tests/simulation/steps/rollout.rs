@@ -94,10 +94,14 @@ pub(super) async fn uncordon_all(parts: &RunParts) -> Result<(), StepError> {
 pub(super) async fn apply(parts: &RunParts, index: usize, running: u32, cx: &StepContext) -> Result<Effect, StepError> {
     let queued = parts.rollout.turns.join(&declared().nodes, &declared().nodes[index]);
     let effect = change_effect(running, parts.config);
-    if effect == ChangeEffect::Reboot && wait_known(parts, cx).await? == EtcdPresence::Exists {
-        return in_turn(parts, index, queued, cx).await;
+    let mut mode = ApplyMode::NoReboot;
+    if effect == ChangeEffect::Reboot {
+        let KnownEtcd { presence, looked } = wait_known(parts, cx).await?;
+        if presence == EtcdPresence::Exists {
+            return in_turn(parts, index, queued, cx).await;
+        }
+        mode = ApplyMode::BeforeEtcd { looked };
     }
-    let mode = if effect == ChangeEffect::Reboot { ApplyMode::Auto { looked: None } } else { ApplyMode::NoReboot };
     send(parts, index, mode).await.map(|_| Effect::Complete)
 }
 
@@ -108,15 +112,22 @@ async fn send(parts: &RunParts, index: usize, mode: ApplyMode) -> Result<AfterCo
     applied.await?.map_err(|_| StepError::failed_precondition("the config change needs a reboot"))
 }
 
+/// Whether etcd exists, and when the run began to look.
+struct KnownEtcd {
+    presence: EtcdPresence,
+    looked: Duration,
+}
+
 /// Waits until it is known whether etcd exists.
-async fn wait_known(parts: &RunParts, cx: &StepContext) -> Result<EtcdPresence, StepError> {
+async fn wait_known(parts: &RunParts, cx: &StepContext) -> Result<KnownEtcd, StepError> {
     let mut wait = Wait::new(cx);
     loop {
+        let looked = parts.link.cluster.lock().now();
         match EtcdPresence::from_views(&parts.survey().await) {
             EtcdPresence::Unknown(view) => {
                 wait.pause(&format!("it is unknown whether etcd exists: {view}"), Code::T11).await?;
             }
-            known => return Ok(known),
+            presence => return Ok(KnownEtcd { presence, looked }),
         }
     }
 }
@@ -192,7 +203,7 @@ async fn drain_and_send(
         looked = wait_allowed(parts, index, access, turn, cx).await?;
     }
     let boot_id = parts.link.read(Peer::Node(index), |cluster| cluster.nodes[index].boot_id()).await?;
-    let after = send(parts, index, ApplyMode::Auto { looked: Some(looked) }).await?;
+    let after = send(parts, index, ApplyMode::Auto { looked }).await?;
     Ok(Sent { boot_id, after })
 }
 
@@ -240,15 +251,16 @@ async fn look(parts: &RunParts, index: usize, access: ApiAccess) -> Result<Optio
 async fn etcd_state(parts: &RunParts) -> Result<EtcdState, StepError> {
     let control_planes = declared().control_planes();
     let reports = join_all(control_planes.iter().enumerate().map(|(index, node)| async move {
-        let read = |cluster: &SimulatedCluster| Some((cluster.etcd_members(index)?, cluster.etcd_status(index)));
-        let (members, status) = parts.link.read(Peer::Node(index), read).await.ok().flatten()?;
-        let is_unread = {
+        let read = |cluster: &SimulatedCluster| {
+            Some((cluster.etcd_members(index)?, cluster.etcd_status(index), cluster.etcd_alarms()))
+        };
+        let (members, status, alarms) = parts.link.read(Peer::Node(index), read).await.ok().flatten()?;
+        let is_read = {
             let mut state = parts.link.cluster.lock();
             let rates = state.rates;
-            state.chance.happens(rates.unread_alarms)
+            !state.chance.happens(rates.unread_alarms)
         };
-        let alarms = parts.link.read(Peer::Node(index), SimulatedCluster::etcd_alarms).await.ok();
-        Some(EtcdReport { node, members, status, alarms: alarms.filter(|_| !is_unread) })
+        Some(EtcdReport { node, members, status, alarms: is_read.then_some(alarms) })
     }));
     let reports: Vec<EtcdReport<'_>> = reports.await.into_iter().flatten().collect();
     EtcdState::from_reports(&reports, &control_planes)
