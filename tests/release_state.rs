@@ -259,6 +259,40 @@ fn what_is_gone_or_changed_in_the_cluster_is_restored_once_and_what_flux_manages
     assert_eq!((revision(&environment, "app"), &data(&environment)["color"]), (3, &json!("blue")));
 }
 
+#[test]
+fn what_is_deleted_again_is_created_again_and_nothing_that_flux_keeps_different_is_overwritten() {
+    let environment = repository();
+    let other = MAP.replace("{name: app}", "{name: other}");
+    write(&environment, "charts/app/templates/other.yaml", &other);
+    let _lab = installed(&environment);
+    let delete = || delete_object(&environment, &["delete", "configmap", "app", "-n", "lab", "--output=name"]);
+    for expected in 2..=4 {
+        delete();
+        let (code, text) = plan(&environment);
+        assert_eq!(code, 5, "{text}");
+        assert!(text.contains("release: lab/app: upgrade: ConfigMap lab/app is absent\n"), "{text}");
+        run(&environment);
+        assert_eq!((data(&environment), revision(&environment, "app")), (json!({"color": "red"}), expected));
+    }
+
+    let labels =
+        json!({"kustomize.toolkit.fluxcd.io/name": "apps", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"});
+    let change = json!({"metadata": {"labels": labels}, "data": {"color": "green"}}).to_string();
+    let patch = ["patch", "configmap", "other", "-n", "lab", "--type=merge", "-p", &change, "-o", "json"];
+    environment.kubectl("infra", &patch);
+    delete();
+    let (code, text) = plan(&environment);
+    assert_eq!(code, 5, "{text}");
+    let kept =
+        "an upgrade would also overwrite ConfigMap lab/other, which Flux's Kustomization flux-system/apps manages";
+    assert!(text.contains(kept), "{text}");
+    run(&environment);
+    let theirs = environment.kubectl("infra", &["get", "configmap", "other", "-n", "lab", "-o", "json"]);
+    assert_eq!((data(&environment), &theirs["data"]), (json!({"color": "red"}), &json!({"color": "green"})));
+    assert_eq!(revision(&environment, "app"), 4, "created without an upgrade");
+    assert_nothing_to_do(&environment);
+}
+
 /// kubectl prints no JSON for a deletion.
 fn delete_object(environment: &TestEnvironment, arguments: &[&str]) {
     let kubeconfig = environment.state().join("labs/infra/run/kubeconfig");

@@ -247,7 +247,7 @@ fn a_chain_of_processes_that_each_outlive_their_parent_is_caught() {
 }
 
 /// Ends a command that waits for a program, which has started a process in a session of its own.
-fn expect_end_with_command(script: &Path, command: impl FnOnce(&Path) -> Command) {
+fn expect_end_with_command(signal: Signal, script: &Path, command: impl FnOnce(&Path) -> Command) {
     let folder = tempfile::tempdir().unwrap();
     for pipe in ["alive", "go"] {
         assert!(test_support::child("mkfifo").arg(folder.path().join(pipe)).status().unwrap().success());
@@ -261,28 +261,45 @@ fn expect_end_with_command(script: &Path, command: impl FnOnce(&Path) -> Command
     let mut command = command(folder.path());
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let alive = Alive::open(&folder.path().join("alive"));
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().signal(), Some(Signal::TERM.as_raw()));
+    kill_process(Pid::from_child(&child), signal).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(signal.as_raw()));
     alive.expect_end(&script.display().to_string());
 }
 
-#[test]
-fn descendants_of_a_template_s_program_end_with_the_command() {
+/// Ends `program` while it waits for a program that a template runs.
+fn expect_end_with_template(signal: Signal, mut program: Command) {
     let repository = tempfile::tempdir().unwrap();
     let script = repository.path().join("program");
     let helmfile = format!("releases: []\nvalues: [{{x: '{{{{ exec \"{}\" (list) }}}}'}}]\n", script.display());
     std::fs::write(repository.path().join("helmfile.yaml.gotmpl"), helmfile).unwrap();
-    expect_end_with_command(&script, |_| {
-        let mut command = common::program();
-        command.arg("-C").arg(repository.path()).args(["releases", "list", "-f", "helmfile.yaml.gotmpl"]);
-        command
+    expect_end_with_command(signal, &script, |_| {
+        program.arg("-C").arg(repository.path()).args(["releases", "list", "-f", "helmfile.yaml.gotmpl"]);
+        program
     });
+}
+
+#[test]
+fn descendants_of_a_template_s_program_end_with_the_command() {
+    expect_end_with_template(Signal::TERM, common::program());
+}
+
+/// Installed as `kb`, or run from a file that a package manager has replaced.
+#[test]
+fn a_binary_under_another_name_supervises_its_children_too() {
+    let own = Path::new(env!("CARGO_BIN_EXE_k8s-bootstrap"));
+    // Beside the binary: a hard link stays on its file system.
+    let folder = tempfile::tempdir_in(own.parent().unwrap()).unwrap();
+    let link = folder.path().join("kb");
+    std::fs::hard_link(own, &link).unwrap();
+    for signal in [Signal::KILL, Signal::TERM] {
+        expect_end_with_template(signal, test_support::child(&link));
+    }
 }
 
 #[test]
 fn descendants_of_a_compiler_end_with_the_command() {
     let programs = tempfile::tempdir().unwrap();
-    expect_end_with_command(&programs.path().join("go"), |cache| {
+    expect_end_with_command(Signal::TERM, &programs.path().join("go"), |cache| {
         let mut command = common::program();
         command.args(["tools", "install"]);
         command.env("PATH", programs.path()).env("XDG_CACHE_HOME", cache);

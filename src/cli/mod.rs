@@ -37,6 +37,10 @@ const LOG_FILTER: &str = "helm=warn,kubernetes=warn,lab=warn";
 
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
+    if let Err(error) = process::guard::set_own_program() {
+        let error = CommandError::precondition(Code::X01, format!("cannot start: {error}"));
+        return output::fail(&error, args::Output::Text).into();
+    }
     if let Some(exit) = child::run_internal() {
         return exit;
     }

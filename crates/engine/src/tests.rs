@@ -162,15 +162,9 @@ impl TestRun {
 
     async fn engine_of(&self, plan: Plan, steps: StepSet) -> Engine {
         let opened = Journal::read(self.store.as_ref()).await.unwrap();
-        let journal = Journal::new(self.store.clone(), RunId::new(Timestamp::now()));
+        let journal = Journal::new(self.store.clone(), RunId::new(Timestamp::now()), Epoch::FIRST);
         let identity = Identity { name: "blue".into(), cluster_id: None, talos_ca: None };
-        let started = Entry::RunStarted {
-            tool: "test".into(),
-            epoch: Epoch::FIRST,
-            identity,
-            resumed: false,
-            plan: BTreeMap::new(),
-        };
+        let started = Entry::RunStarted { tool: "test".into(), identity, resumed: false, plan: BTreeMap::new() };
         journal.append(started).await.unwrap();
         Engine::new(plan, steps, journal, &opened.history, vec![self.kept.clone()], self.stop.clone())
     }
@@ -377,7 +371,7 @@ async fn an_intent_is_on_disk_before_the_effect() {
     let folder = tempfile::tempdir().unwrap();
     let plan = plan(&[("once", &[])]);
     let store = Arc::new(FileStore::open(folder.path()));
-    let journal = Journal::new(store.clone(), RunId::new(Timestamp::now()));
+    let journal = Journal::new(store.clone(), RunId::new(Timestamp::now()), Epoch::FIRST);
     let mut steps = StepSet::default();
     steps.action(StepId::new("once"), Arc::new(Once));
     Engine::new(plan, steps, journal, &History::default(), vec![], StopSignal::default()).run().await;

@@ -46,9 +46,9 @@ pub struct LeaseRecord {
 }
 
 impl LeaseRecord {
-    /// The holder's run. A laptop may have another name after a kill, its journal has the same runs.
-    fn run(&self) -> Option<&str> {
-        self.holder.rsplit_once('/').map(|(_, run)| run)
+    /// Whether the holder is one of these runs of a journal.
+    fn is_of_run(&self, runs: &[String]) -> bool {
+        runs.iter().any(|run| split_holder(&self.holder).1 == Some(run.as_str()))
     }
 
     /// Whether it has expired, if both clocks are right.
@@ -66,6 +66,11 @@ impl fmt::Display for LeaseRecord {
     }
 }
 
+/// `USER@HOST` and the run of a holder.
+fn split_holder(holder: &str) -> (&str, Option<&str>) {
+    holder.rsplit_once('/').map_or((holder, None), |(operator, run)| (operator, Some(run)))
+}
+
 /// What to do about a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseDecision {
@@ -77,6 +82,9 @@ pub enum LeaseDecision {
     Held(LeaseRecord),
     /// Another run held it, and has not renewed it in time by our clock.
     Expired(LeaseRecord),
+    /// The same, of an earlier run of our journal on a machine of another name: this one, renamed since, or another one that
+    /// has the same state folder. It is taken once it was seen not to be renewed.
+    OwnExpired(LeaseRecord),
 }
 
 /// Who asks for a lease.
@@ -84,7 +92,8 @@ pub enum LeaseDecision {
 pub struct LeaseRequest {
     /// `USER@HOST/RUN`.
     pub holder: String,
-    /// Runs that are certainly dead: earlier ones of the same journal, whose lock this run has.
+    /// Earlier runs of the journal whose lock this run has. Those of this operator on this machine are certainly dead; a state
+    /// folder that was copied or is synced has runs of other machines, which hold no lock here.
     pub ended: Vec<String>,
     pub expired: ExpiredLease,
 }
@@ -100,12 +109,17 @@ pub enum ExpiredLease {
 
 /// Decides about a lease; `None` is one without a holder.
 pub fn decide_lease(found: Option<&LeaseRecord>, request: &LeaseRequest, now: Timestamp) -> LeaseDecision {
-    match found {
-        None => LeaseDecision::Take,
-        Some(record) if record.holder == request.holder => LeaseDecision::Renew,
-        Some(record) if request.ended.iter().any(|run| record.run() == Some(run)) => LeaseDecision::Take,
-        Some(record) if record.has_expired(now) => LeaseDecision::Expired(record.clone()),
-        Some(record) => LeaseDecision::Held(record.clone()),
+    let Some(record) = found else { return LeaseDecision::Take };
+    if record.holder == request.holder {
+        return LeaseDecision::Renew;
+    }
+    let is_own = record.is_of_run(&request.ended);
+    let is_same_operator = split_holder(&record.holder).0 == split_holder(&request.holder).0;
+    match (is_own, record.has_expired(now)) {
+        (true, _) if is_same_operator => LeaseDecision::Take,
+        (true, true) => LeaseDecision::OwnExpired(record.clone()),
+        (false, true) => LeaseDecision::Expired(record.clone()),
+        (_, false) => LeaseDecision::Held(record.clone()),
     }
 }
 
@@ -182,8 +196,8 @@ impl ClusterLease {
         with_retry(|| self.api.get_opt(&self.name)).await
     }
 
-    /// Takes the lease. An expired one of another run is taken only on request, and only after it was seen not to be renewed
-    /// for two intervals: clocks differ, and a live one is never taken.
+    /// Takes the lease. An expired one of another journal's run is taken only on request. Any expired one is taken only after it
+    /// was seen not to be renewed for two intervals: clocks differ, and a live one is never taken.
     ///
     /// # Errors
     ///
@@ -205,10 +219,12 @@ impl ClusterLease {
                 LeaseDecision::Expired(record) if request.expired == ExpiredLease::Respect => {
                     return Err(LeaseError::Expired(record));
                 }
-                LeaseDecision::Expired(record) if self.is_renewed(found.as_ref(), sighting).await? => {
-                    return Err(LeaseError::Held(record));
+                LeaseDecision::Expired(record) | LeaseDecision::OwnExpired(record) => {
+                    if self.is_renewed(found.as_ref(), sighting).await? {
+                        return Err(LeaseError::Held(record));
+                    }
                 }
-                LeaseDecision::Take | LeaseDecision::Renew | LeaseDecision::Expired(_) => {}
+                LeaseDecision::Take | LeaseDecision::Renew => {}
             }
             if self.write(found, &request.holder).await? == Written::Whole {
                 return Ok(());
@@ -381,6 +397,24 @@ mod tests {
         }
         let never = LeaseRecord { renewed: None, ..record_of("bob@desktop/7", 0) };
         assert_eq!(decide(Some(&never)), LeaseDecision::Expired(never));
+    }
+
+    /// A state folder that was copied or is synced has the runs of another machine, which may be alive.
+    #[test]
+    fn a_live_lease_of_the_same_journal_is_not_taken_from_another_machine_or_user() {
+        let decide = |holder: &str, age| {
+            let record = record_of(holder, age);
+            (decide_lease(Some(&record), &request(), NOW), record)
+        };
+        for holder in ["ann@desktop/1", "bob@laptop/1", "1", "/1"] {
+            let (decision, record) = decide(holder, 0);
+            assert_eq!(decision, LeaseDecision::Held(record), "{holder}");
+        }
+        for holder in ["ann@desktop/1", "bob@laptop/1"] {
+            let (decision, record) = decide(holder, 61);
+            assert_eq!(decision, LeaseDecision::OwnExpired(record), "{holder}");
+        }
+        assert_eq!(decide("ann@laptop/1", 0).0, LeaseDecision::Take);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::time::sleep;
 
+use super::silence::LastOutput;
 use super::tree::Supervision;
 use super::{Credentials, guard, spawner};
 
@@ -38,6 +40,7 @@ pub struct Command {
     folder: Option<PathBuf>,
     input: Option<SecretString>,
     deadline: Option<Duration>,
+    silence_limit: Option<Duration>,
     on_line: Option<OnLine>,
 }
 
@@ -69,6 +72,8 @@ pub enum Error {
     Wait { program: String, source: std::io::Error },
     #[error("`{program}` did not finish within {}s and was stopped", .deadline.as_secs_f32())]
     Deadline { program: String, deadline: Duration },
+    #[error("`{program}` printed nothing for {}s and was stopped", .limit.as_secs_f32())]
+    Silent { program: String, limit: Duration },
     #[error("`{program}` printed more than {} MiB and was stopped", MAX_OUTPUT >> 20)]
     TooMuch { program: String },
 }
@@ -83,6 +88,7 @@ impl Command {
             folder: None,
             input: None,
             deadline: None,
+            silence_limit: None,
             on_line: None,
         }
     }
@@ -138,6 +144,13 @@ impl Command {
         self
     }
 
+    /// Stops the child after it has printed nothing for this time, on either stream.
+    #[must_use]
+    pub fn silence_limit(mut self, limit: Duration) -> Self {
+        self.silence_limit = Some(limit);
+        self
+    }
+
     /// Calls `on_line` with every line that the child prints, as it prints it.
     #[must_use]
     pub fn on_line(mut self, on_line: impl Fn(Stream, &str) + Send + Sync + 'static) -> Self {
@@ -149,11 +162,16 @@ impl Command {
         self.program.file_name().unwrap_or(OsStr::new("?")).to_string_lossy().into_owned()
     }
 
-    /// The command as tokio starts it: in a group of its own, and under a supervisor where there is one.
-    pub(super) fn build(&self) -> (tokio::process::Command, Supervision) {
-        let (command, supervision) = match guard::program() {
-            Some(own) => (guard::supervised(&own, self.program.as_os_str()), Supervision::Supervisor),
-            None => (std::process::Command::new(&self.program), Supervision::ProcessGroup),
+    /// The command as tokio starts it: in a group of its own, and under a supervisor.
+    ///
+    /// # Errors
+    ///
+    /// A program that has not named its supervisor.
+    pub(super) fn build(&self) -> std::io::Result<(tokio::process::Command, Supervision)> {
+        let supervision = guard::supervision()?;
+        let command = match supervision {
+            Supervision::Supervisor(own) => guard::supervised(own, self.program.as_os_str()),
+            Supervision::ProcessGroup => std::process::Command::new(&self.program),
         };
         let mut command = tokio::process::Command::from(command);
         command.args(&self.arguments).process_group(0);
@@ -169,7 +187,7 @@ impl Command {
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
-        (command, supervision)
+        Ok((command, supervision))
     }
 
     pub(super) fn program(&self) -> &Path {
@@ -183,15 +201,17 @@ impl Command {
     /// A child that cannot be started, fails, takes too long or prints too much.
     pub async fn run(self) -> Result<Output, Error> {
         let program = self.name();
-        let (mut command, supervision) = self.build();
+        let start = |source| Error::Start { program: program.clone(), source };
+        let (mut command, supervision) = self.build().map_err(start)?;
         command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let start = |source| Error::Start { program: program.clone(), source };
         let mut tree = spawner::spawn(command, supervision).await.map_err(start)?;
         let (stdin, Some(stdout), Some(stderr)) = tree.streams() else {
             return Err(start(std::io::Error::other("its output streams are not available")));
         };
         let feed = feed(stdin, self.input.clone());
+        let last = LastOutput::now();
+        let (stdout, stderr) = (last.observe(stdout), last.observe(stderr));
         let collect = async {
             // Waited for beside the streams: descendants hold these, and end when the supervisor has ended.
             let (out, tail, (), status) = tokio::join!(
@@ -202,15 +222,13 @@ impl Command {
             );
             (out, String::from_utf8_lossy(&tail).trim().to_owned(), status)
         };
-        let (stdout, stderr, status) = match self.deadline {
-            None => collect.await,
-            Some(deadline) => match tokio::time::timeout(deadline, collect).await {
-                Ok(done) => done,
-                Err(_) => {
-                    tree.stop(GRACE).await;
-                    return Err(Error::Deadline { program, deadline });
-                }
-            },
+        let (stdout, stderr, status) = tokio::select! {
+            biased;
+            done = collect => done,
+            error = self.overdue(&program, &last) => {
+                tree.stop(GRACE).await;
+                return Err(error);
+            }
         };
         if stdout.len() as u64 >= MAX_OUTPUT {
             return Err(Error::TooMuch { program });
@@ -219,6 +237,26 @@ impl Command {
             Ok(status) if status.success() => Ok(Output { stdout, stderr }),
             Ok(status) => Err(Error::Failed { program, status, stderr }),
             Err(source) => Err(Error::Wait { program, source }),
+        }
+    }
+
+    /// Returns when the child has had its time.
+    async fn overdue(&self, program: &str, last: &LastOutput) -> Error {
+        let program = program.to_owned();
+        match (self.deadline, self.silence_limit) {
+            (None, None) => std::future::pending().await,
+            (Some(deadline), None) => {
+                sleep(deadline).await;
+                Error::Deadline { program, deadline }
+            }
+            (None, Some(limit)) => {
+                last.silence(limit).await;
+                Error::Silent { program, limit }
+            }
+            (Some(deadline), Some(limit)) => tokio::select! {
+                () = sleep(deadline) => Error::Deadline { program, deadline },
+                () = last.silence(limit) => Error::Silent { program, limit },
+            },
         }
     }
 }

@@ -27,7 +27,7 @@ impl Command {
         let program = self.program().display().to_string();
         let start = |source| Error::Start { program: program.clone(), source };
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log).map_err(start)?;
-        let (mut command, supervision) = self.build();
+        let (mut command, supervision) = self.build().map_err(start)?;
         command.stdin(Stdio::null());
         command.stdout(file.try_clone().map_err(start)?).stderr(file);
         let tree = spawner::spawn(command, supervision).await.map_err(start)?;

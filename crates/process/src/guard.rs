@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use super::tree::Supervision;
+
 /// The hidden subcommand that supervises a program.
 pub const SUPERVISE: &str = "__supervise";
 /// The hidden subcommand that becomes a program.
@@ -22,26 +24,35 @@ pub(super) const OWN_BINARY: &str = if cfg!(target_os = "linux") { "/proc/self/e
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-/// Names the binary that knows the subcommands; only tests need this, since they are binaries of their own.
+/// Makes the running binary, whatever its file is called, the one that supervises. A program that knows the two
+/// subcommands calls this first; without it nothing can be started.
+///
+/// # Errors
+///
+/// A binary whose path the system does not report; never on Linux.
+pub fn set_own_program() -> std::io::Result<()> {
+    set_program(if OWN_BINARY.is_empty() { std::env::current_exe()? } else { PathBuf::from(OWN_BINARY) });
+    Ok(())
+}
+
+/// Names another binary that knows the subcommands; only tests need this, since they are binaries of their own.
 pub fn set_program(path: PathBuf) {
     // A second call names the same binary.
     let _ = PROGRAM.set(path);
 }
 
-/// Our own binary, when it is one that knows the subcommands.
-pub(super) fn program() -> Option<PathBuf> {
-    if let Some(path) = PROGRAM.get() {
-        return Some(path.clone());
+/// Who ends what a child starts. The tests of a crate are binaries that know no subcommand; only for them is there
+/// anything but a supervisor.
+///
+/// # Errors
+///
+/// A program that has not named its supervisor.
+pub(super) fn supervision() -> std::io::Result<Supervision> {
+    match PROGRAM.get() {
+        Some(program) => Ok(Supervision::Supervisor(program)),
+        None if cfg!(any(test, feature = "unsupervised")) => Ok(Supervision::ProcessGroup),
+        None => Err(std::io::Error::other("this program has named no supervisor for what it starts")),
     }
-    let own = std::env::current_exe().ok()?;
-    // The kernel marks the path of a binary that was replaced while it runs.
-    let replaced = format!("{NAME} (deleted)");
-    let name = own.file_name()?;
-    (name == NAME || name == replaced.as_str()).then(|| own_binary(own.clone()))
-}
-
-fn own_binary(path: PathBuf) -> PathBuf {
-    if OWN_BINARY.is_empty() { path } else { PathBuf::from(OWN_BINARY) }
 }
 
 /// The command that supervises `program`, as a child of this process.

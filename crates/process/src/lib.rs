@@ -11,6 +11,7 @@ mod descendants;
 pub mod guard;
 pub mod seal;
 mod secret_file;
+mod silence;
 mod spawner;
 pub mod supervisor;
 mod tree;

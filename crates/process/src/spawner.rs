@@ -61,7 +61,7 @@ fn work(receiver: Receiver<Job>) {
             Job::Start { command, supervision, runtime, answer } => {
                 let _context = runtime.enter();
                 let tree = match supervision {
-                    Supervision::Supervisor => descendants::adopt_orphans(),
+                    Supervision::Supervisor(_) => descendants::adopt_orphans(),
                     Supervision::ProcessGroup => Ok(()),
                 };
                 let tree = tree.and_then(|()| Tree::start(*command, supervision));

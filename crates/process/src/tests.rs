@@ -33,6 +33,16 @@ async fn a_child_past_its_deadline_is_ended_with_its_children() {
 }
 
 #[tokio::test]
+async fn a_child_that_prints_nothing_is_ended_and_one_that_prints_is_not() {
+    let limit = Duration::from_millis(200);
+    let error = shell("echo begun; exec sleep 600").silence_limit(limit).run().await.unwrap_err();
+    assert!(matches!(error, Error::Silent { .. }), "{error}");
+    assert_eq!(error.to_string(), "`sh` printed nothing for 0.2s and was stopped");
+    let output = shell("echo done").silence_limit(Duration::from_mins(1)).run().await.unwrap();
+    assert_eq!(output.stdout, b"done\n");
+}
+
+#[tokio::test]
 async fn lines_are_handed_on_as_they_come() {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let kept = lines.clone();

@@ -1,6 +1,7 @@
 //! A started child with all that it started, ended together.
 
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use super::{spawner, supervisor};
 /// Who ends the descendants of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Supervision {
-    /// A process between us and the program.
-    Supervisor,
+    /// A process between us and the program: this binary.
+    Supervisor(&'static Path),
     /// We do, as far as they stay in the child's process group.
     ProcessGroup,
 }
@@ -67,7 +68,7 @@ impl Tree {
     fn kill(&mut self) {
         self.killed = true;
         self.signal(match self.supervision {
-            Supervision::Supervisor => supervisor::KILL_ALL,
+            Supervision::Supervisor(_) => supervisor::KILL_ALL,
             Supervision::ProcessGroup => Signal::KILL,
         });
     }
@@ -77,7 +78,7 @@ impl Tree {
         let Some(pid) = self.pid() else { return };
         // A child that has ended meanwhile needs no signal.
         let _ = match self.supervision {
-            Supervision::Supervisor => kill_process(pid, signal),
+            Supervision::Supervisor(_) => kill_process(pid, signal),
             Supervision::ProcessGroup => kill_process_group(pid, signal),
         };
     }
@@ -93,7 +94,7 @@ impl Tree {
             spawner::forget(pid);
         }
         let is_killed = status.signal() == Some(Signal::KILL.as_raw()) && !self.killed;
-        if is_killed && self.supervision == Supervision::Supervisor {
+        if is_killed && self.supervision != Supervision::ProcessGroup {
             spawner::kill_orphans();
         }
     }

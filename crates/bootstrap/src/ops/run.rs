@@ -74,7 +74,7 @@ pub async fn run(
     if let Some(refusal) = context.lease.refusal() {
         return Err(OpsError::LeaseRefused(refusal));
     }
-    let journal = Journal::new(store, run);
+    let journal = Journal::new(store, run, history.epoch);
     if let Err(error) = journal.append(started(&context, &plan, &history)?).await {
         context.lease.release().await;
         return Err(OpsError::StartRecord(error));
@@ -155,7 +155,6 @@ fn lease_need(
 fn started(context: &RunContext, plan: &Plan, history: &History) -> Result<Entry, OpsError> {
     Ok(Entry::RunStarted {
         tool: env!("CARGO_PKG_VERSION").to_owned(),
-        epoch: history.epoch,
         identity: identity(context).map_err(ContextError::from)?,
         resumed: history.last.as_ref().is_some_and(LastRun::is_unfinished),
         plan: plan.steps().iter().map(|step| (step.id.clone(), step.fingerprint.clone())).collect(),

@@ -152,7 +152,8 @@ impl Steps {
             .title(hooks::title(hook))
             .needs(needs)
             .with_place(hook.at.to_string())
-            .made_from(fingerprints::hook(hook));
+            .made_from(fingerprints::hook(hook))
+            .deadline(hooks::deadline(&self.context, &hook_place));
         match code {
             hooks::HookCode::Action(action) => self.action(step, action),
             hooks::HookCode::Check(check) => self.check(step, check),

@@ -71,21 +71,49 @@ async fn observe(context: &RunContext, identity: Identity) -> ObservedCluster {
         join_all(workers.into_iter().map(|node| look(context, node))),
         timeout(RESPONSE, kube_system(context)),
     );
-    let mut etcd_members = BTreeSet::new();
-    for client in control_planes.iter().filter_map(|(_, client)| client.as_ref()) {
-        if let Ok(Ok(members)) = timeout(RESPONSE, client.etcd_members()).await {
-            etcd_members = member_ids(members.iter().map(|member| member.id));
-            break;
-        }
-    }
+    let views = join_all(control_planes.iter().map(|(node, client)| etcd_view(*node, client.as_ref()))).await;
     let states = |nodes: Vec<(ObservedNode, Option<Client>)>| nodes.into_iter().map(|(node, _)| node).collect();
     ObservedCluster {
         identity,
         control_planes: states(control_planes),
         workers: states(workers),
-        etcd_members,
+        etcd_members: all_members(&views),
         kube_system: kube_system.ok().flatten(),
     }
+}
+
+/// What a control plane shows of etcd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum EtcdView {
+    /// The ids on its member list.
+    Listed(Vec<u64>),
+    /// It has no config.
+    None,
+    Unknown,
+}
+
+async fn etcd_view(node: ObservedNode, client: Option<&Client>) -> EtcdView {
+    match (node, client) {
+        (ObservedNode::Maintenance, _) => EtcdView::None,
+        (_, Some(client)) => match timeout(RESPONSE, client.etcd_members()).await {
+            Ok(Ok(members)) => EtcdView::Listed(members.iter().map(|member| member.id).collect()),
+            Ok(Err(_)) | Err(_) => EtcdView::Unknown,
+        },
+        (_, None) => EtcdView::Unknown,
+    }
+}
+
+/// The ids on all member lists; none while a control plane that may run etcd gives no list. Of two etcds one may be the
+/// cluster on record, and its journal must not be put aside for the other one.
+fn all_members(views: &[EtcdView]) -> BTreeSet<String> {
+    if views.contains(&EtcdView::Unknown) {
+        return BTreeSet::new();
+    }
+    let ids = views.iter().filter_map(|view| match view {
+        EtcdView::Listed(ids) => Some(ids),
+        EtcdView::None | EtcdView::Unknown => None,
+    });
+    member_ids(ids.flatten().copied())
 }
 
 /// The state of a node, and a client if it belongs to this cluster.
@@ -147,6 +175,31 @@ mod tests {
 
         async fn conclude(&self, _step: &StepId, _outcome: Value) -> Result<(), StepError> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn of_two_etcds_the_one_on_record_keeps_its_journal() {
+        let known = Identity { name: "blue".into(), cluster_id: None, talos_ca: None };
+        let facts = ClusterFacts { etcd_members: member_ids([1, 2].into_iter()), ..ClusterFacts::default() };
+        let decide = |views: &[EtcdView]| {
+            let observed = ObservedCluster {
+                identity: known.clone(),
+                control_planes: vec![ObservedNode::Configured; views.len()],
+                workers: vec![],
+                etcd_members: all_members(views),
+                kube_system: None,
+            };
+            let recorded = RecordedCluster { identity: &known, facts: &facts, etcd: RecordedEtcd::Bootstrapped };
+            decide_epoch(recorded, &observed)
+        };
+        let (ours, other) = (EtcdView::Listed(vec![1, 2]), EtcdView::Listed(vec![7]));
+        // Whichever of the two is listed first, and while the one on record does not respond.
+        for views in [[other.clone(), ours.clone()], [ours, other.clone()], [other.clone(), EtcdView::Unknown]] {
+            assert_eq!(decide(&views), EpochDecision::Same, "{views:?}");
+        }
+        for views in [[other.clone(), other.clone()], [other, EtcdView::None]] {
+            assert_eq!(decide(&views), EpochDecision::New(EpochEnd::OtherEtcd), "{views:?}");
         }
     }
 

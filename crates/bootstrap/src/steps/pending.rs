@@ -1,6 +1,7 @@
 //! A release that helm left `pending-…`: whether its helm is certainly dead, so that the record may be removed (H01). Pure,
 //! but for the notes of what this program started.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use serde_json::json;
 use engine::journal::Holder;
 use engine::{Code, StepContext, StepError};
 use helm::storage::{Status, StoredRelease};
+use helmfile::ReleaseId;
+
+use super::release_changes::removal_command;
 
 /// A helm that this program started on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +53,9 @@ pub(super) enum PendingDecision {
     Remove(String),
     /// Its helm may live; why.
     Keep(String),
+    /// A `helm uninstall` was interrupted, or is at work. No run of this program uninstalls, and the record's time is that of
+    /// the installation: only the operator can know.
+    Uninstalling,
 }
 
 /// Decides about a pending record. The helm of an attempt on record has ended: this run has the lock of the journal, and a
@@ -65,8 +72,7 @@ pub(super) fn decide_pending(record: &StoredRelease, evidence: PendingEvidence<'
             })
     };
     if record.status == Status::Uninstalling {
-        // Its time is that of the installation, and no run of this program uninstalls.
-        return PendingDecision::Keep(format!("revision {} is being uninstalled", record.revision));
+        return PendingDecision::Uninstalling;
     }
     if evidence.attempts.iter().any(|attempt| is_of(&attempt)) {
         return PendingDecision::Remove(format!("{left} by a run that has ended"));
@@ -100,6 +106,20 @@ pub(super) fn kept(record: &StoredRelease, reason: String) -> StepError {
         .because(reason)
         .next("wait until it ends or its timeout has passed, then run again with --resume")
         .code(Code::O04)
+}
+
+/// The error of a release that is partly uninstalled. Helm takes up an uninstallation that it finds so
+/// (Helm 3 and 4, `pkg/action/uninstall.go`: only a finished one is refused).
+pub(super) fn uninstalling(record: &StoredRelease, kubeconfig: &Path) -> StepError {
+    let release = ReleaseId { namespace: record.namespace.clone(), name: record.name.clone() };
+    let command = removal_command(&release, kubeconfig);
+    StepError::needs_operator(format!("the release {release} is partly uninstalled"))
+        .with_place(format!("Secret {}/{}", record.namespace, record.secret_name()))
+        .because(format!("a `helm uninstall` of revision {} was interrupted, or is at work", record.revision))
+        .next(format!(
+            "let it end, or finish it with `{command}`, then run again with --resume: the release is installed anew"
+        ))
+        .code(Code::H01)
 }
 
 /// The helms that this run has started for one release.
@@ -198,6 +218,23 @@ mod tests {
             let decision = decide_pending(&record(1, age.map(ago)), evidence);
             assert_eq!(matches!(decision, PendingDecision::Remove(_)), *is_removed, "{what}: {decision:?}");
         }
+    }
+
+    /// No time proves anything here: the record has that of the installation.
+    #[test]
+    fn a_release_that_is_partly_uninstalled_is_finished_by_the_operator() {
+        let attempt = HelmAttempt { helm_revision: 1, host: "laptop".into(), since: ago(60) };
+        let record = StoredRelease { status: Status::Uninstalling, ..record(1, Some(ago(30))) };
+        for (attempts, now) in [(&[][..], NOW), (std::slice::from_ref(&attempt), NOW), (&[], ago(-1_000_000))] {
+            let limit = Duration::from_mins(10);
+            let evidence = PendingEvidence { attempts, host: "laptop", lease: LeaseView::Ours, limit, now };
+            assert_eq!(decide_pending(&record, evidence), PendingDecision::Uninstalling);
+        }
+        let error = uninstalling(&record, Path::new("/state/kubeconfig"));
+        assert_eq!(error.code, Some(Code::H01), "no other run of this program is at work");
+        let next = error.next.unwrap();
+        let command = "helm uninstall cilium --namespace kube-system --kubeconfig /state/kubeconfig";
+        assert!(next.contains(command) && !next.contains("timeout"), "{next}");
     }
 
     #[test]

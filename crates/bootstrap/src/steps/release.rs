@@ -13,10 +13,10 @@ use super::context::RunContext;
 use super::conversion;
 use super::errors::helm_error;
 use super::images::Workload;
-use super::objects::{api_error, gate_error, progress};
-use super::pending::{HelmAttempts, PendingDecision, PendingEvidence, decide_pending, kept, this_host};
+use super::objects::{api_error, apply_as, gate_error, progress};
+use super::pending::{HelmAttempts, PendingDecision, PendingEvidence, decide_pending, kept, this_host, uninstalling};
 use super::release_changes::ReleaseDiff;
-use super::release_state::{self, DeployedState, RecordMarks};
+use super::release_state::{self, DeployedState, RecordMarks, Repair};
 use super::{crds, fingerprints, webhook};
 use engine::plan::{Fingerprint, Policy};
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
@@ -26,7 +26,10 @@ use helm::storage;
 use helm::storage::{DesiredRelease, Recovery, ReleaseState, StoredRelease};
 use helm::{FieldConflicts, PreparedChart, PulledChart, TemplateOptions, UpgradeOptions, upgrade_limit};
 use helmfile::{InstallFlags, Release, ReleaseId, Wait};
-use kubernetes::{GateError, InstalledObject, ObjectRef, ServiceName, UnpulledImage};
+use kubernetes::{ApplyOptions, GateError, InstalledObject, ObjectRef, ServiceName, UnpulledImage};
+
+/// The field manager of Helm 4 (`kube.ManagedFieldsManager`, the name of its binary).
+const HELM: &str = "helm";
 
 /// A chart that is ready, and what it renders to.
 struct Prepared {
@@ -69,14 +72,14 @@ pub(super) struct Installed {
     conversion: ConversionGate,
     prepared: OnceCell<Prepared>,
     attempts: HelmAttempts,
-    /// The drift that the last observation found, which an upgrade repairs.
-    drift: Mutex<Option<Fingerprint>>,
+    /// What repairs the drift that the last observation found.
+    repair: Mutex<Repair>,
 }
 
 impl Installed {
     pub(super) fn new(context: Arc<RunContext>, release: Release, conversion: ConversionGate) -> Self {
-        let (attempts, drift) = (HelmAttempts::default(), Mutex::default());
-        Self { context, release, conversion, prepared: OnceCell::new(), attempts, drift }
+        let (attempts, repair) = (HelmAttempts::default(), Mutex::default());
+        Self { context, release, conversion, prepared: OnceCell::new(), attempts, repair }
     }
 
     pub(super) fn id(&self) -> &ReleaseId {
@@ -190,6 +193,7 @@ impl Installed {
         match decide_pending(record, evidence) {
             PendingDecision::Remove(reason) => cx.progress(&reason),
             PendingDecision::Keep(reason) => return Err(kept(record, reason)),
+            PendingDecision::Uninstalling => return Err(uninstalling(record, &self.context.kubeconfig_path())),
         }
         let object = ObjectRef::new("v1", "Secret", Some(&namespace), &secret);
         kubernetes::delete(client, &object).await.map_err(|error| api_error(&error).code(Code::H01))?;
@@ -269,9 +273,9 @@ impl Installed {
         Ok(parts.finish())
     }
 
-    /// How a record compares with the inputs and the cluster; notes the drift that an upgrade would repair.
+    /// How a record compares with the inputs and the cluster; notes what repairs the drift.
     async fn assess(&self, client: &kube::Client, stored: Option<&StoredRelease>) -> Result<Assessment, StepError> {
-        self.note_drift(None);
+        self.note_repair(Repair::default());
         if self.owned_by_flux(client).await? {
             let objects = match stored {
                 Some(stored) => self.installed(client, &self.recorded(stored)?).await?,
@@ -283,7 +287,7 @@ impl Installed {
         let reason = match (storage::release_state(stored, &self.desired(&prepared.ready.chart)), stored) {
             (ReleaseState::Deployed, Some(stored)) => {
                 let deployed = self.deployed(client, stored).await?;
-                self.note_drift(deployed.drift());
+                self.note_repair(deployed.repair());
                 let observation = deployed.observation(self.release.flags.wait);
                 return Ok(Assessment { observation, deployed: Some(deployed) });
             }
@@ -308,18 +312,39 @@ impl Installed {
         Ok(ReleaseDiff::new(observation, diff))
     }
 
-    fn note_drift(&self, drift: Option<Fingerprint>) {
-        *self.drift.lock().unwrap_or_else(PoisonError::into_inner) = drift;
+    fn note_repair(&self, repair: Repair) {
+        *self.repair.lock().unwrap_or_else(PoisonError::into_inner) = repair;
     }
 
-    /// How the release is upgraded: fields that were changed in the cluster are taken over.
+    fn noted_repair(&self) -> Repair {
+        self.repair.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Creates objects of the record that are gone, as Helm would.
+    async fn create(&self, client: &kube::Client, gone: &[ObjectRef], cx: &StepContext) -> Result<Effect, StepError> {
+        let Some(stored) = self.stored(client).await? else { return Ok(Effect::Complete) };
+        let is_gone = |object: &Value| {
+            let placed = ObjectRef::from_manifest(object);
+            // A cluster-scoped object has a namespace in its manifest at most.
+            placed.is_ok_and(|placed| gone.contains(&placed) || gone.contains(&ObjectRef { namespace: None, ..placed }))
+        };
+        let recorded = self.recorded(&stored)?;
+        let mut objects: Vec<Value> =
+            recorded.resources().cloned().map(|object| self.placed(object)).filter(is_gone).collect();
+        objects.iter_mut().for_each(|object| manifest::add_ownership(object, &self.release.id));
+        apply_as(&self.context, ApplyOptions::new(HELM), &objects, cx).await
+    }
+
+    /// How the release is upgraded: fields that were changed in the cluster are taken over, if none of them is Flux's.
     async fn upgrade_options(&self, client: &kube::Client) -> Result<UpgradeOptions, StepError> {
-        let drift = self.drift.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (conflicts, changed) = match self.noted_repair() {
+            Repair::TakeOver(changed) => (FieldConflicts::TakeOver, Some(changed)),
+            Repair::Upgrade | Repair::Create(_) => (FieldConflicts::AsDeclared, None),
+        };
         let record = self.stored(client).await?.as_ref().map(marks).unwrap_or_default();
-        let conflicts = if drift.is_some() { FieldConflicts::TakeOver } else { FieldConflicts::AsDeclared };
         Ok(UpgradeOptions {
             conflicts,
-            labels: record.next(&self.inputs().await?, drift.as_ref()),
+            labels: record.next(&self.inputs().await?, changed.as_ref()),
             hooks: self.prepared().await?.hooks.len(),
             ..UpgradeOptions::new(self.context.apply_method())
         })
@@ -350,6 +375,9 @@ impl Action for Installed {
 
     async fn apply(&self, cx: &StepContext) -> Result<Effect, StepError> {
         let client = self.context.kubernetes().await?;
+        if let Repair::Create(gone) = self.noted_repair() {
+            return self.create(&client, &gone, cx).await;
+        }
         let prepared = self.prepared().await?;
         let revision = self.clear_pending(&client, cx).await?;
         if revision == 1 {

@@ -8,12 +8,12 @@ use engine::plan::Fingerprint;
 use engine::{Code, Observation};
 use helm::comparison::{ManifestChange, ManifestDifference};
 use helmfile::Wait;
-use kubernetes::{InstalledObject, InstalledState};
+use kubernetes::{InstalledObject, InstalledState, ObjectRef};
 use serde_json::Value;
 
 /// The label of a release's record that names the inputs of the revision. It marks releases that k8s-bootstrap installed.
 pub(super) const INPUTS_LABEL: &str = "k8s-bootstrap.io/inputs";
-/// The label that names the drift which the revision was to repair.
+/// The label that names the changed fields which the revision was to restore.
 const RESTORED_LABEL: &str = "k8s-bootstrap.io/restored";
 /// Values in a diff are cut after so many characters.
 const LONGEST_VALUE: usize = 200;
@@ -43,12 +43,12 @@ impl RecordMarks {
         self.labels.get(label) == Some(&mark(fingerprint, self.revision))
     }
 
-    /// The labels of the revision after this one.
-    pub(super) fn next(&self, inputs: &Fingerprint, drift: Option<&Fingerprint>) -> BTreeMap<String, Option<String>> {
+    /// The labels of the revision after this one, which restores `changed`.
+    pub(super) fn next(&self, inputs: &Fingerprint, changed: Option<&Fingerprint>) -> BTreeMap<String, Option<String>> {
         let revision = self.revision + 1;
         let mut labels = BTreeMap::from([(INPUTS_LABEL.to_owned(), Some(mark(inputs, revision)))]);
-        if drift.is_some() || self.labels.contains_key(RESTORED_LABEL) {
-            labels.insert(RESTORED_LABEL.to_owned(), drift.map(|drift| mark(drift, revision)));
+        if changed.is_some() || self.labels.contains_key(RESTORED_LABEL) {
+            labels.insert(RESTORED_LABEL.to_owned(), changed.map(|changed| mark(changed, revision)));
         }
         labels
     }
@@ -59,39 +59,70 @@ fn mark(fingerprint: &Fingerprint, revision: u32) -> String {
     format!("{}-{revision}", fingerprint.short())
 }
 
+/// How what drifted is repaired.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) enum Repair {
+    /// By an upgrade that takes no field from another manager; objects that are gone are created by it.
+    #[default]
+    Upgrade,
+    /// By an upgrade that takes over the changed fields, which this identifies.
+    TakeOver(Fingerprint),
+    /// By creating these objects that are gone: an upgrade would write one that Flux keeps different, too.
+    Create(Vec<ObjectRef>),
+}
+
 impl DeployedState {
     /// Objects that are gone or changed, and that Flux does not manage.
     fn drifted(&self) -> impl Iterator<Item = &InstalledObject> {
         self.objects.iter().filter(|object| object.flux_owner.is_none() && object.state.is_drift())
     }
 
-    /// Identifies the drift that an upgrade would repair; nothing without one.
-    pub(super) fn drift(&self) -> Option<Fingerprint> {
-        let lines: Vec<String> = self.drifted().filter_map(drift_line).collect();
+    /// Those of them that are gone. They are created every time: only a field can have another writer.
+    fn gone(&self) -> Vec<ObjectRef> {
+        let gone = self.drifted().filter(|object| object.state == InstalledState::Absent);
+        gone.map(|object| object.reference.clone()).collect()
+    }
+
+    /// Identifies the fields of ours that others have changed; nothing without one.
+    fn changed(&self) -> Option<Fingerprint> {
+        let changed = self.drifted().filter(|object| object.state != InstalledState::Absent);
+        let lines: Vec<String> = changed.filter_map(drift_line).collect();
         (!lines.is_empty()).then(|| Fingerprint::builder().parts(lines).finish())
+    }
+
+    /// The object, and its owner, that Flux keeps different from the manifest, so that no upgrade may write it (F01).
+    fn kept_by_flux(&self) -> Option<(&ObjectRef, &str)> {
+        let differs =
+            |state: &InstalledState| matches!(state, InstalledState::Changed(_) | InstalledState::Unverified { .. });
+        let found = self.objects.iter().find(|object| object.flux_owner.is_some() && differs(&object.state));
+        found.and_then(|object| Some((&object.reference, object.flux_owner.as_deref()?)))
+    }
+
+    /// Whether other inputs than those of the revision render another manifest.
+    fn renders_other_inputs(&self) -> bool {
+        !self.manifest.is_empty() && !self.record.has(INPUTS_LABEL, &self.inputs)
+    }
+
+    /// What repairs the drift.
+    pub(super) fn repair(&self) -> Repair {
+        match (self.kept_by_flux(), self.changed()) {
+            (None, Some(changed)) => Repair::TakeOver(changed),
+            (Some(_), _) if !self.renders_other_inputs() => Repair::Create(self.gone()),
+            (None, None) | (Some(_), _) => Repair::Upgrade,
+        }
     }
 
     /// How the release compares with its goal.
     pub(super) fn observation(&self, wait: Wait) -> Observation {
-        let is_rendered_anew = self.record.has(INPUTS_LABEL, &self.inputs);
         let differences: Vec<String> = self.manifest.iter().map(ToString::to_string).collect();
         if let Some(changes) = first_of(&differences)
-            && !is_rendered_anew
+            && self.renders_other_inputs()
         {
             return Observation::Missing(format!("the chart renders another manifest: {changes}"));
         }
         let drifted: Vec<String> = self.drifted().filter_map(drift_line).collect();
         if let Some(drifts) = first_of(&drifted) {
-            let is_repeated = self.drift().is_some_and(|drift| self.record.has(RESTORED_LABEL, &drift));
-            return if is_repeated {
-                let revision = self.record.revision;
-                self.degraded(wait, format!(
-                    "{drifts} again after the upgrade to revision {revision}: another controller writes it, or Helm cannot \
-                     restore it"
-                ))
-            } else {
-                Observation::Missing(drifts)
-            };
+            return self.drift_observation(wait, drifts);
         }
         if let Some(changes) = first_of(&differences) {
             return self.degraded(wait, format!("the chart renders another manifest from the same inputs: {changes}"));
@@ -102,6 +133,32 @@ impl DeployedState {
             Some(reason) => Observation::InProgress(reason),
             None => Observation::UpToDate(format!("deployed and ready{notes}")),
         }
+    }
+
+    /// How a release with drift compares with its goal.
+    fn drift_observation(&self, wait: Wait, drifts: String) -> Observation {
+        let is_gone = !self.gone().is_empty();
+        if let Some((object, owner)) = self.kept_by_flux() {
+            let kept =
+                format!("an upgrade would also overwrite {object}, which Flux's {owner} manages ({})", Code::F01);
+            return if is_gone {
+                Observation::Missing(format!("{drifts}; only what is absent is created: {kept}"))
+            } else {
+                self.degraded(wait, format!("{drifts}; left alone: {kept}"))
+            };
+        }
+        let is_repeated = self.changed().is_some_and(|changed| self.record.has(RESTORED_LABEL, &changed));
+        if is_gone || !is_repeated {
+            return Observation::Missing(drifts);
+        }
+        let revision = self.record.revision;
+        self.degraded(
+            wait,
+            format!(
+                "{drifts} again after the upgrade to revision {revision}: another controller writes it, or Helm cannot \
+                 restore it"
+            ),
+        )
     }
 
     /// What is not ready of what the release waits for.
@@ -185,7 +242,8 @@ fn value(value: Option<&Value>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kubernetes::{DriftKind, FieldDrift, ObjectRef, Readiness};
+    use kubernetes::{DriftKind, FieldDrift, Readiness};
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -215,7 +273,7 @@ mod tests {
     /// The record of the revision that follows on an upgrade.
     fn upgraded(from: &DeployedState) -> RecordMarks {
         let mut labels = from.record.labels.clone();
-        for (label, value) in from.record.next(&from.inputs, from.drift().as_ref()) {
+        for (label, value) in from.record.next(&from.inputs, from.changed().as_ref()) {
             match value {
                 Some(value) => drop(labels.insert(label, value)),
                 None => drop(labels.remove(&label)),
@@ -229,7 +287,7 @@ mod tests {
         let found = state(vec![object(InstalledState::Intact), object(InstalledState::Expired)]);
         assert_eq!(found.observation(Wait::Nothing), Observation::UpToDate("deployed".into()));
         assert_eq!(found.observation(Wait::Workloads), Observation::UpToDate("deployed and ready".into()));
-        assert_eq!((found.drift(), found.diff()), (None, String::new()));
+        assert_eq!((found.repair(), found.diff()), (Repair::Upgrade, String::new()));
     }
 
     #[test]
@@ -276,6 +334,80 @@ mod tests {
         // The mark goes with the next upgrade for another reason.
         let intact = DeployedState { objects: vec![], ..again };
         assert_eq!(intact.record.next(&intact.inputs, None).get(RESTORED_LABEL), Some(&None));
+    }
+
+    #[test]
+    fn an_object_that_is_gone_is_created_every_time() {
+        let mut found = state(vec![object(InstalledState::Absent)]);
+        for _ in 0..3 {
+            assert_eq!(found.observation(Wait::Workloads), Observation::Missing("ConfigMap lab/app is absent".into()));
+            assert_eq!(found.repair(), Repair::Upgrade);
+            found.record = upgraded(&found);
+        }
+        // Beside a field that another controller writes it is created too, and the field is left to the operator after that.
+        found.objects.push(object(changed()));
+        found.record = upgraded(&found);
+        assert!(matches!(found.observation(Wait::Workloads), Observation::Missing(_)));
+        found.objects.remove(0);
+        assert!(matches!(found.observation(Wait::Workloads), Observation::Degraded(_)));
+    }
+
+    fn of_flux(name: &str, state: InstalledState) -> InstalledObject {
+        let owner = Some("Kustomization flux-system/apps".to_owned());
+        let reference = ObjectRef::new("v1", "ConfigMap", Some("lab"), name);
+        InstalledObject { flux_owner: owner, reference, ..object(state) }
+    }
+
+    #[test]
+    fn drift_beside_an_object_that_flux_keeps_different_is_repaired_without_an_upgrade() {
+        let absent = object(InstalledState::Absent);
+        let gone = state(vec![absent.clone(), object(changed()), of_flux("b", changed())]);
+        let Observation::Missing(reason) = gone.observation(Wait::Workloads) else { panic!("{gone:?}") };
+        assert!(reason.contains("overwrite ConfigMap lab/b, which Flux's Kustomization flux-system/apps"), "{reason}");
+        assert_eq!(gone.repair(), Repair::Create(vec![absent.reference.clone()]));
+        let differs = state(vec![object(changed()), of_flux("b", changed())]);
+        let Observation::Degraded(reason) = differs.observation(Wait::Workloads) else { panic!("{differs:?}") };
+        assert!(reason.contains("ConfigMap lab/app .data.color differs") && reason.contains("F01"), "{reason}");
+        // An object that is as the manifest says is not changed by an upgrade.
+        let equal = state(vec![object(changed()), of_flux("b", InstalledState::Intact)]);
+        assert!(matches!(equal.repair(), Repair::TakeOver(_)));
+        // Other inputs are installed, and take no field from Flux.
+        let upgrade = DeployedState { manifest: vec![differing(".spec.replicas")], ..differs };
+        assert_eq!(upgrade.repair(), Repair::Upgrade);
+    }
+
+    proptest! {
+        /// Whatever the record says: what is gone is repaired, and no repair takes a field that Flux keeps different.
+        #[test]
+        fn what_is_gone_is_repaired_and_flux_is_overwritten_by_no_repair(
+            kinds in proptest::collection::vec((0_u8..3, any::<bool>()), 0..5),
+            is_marked in any::<bool>(),
+        ) {
+            let objects = kinds.iter().enumerate().map(|(index, (kind, is_of_flux))| {
+                let name = format!("o{index}");
+                match kind {
+                    0 if !is_of_flux => InstalledObject {
+                        reference: ObjectRef::new("v1", "ConfigMap", Some("lab"), &name), ..object(InstalledState::Absent)
+                    },
+                    1 if *is_of_flux => of_flux(&name, changed()),
+                    1 => object(changed()),
+                    _ if *is_of_flux => of_flux(&name, InstalledState::Intact),
+                    _ => object(InstalledState::Intact),
+                }
+            });
+            let mut found = state(objects.collect());
+            if is_marked {
+                found.record = upgraded(&found);
+            }
+            let gone = found.gone();
+            let is_missing = matches!(found.observation(Wait::Workloads), Observation::Missing(_));
+            prop_assert!(gone.is_empty() || is_missing);
+            match found.repair() {
+                Repair::TakeOver(_) => prop_assert_eq!(found.kept_by_flux(), None),
+                Repair::Create(created) => prop_assert_eq!(created, gone),
+                Repair::Upgrade => prop_assert!(!is_missing || found.kept_by_flux().is_none()),
+            }
+        }
     }
 
     #[test]

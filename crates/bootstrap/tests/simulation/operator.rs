@@ -152,15 +152,10 @@ impl Operator {
         // A fresh machine adopts what exists.
         let resumed = unfinished || (history.last.is_none() && self.cluster.lock().etcd_exists());
         self.cluster.lock().log(|| format!("operator {}: a run begins, config {config}", self.index));
-        let journal = Journal::new(store, RunId::new(Timestamp::now()));
+        let journal = Journal::new(store, RunId::new(Timestamp::now()), history.epoch);
         let identity = Identity { name: "sim".to_owned(), cluster_id: None, talos_ca: None };
-        let started = Entry::RunStarted {
-            tool: "simulation".to_owned(),
-            identity,
-            resumed: unfinished,
-            plan: BTreeMap::new(),
-            epoch: history.epoch,
-        };
+        let started =
+            Entry::RunStarted { tool: "simulation".to_owned(), identity, resumed: unfinished, plan: BTreeMap::new() };
         if journal.append(started).await.is_err() {
             return Ended::NotStarted;
         }

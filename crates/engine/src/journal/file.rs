@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use super::line::decode;
 use super::lock::{is_held, this_host};
 use super::{Epoch, Holder, Lock, LockError, Store, Stored};
 
@@ -57,7 +58,7 @@ impl Store for FileStore {
         let notice = (whole < bytes.len())
             .then(|| format!("the last line of {} is incomplete after a crash and is ignored", self.location()));
         let lines = bytes[..whole].split_inclusive(|byte| *byte == b'\n');
-        let lines = lines.map(|line| line[..line.len() - 1].to_vec()).collect();
+        let lines = lines.map(|line| line.strip_suffix(b"\n").unwrap_or(line).to_vec()).collect();
         Ok(Stored { lines, archived: last_archived(&self.folder)?, notice })
     }
 
@@ -121,9 +122,12 @@ async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io:
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-/// The number of bytes that whole lines take up.
+/// The number of bytes that whole lines take up. A crash cuts a line off and puts nothing behind a record: another byte than
+/// a line break there is damage, and its line counts, so that it is reported as damaged.
 fn whole_lines(bytes: &[u8]) -> usize {
-    bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
+    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    let is_damaged = bytes[end..].split_last().is_some_and(|(_, record)| decode(record).is_ok());
+    if is_damaged { bytes.len() } else { end }
 }
 
 /// Makes created, renamed and removed names in a folder durable, which syncing the files does not (fsync(2)).

@@ -66,13 +66,17 @@ impl History {
     }
 }
 
-/// Reads the records, oldest first, into what they add up to.
+/// Reads the records, oldest first, into what they add up to. A record of an earlier epoch, which a run that outlived its
+/// cluster may have written, counts for nothing.
 pub fn replay<'r>(records: impl IntoIterator<Item = &'r Record>) -> History {
     let mut history = History::default();
     for record in records {
+        if record.epoch.is_some_and(|epoch| epoch < history.epoch) {
+            continue;
+        }
         match &record.entry {
-            Entry::RunStarted { epoch, identity, plan, .. } => {
-                history.epoch = *epoch;
+            Entry::RunStarted { identity, plan, .. } => {
+                history.epoch = record.epoch.unwrap_or_default();
                 history.runs.insert(record.run.clone());
                 history.identity.get_or_insert_with(|| identity.clone());
                 history.last = Some(LastRun {

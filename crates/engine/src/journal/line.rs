@@ -82,7 +82,6 @@ mod tests {
         prop_oneof![
             (".{0,12}", any::<Option<u32>>()).prop_map(move |(name, cluster_id)| Entry::RunStarted {
                 tool: "0.1.0".into(),
-                epoch: Epoch::new(7),
                 identity: Identity { name, cluster_id, talos_ca: Some("ab12".into()) },
                 resumed: false,
                 plan: BTreeMap::from([(StepId::new("etcd/bootstrap"), fingerprint("x"))]),
@@ -101,7 +100,7 @@ mod tests {
         #[test]
         fn a_record_is_read_as_it_was_written_and_no_flipped_bit_makes_it_another(entry in entries(), second in 0..4_000_000_000_i64) {
             let at = Timestamp::from_second(second).unwrap();
-            let record = Record { v: FORMAT, at, run: RunId::new(at), entry };
+            let record = Record { v: FORMAT, at, run: RunId::new(at), epoch: Some(Epoch::new(7)), entry };
             let line = encode(&record).unwrap().into_bytes();
             prop_assert_eq!(&decode(&line).unwrap(), &record);
             for bit in 0..line.len() * 8 {
@@ -112,10 +111,18 @@ mod tests {
         }
     }
 
+    /// Earlier versions wrote it into the first record of a run only.
+    #[test]
+    fn the_epoch_of_an_older_journal_is_read_from_the_first_record_of_a_run() {
+        let line = br#"{"v":1,"at":"2026-01-02T03:04:05Z","run":"20260102T030405Z-0001","entry":"run-started","tool":"0.1.0","epoch":4,"identity":{"name":"blue"},"resumed":false,"plan":{}}"#;
+        assert_eq!(super::super::replay(&[decode(line).unwrap()]).epoch, Epoch::new(4));
+    }
+
     #[test]
     fn a_record_of_the_first_format_is_read_without_a_checksum() {
         let line = br#"{"v":1,"at":"2026-01-02T03:04:05Z","run":"20260102T030405Z-0001","entry":"run-ended","end":"complete"}"#;
         assert_eq!(decode(line).unwrap().entry, Entry::RunEnded { end: RunEnd::Complete });
+        assert_eq!(decode(line).unwrap().epoch, None);
         let newer = String::from_utf8_lossy(line).replace("\"v\":1", "\"v\":2");
         assert!(matches!(decode(newer.as_bytes()), Err(LineError::NoChecksum)));
     }

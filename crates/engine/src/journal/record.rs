@@ -52,6 +52,9 @@ pub struct Record {
     pub v: u32,
     pub at: Timestamp,
     pub run: RunId,
+    /// The epoch of the cluster that the run is about. Absent in older records, but for those that begin a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
     #[serde(flatten)]
     pub entry: Entry,
 }
@@ -62,9 +65,6 @@ pub struct Record {
 pub enum Entry {
     RunStarted {
         tool: String,
-        /// Absent in records of the first format.
-        #[serde(default)]
-        epoch: Epoch,
         identity: Identity,
         resumed: bool,
         plan: BTreeMap<StepId, Fingerprint>,

@@ -78,11 +78,13 @@ pub struct Opened {
 pub struct Journal {
     store: Arc<dyn Store>,
     run: RunId,
+    epoch: Epoch,
 }
 
 impl Journal {
-    pub fn new(store: Arc<dyn Store>, run: RunId) -> Self {
-        Self { store, run }
+    /// The journal of a run on the cluster of this epoch.
+    pub fn new(store: Arc<dyn Store>, run: RunId, epoch: Epoch) -> Self {
+        Self { store, run, epoch }
     }
 
     /// Reads the journal in a store, and changes nothing.
@@ -124,7 +126,8 @@ impl Journal {
     /// An entry that is not durable.
     pub async fn append(&self, entry: Entry) -> Result<(), JournalError> {
         let failed = |source| JournalError::Write { location: self.store.location(), source };
-        let record = Record { v: FORMAT, at: Timestamp::now(), run: self.run.clone(), entry };
+        let (run, epoch) = (self.run.clone(), Some(self.epoch));
+        let record = Record { v: FORMAT, at: Timestamp::now(), run, epoch, entry };
         let line = encode(&record).map_err(|error| failed(error.into()))?;
         kill_points::around("journal record", self.store.append(&line)).await.map_err(failed)
     }

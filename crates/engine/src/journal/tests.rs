@@ -14,7 +14,6 @@ use crate::plan::{Fingerprint, StepId};
 fn started() -> Entry {
     Entry::RunStarted {
         tool: "0.1.0".into(),
-        epoch: Epoch::FIRST,
         identity: Identity { name: "blue".into(), cluster_id: Some(1), talos_ca: Some("ab12".into()) },
         resumed: false,
         plan: BTreeMap::from([(StepId::new("etcd/bootstrap"), fingerprint())]),
@@ -26,7 +25,7 @@ fn fingerprint() -> Fingerprint {
 }
 
 fn journal(folder: &Path) -> Journal {
-    Journal::new(Arc::new(FileStore::open(folder)), RunId::new(Timestamp::now()))
+    Journal::new(Arc::new(FileStore::open(folder)), RunId::new(Timestamp::now()), Epoch::FIRST)
 }
 
 async fn read(folder: &Path) -> Result<Opened, JournalError> {
@@ -136,6 +135,27 @@ async fn a_flipped_bit_before_the_last_record_is_an_error_that_names_file_and_li
     }
 }
 
+/// It is not the mark of a crash: the record before it is whole, and may be an intent.
+#[tokio::test]
+async fn a_flipped_bit_in_the_last_line_break_is_an_error_and_drops_no_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.jsonl");
+    let whole = journal(folder.path());
+    whole.append(started()).await.unwrap();
+    whole.append(Entry::Intent { step: StepId::new("etcd/bootstrap"), intent: json!({}) }).await.unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    for bit in 0..8 {
+        let mut flipped = bytes.clone();
+        *flipped.last_mut().unwrap() ^= 1 << bit;
+        std::fs::write(&path, &flipped).unwrap();
+        let error = read(folder.path()).await.unwrap_err();
+        let expected = format!("line 2 of the journal {} is damaged", path.display());
+        assert_eq!((error.code(), error.to_string()), (Code::O10, expected), "bit {bit}");
+        journal(folder.path()).append(Entry::RunEnded { end: RunEnd::Failed }).await.unwrap();
+        assert!(std::fs::read(&path).unwrap().starts_with(&flipped), "nothing is dropped");
+    }
+}
+
 #[tokio::test]
 async fn looking_at_the_holder_never_keeps_a_run_from_starting() {
     let folder = tempfile::tempdir().unwrap();
@@ -210,7 +230,7 @@ impl Store for Full {
 #[tokio::test]
 async fn a_full_disk_is_reported_and_loses_no_earlier_line() {
     let lines = Arc::new(Mutex::new(Vec::new()));
-    let journal = Journal::new(Arc::new(Full(lines.clone(), 1)), RunId::new(Timestamp::now()));
+    let journal = Journal::new(Arc::new(Full(lines.clone(), 1)), RunId::new(Timestamp::now()), Epoch::FIRST);
     journal.append(started()).await.unwrap();
     let error = journal.append(Entry::RunEnded { end: RunEnd::Complete }).await.unwrap_err();
     assert_eq!(error.code(), Code::O05);
@@ -223,7 +243,7 @@ async fn an_archived_journal_is_kept_and_the_next_epoch_begins() {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(FileStore::open(folder.path()));
     let now = Timestamp::from_second(1_700_000_000).unwrap();
-    let journal = Journal::new(store.clone(), RunId::new(now));
+    let journal = Journal::new(store.clone(), RunId::new(now), Epoch::FIRST);
     journal.append(started()).await.unwrap();
     journal.append(Entry::Learned { fact: ClusterFact::KubeSystem("uid-1".into()) }).await.unwrap();
     let before = history(folder.path()).await;
@@ -240,12 +260,11 @@ async fn an_archived_journal_is_kept_and_the_next_epoch_begins() {
     // The same store goes on with a new file. A crash may cut its first record off.
     let next = Entry::RunStarted {
         tool: "0.1.0".into(),
-        epoch: between.epoch,
         identity: Identity { name: "blue".into(), cluster_id: None, talos_ca: None },
         resumed: false,
         plan: BTreeMap::new(),
     };
-    journal.append(next).await.unwrap();
+    Journal::new(store.clone(), RunId::new(now), between.epoch).append(next).await.unwrap();
     let path = folder.path().join("journal.jsonl");
     let whole = std::fs::read(&path).unwrap();
     for cut in 0..whole.len() {
@@ -255,6 +274,12 @@ async fn an_archived_journal_is_kept_and_the_next_epoch_begins() {
     std::fs::write(&path, &whole).unwrap();
     let after = history(folder.path()).await;
     assert_eq!((after.epoch, after.facts.kube_system), (Epoch::new(2), None));
+    // The run of the first epoch is still at work somewhere: what it writes is not about this cluster.
+    std::fs::write(&path, &whole).unwrap();
+    let store = Arc::new(FileStore::open(folder.path()));
+    let late = Journal::new(store.clone(), RunId::new(now), Epoch::FIRST);
+    late.append(Entry::Learned { fact: ClusterFact::KubeSystem("uid-1".into()) }).await.unwrap();
+    assert_eq!(history(folder.path()).await.facts.kube_system, None);
     assert_eq!(std::fs::read(&archive).unwrap(), lines);
     // Within the same second nothing is overwritten.
     std::fs::write(folder.path().join("journal.epoch-2.20231114T221320Z.jsonl"), "kept").unwrap();

@@ -138,27 +138,69 @@ pub(in crate::steps) async fn member_lists(context: &RunContext) -> Result<Vec<M
 
 /// The error of a member that runs on no control plane of the inventory: one that left it (T22), or a stranger (T23).
 pub(in crate::steps) async fn outsider(context: &RunContext, member: &EtcdMember) -> StepError {
+    outsider_error(member, evidence(context, member).await)
+}
+
+/// What is known of a member's machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Evidence {
+    /// It belongs to this cluster; what shows it.
+    Ours(String),
+    /// Nothing shows that.
+    Nothing { machine: MachineAnswer, node: NodeLookup },
+}
+
+/// How a member's machine answers to the credentials of this cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MachineAnswer {
+    /// It may be off, or of this cluster all the same.
+    Unreachable,
+    WithoutConfig,
+    Rejected,
+}
+
+/// Whether Kubernetes has a Node of a member's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NodeLookup {
+    NotFound,
+    /// The API does not respond.
+    Unknown,
+}
+
+fn outsider_error(member: &EtcdMember, evidence: Evidence) -> StepError {
     let (name, id) = (&member.hostname, format!("{:016x}", member.id));
     let place = format!("etcd member {id} ({name}, {})", member.peer_urls.join(", "));
-    match evidence(context, member).await {
-        Some(evidence) => StepError::needs_operator(format!(
-            "{name} is an etcd member and not a control plane of the inventory"
-        ))
-        .with_place(place)
-        .because(format!("it belongs to this cluster: {evidence}"))
-        .next(format!(
-            "put {name} back into the inventory; or reset it while it runs, or `talosctl etcd remove-member {id}` if it is gone"
-        ))
-        .code(Code::T22),
-        None => StepError::needs_operator("an etcd member belongs to no node of the inventory")
+    let (machine, node) = match evidence {
+        Evidence::Ours(evidence) => {
+            return StepError::needs_operator(format!(
+                "{name} is an etcd member and not a control plane of the inventory"
+            ))
             .with_place(place)
-            .because("its machine does not accept this cluster's credentials, and Kubernetes has no Node of its name")
-            .code(Code::T23),
-    }
+            .because(format!("it belongs to this cluster: {evidence}"))
+            .next(format!(
+                "put {name} back into the inventory; or reset it while it runs, or `talosctl etcd remove-member {id}` if it is gone"
+            ))
+            .code(Code::T22);
+        }
+        Evidence::Nothing { machine, node } => (machine, node),
+    };
+    let machine = match machine {
+        MachineAnswer::Unreachable => "its machine does not respond",
+        MachineAnswer::WithoutConfig => "its machine waits for its first config",
+        MachineAnswer::Rejected => "its machine does not accept this cluster's credentials",
+    };
+    let node = match node {
+        NodeLookup::NotFound => "Kubernetes has no Node of its name",
+        NodeLookup::Unknown => "the Kubernetes API does not respond",
+    };
+    StepError::needs_operator("an etcd member belongs to no node of the inventory")
+        .with_place(place)
+        .because(format!("{machine}, and {node}"))
+        .code(Code::T23)
 }
 
 /// What shows that a member's machine is one of this cluster.
-async fn evidence(context: &RunContext, member: &EtcdMember) -> Option<String> {
+async fn evidence(context: &RunContext, member: &EtcdMember) -> Evidence {
     let worker = context
         .cluster
         .inventory
@@ -166,19 +208,30 @@ async fn evidence(context: &RunContext, member: &EtcdMember) -> Option<String> {
         .iter()
         .find(|node| node.role == Role::Worker && (has_address(member, node) || has_name(member, node)));
     if let Some(worker) = worker {
-        return Some(format!("the inventory has it as worker {}", worker.hostname));
+        return Evidence::Ours(format!("the inventory has it as worker {}", worker.hostname));
     }
+    let mut machine = MachineAnswer::Unreachable;
     for address in member.peer_urls.iter().filter_map(|url| peer_address(url)) {
-        if let Ok(Probe::Configured { .. }) = probe(&context.dialer, address, &context.client_identity, None).await {
-            return Some(format!("{address} accepts the cluster's credentials"));
+        match probe(&context.dialer, address, &context.client_identity, None).await {
+            Ok(Probe::Configured { .. }) => {
+                return Evidence::Ours(format!("{address} accepts the cluster's credentials"));
+            }
+            Ok(Probe::Maintenance { .. }) => machine = MachineAnswer::WithoutConfig,
+            Ok(Probe::Foreign(_)) => machine = MachineAnswer::Rejected,
+            Ok(Probe::Closed(_)) | Err(_) => {}
         }
     }
     let nodes = async {
         let client = context.kubernetes().await.ok()?;
         kubernetes::nodes(&client).await.ok()
     };
-    let nodes = tokio::time::timeout(RESPONSE, nodes).await.ok().flatten()?;
-    nodes.contains_key(&member.hostname).then(|| format!("Kubernetes has a Node {}", member.hostname))
+    match tokio::time::timeout(RESPONSE, nodes).await.ok().flatten() {
+        Some(nodes) if nodes.contains_key(&member.hostname) => {
+            Evidence::Ours(format!("Kubernetes has a Node {}", member.hostname))
+        }
+        Some(_) => Evidence::Nothing { machine, node: NodeLookup::NotFound },
+        None => Evidence::Nothing { machine, node: NodeLookup::Unknown },
+    }
 }
 
 #[cfg(test)]
@@ -231,6 +284,25 @@ mod tests {
         assert_eq!(matched, [("cp-1", 2), ("cp-3", 4), ("cp-2", 3)]);
         assert_eq!(names(&membership.outsiders), ["cp-1", "cp-4"]);
         assert_eq!((membership.unstarted, membership.voting()), (1, 3));
+    }
+
+    #[test]
+    fn a_machine_that_is_off_is_not_reported_as_one_that_rejects_the_credentials() {
+        let why = |machine, node| {
+            let error = outsider_error(&member(1, "cp-9", "10.0.0.9"), Evidence::Nothing { machine, node });
+            assert_eq!(error.code, Some(Code::T23));
+            error.why.unwrap()
+        };
+        assert_eq!(
+            why(MachineAnswer::Unreachable, NodeLookup::Unknown),
+            "its machine does not respond, and the Kubernetes API does not respond"
+        );
+        assert_eq!(
+            why(MachineAnswer::Rejected, NodeLookup::NotFound),
+            "its machine does not accept this cluster's credentials, and Kubernetes has no Node of its name"
+        );
+        let ours = outsider_error(&member(1, "cp-9", "10.0.0.9"), Evidence::Ours("x".to_owned()));
+        assert_eq!(ours.code, Some(Code::T22));
     }
 
     #[test]

@@ -10,16 +10,17 @@ use serde_json::json;
 use super::super::etcd;
 use super::super::objects::api_error;
 use super::record::{
-    COMPLETE, Completeness, Doubt, HookDecision, HookIntent, HookKey, HookPlace, HookRecord, HookRecords, HookState,
-    Repetition, decide,
+    COMPLETE, Completeness, Doubt, HookDecision, HookIdentity, HookIntent, HookKey, HookPlace, HookRecord, HookRecords,
+    HookState, Repetition, decide,
 };
 use crate::steps::context::RunContext;
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
 use helmfile::Hook;
 use process::{Command, Credentials, SecretFile, Stream};
 
-/// A hook that waits for input must not hang a bootstrap.
-const DEADLINE: Duration = Duration::from_mins(10);
+/// How long a hook may print nothing, unless the timeout of its release is longer: one that waits for input must not hang a
+/// bootstrap, and one that works may take its time.
+const SILENCE: Duration = Duration::from_mins(10);
 
 /// Where the cluster keeps what became of its hooks, beside the journal.
 const RECORDS: &str = "k8s-bootstrap-hooks";
@@ -29,7 +30,9 @@ const RECORDS_NAMESPACE: &str = "kube-system";
 pub(super) struct Process {
     context: Arc<RunContext>,
     hook: Hook,
-    key: HookKey,
+    identity: HookIdentity,
+    /// Without output for so long, it is stopped.
+    silence: Duration,
     /// Never, where `k8s-bootstrap.yaml` declares it with `idempotent: false`.
     repetition: Repetition,
 }
@@ -39,8 +42,9 @@ impl Process {
         let hook = place.hook;
         let once = context.cluster.hook_rules().iter().any(|rule| !rule.idempotent && rule.matches(hook));
         let repetition = if once { Repetition::Never } else { Repetition::Allowed };
-        let key = HookKey::new(place, &context.cluster.root, &context.fingerprint_key());
-        Self { hook: hook.clone(), key, repetition, context }
+        let identity = HookIdentity::new(place, &context.cluster.root, &context.fingerprint_key());
+        let silence = silence_limit(place.timeout(&context.cluster.bootstrap.releases));
+        Self { hook: hook.clone(), identity, silence, repetition, context }
     }
 
     /// The operator's programs, then the kubectl that was found or provided.
@@ -66,7 +70,7 @@ impl Process {
         let records = HookRecords::from_journal(cx.all_recorded_intents()).merged(in_cluster);
         let answer = self.context.choices.hook_answers.get(&cx.step).copied();
         let plan = HookKey::all(&self.context.cluster, &self.context.fingerprint_key());
-        Ok(decide(&self.key, &records, self.repetition, answer, &plan, completeness))
+        Ok(decide(&self.identity, &records, self.repetition, answer, &plan, completeness))
     }
 
     /// Whether this run or this journal began the cluster, so that nothing is missing in its records.
@@ -100,10 +104,11 @@ impl Process {
     /// Records in the cluster what is known of the hook.
     async fn record(&self, state: HookState) -> Result<(), StepError> {
         let once = self.repetition == Repetition::Never;
-        let record = HookRecord { state, command: self.hook.command.clone(), once };
+        let HookIdentity { key, command, owner_and_events } = self.identity.clone();
+        let record = HookRecord { state, command, once, owner_and_events: Some(owner_and_events) };
         let client = self.context.kubernetes().await?;
         let text = json!(record).to_string();
-        kubernetes::set_config_map_key(&client, RECORDS_NAMESPACE, RECORDS, self.key.as_str(), &text)
+        kubernetes::set_config_map_key(&client, RECORDS_NAMESPACE, RECORDS, key.as_str(), &text)
             .await
             .map_err(|error| api_error(&error))
     }
@@ -126,7 +131,7 @@ impl Process {
             .env("KUBECONFIG", kubeconfig.path())
             .env("PATH", self.path())
             .current_dir(&self.hook.folder)
-            .deadline(DEADLINE)
+            .silence_limit(self.silence)
             .on_line(move |stream, line| {
                 if stream == Stream::Err || !line.is_empty() {
                     progress.progress(line);
@@ -141,7 +146,11 @@ impl Process {
 impl Action for Process {
     async fn observe(&self, cx: &StepContext) -> Result<Observation, StepError> {
         match self.decide(cx).await? {
-            HookDecision::HasRun => Ok(Observation::UpToDate("has run".to_owned())),
+            HookDecision::HasRun => {
+                let is_answered = self.context.choices.hook_answers.contains_key(&cx.step);
+                let unused = if is_answered { "; --hook is not used, since its outcome is on record" } else { "" };
+                Ok(Observation::UpToDate(format!("has run{unused}")))
+            }
             HookDecision::Ask(doubt) => Err(self.unknown(cx, &doubt)),
             HookDecision::Run | HookDecision::Conclude => {
                 Ok(Observation::Missing("has not run to completion".to_owned()))
@@ -157,7 +166,8 @@ impl Action for Process {
         let kubeconfig = self.context.child_kubeconfig().await?;
         let once = self.repetition == Repetition::Never;
         self.mark_complete(cx).await?;
-        let intent = HookIntent { hook: self.key.clone(), command: self.hook.command.clone(), once };
+        let HookIdentity { key, command, owner_and_events } = self.identity.clone();
+        let intent = HookIntent { hook: key, command, once, owner_and_events: Some(owner_and_events) };
         cx.intend(json!(intent)).await?;
         match decision {
             HookDecision::HasRun | HookDecision::Ask(_) => self.conclude(cx).await,
@@ -179,6 +189,11 @@ impl Action for Process {
             }
         }
     }
+}
+
+/// How long a hook may print nothing, by the timeout of its release.
+pub(super) fn silence_limit(timeout: Option<Duration>) -> Duration {
+    timeout.unwrap_or_default().max(SILENCE)
 }
 
 /// What an API server answers to a client-side apply of an object that does not fit into an annotation (H02).
@@ -204,6 +219,13 @@ mod tests {
     use yaml::{Origin, Position};
 
     use super::*;
+
+    #[test]
+    fn the_timeout_of_a_release_extends_what_its_hooks_may_take_without_output() {
+        assert_eq!(silence_limit(None), Duration::from_mins(10));
+        assert_eq!(silence_limit(Some(Duration::from_mins(5))), Duration::from_mins(10));
+        assert_eq!(silence_limit(Some(Duration::from_mins(25))), Duration::from_mins(25));
+    }
 
     #[test]
     fn a_definition_that_is_too_large_for_a_client_side_apply_has_its_own_code() {

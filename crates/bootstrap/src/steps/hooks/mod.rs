@@ -7,6 +7,7 @@ mod record;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -23,8 +24,8 @@ use idiom::{Command, recognise};
 use kubernetes::{ApplyOptions, ObjectRef, Readiness};
 use net::FetchError;
 pub use record::{
-    COMPLETE, Completeness, Doubt, HookDecision, HookIntent, HookKey, HookRecord, HookRecords, HookState, Repetition,
-    UnreadableRecord, decide,
+    COMPLETE, Completeness, Doubt, HookDecision, HookIdentity, HookIntent, HookKey, HookRecord, HookRecords, HookState,
+    Repetition, UnreadableRecord, decide,
 };
 pub(super) use record::{HookOwner, HookPlace};
 use yaml::Origin;
@@ -43,6 +44,14 @@ impl HookCode {
             Self::Check(_) => Code::H07,
         }
     }
+}
+
+/// For what a hook does beside its program: records, the kubeconfig, the end of its processes.
+const AROUND: Duration = Duration::from_mins(5);
+
+/// How long the step of a hook may make no progress.
+pub(super) fn deadline(context: &RunContext, place: &HookPlace<'_>) -> Duration {
+    command::silence_limit(place.timeout(&context.cluster.bootstrap.releases)) + AROUND
 }
 
 /// The code of one hook's step.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use engine::journal::RecordedIntents;
 use engine::plan::{Fingerprint, FingerprintKey};
@@ -41,6 +42,43 @@ impl<'a> HookPlace<'a> {
         let occurrence = earlier.into_iter().filter(|other| is_same_command(other, hook)).count();
         Self { owner, hook, occurrence }
     }
+
+    /// The timeout of the hook's release.
+    pub(super) fn timeout(&self, helmfile: &Helmfile) -> Option<Duration> {
+        let HookOwner::Release(id) = self.owner else { return None };
+        helmfile.releases.iter().find(|release| release.id == *id).map(|release| release.flags.timeout)
+    }
+
+    /// Such as `release rook/ceph, Postsync`.
+    fn owner_and_events(&self) -> String {
+        let events = self.hook.events.iter().map(|event| format!(", {event:?}"));
+        format!("{}{}", self.owner, events.collect::<String>())
+    }
+}
+
+impl fmt::Display for HookOwner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Release(id) => write!(f, "release {id}"),
+            Self::StateFile => f.write_str("state file"),
+        }
+    }
+}
+
+/// What a hook is known by: its key, and what of it an edited hook may still have in common with an earlier record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookIdentity {
+    pub key: HookKey,
+    /// The command without its arguments.
+    pub command: String,
+    pub owner_and_events: String,
+}
+
+impl HookIdentity {
+    pub(super) fn new(place: &HookPlace<'_>, root: &Path, secret: &FingerprintKey) -> Self {
+        let key = HookKey::new(place, root, secret);
+        Self { key, command: place.hook.command.clone(), owner_and_events: place.owner_and_events() }
+    }
 }
 
 /// Identifies a hook: its owner, events, folder, command and arguments, and which of several equal ones it is.
@@ -52,13 +90,10 @@ impl HookKey {
     /// The arguments may be secret, so they enter keyed by the cluster's bundle.
     pub(super) fn new(place: &HookPlace<'_>, root: &Path, secret: &FingerprintKey) -> Self {
         let hook = place.hook;
-        let owner = match place.owner {
-            HookOwner::Release(id) => format!("release {id}"),
-            HookOwner::StateFile => "state file".to_owned(),
-        };
         let folder = hook.folder.strip_prefix(root).unwrap_or(&hook.folder).display().to_string();
         let events = hook.events.iter().map(|event| format!("{event:?}"));
-        let fingerprint = Fingerprint::builder().part(owner).part(folder).part(place.occurrence.to_string());
+        let fingerprint =
+            Fingerprint::builder().part(place.owner.to_string()).part(folder).part(place.occurrence.to_string());
         let fingerprint = fingerprint.part(hook.events.len().to_string()).parts(events);
         let arguments = hook.args.iter().map(|argument| SecretString::from(argument.as_str()));
         let fingerprint = fingerprint.part(&hook.command);
@@ -117,8 +152,19 @@ pub struct HookRecord {
     pub state: HookState,
     /// The command without its arguments.
     pub command: String,
-    /// Whether the hook must not run twice.
+    /// Whether the hook was not to run twice when it ran.
     pub once: bool,
+    /// Absent in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_and_events: Option<String>,
+}
+
+impl HookRecord {
+    /// Whether the record may be of this hook before it was edited. That `idempotent: false` was added since shows nothing.
+    fn may_be(&self, hook: &HookIdentity) -> bool {
+        let is_same_place = self.owner_and_events.as_ref().is_none_or(|place| *place == hook.owner_and_events);
+        self.once || is_same_place || self.command == hook.command
+    }
 }
 
 /// A hook that is about to be started, as the journal keeps it.
@@ -131,6 +177,9 @@ pub struct HookIntent {
     /// Whether the hook must not run twice.
     #[serde(default = "yes")]
     pub once: bool,
+    /// Absent in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_and_events: Option<String>,
 }
 
 fn unknown_command() -> String {
@@ -150,13 +199,14 @@ impl HookRecords {
     /// in the plan.
     pub fn from_journal(intents: &RecordedIntents) -> Self {
         let all = intents.values().flatten().filter_map(|recorded| {
-            let HookIntent { hook, command, once } = serde_json::from_value(recorded.intent.clone()).ok()?;
+            let HookIntent { hook, command, once, owner_and_events } =
+                serde_json::from_value(recorded.intent.clone()).ok()?;
             let state = match &recorded.outcome {
                 None => HookState::Begun,
                 Some(outcome) if *outcome == json!(HookState::Done) => HookState::Done,
                 Some(_) => HookState::Failed,
             };
-            Some((hook, HookRecord { state, command, once }))
+            Some((hook, HookRecord { state, command, once, owner_and_events }))
         });
         Self(all.collect())
     }
@@ -191,9 +241,9 @@ impl HookRecords {
         self.0.get(key).map(|record| record.state)
     }
 
-    /// The commands of hooks that must not run twice, have run, and are not in the plan (any more, or under this key).
-    pub(super) fn unmatched(&self, plan: &BTreeSet<HookKey>) -> Vec<String> {
-        let unmatched = self.0.iter().filter(|(key, record)| record.once && !plan.contains(*key));
+    /// The commands of hooks that have run, are not in the plan (any more, or under this key), and may have been `hook`.
+    pub(super) fn unmatched(&self, plan: &BTreeSet<HookKey>, hook: &HookIdentity) -> Vec<String> {
+        let unmatched = self.0.iter().filter(|(key, record)| !plan.contains(*key) && record.may_be(hook));
         unmatched.map(|(_, record)| record.command.clone()).collect()
     }
 }
@@ -259,16 +309,16 @@ impl fmt::Display for Doubt {
     }
 }
 
-/// Decides about the hook with this key.
+/// Decides about a hook.
 pub fn decide(
-    key: &HookKey,
+    hook: &HookIdentity,
     records: &HookRecords,
     repetition: Repetition,
     answer: Option<HookAnswer>,
     plan: &BTreeSet<HookKey>,
     completeness: Completeness,
 ) -> HookDecision {
-    let state = records.state(key);
+    let state = records.state(&hook.key);
     match (state, answer, repetition) {
         (Some(HookState::Done), _, _) => HookDecision::HasRun,
         (_, Some(HookAnswer::Done), _) => HookDecision::Conclude,
@@ -276,7 +326,7 @@ pub fn decide(
         (Some(HookState::Begun), None, Repetition::Never) => HookDecision::Ask(Doubt::Interrupted),
         (Some(HookState::Failed), None, Repetition::Never) => HookDecision::Ask(Doubt::Failed),
         (None, None, Repetition::Never) => {
-            let unmatched = records.unmatched(plan);
+            let unmatched = records.unmatched(plan, hook);
             match completeness {
                 _ if !unmatched.is_empty() => HookDecision::Ask(Doubt::Unmatched(unmatched)),
                 Completeness::Unknown => HookDecision::Ask(Doubt::RecordLost),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bootstrap::steps::etcd::decision::Intent;
 use bootstrap::steps::hooks::{
-    COMPLETE, Completeness, Doubt, HookDecision, HookIntent, HookKey, HookRecord, HookRecords, HookState, Repetition,
-    decide,
+    COMPLETE, Completeness, Doubt, HookDecision, HookIdentity, HookIntent, HookKey, HookRecord, HookRecords, HookState,
+    Repetition, decide,
 };
 use engine::plan::{Fingerprint, StepId};
 use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext, StepError, StepWait};
@@ -133,7 +133,12 @@ impl Hook {
         let in_cluster = HookRecords::from_cluster(&data).unwrap();
         let records = HookRecords::from_journal(cx.all_recorded_intents()).merged(in_cluster);
         let plan = BTreeSet::from([self.key.clone()]);
-        Ok(decide(&self.key, &records, Repetition::Never, self.parts.answer, &plan, completeness))
+        let hook = HookIdentity {
+            key: self.key.clone(),
+            command: "sh".to_owned(),
+            owner_and_events: "state file, Postsync".to_owned(),
+        };
+        Ok(decide(&hook, &records, Repetition::Never, self.parts.answer, &plan, completeness))
     }
 
     async fn set(&self, key: String, value: String) -> Result<(), StepError> {
@@ -144,7 +149,7 @@ impl Hook {
     }
 
     async fn record(&self, state: HookState) -> Result<(), StepError> {
-        let record = HookRecord { state, command: "sh".to_owned(), once: true };
+        let record = HookRecord { state, command: "sh".to_owned(), once: true, owner_and_events: None };
         self.set(self.key.as_str().to_owned(), json!(record).to_string()).await
     }
 
@@ -181,7 +186,9 @@ impl Action for Hook {
         if self.began_here(cx) {
             self.set(COMPLETE.to_owned(), "true".to_owned()).await?;
         }
-        cx.intend(json!(HookIntent { hook: self.key.clone(), command: "sh".to_owned(), once: true })).await?;
+        let hook = self.key.clone();
+        let intent = HookIntent { hook, command: "sh".to_owned(), once: true, owner_and_events: None };
+        cx.intend(json!(intent)).await?;
         if decision != HookDecision::Run {
             return self.conclude(cx).await;
         }

@@ -93,14 +93,51 @@ fn equal_hooks_of_two_state_files_are_two_hooks() {
     assert_eq!(added[1], both[0]);
 }
 
+const PLACE: &str = "release rook/rook, Postsync";
+
+fn identity() -> HookIdentity {
+    HookIdentity { key: HookKey("own".to_owned()), command: "seed".to_owned(), owner_and_events: PLACE.to_owned() }
+}
+
 fn records(all: &[(&str, HookState)]) -> HookRecords {
-    let record = |state| HookRecord { state, command: "seed".to_owned(), once: true };
+    let record = |state| HookRecord { state, command: "seed".to_owned(), once: true, owner_and_events: None };
     HookRecords(all.iter().map(|(key, state)| (HookKey((*key).to_owned()), record(*state))).collect())
 }
 
 fn decided(own: &[(&str, HookState)], repetition: Repetition, answer: Option<HookAnswer>) -> HookDecision {
     let plan = BTreeSet::from([HookKey("own".to_owned())]);
-    decide(&HookKey("own".to_owned()), &records(own), repetition, answer, &plan, Completeness::Complete)
+    decide(&identity(), &records(own), repetition, answer, &plan, Completeness::Complete)
+}
+
+/// It ran before it was declared with `idempotent: false`, and was edited since: its key is another one.
+#[test]
+fn a_hook_that_ran_undeclared_is_asked_about_once_it_must_not_run_twice() {
+    let plan = BTreeSet::from([identity().key]);
+    let decided = |command: &str, place: Option<&str>| {
+        let record = HookRecord {
+            state: HookState::Done,
+            command: command.to_owned(),
+            once: false,
+            owner_and_events: place.map(str::to_owned),
+        };
+        let records = HookRecords(BTreeMap::from([(HookKey("edited".to_owned()), record)]));
+        decide(&identity(), &records, Repetition::Never, None, &plan, Completeness::Complete)
+    };
+    let asked = |command: &str| HookDecision::Ask(Doubt::Unmatched(vec![command.to_owned()]));
+    // Its arguments changed, or it moved to another release or event; the command changed; a record of an earlier version.
+    for (command, place) in
+        [("seed", Some(PLACE)), ("seed", Some("state file, Prepare")), ("sow", Some(PLACE)), ("sow", None)]
+    {
+        assert_eq!(decided(command, place), asked(command), "{command} {place:?}");
+    }
+    assert_eq!(decided("sow", Some("release rook/ceph, Postsync")), HookDecision::Run, "it has nothing in common");
+}
+
+#[test]
+fn a_record_names_the_release_and_the_events_of_its_hook() {
+    let (id, hook) = (release("rook"), hook("seed", "a"));
+    assert_eq!(HookPlace::new(HookOwner::Release(&id), &[], &hook).owner_and_events(), PLACE);
+    assert_eq!(HookPlace::new(HookOwner::StateFile, &[], &hook).owner_and_events(), "state file, Postsync");
 }
 
 #[test]
@@ -141,9 +178,9 @@ fn the_operators_answer_settles_every_doubt() {
 
 #[test]
 fn without_any_record_a_hook_of_an_older_cluster_is_asked_about() {
-    let key = HookKey("own".to_owned());
-    let plan = BTreeSet::from([key.clone()]);
-    let decide = |repetition| decide(&key, &HookRecords::default(), repetition, None, &plan, Completeness::Unknown);
+    let plan = BTreeSet::from([identity().key]);
+    let decide =
+        |repetition| decide(&identity(), &HookRecords::default(), repetition, None, &plan, Completeness::Unknown);
     assert_eq!(decide(Repetition::Never), HookDecision::Ask(Doubt::RecordLost));
     assert_eq!(decide(Repetition::Allowed), HookDecision::Run);
 }
