@@ -180,6 +180,20 @@ fn a_change_that_needs_a_reboot_takes_down_one_node_at_a_time() {
     assert_eq!(calls("ApplyConfiguration"), applied.map(|times| times + 2));
 }
 
+#[test]
+fn a_node_of_talos_1_14_is_rebooted_by_the_run_because_it_does_not_reboot_itself() {
+    let (environment, _lab) = finished_with("base: fast\ntalos: v1.14.0-rc.1\n");
+    add(&environment, NEEDS_REBOOT);
+    let since = now(&environment);
+    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
+    assert_eq!(code, 0, "{err}");
+    assert_one_at_a_time(&outages(&environment, since));
+    assert_none_cordoned(&environment);
+    let CommandOutput { code, stdout: out, stderr: err, .. } =
+        environment.run(&["plan", "infra", "--lab", "--detailed-exitcode"]);
+    assert_eq!(code, 0, "{out}{err}");
+}
+
 /// Starts a run and returns while the given number of nodes has been seen to reboot.
 fn until_reboots(environment: &TestEnvironment, arguments: &[&str], nodes: usize) -> Child {
     let mut child = environment.command(&["-o", "json"]).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
@@ -242,6 +256,16 @@ fn an_etcd_member_outside_the_inventory_is_reported_by_name() {
         "{err}"
     );
     assert!(err.contains("accepts the cluster's credentials"), "{err}");
+
+    // A change that needs a reboot does not wait for the member to come back into the inventory.
+    let patches = environment.repository.join("talos/infra/patches/all.yaml");
+    let unchanged = std::fs::read_to_string(&patches).unwrap();
+    add(&environment, NEEDS_REBOOT);
+    let CommandOutput { code, stdout: out, stderr: err, .. } = environment.run(&["infra", "--lab", "--resume"]);
+    assert_eq!(code, 1, "{out}{err}");
+    let refused = "machine-config/infra-cp-01: error[T22]: infra-cp-03 is an etcd member and not a control plane of the inventory";
+    assert!(err.contains(refused), "{err}");
+    std::fs::write(&patches, unchanged).unwrap();
 
     // Nothing shows any more that the member is one of this cluster.
     let without = std::fs::read_to_string(&path).unwrap();

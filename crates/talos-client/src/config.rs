@@ -17,7 +17,7 @@ const ENVELOPE: usize = 1 << 10;
 /// When a config becomes active (Talos 1.11 to 1.14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApplyMode {
-    /// The node reboots if necessary. Always set: the protocol default is REBOOT, which 1.14 rejects.
+    /// The node reboots if necessary, up to 1.13. Always set: the protocol default is REBOOT, which 1.14 rejects.
     Auto,
     /// Immediately; rejected when it needs a reboot.
     NoReboot,
@@ -54,7 +54,7 @@ pub enum ChangeEffect {
 }
 
 /// Talos 1.11 to 1.14, `v1alpha1_server.go`: a dry run is this line, the mode with an optional reason and "(skipped in
-/// dry-run).", "Config diff:" and the diff or "No changes.".
+/// dry-run).", "Config diff:" and the diff of all documents or "No changes.".
 const SUMMARY: &str = "Dry run summary:\n";
 const WITHOUT_REBOOT: &str = "Applied configuration without a reboot";
 const DIFF: &str = "Config diff:";
@@ -145,7 +145,7 @@ mod tests {
             assert_eq!(effect(tag, &summary("with a reboot", changed)), ChangeEffect::Reboot);
             assert_eq!(effect(tag, &summary("with a reboot: it cannot be\nas is", changed)), ChangeEffect::Reboot);
         }
-        // 1.14 answers "without a reboot" to every change and requests the reboot later.
+        // 1.14 answers "without a reboot" to every change, also to those that have no effect before the operator reboots it.
         assert_eq!(effect("v1.14.0-rc.1", &summary("without a reboot", changed)), ChangeEffect::Reboot);
         assert_eq!(effect("v1.14.0-rc.1", &summary("without a reboot", "No changes.")), ChangeEffect::None);
     }

@@ -21,8 +21,8 @@ impl TalosVersion {
         (self.0.major, self.0.minor)
     }
 
-    /// Whether a dry run reports that a change needs a reboot. Since 1.14 each mode applies without one, and the node
-    /// requests the reboot afterwards.
+    /// Whether a dry run reports that a change needs a reboot, and the node reboots by itself when it is applied. Since 1.14
+    /// it does neither: the operator reboots it (Talos 1.14, editing machine configuration).
     pub fn reports_reboots(&self) -> bool {
         self.line() < (1, 14)
     }

@@ -9,7 +9,7 @@ use engine::plan::Plan;
 use secrets::Redactor;
 use talos_config::{InventoryNode, Role};
 
-/// Three control planes and a worker.
+/// Three control planes and three workers.
 const TALCONFIG: &str = "\
 clusterName: sim
 talosVersion: v1.12.0
@@ -20,6 +20,8 @@ nodes:
   - {hostname: cp-2, ipAddress: 10.0.0.2, controlPlane: true, installDisk: /dev/sda}
   - {hostname: cp-3, ipAddress: 10.0.0.3, controlPlane: true, installDisk: /dev/sda}
   - {hostname: worker-1, ipAddress: 10.0.0.4, controlPlane: false, installDisk: /dev/sda}
+  - {hostname: worker-2, ipAddress: 10.0.0.5, controlPlane: false, installDisk: /dev/sda}
+  - {hostname: worker-3, ipAddress: 10.0.0.6, controlPlane: false, installDisk: /dev/sda}
 ";
 
 /// A chain of three releases, and a hook that must not run twice.

@@ -126,6 +126,8 @@ fn no_fault_makes_a_run_violate_a_rule_and_every_cluster_is_completed() {
         counts.interrupted_helms,
         counts.questions,
         counts.second_operators,
+        counts.alarms,
+        counts.shared_outages,
     ];
     assert!(happened.iter().all(|count| *count > SEEDS / 200), "{counts:#?}");
 }

@@ -54,7 +54,7 @@ impl TalosVersion {
         self.minor >= 13
     }
 
-    /// No mode rejects a config that needs a reboot. The machine reports a reboot request instead (1.14).
+    /// No mode rejects a config that needs a reboot, and none reboots the machine (1.14).
     pub(super) fn applies_without_reboot(&self) -> bool {
         self.minor >= 14
     }

@@ -175,7 +175,7 @@ kinds! {
         error: String,
     }
 
-    /// `reboot-request`, from 1.14 on: the node is about to reboot.
+    /// `reboot-request`, from 1.14 on: the node is about to reboot, after an unattended installation.
     RebootRequest in "runtime" is "RebootRequests.runtime.talos.dev" {
         #[serde(default)]
         reason: String,

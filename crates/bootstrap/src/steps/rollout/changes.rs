@@ -54,7 +54,7 @@ async fn change(context: &RunContext, node: &InventoryNode) -> Option<ConfigChan
         })?;
         learn_secrets(&context.redactor, &running);
         learn_secrets(&context.redactor, context.config(node));
-        // The node compares only some documents in its dry run.
+        // A difference that the node does not see, such as a field at its default, is replaced without a reboot.
         let effect = effect.max(ChangeEffect::Live);
         Ok(Change { effect, diff: config_diff(&node.hostname, &running, context.config(node)) })
     };

@@ -1,9 +1,9 @@
 //! Nodes that a run cordoned and did not uncordon.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use engine::StepError;
-use kubernetes::Scheduling;
+use kubernetes::{NodeView, Scheduling};
 use retry::policies::ROLLOUT_LOOK;
 use tokio::time::Instant;
 
@@ -19,13 +19,24 @@ pub(super) enum LeftCordoned {
     Read(BTreeSet<String>),
 }
 
-/// Whether an earlier run left a node cordoned.
+/// Whether a run left a node cordoned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::steps) enum Cordon {
+pub enum Cordon {
     None,
     Left,
     /// The Kubernetes API does not respond.
     Unknown,
+}
+
+impl Cordon {
+    /// The cordon of a node by what Kubernetes lists; `registered` is absent or empty while the API is unreachable.
+    pub(super) fn from_nodes(name: &str, registered: Option<&BTreeMap<String, NodeView>>) -> Self {
+        let Some(registered) = registered.filter(|registered| !registered.is_empty()) else { return Self::Unknown };
+        match registered.get(name) {
+            Some(node) if node.scheduling == Scheduling::CordonedByUs => Self::Left,
+            _ => Self::None,
+        }
+    }
 }
 
 impl LeftCordoned {
@@ -50,7 +61,7 @@ impl LeftCordoned {
 pub(super) async fn cordoned_by_us(context: &RunContext) -> Result<BTreeSet<String>, StepError> {
     let nodes = kubernetes::nodes(&context.kubernetes().await?).await;
     let nodes = nodes.map_err(|error| super::super::objects::api_error(&error))?;
-    let is_ours = |node: &kubernetes::NodeView| node.scheduling == Scheduling::CordonedByUs;
+    let is_ours = |node: &NodeView| node.scheduling == Scheduling::CordonedByUs;
     Ok(nodes.into_iter().filter(|(_, node)| is_ours(node)).map(|(name, _)| name).collect())
 }
 

@@ -1,9 +1,13 @@
 //! Whether a node may reboot: a pure function of what the cluster reports.
 
+use std::collections::BTreeSet;
+
 use engine::Code;
+use talos_client::EtcdMember;
 use talos_config::Role;
 
 use super::super::etcd::decision::{Etcd, State, View};
+use super::cordons::Cordon;
 
 /// Whether etcd exists on any control plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub struct OtherNode {
     pub name: String,
     pub role: Role,
     pub health: Health,
+    /// A run cordons a node before it takes it away, and uncordons it when it is back.
+    pub cordon: Cordon,
 }
 
 /// A voting member of etcd.
@@ -50,13 +56,25 @@ pub struct Voter {
     pub health: Health,
 }
 
+/// The alarms that etcd raises. Each member lists those of all members (etcd 3.6, `AlarmList`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Alarms {
+    /// No member listed them.
+    #[default]
+    Unread,
+    Read(Vec<String>),
+}
+
 /// etcd as its members report it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EtcdState {
+    /// Those on control planes of the inventory.
     pub voters: Vec<Voter>,
     /// Members that do not vote yet.
     pub learners: Vec<String>,
-    pub alarms: Vec<String>,
+    /// Members that run on no control plane of the inventory.
+    pub outsiders: Vec<EtcdMember>,
+    pub alarms: Alarms,
 }
 
 /// The cluster around a node that is to reboot.
@@ -66,6 +84,21 @@ pub struct ClusterState {
     pub others: Vec<OtherNode>,
     /// The node itself.
     pub health: Health,
+}
+
+impl ClusterState {
+    fn control_planes(&self) -> impl Iterator<Item = &OtherNode> {
+        self.others.iter().filter(|other| other.role == Role::ControlPlane)
+    }
+}
+
+/// How many nodes may be down while a worker reboots, and which ones the run itself takes away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RebootLimit {
+    pub max_unavailable: usize,
+    /// Nodes that were allowed to reboot and are not back. They count as down from the decision on: their drain takes
+    /// minutes, and they look healthy meanwhile.
+    pub allowed: BTreeSet<String>,
 }
 
 /// Why a node must not reboot now.
@@ -88,176 +121,99 @@ fn wait(code: Code, text: String) -> Result<(), RebootWait> {
     Err(RebootWait { text, code, outlook: Outlook::MayChange })
 }
 
+fn refuse(code: Code, text: String) -> Result<(), RebootWait> {
+    Err(RebootWait { text, code, outlook: Outlook::Permanent })
+}
+
 /// Whether the node `name` may reboot now.
 ///
 /// # Errors
 ///
 /// Why it must not.
-pub fn may_reboot(name: &str, role: Role, cluster: &ClusterState, max_unavailable: usize) -> Result<(), RebootWait> {
+pub fn may_reboot(name: &str, role: Role, cluster: &ClusterState, limit: &RebootLimit) -> Result<(), RebootWait> {
     match role {
         Role::ControlPlane => control_plane(name, cluster),
-        Role::Worker => worker(cluster, max_unavailable),
+        Role::Worker => worker(cluster, limit),
     }
 }
 
 fn control_plane(name: &str, cluster: &ClusterState) -> Result<(), RebootWait> {
-    let EtcdState { voters, learners, alarms } = &cluster.etcd;
+    let EtcdState { voters, learners, outsiders, alarms } = &cluster.etcd;
+    if let Some(member) = outsiders.first() {
+        let text = format!("{} is an etcd member and not a control plane of the inventory", member.hostname);
+        return refuse(Code::T22, text);
+    }
     if voters.is_empty() {
         return wait(Code::T13, "no control plane lists etcd's members".to_owned());
     }
     if let Some(learner) = learners.first() {
         return wait(Code::T12, format!("etcd member {learner} is a learner and does not vote yet"));
     }
-    if let Some(alarm) = alarms.first() {
-        return wait(Code::T13, format!("etcd raises an alarm: {alarm}"));
-    }
-    let others: Vec<&Voter> = voters.iter().filter(|voter| voter.name != name).collect();
-    let majority = voters.len() / 2 + 1;
-    let is_only_voter = others.is_empty();
-    if !is_only_voter && others.len() < majority {
-        let text = format!("etcd has {} voters, so no reboot keeps its quorum", voters.len());
-        return Err(RebootWait { text, code: Code::T21, outlook: Outlook::Permanent });
-    }
-    for voter in others {
-        if let Health::Down(reason) = &voter.health {
-            return wait(Code::T13, format!("etcd member {} is unhealthy: {reason}", voter.name));
+    match alarms {
+        Alarms::Unread => return wait(Code::T13, "no control plane lists etcd's alarms".to_owned()),
+        Alarms::Read(alarms) => {
+            if let Some(alarm) = alarms.first() {
+                return wait(Code::T13, format!("etcd raises an alarm: {alarm}"));
+            }
         }
     }
-    let control_planes = cluster.others.iter().filter(|other| other.role == Role::ControlPlane);
-    match down(control_planes).first() {
-        Some(other) => wait(Code::T21, format!("another control plane is down: {other}")),
+    let votes = |other: &&OtherNode| voters.iter().any(|voter| voter.name == other.name);
+    if let Some(joining) = cluster.control_planes().find(|other| !votes(other)) {
+        return wait(Code::T13, format!("control plane {} has no voting etcd member yet", joining.name));
+    }
+    quorum(name, cluster)?;
+    // A run that was killed: the node that it took away has to come back before the next one goes.
+    match cluster.control_planes().find(|other| other.cordon != Cordon::None && other.health != Health::Up) {
+        Some(other) => wait(Code::T21, format!("another control plane is down: {}", describe(other))),
         None => Ok(()),
     }
 }
 
-fn worker(cluster: &ClusterState, max_unavailable: usize) -> Result<(), RebootWait> {
+/// Whether the voters that are healthy without `name` are a majority of all voters. A control plane that is down is no
+/// healthy one, whatever its member reports: its API server is needed too.
+fn quorum(name: &str, cluster: &ClusterState) -> Result<(), RebootWait> {
+    let voters = &cluster.etcd.voters;
+    let others: Vec<&Voter> = voters.iter().filter(|voter| voter.name != name).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let majority = voters.len() / 2 + 1;
+    if others.len() < majority {
+        return refuse(Code::T21, format!("etcd has {} voters, so no reboot keeps its quorum", voters.len()));
+    }
+    let mut ill: Vec<RebootWait> = others.iter().filter_map(|voter| ill(voter, cluster)).collect();
+    if others.len() - ill.len() >= majority { Ok(()) } else { Err(ill.swap_remove(0)) }
+}
+
+/// Why a voter does not count as healthy.
+fn ill(voter: &Voter, cluster: &ClusterState) -> Option<RebootWait> {
+    if let Health::Down(reason) = &voter.health {
+        return wait(Code::T13, format!("etcd member {} is unhealthy: {reason}", voter.name)).err();
+    }
+    let node = cluster.control_planes().find(|other| other.name == voter.name && other.health != Health::Up)?;
+    wait(Code::T21, format!("another control plane is down: {}", describe(node))).err()
+}
+
+fn worker(cluster: &ClusterState, limit: &RebootLimit) -> Result<(), RebootWait> {
     if cluster.health != Health::Up {
         // It is down already, so its reboot takes nothing away.
         return Ok(());
     }
-    let down = down(cluster.others.iter());
-    if down.len() < max_unavailable {
+    let RebootLimit { max_unavailable, allowed } = limit;
+    let is_away = |other: &&OtherNode| other.health != Health::Up || allowed.contains(&other.name);
+    let down: Vec<String> = cluster.others.iter().filter(is_away).map(describe).collect();
+    if down.len() < *max_unavailable {
         return Ok(());
     }
     wait(Code::T21, format!("{} of at most {max_unavailable} nodes are down: {}", down.len(), down.join("; ")))
 }
 
-fn down<'o>(others: impl Iterator<Item = &'o OtherNode>) -> Vec<String> {
-    others
-        .filter_map(|other| match &other.health {
-            Health::Up => None,
-            Health::Down(reason) => Some(format!("{} ({reason})", other.name)),
-        })
-        .collect()
+fn describe(node: &OtherNode) -> String {
+    match &node.health {
+        Health::Up => format!("{} (about to reboot)", node.name),
+        Health::Down(reason) => format!("{} ({reason})", node.name),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn health() -> impl Strategy<Value = Health> {
-        prop_oneof![3 => Just(Health::Up), 1 => Just(Health::Down("rebooting".to_owned()))]
-    }
-
-    prop_compose! {
-        /// A cluster of 1 to 5 control planes and up to 4 workers; the node to reboot is its first control plane.
-        fn cluster()(
-            voters in prop::collection::vec(health(), 1..=5),
-            nodes in prop::collection::vec(health(), 4),
-            workers in prop::collection::vec(health(), 0..=4),
-            learner in prop::bool::weighted(0.2),
-            alarm in prop::bool::weighted(0.2),
-            own in health(),
-        ) -> ClusterState {
-            let name = |index: usize| format!("cp-{index}");
-            let control_planes = (1..voters.len()).zip(nodes).map(|(index, health)| OtherNode {
-                name: name(index), role: Role::ControlPlane, health,
-            });
-            let workers = workers.into_iter().enumerate().map(|(index, health)| OtherNode {
-                name: format!("worker-{index}"), role: Role::Worker, health,
-            });
-            ClusterState {
-                others: control_planes.chain(workers).collect(),
-                etcd: EtcdState {
-                    voters: voters.into_iter().enumerate().map(|(index, health)| Voter { name: name(index), health }).collect(),
-                    learners: learner.then(|| "cp-9".to_owned()).into_iter().collect(),
-                    alarms: alarm.then(|| "cp-1: NoSpace".to_owned()).into_iter().collect(),
-                },
-                health: own,
-            }
-        }
-    }
-
-    fn is_up(health: &Health) -> bool {
-        *health == Health::Up
-    }
-
-    proptest! {
-        #[test]
-        fn a_reboot_of_a_control_plane_never_costs_the_quorum(cluster in cluster()) {
-            if may_reboot("cp-0", Role::ControlPlane, &cluster, 1).is_ok() {
-                let voters = &cluster.etcd.voters;
-                let left = voters.iter().filter(|voter| voter.name != "cp-0" && is_up(&voter.health)).count();
-                prop_assert!(voters.len() == 1 || left > voters.len() / 2, "{cluster:?}");
-                prop_assert!(cluster.etcd.learners.is_empty() && cluster.etcd.alarms.is_empty(), "{cluster:?}");
-                let control_planes = cluster.others.iter().filter(|other| other.role == Role::ControlPlane);
-                prop_assert!(control_planes.clone().all(|other| is_up(&other.health)), "{cluster:?}");
-            }
-        }
-
-        #[test]
-        fn a_healthy_cluster_lets_a_control_plane_reboot(mut cluster in cluster()) {
-            cluster.etcd.learners.clear();
-            cluster.etcd.alarms.clear();
-            cluster.etcd.voters.iter_mut().for_each(|voter| voter.health = Health::Up);
-            cluster.others.iter_mut().for_each(|other| other.health = Health::Up);
-            let decision = may_reboot("cp-0", Role::ControlPlane, &cluster, 1);
-            match cluster.etcd.voters.len() {
-                2 => prop_assert_eq!(decision.unwrap_err().outlook, Outlook::Permanent),
-                _ => prop_assert_eq!(decision, Ok(())),
-            }
-        }
-
-        #[test]
-        fn no_more_workers_than_allowed_are_down_after_a_reboot(cluster in cluster(), max in 1_usize..4) {
-            let down = cluster.others.iter().filter(|other| !is_up(&other.health)).count();
-            let allowed = may_reboot("worker-9", Role::Worker, &cluster, max).is_ok();
-            prop_assert_eq!(allowed, !is_up(&cluster.health) || down < max, "{:?}", cluster);
-        }
-
-        #[test]
-        fn every_refusal_names_its_reason(cluster in cluster()) {
-            for (name, role) in [("cp-0", Role::ControlPlane), ("worker-9", Role::Worker)] {
-                if let Err(reason) = may_reboot(name, role, &cluster, 1) {
-                    prop_assert!(!reason.text.is_empty(), "{cluster:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn reasons_are_for_the_operator() {
-        let other = |name: &str, role, health| OtherNode { name: name.to_owned(), role, health };
-        let voter = |name: &str, health| Voter { name: name.to_owned(), health };
-        let rebooting = || Health::Down("rebooting".to_owned());
-        let cluster = ClusterState {
-            etcd: EtcdState {
-                voters: vec![voter("a", Health::Up), voter("b", rebooting()), voter("c", Health::Up)],
-                ..EtcdState::default()
-            },
-            others: vec![other("b", Role::ControlPlane, rebooting()), other("d", Role::Worker, rebooting())],
-            health: Health::Up,
-        };
-        let reason = |name, role| may_reboot(name, role, &cluster, 1).unwrap_err().text;
-        assert_eq!(reason("a", Role::ControlPlane), "etcd member b is unhealthy: rebooting");
-        assert_eq!(reason("w", Role::Worker), "2 of at most 1 nodes are down: b (rebooting); d (rebooting)");
-        let etcd = EtcdState { learners: vec!["d".to_owned()], ..cluster.etcd };
-        let refused = may_reboot("a", Role::ControlPlane, &ClusterState { etcd, ..cluster }, 1).unwrap_err();
-        assert_eq!(
-            (refused.text.as_str(), refused.code),
-            ("etcd member d is a learner and does not vote yet", Code::T12)
-        );
-    }
-}
+mod tests;

@@ -15,12 +15,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::choices::{Reboots, RolloutOptions};
 use super::context::RunContext;
 use super::errors::{config_error, dry_run_error, place, step_error};
+use super::etcd::membership::outsider;
 use super::etcd::{connect, survey};
 use super::machine_config::runs;
 use cordons::{LeftCordoned, cordoned_by_us};
@@ -29,14 +29,18 @@ use error_report::ErrorReport;
 use kubernetes::{DrainError, Scheduling};
 use retry::policies::{API_OUTAGE_LIMIT, ROLLOUT_LOOK};
 use state::cluster_state;
-use talos_client::{ApplyMode, ChangeEffect, Client, ProgressTimeout};
+use talos_client::{ApplyMode, ChangeEffect, Client, ProgressTimeout, RebootMode};
 use talos_config::{InventoryNode, Role};
-use turns::{Queue, QueuedNode};
 
 pub use changes::{Change, ConfigChange, config_changes};
-pub(super) use cordons::{Cordon, still_cordoned, uncordon_all};
-pub use decision::{ClusterState, EtcdPresence, EtcdState, Health, OtherNode, Outlook, RebootWait, Voter, may_reboot};
+pub use cordons::Cordon;
+pub(super) use cordons::{still_cordoned, uncordon_all};
+pub use decision::{
+    Alarms, ClusterState, EtcdPresence, EtcdState, Health, OtherNode, Outlook, RebootLimit, RebootWait, Voter,
+    may_reboot,
+};
 pub use state::{EtcdReport, MachineReport, NodeReport, PendingReboot, node_health};
+pub use turns::{QueuedNode, RebootTurn, Turns};
 
 /// For one attempt to reach the API.
 const API_ATTEMPT: Duration = Duration::from_secs(10);
@@ -46,9 +50,7 @@ const API_AWAY: &str = "the Kubernetes API does not respond";
 #[derive(Debug)]
 pub(super) struct Rollout {
     options: RolloutOptions,
-    queue: Queue,
-    /// A control plane takes every permit, a worker one.
-    permits: Semaphore,
+    turns: Turns,
     /// The node that ended the rollout, and why.
     ended_by: Mutex<Option<String>>,
     left_cordoned: tokio::sync::Mutex<LeftCordoned>,
@@ -60,21 +62,11 @@ impl Rollout {
     pub(super) fn new(options: RolloutOptions) -> Self {
         Self {
             options,
-            queue: Queue::default(),
-            permits: Semaphore::new(usize::try_from(options.max_unavailable.get()).unwrap_or(Semaphore::MAX_PERMITS)),
+            turns: Turns::new(options.max_unavailable),
             ended_by: Mutex::default(),
             left_cordoned: tokio::sync::Mutex::new(LeftCordoned::Unread { tried: None }),
             cordoned: Mutex::default(),
         }
-    }
-
-    async fn turn(&self, role: Role) -> Result<SemaphorePermit<'_>, StepError> {
-        let permits = match role {
-            Role::ControlPlane => self.options.max_unavailable.get(),
-            Role::Worker => 1,
-        };
-        let closed = |error| StepError::unavailable("the rollout ended").caused_by(&error).code(Code::T21);
-        self.permits.acquire_many(permits).await.map_err(closed)
     }
 
     fn check_goes_on(&self, node: &InventoryNode) -> Result<(), StepError> {
@@ -139,23 +131,30 @@ pub(super) async fn apply(
     client: &Client,
     cx: &StepContext,
 ) -> Result<Effect, StepError> {
-    let queued = context.rollout.queue.join(context, node);
+    let queued = context.rollout.turns.join(&context.cluster.inventory.nodes, node);
     let text = context.config_text(node);
     let effect = client.change_effect(text.expose_secret()).await;
     let effect = effect.map_err(|error| dry_run_error(context, &error, node))?;
     check_allowed(context, node, effect)?;
-    if effect == ChangeEffect::Reboot && wait_known(context, node, cx).await? == EtcdPresence::Exists {
+    if effect != ChangeEffect::Reboot {
+        return send(context, node, client, ApplyMode::NoReboot, cx).await.map(|_| Effect::Complete);
+    }
+    if wait_known(context, node, cx).await? == EtcdPresence::Exists {
         return in_turn(context, node, queued, cx).await;
     }
-    let mode = if effect == ChangeEffect::Reboot { ApplyMode::Auto } else { ApplyMode::NoReboot };
-    send(context, node, client, mode, cx).await.map(|_| Effect::Complete)
+    let sent = send_and_reboot(context, node, client, cx).await?;
+    let mut wait = Wait::new(context, node, cx);
+    while let Some(line) = not_rebooted(context, node, &sent).await? {
+        wait.pause_to_the_end(&line, Code::T11).await?;
+    }
+    Ok(Effect::Complete)
 }
 
-/// Whether the node reboots by itself after a config was applied.
+/// Whether the node reboots after a config was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AfterApply {
     Reboots,
-    /// At once, or it requests a reboot later (Talos 1.14).
+    /// It reported that it runs the config without a reboot.
     Continues,
 }
 
@@ -173,6 +172,27 @@ async fn send(
         cx.progress(&format!("warning from the node: {warning}"));
     }
     Ok(if applied.rebooting { AfterApply::Reboots } else { AfterApply::Continues })
+}
+
+/// Sends a config that takes effect after a reboot, and has the node reboot.
+async fn send_and_reboot(
+    context: &RunContext,
+    node: &InventoryNode,
+    client: &Client,
+    cx: &StepContext,
+) -> Result<Sent, StepError> {
+    let failed = |error| step_error(&error, node);
+    let boot_id = client.boot_id().await.map_err(failed)?;
+    let after = if client.version().await.map_err(failed)?.reports_reboots() {
+        send(context, node, client, ApplyMode::Auto, cx).await?
+    } else {
+        // Talos 1.14 reboots for no config: its documentation has the operator apply and reboot. A staged config becomes
+        // active with the reboot, so a run that is killed in between leaves a node that still has to change.
+        send(context, node, client, ApplyMode::Staged, cx).await?;
+        client.reboot(RebootMode::Default).await.map_err(failed)?;
+        AfterApply::Reboots
+    };
+    Ok(Sent { boot_id, after })
 }
 
 /// Waits until it is known whether etcd exists.
@@ -244,18 +264,13 @@ async fn in_turn(
         reach_api(context, node, cx).await?;
     }
     cx.waiting(StepWait::new("waits for its turn to reboot").code(Code::T21));
-    let turn = async {
-        queued.until_next().await;
-        context.rollout.turn(node.role).await
-    };
-    let _turn = tokio::select! {
+    let turn = tokio::select! {
         biased;
         () = cx.stop_requested() => return Err(stopped(node)),
-        turn = turn => turn?,
+        turn = queued.into_turn() => turn,
     };
-    drop(queued);
     context.rollout.check_goes_on(node)?;
-    let rebooted = reboot(context, node, cx).await;
+    let rebooted = reboot(context, node, &turn, cx).await;
     if let Err(error) = &rebooted
         && !error.class.is_retried()
     {
@@ -264,10 +279,15 @@ async fn in_turn(
     rebooted.map(|()| Effect::Complete)
 }
 
-async fn reboot(context: &RunContext, node: &InventoryNode, cx: &StepContext) -> Result<(), StepError> {
+async fn reboot(
+    context: &RunContext,
+    node: &InventoryNode,
+    turn: &RebootTurn<'_>,
+    cx: &StepContext,
+) -> Result<(), StepError> {
     let access = reach_api(context, node, cx).await?;
-    wait_allowed(context, node, access, cx).await?;
-    let sent = match drain_and_send(context, node, access, cx).await {
+    wait_allowed(context, node, access, turn, cx).await?;
+    let sent = match drain_and_send(context, node, access, turn, cx).await {
         Ok(sent) => sent,
         Err(error) => {
             // Nothing was changed on the node, so it runs pods again; if that fails too, a resume does it.
@@ -301,6 +321,7 @@ async fn drain_and_send(
     context: &RunContext,
     node: &InventoryNode,
     access: ApiAccess,
+    turn: &RebootTurn<'_>,
     cx: &StepContext,
 ) -> Result<Sent, StepError> {
     if access == ApiAccess::Required {
@@ -312,12 +333,9 @@ async fn drain_and_send(
             drained = drain(&api, node, context.rollout.options.drain_timeout, cx) => drained?,
         }
         // A drain may take minutes.
-        wait_allowed(context, node, access, cx).await?;
+        wait_allowed(context, node, access, turn, cx).await?;
     }
-    let client = connect(context, node).await?;
-    let boot_id = client.boot_id().await.map_err(|error| step_error(&error, node))?;
-    let after = send(context, node, &client, ApplyMode::Auto, cx).await?;
-    Ok(Sent { boot_id, after })
+    send_and_reboot(context, node, &connect(context, node).await?, cx).await
 }
 
 /// Waits for the Kubernetes API, for a control plane not for long: its reboot may be what brings the API back.
@@ -360,19 +378,20 @@ async fn wait_allowed(
     context: &RunContext,
     node: &InventoryNode,
     access: ApiAccess,
+    turn: &RebootTurn<'_>,
     cx: &StepContext,
 ) -> Result<(), StepError> {
-    let max_unavailable = usize::try_from(context.rollout.options.max_unavailable.get()).unwrap_or(usize::MAX);
     let mut wait = Wait::new(context, node, cx);
     loop {
         let Some(cluster) = look(context, node, access).await? else {
             wait.pause(API_AWAY, Code::K01).await?;
             continue;
         };
-        let Err(RebootWait { text, code, outlook }) = may_reboot(&node.hostname, node.role, &cluster, max_unavailable)
-        else {
-            return Ok(());
-        };
+        let Err(RebootWait { text, code, outlook }) = turn.may_reboot(&cluster) else { return Ok(()) };
+        // Whether it left the inventory or is a stranger takes evidence.
+        if let (Code::T22, Some(member)) = (code, cluster.etcd.outsiders.first()) {
+            return Err(outsider(context, member).await);
+        }
         match outlook {
             Outlook::MayChange => wait.pause(&format!("must not reboot yet: {text}"), code).await?,
             Outlook::Permanent => {
@@ -435,13 +454,8 @@ async fn wait_back(
     }
 }
 
-/// Why the node is not back yet.
-async fn not_back(
-    context: &RunContext,
-    node: &InventoryNode,
-    sent: &Sent,
-    access: ApiAccess,
-) -> Result<Option<String>, StepError> {
+/// Why the node does not run its config in a new boot yet.
+async fn not_rebooted(context: &RunContext, node: &InventoryNode, sent: &Sent) -> Result<Option<String>, StepError> {
     let Ok(client) = connect(context, node).await else { return Ok(Some("its port is closed: rebooting".to_owned())) };
     match client.boot_id().await {
         Ok(boot_id) if boot_id == sent.boot_id && sent.after == AfterApply::Reboots => {
@@ -450,12 +464,24 @@ async fn not_back(
         Ok(_) => {}
         Err(error) => return Ok(Some(ErrorReport::new(&error).to_string())),
     }
-    match runs(context, node, &client).await {
-        Ok(true) => {}
-        Ok(false) => return Ok(Some("it does not run the config that was applied".to_owned())),
-        Err(error) => return Ok(Some(ErrorReport::new(&error).to_string())),
+    Ok(match runs(context, node, &client).await {
+        Ok(true) => None,
+        Ok(false) => Some("it does not run the config that was applied".to_owned()),
+        Err(error) => Some(ErrorReport::new(&error).to_string()),
+    })
+}
+
+/// Why the node is not back yet.
+async fn not_back(
+    context: &RunContext,
+    node: &InventoryNode,
+    sent: &Sent,
+    access: ApiAccess,
+) -> Result<Option<String>, StepError> {
+    match not_rebooted(context, node, sent).await? {
+        None => serves(context, node, access).await,
+        waiting => Ok(waiting),
     }
-    serves(context, node, access).await
 }
 
 /// Why the node does not serve; nothing when it does.

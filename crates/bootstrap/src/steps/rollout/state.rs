@@ -1,16 +1,17 @@
 //! Reads the cluster for the decision. Changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 use kubernetes::NodeView;
-use talos_client::{EtcdMember, EtcdStatus, Probe, RebootRequest, Stage};
+use talos_client::{EtcdAlarm, EtcdMember, EtcdStatus, Probe, RebootRequest, Stage};
 use talos_config::InventoryNode;
 
 use super::super::context::RunContext;
 use super::super::etcd::connect;
 use super::super::etcd::membership::{MatchedMember, MemberList, Membership, check_one_cluster};
-use super::decision::{ClusterState, EtcdState, Health, OtherNode, Voter};
+use super::cordons::Cordon;
+use super::decision::{Alarms, ClusterState, EtcdState, Health, OtherNode, Voter};
 use engine::StepError;
 use error_report::ErrorReport;
 
@@ -62,16 +63,35 @@ pub(super) async fn cluster_state(
         registered(api),
         etcd_state(context)
     );
-    let mut state = ClusterState { etcd: etcd?, others: Vec::new(), health: Health::Up };
-    for (other, machine) in inventory.iter().zip(machines) {
-        let health = node_health(&other.hostname, &machine, registered.as_ref());
-        if other.hostname == node.hostname {
-            state.health = health;
-        } else {
-            state.others.push(OtherNode { name: other.hostname.clone(), role: other.role, health });
+    Ok(ClusterState::from_reports(&node.hostname, inventory, &machines, registered.as_ref(), etcd?))
+}
+
+impl ClusterState {
+    /// The cluster around the node `name`, from what each node of the inventory reports, in its order; `registered` is
+    /// absent while the Kubernetes API is unreachable.
+    pub fn from_reports(
+        name: &str,
+        inventory: &[InventoryNode],
+        reports: &[NodeReport],
+        registered: Option<&BTreeMap<String, NodeView>>,
+        etcd: EtcdState,
+    ) -> Self {
+        let mut state = Self { etcd, others: Vec::new(), health: Health::Up };
+        for (node, report) in inventory.iter().zip(reports) {
+            let other = OtherNode {
+                name: node.hostname.clone(),
+                role: node.role,
+                health: node_health(&node.hostname, report, registered),
+                cordon: Cordon::from_nodes(&node.hostname, registered),
+            };
+            if other.name == name {
+                state.health = other.health;
+            } else {
+                state.others.push(other);
+            }
         }
+        state
     }
-    Ok(state)
 }
 
 /// The nodes of Kubernetes. An API that stopped responding leaves the last state out, which counts as down.
@@ -140,7 +160,8 @@ pub struct EtcdReport<'n> {
     pub node: &'n InventoryNode,
     pub members: Vec<EtcdMember>,
     pub status: Option<EtcdStatus>,
-    pub alarms: Vec<String>,
+    /// Absent when they could not be read.
+    pub alarms: Option<Vec<String>>,
 }
 
 async fn etcd_state(context: &RunContext) -> Result<EtcdState, StepError> {
@@ -171,18 +192,22 @@ impl EtcdState {
                 .map(|voter| Voter { name: voter.node.hostname.clone(), health: member_health(voter, reports) })
                 .collect(),
             learners: learners.into_iter().map(|learner| learner.node.hostname.clone()).collect(),
-            alarms: reports
-                .iter()
-                .find(|report| report.status.is_some())
-                .map(|report| report.alarms.clone())
-                .unwrap_or_default(),
+            outsiders,
+            alarms: Alarms::from_reports(reports),
         };
         state.learners.extend((0..unstarted).map(|_| "without a name".to_owned()));
-        for member in outsiders {
-            let (name, health) = (member.hostname, Health::Down("not in the inventory".to_owned()));
-            if member.is_learner { state.learners.push(name) } else { state.voters.push(Voter { name, health }) }
-        }
         Ok(state)
+    }
+}
+
+impl Alarms {
+    fn from_reports(reports: &[EtcdReport<'_>]) -> Self {
+        let lists: Vec<&Vec<String>> = reports.iter().filter_map(|report| report.alarms.as_ref()).collect();
+        if lists.is_empty() {
+            return Self::Unread;
+        }
+        let alarms: BTreeSet<&String> = lists.into_iter().flatten().collect();
+        Self::Read(alarms.into_iter().cloned().collect())
     }
 }
 
@@ -191,11 +216,12 @@ async fn etcd_report<'n>(context: &RunContext, node: &'n InventoryNode) -> Optio
     let client = connect(context, node).await.ok()?;
     let members = client.etcd_members().await.ok()?;
     let (status, alarms) = tokio::join!(client.etcd_status(), client.etcd_alarms());
-    let alarms = alarms.unwrap_or_default().into_iter().map(|(id, alarm)| {
+    let describe = |(id, alarm): (u64, EtcdAlarm)| {
         let name = members.iter().find(|member| member.id == id).map_or("a member", |member| &member.hostname);
         format!("{name}: {alarm:?}")
-    });
-    Some(EtcdReport { node, alarms: alarms.collect(), status: status.ok(), members })
+    };
+    let alarms = alarms.ok().map(|alarms| alarms.into_iter().map(describe).collect());
+    Some(EtcdReport { node, alarms, status: status.ok(), members })
 }
 
 fn member_health(voter: &MatchedMember<'_>, reports: &[EtcdReport<'_>]) -> Health {
@@ -254,6 +280,63 @@ mod tests {
         assert_eq!(reason(unmet, &[("a", view(true, "", "b"))]).as_deref(), Some("staticPods: kube-apiserver"));
         let requested = MachineReport { reboot: PendingReboot::Requested, ..machine() };
         assert_eq!(reason(requested, &[("a", view(true, "", "b"))]).as_deref(), Some("it is about to reboot"));
+    }
+
+    fn control_plane(name: &str, last: u8) -> InventoryNode {
+        InventoryNode {
+            hostname: name.to_owned(),
+            address: std::net::IpAddr::from([10, 0, 0, last]),
+            role: talos_config::Role::ControlPlane,
+            at: yaml::Location {
+                origin: yaml::Origin::new("talconfig.yaml"),
+                position: yaml::Position { line: 1, column: 1 },
+            },
+        }
+    }
+
+    fn member(id: u64, name: &str) -> EtcdMember {
+        EtcdMember {
+            id,
+            hostname: name.to_owned(),
+            peer_urls: vec![format!("https://10.0.0.{id}:2380")],
+            client_urls: vec![],
+            is_learner: false,
+        }
+    }
+
+    #[test]
+    fn alarms_that_nobody_could_read_are_not_the_absence_of_alarms() {
+        let nodes = [control_plane("a", 1), control_plane("b", 2)];
+        let inventory: Vec<&InventoryNode> = nodes.iter().collect();
+        let state = |alarms: [Option<Vec<String>>; 2]| {
+            let report = |(node, alarms)| EtcdReport { node, members: vec![member(1, "a")], status: None, alarms };
+            let reports: Vec<_> = nodes.iter().zip(alarms).map(report).collect();
+            EtcdState::from_reports(&reports, &inventory).unwrap().alarms
+        };
+        assert_eq!(state([None, None]), Alarms::Unread);
+        assert_eq!(state([None, Some(vec![])]), Alarms::Read(vec![]));
+        let raised = vec!["a: NoSpace".to_owned()];
+        assert_eq!(state([Some(vec![]), Some(raised.clone())]), Alarms::Read(raised));
+    }
+
+    #[test]
+    fn members_outside_the_inventory_are_kept_apart_from_voters() {
+        let node = control_plane("a", 1);
+        let members = vec![member(1, "a"), member(9, "gone")];
+        let report = EtcdReport { node: &node, members, status: None, alarms: None };
+        let state = EtcdState::from_reports(&[report], &[&node]).unwrap();
+        assert_eq!(state.voters.iter().map(|voter| voter.name.as_str()).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(state.outsiders, [member(9, "gone")]);
+    }
+
+    #[test]
+    fn the_cordon_of_a_run_is_unknown_while_the_api_is_away() {
+        let nodes = |scheduling| BTreeMap::from([("a".to_owned(), NodeView { scheduling, ..view(true, "", "b") })]);
+        assert_eq!(Cordon::from_nodes("a", Some(&nodes(Scheduling::CordonedByUs))), Cordon::Left);
+        assert_eq!(Cordon::from_nodes("a", Some(&nodes(Scheduling::Allowed))), Cordon::None);
+        assert_eq!(Cordon::from_nodes("b", Some(&nodes(Scheduling::Allowed))), Cordon::None);
+        assert_eq!(Cordon::from_nodes("a", None), Cordon::Unknown);
+        assert_eq!(Cordon::from_nodes("a", Some(&BTreeMap::new())), Cordon::Unknown);
     }
 
     #[test]

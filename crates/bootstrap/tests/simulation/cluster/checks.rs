@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use talos_config::Role;
 
-use super::{Cause, SimulatedCluster};
+use super::{ApplyMode, Cause, Node, SimulatedCluster};
 use crate::inputs::RELEASES;
-
-/// How many workers may be down by our doing at once.
-const MAX_UNAVAILABLE: usize = 1;
 
 /// What happened, so that a simulation without faults does not go unnoticed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,6 +24,9 @@ pub(crate) struct Counts {
     pub(crate) interrupted_helms: u64,
     pub(crate) questions: u64,
     pub(crate) second_operators: u64,
+    pub(crate) alarms: u64,
+    /// Workers that runs rebooted while another worker was down.
+    pub(crate) shared_outages: u64,
 }
 
 impl Counts {
@@ -43,6 +43,8 @@ impl Counts {
         self.interrupted_helms += other.interrupted_helms;
         self.questions += other.questions;
         self.second_operators += other.second_operators;
+        self.alarms += other.alarms;
+        self.shared_outages += other.shared_outages;
     }
 }
 
@@ -54,7 +56,7 @@ impl SimulatedCluster {
             self.violate(format!("two etcd clusters: {held:?}"));
         }
         self.note_recovered();
-        for (role, most) in [(Role::ControlPlane, 1), (Role::Worker, MAX_UNAVAILABLE)] {
+        for (role, most) in [(Role::ControlPlane, 1), (Role::Worker, self.max_unavailable.get() as usize)] {
             let down = self.nodes.iter().filter(|node| node.role == role && node.down_by == Some(Cause::Run));
             let down: Vec<&str> = down.map(|node| node.name.as_str()).collect();
             if down.len() > most {
@@ -66,9 +68,19 @@ impl SimulatedCluster {
 
     /// Nodes that serve again are down no more.
     fn note_recovered(&mut self) {
+        let now = self.now();
         for index in 0..self.nodes.len() {
-            if self.nodes[index].down_by.is_some() && self.serves(index) {
-                self.nodes[index].down_by = None;
+            let serves = self.serves(index);
+            let node = &mut self.nodes[index];
+            if serves && node.down_since.is_none() {
+                continue;
+            }
+            // The moment of its recovery included.
+            node.last_down = now;
+            if serves {
+                (node.down_by, node.down_since) = (None, None);
+            } else {
+                node.down_since.get_or_insert(now);
             }
         }
     }
@@ -82,15 +94,27 @@ impl SimulatedCluster {
     }
 
     /// A run reboots a node. What was down before it began to look, and still is, it must have seen.
-    pub(super) fn check_reboot(&mut self, index: usize, looked: Option<Duration>) {
-        if !self.etcd_exists() {
-            return;
-        }
+    pub(super) fn check_reboot(&mut self, index: usize, mode: ApplyMode) {
+        let Some(created) = self.etcd_created else { return };
         let name = self.nodes[index].name.clone();
-        let Some(looked) = looked else {
-            return self.violate(format!("a run reboots {name} without a look at the cluster, and etcd exists"));
+        let looked = match mode {
+            ApplyMode::Auto { looked } => looked,
+            // The same run creates etcd while workers are configured. On a worker that was asked before, nothing runs yet.
+            ApplyMode::BeforeEtcd { looked } if self.nodes[index].role == Role::Worker && looked <= created => return,
+            ApplyMode::BeforeEtcd { .. } | ApplyMode::NoReboot => {
+                return self.violate(format!("a run reboots {name} without a look at the cluster, and etcd exists"));
+            }
         };
-        let Some(cluster) = self.nodes[index].data.filter(|_| self.nodes[index].is_control_plane()) else { return };
+        if self.nodes[index].role == Role::Worker {
+            return self.check_worker_reboot(index, looked);
+        }
+        if self.alarm_since < looked && self.now() < self.alarm_until {
+            let since = self.alarm_since;
+            self.violate(format!(
+                "a run reboots {name} while etcd raises an alarm since {since:?}, seen at {looked:?}"
+            ));
+        }
+        let Some(cluster) = self.nodes[index].data else { return };
         let others: Vec<usize> = self.voters(cluster).filter(|other| *other != index).collect();
         let is_down = |other: &&usize| {
             let other = &self.nodes[**other];
@@ -101,6 +125,36 @@ impl SimulatedCluster {
             let since = other.etcd_down_since;
             let rule = format!("a run reboots {name} while {} is down since {since:?}, seen at {looked:?}", other.name);
             self.violate(rule);
+        }
+    }
+
+    /// Whether a run that reboots a node takes it away: before etcd exists it takes nothing away, and neither does one that
+    /// saw the worker down.
+    pub(super) fn cause_of_reboot(&self, index: usize, mode: ApplyMode) -> Cause {
+        let node = &self.nodes[index];
+        match mode {
+            ApplyMode::Auto { looked } if node.role == Role::Worker && node.last_down >= looked => Cause::Other,
+            ApplyMode::Auto { .. } => Cause::Run,
+            ApplyMode::BeforeEtcd { .. } | ApplyMode::NoReboot => Cause::Other,
+        }
+    }
+
+    /// A run reboots a worker: no more workers than the operator allows may be down then, by runs or since before its look.
+    fn check_worker_reboot(&mut self, index: usize, looked: Duration) {
+        if self.cause_of_reboot(index, ApplyMode::Auto { looked }) == Cause::Other {
+            return;
+        }
+        let is_down =
+            |node: &&Node| node.down_by == Some(Cause::Run) || node.down_since.is_some_and(|since| since < looked);
+        let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, node)| node);
+        let workers = others.filter(|node| node.role == Role::Worker);
+        let down: Vec<String> = workers.filter(is_down).map(|node| node.name.clone()).collect();
+        let (count, names) = (down.len(), down.join(" and "));
+        self.counts.shared_outages += u64::from(count > 0);
+        let most = self.max_unavailable.get() as usize;
+        if count >= most {
+            let name = self.nodes[index].name.clone();
+            self.violate(format!("a run reboots {name} while {names} is down, and {most} is allowed"));
         }
     }
 

@@ -98,6 +98,11 @@ impl SimulatedCluster {
         })
     }
 
+    /// The alarms that a control plane lists.
+    pub(crate) fn etcd_alarms(&self) -> Vec<String> {
+        if self.now() < self.alarm_until { vec!["cp-1: NoSpace".to_owned()] } else { vec![] }
+    }
+
     /// A bootstrap arrives.
     pub(crate) fn bootstrap(&mut self, index: usize) -> BootstrapReply {
         let now = self.now();
@@ -140,6 +145,7 @@ impl SimulatedCluster {
         let cluster = self.etcd.len() as u64 + 1;
         let members = BTreeMap::from([(index, Membership::Voter)]);
         self.etcd.insert(cluster, EtcdCluster { members });
+        self.etcd_created.get_or_insert(self.began.elapsed());
         self.nodes[index].data = Some(cluster);
         self.log(|| format!("{} creates etcd cluster {cluster}", name(index)));
     }

@@ -48,6 +48,12 @@ impl SimulatedCluster {
         if self.happens(rates.registry_outage) {
             self.kubernetes.registry_away_until = now + self.chance.millis(2_000..=60_000);
         }
+        if self.happens(rates.etcd_alarm) && now >= self.alarm_until {
+            (self.alarm_since, self.alarm_until) = (now, now + self.chance.millis(5_000..=90_000));
+            self.counts.alarms += 1;
+            let until = self.alarm_until;
+            self.log(|| format!("etcd raises an alarm until {until:?}"));
+        }
         if self.happens(rates.disk_full) {
             let operator = self.chance.index(OPERATORS);
             let took: Duration = self.chance.millis(2_000..=60_000);

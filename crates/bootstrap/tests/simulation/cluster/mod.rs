@@ -10,6 +10,7 @@ mod node;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -71,7 +72,14 @@ pub(crate) struct SimulatedCluster {
     pub(crate) inputs: u32,
     pub(crate) nodes: Vec<Node>,
     pub(crate) etcd: BTreeMap<u64, etcd::EtcdCluster>,
+    /// When the first etcd cluster was created.
+    pub(super) etcd_created: Option<Duration>,
     pub(crate) kubernetes: kubernetes::Kubernetes,
+    /// How many nodes may be down while a run reboots a worker.
+    pub(crate) max_unavailable: NonZeroU32,
+    /// When etcd raised its last alarm, and until when.
+    pub(super) alarm_since: Duration,
+    pub(super) alarm_until: Duration,
     /// Until when a machine cannot write its disk, by operator.
     disk_full_until: [Duration; OPERATORS],
     /// The runs that may be killed.
@@ -102,7 +110,11 @@ impl SimulatedCluster {
             inputs: FIRST_CONFIG,
             nodes: declared().nodes.iter().map(Node::new).collect(),
             etcd: BTreeMap::new(),
+            etcd_created: None,
             kubernetes: kubernetes::Kubernetes::default(),
+            max_unavailable: NonZeroU32::new(u32::try_from(chance.within(1..=2)).unwrap()).unwrap(),
+            alarm_since: Duration::ZERO,
+            alarm_until: Duration::ZERO,
             disk_full_until: [Duration::ZERO; OPERATORS],
             lives: Vec::new(),
             counts: Counts::default(),
@@ -188,6 +200,7 @@ impl SimulatedCluster {
     fn end_faults(&mut self) {
         self.faults_ended = true;
         self.rates = FaultRates::default();
+        self.alarm_until = self.now();
         self.disk_full_until = [Duration::ZERO; OPERATORS];
         self.kubernetes.end_faults();
         for node in &mut self.nodes {

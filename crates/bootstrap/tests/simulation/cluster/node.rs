@@ -55,6 +55,10 @@ pub(crate) struct Node {
     pub(crate) api_since: Option<Duration>,
     /// Who took it away, until it serves again.
     pub(crate) down_by: Option<Cause>,
+    /// Since when it does not serve.
+    pub(crate) down_since: Option<Duration>,
+    /// When it last did not serve.
+    pub(crate) last_down: Duration,
     /// Since when its etcd member does not serve.
     pub(crate) etcd_down_since: Duration,
     pub(super) blocked_until: Duration,
@@ -77,6 +81,8 @@ impl Node {
             etcd_runs: false,
             api_since: None,
             down_by: None,
+            down_since: Some(Duration::ZERO),
+            last_down: Duration::ZERO,
             etcd_down_since: Duration::ZERO,
             blocked_until: Duration::ZERO,
             unreachable_until: [Duration::ZERO; OPERATORS],
@@ -203,10 +209,12 @@ impl SimulatedCluster {
                     Ok(AfterConfig::Continues)
                 }
                 ChangeEffect::Reboot => {
-                    let ApplyMode::Auto { looked } = mode else { return Err(Rejected::NeedsReboot) };
-                    self.check_reboot(index, looked);
+                    if mode == ApplyMode::NoReboot {
+                        return Err(Rejected::NeedsReboot);
+                    }
+                    self.check_reboot(index, mode);
                     self.nodes[index].config = Some(config);
-                    let cause = if self.etcd_exists() { Cause::Run } else { Cause::Other };
+                    let cause = self.cause_of_reboot(index, mode);
                     self.counts.reboots_by_runs += u64::from(cause == Cause::Run);
                     self.reboot(index, cause);
                     Ok(AfterConfig::Reboots)
@@ -246,9 +254,13 @@ impl SimulatedCluster {
 /// How a config is to take effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ApplyMode {
-    /// With a reboot where it needs one. The run began its last look at the cluster then, if it looked.
+    /// With a reboot where it needs one. The run began its last look at the cluster then.
     Auto {
-        looked: Option<Duration>,
+        looked: Duration,
+    },
+    /// The same, because etcd did not exist anywhere when the run looked.
+    BeforeEtcd {
+        looked: Duration,
     },
     NoReboot,
 }

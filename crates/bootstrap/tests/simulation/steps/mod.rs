@@ -47,6 +47,7 @@ impl RunParts {
         answer: Option<HookAnswer>,
         has_files: Arc<AtomicBool>,
     ) -> Self {
+        let max_unavailable = link.cluster.lock().max_unavailable;
         Self {
             link,
             config,
@@ -54,7 +55,7 @@ impl RunParts {
             answer,
             has_files,
             bootstrapped: AtomicBool::new(false),
-            rollout: rollout::Rollout::default(),
+            rollout: rollout::Rollout::new(max_unavailable),
         }
     }
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bootstrap::steps::rollout::Cordon;
 use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext, StepError};
 
-use super::rollout::{self, Cordon};
+use super::rollout;
 use super::{RunParts, Wait};
 use crate::cluster::{ApplyMode, SimulatedCluster};
 use crate::link::{Lateness, Lost, Peer};

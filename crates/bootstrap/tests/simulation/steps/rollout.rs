@@ -1,20 +1,20 @@
 //! Config changes of configured nodes, as the rollout of the program carries them out.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ::kubernetes::Scheduling;
 use bootstrap::steps::rollout::{
-    ClusterState, EtcdPresence, EtcdReport, EtcdState, Health, NodeReport, OtherNode, Outlook, RebootWait, may_reboot,
-    node_health,
+    ClusterState, Cordon, EtcdPresence, EtcdReport, EtcdState, Health, NodeReport, Outlook, QueuedNode, RebootTurn,
+    RebootWait, Turns,
 };
 use engine::{Code, Effect, StepContext, StepError, StepWait};
 use futures::future::join_all;
 use retry::policies::API_OUTAGE_LIMIT;
 use talos_client::ChangeEffect;
 use talos_config::Role;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::{RunParts, Wait, stopped};
@@ -26,17 +26,17 @@ const API_AWAY: &str = "the Kubernetes API does not respond";
 
 /// What the nodes of a run share while they take turns.
 pub(super) struct Rollout {
-    turns: Semaphore,
+    turns: Turns,
     ended_by: Mutex<Option<String>>,
     /// The nodes that an earlier run left cordoned, once the API has responded.
     left_cordoned: tokio::sync::Mutex<Option<BTreeSet<String>>>,
     cordoned: Mutex<BTreeSet<usize>>,
 }
 
-impl Default for Rollout {
-    fn default() -> Self {
+impl Rollout {
+    pub(super) fn new(max_unavailable: NonZeroU32) -> Self {
         Self {
-            turns: Semaphore::new(1),
+            turns: Turns::new(max_unavailable),
             ended_by: Mutex::default(),
             left_cordoned: tokio::sync::Mutex::default(),
             cordoned: Mutex::default(),
@@ -59,15 +59,6 @@ struct Look {
 
 fn role(index: usize) -> Role {
     declared().nodes[index].role
-}
-
-/// Whether an earlier run left a node cordoned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cordon {
-    None,
-    Left,
-    /// The Kubernetes API does not respond.
-    Unknown,
 }
 
 /// Read once per run, as soon as the API responds.
@@ -101,11 +92,16 @@ pub(super) async fn uncordon_all(parts: &RunParts) -> Result<(), StepError> {
 
 /// Brings the config to a configured node.
 pub(super) async fn apply(parts: &RunParts, index: usize, running: u32, cx: &StepContext) -> Result<Effect, StepError> {
+    let queued = parts.rollout.turns.join(&declared().nodes, &declared().nodes[index]);
     let effect = change_effect(running, parts.config);
-    if effect == ChangeEffect::Reboot && wait_known(parts, cx).await? == EtcdPresence::Exists {
-        return in_turn(parts, index, cx).await;
+    let mut mode = ApplyMode::NoReboot;
+    if effect == ChangeEffect::Reboot {
+        let KnownEtcd { presence, looked } = wait_known(parts, cx).await?;
+        if presence == EtcdPresence::Exists {
+            return in_turn(parts, index, queued, cx).await;
+        }
+        mode = ApplyMode::BeforeEtcd { looked };
     }
-    let mode = if effect == ChangeEffect::Reboot { ApplyMode::Auto { looked: None } } else { ApplyMode::NoReboot };
     send(parts, index, mode).await.map(|_| Effect::Complete)
 }
 
@@ -116,35 +112,47 @@ async fn send(parts: &RunParts, index: usize, mode: ApplyMode) -> Result<AfterCo
     applied.await?.map_err(|_| StepError::failed_precondition("the config change needs a reboot"))
 }
 
+/// Whether etcd exists, and when the run began to look.
+struct KnownEtcd {
+    presence: EtcdPresence,
+    looked: Duration,
+}
+
 /// Waits until it is known whether etcd exists.
-async fn wait_known(parts: &RunParts, cx: &StepContext) -> Result<EtcdPresence, StepError> {
+async fn wait_known(parts: &RunParts, cx: &StepContext) -> Result<KnownEtcd, StepError> {
     let mut wait = Wait::new(cx);
     loop {
+        let looked = parts.link.cluster.lock().now();
         match EtcdPresence::from_views(&parts.survey().await) {
             EtcdPresence::Unknown(view) => {
                 wait.pause(&format!("it is unknown whether etcd exists: {view}"), Code::T11).await?;
             }
-            known => return Ok(known),
+            presence => return Ok(KnownEtcd { presence, looked }),
         }
     }
 }
 
 /// Reboots the node into its config when its turn has come. A failure that is not retried ends the rollout.
-async fn in_turn(parts: &RunParts, index: usize, cx: &StepContext) -> Result<Effect, StepError> {
+async fn in_turn(
+    parts: &RunParts,
+    index: usize,
+    queued: QueuedNode<'_>,
+    cx: &StepContext,
+) -> Result<Effect, StepError> {
     if role(index) == Role::Worker {
         // A worker needs the API, and the reboot of a control plane may bring it back: that one must get its turn.
         reach_api(parts, index, cx).await?;
     }
     cx.waiting(StepWait::new("waits for its turn to reboot").code(Code::T21));
-    let _turn = tokio::select! {
+    let turn = tokio::select! {
         biased;
         () = cx.stop_requested() => return Err(stopped()),
-        turn = parts.rollout.turns.acquire() => turn.unwrap(),
+        turn = queued.into_turn() => turn,
     };
     if let Some(reason) = &*parts.rollout.ended_by.lock().unwrap_or_else(PoisonError::into_inner) {
         return Err(StepError::failed_precondition("the rollout ended").because(reason).code(Code::T21));
     }
-    let rebooted = reboot(parts, index, cx).await;
+    let rebooted = reboot(parts, index, &turn, cx).await;
     if let Err(error) = &rebooted
         && !error.class.is_retried()
     {
@@ -154,10 +162,10 @@ async fn in_turn(parts: &RunParts, index: usize, cx: &StepContext) -> Result<Eff
     rebooted.map(|()| Effect::Complete)
 }
 
-async fn reboot(parts: &RunParts, index: usize, cx: &StepContext) -> Result<(), StepError> {
+async fn reboot(parts: &RunParts, index: usize, turn: &RebootTurn<'_>, cx: &StepContext) -> Result<(), StepError> {
     let access = reach_api(parts, index, cx).await?;
-    let looked = wait_allowed(parts, index, access, cx).await?;
-    let sent = match drain_and_send(parts, index, access, looked, cx).await {
+    let looked = wait_allowed(parts, index, access, turn, cx).await?;
+    let sent = match drain_and_send(parts, index, access, looked, turn, cx).await {
         Ok(sent) => sent,
         Err(error) => {
             // Nothing was changed on the node, so it runs pods again; if that fails too, a resume does it.
@@ -180,6 +188,7 @@ async fn drain_and_send(
     index: usize,
     access: ApiAccess,
     mut looked: Duration,
+    turn: &RebootTurn<'_>,
     cx: &StepContext,
 ) -> Result<Sent, StepError> {
     if access == ApiAccess::Required {
@@ -191,10 +200,10 @@ async fn drain_and_send(
             () = cx.stop_requested() => return Err(stopped()),
             () = tokio::time::sleep(drain) => {}
         }
-        looked = wait_allowed(parts, index, access, cx).await?;
+        looked = wait_allowed(parts, index, access, turn, cx).await?;
     }
     let boot_id = parts.link.read(Peer::Node(index), |cluster| cluster.nodes[index].boot_id()).await?;
-    let after = send(parts, index, ApplyMode::Auto { looked: Some(looked) }).await?;
+    let after = send(parts, index, ApplyMode::Auto { looked }).await?;
     Ok(Sent { boot_id, after })
 }
 
@@ -234,24 +243,24 @@ async fn look(parts: &RunParts, index: usize, access: ApiAccess) -> Result<Optio
         parts.link.read(Peer::Node(other), report).await.unwrap_or_else(unreachable)
     }));
     let (reports, etcd) = tokio::join!(reports, etcd_state(parts));
-    let mut cluster = ClusterState { etcd: etcd?, others: Vec::new(), health: Health::Up };
-    for (other, (node, report)) in declared().nodes.iter().zip(reports).enumerate() {
-        let health = node_health(&node.hostname, &report, registered.as_ref());
-        if other == index {
-            cluster.health = health;
-        } else {
-            cluster.others.push(OtherNode { name: node.hostname.clone(), role: node.role, health });
-        }
-    }
+    let (name, inventory) = (&declared().nodes[index].hostname, &declared().nodes);
+    let cluster = ClusterState::from_reports(name, inventory, &reports, registered.as_ref(), etcd?);
     Ok(Some(Look { began, cluster }))
 }
 
 async fn etcd_state(parts: &RunParts) -> Result<EtcdState, StepError> {
     let control_planes = declared().control_planes();
     let reports = join_all(control_planes.iter().enumerate().map(|(index, node)| async move {
-        let read = |cluster: &SimulatedCluster| Some((cluster.etcd_members(index)?, cluster.etcd_status(index)));
-        let (members, status) = parts.link.read(Peer::Node(index), read).await.ok().flatten()?;
-        Some(EtcdReport { node, members, status, alarms: vec![] })
+        let read = |cluster: &SimulatedCluster| {
+            Some((cluster.etcd_members(index)?, cluster.etcd_status(index), cluster.etcd_alarms()))
+        };
+        let (members, status, alarms) = parts.link.read(Peer::Node(index), read).await.ok().flatten()?;
+        let is_read = {
+            let mut state = parts.link.cluster.lock();
+            let rates = state.rates;
+            !state.chance.happens(rates.unread_alarms)
+        };
+        Some(EtcdReport { node, members, status, alarms: is_read.then_some(alarms) })
     }));
     let reports: Vec<EtcdReport<'_>> = reports.await.into_iter().flatten().collect();
     EtcdState::from_reports(&reports, &control_planes)
@@ -262,16 +271,16 @@ async fn wait_allowed(
     parts: &RunParts,
     index: usize,
     access: ApiAccess,
+    turn: &RebootTurn<'_>,
     cx: &StepContext,
 ) -> Result<Duration, StepError> {
-    let name = &declared().nodes[index].hostname;
     let mut wait = Wait::new(cx);
     loop {
         let Some(Look { began, cluster }) = look(parts, index, access).await? else {
             wait.pause(API_AWAY, Code::K01).await?;
             continue;
         };
-        match may_reboot(name, role(index), &cluster, 1) {
+        match turn.may_reboot(&cluster) {
             Ok(()) => return Ok(began),
             Err(RebootWait { text, code, outlook: Outlook::MayChange }) => {
                 wait.pause(&format!("must not reboot yet: {text}"), code).await?;
