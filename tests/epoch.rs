@@ -72,13 +72,10 @@ fn epoch_of_first_record(journal: &str) -> Value {
 
 #[test]
 fn a_cluster_rebuilt_from_the_same_secrets_gets_its_hooks_and_files_again() {
-    let environment = TestEnvironment::copy();
-    let script = environment.repository.join("count.sh");
-    std::fs::write(&script, format!("echo ran >> {}/ran\n", environment.repository.display())).unwrap();
-    let hook = format!("- {{events: [postsync], command: sh, args: [{}]}}\n      - events:", script.display());
-    let helmfile = environment.repository.join("bootstrap/infra/helmfile.d/01-apps.yaml");
-    let text = std::fs::read_to_string(&helmfile).unwrap();
-    std::fs::write(&helmfile, text.replacen("- events:", &hook, 1)).unwrap();
+    let environment = TestEnvironment::one_release();
+    let repository = environment.repository.display();
+    environment.write("count.sh", &format!("echo ran >> {repository}/ran\n"));
+    environment.add_hooks(&[format!("{{events: [postsync], command: sh, args: [{repository}/count.sh]}}")]);
     let ran = || std::fs::read_to_string(environment.repository.join("ran")).unwrap();
     let lab = environment.lab("infra");
     let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);

@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use common::TestEnvironment;
+use common::{ONE_RELEASE_FILE, TestEnvironment};
 use test_support::{CommandOutput, Condition, Deadline, wait_until};
 
 /// Ends the run that started it while it is at work, with a process in the background that holds a pipe; a second one
@@ -22,22 +22,19 @@ const ENROL: &str = "echo enrol >> $1/ran\n[ -e $1/failed ] || { touch $1/failed
 
 #[test]
 fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
-    let environment = TestEnvironment::copy();
+    let environment = TestEnvironment::one_release();
     let scratch = environment.repository.join("scratch");
     std::fs::create_dir(&scratch).unwrap();
     for pipe in ["never", "held"] {
         assert!(test_support::child("mkfifo").arg(scratch.join(pipe)).status().unwrap().success());
     }
     std::fs::write(scratch.join("stay.sh"), STAY).unwrap();
-    let helmfile = environment.repository.join("bootstrap/infra/helmfile.d/01-apps.yaml");
-    let text = std::fs::read_to_string(&helmfile).unwrap();
-    let hook = |script: &str| {
-        std::fs::write(scratch.join(script), if script == "seed.sh" { SEED } else { ENROL }).unwrap();
+    let hook = |script: &str, text: &str| {
+        std::fs::write(scratch.join(script), text).unwrap();
         let folder = scratch.display();
-        format!("- {{events: [postsync], command: sh, args: [{folder}/{script}, {folder}]}}\n      ")
+        format!("{{events: [postsync], command: sh, args: [{folder}/{script}, {folder}]}}")
     };
-    let hooks = format!("{}{}- events:", hook("seed.sh"), hook("enrol.sh"));
-    std::fs::write(&helmfile, text.replacen("- events:", &hooks, 1)).unwrap();
+    environment.add_hooks(&[hook("seed.sh", SEED), hook("enrol.sh", ENROL)]);
     let settings = |command: &str| {
         let rule = format!("{{command: {command}, idempotent: false}}");
         std::fs::write(
@@ -84,8 +81,6 @@ fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
     assert_eq!(ran(), "seed enrol enrol ");
 }
 
-const HELMFILE: &str = "bootstrap/infra/helmfile.d/01-apps.yaml";
-
 #[test]
 fn a_hook_is_known_by_what_it_is_with_and_without_a_journal() {
     let environment = TestEnvironment::machines();
@@ -100,7 +95,7 @@ fn a_hook_is_known_by_what_it_is_with_and_without_a_journal() {
     };
     let write = |hooks: &[String]| {
         let helmfile = format!("hooks:\n{}\nreleases: []\n", hooks.join("\n"));
-        std::fs::write(environment.repository.join(HELMFILE), helmfile).unwrap();
+        environment.write(ONE_RELEASE_FILE, &helmfile);
     };
     let settings = "clusters: {infra: {hooks: [{command: sh, idempotent: false}]}}\n";
     std::fs::write(environment.repository.join("k8s-bootstrap.yaml"), settings).unwrap();

@@ -106,13 +106,22 @@ fn causes(status: &Value, effect: &str) -> Vec<String> {
     found
 }
 
+/// One cluster for all that the simulated kubelets and operators do: each part begins where the one before it ended.
 #[test]
-fn nodes_and_pods_become_ready_when_the_network_plugin_is() {
+fn kubelets_and_operators_act_as_the_real_ones_do() {
     let environment = TestEnvironment::machines();
-    let _lab = environment.lab("infra");
+    let scenario =
+        "base: fast\npodFaults:\n- pod: {name: broken}\n  what: image-pull\n  message: 429 Too Many Requests\n";
+    let _lab = environment.lab_with("infra", scenario);
     environment.bootstrap_machines("infra");
     let kubectl = Kubectl::new(&environment, "infra");
+    nodes_and_pods_become_ready_when_the_network_plugin_is(&environment, &kubectl);
+    a_pod_that_cannot_start_reports_the_reason(&kubectl);
+    the_webhook_rejects_requests_until_it_serves_and_then_validates(&kubectl);
+    operators_act_only_once_they_run(&kubectl);
+}
 
+fn nodes_and_pods_become_ready_when_the_network_plugin_is(environment: &TestEnvironment, kubectl: &Kubectl) {
     kubectl.apply(&[deployment("web", "ghcr.io/acme/web:1")]);
     kubectl.expect(&["wait", "--for=jsonpath={.status.replicas}=3", "deployment/web", "--timeout=60s"], "");
     let waiting = "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=ContainerCreating";
@@ -159,17 +168,11 @@ fn nodes_and_pods_become_ready_when_the_network_plugin_is() {
     assert!(status["record"]["requests"].as_array().unwrap().iter().any(|request| request["what"] == "Bootstrap"));
 }
 
-#[test]
-fn a_pod_that_cannot_start_reports_the_reason() {
-    let environment = TestEnvironment::machines();
-    let scenario = "podFaults:\n- pod: {name: web}\n  what: image-pull\n  message: 429 Too Many Requests\n";
-    let _lab = environment.lab_with("infra", scenario);
-    environment.bootstrap_machines("infra");
-    let kubectl = Kubectl::new(&environment, "infra");
-    kubectl.apply(&[cni(), deployment("web", "ghcr.io/acme/web:1")]);
+fn a_pod_that_cannot_start_reports_the_reason(kubectl: &Kubectl) {
+    kubectl.apply(&[deployment("broken", "ghcr.io/acme/broken:1")]);
     let reason = "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=ImagePullBackOff";
-    kubectl.expect(&["wait", "--for=create", "pod", "-l", "app=web", "--timeout=60s"], "");
-    kubectl.expect(&["wait", reason, "pod", "-l", "app=web", "--timeout=60s"], "");
+    kubectl.expect(&["wait", "--for=create", "pod", "-l", "app=broken", "--timeout=60s"], "");
+    kubectl.expect(&["wait", reason, "pod", "-l", "app=broken", "--timeout=60s"], "");
     let warning = "--for=jsonpath={.type}=Warning";
     kubectl.expect(&["wait", warning, "event", "--field-selector=reason=Failed", "--timeout=60s"], "");
     let events = kubectl.get(&["event", "--field-selector=reason=Failed"]);
@@ -226,12 +229,7 @@ fn webhook() -> Value {
     })
 }
 
-#[test]
-fn the_webhook_rejects_requests_until_it_serves_and_then_validates() {
-    let environment = TestEnvironment::machines();
-    let _lab = environment.lab("infra");
-    environment.bootstrap_machines("infra");
-    let kubectl = Kubectl::new(&environment, "infra");
+fn the_webhook_rejects_requests_until_it_serves_and_then_validates(kubectl: &Kubectl) {
     kubectl.apply(&[
         definition("cert-manager.io", "ClusterIssuer", "clusterissuers", "Cluster"),
         definition("cert-manager.io", "Certificate", "certificates", "Namespaced"),
@@ -249,7 +247,6 @@ fn the_webhook_rejects_requests_until_it_serves_and_then_validates() {
     let (accepted, reason) = kubectl.run(&["create", "-f", "-"], &issuer.to_string());
     assert!(!accepted && reason.contains("failed calling webhook"), "{reason}");
 
-    kubectl.apply(&[cni()]);
     for name in ["cert-manager", "cert-manager-cainjector", "cert-manager-webhook"] {
         kubectl.apply(&serving("cert-manager", name));
     }
@@ -272,12 +269,7 @@ fn the_webhook_rejects_requests_until_it_serves_and_then_validates() {
     assert!(!accepted && reason.contains("spec.issuerRef.name: Required value"), "{reason}");
 }
 
-#[test]
-fn operators_act_only_once_they_run() {
-    let environment = TestEnvironment::machines();
-    let _lab = environment.lab("infra");
-    environment.bootstrap_machines("infra");
-    let kubectl = Kubectl::new(&environment, "infra");
+fn operators_act_only_once_they_run(kubectl: &Kubectl) {
     kubectl.apply(&[
         definition("fluxcd.controlplane.io", "FluxInstance", "fluxinstances", "Namespaced"),
         namespace("flux-system"),
@@ -295,7 +287,6 @@ fn operators_act_only_once_they_run() {
     kubectl.apply(&[instance]);
     assert!(!kubectl.run(&["get", "crd", "ciliumbgpclusterconfigs.cilium.io"], "").0);
 
-    kubectl.apply(&[cni()]);
     kubectl.apply(&serving("kube-system", "cilium-operator"));
     kubectl.apply(&serving("flux-system", "flux-operator"));
     for crd in ["ciliumbgpclusterconfigs.cilium.io", "gitrepositories.source.toolkit.fluxcd.io"] {
@@ -323,7 +314,7 @@ fn operators_act_only_once_they_run() {
 #[test]
 fn refused_calls_are_retried_and_slow_ones_awaited() {
     let environment = TestEnvironment::machines();
-    let scenario = "faults:\n\
+    let scenario = "base: fast\nfaults:\n\
         - {node: infra-cp-01, call: ApplyConfiguration, what: refused}\n\
         - {node: infra-cp-02, call: ApplyConfiguration, what: {slow: 300}}\n";
     let _lab = environment.lab_with("infra", scenario);

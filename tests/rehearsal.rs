@@ -12,32 +12,26 @@ use rand::Rng;
 use serde_json::Value;
 use test_support::{CommandOutput, Condition, Deadline, wait_until};
 
+/// A hook sees what every program of the rehearsal sees.
 #[test]
-fn a_rehearsal_ends_with_a_cluster_that_flux_manages() {
-    let environment = TestEnvironment::reference();
+fn a_rehearsal_ends_with_a_cluster_that_flux_manages_and_sees_no_network_but_loopback() {
+    let environment = TestEnvironment::copy();
+    let seen = environment.repository.join("seen");
+    let hook = format!(
+        "- events: [postsync]\n        showlogs: true\n        command: cp\n        args: [/proc/net/route, {}]\n      ",
+        seen.display()
+    );
+    let helmfile = environment.repository.join("bootstrap/apps/helmfile.d/01-apps.yaml");
+    let text = std::fs::read_to_string(&helmfile).unwrap();
+    assert!(text.contains("- events:"));
+    std::fs::write(&helmfile, text.replacen("- events:", &format!("{hook}- events:"), 1)).unwrap();
     let CommandOutput { code, stderr: err, .. } = environment.run(&["rehearse", "apps", "--scenario", "fast"]);
     assert_eq!(code, 0, "{err}");
     assert!(err.contains("apps is bootstrapped: 6 nodes Ready, 6 releases, Flux follows release."), "{err}");
     assert!(err.contains("Bootstrap calls accepted: 1"), "{err}");
     assert!(err.contains("charts replaced by stand-ins: ") && err.contains("cilium"), "{err}");
     assert!(!environment.state().join("labs/apps").exists(), "the lab's folder is left behind");
-}
 
-/// A hook sees what every program of the rehearsal sees.
-#[test]
-fn the_programs_of_a_rehearsal_see_no_network_but_loopback() {
-    let environment = TestEnvironment::copy();
-    let seen = environment.repository.join("seen");
-    let helmfile = environment.repository.join("bootstrap/infra/helmfile.d/01-apps.yaml");
-    let text = std::fs::read_to_string(&helmfile).unwrap();
-    let hook = format!(
-        "- events: [postsync]\n        showlogs: true\n        command: cp\n        args: [/proc/net/route, {}]\n      ",
-        seen.display()
-    );
-    assert!(text.contains("- events:"));
-    std::fs::write(&helmfile, text.replacen("- events:", &format!("{hook}- events:"), 1)).unwrap();
-    let CommandOutput { code, stderr: err, .. } = environment.run(&["rehearse", "infra", "--scenario", "fast"]);
-    assert_eq!(code, 0, "{err}");
     let routes = std::fs::read_to_string(&seen).unwrap();
     if test_support::child("unshare")
         .args(["-Urn", "--", "ip", "link", "set", "lo", "up"])
@@ -52,7 +46,7 @@ fn the_programs_of_a_rehearsal_see_no_network_but_loopback() {
 }
 
 #[test]
-fn a_finished_cluster_is_verified_and_nothing_is_done() {
+fn a_finished_cluster_is_owned_by_flux_and_a_further_run_does_nothing() {
     let environment = TestEnvironment::copy();
     let _lab = environment.lab("infra");
     let ask = ["plan", "infra", "--lab", "--detailed-exitcode"];
@@ -78,6 +72,7 @@ fn a_finished_cluster_is_verified_and_nothing_is_done() {
     let CommandOutput { code, stdout: out, stderr: err, .. } = environment.run(&["status", "infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("nodes: 6 of 6 Ready") && out.contains("HelmRelease: 6 of 6 Ready"), "{out}");
+    assert_every_workload_is_ready_and_owned_by_flux(&environment);
 }
 
 /// Every workload with its generation, which the API server counts up at each change of a spec.
@@ -90,12 +85,7 @@ fn workloads(environment: &TestEnvironment) -> Vec<(String, i64)> {
     items.iter().map(|item| (name(item), item["metadata"]["generation"].as_i64().unwrap_or(0))).collect()
 }
 
-#[test]
-fn every_workload_of_a_finished_cluster_is_ready_and_owned_by_flux() {
-    let environment = TestEnvironment::copy();
-    let _lab = environment.lab("infra");
-    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
-    assert_eq!(code, 0, "{err}");
+fn assert_every_workload_is_ready_and_owned_by_flux(environment: &TestEnvironment) {
     let nodes = environment.kubectl("infra", &["get", "nodes", "-o", "json"]);
     assert_eq!(nodes["items"].as_array().unwrap().len(), 6);
     let pods = environment.kubectl("infra", &["get", "pods", "-A", "-o", "json"]);
@@ -173,7 +163,7 @@ fn a_run_killed_in_every_phase_goes_on_where_it_was_with_one_bootstrap() {
 
 #[test]
 fn no_process_of_a_killed_lab_is_left() {
-    let environment = TestEnvironment::copy();
+    let environment = TestEnvironment::one_release();
     let mut lab = environment.lab("infra");
     let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
@@ -192,7 +182,7 @@ fn no_process_of_a_killed_lab_is_left() {
 
 #[test]
 fn a_second_run_reports_the_holder_of_the_lock() {
-    let environment = TestEnvironment::copy();
+    let environment = TestEnvironment::one_release();
     let _lab = environment.lab("infra");
     let mut first = environment.command(&["-o", "json", "infra", "--lab"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut events = BufReader::new(first.stdout.take().unwrap()).lines();
@@ -206,7 +196,7 @@ fn a_second_run_reports_the_holder_of_the_lock() {
 
 #[test]
 fn a_node_of_another_cluster_is_left_alone() {
-    let environment = TestEnvironment::copy();
+    let environment = TestEnvironment::one_release();
     let _lab = environment.lab("infra");
     let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
@@ -222,7 +212,7 @@ fn a_node_of_another_cluster_is_left_alone() {
 
 #[test]
 fn ctrl_c_stops_at_a_safe_point_and_the_run_can_be_resumed() {
-    let environment = TestEnvironment::copy();
+    let environment = TestEnvironment::one_release();
     let _lab = environment.lab("infra");
     let stopped_by = |signal: rustix::process::Signal, arguments: &[&str]| {
         let mut child = environment.command(arguments).stdout(Stdio::piped()).spawn().unwrap();

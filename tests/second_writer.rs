@@ -15,32 +15,6 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use test_support::CommandOutput;
 
-/// A network plugin, so that every node becomes Ready.
-const PLUGIN: &str = "apiVersion: apps/v1
-kind: DaemonSet
-metadata: {name: cilium, namespace: kube-system}
-spec:
-  selector: {matchLabels: {k8s-app: cilium}}
-  template:
-    metadata: {labels: {k8s-app: cilium}}
-    spec:
-      hostNetwork: true
-      tolerations: [{operator: Exists}]
-      containers: [{name: agent, image: 'quay.io/cilium/cilium:v1'}]
-";
-const RELEASE: &str = "releases:\n  - {name: cilium, namespace: kube-system, chart: ../../../charts/cilium}\n";
-
-/// Machines with one release on them.
-fn repository(helmfile: &str) -> TestEnvironment {
-    let environment = TestEnvironment::machines();
-    let chart = environment.repository.join("charts/cilium");
-    std::fs::create_dir_all(chart.join("templates")).unwrap();
-    std::fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: cilium\nversion: 1.0.0\n").unwrap();
-    std::fs::write(chart.join("templates/plugin.yaml"), PLUGIN).unwrap();
-    std::fs::write(environment.repository.join("bootstrap/infra/helmfile.d/01-apps.yaml"), helmfile).unwrap();
-    environment
-}
-
 /// The state folder of another operator, who sees the same lab.
 fn other_operator(environment: &TestEnvironment, name: &str) -> PathBuf {
     let (ours, state) = (environment.state().join("labs/infra"), environment.state().join(name));
@@ -98,7 +72,7 @@ fn status_of_record(environment: &TestEnvironment) -> String {
 
 #[test]
 fn what_another_operator_does_is_left_alone() {
-    let environment = repository(RELEASE);
+    let environment = TestEnvironment::one_release();
     let _lab = environment.lab("infra");
     let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
@@ -165,7 +139,7 @@ fn outcomes(environment: &TestEnvironment, state: &Path) -> BTreeMap<String, Str
 
 #[test]
 fn a_run_that_loses_the_lease_starts_nothing_more() {
-    let environment = repository("");
+    let environment = TestEnvironment::one_release();
     let [reached, goes_on] = ["reached", "goes-on"].map(|name| environment.repository.join(name));
     for pipe in [&reached, &goes_on] {
         assert!(test_support::child("mkfifo").arg(pipe).status().unwrap().success());
@@ -173,9 +147,7 @@ fn a_run_that_loses_the_lease_starts_nothing_more() {
     let script = environment.repository.join("hook.sh");
     let text = format!("echo > {}\nread -r _ < {}\n", reached.display(), goes_on.display());
     std::fs::write(&script, text).unwrap();
-    let hook = format!("hooks: [{{events: [presync], command: sh, args: [{}]}}]", script.display());
-    let helmfile = RELEASE.replace("charts/cilium}", &format!("charts/cilium, {hook}}}"));
-    std::fs::write(environment.repository.join("bootstrap/infra/helmfile.d/01-apps.yaml"), helmfile).unwrap();
+    environment.add_hooks(&[format!("{{events: [presync], command: sh, args: [{}]}}", script.display())]);
     let _lab = environment.lab("infra");
     let mut run = environment.command(&["infra", "--lab"]).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use test_support::{CommandOutput, Condition, Deadline, LoopbackNetwork, Redactions, wait_until};
 
+mod one_release;
 mod program;
 
+pub(crate) use one_release::ONE_RELEASE_FILE;
 pub(crate) use program::program;
 
 /// A test environment: cleared variables, private home and state directory, a repository.
@@ -111,6 +113,13 @@ impl TestEnvironment {
         child.wait().unwrap();
         assert_eq!(ended, None, "{text:#?}");
         text.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Writes a file of the repository, below folders that may be new.
+    pub fn write(&self, file: &str, text: &str) {
+        let path = self.repository.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
     }
 
     /// Replaces a text that a file of the repository contains.
@@ -284,9 +293,12 @@ fn provision() {
 
 /// The path of a tool, as the binary itself finds it.
 pub fn tool(name: &str) -> PathBuf {
-    provision();
-    let output = test_support::with_downloads(program()).args(["tools", "list"]).output().unwrap();
-    let list = String::from_utf8(output.stdout).unwrap();
+    static LIST: OnceLock<String> = OnceLock::new();
+    let list = LIST.get_or_init(|| {
+        provision();
+        let output = test_support::with_downloads(program()).args(["tools", "list"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    });
     let line = list.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
     PathBuf::from(line.split_whitespace().last().unwrap())
 }

@@ -32,6 +32,15 @@ async fn the_explicit_directory_wins_over_path_and_path_over_the_cache() {
 }
 
 #[tokio::test]
+async fn a_program_of_the_cache_is_not_run_to_learn_its_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    fake(&place("cache/helm/4.1.4"), "helm", "v9.9.9");
+    let found = toolbox(&place("tools"), &place("path"), &place("cache")).find(Tool::Helm).await.unwrap();
+    assert_eq!(found.version, Tool::Helm.pinned().unwrap());
+}
+
+#[tokio::test]
 async fn a_helm_that_is_too_old_is_refused_with_both_versions() {
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name);

@@ -97,7 +97,12 @@ impl Toolbox {
     pub async fn find(&self, tool: Tool) -> Result<Found, Error> {
         let mut too_old = None;
         for (path, source) in self.candidates(tool) {
-            let Some(version) = version(tool, &path).await else { continue };
+            let known = match source {
+                // Checked against its digest, or built from its pinned source, before it was put there.
+                Source::Cache => tool.pinned(),
+                _ => version(tool, &path).await,
+            };
+            let Some(version) = known else { continue };
             if version >= tool.oldest() {
                 return Ok(Found { tool, path, version, source });
             }
