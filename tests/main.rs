@@ -8,6 +8,7 @@ mod common;
 
 mod bad_input;
 mod canary;
+mod circles;
 mod conversion;
 mod docs;
 mod drift;

@@ -19,21 +19,21 @@ const ALLOWED: [(&str, &[&str]); 24] = [
     ("talos-proto", &[]),
     ("tools", &["error-report", "net", "process", "retry"]),
     ("talos-schema", &["yaml"]),
-    ("template", &["version-range", "yaml"]),
+    ("template", &["error-report", "version-range", "yaml"]),
     ("discover", &["template", "yaml"]),
     ("secrets", &["error-report", "net", "process", "retry", "yaml"]),
     ("talos-config", &["discover", "talos-schema", "template", "yaml"]),
     ("talos-client", &["error-report", "kill-points", "net", "retry", "talos-proto", "talos-schema", "yaml"]),
     ("kubernetes", &["error-report", "kill-points", "net", "retry"]),
     ("helmfile", &["template", "yaml"]),
-    ("helm", &["helmfile", "kill-points", "process", "retry", "tools", "yaml"]),
+    ("helm", &["error-report", "helmfile", "kill-points", "process", "retry", "tools", "yaml"]),
     ("engine", &["error-report", "kill-points", "retry", "yaml"]),
     // Phases are read with the rest of a repository, and programs of templates are run for it.
     (
         "repository",
         &["discover", "engine", "helmfile", "process", "secrets", "talos-config", "template", "version-range", "yaml"],
     ),
-    ("lab", &["net", "process", "talos-proto", "tools", "yaml"]),
+    ("lab", &["error-report", "net", "process", "talos-proto", "tools", "yaml"]),
     (
         "bootstrap",
         &[
@@ -154,6 +154,24 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         files.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "rs")).collect();
     found.extend(folders.iter().flat_map(|folder| sources(folder)));
     found
+}
+
+/// One place prints an error with its causes; a text that contains its cause is printed twice.
+#[test]
+fn no_error_contains_the_text_of_its_cause() {
+    let variant = Regex::new(r"(?s)#\[error\(([^]]*)\)\]\s*(?:pub struct )?\w+\s*([({][^}]*?[)}])").unwrap();
+    let mut found = Vec::new();
+    for path in sources(&root().join("crates")).into_iter().chain(sources(&root().join("src"))) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for variant in variant.captures_iter(&text) {
+            let (message, fields) = (&variant[1], &variant[2]);
+            let is_first = fields.starts_with("(#[source]") || fields.starts_with("(#[from]");
+            if message.contains("{source}") || (message.contains("{0}") && is_first) {
+                found.push(format!("{}: {message}", path.strip_prefix(root()).unwrap().display()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "leave the cause out; ErrorReport prints it: {found:#?}");
 }
 
 /// `fn f(flag: bool)` hides at the call what `true` means; an enum says it. Conversions from a flag are the exception.

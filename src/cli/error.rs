@@ -50,8 +50,11 @@ impl CommandError {
 
 impl From<OpsError> for CommandError {
     fn from(error: OpsError) -> Self {
-        let exit = Exit::from(&error);
-        Self { hint: error.hint().map(|hint| hint.0), ..Self::caused_by(exit, error.code(), &error) }
+        let mut shown = Self::caused_by(Exit::from(&error), error.code(), &error);
+        if error.is_before_any_change() {
+            shown.message.push_str("; nothing was changed");
+        }
+        Self { hint: error.hint().map(|hint| hint.0), ..shown }
     }
 }
 

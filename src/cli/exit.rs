@@ -107,7 +107,8 @@ impl From<&OpsError> for Exit {
             | OpsError::Sops(_)
             | OpsError::References { .. }
             | OpsError::Command { .. }
-            | OpsError::Tool { .. }
+            | OpsError::HelmTool(_)
+            | OpsError::SopsTool(_)
             | OpsError::ChartBundle { .. }
             | OpsError::Helm(_)
             | OpsError::Unfinished { .. }

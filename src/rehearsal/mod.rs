@@ -27,7 +27,7 @@ pub(crate) enum RehearsalError {
     Scenario(#[from] ScenarioError),
     #[error("a lab of `{cluster}` is already running")]
     AlreadyRunning { cluster: String },
-    #[error("cannot remove {}: {source}", .path.display())]
+    #[error("cannot remove {}", .path.display())]
     Remove { path: PathBuf, source: std::io::Error },
     #[error("no lab of `{cluster}` in {}", .folder.display())]
     NotRunning { cluster: String, folder: PathBuf, source: std::io::Error },

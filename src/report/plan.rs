@@ -1,8 +1,9 @@
 //! A plan for people and for programs.
 
 use bootstrap::ops::{LeftRelease, PlanReport};
+use bootstrap::steps::ReleaseDiff;
 use bootstrap::steps::drift::Compared;
-use bootstrap::steps::release_changes::{ReleaseChange, ReleaseDiff};
+use bootstrap::steps::release_changes::ReleaseChange;
 use bootstrap::steps::rollout::{Change, ConfigChange};
 use engine::{Code, Finding};
 use error_report::ErrorReport;

@@ -6,7 +6,7 @@ use lazy_regex::regex;
 use regex::Captures;
 use template::clean;
 
-use crate::environment::RecipeEnvironment;
+use crate::recipe_environment::RecipeEnvironment;
 
 const FILE: &str = ".envrc";
 

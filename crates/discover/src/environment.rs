@@ -6,8 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::expand::expand;
-use crate::{Variables, direnv, dotenv, just, mise, task};
+use crate::recipe_environment::RecipeEnvironment;
+use crate::{Variables, direnv, just, mise, task};
 
 /// With any of these, the environment itself says where SOPS finds its key (SOPS 3.11).
 const SOPS_KEY_VARIABLES: [&str; 4] =
@@ -16,12 +16,12 @@ const SOPS_KEY_FILE: &str = "SOPS_AGE_KEY_FILE";
 
 /// The variables that the repository at `root` sets for its recipes and that `own`, our environment, lacks.
 pub fn recipe_environment(root: &Path, own: &Variables) -> Variables {
-    let mut environment = RecipeEnvironment { root, own, set: Variables::new() };
+    let mut environment = RecipeEnvironment::new(root, own);
     just::read(&mut environment);
     task::read(&mut environment);
     direnv::read(&mut environment);
     mise::read(&mut environment);
-    let mut set = environment.set;
+    let mut set = environment.into_set();
     set.retain(|name, _| !own.contains_key(name));
     set
 }
@@ -41,50 +41,6 @@ pub fn sops_key_file(root: &Path, own: &Variables) -> Option<PathBuf> {
     }
     let file = root.join(recipe_environment(root, own).get(SOPS_KEY_FILE)?);
     file.is_file().then_some(file)
-}
-
-/// What the readers of the formats fill, one after the other: a later one counts more.
-pub(crate) struct RecipeEnvironment<'r> {
-    pub(crate) root: &'r Path,
-    pub(crate) own: &'r Variables,
-    set: Variables,
-}
-
-impl RecipeEnvironment<'_> {
-    /// The text of a file of the repository, where it exists.
-    pub(crate) fn text(&self, file: &str) -> Option<String> {
-        std::fs::read_to_string(self.root.join(file)).ok()
-    }
-
-    pub(crate) fn set(&mut self, name: &str, value: String) {
-        self.set.insert(name.to_owned(), value);
-    }
-
-    pub(crate) fn get(&self, name: &str) -> Option<String> {
-        self.own.get(name).or_else(|| self.set.get(name)).cloned()
-    }
-
-    /// The repository's folder as tools give it to recipes: without a slash at its end.
-    pub(crate) fn folder(&self) -> String {
-        self.root.to_string_lossy().trim_end_matches('/').to_owned()
-    }
-
-    /// Expands `{{ … }}` with the tools' own names for the folder, `local` variables, and what is set so far.
-    pub(crate) fn expand(&self, text: &str, local: &Variables) -> Option<String> {
-        expand(text, &|name| match name {
-            "config_root" | "ROOT_DIR" | "TASKFILE_DIR" | "USER_WORKING_DIR" | "cwd" => Some(self.folder()),
-            name => local.get(name).cloned().or_else(|| self.get(name)),
-        })
-    }
-
-    /// Sets the variables of a dotenv file; a file that does not exist sets none.
-    pub(crate) fn dotenv_file(&mut self, name: &str) {
-        let Some(text) = self.text(name) else { return };
-        let outer = |name: &str| self.get(name);
-        if let Some(variables) = dotenv::parse(&text, &outer) {
-            self.set.extend(variables);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use lazy_regex::regex;
 
-use crate::environment::RecipeEnvironment;
+use crate::recipe_environment::RecipeEnvironment;
 
 const FILES: [&str; 3] = ["justfile", "Justfile", ".justfile"];
 

@@ -12,6 +12,7 @@ mod expand;
 mod just;
 mod mise;
 mod one_password;
+mod recipe_environment;
 mod recipes;
 mod shell;
 mod task;

@@ -1,7 +1,7 @@
 //! mise: the table `[env]` and its `_.file` (mise 2026 "Environments").
 
 use crate::Variables;
-use crate::environment::RecipeEnvironment;
+use crate::recipe_environment::RecipeEnvironment;
 
 /// Where mise reads, what counts most last.
 const FILES: [&str; 6] = [

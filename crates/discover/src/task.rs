@@ -3,7 +3,7 @@
 use yaml::{Node, Origin};
 
 use crate::Variables;
-use crate::environment::RecipeEnvironment;
+use crate::recipe_environment::RecipeEnvironment;
 
 const FILES: [&str; 4] = ["Taskfile.dist.yaml", "Taskfile.dist.yml", "Taskfile.yaml", "Taskfile.yml"];
 

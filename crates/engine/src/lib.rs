@@ -17,15 +17,16 @@ mod progress;
 mod runner;
 mod sleep;
 mod step;
+mod stop;
 
 pub use code::{Code, UnknownCode};
 pub use context::{StepContext, StepLog, StepWait, WaitTrend};
 pub use error::{ErrorClass, StepError};
 pub use event::{Event, EventKind, Outcome, RunOutcome, Subscriber};
-pub use machine::Stop;
 pub use observe_plan::{Finding, observe_plan};
-pub use runner::{Engine, RunReport, StopSignal};
+pub use runner::{Engine, RunReport};
 pub use step::{Action, Check, CheckResult, Effect, Observation, StepSet};
+pub use stop::{Stop, StopSignal};
 
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,7 @@ use error_report::HumanDuration;
 use retry::{Backoff, policies};
 
 use super::event::{Outcome, RunOutcome};
+use super::stop::Stop;
 use super::{Effect, ErrorClass, Observation, StepError, StepWait};
 use crate::plan::{Plan, Policy, Step, StepId};
 
@@ -51,15 +52,6 @@ pub enum Input {
     /// The step made no progress for too long; what it waits for, when that is known.
     DeadlinePassed(StepId, Option<StepWait>),
     Stop(Stop),
-}
-
-/// How urgently the operator wants the run to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stop {
-    /// Start nothing, let effects that are under way finish.
-    AtSafePoint,
-    /// Cancel everything.
-    Now,
 }
 
 /// What to do, from the machine to the shell.

@@ -5,15 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use error_report::ErrorReport;
 use futures::FutureExt;
 use serde_json::Value;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::event::{Event, EventKind, Outcome, RunOutcome, StepOutline};
-use super::machine::{Command, Input, Run, Stop};
+use super::machine::{Command, Input, Run};
 use super::progress::{Part, ProgressClock};
+use super::stop::StopSignal;
 use super::{Action, Code, StepContext, StepError, StepLog, StepSet, StepWait, Subscriber, event, sleep};
 use crate::journal::{
     ClusterFact, ClusterFacts, Entry, History, Journal, JournalError, LastRun, Learned, RecordedIntents, RunEnd,
@@ -22,39 +24,6 @@ use crate::plan::{Plan, StepId};
 
 /// How many steps prepare at once; more would slow down the step that the critical path waits for.
 const PREPARING: usize = 4;
-
-/// Carries the operator's request to stop into a run.
-#[derive(Debug, Clone)]
-pub struct StopSignal(watch::Sender<Option<Stop>>);
-
-impl Default for StopSignal {
-    fn default() -> Self {
-        Self(watch::Sender::new(None))
-    }
-}
-
-impl StopSignal {
-    /// Returns once a stop is requested.
-    pub async fn requested(&self) {
-        // The sender is ours, so this cannot fail.
-        let _ = self.0.subscribe().wait_for(Option::is_some).await;
-    }
-
-    /// Requests a stop at a safe point; the second time, at once. Returns which.
-    pub fn request(&self) -> Stop {
-        let mut requested = Stop::AtSafePoint;
-        self.0.send_modify(|stop| {
-            requested = if stop.is_some() { Stop::Now } else { Stop::AtSafePoint };
-            *stop = Some(requested);
-        });
-        requested
-    }
-
-    /// Requests a stop at a safe point, unless a stop is requested already.
-    pub fn request_safe_point(&self) {
-        self.0.send_modify(|stop| *stop = Some(stop.unwrap_or(Stop::AtSafePoint)));
-    }
-}
 
 /// How a run ended, and why its steps failed.
 #[derive(Debug, Clone, PartialEq)]
@@ -273,7 +242,7 @@ impl Engine {
         };
         self.watch_sleep(&mut flight);
         self.prepare_all(&mut flight);
-        let mut stop = self.stop.0.subscribe();
+        let mut stop = self.stop.subscribe();
         // A stop that was requested before counts too.
         stop.mark_changed();
         let _ = flight.inputs.send(Input::Start);
@@ -481,7 +450,8 @@ impl Engine {
             flight.journal_broken = true;
             self.publisher.publish(EventKind::Notice {
                 text: format!(
-                    "{error}; the run goes on without it, and a resume will observe every step again ({})",
+                    "{}; the run goes on without it, and a resume will observe every step again ({})",
+                    ErrorReport::new(&error),
                     Code::O05
                 ),
             });

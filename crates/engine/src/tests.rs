@@ -13,7 +13,7 @@ use retry::Budget;
 use serde_json::json;
 use tokio::sync::Notify;
 
-use super::machine::{Command, Input, Run, StepState, Stop};
+use super::machine::{Command, Input, Run, StepState};
 use super::*;
 use crate::journal::{
     Entry, Epoch, FileStore, History, Holder, Identity, Journal, Lock, LockError, RunId, Store, Stored,

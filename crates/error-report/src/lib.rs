@@ -10,7 +10,7 @@ pub use duration::HumanDuration;
 
 /// An error as it is shown: its message, then the message of each cause.
 ///
-/// A cause whose message is already part of the text is left out: some libraries repeat it.
+/// Some libraries repeat the message of the cause at the end of their own; it is printed once.
 ///
 /// ```
 /// # use error_report::ErrorReport;
@@ -32,7 +32,7 @@ impl fmt::Display for ErrorReport<'_> {
         let mut next = self.0.source();
         while let Some(cause) = next {
             let message = cause.to_string();
-            if !text.contains(&message) {
+            if !text.ends_with(&message) {
                 text.push_str(": ");
                 text.push_str(&message);
             }
@@ -61,7 +61,7 @@ mod tests {
     struct Fetch(#[source] Refused);
 
     #[derive(Debug, thiserror::Error)]
-    #[error("cannot download helm: {0}")]
+    #[error("cannot download helm")]
     struct Download(#[source] Fetch);
 
     #[test]

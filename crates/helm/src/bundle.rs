@@ -187,11 +187,11 @@ impl<W: Write> Layout<W> {
 /// Why a bundle cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     #[error("not a bundle: it has no index.json")]
     NoIndex,
-    #[error("invalid JSON in the bundle: {0}")]
+    #[error("invalid JSON in the bundle")]
     InvalidJson(#[from] serde_json::Error),
     #[error("{name} exceeds the limits of a bundle: {MAX_ENTRIES} entries of at most {MAX_PACKAGE} bytes each")]
     TooLarge { name: String },

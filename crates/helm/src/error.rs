@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use error_report::ErrorReport;
 use helmfile::patch::PatchError;
 use semver::Version;
 
@@ -25,16 +26,16 @@ pub enum HelmErrorCause {
     /// Helm's error output on one line; may be empty.
     #[error("{0}")]
     Output(String),
-    #[error("{0}")]
+    #[error(transparent)]
     Process(process::Error),
     /// Reading or writing files of our own.
-    #[error("{0}")]
+    #[error(transparent)]
     File(io::Error),
-    #[error("{0}")]
+    #[error(transparent)]
     Package(PackageError),
-    #[error("{0}")]
+    #[error(transparent)]
     Manifest(ManifestError),
-    #[error("{0}")]
+    #[error(transparent)]
     Patch(PatchError),
     #[error("helm's dry run is not a release: {0}")]
     DryRun(serde_json::Error),
@@ -51,7 +52,7 @@ pub enum HelmErrorCause {
 }
 
 fn parenthesised(cause: &HelmErrorCause) -> String {
-    let text = cause.to_string();
+    let text = ErrorReport::new(cause).to_string();
     if text.is_empty() { text } else { format!(" ({text})") }
 }
 
@@ -64,12 +65,18 @@ pub enum HelmErrorKind {
     Denied,
     /// The registry limits the rate of requests.
     RateLimited,
-    /// The registry or the Kubernetes API does not respond, or closed the connection.
+    /// The registry does not respond, or closed the connection.
     Unreachable,
+    /// The Kubernetes API, or etcd behind it, does not respond or is overloaded.
+    ApiUnavailable,
+    /// The Kubernetes API does not serve a kind of the chart, or not yet.
+    KindNotServed,
+    /// The Kubernetes API cannot call an admission webhook.
+    WebhookUnreachable,
     /// Custom resources cannot be converted to the requested version: the conversion webhook does not respond.
     Unconverted,
-    /// The Kubernetes API rejected objects for a temporary reason: a webhook or a kind that is not served yet.
-    NotYet,
+    /// An object, or the namespace that it belongs to, is being deleted.
+    Terminating,
     /// Another operation on the release is recorded as running.
     Pending,
     /// Objects of the release belong to another field manager or release.
@@ -87,21 +94,16 @@ pub enum HelmErrorKind {
 
 impl HelmErrorKind {
     /// Parts of helm's output, in lower case, by kind; the first match wins.
-    const PATTERNS: [(Self, &'static [&'static str]); 10] = [
+    const PATTERNS: [(Self, &'static [&'static str]); 13] = [
         (Self::RateLimited, &["status code 429", "toomanyrequests", "too many requests", "rate limit"]),
         (Self::Pending, &["another operation (install/upgrade/rollback) is in progress"]),
         (Self::Unconverted, &["conversion webhook for "]),
+        (Self::WebhookUnreachable, &["failed calling webhook"]),
+        (Self::KindNotServed, &["no matches for kind", "ensure crds are installed first"]),
+        (Self::Terminating, &["is being terminated", "object is being deleted"]),
         (
-            Self::NotYet,
-            &[
-                "failed calling webhook",
-                "no matches for kind",
-                "ensure crds are installed first",
-                "is being terminated",
-                "object is being deleted",
-                "etcdserver: ",
-                "the server is currently unable to handle the request",
-            ],
+            Self::ApiUnavailable,
+            &["cluster unreachable", "etcdserver: ", "the server is currently unable to handle the request"],
         ),
         (
             Self::Conflict,
@@ -128,7 +130,6 @@ impl HelmErrorKind {
                 "temporary failure in name resolution",
                 "server misbehaving",
                 "client connection lost",
-                "cluster unreachable",
                 "500 internal server error",
                 "502 bad gateway",
                 "503 service unavailable",
@@ -187,9 +188,12 @@ impl fmt::Display for HelmErrorKind {
             Self::NotFound => "chart not found",
             Self::Denied => "the registry denied access",
             Self::RateLimited => "the registry limits the rate of requests",
-            Self::Unreachable => "the server does not respond",
+            Self::Unreachable => "the registry does not respond",
+            Self::ApiUnavailable => "the Kubernetes API is unavailable",
+            Self::KindNotServed => "the Kubernetes API does not serve a kind of the chart",
+            Self::WebhookUnreachable => "an admission webhook does not respond",
             Self::Unconverted => "the conversion webhook of its custom resources does not respond",
-            Self::NotYet => "the Kubernetes API does not accept it yet",
+            Self::Terminating => "what it replaces is still being deleted",
             Self::Pending => "another operation on the release is in progress",
             Self::Conflict => "objects of the release have another owner",
             Self::Hook => "a hook of the chart failed",
@@ -225,10 +229,24 @@ impl HelmError {
         }
     }
 
+    /// Classifies a failure of a helm process that speaks to the Kubernetes API and to no registry.
+    pub(super) fn from_cluster_process(subject: &str, error: process::Error) -> Self {
+        let mut classified = Self::from_process(subject, error);
+        if matches!(classified.kind, HelmErrorKind::Unreachable | HelmErrorKind::RateLimited) {
+            classified.kind = HelmErrorKind::ApiUnavailable;
+        }
+        classified
+    }
+
     /// Whether a retry may succeed without intervention.
     pub fn is_retryable(&self) -> bool {
-        use HelmErrorKind::{NotYet, RateLimited, Unconverted, Unreachable};
-        matches!(self.kind, RateLimited | Unreachable | Unconverted | NotYet)
+        use HelmErrorKind::{
+            ApiUnavailable, KindNotServed, RateLimited, Terminating, Unconverted, Unreachable, WebhookUnreachable,
+        };
+        matches!(
+            self.kind,
+            RateLimited | Unreachable | ApiUnavailable | KindNotServed | WebhookUnreachable | Unconverted | Terminating
+        )
     }
 
     /// What the operator can do, if it is known.
@@ -288,7 +306,20 @@ mod tests {
             ),
             (
                 r#"failed to create resource: Internal error occurred: failed calling webhook "webhook.cert-manager.io": connect: connection refused"#,
-                HelmErrorKind::NotYet,
+                HelmErrorKind::WebhookUnreachable,
+            ),
+            (
+                r#"Kubernetes cluster unreachable: Get "https://10.0.0.1:6443/version": dial tcp 10.0.0.1:6443: connect: connection refused"#,
+                HelmErrorKind::ApiUnavailable,
+            ),
+            ("create: failed to create: etcdserver: leader changed", HelmErrorKind::ApiUnavailable),
+            (
+                r#"unable to build kubernetes objects from release manifest: resource mapping not found for name: "a" namespace: "" from "": no matches for kind "A" in version "b/v1" ensure CRDs are installed first"#,
+                HelmErrorKind::KindNotServed,
+            ),
+            (
+                "secrets \"x\" is forbidden: unable to create new content in namespace x because it is being terminated",
+                HelmErrorKind::Terminating,
             ),
             ("UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress", HelmErrorKind::Pending),
             ("failed post-install: 1 error occurred: * job x failed: BackoffLimitExceeded", HelmErrorKind::Hook),
@@ -300,6 +331,22 @@ mod tests {
             ("something new", HelmErrorKind::Other),
         ] {
             assert_eq!(HelmErrorKind::from_output(output), kind, "{output}");
+        }
+    }
+
+    #[test]
+    fn what_the_cluster_does_not_respond_to_is_not_a_registrys_fault() {
+        let failed = |stderr: &str| process::Error::Failed {
+            program: "helm".into(),
+            status: ExitStatus::from_raw(256),
+            stderr: stderr.into(),
+        };
+        for output in [
+            "Error: UPGRADE FAILED: get: failed to get release object: connection refused",
+            "Error: UPGRADE FAILED: too many requests",
+        ] {
+            let error = HelmError::from_cluster_process("kube-system/cilium", failed(output));
+            assert_eq!((error.kind, error.is_retryable()), (HelmErrorKind::ApiUnavailable, true), "{output}");
         }
     }
 

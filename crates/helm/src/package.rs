@@ -20,7 +20,7 @@ const MAX_FILES: usize = 20_000;
 /// Why a chart package is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum PackageError {
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     #[error("invalid Chart.yaml: {0}")]
     InvalidMetadata(serde_saphyr::Error),

@@ -184,7 +184,7 @@ impl Helm {
             .on_line(on_line)
             .run();
         let upgraded = kill_points::around("helm upgrade", upgrade).await;
-        upgraded.map(drop).map_err(|error| HelmError::from_process(&release.id.to_string(), error))
+        upgraded.map(drop).map_err(|error| HelmError::from_cluster_process(&release.id.to_string(), error))
     }
 
     /// Renders a release as an upgrade in the cluster of the kubeconfig at `kubeconfig` would store it: with the API
@@ -212,7 +212,7 @@ impl Helm {
             .deadline(RENDER)
             .run()
             .await
-            .map_err(|error| HelmError::from_process(&subject, error))?;
+            .map_err(|error| HelmError::from_cluster_process(&subject, error))?;
         StoredRelease::from_json(&output.stdout)
             .map_err(|error| HelmError::new(HelmErrorKind::Other, subject, HelmErrorCause::DryRun(error)))
     }
@@ -248,7 +248,7 @@ impl Helm {
             .run()
             .await
             .map(drop)
-            .map_err(|error| HelmError::from_process(&subject, error))
+            .map_err(|error| HelmError::from_cluster_process(&subject, error))
     }
 }
 

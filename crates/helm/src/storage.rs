@@ -97,11 +97,11 @@ impl fmt::Debug for StoredRelease {
 /// Why a release Secret cannot be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    #[error("invalid base64: {0}")]
+    #[error("invalid base64")]
     Base64(#[from] base64::DecodeError),
-    #[error("cannot be unpacked: {0}")]
+    #[error("cannot be unpacked")]
     Gzip(#[from] std::io::Error),
-    #[error("not a helm release: {0}")]
+    #[error("not a helm release")]
     Json(#[from] serde_json::Error),
 }
 

@@ -237,7 +237,7 @@ async fn an_api_that_does_not_respond_is_unreachable_and_retryable() {
     let nowhere = kubeconfig(&free_address());
     let options = UpgradeOptions::new(ApplyMethod::ClientSide);
     let error = charts.helm.upgrade(&release, &chart, &nowhere.path(), &options, |_, _| ()).await.unwrap_err();
-    assert_eq!((error.kind, error.is_retryable()), (HelmErrorKind::Unreachable, true), "{error}");
+    assert_eq!((error.kind, error.is_retryable()), (HelmErrorKind::ApiUnavailable, true), "{error}");
     assert_eq!(notices(&release).len(), 1);
 }
 

@@ -7,7 +7,8 @@ use kube::api::ListParams;
 use serde_json::Value;
 
 use super::error::{ApiError, with_retry};
-use super::objects::{ObjectRef, get};
+use super::object_ref::ObjectRef;
+use super::objects::get;
 use super::readiness::condition;
 use super::wait::{UnpulledImage, WaitCause, WaitReason};
 use super::watch::namespaced;

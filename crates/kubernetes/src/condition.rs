@@ -4,8 +4,9 @@ use kube::Client;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
-use super::gate::GateError;
-use super::objects::{ObjectRef, value};
+use super::gate_error::GateError;
+use super::object_ref::ObjectRef;
+use super::objects::value;
 use super::readiness::{condition, observed};
 use super::served::wait_served;
 use super::wait::{Progress, WaitReason};

@@ -13,7 +13,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::error::{ApiError, ApiErrorKind, with_retry};
-use super::gate::GateError;
+use super::gate_error::GateError;
 use super::objects::get;
 use super::sample::sample;
 use super::served::{Definition, definitions, reference};

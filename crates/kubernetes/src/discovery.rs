@@ -8,8 +8,8 @@ use kube::discovery::{self, Scope};
 use kube::{Api, Client};
 use tokio::sync::Mutex;
 
+use super::error::not_served;
 use super::error::{ApiError, malformed, with_retry};
-use super::objects::not_served;
 
 /// A kind that is served.
 #[derive(Debug, Clone)]

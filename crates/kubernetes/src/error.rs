@@ -8,7 +8,7 @@ use kube::core::Status;
 use retry::policies::API_OUTAGE;
 use retry::{Verdict, retry};
 
-use super::ObjectRef;
+use super::object_ref::ObjectRef;
 
 /// A healthy API server answers a request within 60 s; a connection that was cut never does.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
@@ -230,6 +230,11 @@ where
 
 pub(super) fn malformed(reason: impl Display) -> ApiError {
     ApiError::new(ApiErrorKind::Malformed(reason.to_string()))
+}
+
+/// The API server does not serve a kind.
+pub(super) fn not_served(api_version: &str, kind: &str) -> ApiError {
+    ApiError::new(ApiErrorKind::NotServed { api_version: api_version.to_owned(), kind: kind.to_owned() })
 }
 
 #[cfg(test)]

@@ -16,7 +16,9 @@ use tokio::time::Instant;
 use super::cause::find_cause;
 use super::discovery::Kinds;
 use super::error::{ApiError, malformed};
-use super::objects::{ObjectRef, value};
+use super::gate_error::GateError;
+use super::object_ref::ObjectRef;
+use super::objects::value;
 use super::readiness::{Readiness, readiness};
 use super::served::served;
 use super::wait::{Progress, UnpulledImage, WaitCause, WaitReason};
@@ -30,23 +32,6 @@ const SEARCH_ANYWAY: Duration = Duration::from_secs(3);
 const LAST_SEARCH: Duration = Duration::from_secs(10);
 /// How many objects that are not ready are searched at a time.
 const SEARCHED: usize = 4;
-
-/// Why a gate failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum GateError {
-    #[error(transparent)]
-    Api(#[from] ApiError),
-    /// The object's controller gave up; a longer wait changes nothing.
-    #[error("{object} {reason}")]
-    Failed { object: ObjectRef, reason: WaitReason },
-}
-
-impl GateError {
-    /// Whether the same wait can succeed later without a change by the operator.
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Api(error) if error.is_retryable())
-    }
-}
 
 /// Waits until all objects exist and are ready at the same time; reports in one line how many are not, which one, and
 /// why as far as it can be found.

@@ -14,7 +14,8 @@ use super::drift::{FieldDrift, find_drift};
 use super::error::{ApiError, with_retry};
 use super::managed_fields::find_change;
 use super::manifest::{flux_owner, to_send};
-use super::objects::{ObjectRef, read, value};
+use super::object_ref::ObjectRef;
+use super::objects::{read, value};
 use super::readiness::{Readiness, readiness};
 
 /// Concurrent requests; the API server's priority and fairness allows a client a few dozen.

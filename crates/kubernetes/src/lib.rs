@@ -15,11 +15,13 @@ mod drain;
 mod drift;
 mod error;
 mod gate;
+mod gate_error;
 mod installed;
 mod lease;
 mod managed_fields;
 mod manifest;
 mod nodes;
+mod object_ref;
 mod objects;
 mod quantity;
 mod readiness;
@@ -38,14 +40,16 @@ pub use discovery::serves;
 pub use drain::{CORDONED, DrainError, cordon, drain, uncordon};
 pub use drift::{DriftKind, FieldDrift, find_drift};
 pub use error::{ApiError, ApiErrorKind, Ownership};
-pub use gate::{ExplainPull, GateError, wait_ready, wait_ready_explained};
+pub use gate::{ExplainPull, wait_ready, wait_ready_explained};
+pub use gate_error::GateError;
 pub use installed::{InstalledObject, InstalledState, installed_objects};
 pub use lease::{
     ClusterLease, ExpiredLease, LeaseDecision, LeaseError, LeaseRecord, LeaseRequest, LeaseSighting, LeaseTerms,
     Renewal, decide_lease,
 };
 pub use nodes::{NodeView, Scheduling, nodes, wait_nodes_ready, wait_registered};
-pub use objects::{ObjectRef, all_secrets, cluster_uid, delete, get, list, secrets};
+pub use object_ref::ObjectRef;
+pub use objects::{all_secrets, cluster_uid, delete, get, list, secrets};
 pub use readiness::{Readiness, readiness};
 pub use served::wait_crds;
 pub use wait::{Progress, UnpulledImage, WaitCause, WaitReason};

@@ -9,7 +9,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::drain::CORDONED;
 use super::error::{ApiError, with_retry};
-use super::gate::GateError;
+use super::gate_error::GateError;
 use super::wait::Progress;
 use super::watch::{Key, Reporter, until};
 

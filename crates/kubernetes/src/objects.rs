@@ -6,37 +6,10 @@ use kube::api::{DeleteParams, DynamicObject, ListParams};
 use serde_json::Value;
 
 use super::discovery::Kinds;
-use super::error::{ApiError, ApiErrorKind, malformed, with_retry};
-
-/// The identity of an object.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectRef {
-    /// Group and version, as in an object's `apiVersion`.
-    pub api_version: String,
-    pub kind: String,
-    pub namespace: Option<String>,
-    pub name: String,
-}
-
-impl std::fmt::Display for ObjectRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.namespace {
-            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
-            None => write!(f, "{} {}", self.kind, self.name),
-        }
-    }
-}
+use super::error::{ApiError, malformed, with_retry};
+use super::object_ref::ObjectRef;
 
 impl ObjectRef {
-    pub fn new(api_version: &str, kind: &str, namespace: Option<&str>, name: &str) -> Self {
-        Self {
-            api_version: api_version.to_owned(),
-            kind: kind.to_owned(),
-            namespace: namespace.map(str::to_owned),
-            name: name.to_owned(),
-        }
-    }
-
     /// The identity of the object in a manifest.
     ///
     /// # Errors
@@ -57,15 +30,6 @@ impl ObjectRef {
             required("/metadata/name")?,
         ))
     }
-
-    /// The API group, empty for the core group.
-    pub fn group(&self) -> &str {
-        group(&self.api_version)
-    }
-}
-
-pub(super) fn group(api_version: &str) -> &str {
-    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 /// The live object; nothing when the object or its kind does not exist.
@@ -173,10 +137,6 @@ pub(super) fn value(object: &DynamicObject) -> Result<Value, ApiError> {
 /// JSON as an object to send.
 pub(super) fn dynamic(object: &Value) -> Result<DynamicObject, ApiError> {
     serde_json::from_value(object.clone()).map_err(malformed)
-}
-
-pub(super) fn not_served(api_version: &str, kind: &str) -> ApiError {
-    ApiError::new(ApiErrorKind::NotServed { api_version: api_version.to_owned(), kind: kind.to_owned() })
 }
 
 #[cfg(test)]

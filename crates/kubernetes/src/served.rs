@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::discovery::{Kinds, Served};
+use super::error::not_served;
 use super::error::{ApiError, with_retry};
-use super::gate::GateError;
-use super::objects::{ObjectRef, not_served};
+use super::gate_error::GateError;
+use super::object_ref::ObjectRef;
 use super::wait::{Progress, WaitCause, WaitReason};
 use super::watch::{Key, Reporter, only, until};
 use retry::policies::API_POLL;

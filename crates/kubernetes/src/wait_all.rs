@@ -6,7 +6,8 @@ use kube::runtime::watcher;
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::objects::{ObjectRef, value};
+use super::object_ref::ObjectRef;
+use super::objects::value;
 use super::served::wait_served;
 use super::wait::Progress;
 use super::watch::{Reporter, until};

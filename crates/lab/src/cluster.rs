@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use error_report::ErrorReport;
 use k8s_openapi::api::core::v1::Node;
 use tokio::task::JoinSet;
 
@@ -31,7 +32,7 @@ pub(super) async fn run(
     let (folder, served) = (context.tools.folder.clone(), endpoints.clone());
     tasks.spawn(async move {
         if let Err(error) = network::serve(&folder, cache, served).await {
-            tracing::error!(%error, "the API server has no connection into the cluster");
+            tracing::error!(error = %ErrorReport::new(&error), "the API server has no connection into the cluster");
         }
     });
     tasks.spawn(record_controller_manager(context.clone(), Instant::now()));

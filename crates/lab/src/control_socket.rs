@@ -15,9 +15,9 @@ const NAME: &str = "control.sock";
 /// Why a lab could not be queried.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    #[error("no lab is running in {folder}: {source}")]
+    #[error("no lab is running in {folder}")]
     NotRunning { folder: String, source: io::Error },
-    #[error("the lab in {folder} sent an invalid response: {source}")]
+    #[error("the lab in {folder} sent an invalid response")]
     InvalidResponse { folder: String, source: serde_json::Error },
 }
 

@@ -12,6 +12,7 @@ mod cluster_context;
 mod control_plane;
 mod control_socket;
 mod kubelet;
+mod kubelet_reports;
 mod lifecycle;
 mod machine_config;
 mod network;

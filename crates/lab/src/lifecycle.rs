@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use error_report::ErrorReport;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tools::{Tool, Toolbox};
@@ -23,15 +24,15 @@ type OnProgress<'p> = &'p (dyn Fn(&str) + Send + Sync);
 /// Why a lab could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
-    #[error("a tool of the lab is missing: {0}")]
+    #[error("a tool of the lab is missing")]
     Tool(#[from] tools::Error),
     #[error(transparent)]
     TalosVersion(#[from] TalosVersionError),
-    #[error("node {node} cannot be simulated: {source}")]
+    #[error("node {node} cannot be simulated")]
     Node { node: String, source: NodeError },
-    #[error("cannot write to the lab's folder {folder}: {source}")]
+    #[error("cannot write to the lab's folder {folder}")]
     Folder { folder: String, source: std::io::Error },
-    #[error("the lab cannot serve charts: {0}")]
+    #[error("the lab cannot serve charts")]
     Charts(#[from] RegistryError),
 }
 
@@ -141,7 +142,7 @@ async fn start_nodes(tasks: &mut JoinSet<()>, nodes: Vec<Arc<SimulatedNode>>) ->
             if let Err(error) = Box::pin(node.run()).await
                 && let Err(error) = stopped.send(error)
             {
-                tracing::error!(node = name, %error, "a simulated node stopped");
+                tracing::error!(node = name, error = %ErrorReport::new(&error), "a simulated node stopped");
             }
         });
         tokio::select! {

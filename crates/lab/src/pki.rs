@@ -16,17 +16,17 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 /// Why a certificate, or a TLS server that presents it, could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsMaterialError {
-    #[error("the CA's private key is not valid PEM: {0}")]
+    #[error("the CA's private key is not valid PEM")]
     KeyPem(#[from] pem::PemError),
     #[error("the CA is invalid: {0}")]
     Authority(rcgen::Error),
-    #[error("cannot issue a certificate for {subject:?}: {source}")]
+    #[error("cannot issue a certificate for {subject:?}")]
     Issue { subject: String, source: rcgen::Error },
-    #[error("an issued certificate is not valid PEM: {0}")]
+    #[error("an issued certificate is not valid PEM")]
     CertificatePem(#[from] rustls_pki_types::pem::Error),
-    #[error("the TLS server cannot be configured: {0}")]
+    #[error("the TLS server cannot be configured")]
     Tls(#[from] rustls::Error),
-    #[error("client certificates cannot be verified: {0}")]
+    #[error("client certificates cannot be verified")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 

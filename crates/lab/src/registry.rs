@@ -43,23 +43,23 @@ const REMOTE_TIMEOUT: Duration = Duration::from_mins(2);
 /// Why the chart registry could not be started or filled.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    #[error("the registry at {address} cannot be started: {source}")]
+    #[error("the registry at {address} cannot be started")]
     Start { address: SocketAddr, source: process::Error },
-    #[error("the faults of the registry cannot be served at {address}: {source}")]
+    #[error("the faults of the registry cannot be served at {address}")]
     Faults { address: SocketAddr, source: io::Error },
     #[error("the registry at {address} exited: {log}")]
     Exited { address: SocketAddr, log: String },
     #[error("the registry at {address} did not listen within {}s", START_TIMEOUT.as_secs())]
     NotListening { address: SocketAddr },
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("helm cannot package the stand-in for chart {chart}: {source}")]
+    #[error("helm cannot package the stand-in for chart {chart}")]
     Package { chart: String, source: process::Error },
     #[error("helm created no package for the stand-in for chart {chart}")]
     NoPackage { chart: String },
-    #[error("chart {package} cannot be pushed to {target}: {source}")]
+    #[error("chart {package} cannot be pushed to {target}")]
     Push { package: String, target: String, source: process::Error },
-    #[error("helm cannot render the CRDs of the stand-in for {project}: {source}")]
+    #[error("helm cannot render the CRDs of the stand-in for {project}")]
     Render { project: String, source: process::Error },
     #[error("the CRDs of the stand-in for {project} are not valid YAML: {diagnostic}")]
     Yaml { project: String, diagnostic: yaml::Diagnostic },

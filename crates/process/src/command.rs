@@ -64,11 +64,11 @@ pub struct Output {
 /// Why a child did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot start `{program}`: {source}")]
+    #[error("cannot start `{program}`")]
     Start { program: String, source: std::io::Error },
     #[error("`{program}` failed with {status}: {stderr}")]
     Failed { program: String, status: ExitStatus, stderr: String },
-    #[error("cannot wait for `{program}`: {source}")]
+    #[error("cannot wait for `{program}`")]
     Wait { program: String, source: std::io::Error },
     #[error("`{program}` did not finish within {}s and was stopped", .deadline.as_secs_f32())]
     Deadline { program: String, deadline: Duration },

@@ -32,9 +32,9 @@ impl ProgramRunner for TemplatePrograms {
 
 #[derive(Debug, thiserror::Error)]
 enum RunError {
-    #[error("cannot start a runtime: {0}")]
+    #[error("cannot start a runtime")]
     Runtime(#[from] std::io::Error),
-    #[error("{0}")]
+    #[error(transparent)]
     Program(#[from] process::Error),
     #[error("the thread that ran the program panicked")]
     Panicked,

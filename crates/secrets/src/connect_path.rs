@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{UnresolvedReason, op};
+use super::UnresolvedReason;
+use super::reference::ONE_PASSWORD_SCHEME;
 
 /// Where a value lies in an item.
 pub(super) enum Found {
@@ -25,7 +26,7 @@ pub(super) struct Path {
 
 impl Path {
     pub(super) fn parse(text: &str, variables: &BTreeMap<String, String>) -> Result<Self, UnresolvedReason> {
-        let text = expand(&text[op::SCHEME.len()..], variables)?;
+        let text = expand(&text[ONE_PASSWORD_SCHEME.len()..], variables)?;
         let (path, query) = text.split_once('?').map_or((text.as_str(), None), |(path, query)| (path, Some(query)));
         let attribute = match query.map(|query| query.split_once('=').unwrap_or((query, ""))) {
             None => None,

@@ -27,7 +27,7 @@ pub enum Error {
     #[error("1Password Connect did not return valid JSON")]
     NotJson,
     /// A reference has no value.
-    #[error("cannot resolve {} (line {}, column {}): {reason}", .reference.text, .reference.line, .reference.column)]
+    #[error("cannot resolve {} (line {}, column {})", .reference.text, .reference.line, .reference.column)]
     Unresolved {
         reference: Reference,
         #[source]
@@ -149,7 +149,7 @@ impl Error {
                 "check OP_CONNECT_HOST: `curl $OP_CONNECT_HOST/health`".to_owned()
             }
             Self::Missing { next, .. } => next.clone(),
-            Self::Unresolved { reference, .. } if !super::op::is_one(reference) => {
+            Self::Unresolved { reference, .. } if !reference.is_one_password() => {
                 "correct the reference or the command of its scheme in k8s-bootstrap.yaml; run that command by hand to see \
                  its output"
                     .to_owned()
@@ -157,7 +157,7 @@ impl Error {
             Self::Unresolved { reference, reason: UnresolvedReason::UnknownVault(_) } => format!(
                 "correct the reference, or declare the account of the vault in k8s-bootstrap.yaml: \
                  secrets: {{accounts: {{{}: <account>}}}}",
-                super::op::vault(reference)
+                reference.vault()
             ),
             Self::Unresolved { .. } | Self::RateLimited { .. } | Self::Op(_) | Self::Program(_) | Self::NotText => {
                 "correct the reference, or create the item: `op item list` shows the existing ones".to_owned()

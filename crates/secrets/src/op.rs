@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::reference::ONE_PASSWORD_SCHEME;
 use super::{Error, Provider, Reference, SignedOut, UnresolvedReason};
 use process::{Command, Credentials};
 
 /// `op` may prompt for a fingerprint or a password, and the operator needs time to answer.
 const DEADLINE: Duration = Duration::from_mins(2);
-pub(super) const SCHEME: &str = "op://";
 
 /// Every secret reference of a template, in order.
 ///
@@ -44,7 +44,7 @@ pub fn references(template: &str) -> Vec<Reference> {
 
 /// A bare reference without what only happens to follow it.
 fn bare(matched: &str) -> &str {
-    let after_scheme = SCHEME.len();
+    let after_scheme = ONE_PASSWORD_SCHEME.len();
     let next = matched[after_scheme..].find(" op:").map_or(matched.len(), |at| after_scheme + at);
     matched[..next].trim_end_matches([' ', '.'])
 }
@@ -54,16 +54,6 @@ fn is_inside_a_word(template: &str, start: usize) -> bool {
     template[..start].chars().next_back().is_some_and(|c| c.is_alphanumeric() || "+-\\.".contains(c))
 }
 
-/// The vault of a reference, as it is written.
-pub(super) fn vault(reference: &Reference) -> &str {
-    reference.text.get(SCHEME.len()..).and_then(|path| path.split('/').next()).unwrap_or_default()
-}
-
-/// Whether a reference is 1Password's.
-pub(super) fn is_one(reference: &Reference) -> bool {
-    reference.text.get(..SCHEME.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME))
-}
-
 /// Fills in a template by one `op inject`, which inherits our `OP_*` variables and the variables that paths name; from
 /// another account than theirs where one is given.
 ///
@@ -71,7 +61,7 @@ pub(super) fn is_one(reference: &Reference) -> bool {
 ///
 /// Why the template was not filled in; a reference that cannot be resolved is named with its position.
 pub async fn inject(op: &Path, account: Option<&str>, template: &str) -> Result<SecretString, Error> {
-    if !template.to_ascii_lowercase().contains(SCHEME) {
+    if !template.to_ascii_lowercase().contains(ONE_PASSWORD_SCHEME) {
         return Ok(template.to_owned().into());
     }
     let account = account.into_iter().flat_map(|account| ["--account", account]);
@@ -151,7 +141,10 @@ fn culprit(message: &str, template: &str) -> Option<Reference> {
     let quoted = |part: &str| ['"', '\''].iter().any(|quote| message.contains(&format!("{quote}{part}{quote}")));
     let named = |part: &str| quoted(part) || message.contains(&format!(" {part} "));
     let parts = |reference: &Reference| {
-        reference.text[SCHEME.len()..].split(['/', '?']).filter(|part| !part.is_empty() && named(part)).count()
+        reference.text[ONE_PASSWORD_SCHEME.len()..]
+            .split(['/', '?'])
+            .filter(|part| !part.is_empty() && named(part))
+            .count()
     };
     let most = found.iter().map(parts).max().filter(|most| *most > 0)?;
     found.into_iter().find(|reference| parts(reference) == most)

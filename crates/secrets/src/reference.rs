@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+/// How references of 1Password begin.
+pub(super) const ONE_PASSWORD_SCHEME: &str = "op://";
+
 /// A secret reference in a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
@@ -21,6 +24,18 @@ impl Reference {
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let (line, column) = (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1);
         Self { text: text.to_owned(), range, line, column }
+    }
+
+    /// Whether it is 1Password's.
+    pub(super) fn is_one_password(&self) -> bool {
+        let scheme = self.text.get(..ONE_PASSWORD_SCHEME.len());
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(ONE_PASSWORD_SCHEME))
+    }
+
+    /// The vault of a reference of 1Password, as it is written.
+    pub(super) fn vault(&self) -> &str {
+        let path = self.text.get(ONE_PASSWORD_SCHEME.len()..);
+        path.and_then(|path| path.split('/').next()).unwrap_or_default()
     }
 }
 

@@ -90,7 +90,7 @@ impl Sources {
         let mut all: BTreeMap<&str, Vec<Reference>> = BTreeMap::new();
         if matches!(self.one_password, OnePassword::Program(_)) && !self.accounts.is_empty() {
             for reference in op::references(template) {
-                if let Some(account) = self.accounts.get(op::vault(&reference)) {
+                if let Some(account) = self.accounts.get(reference.vault()) {
                     all.entry(account).or_default().push(reference);
                 }
             }

@@ -39,7 +39,7 @@ pub struct SecretsBundle {
 /// Why a bundle could not be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateBundleError {
-    #[error("cannot generate the secrets bundle: {0}")]
+    #[error("cannot generate the secrets bundle")]
     Pki(#[from] CertificateError),
 }
 

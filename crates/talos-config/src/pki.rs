@@ -29,7 +29,7 @@ const ONE_YEAR: SignedDuration = SignedDuration::from_hours(8_760);
 pub enum CertificateError {
     #[error("the {what} is invalid: {reason}")]
     Invalid { what: &'static str, reason: InvalidAuthority },
-    #[error("cannot generate a key or certificate: {0}")]
+    #[error("cannot generate a key or certificate")]
     Make(#[from] rcgen::Error),
     #[error("cannot generate an RSA key")]
     Rsa,

@@ -13,7 +13,7 @@ use super::access::{dialer, find_node};
 use super::charts::{charts, kubectl, manifest_secrets};
 use super::workspace::create_private_folder;
 use super::{OpsError, RunOptions, SecretsMode, Target, Workspace, input_warnings, open_bundle, read_cluster};
-use crate::steps::{Choices, ContextParts, RunContext};
+use crate::steps::{Choices, ContextParts, RunContext, hooks};
 
 /// Whether an operation writes to the cluster and to the state folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,7 @@ pub async fn run_context(
     }
     let bundle = open_bundle(workspace, &cluster, target, options.secrets).await?;
     let context = RunContext::new(ContextParts {
+        found: hooks::check(&cluster),
         charts: charts(workspace, &cluster, target, options.bundle.as_deref())?,
         downloads: match target {
             Target::Cluster => DownloadSource::Internet,

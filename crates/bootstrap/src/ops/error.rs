@@ -14,56 +14,59 @@ use talos_config::{CertificateError, GenerateBundleError};
 use talos_schema::UnknownContract;
 use yaml::{Diagnostic, Diagnostics, SerializeError};
 
-use super::etcd::NoMembers;
 use crate::charts::ChartsError;
 use crate::steps::{ContextError, LeaseRefusal, client_code, helm_code, secrets_code};
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpsError {
-    #[error("cannot open the repository {}: {source}", .path.display())]
+    #[error("cannot open the repository {}", .path.display())]
     Repository { path: PathBuf, source: io::Error },
     #[error("neither {variable} nor HOME is set")]
     NoFolder { variable: &'static str },
-    #[error("cannot create the state folder {}: {source}", .path.display())]
+    #[error("cannot create the state folder {}", .path.display())]
     StateFolder { path: PathBuf, source: io::Error },
-    #[error("cannot read {}: {source}", .path.display())]
+    #[error("cannot read {}", .path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("cannot write {}: {source}; nothing was changed", .path.display())]
+    #[error("cannot write {}", .path.display())]
     Write { path: PathBuf, source: io::Error },
     /// A file that an argument names.
-    #[error("cannot read {}: {source}", .path.display())]
+    #[error("cannot read {}", .path.display())]
     ReadInput { path: PathBuf, source: io::Error },
-    #[error("cannot read {}: {source}", .path.display())]
+    #[error("cannot read {}", .path.display())]
     Kubeconfig { path: PathBuf, source: Diagnostic },
-    #[error("cannot write YAML: {0}")]
+    #[error("cannot write YAML")]
     Yaml(#[from] SerializeError),
     /// Mistakes in the repository's files.
     #[error("{}", describe(.0))]
     Inputs(#[from] Diagnostics),
-    #[error("cannot read the secrets bundle {path}: {source}")]
+    #[error("cannot read the secrets bundle {path}")]
     NoBundle { path: String, source: io::Error },
-    #[error("cannot generate a secrets bundle: {0}")]
+    #[error("cannot generate a secrets bundle")]
     GenerateBundle(#[from] GenerateBundleError),
-    #[error("cannot issue the administrator's certificates: {0}")]
+    #[error("cannot issue the administrator's certificates")]
     Certificates(#[from] CertificateError),
     #[error("{path} is encrypted as a whole: with placeholders in it, it does not describe a node")]
     EncryptedConfig { path: String },
-    #[error("{0}")]
-    Sops(#[source] secrets::sops::SopsError),
-    #[error("{origin}: {source}")]
+    #[error(transparent)]
+    Sops(secrets::sops::SopsError),
+    #[error("{origin}")]
     References { origin: String, source: secrets::Error },
     #[error("the variable `{name}` is not set; `{wrapper}` sets it for recipes ({at})")]
     Variable { name: String, wrapper: String, at: String },
     #[error("the command for a node's config is empty")]
     EmptyCommand,
-    #[error("the command for a node's config failed: `{command}`: {source}")]
+    #[error("the command for a node's config failed: `{command}`")]
     Command { command: String, source: process::Error },
     #[error("the command for a node's config printed output that is not UTF-8: `{command}`")]
     CommandOutput { command: String },
-    #[error("{source}; nothing was changed")]
-    Tool { source: tools::Error, purpose: ToolPurpose },
-    #[error("cannot use the chart bundle {}: {source}; nothing was changed", .path.display())]
+    /// Helm cannot be used.
+    #[error(transparent)]
+    HelmTool(tools::Error),
+    /// `sops` cannot be used.
+    #[error(transparent)]
+    SopsTool(tools::Error),
+    #[error("cannot use the chart bundle {}", .path.display())]
     ChartBundle { path: PathBuf, cluster: String, source: helm::BundleError },
     #[error(transparent)]
     Helm(#[from] HelmError),
@@ -83,21 +86,21 @@ pub enum OpsError {
     UnknownHook { step: StepId, cluster: String },
     #[error("run {run} of `{cluster}` is unfinished: {done} of {steps} steps are done; nothing was changed")]
     Unfinished { run: RunId, cluster: String, done: usize, steps: usize, resume: String },
-    #[error("{0}; nothing was changed")]
+    #[error(transparent)]
     Lock(#[from] LockError),
-    #[error("{0}; nothing was changed")]
+    #[error(transparent)]
     Journal(#[from] JournalError),
     /// The first record of a run cannot be written.
-    #[error("{0}; nothing was changed")]
-    StartRecord(#[source] JournalError),
+    #[error(transparent)]
+    StartRecord(JournalError),
     #[error("the run was not started")]
     LeaseRefused(#[source] LeaseRefusal),
     /// During a run, whose finished steps stay.
     #[error("the run was stopped")]
     LeaseLost(#[source] LeaseRefusal),
-    #[error("cannot put the journal {location} of an earlier cluster aside; nothing was changed")]
+    #[error("cannot put the journal {location} of an earlier cluster aside")]
     Archive { location: String, source: io::Error },
-    #[error("cannot read the machine config of node {node}: {source}")]
+    #[error("cannot read the machine config of node {node}")]
     RunningConfig { node: String, source: ClientError },
     #[error("the running machine config of node `{node}` is not valid YAML")]
     InvalidRunningConfig { node: String },
@@ -111,9 +114,9 @@ pub enum OpsError {
     StateValue(#[from] StateValueError),
     #[error("{} has no release that matches the selectors", .file.display())]
     NoReleases { file: PathBuf },
-    #[error("cannot write the chart bundle {}: {source}", .path.display())]
+    #[error("cannot write the chart bundle {}", .path.display())]
     WriteBundle { path: PathBuf, source: io::Error },
-    #[error("--talos-version: {0}")]
+    #[error("--talos-version")]
     TalosVersion(#[source] UnknownContract),
     #[error("invalid endpoint `{endpoint}`: expected https://HOST:PORT")]
     Endpoint { endpoint: String, suggestion: String },
@@ -122,11 +125,28 @@ pub enum OpsError {
     StrictWarnings(Diagnostics),
 }
 
-/// What a missing tool was needed for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ToolPurpose {
-    Helm,
-    Sops,
+/// Why the members of a cluster cannot be used.
+#[derive(Debug)]
+pub struct NoMembers(pub(super) Vec<NoMember>);
+
+impl std::fmt::Display for NoMembers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|member| write!(f, "\n  {}: {}", member.node, member.reason))
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct NoMember {
+    pub(super) node: String,
+    pub(super) reason: NoMemberReason,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoMemberReason {
+    #[error("its member has no leader")]
+    NoLeader,
+    #[error("{0}")]
+    Call(ClientError),
 }
 
 /// What the operator does next.
@@ -137,7 +157,7 @@ impl OpsError {
     /// Charts of `cluster` that cannot be opened.
     pub fn charts(error: ChartsError, cluster: &str) -> Self {
         match error {
-            ChartsError::Helm(source) => Self::Tool { source, purpose: ToolPurpose::Helm },
+            ChartsError::Helm(error) => Self::HelmTool(error),
             ChartsError::Bundle { path, source } => Self::ChartBundle { path, cluster: cluster.to_owned(), source },
         }
     }
@@ -163,7 +183,7 @@ impl OpsError {
             | Self::TalosVersion(_)
             | Self::Endpoint { .. } => Code::I02,
             Self::Repository { .. } | Self::Read { .. } | Self::ReadInput { .. } | Self::NoBundle { .. } => Code::I03,
-            Self::Tool { .. } => Code::P01,
+            Self::HelmTool(_) | Self::SopsTool(_) => Code::P01,
             Self::NoFolder { .. } | Self::StateFolder { .. } | Self::Write { .. } | Self::WriteBundle { .. } => {
                 Code::P02
             }
@@ -183,6 +203,21 @@ impl OpsError {
             Self::Call(error) => client_code(error.kind),
             Self::NoWorkingMember(_) => Code::T13,
         }
+    }
+
+    /// Whether the message has to say that nothing was changed: an error before a run, whose own text does not.
+    pub fn is_before_any_change(&self) -> bool {
+        matches!(
+            self,
+            Self::Write { .. }
+                | Self::HelmTool(_)
+                | Self::SopsTool(_)
+                | Self::ChartBundle { .. }
+                | Self::Lock(_)
+                | Self::Journal(_)
+                | Self::StartRecord(_)
+                | Self::Archive { .. }
+        )
     }
 
     /// What the operator does next, if it is known.
@@ -208,13 +243,11 @@ impl OpsError {
             Self::Command { .. } => {
                 "run it in the repository's root; clusters.<name>.exec in k8s-bootstrap.yaml names it".to_owned()
             }
-            Self::Tool { purpose: ToolPurpose::Helm, .. } => {
+            Self::HelmTool(_) => {
                 "install helm 4, provide it with `k8s-bootstrap tools install`, or name its folder with --tools-dir"
                     .to_owned()
             }
-            Self::Tool { purpose: ToolPurpose::Sops, .. } => {
-                "install sops, or name its folder with --tools-dir".to_owned()
-            }
+            Self::SopsTool(_) => "install sops, or name its folder with --tools-dir".to_owned(),
             Self::ChartBundle { cluster, .. } => {
                 format!("create one where registries are reachable: k8s-bootstrap bundle create {cluster} --out FILE")
             }

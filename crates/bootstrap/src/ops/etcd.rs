@@ -6,6 +6,7 @@ use std::path::Path;
 use talos_client::{Client, ClientError, EtcdAlarm};
 use tokio::fs::File;
 
+use super::error::{NoMember, NoMemberReason, NoMembers};
 use super::{NodeAccess, OpsError};
 
 /// The etcd member of a control plane.
@@ -123,28 +124,4 @@ async fn working_member(access: &NodeAccess) -> Result<Client, OpsError> {
         reasons.push(NoMember { node: node.hostname.clone(), reason });
     }
     Err(OpsError::NoWorkingMember(NoMembers(reasons)))
-}
-
-/// Why the members of a cluster cannot be used.
-#[derive(Debug)]
-pub struct NoMembers(Vec<NoMember>);
-
-impl std::fmt::Display for NoMembers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|member| write!(f, "\n  {}: {}", member.node, member.reason))
-    }
-}
-
-#[derive(Debug)]
-struct NoMember {
-    node: String,
-    reason: NoMemberReason,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum NoMemberReason {
-    #[error("its member has no leader")]
-    NoLeader,
-    #[error("{0}")]
-    Call(ClientError),
 }

@@ -14,7 +14,6 @@ use talos_config::adapters::is_machine_config;
 use talos_config::{FetchedInputs, InputRequest, RenderedConfig, SecretsBundle};
 use yaml::Diagnostic;
 
-use super::error::ToolPurpose;
 use super::{OpsError, SecretsMode, Workspace, charts};
 
 /// How long a command may take to print a node's config.
@@ -110,7 +109,7 @@ fn hides_machine_type(sealed: &str) -> bool {
 /// Decrypts a file with SOPS.
 pub(super) async fn decrypt(workspace: &Workspace, root: &Path, path: &Path) -> Result<SecretString, OpsError> {
     let sops = charts::sops(workspace, root).await;
-    let sops = sops.map_err(|source| OpsError::Tool { source, purpose: ToolPurpose::Sops })?;
+    let sops = sops.map_err(OpsError::SopsTool)?;
     sops::decrypt(&sops, path).await.map_err(OpsError::Sops)
 }
 

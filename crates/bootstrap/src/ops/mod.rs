@@ -27,7 +27,7 @@ pub use access::{NodeAccess, find_node, node_access};
 pub use charts::{charts, repository_charts};
 pub use context::{Effects, run_context};
 pub use create_bundle::{CreatedBundle, create_bundle};
-pub use error::{Hint, OpsError, ToolPurpose};
+pub use error::{Hint, OpsError};
 pub use etcd::{MemberReport, MemberRole, MemberState, etcd_disarm, etcd_snapshot, etcd_status};
 pub use inputs::{input_warnings, read_cluster};
 pub use kubeconfig::merge_kubeconfig;

@@ -15,7 +15,8 @@ use super::store::journal_store;
 use super::{OpsError, RunOptions, SecretsMode, Workspace, run_context};
 use crate::steps::drift::Compared;
 use crate::steps::epoch::find_epoch_end;
-use crate::steps::release_changes::{ReleaseChange, left_releases, release_changes, removal_command};
+use crate::steps::release_changes::{ReleaseChange, left_releases, release_changes};
+use crate::steps::removal_command;
 use crate::steps::rollout::{ConfigChange, config_changes};
 use crate::steps::{self, ContextError, PlannedSteps, RunContext};
 

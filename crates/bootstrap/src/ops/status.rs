@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use super::store::journal_store;
 use super::{OpsError, Target, Workspace};
-use crate::steps::release_changes::{left_releases_by, removal_command};
+use crate::steps::release_changes::left_releases_by;
+use crate::steps::removal_command;
 
 /// How long the cluster may take to answer.
 const DEADLINE: Duration = Duration::from_secs(10);

@@ -26,7 +26,7 @@ pub(super) fn check(context: &RunContext) -> Result<(), StepError> {
             "{} looks for the Kubernetes API on each node's own port {port}, and {} does not serve it there",
             release.id, node.hostname
         ))
-        .with_place(super::chain::place(release))
+        .with_place(super::errors::release_place(release))
         .because(kube_prism(context.config(node)).map_or_else(
             || "KubePrism is not enabled on the node".to_owned(),
             |other| format!("KubePrism listens on port {other} there"),

@@ -8,9 +8,10 @@ use helmfile::{HookSide, Release, StateFile};
 use kubernetes::ObjectRef;
 
 use super::decryption::Keys;
+use super::errors::release_place;
 use super::hooks::{HookOwner, HookPlace};
 use super::names::Names;
-use super::{OPERATOR, Steps, base, conversion, crds, fingerprints, handoff, hooks, order, release};
+use super::{OPERATOR, Steps, base, conversion_step, crds, fingerprints, handoff, hooks, namespaces, order, release};
 
 /// The name that Flux's operator gives its instance.
 const FLUX_INSTANCE: &str = "flux";
@@ -20,7 +21,7 @@ impl Steps {
     pub(super) fn base(&mut self, api: &StepId) -> Vec<StepId> {
         let context = self.context.clone();
         let mut added = vec![api.clone()];
-        if !base::names(&context).is_empty() {
+        if !namespaces::names(&context).is_empty() {
             let step = Step::new("base", "namespaces", Code::K07)
                 .title("the namespaces of every release")
                 .needs([api])
@@ -48,7 +49,7 @@ impl Steps {
             let step = Step::new("crds", &release.id.name, Code::H03)
                 .title(format!("the CRDs of {} are served", release.chart))
                 .needs([api])
-                .with_place(place(release))
+                .with_place(release_place(release))
                 .made_from(fingerprints::release(release));
             let source = crds::Source::Chart(Box::new(release.clone()));
             added.push(self.action(step, Arc::new(crds::Crds::new(context.clone(), source))));
@@ -121,7 +122,7 @@ impl Steps {
             .phase(phase.clone())
             .title(format!("{}, installed as Flux will adopt it, and ready", release.chart))
             .needs(&last)
-            .with_place(place(release))
+            .with_place(release_place(release))
             .made_from(fingerprints::release(release))
             .deadline(release::deadline(&release.flags));
         last = vec![self.action(step, code.clone())];
@@ -131,9 +132,9 @@ impl Steps {
                 .phase(phase.clone())
                 .title(format!("{}'s conversion webhook serves every version", release.id.name))
                 .needs(&last)
-                .with_place(place(release))
+                .with_place(release_place(release))
                 .made_from(fingerprints::release(release));
-            last = vec![self.check(step, Arc::new(conversion::Converts::new(code)))];
+            last = vec![self.check(step, Arc::new(conversion_step::Converts::new(code)))];
             added.extend(last.iter().cloned());
         }
         for (id, index) in names.hooks(release, HookSide::After) {
@@ -192,9 +193,4 @@ impl Steps {
             .made_from(context.adoption_fingerprint());
         self.check(step, Arc::new(handoff::Adopted::new(context)));
     }
-}
-
-/// A release as errors name it.
-pub(super) fn place(release: &Release) -> String {
-    format!("release {} ({})", release.id, release.at)
 }

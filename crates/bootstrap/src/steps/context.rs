@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::future::select_ok;
@@ -14,11 +14,10 @@ use tokio::sync::Mutex;
 
 use super::choices::Choices;
 use super::errors::step_error;
-use super::etcd::EtcdWatches;
+use super::etcd_watch::{EtcdWatches, WatchedNode};
 use super::kinds::Kinds;
 use super::object_owners::ObjectOwners;
 use super::pending::LeaseView;
-use super::rollout::Rollout;
 use super::run_lease::RunLease;
 use engine::plan::FingerprintKey;
 use engine::{Code, StepError};
@@ -73,7 +72,6 @@ pub struct RunContext {
     boots: std::sync::Mutex<BootTimes>,
     pub(super) owners: ObjectOwners,
     pub(super) kinds: Kinds,
-    pub(super) rollout: Rollout,
     pub(crate) lease: RunLease,
 }
 
@@ -105,12 +103,14 @@ pub(crate) struct ContextParts {
     pub secrets: SecretsFrom,
     pub kubectl: Option<PathBuf>,
     pub redactor: Redactor,
+    /// Mistakes in the files, which are reported together with those that the configs have.
+    pub(crate) found: Diagnostics,
 }
 
 /// Why a [`RunContext`] cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ContextError {
-    #[error("cannot issue the administrator's certificates: {0}")]
+    #[error("cannot issue the administrator's certificates")]
     Certificates(#[from] CertificateError),
     #[error(transparent)]
     Render(#[from] Diagnostics),
@@ -124,9 +124,19 @@ impl RunContext {
     /// A bundle whose authorities cannot be used; a node whose config cannot be rendered.
     pub(crate) fn new(parts: ContextParts) -> Result<Self, ContextError> {
         let now = Timestamp::now();
-        let ContextParts { cluster, bundle, dialer, folder, choices, charts, downloads, secrets, kubectl, redactor } =
-            parts;
-        let mut found = super::hooks::check(&cluster);
+        let ContextParts {
+            cluster,
+            bundle,
+            dialer,
+            folder,
+            choices,
+            charts,
+            downloads,
+            secrets,
+            kubectl,
+            redactor,
+            mut found,
+        } = parts;
         let mut rendered = BTreeMap::new();
         for node in &cluster.inventory.nodes {
             match cluster.inputs.config(&bundle, node) {
@@ -144,7 +154,6 @@ impl RunContext {
             etcd_watches: EtcdWatches::default(),
             cluster,
             dialer,
-            rollout: Rollout::new(choices.rollout),
             choices,
             folder,
             charts,
@@ -218,13 +227,13 @@ impl RunContext {
     pub(super) async fn charts(&self) -> Result<&Charts, StepError> {
         self.charts.get().await.map_err(|error| match error {
             ChartsError::Helm(_) => StepError::failed_precondition("helm cannot be used")
-                .because(error)
+                .caused_by(&error)
                 .next(
                     "install helm 4, provide it with `k8s-bootstrap tools install`, or name its folder with --tools-dir",
                 )
                 .code(Code::P01),
             ChartsError::Bundle { .. } => {
-                StepError::failed_precondition("the chart bundle cannot be used").because(error).code(Code::I01)
+                StepError::failed_precondition("the chart bundle cannot be used").caused_by(&error).code(Code::I01)
             }
         })
     }
@@ -356,6 +365,11 @@ impl RunContext {
     /// The administrator's connection to a node, which all steps share.
     pub(super) async fn node_client(&self, node: &InventoryNode) -> Result<Client, ClientError> {
         self.connections.client(node.address, self.usual_boot(node)).await
+    }
+
+    /// A control plane, with a subscription to its events.
+    pub(super) async fn watched(&self, node: &InventoryNode) -> Result<Arc<WatchedNode>, ClientError> {
+        self.etcd_watches.node(node.address, self.node_client(node)).await
     }
 
     fn usual_boot(&self, node: &InventoryNode) -> Duration {

@@ -7,9 +7,10 @@ use futures::future::try_join_all;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
+use super::api_errors::{api_error, gate_error, progress};
 use super::context::RunContext;
 use super::errors::helm_error;
-use super::objects::{api_error, apply_objects, gate_error, observe_objects, progress};
+use super::objects::{apply_objects, observe_objects};
 use discover::CrdUrl;
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
 use helm::{PulledChart, TemplateOptions, manifest};

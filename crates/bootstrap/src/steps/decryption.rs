@@ -11,8 +11,8 @@ use error_report::ErrorReport;
 use secrecy::SecretString;
 use serde_json::Value;
 
+use super::api_errors::api_error;
 use super::context::{RunContext, SecretsFrom};
-use super::objects::api_error;
 use super::secret_manifests::SecretManifests;
 use engine::{Check, CheckResult, Code, StepContext, StepError};
 use kubernetes::ObjectRef;

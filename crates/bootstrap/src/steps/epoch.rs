@@ -113,7 +113,7 @@ fn all_members(views: &[EtcdView]) -> BTreeSet<String> {
         EtcdView::Listed(ids) => Some(ids),
         EtcdView::None | EtcdView::Unknown => None,
     });
-    member_ids(ids.flatten().copied())
+    etcd::member_ids(ids.flatten().copied())
 }
 
 /// The state of a node, and a client if it belongs to this cluster.
@@ -129,11 +129,6 @@ async fn look(context: &RunContext, node: &InventoryNode) -> (ObservedNode, Opti
 async fn kube_system(context: &RunContext) -> Option<String> {
     let client = kubernetes::connect(&context.access(), &context.dialer).await.ok()?;
     kubernetes::cluster_uid(&client).await.ok()?
-}
-
-/// Ids of etcd's members as the journal has them.
-pub(super) fn member_ids(ids: impl Iterator<Item = u64>) -> BTreeSet<String> {
-    ids.map(|id| format!("{id:016x}")).collect()
 }
 
 /// Records which Kubernetes this is. The start of the run has compared it already where it responded then; here it is
@@ -181,7 +176,7 @@ mod tests {
     #[test]
     fn of_two_etcds_the_one_on_record_keeps_its_journal() {
         let known = Identity { name: "blue".into(), cluster_id: None, talos_ca: None };
-        let facts = ClusterFacts { etcd_members: member_ids([1, 2].into_iter()), ..ClusterFacts::default() };
+        let facts = ClusterFacts { etcd_members: etcd::member_ids([1, 2].into_iter()), ..ClusterFacts::default() };
         let decide = |views: &[EtcdView]| {
             let observed = ObservedCluster {
                 identity: known.clone(),

@@ -1,6 +1,5 @@
 //! Errors of the adapters as errors of steps.
 
-use super::context::RunContext;
 use engine::{Code, ErrorClass, StepError};
 use helm::{HelmError, HelmErrorKind};
 use helmfile::Release;
@@ -9,7 +8,7 @@ use talos_config::InventoryNode;
 
 /// What a client's error means for a step. Talos reports many passing states without a specific code, so an error without
 /// one is retried like a node that does not respond.
-fn class(kind: ClientErrorKind) -> ErrorClass {
+pub(super) fn error_class(kind: ClientErrorKind) -> ErrorClass {
     match kind {
         ClientErrorKind::Unavailable | ClientErrorKind::Other => ErrorClass::Unavailable,
         ClientErrorKind::NotReady => ErrorClass::NotReady,
@@ -26,7 +25,7 @@ fn class(kind: ClientErrorKind) -> ErrorClass {
 
 /// A client's error as a step's.
 pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError {
-    let class = class(error.kind);
+    let class = error_class(error.kind);
     let failed = StepError::new(class, format!("{} failed", error.call)).with_place(place(node)).because(&error.reason);
     match error.kind {
         ClientErrorKind::FingerprintMismatch
@@ -39,26 +38,12 @@ pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError
     }
 }
 
-/// A node's response to its config as a step's error. One that rejects the config is T17, with the field that its message
-/// names and who set it.
-pub(super) fn config_error(context: &RunContext, error: &ClientError, node: &InventoryNode) -> StepError {
-    if matches!(error.kind, ClientErrorKind::Rejected | ClientErrorKind::PermissionDenied) {
-        return rejected_config(class(error.kind), &error.reason, context.field_in_message(node, &error.reason), node);
-    }
-    step_error(error, node)
-}
-
-/// The same for a dry run. It changes nothing, so an error without a specific code is about the config too: Talos 1.11 and
-/// 1.12 report a config that cannot be parsed so in maintenance mode.
-pub(super) fn dry_run_error(context: &RunContext, error: &ClientError, node: &InventoryNode) -> StepError {
-    if error.kind == ClientErrorKind::Other {
-        let field = context.field_in_message(node, &error.reason);
-        return rejected_config(ErrorClass::InvalidInput, &error.reason, field, node);
-    }
-    config_error(context, error, node)
-}
-
-fn rejected_config(class: ErrorClass, message: &str, field: Option<String>, node: &InventoryNode) -> StepError {
+pub(super) fn rejected_config(
+    class: ErrorClass,
+    message: &str,
+    field: Option<String>,
+    node: &InventoryNode,
+) -> StepError {
     let field = field.map(|field| format!("; {field}")).unwrap_or_default();
     StepError::new(class, "the node rejected its machine config")
         .with_place(place(node))
@@ -101,7 +86,10 @@ pub(crate) fn helm_code(kind: HelmErrorKind) -> Code {
             Code::H10
         }
         HelmErrorKind::Unconverted => Code::H04,
-        HelmErrorKind::NotYet => Code::H05,
+        HelmErrorKind::ApiUnavailable => Code::K07,
+        HelmErrorKind::KindNotServed => Code::H03,
+        HelmErrorKind::WebhookUnreachable => Code::H05,
+        HelmErrorKind::Terminating => Code::K12,
         HelmErrorKind::Pending => Code::H01,
         HelmErrorKind::Conflict => Code::H06,
         HelmErrorKind::Hook => Code::H12,
@@ -109,6 +97,11 @@ pub(crate) fn helm_code(kind: HelmErrorKind) -> Code {
         HelmErrorKind::TooOld => Code::P01,
         HelmErrorKind::Chart | HelmErrorKind::Other => Code::H16,
     }
+}
+
+/// A release as errors name it.
+pub(super) fn release_place(release: &Release) -> String {
+    format!("release {} ({})", release.id, release.at)
 }
 
 /// A node as errors name it.
@@ -153,7 +146,7 @@ mod tests {
             (Kind::ResourceExhausted, ErrorClass::FailedPrecondition),
         ];
         for (kind, expected) in classes {
-            assert_eq!(class(kind), expected, "{kind:?}");
+            assert_eq!(error_class(kind), expected, "{kind:?}");
         }
     }
 }

@@ -63,7 +63,7 @@ impl RunContext {
 
     /// Every namespace of a release, with its labels.
     pub(super) fn namespaces_fingerprint(&self) -> Fingerprint {
-        let objects = super::base::namespaces(self);
+        let objects = super::namespaces::namespaces(self);
         Fingerprint::builder().parts(objects.iter().map(ToString::to_string)).finish()
     }
 

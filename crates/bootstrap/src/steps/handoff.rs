@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
+use super::api_errors::{api_error, gate_error, progress};
 use super::context::RunContext;
-use super::objects::{api_error, gate_error, progress};
 use super::rollout;
 use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext, StepError, StepWait};
 use helmfile::ReleaseId;

@@ -115,7 +115,7 @@ impl Nodes {
 impl Check for Nodes {
     async fn observe(&self, cx: &StepContext) -> Result<CheckResult, StepError> {
         let found = kubernetes::nodes(&self.0.kubernetes().await?).await;
-        let found = found.map_err(|error| super::objects::api_error(&error))?;
+        let found = found.map_err(|error| super::api_errors::api_error(&error))?;
         let missing: Vec<String> = self.0.hostnames().into_iter().filter(|name| !found.contains_key(name)).collect();
         Ok(if missing.is_empty() {
             learn_boots(cx, &found).await;
@@ -127,9 +127,9 @@ impl Check for Nodes {
 
     async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.0.kubernetes().await?;
-        kubernetes::wait_registered(&client, &self.0.hostnames(), &super::objects::progress(cx))
+        kubernetes::wait_registered(&client, &self.0.hostnames(), &super::api_errors::progress(cx))
             .await
-            .map_err(|error| super::objects::gate_error(&error).code(Code::K03))?;
+            .map_err(|error| super::api_errors::gate_error(&error).code(Code::K03))?;
         // Without a list now, the next run learns the boots.
         if let Ok(found) = kubernetes::nodes(&client).await {
             learn_boots(cx, &found).await;

@@ -5,26 +5,26 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::ExposeSecret;
 
+use super::config_errors::config_error;
 use super::context::RunContext;
-use super::errors::{config_error, place, step_error};
+use super::errors::place;
+use super::node_config::{belongs_elsewhere, runs};
 use super::node_wait::wait_configured;
-use super::preflight::belongs_elsewhere;
-use super::rollout::{self, Cordon};
+use super::rollout::{self, Cordon, Rollout};
 use engine::{Action, Effect, Observation, StepContext, StepError};
-use talos_client::{Client, Probe};
+use talos_client::Probe;
 use talos_config::InventoryNode;
-use talos_schema::parse_documents;
-use yaml::Origin;
 
 /// The node runs the config that the repository defines.
 pub(super) struct Configured {
     context: Arc<RunContext>,
+    rollout: Arc<Rollout>,
     node: InventoryNode,
 }
 
 impl Configured {
-    pub(super) fn new(context: Arc<RunContext>, node: InventoryNode) -> Self {
-        Self { context, node }
+    pub(super) fn new(context: Arc<RunContext>, rollout: Arc<Rollout>, node: InventoryNode) -> Self {
+        Self { context, rollout, node }
     }
 
     /// A node that runs its config. A run that was ended may have left it cordoned.
@@ -32,7 +32,7 @@ impl Configured {
         if !self.context.choices.resumed {
             return Observation::UpToDate("runs this config".to_owned());
         }
-        match self.context.rollout.cordon_of(&self.context, &self.node).await {
+        match self.rollout.cordon_of(&self.node).await {
             Cordon::None => Observation::UpToDate("runs this config".to_owned()),
             Cordon::Left => Observation::InProgress("runs this config; to be uncordoned".to_owned()),
             Cordon::Unknown => Observation::InProgress(
@@ -45,14 +45,6 @@ impl Configured {
     async fn probe(&self) -> Result<Probe, StepError> {
         self.context.probe(&self.node).await
     }
-}
-
-/// Whether the node runs its config, compared as data; both are parsed, because parsing drops empty fields.
-pub(super) async fn runs(context: &RunContext, node: &InventoryNode, client: &Client) -> Result<bool, StepError> {
-    let running = client.machine_config().await.map_err(|error| step_error(&error, node))?;
-    let running = parse_documents(&Origin::new("<running config>"), running.expose_secret());
-    let ours = parse_documents(&Origin::new("<config>"), context.config_text(node).expose_secret());
-    Ok(matches!((running, ours), (Ok(running), Ok(ours)) if running == ours))
 }
 
 #[async_trait]
@@ -74,7 +66,7 @@ impl Action for Configured {
         let text = self.context.config_text(&self.node);
         let applied = match self.probe().await? {
             Probe::Maintenance { client, .. } => client.apply_configuration(text.expose_secret()).await,
-            Probe::Configured { client, .. } => return rollout::apply(&self.context, &self.node, &client, cx).await,
+            Probe::Configured { client, .. } => return rollout::apply(&self.rollout, &self.node, &client, cx).await,
             Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),
             Probe::Closed(error) => Err(error),
         };
@@ -88,7 +80,7 @@ impl Action for Configured {
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = wait_configured(&self.context, &self.node, cx).await?;
         if runs(&self.context, &self.node, &client).await? {
-            return rollout::release(&self.context, &self.node, cx).await;
+            return rollout::release(&self.rollout, &self.node, cx).await;
         }
         Err(StepError::unavailable("the node does not run the config that was applied").with_place(place(&self.node)))
     }

@@ -3,11 +3,14 @@
 //! [`plan`] declares the steps of a cluster in their order; the code of each kind of step has a file of its own.
 
 mod api_address;
+mod api_errors;
 mod base;
 mod chain;
 mod choices;
+mod config_errors;
 mod context;
 mod conversion;
+mod conversion_step;
 mod crds;
 mod credentials;
 mod decryption;
@@ -15,6 +18,7 @@ pub mod drift;
 pub(crate) mod epoch;
 mod errors;
 pub mod etcd;
+mod etcd_watch;
 mod fingerprints;
 mod flux;
 mod handoff;
@@ -25,6 +29,8 @@ mod kubernetes_api;
 mod kustomize;
 mod machine_config;
 mod names;
+mod namespaces;
+mod node_config;
 mod node_wait;
 mod object_owners;
 mod objects;
@@ -34,11 +40,14 @@ mod preflight;
 mod pull_secret;
 mod release;
 pub mod release_changes;
+mod release_diff;
 mod release_state;
+mod removal;
 pub mod rollout;
 mod run_lease;
 mod secret_manifests;
 mod webhook;
+mod workload;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +65,8 @@ pub(crate) use context::ContextParts;
 pub use context::{ContextError, RunContext, SecretsFrom};
 pub(crate) use errors::{client_code, helm_code, secrets_code};
 pub use flux::Flux;
+pub use release_diff::{ReleaseDiff, ReleaseEffect};
+pub(crate) use removal::removal_command;
 pub(crate) use run_lease::LeaseNeed;
 pub use run_lease::LeaseRefusal;
 
@@ -217,6 +228,7 @@ impl Steps {
 
     fn machine_configs(&mut self, preflight: &[StepId]) -> Vec<Configured> {
         let context = self.context.clone();
+        let rollout = Arc::new(rollout::Rollout::new(context.clone()));
         // On a living cluster the last node waits for the reboots of all others.
         let turns = u32::try_from(context.cluster.inventory.nodes.len()).unwrap_or(u32::MAX);
         let configured = context.cluster.inventory.nodes.iter().map(|node| {
@@ -226,7 +238,7 @@ impl Steps {
                 .with_place(errors::place(node))
                 .made_from(context.node_fingerprint(node))
                 .deadline(BOOTS.saturating_mul(turns));
-            let code = machine_config::Configured::new(context.clone(), node.clone());
+            let code = machine_config::Configured::new(context.clone(), rollout.clone(), node.clone());
             Configured { node: node.clone(), step: self.action(step, Arc::new(code)) }
         });
         configured.collect()

@@ -15,7 +15,7 @@ use engine::{Code, StepContext, StepError};
 use helm::storage::{Status, StoredRelease};
 use helmfile::ReleaseId;
 
-use super::release_changes::removal_command;
+use super::removal::removal_command;
 
 /// A helm that this program started on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

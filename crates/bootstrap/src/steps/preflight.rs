@@ -11,10 +11,11 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use super::choices::Reboots;
+use super::config_errors::dry_run_error;
 use super::context::RunContext;
-use super::errors::{dry_run_error, place, step_error};
+use super::errors::{place, step_error};
 use super::kinds::Use;
-use super::machine_config::runs;
+use super::node_config::{belongs_elsewhere, runs};
 use super::{api_address, crds, hooks, pull_secret, rollout};
 use engine::{Action, Check, CheckResult, Code, StepContext, StepError};
 
@@ -221,13 +222,4 @@ impl Check for Reachable {
             self.context.connections.due(self.node.address).await;
         }
     }
-}
-
-pub(super) fn belongs_elsewhere(node: &InventoryNode, evidence: &str) -> StepError {
-    StepError::failed_precondition(
-        "the node belongs to another cluster, or this is not the secrets bundle of its cluster",
-    )
-    .with_place(place(node))
-    .because(evidence)
-    .code(Code::T04)
 }

@@ -9,14 +9,15 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
+use super::api_errors::{api_error, gate_error, progress};
 use super::context::RunContext;
 use super::conversion;
 use super::errors::helm_error;
-use super::images::Workload;
-use super::objects::{api_error, apply_as, gate_error, progress};
+use super::objects::apply_as;
 use super::pending::{HelmAttempts, PendingDecision, PendingEvidence, decide_pending, kept, this_host, uninstalling};
-use super::release_changes::ReleaseDiff;
+use super::release_diff::ReleaseDiff;
 use super::release_state::{self, DeployedState, RecordMarks, Repair};
+use super::workload::Workload;
 use super::{crds, fingerprints, webhook};
 use engine::plan::{Fingerprint, Policy};
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
@@ -415,7 +416,7 @@ impl Action for Installed {
             let namespace = &self.release.id.namespace;
             let next = format!("check `kubectl -n {namespace} get pods,events`, then run again with --resume");
             gate_error(&error)
-                .with_place(super::chain::place(&self.release))
+                .with_place(super::errors::release_place(&self.release))
                 .context(|error| error.next(next).code(Code::H15))
         })?;
         for probe in webhook::probes(&prepared.objects, &self.release.id.namespace) {

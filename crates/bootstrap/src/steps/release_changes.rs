@@ -1,74 +1,27 @@
 //! What a run would change of each release, for a plan, and the releases that left the helmfiles.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::path::Path;
 
-use engine::{Observation, StepError};
+use engine::StepError;
 use futures::StreamExt;
 use helm::storage::Status;
 use helmfile::ReleaseId;
 
+use super::api_errors::api_error;
 use super::handoff::HelmRelease;
-use super::objects::api_error;
 use super::release::Installed;
+use super::release_diff::ReleaseDiff;
 use super::release_state::INPUTS_LABEL;
 use super::{ReleaseSteps, RunContext};
 
 /// Rendering keeps a processor busy; more at once only wait for each other.
 const LANES: usize = 2;
 
-/// What a run would do with a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReleaseEffect {
-    Install,
-    Upgrade,
-    None,
-}
-
-impl fmt::Display for ReleaseEffect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Install => "install",
-            Self::Upgrade => "upgrade",
-            Self::None => "unchanged",
-        })
-    }
-}
-
-/// How a release differs from its inputs and its objects in the cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReleaseDiff {
-    pub effect: ReleaseEffect,
-    /// Why, as the release's step reports it.
-    pub reason: String,
-    /// A line for each change: `+`, `-` and `~` of the stored manifest, `!` of an object in the cluster. Values of Secrets
-    /// are hidden.
-    pub diff: String,
-}
-
 /// The change of a release.
 #[derive(Debug)]
 pub struct ReleaseChange {
     pub release: ReleaseId,
     pub change: Result<ReleaseDiff, StepError>,
-}
-
-impl ReleaseDiff {
-    pub(super) fn new(observation: Observation, diff: String) -> Self {
-        let (effect, reason) = match observation {
-            Observation::Missing(reason) => (ReleaseEffect::Upgrade, reason),
-            Observation::UpToDate(reason)
-            | Observation::InProgress(reason)
-            | Observation::Skipped(reason)
-            | Observation::Degraded(reason) => (ReleaseEffect::None, reason),
-        };
-        Self { effect, reason, diff }
-    }
-
-    pub(super) fn of_absent() -> Self {
-        Self { effect: ReleaseEffect::Install, reason: "not installed".to_owned(), diff: String::new() }
-    }
 }
 
 /// The change of every release of the chain.
@@ -141,11 +94,6 @@ fn undeclared(records: Vec<InstalledRecord>, declared: &BTreeSet<ReleaseId>, flu
     newest.into_values().filter(is_left).map(|record| record.release).collect()
 }
 
-/// The command that removes a release.
-pub fn removal_command(release: &ReleaseId, kubeconfig: &Path) -> String {
-    format!("helm uninstall {} --namespace {} --kubeconfig {}", release.name, release.namespace, kubeconfig.display())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -173,11 +121,5 @@ mod tests {
         ];
         let flux = HelmRelease(json!({"metadata": {"name": "adopted", "namespace": "lab"}, "spec": {}}));
         assert_eq!(undeclared(records, &BTreeSet::from([id("kept")]), &[flux]), [id("failed"), id("left")]);
-    }
-
-    #[test]
-    fn the_command_names_release_namespace_and_kubeconfig() {
-        let command = removal_command(&id("left"), Path::new("/state/kubeconfig"));
-        assert_eq!(command, "helm uninstall left --namespace lab --kubeconfig /state/kubeconfig");
     }
 }

@@ -123,7 +123,7 @@ impl RunLease {
                 *lock(&self.state) = State::Held { lease, renewing, renewed: Timestamp::now() };
                 Ok(())
             }
-            Err(LeaseError::Api(error)) => Err(super::objects::api_error(&error)),
+            Err(LeaseError::Api(error)) => Err(super::api_errors::api_error(&error)),
             Err(error) => {
                 let refusal = LeaseRefusal::from(error);
                 let refused = refused(&refusal);
@@ -157,7 +157,7 @@ impl RunLease {
                 terms.stop(&refusal);
                 Err(refused(&refusal))
             }
-            Ok(Err(error)) => Err(super::objects::api_error(&error)),
+            Ok(Err(error)) => Err(super::api_errors::api_error(&error)),
             Err(_) => Err(StepError::not_ready("the lease of the cluster cannot be renewed").code(Code::K07)),
         }
     }

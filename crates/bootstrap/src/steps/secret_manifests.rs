@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::context::{RunContext, SecretsFrom};
 use super::errors::secrets_code;
-use super::{base, kustomize};
+use super::{kustomize, namespaces};
 use engine::{Code, StepError};
 use repository::{SecretKind, SecretSource};
 use secrets::sops;
@@ -33,7 +33,7 @@ impl SecretManifests {
                 for source in &self.context.cluster.bootstrap.secrets {
                     objects.extend(self.resolve(source).await?);
                 }
-                let namespaces = base::missing_namespaces(&self.context, &objects);
+                let namespaces = namespaces::missing_namespaces(&self.context, &objects);
                 Ok(namespaces.into_iter().chain(objects).collect())
             })
             .await

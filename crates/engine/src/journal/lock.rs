@@ -52,7 +52,7 @@ pub(super) fn is_held(holder: &Holder, host: &str, locks: Option<&str>, exists: 
 pub enum LockError {
     #[error("another run holds the lock: {}", describe(.holder.as_ref()))]
     Held { holder: Option<Holder> },
-    #[error("cannot lock {location}: {source}")]
+    #[error("cannot lock {location}")]
     Io { location: String, source: io::Error },
 }
 

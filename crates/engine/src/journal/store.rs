@@ -47,9 +47,9 @@ pub struct Stored {
 /// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    #[error("cannot read the journal {location}: {source}")]
+    #[error("cannot read the journal {location}")]
     Read { location: String, source: io::Error },
-    #[error("cannot write the journal {location}: {source}")]
+    #[error("cannot write the journal {location}")]
     Write { location: String, source: io::Error },
     #[error("line {line} of the journal {location} is damaged")]
     Damaged { location: String, line: usize, source: LineError },

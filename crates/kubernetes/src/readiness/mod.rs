@@ -67,7 +67,7 @@ fn failed(reason: impl Into<String>) -> Readiness {
 }
 
 fn group(object: &Value) -> &str {
-    super::objects::group(text(object, "/apiVersion"))
+    super::object_ref::group(text(object, "/apiVersion"))
 }
 
 fn text<'o>(object: &'o Value, pointer: &str) -> &'o str {

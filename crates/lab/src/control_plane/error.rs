@@ -9,23 +9,23 @@ use crate::pki::TlsMaterialError;
 /// Why the programs of a control plane could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlPlaneError {
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("the {authority} CA in the config of {node} cannot be used: {source}")]
+    #[error("the {authority} CA in the config of {node} cannot be used")]
     Authority { authority: &'static str, node: String, source: TlsMaterialError },
     #[error(transparent)]
     Certificate(#[from] TlsMaterialError),
-    #[error("{program} on {node} cannot be started: {source}")]
+    #[error("{program} on {node} cannot be started")]
     Start { program: &'static str, node: String, source: process::Error },
-    #[error("cannot forward {from} to the API server: {source}")]
+    #[error("cannot forward {from} to the API server")]
     Forward { from: SocketAddr, source: io::Error },
-    #[error("the API server's address is invalid: {0}")]
+    #[error("the API server's address is invalid")]
     Address(#[from] http::uri::InvalidUri),
-    #[error("the request for /readyz is invalid: {0}")]
+    #[error("the request for /readyz is invalid")]
     Request(#[from] http::Error),
-    #[error("the Kubernetes CA is not valid PEM: {0}")]
+    #[error("the Kubernetes CA is not valid PEM")]
     AuthorityPem(#[from] pem::PemError),
-    #[error("the lab's Kubernetes client cannot be configured: {0}")]
+    #[error("the lab's Kubernetes client cannot be configured")]
     Client(#[from] kube::Error),
     #[error("the kubeconfig archive cannot be written: {0}")]
     Archive(io::Error),
@@ -50,7 +50,7 @@ pub enum EtcdError {
     OnlyMember,
     #[error("failed to recover etcd from snapshot: {0}")]
     Restore(process::Error),
-    #[error("cannot access {}: {source}", path.display())]
+    #[error("cannot access {}", path.display())]
     Data { path: PathBuf, source: io::Error },
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use error_report::ErrorReport;
 use process::{Command, Daemon};
 use serde_json::json;
 
@@ -127,7 +128,7 @@ impl ControlPlane {
         if let Some(successor) = successor.filter(|_| had_vip)
             && let Err(error) = self.forward_vip(&mut kubernetes, successor).await
         {
-            tracing::error!(%error, "no control plane took over the virtual IP");
+            tracing::error!(error = %ErrorReport::new(&error), "no control plane took over the virtual IP");
         }
     }
 }

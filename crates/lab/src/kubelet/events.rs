@@ -6,7 +6,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::lifecycle::PodStage;
-use crate::node::registration::{KUBELET, NETWORK_NOT_READY};
+use crate::kubelet_reports::{KUBELET, NETWORK_NOT_READY};
 use crate::timestamp;
 
 /// An event about a pod.

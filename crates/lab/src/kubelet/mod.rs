@@ -10,5 +10,4 @@ mod nodes;
 mod pods;
 mod status;
 
-pub(super) use nodes::mark_ready;
 pub(super) use pods::Kubelets;

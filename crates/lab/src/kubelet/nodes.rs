@@ -4,16 +4,11 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::Api;
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
+use k8s_openapi::api::core::v1::Pod;
 
 use crate::cluster_cache::{ClusterCache, controller, is_ready};
-use crate::node::registration::KUBELET;
 use crate::record::facts;
 use crate::scenario::PodLabel;
-use crate::timestamp;
 
 /// A network plugin's pod that has been Ready.
 #[derive(Debug, Clone)]
@@ -46,16 +41,4 @@ pub(super) fn ready_plugin_on(cache: &ClusterCache, host: &str, label: &PodLabel
     let in_daemon_set = |pod: &Pod| controller(pod).is_some_and(|owner| owner.kind == "DaemonSet");
     let pod = cache.pods.find(|pod| label.matches(pod) && on_node(pod) && in_daemon_set(pod) && is_ready(pod))?;
     Some(facts::pod_ready(&pod))
-}
-
-/// Writes the node's Ready condition.
-pub(crate) async fn mark_ready(client: &kube::Client, name: &str) -> kube::Result<()> {
-    let nodes: Api<Node> = Api::all(client.clone());
-    let now = timestamp::now();
-    let status = json!({"status": {"conditions": [{
-        "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status",
-        "lastHeartbeatTime": now, "lastTransitionTime": now,
-    }]}});
-    let params = PatchParams { field_manager: Some(KUBELET.to_owned()), ..PatchParams::default() };
-    nodes.patch_status(name, &params, &Patch::Strategic(&status)).await.map(|_| ())
 }

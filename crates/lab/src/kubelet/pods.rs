@@ -16,12 +16,12 @@ use tokio_stream::wrappers::WatchStream;
 
 use super::events;
 use super::lifecycle::{PodStage, PodTimeline, completes, images, uses_host_network};
-use super::nodes::{NodeNetwork, ReadyPlugin, mark_ready, ready_plugin_on};
+use super::nodes::{NodeNetwork, ReadyPlugin, ready_plugin_on};
 use super::status::{PodPlacement, status};
 use crate::cluster_cache::is_ready;
 use crate::cluster_context::ClusterContext;
+use crate::kubelet_reports::{KUBELET, mark_ready};
 use crate::node::SimulatedNode;
-use crate::node::registration::KUBELET;
 use crate::node::static_pods::is_mirror_pod;
 use crate::record::facts;
 use crate::timestamp;

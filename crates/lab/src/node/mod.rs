@@ -60,9 +60,9 @@ const PORT: u16 = 50000;
 /// Why a simulated node stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    #[error("cannot set up TLS: {0}")]
+    #[error("cannot set up TLS")]
     Tls(#[from] TlsMaterialError),
-    #[error("cannot serve the Talos API on {address}: {source}")]
+    #[error("cannot serve the Talos API on {address}")]
     Serve { address: SocketAddr, source: io::Error },
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use error_report::ErrorReport;
 use jiff::Timestamp;
 use talos_proto::machine::{sequence_event, task_event};
 use tokio_util::sync::CancellationToken;
@@ -251,15 +252,15 @@ impl SimulatedNode {
             self.set_service_health("etcd", HealthCheck::Failed("waiting for bootstrap"));
         }
         if let Err(error) = control_plane.join_etcd(self.host(), config, &self.bootstrap).await {
-            self.set_service_state("etcd", ServiceState::Failed, &error.to_string());
-            tracing::error!(node = self.name(), %error, "etcd failed");
+            self.set_service_state("etcd", ServiceState::Failed, &ErrorReport::new(&error).to_string());
+            tracing::error!(node = self.name(), error = %ErrorReport::new(&error), "etcd failed");
             return;
         }
         self.set_service_state("etcd", ServiceState::Running, "Started task etcd");
         self.set_service_health("etcd", HealthCheck::Passed);
         self.finish_boot();
         if let Err(error) = control_plane.start_kubernetes(self.host(), config).await {
-            tracing::error!(node = self.name(), %error, "Kubernetes failed to start");
+            tracing::error!(node = self.name(), error = %ErrorReport::new(&error), "Kubernetes failed to start");
         }
     }
 

@@ -10,20 +10,15 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::{SimulatedNode, static_pods};
-use crate::kubelet::mark_ready;
+use crate::kubelet_reports::{KUBELET, NETWORK_NOT_READY, mark_ready};
 use crate::machine_config::{AppliedConfig, NodeRole};
 use crate::record::facts;
 use crate::timestamp::{now, now_micros};
-
-/// The field manager of kubelets, and the source of their events.
-pub(crate) const KUBELET: &str = "kubelet";
 
 /// Between two lease renewals (Kubernetes 1.35: a quarter of the lease's 40 s).
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Before a request that the API server did not accept is retried.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
-pub(crate) const NETWORK_NOT_READY: &str = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady \
-    message:Network plugin returns error: cni plugin not initialized";
 
 /// Runs until the machine goes down.
 pub(super) async fn run(node: &SimulatedNode, config: &Arc<AppliedConfig>) {

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use error_report::ErrorReport;
 use talos_proto::machine as api;
 use talos_proto::machine::{phase_event, sequence_event, task_event};
 
@@ -261,7 +262,7 @@ impl SimulatedNode {
             if *partition == SystemPartition::Ephemeral
                 && let Err(error) = self.lab.control_plane.wipe_etcd(self.host())
             {
-                tracing::error!(node = self.name(), %error, "EPHEMERAL was not wiped");
+                tracing::error!(node = self.name(), error = %ErrorReport::new(&error), "EPHEMERAL was not wiped");
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::pki::{
 /// Why a client certificate is rejected.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientCertificateError {
-    #[error("the certificate cannot be parsed: {0}")]
+    #[error("the certificate cannot be parsed")]
     Parse(#[from] x509_parser::error::X509Error),
     #[error("certificate's extended key usage is not exactly clientAuth")]
     ExtendedKeyUsage,

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use error_report::ErrorReport;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use kube::ResourceExt;
@@ -57,7 +58,7 @@ async fn serve(context: &ClusterContext, endpoints: &ServiceEndpoints, definitio
     let ca_bundle = match start_webhook(endpoints, service) {
         Ok(ca_bundle) => ca_bundle,
         Err(error) => {
-            tracing::error!(%error, definition, "the conversion webhook cannot serve");
+            tracing::error!(error = %ErrorReport::new(&error), definition, "the conversion webhook cannot serve");
             return;
         }
     };

@@ -154,11 +154,11 @@ fn parse_code(name: &str) -> Code {
 pub enum ScenarioError {
     #[error("scenario `{name}` not found: it is neither built in ({builtin}) nor a file")]
     NotFound { name: String, builtin: String },
-    #[error("cannot read scenario {name}: {source}")]
+    #[error("cannot read scenario {name}")]
     Read { name: String, source: std::io::Error },
     #[error("scenario {name} is not valid YAML: {diagnostic}")]
     Yaml { name: String, diagnostic: yaml::Diagnostic },
-    #[error("scenario {name} is invalid: {source}")]
+    #[error("scenario {name} is invalid")]
     Field { name: String, source: serde_json::Error },
     #[error("scenario {name} is invalid: it must be a mapping")]
     NotAMapping { name: String },
@@ -255,7 +255,8 @@ mod tests {
     fn an_unknown_key_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "operators: {webhokServes: 3}\n").unwrap();
-        let error = Scenario::load(file.path().to_str().unwrap()).unwrap_err().to_string();
+        let error = Scenario::load(file.path().to_str().unwrap()).unwrap_err();
+        let error = error_report::ErrorReport::new(&error).to_string();
         assert!(error.contains("unknown field `webhokServes`"), "{error}");
     }
 

@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
-use super::{FluxObjects, Object, renderers, values};
-use helmfile::{Chart, Patch, Release};
+use super::renderers::{self, PostRendererPatches};
+use super::values::{self, ValuesFrom};
+use super::{FluxObjects, Object};
+use helmfile::{Chart, Release};
 use yaml::{Location, Node, Origin};
 
 /// A release as its HelmRelease describes it.
@@ -41,14 +43,6 @@ impl UnknownChart {
     }
 }
 
-/// The post-renderers of a HelmRelease.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PostRendererPatches {
-    pub patches: Vec<Patch>,
-    /// The names of those that are not supported.
-    pub unsupported: Vec<String>,
-}
-
 /// The chart that Flux installs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FluxChart {
@@ -56,16 +50,6 @@ pub struct FluxChart {
     pub chart: Chart,
     /// The location of the version, or of the chart where it has none.
     pub at: Location,
-}
-
-/// A source of values beside the HelmRelease's own.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ValuesFrom {
-    pub at: Location,
-    /// Kind and name.
-    pub what: String,
-    /// Its content, if it is in the repository.
-    pub values: Option<Value>,
 }
 
 impl FluxObjects {

@@ -22,8 +22,9 @@ use kustomizations::Kustomizations;
 use yaml::{Location, Node, Origin};
 
 use counterpart::FluxChart;
-pub use counterpart::{Counterpart, PostRendererPatches, UnknownChart};
+pub use counterpart::{Counterpart, UnknownChart};
 pub use decryption::Decryption;
+pub use renderers::PostRendererPatches;
 
 /// Endings of manifests.
 const MANIFESTS: [&str; 2] = [".yaml", ".yml"];

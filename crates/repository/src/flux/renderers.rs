@@ -2,9 +2,17 @@
 
 use serde_json::Value;
 
-use super::{Object, PostRendererPatches};
+use super::Object;
 use helmfile::{Patch, PatchTarget};
 use yaml::Node;
+
+/// The post-renderers of a HelmRelease.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PostRendererPatches {
+    pub patches: Vec<Patch>,
+    /// The names of those that are not supported.
+    pub unsupported: Vec<String>,
+}
 
 pub(super) fn patches(release: &Object) -> PostRendererPatches {
     let renderers = release.document.find(&["spec", "postRenderers"]).and_then(Node::as_sequence).unwrap_or_default();

@@ -5,14 +5,23 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::counterpart::ValuesFrom;
 use super::{ConfigMap, FluxObjects, Object};
 use helmfile::merge_values;
 use helmfile::set;
-use yaml::{Node, Origin};
+use yaml::{Location, Node, Origin};
 
 /// The key of a ConfigMap or Secret that holds values, unless `valuesKey` names another.
 const KEY: &str = "values.yaml";
+
+/// A source of values beside the HelmRelease's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValuesFrom {
+    pub at: Location,
+    /// Kind and name.
+    pub what: String,
+    /// Its content, if it is in the repository.
+    pub values: Option<Value>,
+}
 
 fn entries(release: &Object) -> &[Node] {
     release.document.find(&["spec", "valuesFrom"]).and_then(Node::as_sequence).unwrap_or_default()

@@ -107,7 +107,8 @@ fn item() -> Value {
 }
 
 async fn unresolved(template: &str) -> String {
-    StandIn::start(vec![]).fill(TOKEN, template).await.unwrap_err().to_string()
+    let error = StandIn::start(vec![]).fill(TOKEN, template).await.unwrap_err();
+    error_report::ErrorReport::new(&error).to_string()
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod sources;
 
 use std::path::Path;
 
+use error_report::ErrorReport;
 use secrecy::ExposeSecret;
 
 use super::*;
@@ -163,20 +164,20 @@ async fn an_unresolved_reference_is_named_with_its_position() {
     let template = "a: op://k8s-ops/cloudflare/api token\nb: \"op://k8s-ops/vanished/key\"\n";
     let error = inject("", template).await.unwrap_err();
     assert!(!error.is_retryable());
-    insta::assert_snapshot!(error, @r#"cannot resolve op://k8s-ops/vanished/key (line 2, column 5): could not resolve secret reference: "vanished" isn't an item in the "k8s-ops" vault. Specify the item with its UUID, name, or domain."#);
+    insta::assert_snapshot!(ErrorReport::new(&error), @r#"cannot resolve op://k8s-ops/vanished/key (line 2, column 5): could not resolve secret reference: "vanished" isn't an item in the "k8s-ops" vault. Specify the item with its UUID, name, or domain."#);
 }
 
 #[tokio::test]
 async fn a_vault_of_another_account_is_reported_with_the_setting_to_declare() {
     let error = inject("", "a: op://work-ops/registry/password\n").await.unwrap_err();
-    insta::assert_snapshot!(format!("{error}\n{}", error.next()), @r#"
+    insta::assert_snapshot!(format!("{}\n{}", ErrorReport::new(&error), error.next()), @r#"
     cannot resolve op://work-ops/registry/password (line 1, column 4): could not resolve secret reference: "work-ops" isn't a vault in this account. Specify the vault with its ID or name.
     correct the reference, or declare the account of the vault in k8s-bootstrap.yaml: secrets: {accounts: {work-ops: <account>}}
     "#);
     let error = inject("", "a: op://k8s-ops/twice/key\n").await.unwrap_err();
-    insta::assert_snapshot!(error, @r#"cannot resolve op://k8s-ops/twice/key (line 1, column 4): More than one item matches "twice". Try again and specify the item by its ID: * for the item "twice" in vault k8s-ops: qwzl5cs7ycznxjn7sw5nzl5cea * for the item "twice" in vault k8s-ops: xt4r7dgnpk2bvblo3bkvnaw3vu"#);
+    insta::assert_snapshot!(ErrorReport::new(&error), @r#"cannot resolve op://k8s-ops/twice/key (line 1, column 4): More than one item matches "twice". Try again and specify the item by its ID: * for the item "twice" in vault k8s-ops: qwzl5cs7ycznxjn7sw5nzl5cea * for the item "twice" in vault k8s-ops: xt4r7dgnpk2bvblo3bkvnaw3vu"#);
     let error = inject("OP_ACCOUNT=unknown.1password.com", SPELLINGS).await.unwrap_err();
-    insta::assert_snapshot!(format!("{error}\n{}", error.next()), @r#"
+    insta::assert_snapshot!(format!("{}\n{}", ErrorReport::new(&error), error.next()), @r#"
     op is not signed in: found no accounts for filter "unknown.1password.com"
     `op account list` shows the accounts that op knows; `op account add` adds one
     "#);

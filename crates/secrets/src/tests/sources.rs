@@ -4,6 +4,7 @@ use std::io::{BufReader, Cursor};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use error_report::ErrorReport;
 use futures::FutureExt;
 use secrecy::ExposeSecret;
 
@@ -45,7 +46,9 @@ async fn vaults_of_two_accounts_are_filled_in_by_one_call_each() {
                     c: op://k8s-ops/encoded/value\nd: |\n  x=op://work-ops/registry/password\n";
     let error = sources.fill(template).await.unwrap_err();
     assert!(
-        error.to_string().starts_with("cannot resolve op://work-ops/registry/password (line 2, column 5): "),
+        ErrorReport::new(&error)
+            .to_string()
+            .starts_with("cannot resolve op://work-ops/registry/password (line 2, column 5): "),
         "{error}"
     );
     sources.accounts.insert("work-ops".to_owned(), "work.1password.com".to_owned());
@@ -113,7 +116,8 @@ echo '{"data": {"data": {"password": "of bao", "port": 5432}}}'"#,
         ("bao://kv/app#/gone", "has no value at `/data/data/gone`"),
         ("bao://kv/app", "has no value at `/data/data`"),
     ] {
-        let error = sources.fill(&format!("a: {reference}\n")).await.unwrap_err().to_string();
+        let error = sources.fill(&format!("a: {reference}\n")).await.unwrap_err();
+        let error = ErrorReport::new(&error).to_string();
         assert!(error.contains(expected) && !error.contains("of bao"), "{error}");
     }
 }

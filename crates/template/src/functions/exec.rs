@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use error_report::ErrorReport;
 use serde_json::Value;
 
 use super::{Call, Entry, Failure, Outcome, list, map, string};
@@ -76,7 +77,7 @@ fn run(call: &Call<'_>, arguments: &[Value], variables: Vec<(String, String)>) -
         variables: environment.chain(variables).collect(),
         input: input.map(str::to_owned),
     });
-    let output = output.map_err(|error| Failure::new(error.to_string()))?;
+    let output = output.map_err(|error| Failure::new(ErrorReport::new(&*error).to_string()))?;
     String::from_utf8(output)
         .map(Value::from)
         .map_err(|_| Failure::new(format!("the output of `{program}` is not UTF-8")))

@@ -10,9 +10,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::super::context::RunContext;
+use super::super::etcd_watch::Changes;
 use super::decision::{State, View};
+use super::reconnect::reconnected;
 use super::survey::{RequestsFrom, look};
-use super::watch::{Changes, reconnected};
 
 /// The newest view of each control plane.
 pub(super) struct Looks<'c> {

@@ -10,11 +10,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::super::context::RunContext;
-use super::super::epoch::member_ids;
+use super::super::etcd_watch::Changes;
 use super::super::node_wait::wait_configured;
-use super::connect;
 use super::membership::{Membership, RESPONSE, member_lists, outsider};
-use super::watch::Changes;
+use super::{connect, member_ids};
 use engine::journal::ClusterFact;
 use engine::{Check, CheckResult, Code, StepContext, StepError, StepWait};
 use error_report::ErrorReport;
@@ -148,7 +147,7 @@ impl ListedMembers {
 }
 
 async fn listed(context: &RunContext, node: &InventoryNode) -> Option<Vec<ListedMember>> {
-    let watched = context.etcd_watches.node(context, node).await.ok()?;
+    let watched = context.watched(node).await.ok()?;
     let members = watched.client.etcd_members().await.ok()?;
     let vote = |is_learner| if is_learner { Vote::Learner } else { Vote::Voter };
     let mut listed: Vec<_> = members.into_iter().map(|member| (member.id, vote(member.is_learner))).collect();

@@ -1,16 +1,16 @@
 //! etcd: started on exactly one control plane, then joined by the others.
 //!
-//! `decision` decides without I/O, `survey` asks the nodes, `Bootstrap` acts, `members` waits for the others. `watch`
-//! subscribes to the nodes' events, so that `looks` asks a node only when something may have changed there.
+//! `decision` decides without I/O, `survey` asks the nodes, `Bootstrap` acts, `members` waits for the others. By the
+//! subscriptions of `steps::etcd_watch`, `looks` asks a node only when something may have changed there.
 
 pub mod decision;
 mod looks;
 mod members;
 pub mod membership;
+mod reconnect;
 mod survey;
-mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,7 +34,6 @@ pub(super) use survey::survey;
 use survey::survey_before_call;
 use talos_client::{Client, ClientErrorKind, EtcdBootstrap};
 use talos_config::InventoryNode;
-pub(super) use watch::EtcdWatches;
 
 /// A call whose answer was lost may still be in progress on the node: for so long its absence proves nothing.
 const GRACE: Duration = Duration::from_secs(10);
@@ -273,4 +272,9 @@ fn is_rejected(kind: ClientErrorKind) -> bool {
             | ClientErrorKind::ResourceExhausted
             | ClientErrorKind::Unimplemented
     )
+}
+
+/// Ids of etcd's members as the journal has them.
+pub(super) fn member_ids(ids: impl Iterator<Item = u64>) -> BTreeSet<String> {
+    ids.map(|id| format!("{id:016x}")).collect()
 }

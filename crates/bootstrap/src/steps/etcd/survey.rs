@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use futures::future::join_all;
 
 use super::super::context::RunContext;
+use super::super::etcd_watch::WatchedNode;
 use super::decision::{Blocker, Etcd, Facts, State, View};
-use super::watch::WatchedNode;
 use error_report::ErrorReport;
 use talos_client::{
     Client, ClientError, ClientErrorKind, EtcdSpec, Maintenance, Probe, Service, Stage, TimeStatus,
@@ -43,7 +43,7 @@ async fn survey_with(context: &RunContext, requests: RequestsFrom) -> Vec<View> 
 /// One control plane: at most five calls over its kept connection, and the end of its log where that is read.
 pub(super) async fn look(context: &RunContext, node: &InventoryNode, requests: RequestsFrom) -> View {
     let found = async {
-        let watched = context.etcd_watches.node(context, node).await?;
+        let watched = context.watched(node).await?;
         if requests == RequestsFrom::EventsAndLog {
             watched.confirm_requests().await?;
         }

@@ -11,7 +11,7 @@ use yaml::{Diagnostic, Diagnostics};
 
 /// Finds the files and kustomizations of a cluster's hooks that do not exist. A file that an earlier program names may be
 /// its output, and is not checked.
-pub(in crate::steps) fn check(cluster: &Cluster) -> Diagnostics {
+pub(crate) fn check(cluster: &Cluster) -> Diagnostics {
     let mut found = Diagnostics::default();
     let helmfile = &cluster.bootstrap.releases;
     let releases = helmfile.releases.iter().map(|release| &release.hooks);

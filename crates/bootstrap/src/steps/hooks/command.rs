@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::json;
 
+use super::super::api_errors::api_error;
 use super::super::etcd;
-use super::super::objects::api_error;
 use super::record::{
     COMPLETE, Completeness, Doubt, HookDecision, HookIdentity, HookIntent, HookKey, HookPlace, HookRecord, HookRecords,
     HookState, Repetition, decide,

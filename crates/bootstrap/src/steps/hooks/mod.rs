@@ -13,10 +13,11 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
+use super::api_errors::{api_error, gate_error, progress};
 use super::context::RunContext;
 use super::kustomize;
-use super::objects::{api_error, apply_as, gate_error, observe_as, progress};
-pub(super) use check::check;
+use super::objects::{apply_as, observe_as};
+pub(crate) use check::check;
 use command::Process;
 use engine::{Action, Check, CheckResult, Code, Effect, ErrorClass, Observation, StepContext, StepError};
 use helmfile::{Helmfile, Hook};

@@ -8,7 +8,7 @@ use talos_schema::parse_documents;
 use yaml::Origin;
 
 use super::super::context::RunContext;
-use super::super::machine_config::runs;
+use super::super::node_config::runs;
 use crate::config_diff::{config_diff, learn_secrets};
 use engine::{Code, StepError};
 

@@ -60,7 +60,7 @@ impl LeftCordoned {
 /// The nodes that a run of this program cordoned and did not uncordon.
 pub(super) async fn cordoned_by_us(context: &RunContext) -> Result<BTreeSet<String>, StepError> {
     let nodes = kubernetes::nodes(&context.kubernetes().await?).await;
-    let nodes = nodes.map_err(|error| super::super::objects::api_error(&error))?;
+    let nodes = nodes.map_err(|error| super::super::api_errors::api_error(&error))?;
     let is_ours = |node: &NodeView| node.scheduling == Scheduling::CordonedByUs;
     Ok(nodes.into_iter().filter(|(_, node)| is_ours(node)).map(|(name, _)| name).collect())
 }
@@ -78,7 +78,7 @@ pub(in crate::steps) async fn uncordon_all(context: &RunContext) -> Result<(), S
         let api = context.kubernetes().await?;
         kubernetes::uncordon(&api, &name)
             .await
-            .map_err(|error| super::super::objects::api_error(&error).with_place(&name))?;
+            .map_err(|error| super::super::api_errors::api_error(&error).with_place(&name))?;
     }
     Ok(())
 }

@@ -7,23 +7,22 @@
 mod changes;
 mod cordons;
 mod decision;
+mod shared;
 mod state;
 mod turns;
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
-use super::choices::{Reboots, RolloutOptions};
+use super::choices::Reboots;
+use super::config_errors::{config_error, dry_run_error};
 use super::context::RunContext;
-use super::errors::{config_error, dry_run_error, place, step_error};
+use super::errors::{place, step_error};
 use super::etcd::membership::outsider;
 use super::etcd::{connect, survey};
-use super::machine_config::runs;
-use cordons::{LeftCordoned, cordoned_by_us};
+use super::node_config::runs;
 use engine::{Code, Effect, StepContext, StepError, StepWait};
 use error_report::ErrorReport;
 use kubernetes::{DrainError, Scheduling};
@@ -39,6 +38,7 @@ pub use decision::{
     Alarms, ClusterState, EtcdPresence, EtcdState, Health, OtherNode, Outlook, RebootLimit, RebootWait, Voter,
     may_reboot,
 };
+pub(super) use shared::Rollout;
 pub use state::{EtcdReport, MachineReport, NodeReport, PendingReboot, node_health};
 pub use turns::{QueuedNode, RebootTurn, Turns};
 
@@ -46,68 +46,9 @@ pub use turns::{QueuedNode, RebootTurn, Turns};
 const API_ATTEMPT: Duration = Duration::from_secs(10);
 const API_AWAY: &str = "the Kubernetes API does not respond";
 
-/// What the nodes of a run share while they take turns.
-#[derive(Debug)]
-pub(super) struct Rollout {
-    options: RolloutOptions,
-    turns: Turns,
-    /// The node that ended the rollout, and why.
-    ended_by: Mutex<Option<String>>,
-    left_cordoned: tokio::sync::Mutex<LeftCordoned>,
-    /// Nodes that this run has cordoned.
-    cordoned: Mutex<BTreeSet<String>>,
-}
-
-impl Rollout {
-    pub(super) fn new(options: RolloutOptions) -> Self {
-        Self {
-            options,
-            turns: Turns::new(options.max_unavailable),
-            ended_by: Mutex::default(),
-            left_cordoned: tokio::sync::Mutex::new(LeftCordoned::Unread { tried: None }),
-            cordoned: Mutex::default(),
-        }
-    }
-
-    fn check_goes_on(&self, node: &InventoryNode) -> Result<(), StepError> {
-        match &*self.ended_by.lock().unwrap_or_else(PoisonError::into_inner) {
-            None => Ok(()),
-            Some(reason) => Err(StepError::failed_precondition("the node was not rebooted, because the rollout ended")
-                .with_place(place(node))
-                .because(reason)
-                .code(Code::T21)),
-        }
-    }
-
-    fn end(&self, node: &InventoryNode, error: &StepError) {
-        let reason = format!("{}: {}", node.hostname, error.what);
-        self.ended_by.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
-    }
-
-    fn has_cordoned(&self, node: &InventoryNode) -> bool {
-        self.cordoned.lock().unwrap_or_else(PoisonError::into_inner).contains(&node.hostname)
-    }
-
-    fn note_cordon(&self, node: &InventoryNode) {
-        self.cordoned.lock().unwrap_or_else(PoisonError::into_inner).insert(node.hostname.clone());
-    }
-
-    /// Whether an earlier run left the node cordoned. Read once per run, as soon as the Kubernetes API responds.
-    pub(super) async fn cordon_of(&self, context: &RunContext, node: &InventoryNode) -> Cordon {
-        let mut left = self.left_cordoned.lock().await;
-        if left.is_read_now(Instant::now()) {
-            *left = match tokio::time::timeout(API_ATTEMPT, cordoned_by_us(context)).await {
-                Ok(Ok(nodes)) => LeftCordoned::Read(nodes),
-                _ => LeftCordoned::Unread { tried: Some(Instant::now()) },
-            };
-        }
-        left.of_node(&node.hostname)
-    }
-}
-
 /// Fails when the change needs a reboot that the operator forbids.
 pub(super) fn check_allowed(context: &RunContext, node: &InventoryNode, effect: ChangeEffect) -> Result<(), StepError> {
-    if effect != ChangeEffect::Reboot || context.rollout.options.reboots == Reboots::Allowed {
+    if effect != ChangeEffect::Reboot || context.choices.rollout.reboots == Reboots::Allowed {
         return Ok(());
     }
     Err(StepError::failed_precondition("the config change needs a reboot, which --no-reboot forbids")
@@ -121,17 +62,18 @@ pub(super) fn check_allowed(context: &RunContext, node: &InventoryNode, effect: 
 
 /// Whether the operator forbids reboots, so that changes are classified before anything is applied.
 pub(super) fn reboots(context: &RunContext) -> Reboots {
-    context.rollout.options.reboots
+    context.choices.rollout.reboots
 }
 
 /// Brings the config to a configured node.
 pub(super) async fn apply(
-    context: &RunContext,
+    rollout: &Rollout,
     node: &InventoryNode,
     client: &Client,
     cx: &StepContext,
 ) -> Result<Effect, StepError> {
-    let queued = context.rollout.turns.join(&context.cluster.inventory.nodes, node);
+    let context = &*rollout.context;
+    let queued = rollout.turns.join(&context.cluster.inventory.nodes, node);
     let text = context.config_text(node);
     let effect = client.change_effect(text.expose_secret()).await;
     let effect = effect.map_err(|error| dry_run_error(context, &error, node))?;
@@ -140,7 +82,7 @@ pub(super) async fn apply(
         return send(context, node, client, ApplyMode::NoReboot, cx).await.map(|_| Effect::Complete);
     }
     if wait_known(context, node, cx).await? == EtcdPresence::Exists {
-        return in_turn(context, node, queued, cx).await;
+        return in_turn(rollout, node, queued, cx).await;
     }
     let sent = send_and_reboot(context, node, client, cx).await?;
     let mut wait = Wait::new(context, node, cx);
@@ -254,11 +196,12 @@ fn stopped(node: &InventoryNode) -> StepError {
 
 /// Reboots the node into its config when its turn has come. A failure that is not retried ends the rollout.
 async fn in_turn(
-    context: &RunContext,
+    rollout: &Rollout,
     node: &InventoryNode,
     queued: QueuedNode<'_>,
     cx: &StepContext,
 ) -> Result<Effect, StepError> {
+    let context = &*rollout.context;
     if node.role == Role::Worker {
         // A worker needs the API, and the reboot of a control plane may bring it back: that one must get its turn.
         reach_api(context, node, cx).await?;
@@ -269,25 +212,26 @@ async fn in_turn(
         () = cx.stop_requested() => return Err(stopped(node)),
         turn = queued.into_turn() => turn,
     };
-    context.rollout.check_goes_on(node)?;
-    let rebooted = reboot(context, node, &turn, cx).await;
+    rollout.check_goes_on(node)?;
+    let rebooted = reboot(rollout, node, &turn, cx).await;
     if let Err(error) = &rebooted
         && !error.class.is_retried()
     {
-        context.rollout.end(node, error);
+        rollout.end(node, error);
     }
     rebooted.map(|()| Effect::Complete)
 }
 
 async fn reboot(
-    context: &RunContext,
+    rollout: &Rollout,
     node: &InventoryNode,
     turn: &RebootTurn<'_>,
     cx: &StepContext,
 ) -> Result<(), StepError> {
+    let context = &*rollout.context;
     let access = reach_api(context, node, cx).await?;
     wait_allowed(context, node, access, turn, cx).await?;
-    let sent = match drain_and_send(context, node, access, turn, cx).await {
+    let sent = match drain_and_send(rollout, node, access, turn, cx).await {
         Ok(sent) => sent,
         Err(error) => {
             // Nothing was changed on the node, so it runs pods again; if that fails too, a resume does it.
@@ -318,19 +262,20 @@ struct Sent {
 }
 
 async fn drain_and_send(
-    context: &RunContext,
+    rollout: &Rollout,
     node: &InventoryNode,
     access: ApiAccess,
     turn: &RebootTurn<'_>,
     cx: &StepContext,
 ) -> Result<Sent, StepError> {
+    let context = &*rollout.context;
     if access == ApiAccess::Required {
         let api = context.kubernetes().await?;
-        cordon(context, &api, node).await?;
+        cordon(rollout, &api, node).await?;
         tokio::select! {
             biased;
             () = cx.stop_requested() => return Err(stopped(node)),
-            drained = drain(&api, node, context.rollout.options.drain_timeout, cx) => drained?,
+            drained = drain(&api, node, context.choices.rollout.drain_timeout, cx) => drained?,
         }
         // A drain may take minutes.
         wait_allowed(context, node, access, turn, cx).await?;
@@ -406,14 +351,14 @@ async fn wait_allowed(
 
 fn api_error(node: &InventoryNode, error: &kubernetes::ApiError) -> StepError {
     let what = "the Kubernetes API rejected a request about the node";
-    StepError::new(super::objects::api_error_class(error), what)
+    StepError::new(super::api_errors::api_error_class(error), what)
         .caused_by(error)
         .with_place(place(node))
         .code(Code::K07)
 }
 
-async fn cordon(context: &RunContext, api: &kube::Client, node: &InventoryNode) -> Result<(), StepError> {
-    context.rollout.note_cordon(node);
+async fn cordon(rollout: &Rollout, api: &kube::Client, node: &InventoryNode) -> Result<(), StepError> {
+    rollout.note_cordon(node);
     kubernetes::cordon(api, &node.hostname).await.map_err(|error| api_error(node, &error))
 }
 
@@ -510,8 +455,9 @@ async fn uncordon(context: &RunContext, node: &InventoryNode, cx: &StepContext) 
 }
 
 /// Uncordons a node that a run of ours cordoned, once it serves. For nodes whose config was applied before.
-pub(super) async fn release(context: &RunContext, node: &InventoryNode, cx: &StepContext) -> Result<(), StepError> {
-    if !context.rollout.has_cordoned(node) && !context.choices.resumed {
+pub(super) async fn release(rollout: &Rollout, node: &InventoryNode, cx: &StepContext) -> Result<(), StepError> {
+    let context = &*rollout.context;
+    if !rollout.has_cordoned(node) && !context.choices.resumed {
         return Ok(());
     }
     if EtcdPresence::from_views(&survey(context).await) != EtcdPresence::Exists {

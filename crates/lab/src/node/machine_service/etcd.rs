@@ -1,5 +1,6 @@
 //! Calls about etcd. The members are real.
 
+use error_report::ErrorReport;
 use futures::{Stream, StreamExt};
 use talos_proto::common::Data;
 use talos_proto::machine as api;
@@ -12,8 +13,8 @@ use crate::node::services::ServiceState;
 use crate::scenario::CallFaultKind;
 
 /// Talos reports the errors of its etcd client without a specific code.
-fn failed<E: std::fmt::Display>(action: &str) -> impl Fn(E) -> Status {
-    move |error| Status::unknown(format!("{action}: {error}"))
+fn failed<E: Into<Box<dyn std::error::Error>>>(action: &str) -> impl Fn(E) -> Status {
+    move |error| Status::unknown(format!("{action}: {}", ErrorReport::new(&*error.into())))
 }
 
 /// The error of Talos 1.12 before etcd has started.
@@ -59,9 +60,9 @@ impl NodeApi {
 
     pub(super) async fn members(&self) -> Result<api::EtcdMembers, Status> {
         self.control_plane_only("member list")?;
-        self.check_etcd_client().await.map_err(|error| Status::unknown(error.to_string()))?;
+        self.check_etcd_client().await.map_err(|error| Status::unknown(ErrorReport::new(&error).to_string()))?;
         let members = self.node.lab.control_plane.members(self.node.host()).await;
-        let members = members.map_err(|error| Status::unknown(error.to_string()))?;
+        let members = members.map_err(|error| Status::unknown(ErrorReport::new(&error).to_string()))?;
         let legacy_members = members.iter().map(|member| member.hostname.clone()).collect();
         Ok(api::EtcdMembers { metadata: None, legacy_members, members })
     }

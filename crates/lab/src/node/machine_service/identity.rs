@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use error_report::ErrorReport;
 use serde_json::json;
 use talos_proto::common::Data;
 use talos_proto::machine as api;
@@ -56,8 +57,8 @@ impl NodeApi {
 
     pub(super) fn kubeconfig_archive(&self) -> Result<DataStream, Status> {
         let config = self.control_plane_only("kubeconfig")?;
-        let archive =
-            control_plane::kubeconfig_archive(&config).map_err(|error| Status::internal(error.to_string()))?;
+        let archive = control_plane::kubeconfig_archive(&config)
+            .map_err(|error| Status::internal(ErrorReport::new(&error).to_string()))?;
         // Talos sends it in one chunk.
         Ok(Box::pin(futures::stream::iter([Ok(Data { metadata: None, bytes: archive })])))
     }
@@ -75,7 +76,7 @@ impl NodeApi {
         let ttl = request.crt_ttl.unwrap_or_default();
         let ttl = std::time::Duration::try_from(ttl).ok().filter(|ttl| !ttl.is_zero());
         let ttl = ttl.ok_or_else(|| Status::invalid_argument("crt_ttl should be positive"))?;
-        let unknown = |error: TlsMaterialError| Status::unknown(error.to_string());
+        let unknown = |error: TlsMaterialError| Status::unknown(ErrorReport::new(&error).to_string());
         let authority = CertificateAuthority::from_pem(&config.ca.certificate, &config.ca.key).map_err(unknown)?;
         let subject = CertificateSubject {
             common_name: "",

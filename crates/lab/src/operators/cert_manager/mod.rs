@@ -8,6 +8,7 @@ use super::objects::ObjectKind;
 use crate::cluster_context::ClusterContext;
 use crate::network::ServiceEndpoints;
 use crate::pki::CertificateAuthority;
+use error_report::ErrorReport;
 
 /// The Deployments, and the webhook's Service (cert-manager 1.19).
 const CONTROLLER: &str = "cert-manager";
@@ -21,7 +22,7 @@ pub(super) async fn run(context: &ClusterContext, endpoints: &ServiceEndpoints) 
     let authority = match CertificateAuthority::generate() {
         Ok(authority) => authority,
         Err(error) => {
-            tracing::error!(%error, "cert-manager's webhook has no CA");
+            tracing::error!(error = %ErrorReport::new(&error), "cert-manager's webhook has no CA");
             return;
         }
     };

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use error_report::ErrorReport;
 use serde_json::{Value, json};
 
 use super::{SECRET, WEBHOOK};
@@ -26,7 +27,7 @@ pub(super) async fn serve(context: &ClusterContext, endpoints: &ServiceEndpoints
     let acceptor = match tls_acceptor(authority, &service) {
         Ok(acceptor) => acceptor,
         Err(error) => {
-            tracing::error!(%error, "cert-manager's webhook cannot serve");
+            tracing::error!(error = %ErrorReport::new(&error), "cert-manager's webhook cannot serve");
             return;
         }
     };

@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use error_report::ErrorReport;
 use process::Command;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -78,8 +79,8 @@ async fn adopt(context: &ClusterContext, release: &ReleaseSpec, controller: &str
             context.lab.recorder.record_fact(facts::release_adopted(&release.key()), began, causes);
         }
         Err(error) => {
-            tracing::warn!(%error, name, "a release was not adopted");
-            let failed = condition("Ready", "False", "UpgradeFailed", &error.to_string());
+            tracing::warn!(error = %ErrorReport::new(&error), name, "a release was not adopted");
+            let failed = condition("Ready", "False", "UpgradeFailed", &ErrorReport::new(&error).to_string());
             set_status(client, HELM_RELEASE, namespace, name, &json!({"conditions": [failed]})).await;
         }
     }
@@ -101,7 +102,7 @@ enum AdoptionError {
     NoRegistry,
     #[error(transparent)]
     Helm(#[from] process::Error),
-    #[error("the output of helm is not valid JSON: {0}")]
+    #[error("the output of helm is not valid JSON")]
     Output(#[from] serde_json::Error),
 }
 

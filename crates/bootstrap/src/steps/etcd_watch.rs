@@ -7,13 +7,9 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::future::select_all;
 use talos_client::{Client, ClientError, EventsSince, LogMode, MachineEventDetail, MachineEvents, Tail};
-use talos_config::InventoryNode;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-
-use super::super::context::RunContext;
 
 /// Talos's event for an accepted bootstrap (1.11 to 1.14). The service is loaded again right after it, so its own history
 /// does not have the event; the log of the daemon does, until the next boot.
@@ -24,7 +20,7 @@ const RECENT: u16 = 200;
 
 /// The subscriptions of a run.
 #[derive(Debug)]
-pub(in crate::steps) struct EtcdWatches {
+pub(super) struct EtcdWatches {
     nodes: Mutex<BTreeMap<IpAddr, Arc<Slot>>>,
     /// How many changes each control plane has reported.
     changes: Arc<watch::Sender<Changes>>,
@@ -93,16 +89,16 @@ impl EtcdWatches {
     /// A control plane over its kept connection, subscribed to.
     pub(super) async fn node(
         &self,
-        context: &RunContext,
-        node: &InventoryNode,
+        address: IpAddr,
+        connect: impl Future<Output = Result<Client, ClientError>>,
     ) -> Result<Arc<WatchedNode>, ClientError> {
-        let slot = self.nodes.lock().unwrap_or_else(PoisonError::into_inner).entry(node.address).or_default().clone();
+        let slot = self.nodes.lock().unwrap_or_else(PoisonError::into_inner).entry(address).or_default().clone();
         let mut slot = slot.lock().await;
         if let Some(watched) = slot.as_ref().filter(|watched| watched.is_watched()) {
             return Ok(watched.clone());
         }
         *slot = None;
-        let watched = Arc::new(self.subscribe(context.node_client(node).await?, node.address).await?);
+        let watched = Arc::new(self.subscribe(connect.await?, address).await?);
         *slot = Some(watched.clone());
         Ok(watched)
     }
@@ -152,19 +148,4 @@ async fn follow(mut events: MachineEvents, mut report: impl FnMut(EtcdEvent)) {
 async fn is_logged(client: &Client, tail: Tail) -> Result<bool, ClientError> {
     let log = client.log("machined", tail, LogMode::Existing).await?.collect().await?;
     Ok(log.iter().any(|line| line.contains("service[etcd]") && line.contains(REQUESTED)))
-}
-
-/// Returns when one of these nodes, which do not respond, accepts a connection. Never without nodes.
-pub(super) async fn reconnected(context: &RunContext, nodes: &[&InventoryNode]) {
-    if nodes.is_empty() {
-        return std::future::pending().await;
-    }
-    select_all(nodes.iter().map(|node| Box::pin(accepts(context, node)))).await;
-}
-
-async fn accepts(context: &RunContext, node: &InventoryNode) {
-    context.connections.due(node.address).await;
-    while context.node_client(node).await.is_err() {
-        context.connections.due(node.address).await;
-    }
 }
