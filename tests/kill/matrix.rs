@@ -15,7 +15,7 @@ use crate::common::{TestEnvironment, program_path};
 /// Chains that together meet every point.
 const STRIDE: usize = 10;
 /// Chains of random instants, and how often each is killed.
-const RANDOM_CHAINS: u64 = 8;
+const RANDOM_CHAINS: u64 = 16;
 const KILLS_AT_INSTANTS: usize = 10;
 
 /// A field that Talos applies without a reboot.
@@ -107,16 +107,23 @@ fn run_chain(cluster: &str, kind: ChainKind, inputs: Inputs, expected: &BTreeSet
     let environment = TestEnvironment::copy();
     let mut chain = Chain::start(&environment, cluster);
     let (kills, change_at) = match kind {
-        ChainKind::Points { first, stride } => (Kills::at_points(first, stride), 8),
+        ChainKind::Points { first, stride } => (Kills::at_points(first, stride), 4),
         ChainKind::Instants { seed } => (Kills::at_instants(seed, KILLS_AT_INSTANTS), KILLS_AT_INSTANTS / 2),
     };
+    let mut has_changed = false;
     let killed = chain.run(kills, |killed| {
         if inputs == Inputs::Unchanged || killed != change_at {
             return Inputs::Unchanged;
         }
+        has_changed = true;
         environment.edit(&format!("talos/{cluster}/patches/all.yaml"), "machine:\n", CHANGE);
         Inputs::Changed
     });
+    assert_eq!(
+        has_changed,
+        inputs == Inputs::Changed,
+        "{killed} kills, and the change was to come before run {change_at}"
+    );
     assert_same(&chain.end_state(), expected);
     killed
 }
