@@ -7,5 +7,6 @@ mod identity;
 pub mod ops;
 mod private_file;
 pub mod steps;
+mod template_programs;
 
 pub use identity::client_identity;

@@ -12,7 +12,7 @@ use crate::plan::StepId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct StepProgress {
     quiet_since: Instant,
-    /// Every milestone that the step has reached. One that comes again is no progress, so that a step that goes back and
+    /// Every milestone that the step has reached. One that comes again does not count as progress, so that a step that goes back and
     /// forth between two of them still reaches its deadline.
     reached: BTreeSet<String>,
 }
@@ -64,7 +64,7 @@ impl ProgressClock {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(step.clone(), StepProgress::new(Instant::now()));
     }
 
-    /// Notes that a step begins a part of its work; a retry of that part is no progress.
+    /// Notes that a step begins a part of its work; a retry of that part does not count as progress.
     pub(super) fn enter(&self, step: &StepId, part: Part) {
         self.reach(step, format!("{part:?}"));
     }

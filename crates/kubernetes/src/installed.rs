@@ -1,6 +1,6 @@
 //! Objects that Helm applied, compared with the cluster: which are gone, and in which fields others have changed.
 //!
-//! A field that only looks different (a normalised quantity, a default) is told apart by the API server: a dry run of a
+//! A field that only looks different (a normalised quantity, a default) is distinguished by the API server: a dry run of a
 //! server-side apply shows what an apply of the manifest would change. Only objects with a suspected drift cost that
 //! request; every other object costs one read.
 

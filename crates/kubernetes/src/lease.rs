@@ -1,6 +1,6 @@
 //! One writer at a time on a cluster: a Lease of `coordination.k8s.io/v1` in `kube-system`.
 //!
-//! A lease is no fence: whoever loses it starts nothing new, and the next holder observes first. The decision is pure
+//! A lease is not a fence: a run that loses it starts nothing new, and the next holder observes first. The decision is pure
 //! ([`decide_lease`]). Every change is sent with the version that was read, so of two runs one loses.
 
 use std::fmt;

@@ -34,7 +34,7 @@ pub(super) fn find_abandoned(live: &Value, desired: &Value, manager: &str) -> Op
 enum ManifestField<'v> {
     Found(&'v Value),
     Gone,
-    /// The manifest has something of another shape there, so it cannot be told.
+    /// The manifest has something of another shape there, so it is unknown.
     Unknown,
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::TemplatePrograms;
 use super::layout::Layout;
 use discover::CrdUrl;
 use helmfile::{Helmfile, HelmfileOptions};
+use template::ProgramRunner;
 use template::jinja::{Jinja, Style};
 use yaml::{Diagnostic, Diagnostics, Origin};
 
@@ -70,15 +70,12 @@ impl Bootstrap {
         name: &str,
         layout: &Layout,
         environment: &BTreeMap<String, String>,
+        programs: Option<Arc<dyn ProgramRunner>>,
     ) -> Result<Self, Diagnostics> {
         let mut found = Diagnostics::default();
         let missing = layout.releases.is_empty().then(|| missing(name));
         let named = layout.environment.clone().or_else(|| environment.get(ENVIRONMENT).cloned());
-        let options = HelmfileOptions {
-            environment: named,
-            programs: Some(Arc::new(TemplatePrograms)),
-            ..HelmfileOptions::default()
-        };
+        let options = HelmfileOptions { environment: named, programs, ..HelmfileOptions::default() };
         let mut read = |paths: &[PathBuf]| -> Vec<Helmfile> {
             let read = |path: &PathBuf| super::keep(helmfile::read(root, path, environment, &options), &mut found);
             paths.iter().filter_map(read).collect()

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::settings::Paths;
 use discover::walk;
-use secrets::Adapters;
+use secret_references::Adapters;
 use talos_config::adapters::is_machine_config;
 use yaml::{Diagnostic, near};
 

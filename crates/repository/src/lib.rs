@@ -4,7 +4,6 @@
 mod bootstrap;
 mod flux;
 mod layout;
-mod programs;
 mod recipes;
 mod settings;
 
@@ -17,6 +16,7 @@ use helmfile::{Release, ReleaseId};
 use talos_config::adapters;
 use talos_config::adapters::Inputs;
 use talos_config::{FetchedInputs, InputRequest, Inventory};
+use template::ProgramRunner;
 use yaml::{Diagnostic, Diagnostics};
 
 use flux::drift::{Drift, Extent};
@@ -24,7 +24,6 @@ use layout::Layout;
 
 pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
 pub use flux::{Counterpart, Decryption, FluxObjects, PostRendererPatches, UnknownChart, drift};
-pub use programs::TemplatePrograms;
 pub use settings::{HookRule, Paths, Settings};
 
 /// A cluster as its repository describes it. Reading it opens no secret and dials nothing.
@@ -48,6 +47,21 @@ pub struct Cluster {
     pub recipe_environment: BTreeMap<String, String>,
 }
 
+/// What a reading uses beside the files.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadContext<'c> {
+    pub environment: &'c BTreeMap<String, String>,
+    /// Runs what templates call by `exec`; without it such a template is a mistake.
+    pub programs: Option<&'c Arc<dyn ProgramRunner>>,
+}
+
+impl<'c> ReadContext<'c> {
+    /// Without programs.
+    pub fn new(environment: &'c BTreeMap<String, String>) -> Self {
+        Self { environment, programs: None }
+    }
+}
+
 /// How far a reading came.
 #[derive(Debug)]
 pub enum ClusterReading {
@@ -69,13 +83,13 @@ fn needed(input: &InputRequest) -> Diagnostic {
 }
 
 impl Cluster {
-    /// Reads the cluster `name` of the repository at `root`, with the variables of `environment`.
+    /// Reads the cluster `name` of the repository at `root`.
     ///
     /// # Errors
     ///
     /// All mistakes in the files at once, each with its location.
-    pub fn read(root: &Path, name: &str, environment: &BTreeMap<String, String>) -> Result<Self, Diagnostics> {
-        match Self::read_with(root, name, environment, &FetchedInputs::default())? {
+    pub fn read(root: &Path, name: &str, context: ReadContext<'_>) -> Result<Self, Diagnostics> {
+        match Self::read_with(root, name, context, &FetchedInputs::default())? {
             ClusterReading::Complete(cluster) => Ok(*cluster),
             ClusterReading::NeedsInput(inputs) => {
                 let mut found = Diagnostics::default();
@@ -94,10 +108,10 @@ impl Cluster {
     pub fn read_with(
         root: &Path,
         name: &str,
-        environment: &BTreeMap<String, String>,
+        context: ReadContext<'_>,
         sources: &FetchedInputs,
     ) -> Result<ClusterReading, Diagnostics> {
-        let result = Self::parse(root, name, environment, sources);
+        let result = Self::parse(root, name, context, sources);
         let missing = sources.missing();
         // Mistakes in a reading that lacks inputs may come from what is lacking.
         if missing.is_empty() {
@@ -107,19 +121,14 @@ impl Cluster {
         }
     }
 
-    fn parse(
-        root: &Path,
-        name: &str,
-        environment: &BTreeMap<String, String>,
-        sources: &FetchedInputs,
-    ) -> Result<Self, Diagnostics> {
+    fn parse(root: &Path, name: &str, context: ReadContext<'_>, sources: &FetchedInputs) -> Result<Self, Diagnostics> {
         let mut found = Diagnostics::default();
         let settings = keep(Settings::read(root), &mut found).unwrap_or_default();
         let paths = settings.clusters.get(name).cloned().unwrap_or_default();
         let layout = Layout::find(root, name, &paths, &settings.sources)?;
         let phases = keep(read_phases(root), &mut found);
-        let recipe_environment = discover::recipe_environment(root, environment);
-        let mut environment = variables(root, name, environment);
+        let recipe_environment = discover::recipe_environment(root, context.environment);
+        let mut environment = variables(root, name, context.environment);
         let place = adapters::InputContext {
             root,
             folder: &layout.talos,
@@ -130,7 +139,8 @@ impl Cluster {
         let inputs = keep(adapters::read(&place), &mut found);
         let (set, mut warnings) = recipes::missing_variables(root, &layout, &environment);
         environment.extend(set);
-        let mut bootstrap = keep(Bootstrap::read(root, name, &layout, &environment), &mut found);
+        let mut bootstrap =
+            keep(Bootstrap::read(root, name, &layout, &environment, context.programs.cloned()), &mut found);
         if let Some(bootstrap) = &mut bootstrap {
             let (files, notices) = discover::crd_urls(root, &layout.others);
             bootstrap.crd_files = files;
@@ -159,18 +169,14 @@ impl Cluster {
     /// # Errors
     ///
     /// All mistakes in the helmfiles and in `k8s-bootstrap.yaml`.
-    pub fn declared_releases(
-        root: &Path,
-        name: &str,
-        environment: &BTreeMap<String, String>,
-    ) -> Result<Vec<ReleaseId>, Diagnostics> {
+    pub fn declared_releases(root: &Path, name: &str, context: ReadContext<'_>) -> Result<Vec<ReleaseId>, Diagnostics> {
         let settings = Settings::read(root)?;
         let paths = settings.clusters.get(name).cloned().unwrap_or_default();
         let layout = Layout::find(root, name, &paths, &settings.sources)?;
-        let mut variables = variables(root, name, environment);
+        let mut variables = variables(root, name, context.environment);
         let (set, _) = recipes::missing_variables(root, &layout, &variables);
         variables.extend(set);
-        let bootstrap = Bootstrap::read(root, name, &layout, &variables)?;
+        let bootstrap = Bootstrap::read(root, name, &layout, &variables, context.programs.cloned())?;
         Ok(bootstrap.releases.releases.into_iter().map(|release| release.id).collect())
     }
 

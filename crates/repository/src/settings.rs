@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use helmfile::Hook;
-use secrets::{Adapter, Adapters};
+use secret_references::{Adapter, Adapters};
 use talos_config::Role;
 use talos_config::adapters;
 use yaml::{Diagnostic, Diagnostics, Entry, Fields, Location, Mapping, Node, Origin};

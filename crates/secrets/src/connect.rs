@@ -14,8 +14,8 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use super::connect_path::{Found, Path};
-use super::reference::replace;
 use super::{ConnectObject, Error, Provider, Reference, UnresolvedReason, op};
+use secret_references::replace;
 
 /// The largest response is an item with its fields, or a file in one.
 const LIMITS: FetchLimits =

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::UnresolvedReason;
-use super::reference::ONE_PASSWORD_SCHEME;
+use secret_references::ONE_PASSWORD_SCHEME;
 
 /// Where a value lies in an item.
 pub(super) enum Found {

@@ -12,17 +12,15 @@ pub mod op;
 mod placeholders;
 mod prompt;
 mod redactor;
-mod reference;
 pub mod sops;
 mod sources;
 mod unresolved;
 
-pub use adapter::{Adapter, Adapters};
 pub use connect::{Connect, ResolvedTemplate};
 pub use error::{Error, ErrorKind, Provider, SignedOut};
 pub use prompt::{Answer, OperatorPrompt};
 pub use redactor::Redactor;
-pub use reference::Reference;
+pub use secret_references::{Adapter, Adapters, Reference};
 pub use sources::{OnePassword, Sources, placeholders};
 pub use unresolved::{ConnectObject, UnresolvedReason};
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::reference::ONE_PASSWORD_SCHEME;
 use super::{Error, Provider, Reference, SignedOut, UnresolvedReason};
 use process::{Command, Credentials};
+use secret_references::ONE_PASSWORD_SCHEME;
 
 /// `op` may prompt for a fingerprint or a password, and the operator needs time to answer.
 const DEADLINE: Duration = Duration::from_mins(2);

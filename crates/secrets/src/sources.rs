@@ -8,8 +8,8 @@ use futures::{StreamExt, TryStreamExt};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::prompt::{Answer, OperatorPrompt};
-use super::reference::replace;
-use super::{Adapters, Connect, Error, Redactor, Reference, op};
+use super::{Adapters, Connect, Error, Redactor, Reference, adapter, op};
+use secret_references::replace;
 
 /// Programs of other managers that run at once.
 const LANES: usize = 4;
@@ -77,7 +77,7 @@ impl Sources {
         let asked: Vec<_> = distinct
             .into_values()
             .map(|reference| async {
-                let value = self.adapters.resolve(reference, &self.folder).await?;
+                let value = adapter::resolve(&self.adapters, reference, &self.folder).await?;
                 self.redactor.learn(&value);
                 Ok((reference.text.clone(), value))
             })

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use process::Command;
-use repository::{Cluster, ClusterReading, Settings};
+use repository::{Cluster, ClusterReading, ReadContext, Settings};
 use secrecy::{ExposeSecret, SecretString};
 use secrets::sops;
 use sha2::{Digest, Sha256};
@@ -15,6 +15,7 @@ use talos_config::{FetchedInputs, InputRequest, RenderedConfig, SecretsBundle};
 use yaml::Diagnostic;
 
 use super::{OpsError, SecretsMode, Workspace, charts};
+use crate::template_programs::template_programs;
 
 /// How long a command may take to print a node's config.
 const COMMAND_DEADLINE: Duration = Duration::from_mins(2);
@@ -27,8 +28,10 @@ const COMMAND_DEADLINE: Duration = Duration::from_mins(2);
 pub async fn read_cluster(workspace: &Workspace, name: &str, secrets: SecretsMode) -> Result<Cluster, OpsError> {
     let root = workspace.repository()?;
     let mut sources = FetchedInputs::default();
+    let programs = template_programs();
+    let context = ReadContext { environment: &workspace.variables, programs: Some(&programs) };
     loop {
-        match Cluster::read_with(&root, name, &workspace.variables, &sources)? {
+        match Cluster::read_with(&root, name, context, &sources)? {
             ClusterReading::Complete(cluster) => return Ok(*cluster),
             ClusterReading::NeedsInput(inputs) => {
                 for input in inputs {

@@ -1,14 +1,13 @@
 //! The releases of a helmfile: what it declares, and what the charts render.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use helm::TemplateOptions;
 use helmfile::{Helmfile, HelmfileOptions, ReadDepth, Selector, SelectorError, StateValue, StateValueError};
-use repository::TemplatePrograms;
 use serde_json::Value;
 
 use super::{OpsError, Workspace, repository_charts};
+use crate::template_programs::template_programs;
 
 /// Which releases of which helmfile.
 #[derive(Debug, Clone, Default)]
@@ -40,7 +39,7 @@ impl ReleaseQuery {
             state_values: sets.collect::<Result<Vec<_>, StateValueError>>()?.concat(),
             state_values_files: self.state_values_files.clone(),
             include_needs: self.include_needs,
-            programs: Some(Arc::new(TemplatePrograms)),
+            programs: Some(template_programs()),
             depth,
         })
     }

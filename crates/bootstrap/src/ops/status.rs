@@ -8,13 +8,14 @@ use engine::StepError;
 use engine::journal::{History, Holder, Journal, Store};
 use helmfile::ReleaseId;
 use kubernetes::{AccessError, ApiError, ObjectRef, Readiness};
-use repository::Cluster;
+use repository::{Cluster, ReadContext};
 use serde_json::Value;
 
 use super::store::journal_store;
 use super::{OpsError, Target, Workspace};
 use crate::steps::release_changes::left_releases_by;
 use crate::steps::removal_command;
+use crate::template_programs::template_programs;
 
 /// How long the cluster may take to answer.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -74,7 +75,9 @@ pub async fn status(workspace: &Workspace, cluster: &str, target: &Target) -> Re
 /// The releases of the helmfiles; nothing when these cannot be read, since a status needs no valid files.
 fn declared_releases(workspace: &Workspace, cluster: &str) -> Option<BTreeSet<ReleaseId>> {
     let root = workspace.repository().ok()?;
-    Some(Cluster::declared_releases(&root, cluster, &workspace.variables).ok()?.into_iter().collect())
+    let programs = template_programs();
+    let context = ReadContext { environment: &workspace.variables, programs: Some(&programs) };
+    Some(Cluster::declared_releases(&root, cluster, context).ok()?.into_iter().collect())
 }
 
 async fn health(kubeconfig: &Path, declared: Option<BTreeSet<ReleaseId>>) -> ClusterHealth {

@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn alarms_that_nobody_could_read_are_not_the_absence_of_alarms() {
+    fn unreadable_alarms_are_not_the_absence_of_alarms() {
         let nodes = [control_plane("a", 1), control_plane("b", 2)];
         let inventory: Vec<&InventoryNode> = nodes.iter().collect();
         let state = |alarms: [Option<Vec<String>>; 2]| {

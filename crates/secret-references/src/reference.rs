@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// How references of 1Password begin.
-pub(super) const ONE_PASSWORD_SCHEME: &str = "op://";
+pub const ONE_PASSWORD_SCHEME: &str = "op://";
 
 /// A secret reference in a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,8 @@ pub struct Reference {
 }
 
 impl Reference {
-    pub(super) fn new(template: &str, text: &str, range: Range<usize>) -> Self {
+    /// The reference `text` at the bytes `range` of a template.
+    pub fn new(template: &str, text: &str, range: Range<usize>) -> Self {
         let before = &template[..range.start];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let (line, column) = (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1);
@@ -27,20 +28,20 @@ impl Reference {
     }
 
     /// Whether it is 1Password's.
-    pub(super) fn is_one_password(&self) -> bool {
+    pub fn is_one_password(&self) -> bool {
         let scheme = self.text.get(..ONE_PASSWORD_SCHEME.len());
         scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(ONE_PASSWORD_SCHEME))
     }
 
     /// The vault of a reference of 1Password, as it is written.
-    pub(super) fn vault(&self) -> &str {
+    pub fn vault(&self) -> &str {
         let path = self.text.get(ONE_PASSWORD_SCHEME.len()..);
         path.and_then(|path| path.split('/').next()).unwrap_or_default()
     }
 }
 
 /// The template with a text in the place of each reference; these are in order and do not overlap.
-pub(super) fn replace<'r, E>(
+pub fn replace<'r, E>(
     template: &str,
     references: impl IntoIterator<Item = &'r Reference>,
     mut value: impl FnMut(&Reference) -> Result<String, E>,

@@ -1,5 +1,6 @@
-//! Runs the programs that the repository's templates call.
+//! Runs the programs that a repository's templates call.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use process::Command;
@@ -9,7 +10,11 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Runs programs as children of this process, for at most 30 seconds.
 #[derive(Debug, Clone, Copy)]
-pub struct TemplatePrograms;
+struct TemplatePrograms;
+
+pub(crate) fn template_programs() -> Arc<dyn ProgramRunner> {
+    Arc::new(TemplatePrograms)
+}
 
 impl ProgramRunner for TemplatePrograms {
     /// Starts the child on a thread of its own: starting children is async, templates are not and may run inside async
