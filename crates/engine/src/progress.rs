@@ -12,8 +12,8 @@ use crate::plan::StepId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct StepProgress {
     quiet_since: Instant,
-    /// Every milestone that the step has reached. One that comes again does not count as progress, so that a step that goes back and
-    /// forth between two of them still reaches its deadline.
+    /// Every milestone that the step has reached. One that comes again does not count as progress, so that a step that goes
+    /// back and forth between two of them still reaches its deadline.
     reached: BTreeSet<String>,
 }
 

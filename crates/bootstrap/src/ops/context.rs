@@ -10,7 +10,8 @@ use talos_config::Role;
 use yaml::Diagnostics;
 
 use super::access::{dialer, find_node};
-use super::charts::{charts, kubectl, manifest_secrets};
+use super::charts::{charts, kubectl};
+use super::secret_sources::manifest_secrets;
 use super::workspace::create_private_folder;
 use super::{OpsError, RunOptions, SecretsMode, Target, Workspace, input_warnings, open_bundle, read_cluster};
 use crate::steps::{Choices, ContextParts, RunContext, hooks};

@@ -14,7 +14,7 @@ use talos_config::adapters::is_machine_config;
 use talos_config::{FetchedInputs, InputRequest, RenderedConfig, SecretsBundle};
 use yaml::Diagnostic;
 
-use super::{OpsError, SecretsMode, Workspace, charts};
+use super::{OpsError, SecretsMode, Workspace, secret_sources};
 use crate::template_programs::template_programs;
 
 /// How long a command may take to print a node's config.
@@ -111,14 +111,14 @@ fn hides_machine_type(sealed: &str) -> bool {
 
 /// Decrypts a file with SOPS.
 pub(super) async fn decrypt(workspace: &Workspace, root: &Path, path: &Path) -> Result<SecretString, OpsError> {
-    let sops = charts::sops(workspace, root).await;
+    let sops = secret_sources::sops(workspace, root).await;
     let sops = sops.map_err(OpsError::SopsTool)?;
     sops::decrypt(&sops, path).await.map_err(OpsError::Sops)
 }
 
 async fn resolved(workspace: &Workspace, root: &Path, origin: &str, text: &str) -> Result<SecretString, OpsError> {
     let settings = Settings::read(root)?;
-    let sources = charts::secret_sources(workspace, root, &settings).await;
+    let sources = secret_sources::secret_sources(workspace, root, &settings).await;
     let filled = sources.fill(text).await;
     filled.map_err(|source| OpsError::References { origin: origin.to_owned(), source })
 }

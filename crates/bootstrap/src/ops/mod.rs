@@ -18,6 +18,7 @@ mod plan;
 mod releases;
 mod render;
 mod run;
+mod secret_sources;
 mod secrets_bundle;
 mod status;
 mod store;
