@@ -10,3 +10,4 @@ pub mod steps;
 mod template_programs;
 
 pub use identity::client_identity;
+pub use template_programs::template_programs;

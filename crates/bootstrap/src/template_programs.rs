@@ -12,7 +12,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Copy)]
 struct TemplatePrograms;
 
-pub(crate) fn template_programs() -> Arc<dyn ProgramRunner> {
+/// The runner of the programs that templates call: children of this process, for at most 30 seconds.
+pub fn template_programs() -> Arc<dyn ProgramRunner> {
     Arc::new(TemplatePrograms)
 }
 

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use bootstrap::template_programs;
 use helmfile::{HelmfileOptions, Selector, SelectorError, StateValue};
-use repository::TemplatePrograms;
 use serde_json::Value;
 use yaml::{Dialect, Origin};
 
@@ -105,7 +104,7 @@ impl Case {
             state_values: sets.collect(),
             state_values_files: run.values_files.iter().map(|file| self.working_folder().join(file)).collect(),
             include_needs: run.include_needs,
-            programs: Some(Arc::new(TemplatePrograms)),
+            programs: Some(template_programs()),
             depth: super::depth(&run.verb),
         }
     }

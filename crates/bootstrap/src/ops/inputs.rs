@@ -15,7 +15,7 @@ use talos_config::{FetchedInputs, InputRequest, RenderedConfig, SecretsBundle};
 use yaml::Diagnostic;
 
 use super::{OpsError, SecretsMode, Workspace, secret_sources};
-use crate::template_programs::template_programs;
+use crate::template_programs;
 
 /// How long a command may take to print a node's config.
 const COMMAND_DEADLINE: Duration = Duration::from_mins(2);

@@ -7,7 +7,7 @@ use helmfile::{Helmfile, HelmfileOptions, ReadDepth, Selector, SelectorError, St
 use serde_json::Value;
 
 use super::{OpsError, Workspace, repository_charts};
-use crate::template_programs::template_programs;
+use crate::template_programs;
 
 /// Which releases of which helmfile.
 #[derive(Debug, Clone, Default)]

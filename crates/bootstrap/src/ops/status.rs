@@ -15,7 +15,7 @@ use super::store::journal_store;
 use super::{OpsError, Target, Workspace};
 use crate::steps::release_changes::left_releases_by;
 use crate::steps::removal_command;
-use crate::template_programs::template_programs;
+use crate::template_programs;
 
 /// How long the cluster may take to answer.
 const DEADLINE: Duration = Duration::from_secs(10);
