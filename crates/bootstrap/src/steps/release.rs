@@ -336,7 +336,7 @@ impl Installed {
         apply_as(&self.context, ApplyOptions::new(HELM), &objects, cx).await
     }
 
-    /// How the release is upgraded: fields that were changed in the cluster are taken over, if none of them is Flux's.
+    /// How the release is upgraded: fields that were changed in the cluster are taken over, unless Flux owns one.
     async fn upgrade_options(&self, client: &kube::Client) -> Result<UpgradeOptions, StepError> {
         let (conflicts, changed) = match self.noted_repair() {
             Repair::TakeOver(changed) => (FieldConflicts::TakeOver, Some(changed)),
