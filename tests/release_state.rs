@@ -8,23 +8,10 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
-use common::{LabProcess, TestEnvironment};
+use common::{LabProcess, NETWORK_PLUGIN, TestEnvironment};
 use serde_json::{Value, json};
 use test_support::CommandOutput;
 
-/// A network plugin, so that every node is Ready.
-const PLUGIN: &str = r#"apiVersion: apps/v1
-kind: DaemonSet
-metadata: {name: cilium}
-spec:
-  selector: {matchLabels: {k8s-app: cilium}}
-  template:
-    metadata: {labels: {k8s-app: cilium}}
-    spec:
-      hostNetwork: true
-      tolerations: [{operator: Exists}]
-      containers: [{name: agent, image: "quay.io/cilium/cilium:v1"}]
-"#;
 const MAP: &str = "apiVersion: v1
 kind: ConfigMap
 metadata: {name: app}
@@ -101,7 +88,7 @@ fn repository() -> TestEnvironment {
         let text = format!("apiVersion: v2\nname: {name}\nversion: 1.0.0\n");
         write(&environment, &format!("charts/{name}/Chart.yaml"), &text);
     }
-    write(&environment, "charts/cilium/templates/plugin.yaml", PLUGIN);
+    write(&environment, "charts/cilium/templates/plugin.yaml", NETWORK_PLUGIN);
     write(&environment, MAP_FILE, MAP);
     write(&environment, HELMFILE_FILE, HELMFILE);
     environment
@@ -191,8 +178,10 @@ fn a_change_of_a_chart_or_of_its_patches_is_installed_and_nothing_else_is() {
 #[test]
 fn a_workload_whose_image_cannot_be_pulled_is_taken_out_by_a_resume() {
     let environment = repository();
-    let broken =
-        PLUGIN.replace("DaemonSet", "Deployment").replace("cilium}", "broken}").replace("cilium/cilium", "acme/broken");
+    let broken = NETWORK_PLUGIN
+        .replace("DaemonSet", "Deployment")
+        .replace("cilium}", "broken}")
+        .replace("cilium/cilium", "acme/broken");
     write(&environment, "charts/app/templates/broken.yaml", &broken);
     environment.edit(HELMFILE_FILE, "wait: false", "wait: true");
     let scenario = "base: fast\npodFaults:\n  - pod: {namespace: lab, name: broken}\n    what: image-pull\n    \

@@ -12,7 +12,7 @@ use test_support::{CommandOutput, Condition, Deadline, LoopbackNetwork, Redactio
 mod one_release;
 mod program;
 
-pub(crate) use one_release::ONE_RELEASE_FILE;
+pub(crate) use one_release::{NETWORK_PLUGIN, ONE_RELEASE_FILE};
 pub(crate) use program::program;
 
 /// A test environment: cleared variables, private home and state directory, a repository.

@@ -9,9 +9,10 @@ pub const ONE_RELEASE_FILE: &str = "bootstrap/infra/helmfile.d/01-apps.yaml";
 const ONE_RELEASE: &str =
     "releases:\n  - {name: cilium, namespace: kube-system, chart: ../../../charts/cilium, wait: true}\n";
 
-const PLUGIN: &str = "apiVersion: apps/v1
+/// A network plugin, so that every node becomes Ready.
+pub const NETWORK_PLUGIN: &str = "apiVersion: apps/v1
 kind: DaemonSet
-metadata: {name: cilium, namespace: kube-system}
+metadata: {name: cilium}
 spec:
   selector: {matchLabels: {k8s-app: cilium}}
   template:
@@ -27,7 +28,7 @@ impl TestEnvironment {
     pub fn one_release() -> Self {
         let environment = Self::machines();
         environment.write("charts/cilium/Chart.yaml", "apiVersion: v2\nname: cilium\nversion: 1.0.0\n");
-        environment.write("charts/cilium/templates/plugin.yaml", PLUGIN);
+        environment.write("charts/cilium/templates/plugin.yaml", NETWORK_PLUGIN);
         environment.write(ONE_RELEASE_FILE, ONE_RELEASE);
         environment
     }

@@ -28,7 +28,7 @@ fn member(name: &str) -> EtcdMember {
 
 prop_compose! {
     /// A cluster of 1 to 6 control planes, all of which vote in most cases, and up to 4 workers. The control plane to reboot
-    /// is its first one, the worker is none of them.
+    /// is its first one, the worker is not a member.
     fn cluster()(
         voters in prop::collection::vec(health(), 1..=6),
         nodes in prop::collection::vec((health(), cordon()), 6),
@@ -184,8 +184,8 @@ fn control_planes(health: &[Health]) -> ClusterState {
     }
 }
 
-fn asked(cluster: &ClusterState) -> Result<(), String> {
-    may_reboot("a", Role::ControlPlane, cluster, &no_limit()).map_err(|reason| reason.text)
+fn asked(cluster: &ClusterState) -> Result<(), RebootWait> {
+    may_reboot("a", Role::ControlPlane, cluster, &no_limit())
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn one_dead_control_plane_of_five_does_not_prevent_corrections() {
     let up = || Health::Up;
     assert_eq!(asked(&control_planes(&[up(), down(), up(), up(), up()])), Ok(()));
     let two = asked(&control_planes(&[up(), down(), up(), down(), up()]));
-    assert_eq!(two.unwrap_err(), "etcd member b is unhealthy: rebooting");
+    assert_eq!(two.unwrap_err().text, "etcd member b is unhealthy: rebooting");
     assert!(asked(&control_planes(&[up(), down(), up(), up()])).is_err());
     assert!(asked(&control_planes(&[up(), down(), up()])).is_err());
     // The dead one itself takes no vote away.
@@ -205,7 +205,7 @@ fn a_control_plane_that_a_run_took_away_has_to_come_back_first() {
     let mut cluster = control_planes(&[Health::Up, down(), Health::Up, Health::Up, Health::Up]);
     for cordon in [Cordon::Left, Cordon::Unknown] {
         cluster.others[0].cordon = cordon;
-        assert_eq!(asked(&cluster).unwrap_err(), "another control plane is down: b (rebooting)");
+        assert_eq!(asked(&cluster).unwrap_err().text, "another control plane is down: b (rebooting)");
     }
 }
 
@@ -234,12 +234,12 @@ fn reasons_are_for_the_operator() {
     cluster.others.push(other("e", Role::Worker, Health::Up));
     let reason =
         |cluster: &ClusterState, limit: &RebootLimit| may_reboot("w", Role::Worker, cluster, limit).unwrap_err().text;
-    assert_eq!(asked(&cluster).unwrap_err(), "etcd member b is unhealthy: rebooting");
+    assert_eq!(asked(&cluster).unwrap_err().text, "etcd member b is unhealthy: rebooting");
     assert_eq!(reason(&cluster, &no_limit()), "2 of at most 1 nodes are down: b (rebooting); d (rebooting)");
     let expected = "3 of at most 3 nodes are down: b (rebooting); d (rebooting); e (about to reboot)";
     assert_eq!(reason(&cluster, &limit(3, &["e"])), expected);
     cluster.etcd.alarms = Alarms::Unread;
-    assert_eq!(asked(&cluster).unwrap_err(), "no control plane lists etcd's alarms");
+    assert_eq!(asked(&cluster).unwrap_err().text, "no control plane lists etcd's alarms");
     cluster.etcd.learners = vec!["d".to_owned()];
     let refused = may_reboot("a", Role::ControlPlane, &cluster, &no_limit()).unwrap_err();
     assert_eq!((refused.text.as_str(), refused.code), ("etcd member d is a learner and does not vote yet", Code::T12));
