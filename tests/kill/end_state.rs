@@ -31,6 +31,7 @@ pub(super) fn end_state(environment: &TestEnvironment, cluster: &str) -> BTreeSe
     lines.extend(members(environment, cluster));
     let record = environment.status(cluster)["record"].clone();
     lines.insert(format!("accepted Bootstrap calls: {}", record["bootstrap_accepted"]));
+    lines.insert(format!("run lease: {}", environment.lease_holder(cluster)));
     let plan = environment.run(&["plan", cluster, "--lab", "--detailed-exitcode"]);
     lines.insert(format!("plan: exit code {}", plan.code));
     let network = format!("{}.", environment.network());

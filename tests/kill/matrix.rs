@@ -1,4 +1,7 @@
 //! Every point and random instants, in chains whose results are kept so that an interrupted matrix continues.
+//!
+//! A chain is killed at one of the first points, and then at points of what is left to do, at equal distances; the
+//! chains of a cluster begin one point apart. Which effects were met is kept by their names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
@@ -8,7 +11,7 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::chain::{Chain, Inputs, Kills, count_points};
+use super::chain::{Chain, Inputs, Kills, Undisturbed, undisturbed};
 use super::end_state::assert_same;
 use crate::common::{TestEnvironment, program_path};
 
@@ -38,8 +41,17 @@ pub(super) struct Matrix {
 struct Progress {
     /// SHA-256 of the program: another one begins anew.
     program: String,
-    /// Kills of each chain that converged.
-    converged: BTreeMap<String, usize>,
+    /// Names of the points that whole runs reach.
+    points: BTreeSet<String>,
+    converged: BTreeMap<String, Converged>,
+}
+
+/// A chain that came out as a run that was not killed.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Converged {
+    kills: usize,
+    /// Names of the points at which a run was killed.
+    killed_at: BTreeSet<String>,
 }
 
 impl Matrix {
@@ -61,11 +73,20 @@ impl Matrix {
 
     /// The kills of all chains that converged.
     pub(super) fn kills(&self) -> usize {
-        self.progress.lock().unwrap().converged.values().sum()
+        self.progress.lock().unwrap().converged.values().map(|chain| chain.kills).sum()
+    }
+
+    /// Points of whole runs at which no run was killed.
+    pub(super) fn points_not_met(&self) -> BTreeSet<String> {
+        let progress = self.progress.lock().unwrap();
+        let met: BTreeSet<String> = progress.converged.values().flat_map(|chain| chain.killed_at.clone()).collect();
+        progress.points.difference(&met).cloned().collect()
     }
 
     fn cluster(&self, cluster: &str) -> Vec<String> {
-        let (points, expected) = count_points(&TestEnvironment::copy(), cluster);
+        let expected = undisturbed(cluster);
+        let points = expected.points.len();
+        self.progress.lock().unwrap().points.extend(expected.points.iter().cloned());
         let mut failures = Vec::new();
         for (kind, inputs) in chains() {
             let name = format!("{cluster}, {points} points, {kind:?}, inputs {inputs:?}");
@@ -74,16 +95,16 @@ impl Matrix {
             }
             let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| run_chain(cluster, kind, inputs, &expected)));
             match outcome {
-                Ok(killed) => self.keep(name, killed),
+                Ok(chain) => self.keep(name, chain),
                 Err(_) => failures.push(name),
             }
         }
         failures
     }
 
-    fn keep(&self, name: String, killed: usize) {
+    fn keep(&self, name: String, chain: Converged) {
         let mut progress = self.progress.lock().unwrap();
-        progress.converged.insert(name, killed);
+        progress.converged.insert(name, chain);
         std::fs::write(file(), serde_json::to_vec_pretty(&*progress).unwrap()).unwrap();
     }
 }
@@ -103,7 +124,7 @@ fn chains() -> Vec<(ChainKind, Inputs)> {
     (1..=STRIDE).map(points).chain(odd.map(changed)).chain((1..=RANDOM_CHAINS).map(instants)).collect()
 }
 
-fn run_chain(cluster: &str, kind: ChainKind, inputs: Inputs, expected: &BTreeSet<String>) -> usize {
+fn run_chain(cluster: &str, kind: ChainKind, inputs: Inputs, expected: &Undisturbed) -> Converged {
     let environment = TestEnvironment::copy();
     let mut chain = Chain::start(&environment, cluster);
     let (kills, change_at) = match kind {
@@ -111,7 +132,7 @@ fn run_chain(cluster: &str, kind: ChainKind, inputs: Inputs, expected: &BTreeSet
         ChainKind::Instants { seed } => (Kills::at_instants(seed, KILLS_AT_INSTANTS), KILLS_AT_INSTANTS / 2),
     };
     let mut has_changed = false;
-    let killed = chain.run(kills, |killed| {
+    let kills = chain.run(kills, |killed| {
         if inputs == Inputs::Unchanged || killed != change_at {
             return Inputs::Unchanged;
         }
@@ -122,8 +143,8 @@ fn run_chain(cluster: &str, kind: ChainKind, inputs: Inputs, expected: &BTreeSet
     assert_eq!(
         has_changed,
         inputs == Inputs::Changed,
-        "{killed} kills, and the change was to come before run {change_at}"
+        "{kills} kills, and the change was to come before run {change_at}"
     );
-    assert_same(&chain.end_state(), expected);
-    killed
+    assert_same(&chain.end_state(), &expected.end_state);
+    Converged { kills, killed_at: chain.killed_at }
 }

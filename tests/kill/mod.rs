@@ -7,29 +7,34 @@
 mod chain;
 mod end_state;
 mod matrix;
+mod remains;
 
-use chain::{Chain, Inputs, Kills, count_points};
+use chain::{Chain, Inputs, Kills, undisturbed};
 use end_state::assert_same;
 use matrix::Matrix;
 
 use crate::common::TestEnvironment;
 
-/// One of so many points of a run is met by the test that runs with all others. What is done has fewer points in a
-/// resumed run, so that the chain has about a third of these kills.
-const SAMPLE: usize = 96;
+/// So many points of a run lie apart from each other that are met by the test that runs with all others.
+const STRIDE: usize = 10;
 /// Kills of that chain at least.
 const KILLS: usize = 30;
+/// Kills of the whole matrix at least.
+const MATRIX_KILLS: usize = 500;
 
 #[test]
 fn a_run_killed_at_points_all_over_it_converges() {
-    let (points, expected) = count_points(&TestEnvironment::copy(), "infra");
-    let stride = points / SAMPLE;
-    assert!(stride > 0, "a run has only {points} points");
+    let expected = undisturbed("infra");
     let environment = TestEnvironment::copy();
-    let mut chain = Chain::start(&environment, "infra");
-    let killed = chain.run(Kills::at_points(stride, stride), |_| Inputs::Unchanged);
-    assert!(killed >= KILLS, "only {killed} kills, of {points} points every {stride}th");
-    assert_same(&chain.end_state(), &expected);
+    let mut chain = Chain::start(&environment, "infra").kill_in_each_phase();
+    let killed = chain.run(Kills::at_points(STRIDE, STRIDE), |_| Inputs::Unchanged);
+    assert!(killed >= KILLS, "only {killed} kills at {} points", expected.points.len());
+    assert_eq!(chain.interrupted, expected.phases);
+    assert_same(&chain.end_state(), &expected.end_state);
+    let record = environment.status("infra")["record"].clone();
+    let nodes = record["calls"].as_object().unwrap();
+    let applied: u64 = nodes.values().filter_map(|calls| calls["ApplyConfiguration"].as_u64()).sum();
+    assert_eq!(applied, nodes.len() as u64, "a config was applied a second time: {record}");
 }
 
 /// It continues where it was interrupted.
@@ -43,4 +48,6 @@ fn every_point_and_random_instants_converge() {
         println!("{} of {} converged", matrix.kills(), matrix.kills() + failures.len());
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(matrix.kills() >= MATRIX_KILLS, "{} kills", matrix.kills());
+    assert!(matrix.points_not_met().is_empty(), "no run was killed {:?}", matrix.points_not_met());
 }
