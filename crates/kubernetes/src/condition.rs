@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::gate_error::GateError;
 use super::object_ref::ObjectRef;
 use super::objects::value;
-use super::readiness::{condition, observed};
+use super::readiness::{condition, observed, stalled};
 use super::served::wait_served;
 use super::wait::{Progress, WaitReason};
 use super::watch::{Reporter, only, until};
@@ -67,10 +67,10 @@ enum ConditionState {
 }
 
 fn condition_state(live: &Value, kind: &str) -> ConditionState {
-    if observed(live).is_some() {
-        return ConditionState::Pending("has a change that its controller has not observed yet".to_owned());
+    let stalled = stalled(live);
+    if let (Some(outdated), None) = (observed(live), &stalled) {
+        return ConditionState::Pending(outdated.unready().unwrap_or_default().to_owned());
     }
-    let stalled = condition(live, "Stalled").filter(|stalled| stalled.is_true() && stalled.is_current(live));
     match (condition(live, kind), stalled) {
         (Some(found), _) if found.is_true() && found.is_current(live) => ConditionState::True,
         (_, Some(stalled)) => ConditionState::Stalled(format!("is stalled: {}", stalled.summary())),
@@ -99,7 +99,9 @@ mod tests {
             (json!({}), pending("has no condition Ready yet")),
             (json!({"conditions": [ready("False", 2)]}), pending("is not Ready: R: m")),
             (json!({"conditions": [ready("True", 1)]}), pending(outdated)),
-            (json!({"observedGeneration": 1, "conditions": [ready("True", 2)]}), pending(outdated)),
+            (json!({"observedGeneration": 1, "conditions": [ready("True", 1)]}), pending(outdated)),
+            (json!({"observedGeneration": 1, "conditions": [ready("True", 2)]}), pending("is not ready: R: m")),
+            (json!({"observedGeneration": -1, "conditions": [ready("False", 2)]}), pending("is not ready: R: m")),
             (json!({"conditions": [ready("True", 2)]}), ConditionState::True),
             (
                 json!({"conditions": [ready("False", 2), {"type": "Stalled", "status": "True", "reason": "BadSpec"}]}),

@@ -50,7 +50,7 @@ pub use lease::{
 pub use nodes::{NodeView, Scheduling, nodes, wait_nodes_ready, wait_registered};
 pub use object_ref::ObjectRef;
 pub use objects::{all_secrets, cluster_uid, delete, get, list, secrets};
-pub use readiness::{Readiness, readiness};
+pub use readiness::{Readiness, readiness, reported_failure};
 pub use served::wait_crds;
 pub use wait::{Progress, UnpulledImage, WaitCause, WaitReason};
 pub use wait_all::wait_all;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Readiness, condition, failed, group, observed, progressing, text};
+use super::{Readiness, condition, failed, group, observed, progressing, stalled, text};
 
 /// Groups whose controllers report `Ready` on every object of these kinds once they have observed it. HelmRepository is
 /// missing: one of the type `oci` never gets a status.
@@ -21,13 +21,13 @@ const REPORT_READY: [(&str, &[&str]); 8] = [
 ];
 
 pub(super) fn custom(object: &Value) -> Readiness {
+    if let Some(stalled) = stalled(object) {
+        return failed(format!("is stalled: {}", stalled.summary()));
+    }
     if let Some(outdated) = observed(object) {
         return outdated;
     }
     let current = |kind: &str| condition(object, kind).filter(|condition| condition.is_current(object));
-    if let Some(stalled) = current("Stalled").filter(super::Condition::is_true) {
-        return failed(format!("is stalled: {}", stalled.summary()));
-    }
     match (condition(object, "Ready"), current("Ready"), current("Reconciling")) {
         (Some(_), None, _) => progressing("has a change that its controller has not observed yet"),
         (_, _, Some(reconciling)) if reconciling.is_true() => {

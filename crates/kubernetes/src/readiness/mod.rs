@@ -107,22 +107,63 @@ impl Condition<'_> {
     }
 }
 
+impl<'o> Condition<'o> {
+    fn of(found: &'o Value) -> Self {
+        Self {
+            status: text(found, "/status"),
+            reason: text(found, "/reason"),
+            message: text(found, "/message"),
+            observed_generation: number(found, "/observedGeneration"),
+        }
+    }
+}
+
 pub(super) fn condition<'o>(object: &'o Value, kind: &str) -> Option<Condition<'o>> {
-    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
-    let found = conditions.into_iter().flatten().find(|condition| text(condition, "/type") == kind)?;
-    Some(Condition {
-        status: text(found, "/status"),
-        reason: text(found, "/reason"),
-        message: text(found, "/message"),
-        observed_generation: number(found, "/observedGeneration"),
-    })
+    conditions(object).find(|condition| text(condition, "/type") == kind).map(Condition::of)
+}
+
+fn conditions(object: &Value) -> impl Iterator<Item = &Value> {
+    object.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// Its controller gave up on this generation.
+pub(super) fn stalled(object: &Value) -> Option<Condition<'_>> {
+    condition(object, "Stalled")
+        .filter(|stalled| stalled.is_true() && stalled.is_current(object))
+        .filter(|stalled| stalled.observed_generation.is_some() || observed(object).is_none())
+}
+
+/// Reasons for which an object is not Ready while nothing fails (Flux, `pkg/apis/meta`).
+const NO_FAILURES: [&str; 3] = ["DependencyNotReady", "Progressing", "ProgressingWithRetry"];
+
+/// What the controller of an object says about its failure: its condition `Ready` is `False` for the current generation.
+pub fn reported_failure(object: &Value) -> Option<String> {
+    let ready = condition(object, "Ready").filter(|ready| ready.status == "False" && ready.is_current(object))?;
+    (!NO_FAILURES.contains(&ready.reason)).then(|| ready.summary())
 }
 
 /// Not ready when the controller has not observed the current generation of the object yet.
 pub(super) fn observed(object: &Value) -> Option<Readiness> {
     let observed = number(object, "/status/observedGeneration")?;
     let generation = number(object, "/metadata/generation")?;
-    (observed < generation).then(|| progressing("has a change that its controller has not observed yet"))
+    (observed < generation).then(|| match latest_report(object, generation) {
+        Some(report) => progressing(format!("is not ready: {}", report.summary())),
+        None => progressing("has a change that its controller has not observed yet"),
+    })
+}
+
+/// What the controller said last about this generation: `Ready`, else the newest condition.
+///
+/// An object that never succeeded keeps `observedGeneration: -1` while its conditions are current (helm-controller
+/// 1.4.5, kustomize-controller 1.7.3).
+fn latest_report(object: &Value, generation: i64) -> Option<Condition<'_>> {
+    let is_current = |condition: &&Value| number(condition, "/observedGeneration") == Some(generation);
+    // Times of Kubernetes are ordered as texts.
+    conditions(object)
+        .filter(is_current)
+        .map(|condition| (text(condition, "/type") == "Ready", text(condition, "/lastTransitionTime"), condition))
+        .max_by_key(|(is_ready, since, _)| (*is_ready, *since))
+        .map(|(_, _, condition)| Condition::of(condition))
 }
 
 /// Ready by one condition alone.

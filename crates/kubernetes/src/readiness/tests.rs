@@ -220,6 +220,38 @@ fn a_webhook_waits_for_the_ca_that_will_be_injected() {
 }
 
 #[test]
+fn an_object_that_never_succeeded_gives_what_its_controller_said_last() {
+    let report = |kind: &str, generation: i64, time: &str| {
+        json!({"type": kind, "status": "False", "reason": "UpgradeFailed", "message": format!("{kind} at {time}"),
+            "observedGeneration": generation, "lastTransitionTime": time})
+    };
+    let never = |conditions: Vec<Value>| json!({"status": {"observedGeneration": -1, "conditions": conditions}});
+    let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z");
+    table(
+        "helm.toolkit.fluxcd.io/v2",
+        "HelmRelease",
+        &[
+            (never(vec![]), "has a change that its controller has not observed yet"),
+            (never(vec![report("Ready", 1, late)]), "has a change that its controller has not observed yet"),
+            (
+                never(vec![report("Released", 2, late), report("Ready", 2, early)]),
+                "is not ready: UpgradeFailed: Ready at 2026-01-01T00:00:00Z",
+            ),
+            (
+                never(vec![report("Released", 2, early), report("TestSuccess", 2, late), report("Ready", 1, late)]),
+                "is not ready: UpgradeFailed: TestSuccess at 2026-01-01T00:01:00Z",
+            ),
+            (
+                never(vec![
+                    json!({"type": "Stalled", "status": "True", "reason": "RetriesExceeded", "observedGeneration": 2}),
+                ]),
+                "FAILED is stalled: RetriesExceeded",
+            ),
+        ],
+    );
+}
+
+#[test]
 fn custom_kinds_by_their_conditions() {
     let outdated = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "observedGeneration": 1}]}});
     table(
