@@ -23,7 +23,10 @@ use flux::drift::{Drift, Extent};
 use layout::Layout;
 
 pub use bootstrap::{Bootstrap, SecretKind, SecretSource};
-pub use flux::{Counterpart, Decryption, FluxObjects, PostRendererPatches, UnknownChart, drift};
+pub use flux::{
+    ChartOrigin, Counterpart, Decryption, FluxObjects, HelmReleaseNames, OwnedRelease, PostRendererPatches,
+    UnknownChart, drift,
+};
 pub use settings::{HookRule, Paths, Settings};
 
 /// A cluster as its repository describes it. Reading it opens no secret and dials nothing.

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::kustomizations::KustomizationPatch;
+use super::ownership::{HelmReleaseNames, OwnedRelease};
 use super::renderers::{self, PostRendererPatches};
 use super::values::{self, ValuesFrom};
 use super::{FluxObjects, Object};
@@ -13,8 +15,14 @@ use yaml::{Location, Node, Origin};
 pub struct Counterpart {
     /// The location of the HelmRelease.
     pub at: Location,
-    /// The namespace that Flux installs into, if the HelmRelease names one.
-    pub namespace: Option<String>,
+    /// The release that Flux installs and records.
+    pub owned: OwnedRelease,
+    /// The location of `suspend: true`: Flux does nothing with it.
+    pub suspended: Option<Location>,
+    /// The location of labels and annotations that Flux adds to every object.
+    pub common_metadata: Option<Location>,
+    /// What patches of Flux's Kustomizations set in it.
+    pub kustomization_patches: Vec<KustomizationPatch>,
     pub chart: Result<FluxChart, UnknownChart>,
     /// The values before variables are substituted.
     pub written: Value,
@@ -50,6 +58,16 @@ pub struct FluxChart {
     pub chart: Chart,
     /// The location of the version, or of the chart where it has none.
     pub at: Location,
+    pub source: ChartOrigin,
+}
+
+/// Where Flux gets a chart from, as far as it decides the chart's version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChartOrigin {
+    /// helm-controller adds the digest to the version.
+    OciRepository,
+    /// A HelmRepository, or a folder of the repository.
+    Other,
 }
 
 impl FluxObjects {
@@ -62,43 +80,60 @@ impl FluxObjects {
         let values = variables.as_ref().map_or_else(|| written.clone(), |variables| variables.substitute(&written));
         Some(Counterpart {
             at: object.location(&["metadata", "name"]),
-            namespace: self.target(object),
+            owned: self.owned(object),
+            suspended: suspended(object),
+            common_metadata: place(object, &["spec", "commonMetadata"]),
+            kustomization_patches: self.kustomizations.patches_of(&object.name),
             chart: self.chart_of(object),
             written,
             values,
             substituted: variables.is_some(),
             values_from,
-            post_renderers: object
-                .document
-                .find(&["spec", "postRenderers"])
-                .filter(|node| node.as_sequence().is_some_and(|items| !items.is_empty()))
-                .map(|node| object.origin.location(node.at)),
+            post_renderers: place(object, &["spec", "postRenderers"]),
             patches: renderers::patches(object),
             origin: object.origin.clone(),
             nodes: object.document.find(&["spec", "values"]).cloned(),
         })
     }
 
-    /// The HelmRelease that adopts a release. One without a chart is a patch of another.
+    /// The HelmRelease that adopts a release, or is meant to. One without a chart is a patch of another.
     fn helm_release(&self, release: &Release) -> Option<&Object> {
         let complete =
             |object: &&Object| ["chart", "chartRef"].iter().any(|key| object.document.find(&["spec", key]).is_some());
         let named = self.objects.iter().filter(|object| {
-            let name = object.text(&["spec", "releaseName"]).unwrap_or(&object.name);
-            object.kind == "HelmRelease" && name == release.id.name
+            object.kind == "HelmRelease"
+                && (object.name == release.id.name || self.owned(object).name == release.id.name)
         });
-        let agreement = |object: &Object| match self.target(object) {
-            Some(namespace) => u8::from(namespace == release.id.namespace) * 2,
-            None => 1,
+        let agreement = |object: &Object| {
+            let owned = self.owned(object);
+            (owned.is(&release.id), owned.is_in(&release.id), owned.namespace.is_some())
         };
         named.filter(complete).max_by_key(|object| (agreement(object), self.rank(&object.path, &release.file)))
     }
 
-    /// The namespace that a HelmRelease installs into.
-    fn target(&self, object: &Object) -> Option<String> {
-        let own = object.text(&["spec", "targetNamespace"]).or(object.namespace.as_deref());
-        own.or_else(|| self.kustomizations.namespace_of(&object.path)).map(str::to_owned)
+    fn owned(&self, object: &Object) -> OwnedRelease {
+        OwnedRelease::owned_by(HelmReleaseNames {
+            name: &object.name,
+            namespace: object.namespace.as_deref().or_else(|| self.kustomizations.namespace_of(&object.path)),
+            release_name: object.text(&["spec", "releaseName"]),
+            target_namespace: object.text(&["spec", "targetNamespace"]),
+            storage_namespace: object.text(&["spec", "storageNamespace"]),
+        })
     }
+}
+
+/// The location of a value that is not empty.
+fn place(object: &Object, keys: &[&str]) -> Option<Location> {
+    let node = object.document.find(keys)?;
+    let is_empty = node
+        .as_sequence()
+        .map_or_else(|| node.as_mapping().is_some_and(|map| map.iter().count() == 0), <[_]>::is_empty);
+    (!is_empty).then(|| object.origin.location(node.at))
+}
+
+fn suspended(object: &Object) -> Option<Location> {
+    let node = object.document.find(&["spec", "suspend"])?;
+    (node.to_json() == Value::Bool(true)).then(|| object.origin.location(node.at))
 }
 
 /// Whether an object is exempt from variable substitution.

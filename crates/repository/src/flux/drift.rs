@@ -19,7 +19,14 @@ const MAX_LISTED: usize = 3;
 pub enum Difference {
     Version,
     Chart,
-    Namespace,
+    /// Flux would own another Helm release: it installs a second one over the same objects.
+    Release,
+    /// Flux does nothing with it.
+    Suspended,
+    /// Flux adds labels or annotations to every object.
+    CommonMetadata,
+    /// A Kustomization patches the HelmRelease.
+    KustomizationPatch,
     /// A variable of `postBuild` reaches the chart without being substituted.
     Variable,
     ValuesFrom,
@@ -72,10 +79,23 @@ pub fn compare(release: &Release, flux: &Counterpart, extent: Extent) -> Vec<Dri
         let next = "correct the name or add the source: Flux cannot adopt the release without it";
         found.push(drift(Difference::Chart, &unknown.at, unknown.message.clone(), next));
     }
-    if let Some(namespace) = flux.namespace.as_ref().filter(|namespace| **namespace != release.id.namespace) {
-        let message = format!("Flux installs a second release of it into namespace `{namespace}`");
-        let next = "set the same namespace in both, so that Flux adopts the release";
-        found.push(drift(Difference::Namespace, &flux.at, message, next));
+    found.extend(
+        other_release(release, flux).map(|(message, next)| drift(Difference::Release, &flux.at, message, &next)),
+    );
+    if let Some(at) = &flux.suspended {
+        let message = "Flux does not adopt it: its HelmRelease is suspended".to_owned();
+        found.push(drift(Difference::Suspended, at, message, "remove `suspend`, or `flux resume helmrelease` later"));
+    }
+    if let Some(at) = &flux.common_metadata {
+        let message = "Flux adds `commonMetadata` to every object, which the bootstrap does not".to_owned();
+        let next = "set the same labels by the chart's values, or accept that Flux upgrades the release once";
+        found.push(drift(Difference::CommonMetadata, at, message, next));
+    }
+    for patch in &flux.kustomization_patches {
+        let fields: Vec<String> = patch.fields.iter().map(|field| format!("`{field}`")).collect();
+        let message = format!("a Kustomization patches {} of the HelmRelease", fields.join(", "));
+        let next = "set the same for the bootstrap, or accept that Flux upgrades the release once";
+        found.push(drift(Difference::KustomizationPatch, &patch.at, message, next));
     }
     for (at, variable, path) in unsubstituted(release, flux) {
         let message = format!("`{path}` holds `{variable}`, which Flux substitutes and the bootstrap does not");
@@ -115,6 +135,26 @@ pub fn compare(release: &Release, flux: &Counterpart, extent: Extent) -> Vec<Dri
         _ => {}
     }
     found
+}
+
+/// How the release that Flux will own differs, and the two ways to correct it.
+fn other_release(release: &Release, flux: &Counterpart) -> Option<(String, String)> {
+    let (owned, id) = (&flux.owned, &release.id);
+    if owned.is(id) {
+        return None;
+    }
+    let storage = owned.storage.as_ref().filter(|storage| **storage != id.namespace);
+    let message = match storage.filter(|_| owned.name == id.name && owned.is_in(id)) {
+        Some(storage) => {
+            format!("Flux keeps its record in namespace `{storage}`, and installs the release a second time")
+        }
+        None => format!("Flux installs `{owned}` instead, a second release of the same objects"),
+    };
+    let other = match storage {
+        Some(_) => format!("move the HelmRelease into namespace `{}`", id.namespace),
+        None => format!("name the release `{owned}` in the helmfile"),
+    };
+    Some((message, format!("set {} in the HelmRelease, or {other}", owned.settings_for(id))))
 }
 
 /// A difference between two charts.

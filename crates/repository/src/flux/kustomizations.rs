@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::variables::Variables;
 use super::{FluxObjects, Object};
 use discover::walk;
-use yaml::{Node, Origin};
+use yaml::{Location, Node, Origin};
 
 /// The API group.
 pub(super) const GROUP: &str = "kustomize.toolkit.fluxcd.io";
@@ -15,6 +15,33 @@ const MAX_DEPTH: usize = 16;
 
 pub(super) fn is_kustomization(object: &Object) -> bool {
     object.kind == "Kustomization" && object.text(&["apiVersion"]).is_some_and(|version| version.starts_with(GROUP))
+}
+
+/// Fields of a HelmRelease that decide what is installed, and as which release.
+const INSTALLED_BY: [&str; 10] = [
+    "chart",
+    "chartRef",
+    "commonMetadata",
+    "postRenderers",
+    "releaseName",
+    "storageNamespace",
+    "suspend",
+    "targetNamespace",
+    "values",
+    "valuesFrom",
+];
+/// Patches may hold patches: a root Kustomization patches others, which patch HelmReleases.
+const MAX_PATCH_DEPTH: usize = 3;
+
+/// A patch that a Kustomization applies to HelmReleases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KustomizationPatch {
+    /// The location of the patch.
+    pub at: Location,
+    /// The fields below `spec` that it sets and that decide what is installed.
+    pub fields: Vec<String>,
+    /// The HelmRelease; none for every one.
+    target: Option<String>,
 }
 
 /// Those of a cluster.
@@ -34,6 +61,7 @@ struct Kustomization {
     decryption: Option<(String, String)>,
     /// The name of the Secret that its patches set in others.
     patched_decryption: Option<String>,
+    helm_release_patches: Vec<KustomizationPatch>,
     namespace: String,
 }
 
@@ -53,10 +81,17 @@ impl Kustomizations {
             patched: patched(&object, &["spec", "postBuild"]).as_ref().map(Substitution::of),
             decryption: object.text(&DECRYPTION).map(|name| (namespace(&object), name.to_owned())),
             patched_decryption: patched(&object, &DECRYPTION).and_then(|node| Some(node.as_str()?.to_owned())),
+            helm_release_patches: helm_release_patches(&object.document, &object.origin, MAX_PATCH_DEPTH),
             namespace: namespace(&object),
             path: object.path,
         };
         Self(objects.into_iter().map(read).collect())
+    }
+
+    /// What patches set in the HelmRelease of this name.
+    pub(super) fn patches_of(&self, name: &str) -> Vec<KustomizationPatch> {
+        let all = self.0.iter().flat_map(|one| &one.helm_release_patches);
+        all.filter(|patch| patch.target.as_deref().is_none_or(|target| target == name)).cloned().collect()
     }
 
     /// The ConfigMaps that variables come from.
@@ -136,6 +171,43 @@ fn patched(object: &Object, path: &[&str]) -> Option<Node> {
         let patch = yaml::parse_one(&object.origin, entry.find(&["patch"])?.as_str()?).ok()?;
         patch.find(path).cloned()
     })
+}
+
+/// The patches below `spec.patches` that reach HelmReleases.
+fn helm_release_patches(document: &Node, origin: &Origin, depth: usize) -> Vec<KustomizationPatch> {
+    let entries = document.find(&["spec", "patches"]).and_then(Node::as_sequence).unwrap_or_default();
+    let of = |entry: &Node| {
+        let node = entry.find(&["patch"])?;
+        let patch = yaml::parse_one(origin, node.as_str()?).ok()?;
+        let text = |keys: &[&str]| entry.find(keys).and_then(Node::as_str).map(str::to_owned);
+        let kind =
+            text(&["target", "kind"]).or_else(|| patch.find(&["kind"]).and_then(Node::as_str).map(str::to_owned))?;
+        match kind.as_str() {
+            "HelmRelease" => {
+                let fields: Vec<String> =
+                    fields(&patch).into_iter().filter(|field| INSTALLED_BY.contains(&field.as_str())).collect();
+                let patch =
+                    KustomizationPatch { at: origin.location(node.at), fields, target: text(&["target", "name"]) };
+                Some(if patch.fields.is_empty() { vec![] } else { vec![patch] })
+            }
+            "Kustomization" if depth > 0 => {
+                let nested = helm_release_patches(&patch, origin, depth - 1).into_iter();
+                // Places within a patch are those of its text.
+                Some(nested.map(|nested| KustomizationPatch { at: origin.location(node.at), ..nested }).collect())
+            }
+            _ => None,
+        }
+    };
+    entries.iter().filter_map(of).flatten().collect()
+}
+
+/// The fields below `spec` that a patch sets: a merge patch, or a list of operations.
+fn fields(patch: &Node) -> Vec<String> {
+    let spec = patch.find(&["spec"]).and_then(Node::as_mapping).into_iter();
+    let merged = spec.flat_map(|spec| spec.iter()).map(|entry| entry.key.clone());
+    let operations = patch.as_sequence().unwrap_or_default().iter();
+    let paths = operations.filter_map(|operation| operation.find(&["path"])?.as_str()?.strip_prefix("/spec/"));
+    merged.chain(paths.map(|path| path.split('/').next().unwrap_or(path).to_owned())).collect()
 }
 
 /// Every file that a Kustomization with this path applies: those in its kustomization.yaml, or else all below the path.

@@ -8,6 +8,7 @@ mod decryption;
 pub mod drift;
 mod kustomizations;
 mod namespaces;
+mod ownership;
 mod renderers;
 mod source;
 mod values;
@@ -22,8 +23,9 @@ use kustomizations::Kustomizations;
 use yaml::{Location, Node, Origin};
 
 use counterpart::FluxChart;
-pub use counterpart::{Counterpart, UnknownChart};
+pub use counterpart::{ChartOrigin, Counterpart, UnknownChart};
 pub use decryption::Decryption;
+pub use ownership::{HelmReleaseNames, OwnedRelease};
 pub use renderers::PostRendererPatches;
 
 /// Endings of manifests.
@@ -141,11 +143,6 @@ impl FluxObjects {
             objects.iter().flat_map(values::config_maps).chain(kustomizations.config_maps()).collect();
         let maps = if wanted.is_empty() { vec![] } else { values::read_config_maps(&maps, &wanted) };
         Self { root: root.to_owned(), names, objects, kustomizations, maps, sealed, security }
-    }
-
-    /// Whether a HelmRelease of this name is in the repository.
-    pub fn has_release(&self, name: &str) -> bool {
-        self.objects.iter().any(|object| object.kind == "HelmRelease" && object.name == name)
     }
 
     /// The Pod Security labels that the repository sets on a namespace.

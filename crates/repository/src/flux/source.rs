@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::counterpart::ChartOrigin;
 use super::{FluxChart, FluxObjects, Object, UnknownChart};
 use helmfile::Chart;
 
@@ -41,7 +42,9 @@ impl FluxObjects {
             let local = self.root.join(name.trim_start_matches("./"));
             let foreign =
                 || UnknownChart::new(place(&["sourceRef"]), format!("charts from a {kind} are not supported"));
-            return is_chart(&local).then_some(FluxChart { chart: Chart::Local(local), at }).ok_or_else(foreign);
+            return is_chart(&local)
+                .then_some(FluxChart { chart: Chart::Local(local), at, source: ChartOrigin::Other })
+                .ok_or_else(foreign);
         }
         let repository = text(&["sourceRef", "name"]).unwrap_or_default();
         let namespace = text(&["sourceRef", "namespace"]).or(object.namespace.as_deref());
@@ -55,7 +58,7 @@ impl FluxObjects {
             Some(host) => Chart::Oci { reference: format!("{host}/{name}"), version },
             None => Chart::Repository { url: url.to_owned(), name: name.to_owned(), version },
         };
-        Ok(FluxChart { chart, at })
+        Ok(FluxChart { chart, at, source: ChartOrigin::Other })
     }
 }
 
@@ -72,5 +75,5 @@ fn oci(source: &Object) -> FluxChart {
     let digest = source.text(&["spec", "ref", "digest"]);
     let at = source.location(&["spec", "ref", if digest.is_some() { "digest" } else { version.unwrap_or("tag") }]);
     let reference = digest.map_or_else(|| reference.to_owned(), |digest| format!("{reference}@{digest}"));
-    FluxChart { chart: Chart::Oci { reference, version: text }, at }
+    FluxChart { chart: Chart::Oci { reference, version: text }, at, source: ChartOrigin::OciRepository }
 }

@@ -185,9 +185,68 @@ fn the_cluster_and_the_namespace_decide_between_several() {
     let lone = lone.each_ref().map(|(path, text)| (*path, text.as_str()));
     let found = drift(&lone, "1.0.0", json!({}));
     assert!(
-        found.starts_with("a/hr.yaml:4:9: lab/app: Flux installs a second release of it into namespace `another`"),
+        found.starts_with(
+            "a/hr.yaml:4:9: lab/app: Flux installs `another/app` instead, a second release of the same objects"
+        ),
         "{found}"
     );
+}
+
+#[test]
+fn a_helm_release_that_would_own_another_release_is_reported_with_both_ways_to_correct_it() {
+    let spec = |more: &str| helm_release("app", &format!("{BY_REF}{more}"));
+    let of = |text: String| {
+        let files = [("a/hr.yaml", text), ("a/oci.yaml", oci_repository("app", "{tag: 1.0.0}"))];
+        let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
+        drift(&files, "1.0.0", json!({}))
+    };
+    insta::assert_snapshot!(of(spec("  targetNamespace: lab\n")), @"
+    a/hr.yaml:4:9: lab/app: Flux installs `lab/lab-app` instead, a second release of the same objects
+      next: set `releaseName: app` in the HelmRelease, or name the release `lab/lab-app` in the helmfile
+    ");
+    assert_eq!(of(spec("  targetNamespace: lab\n  releaseName: app\n")), "");
+    insta::assert_snapshot!(of(spec("  storageNamespace: flux-system\n")), @"
+    a/hr.yaml:4:9: lab/app: Flux keeps its record in namespace `flux-system`, and installs the release a second time
+      next: set `storageNamespace: lab` in the HelmRelease, or move the HelmRelease into namespace `lab`
+    ");
+    let renamed = drifts(
+        &[("a/hr.yaml", &spec("  targetNamespace: lab\n")), ("a/oci.yaml", &oci_repository("app", "{tag: 1.0.0}"))],
+        |release| "lab-app".clone_into(&mut release.id.name),
+    );
+    assert_eq!(renamed, [], "the other way");
+}
+
+#[test]
+fn what_else_flux_does_with_a_release_is_reported() {
+    let spec = "  suspend: true\n  commonMetadata: {labels: {team: a}}\n";
+    let kustomization = |patches: &str| {
+        format!(
+            "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {{name: all}}\nspec:\n  path: ./a\n  patches:\n{patches}"
+        )
+    };
+    let direct = kustomization(
+        "    - target: {kind: HelmRelease}\n      patch: |\n        kind: HelmRelease\n        metadata: {name: x}\n        spec: {upgrade: {}, values: {a: 1}}\n    - target: {kind: HelmRelease, name: other}\n      patch: '[{op: add, path: /spec/chart/spec, value: x}]'\n",
+    );
+    let nested = kustomization(
+        "    - patch: |\n        kind: Kustomization\n        spec:\n          patches:\n            - target: {kind: HelmRelease}\n              patch: '[{op: add, path: /spec/postRenderers/-, value: x}]'\n",
+    );
+    let files = [
+        ("a/hr.yaml", helm_release("app", &format!("{BY_REF}{spec}"))),
+        ("a/oci.yaml", oci_repository("app", "{tag: 1.0.0}")),
+        ("flux/direct.yaml", direct),
+        ("flux/nested.yaml", nested),
+    ];
+    let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
+    insta::assert_snapshot!(drift(&files, "1.0.0", json!({})), @"
+    a/hr.yaml:8:12: lab/app: Flux does not adopt it: its HelmRelease is suspended
+      next: remove `suspend`, or `flux resume helmrelease` later
+    a/hr.yaml:9:19: lab/app: Flux adds `commonMetadata` to every object, which the bootstrap does not
+      next: set the same labels by the chart's values, or accept that Flux upgrades the release once
+    flux/direct.yaml:9:9: lab/app: a Kustomization patches `values` of the HelmRelease
+      next: set the same for the bootstrap, or accept that Flux upgrades the release once
+    flux/nested.yaml:8:9: lab/app: a Kustomization patches `postRenderers` of the HelmRelease
+      next: set the same for the bootstrap, or accept that Flux upgrades the release once
+    ");
 }
 
 #[test]
