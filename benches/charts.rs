@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use futures::future::join_all;
 use futures::stream::{self, TryStreamExt};
-use helm::{Charts, Helm, HelmError, Mirrors, TemplateOptions};
+use helm::{ChartVersion, Charts, Helm, HelmError, Mirrors, TemplateOptions};
 use helmfile::{Chart, Release, ReleaseId};
 use tools::{Options, Tool, Toolbox};
 use yaml::{Origin, Position};
@@ -80,7 +80,7 @@ async fn together(charts: &Charts, releases: &[Release]) -> f64 {
 
 async fn render(charts: &Charts, release: &Release) -> Result<(), HelmError> {
     let options = TemplateOptions::default();
-    let ready = charts.prepare(release, &options).await?;
+    let ready = charts.prepare(release, &ChartVersion::Packaged, &options).await?;
     charts.helm.template(release, &ready.chart, &options).await.map(drop)
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use helm::bundle;
 use helm::bundle::BundleContents;
-use helm::{ChartBundle, Charts, Helm, HelmErrorKind, Mirrors, PulledChart, TemplateOptions, manifest};
+use helm::{ChartBundle, ChartVersion, Charts, Helm, HelmErrorKind, Mirrors, PulledChart, TemplateOptions, manifest};
 use helmfile::{Chart, FetchOptions, InstallFlags, OnFailure, Release, ReleaseId, Wait};
-use lab::{ChartRegistry, ChartsFrom, ReleaseSpec};
+use lab::{ChartRegistry, ChartsFrom, FluxRelease, ReleaseSpec};
 use process::Command;
 use serde_json::Value;
 use test_support::LoopbackNetwork;
@@ -62,7 +62,7 @@ fn spec(chart: &str, version: Option<&str>) -> ReleaseSpec {
         chart: chart.into(),
         version: version.map(Into::into),
         needs: vec![],
-        crds_only: false,
+        flux: FluxRelease::NotAdopted,
     }
 }
 
@@ -238,7 +238,7 @@ async fn a_pulled_chart_is_cached_and_errors_are_distinguished() {
     let TestRegistry { registry, charts, folder, network: _network } =
         TestRegistry::with(&[spec("quay.io/acme/app", Some("1.0.0"))]).await;
     let app = Chart::Oci { reference: "quay.io/acme/app".into(), version: Some("1.0.0".into()) };
-    let PulledChart { path, digest, name, version } = charts.pull(&app).await.unwrap();
+    let PulledChart { path, digest, name, version, manifest } = charts.pull(&app).await.unwrap();
     assert_eq!((name.as_str(), version.as_str()), ("app", "1.0.0"));
     assert_eq!(kind_of(&charts, "quay.io/acme/app", "9.9.9").await, HelmErrorKind::NotFound);
     assert_eq!(kind_of(&charts, "quay.io/acme/nothing", "1.0.0").await, HelmErrorKind::NotFound);
@@ -254,8 +254,28 @@ async fn a_pulled_chart_is_cached_and_errors_are_distinguished() {
     std::fs::remove_file(note).unwrap();
     charts.pull(&app).await.unwrap();
 
+    let crane = Toolbox::new(Options::from_environment(None)).provide(Tool::Crane, &|_| ()).await.unwrap().path;
+    let reference = format!("{}/quay.io/acme/app:1.0.0", charts.mirrors.0["*"]);
+    let of_registry = Command::new(&crane).args(["digest", "--insecure", &reference]).run().await.unwrap();
+    let manifest = manifest.unwrap();
+    assert_eq!(manifest.to_string(), String::from_utf8(of_registry.stdout).unwrap().trim());
+
     registry.shut_down().await;
-    assert_eq!(charts.pull(&app).await.unwrap().digest, digest, "no registry is needed for what was pulled");
+    let kept = charts.pull(&app).await.unwrap();
+    assert_eq!(kept.digest, digest, "no registry is needed for what was pulled");
+    assert_eq!(kept.manifest.as_ref(), Some(&manifest));
+    let named = Release { chart: app.clone(), ..release("ns", "app", "", "", Value::Null) };
+    let version = ChartVersion::WithDigest(manifest.clone());
+    let prepared = charts.prepare(&named, &version, &TemplateOptions::default()).await.unwrap();
+    assert_eq!(prepared.chart.version, format!("1.0.0+{}", &manifest.to_string()["sha256:".len()..][..12]));
+    let labels = charts.helm.template(&named, &prepared.chart, &TemplateOptions::default()).await.unwrap();
+    let labels: Vec<&str> =
+        labels.iter().filter_map(|object| object["metadata"]["labels"]["helm.sh/chart"].as_str()).collect();
+    assert!(
+        !labels.is_empty()
+            && labels.iter().all(|label| *label == format!("app-{}", prepared.chart.version.replace('+', "_"))),
+        "{labels:?}"
+    );
     assert_eq!(kind_of(&charts, "quay.io/acme/app", "2.0.0").await, HelmErrorKind::Unreachable);
     drop(folder);
 }
@@ -297,14 +317,16 @@ async fn a_bundle_serves_every_chart_when_no_registry_answers() {
 
     let mut direct = Vec::new();
     for release in &releases {
-        direct.push(charts.pull(&release.chart).await.unwrap().digest);
+        let PulledChart { digest, manifest, .. } = charts.pull(&release.chart).await.unwrap();
+        direct.push((digest, manifest));
     }
     registry.shut_down().await;
     let open = Some(Arc::new(ChartBundle::open(&path).unwrap()));
     let offline =
         Charts { cache: folder.path().join("other"), mirrors: Mirrors::default(), bundle: open, ..charts.clone() };
-    for (release, digest) in releases.iter().zip(direct) {
-        assert_eq!(offline.pull(&release.chart).await.unwrap().digest, digest, "{}", release.chart);
+    for (release, expected) in releases.iter().zip(direct) {
+        let PulledChart { digest, manifest, .. } = offline.pull(&release.chart).await.unwrap();
+        assert_eq!((digest, manifest), expected, "{}", release.chart);
     }
     assert_eq!(kind_of(&offline, "quay.io/acme/app", "1.0.0").await, HelmErrorKind::NotFound);
 

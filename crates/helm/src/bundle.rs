@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::chart;
 use super::chart::PulledChart;
+use super::chart_version::ManifestDigest;
 use super::package::{MAX_PACKAGE, hex};
 use super::{Charts, HelmError, HelmErrorCause, HelmErrorKind, TemplateOptions, manifest};
 use helmfile::{Chart, Release};
@@ -28,6 +29,8 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const REFERENCE: &str = "org.opencontainers.image.ref.name";
 /// The reference and version in the helmfile.
 const SUBJECT: &str = "k8s-bootstrap.chart";
+/// The digest of the manifest in the registry that the chart was pulled from.
+const PULLED_MANIFEST: &str = "k8s-bootstrap.manifest";
 /// For the digest of an image.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How many charts are pulled and rendered, or digests requested, at the same time.
@@ -39,8 +42,15 @@ const MAX_ENTRIES: usize = 10_000;
 #[derive(Debug)]
 pub struct ChartBundle {
     folder: tempfile::TempDir,
-    /// By reference and version: the hex digest of the package.
-    charts: BTreeMap<String, String>,
+    /// By reference and version.
+    charts: BTreeMap<String, BundledChart>,
+}
+
+#[derive(Debug)]
+struct BundledChart {
+    /// The hex digest of the package.
+    package: String,
+    manifest: Option<ManifestDigest>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -139,6 +149,8 @@ pub fn write(contents: &BundleContents, out: &mut impl Write) -> io::Result<()> 
         let manifest = Manifest { schema_version: 2, media_type: MANIFEST.to_owned(), config, layers: vec![layer] };
         let mut descriptor = archive.blob(MANIFEST, &serde_json::to_vec(&manifest)?)?;
         descriptor.annotations = [(REFERENCE.to_owned(), reference), (SUBJECT.to_owned(), subject)].into();
+        let manifest = pulled.manifest.clone().map(|digest| (PULLED_MANIFEST.to_owned(), digest.into()));
+        descriptor.annotations.extend(manifest);
         index.manifests.push(descriptor);
     }
     let images: String = contents.images.iter().map(|image| format!("{image}\n")).collect();
@@ -245,7 +257,9 @@ impl ChartBundle {
             let package = layer.and_then(|layer| layer.digest.strip_prefix("sha256:"));
             let package = package.filter(|digest| blobs.contains(*digest));
             let package = package.ok_or_else(|| BundleError::NoPackage { subject: subject.clone() })?;
-            charts.insert(subject.clone(), package.to_owned());
+            let pulled = descriptor.annotations.get(PULLED_MANIFEST).cloned();
+            let pulled = pulled.and_then(|digest| ManifestDigest::try_from(digest).ok());
+            charts.insert(subject.clone(), BundledChart { package: package.to_owned(), manifest: pulled });
         }
         Ok(Self { folder, charts })
     }
@@ -256,10 +270,11 @@ impl ChartBundle {
     ///
     /// [`HelmErrorKind::NotFound`] if the bundle does not contain it.
     pub(super) fn chart(&self, subject: &str) -> Result<PulledChart, HelmError> {
-        let digest = self.charts.get(subject).ok_or_else(|| {
+        let BundledChart { package, manifest } = self.charts.get(subject).ok_or_else(|| {
             let known = self.charts.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             HelmError::new(HelmErrorKind::NotFound, subject, HelmErrorCause::NotInBundle { known })
         })?;
-        chart::pulled(subject, self.folder.path().join(format!("{digest}.tgz")))
+        let chart = chart::pulled(subject, self.folder.path().join(format!("{package}.tgz")))?;
+        Ok(PulledChart { manifest: manifest.clone(), ..chart })
     }
 }

@@ -10,13 +10,14 @@ use retry::{Verdict, retry};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::chart_version::{self, ChartVersion, ManifestDigest};
 use super::package;
 use super::package::{Metadata, hex};
 use super::request::{ChartSource, CredentialUse, Login, Request};
 use super::{ChartBundle, Helm, HelmError, HelmErrorCause, HelmErrorKind, Mirrors, TemplateOptions};
 use helmfile::patch;
 use helmfile::{Chart, FetchOptions, Release};
-use process::{Command, SecretFile, Stream};
+use process::{Command, Output, SecretFile, Stream};
 
 /// For one pull; a package has at most some MiB.
 const DEADLINE: Duration = Duration::from_mins(2);
@@ -43,6 +44,8 @@ pub struct PulledChart {
     pub name: String,
     /// From `Chart.yaml`.
     pub version: String,
+    /// Its manifest in a registry; none for a folder, and for a package of an HTTP repository.
+    pub manifest: Option<ManifestDigest>,
 }
 
 impl PulledChart {
@@ -64,8 +67,14 @@ impl PulledChart {
 #[derive(Debug)]
 pub struct PreparedChart {
     pub chart: PulledChart,
-    /// The package in memory, if the release has patches.
+    /// The package in memory, if it is not the one that was pulled.
     _package: Option<SecretFile>,
+}
+
+/// A folder with `chart.tgz`.
+struct Package {
+    folder: tempfile::TempDir,
+    manifest: Option<ManifestDigest>,
 }
 
 /// The record beside a cached package.
@@ -73,6 +82,8 @@ pub struct PreparedChart {
 struct Note {
     subject: String,
     digest: String,
+    #[serde(default)]
+    manifest: Option<ManifestDigest>,
 }
 
 impl Charts {
@@ -86,13 +97,23 @@ impl Charts {
         self.fetch(chart, &FetchOptions::default()).await
     }
 
-    /// Gets a release's chart, with the release's patches applied.
+    /// Gets a release's chart, under its version and with the release's patches applied.
     ///
     /// # Errors
     ///
     /// As [`pull`](Self::pull), and as [`patched`](Self::patched).
-    pub async fn prepare(&self, release: &Release, options: &TemplateOptions) -> Result<PreparedChart, HelmError> {
+    pub async fn prepare(
+        &self,
+        release: &Release,
+        version: &ChartVersion,
+        options: &TemplateOptions,
+    ) -> Result<PreparedChart, HelmError> {
         let chart = self.fetch(&release.chart, &release.fetch).await?;
+        let PreparedChart { chart, _package: package } = versioned(chart, version)?;
+        if release.patches.is_empty() {
+            return Ok(PreparedChart { chart, _package: package });
+        }
+        // Rendering it needs the package, what is rendered does not.
         self.patched(release, chart, options).await
     }
 
@@ -129,8 +150,7 @@ impl Charts {
         let file_error = |error: io::Error| HelmError::from_file(&subject, error);
         let package = crate::wrap::wrap(&chart, &objects, &crds).map_err(file_error)?;
         let digest = hex(&Sha256::digest(&package));
-        let file = SecretFile::of_bytes(&package).map_err(file_error)?;
-        Ok(PreparedChart { chart: PulledChart { path: file.path().into(), digest, ..chart }, _package: Some(file) })
+        in_memory(PulledChart { digest, ..chart }, &package).map_err(file_error)
     }
 
     /// Gets a chart with the fetch options of its repository and release.
@@ -151,18 +171,21 @@ impl Charts {
         let recorded = if request.exact { Note::read(&folder) } else { None };
         let package = folder.join("chart.tgz");
         if let Some(note) = &recorded
+            && (note.manifest.is_some() || !request.is_in_registry())
             && package::digest(&package).is_ok_and(|digest| digest == note.digest)
         {
-            return pulled(&request.subject, package);
+            return Ok(PulledChart { manifest: note.manifest.clone(), ..pulled(&request.subject, package)? });
         }
-        let fresh = retry(CHART_PULL, || self.attempt(&request), Verdict::by(HelmError::is_retryable)).await?;
-        let chart = pulled(&request.subject, fresh.path().join("chart.tgz"))?;
+        let attempt = retry(CHART_PULL, || self.attempt(&request), Verdict::by(HelmError::is_retryable));
+        let Package { folder: fresh, manifest } = attempt.await?;
+        let chart = PulledChart { manifest, ..pulled(&request.subject, fresh.path().join("chart.tgz"))? };
         if let Some(note) = recorded.filter(|note| note.digest != chart.digest) {
             let cause = HelmErrorCause::OtherDigest { recorded: note.digest, current: chart.digest };
             return Err(HelmError::new(HelmErrorKind::Changed, request.subject, cause));
         }
-        keep(fresh, &folder, &request.subject, &chart.digest)
-            .map_err(|error| HelmError::from_file(&request.subject, error))?;
+        let note =
+            Note { subject: request.subject.clone(), digest: chart.digest.clone(), manifest: chart.manifest.clone() };
+        keep(fresh, &folder, &note).map_err(|error| HelmError::from_file(&request.subject, error))?;
         Ok(PulledChart { path: package, ..chart })
     }
 
@@ -202,7 +225,7 @@ impl Charts {
     }
 
     /// Pulls once, into a new folder with `chart.tgz`.
-    async fn attempt(&self, request: &Request) -> Result<tempfile::TempDir, HelmError> {
+    async fn attempt(&self, request: &Request) -> Result<Package, HelmError> {
         let file_error = |error: io::Error| HelmError::from_file(&request.subject, error);
         std::fs::create_dir_all(&self.cache).map_err(file_error)?;
         let folder = tempfile::Builder::new().prefix(".pull-").tempdir_in(&self.cache).map_err(file_error)?;
@@ -212,17 +235,25 @@ impl Charts {
             // Registries deny stale credentials even for public charts.
             done = self.helm_pull(request, folder.path(), CredentialUse::Anonymous).await.or(done);
         }
-        done?;
+        let output = done?;
+        let manifest = [String::from_utf8_lossy(&output.stdout).as_ref(), &output.stderr]
+            .into_iter()
+            .find_map(ManifestDigest::in_output);
         let packed = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tgz");
         let files = std::fs::read_dir(folder.path()).map_err(file_error)?;
         let package = files.filter_map(|entry| Some(entry.ok()?.path())).find(packed);
         let package =
             package.ok_or_else(|| HelmError::new(HelmErrorKind::Other, &request.subject, HelmErrorCause::NoPackage))?;
         std::fs::rename(package, folder.path().join("chart.tgz")).map_err(file_error)?;
-        Ok(folder)
+        Ok(Package { folder, manifest })
     }
 
-    async fn helm_pull(&self, request: &Request, folder: &Path, credentials: CredentialUse) -> Result<(), HelmError> {
+    async fn helm_pull(
+        &self,
+        request: &Request,
+        folder: &Path,
+        credentials: CredentialUse,
+    ) -> Result<Output, HelmError> {
         let login = Login::new(request).map_err(|error| HelmError::from_file(&request.subject, error))?;
         let cache = folder.join("index");
         if let Some(arguments) = request.update(login.as_ref(), &cache) {
@@ -233,7 +264,7 @@ impl Charts {
         if credentials == CredentialUse::Anonymous {
             command = self.without_credentials(command);
         }
-        command.run().await.map(drop).map_err(|error| HelmError::from_process(&request.subject, error))
+        command.run().await.map_err(|error| HelmError::from_process(&request.subject, error))
     }
 
     /// Downloads the index of a repository. Helm reports the reason of a failure on standard output.
@@ -280,12 +311,11 @@ impl Note {
 }
 
 /// Moves a pulled package into the cache; the note is written last, since a package without one counts as absent.
-fn keep(fresh: tempfile::TempDir, folder: &Path, subject: &str, digest: &str) -> io::Result<()> {
+fn keep(fresh: tempfile::TempDir, folder: &Path, note: &Note) -> io::Result<()> {
     std::fs::create_dir_all(folder)?;
     std::fs::rename(fresh.path().join("chart.tgz"), folder.join("chart.tgz"))?;
-    let note = serde_json::to_string(&Note { subject: subject.to_owned(), digest: digest.to_owned() })?;
     let beside = fresh.path().join(Note::NAME);
-    std::fs::write(&beside, note)?;
+    std::fs::write(&beside, serde_json::to_string(note)?)?;
     std::fs::rename(beside, folder.join(Note::NAME))
 }
 
@@ -293,7 +323,25 @@ pub(super) fn pulled(subject: &str, path: PathBuf) -> Result<PulledChart, HelmEr
     let invalid = |error| HelmError::new(HelmErrorKind::Other, subject, HelmErrorCause::Package(error));
     let Metadata { name, version } = package::metadata(&path).map_err(invalid)?;
     let digest = package::digest(&path).map_err(invalid)?;
-    Ok(PulledChart { path, digest, name, version })
+    Ok(PulledChart { path, digest, name, version, manifest: None })
+}
+
+/// A chart under the version that it is installed as.
+fn versioned(chart: PulledChart, version: &ChartVersion) -> Result<PreparedChart, HelmError> {
+    // A folder has no manifest in a registry.
+    let Some(version) = version.replaces(&chart.version).filter(|_| chart.path.is_file()) else {
+        return Ok(PreparedChart { chart, _package: None });
+    };
+    let subject = format!("{} {}", chart.name, chart.version);
+    let invalid = |error| HelmError::new(HelmErrorKind::Other, &subject, HelmErrorCause::Package(error));
+    let package = chart_version::repackaged(&chart.path, &version).map_err(invalid)?;
+    let digest = hex(&Sha256::digest(&package));
+    in_memory(PulledChart { digest, version, ..chart }, &package).map_err(|error| HelmError::from_file(&subject, error))
+}
+
+fn in_memory(chart: PulledChart, package: &[u8]) -> io::Result<PreparedChart> {
+    let file = SecretFile::of_bytes(package)?;
+    Ok(PreparedChart { chart: PulledChart { path: file.path().into(), ..chart }, _package: Some(file) })
 }
 
 /// A chart of an HTTP repository as `HOST/PATH/NAME`.

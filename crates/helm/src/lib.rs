@@ -7,6 +7,7 @@
 
 pub mod bundle;
 mod chart;
+mod chart_version;
 pub mod comparison;
 mod error;
 pub mod manifest;
@@ -19,6 +20,7 @@ mod wrap;
 
 pub use bundle::{BundleError, ChartBundle};
 pub use chart::{Charts, PreparedChart, PulledChart};
+pub use chart_version::{ChartVersion, InvalidDigest, ManifestDigest};
 pub use error::{HelmError, HelmErrorCause, HelmErrorKind};
 pub use mirrors::Mirrors;
 pub use package::PackageError;

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
+use flate2::Compression;
 use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -26,6 +28,8 @@ pub enum PackageError {
     InvalidMetadata(serde_saphyr::Error),
     #[error("the package has no Chart.yaml")]
     NoMetadata,
+    #[error("Chart.yaml has no line `version: …`")]
+    NoVersionLine,
     #[error("the package has {length} bytes, the limit is {MAX_PACKAGE}")]
     TooLarge { length: u64 },
     #[error("the package unpacks to more than {} MiB or {MAX_FILES} files", MAX_UNPACKED >> 20)]
@@ -65,13 +69,42 @@ fn packed(path: &Path) -> Result<String, PackageError> {
         if unpacked > MAX_UNPACKED || count > MAX_FILES {
             return Err(PackageError::UnpacksTooLarge);
         }
-        if metadata.is_none() && name.components().count() == 2 && name.ends_with("Chart.yaml") {
+        if metadata.is_none() && is_metadata(&name) {
             let mut text = String::new();
             entry.take(MAX_METADATA).read_to_string(&mut text)?;
             metadata = Some(text);
         }
     }
     metadata.ok_or(PackageError::NoMetadata)
+}
+
+/// Whether a path in a package is the `Chart.yaml` of the chart itself, not of one within it.
+fn is_metadata(path: &Path) -> bool {
+    path.components().count() == 2 && path.ends_with("Chart.yaml")
+}
+
+/// A checked package with another `Chart.yaml`, everything else as it is.
+pub(super) fn rewritten(
+    path: &Path,
+    change: impl Fn(&str) -> Result<String, PackageError>,
+) -> Result<Vec<u8>, PackageError> {
+    packed(path)?;
+    let mut archive = tar::Archive::new(GzDecoder::new(opened(path)?));
+    let mut new = tar::Builder::new(GzEncoder::new(vec![], Compression::fast()));
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let (mut header, path) = (entry.header().clone(), entry.path()?.into_owned());
+        if is_metadata(&path) {
+            let mut text = String::new();
+            entry.take(MAX_METADATA).read_to_string(&mut text)?;
+            let text = change(&text)?;
+            header.set_size(text.len() as u64);
+            new.append_data(&mut header, path, text.as_bytes())?;
+        } else {
+            new.append_data(&mut header, path, &mut entry)?;
+        }
+    }
+    Ok(new.into_inner()?.finish()?)
 }
 
 fn opened(package: &Path) -> Result<File, PackageError> {
@@ -178,6 +211,26 @@ mod tests {
         File::create(&large).unwrap().set_len(MAX_PACKAGE + 1).unwrap();
         let expected = "the package has 67108865 bytes, the limit is 67108864";
         assert_eq!(digest(&large).unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn a_package_is_rewritten_except_for_the_charts_within_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = package(folder.path(), &[("app/Chart.yaml", 0), ("app/charts/sub/Chart.yaml", 0), ("app/x", 700)]);
+        let changed = rewritten(&path, |text| Ok(text.replace("1.2.3", "1.2.3+abc"))).unwrap();
+        let after = folder.path().join("after.tgz");
+        std::fs::write(&after, changed).unwrap();
+        assert_eq!(metadata(&after).unwrap().version, "1.2.3+abc");
+        let mut archive = tar::Archive::new(GzDecoder::new(File::open(&after).unwrap()));
+        let texts = archive.entries().unwrap().map(|entry| {
+            let mut bytes = Vec::new();
+            entry.unwrap().read_to_end(&mut bytes).unwrap();
+            bytes
+        });
+        let texts: Vec<Vec<u8>> = texts.collect();
+        assert_eq!(texts[1], b"name: app\nversion: 1.2.3\n");
+        assert_eq!(texts[2], vec![0; 700]);
+        assert!(matches!(rewritten(&path, |_| Err(PackageError::NoVersionLine)), Err(PackageError::NoVersionLine)));
     }
 
     #[test]

@@ -410,6 +410,7 @@ mod tests {
                 digest: String::new(),
                 name: "cilium".into(),
                 version: "1.18.5".into(),
+                manifest: None,
             };
             let arguments = upgrade_arguments(&release, &chart, &UpgradeOptions::new(ApplyMethod::ServerSide), 4);
             let removes = ["--atomic", "--rollback-on-failure", "--cleanup-on-fail", "--wait"];

@@ -50,6 +50,12 @@ pub(super) enum ChartSource {
     },
 }
 
+impl Request {
+    pub(super) fn is_in_registry(&self) -> bool {
+        matches!(self.source, ChartSource::Registry { .. })
+    }
+}
+
 /// A credentials file for helm; it exists as long as this value.
 #[derive(Debug)]
 pub(super) struct Login {
@@ -186,8 +192,13 @@ mod tests {
 
     #[tokio::test]
     async fn credentials_of_a_repository_reach_only_helm() {
-        let chart =
-            PulledChart { path: "/nowhere".into(), digest: String::new(), name: "app".into(), version: "1.2.3".into() };
+        let chart = PulledChart {
+            path: "/nowhere".into(),
+            digest: String::new(),
+            name: "app".into(),
+            version: "1.2.3".into(),
+            manifest: None,
+        };
         let url = serve(wrap(&chart, &[], &[]).unwrap());
         let found = Toolbox::new(Options::from_environment(None)).provide(Tool::Helm, &|_| ()).await.unwrap();
         let helm = Helm { program: found.path, version: found.version };

@@ -122,7 +122,24 @@ impl Cluster {
     }
 
     async fn upgrade(&self, release: &Release, method: ApplyMethod) -> Result<(), HelmError> {
-        let ready = self.charts().prepare(release, &TemplateOptions::default()).await?;
+        self.upgrade_as(release, &ChartVersion::Packaged, method).await
+    }
+
+    /// Packs a chart.
+    async fn package(&self, chart: &Path) -> PathBuf {
+        let to = self.folder.path().join("packages");
+        let command = Command::new(&self.helm.program).arg("package").arg(chart).arg("--destination").arg(&to);
+        command.deadline(Duration::from_mins(1)).run().await.unwrap();
+        std::fs::read_dir(&to).unwrap().next().unwrap().unwrap().path()
+    }
+
+    async fn upgrade_as(
+        &self,
+        release: &Release,
+        version: &ChartVersion,
+        method: ApplyMethod,
+    ) -> Result<(), HelmError> {
+        let ready = self.charts().prepare(release, version, &TemplateOptions::default()).await?;
         self.helm.upgrade(release, &ready.chart, &self.kubeconfig.path(), &UpgradeOptions::new(method), |_, _| ()).await
     }
 

@@ -54,7 +54,10 @@ fn render(run: &Run, release: &Release) -> Result<Vec<Value>, String> {
     };
     let charts = charts();
     runtime().block_on(async {
-        let ready = charts.prepare(release, &options).await.map_err(|error| error.to_string())?;
+        let ready = charts
+            .prepare(release, &helm::ChartVersion::Packaged, &options)
+            .await
+            .map_err(|error| error.to_string())?;
         charts.helm.template(release, &ready.chart, &options).await.map_err(|error| error.to_string())
     })
 }

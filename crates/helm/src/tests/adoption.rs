@@ -20,6 +20,9 @@ spec:
     metadata:
       labels:
         app: app
+        helm.sh/chart: {{ $.Chart.Name }}-{{ $.Chart.Version | replace \"+\" \"_\" }}
+      annotations:
+        checksum/config: {{ printf \"%s-%s\" $.Chart.Name $.Chart.Version | sha256sum }}
     spec:
       containers:
         - name: app
@@ -79,8 +82,7 @@ fn workloads(folder: &Path) -> PathBuf {
 }
 
 /// The adopting upgrade, with the options of helm-controller 1.4 for a HelmRelease that says nothing of its own.
-async fn adopt(cluster: &Cluster, release: &Release) {
-    let Chart::Local(chart) = &release.chart else { panic!("the chart is a folder") };
+async fn adopt(cluster: &Cluster, release: &Release, chart: &Path) {
     let folder = cluster.folder.path();
     std::fs::write(folder.join("origin"), ORIGIN).unwrap();
     std::fs::set_permissions(folder.join("origin"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -117,13 +119,14 @@ async fn generations(cluster: &Cluster) -> String {
 async fn flux_adopts_a_release_with_one_revision_that_changes_nothing() {
     let values = json!({"color": "red", "unset": null, "resources": {"limits": {"memory": "2Gi"}, "requests": null}});
     let cluster = Cluster::start().await;
-    let ours = release(workloads(cluster.folder.path()), values);
+    let chart = workloads(cluster.folder.path());
+    let ours = release(chart.clone(), values);
     cluster.upgrade(&ours, ApplyMethod::from_flux_version("2.7.5")).await.unwrap();
     let first = cluster.newest().await.unwrap();
     let before = generations(&cluster).await;
     assert_eq!(before.lines().count(), 3, "{before}");
     for revision in [2, 3] {
-        adopt(&cluster, &ours).await;
+        adopt(&cluster, &ours, &chart).await;
         let adopted = cluster.newest().await.unwrap();
         assert_eq!((adopted.revision, adopted.status), (revision, Status::Deployed));
         assert_eq!(objects(&adopted), objects(&first));
@@ -134,4 +137,28 @@ async fn flux_adopts_a_release_with_one_revision_that_changes_nothing() {
     // And what Flux has adopted, a later run of ours finds as it is to be.
     let wanted = DesiredRelease { chart_name: "app", chart_version: "1.2.3", values: &ours.values };
     assert_eq!(release_state(cluster.newest().await.as_ref(), &wanted), ReleaseState::Deployed);
+}
+
+/// helm-controller renders the chart of an OCIRepository under a version with its digest; labels and checksums in pod
+/// templates follow it.
+#[tokio::test]
+async fn flux_restarts_no_pod_of_a_release_that_was_installed_under_the_version_with_its_digest() {
+    let cluster = Cluster::start().await;
+    let folder = cluster.folder.path();
+    let chart = workloads(folder);
+    let package = cluster.package(&chart).await;
+    let theirs = workloads(&folder.join("theirs"));
+    let metadata = std::fs::read_to_string(theirs.join("Chart.yaml")).unwrap();
+    std::fs::write(theirs.join("Chart.yaml"), metadata.replace("1.2.3", "1.2.3+3630e56de420")).unwrap();
+    let ours = release(package, json!({"color": "red"}));
+    let digest = ManifestDigest::try_from(format!("sha256:3630e56de420{}", "0".repeat(52))).unwrap();
+    cluster.upgrade_as(&ours, &ChartVersion::WithDigest(digest), ApplyMethod::ClientSide).await.unwrap();
+    let before = generations(&cluster).await;
+    adopt(&cluster, &ours, &theirs).await;
+    assert_eq!(generations(&cluster).await, before);
+
+    cluster.upgrade(&ours, ApplyMethod::ClientSide).await.unwrap();
+    let before = generations(&cluster).await;
+    adopt(&cluster, &ours, &theirs).await;
+    assert_ne!(generations(&cluster).await, before, "the chart's version is in its pod templates");
 }
