@@ -54,6 +54,7 @@ impl Rehearsal {
         assert_eq!(code, 0, "{output}");
         assert!(output.contains(&format!("{} is bootstrapped: {summary}.", self.cluster)), "{output}");
         assert!(output.contains("Bootstrap calls accepted: 1"), "{output}");
+        assert!(output.contains("workloads that Flux restarted at the hand-over: 0"), "{output}");
         assert_eq!(output.contains("every op:// and SOPS value was a placeholder"), !self.real_secrets, "{output}");
         for step in steps {
             let ended = ["done in", "up to date", "skipped:", "degraded:"]

@@ -48,6 +48,10 @@ async fn limits(lab: &Lab, secrets: SecretsMode, isolation: &Isolation) -> Strin
         record.bootstrap_accepted,
         lab.seed()
     )];
+    lines.push(match record.restarted_by_flux.as_slice() {
+        [] => "workloads that Flux restarted at the hand-over: 0".to_owned(),
+        some => format!("workloads that Flux restarted at the hand-over: {} ({})", some.len(), some.join(", ")),
+    });
     let stand_ins = LabFile::read(&lab.spec().folder).map(|file| file.stand_ins).unwrap_or_default();
     if !stand_ins.is_empty() {
         lines.push(format!("charts replaced by stand-ins: {}", stand_ins.join(", ")));

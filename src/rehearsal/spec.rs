@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use ::lab::{ApiServers, ChartsFrom, DiskSpec, LabSpec, NodeSpec, ReleaseSpec};
+use ::lab::{ApiServers, ChartsFrom, DiskSpec, FluxRelease, LabSpec, NodeSpec, ReleaseSpec};
 use bootstrap::steps;
 use helmfile::{Chart, Release};
-use repository::Cluster;
+use repository::{ChartOrigin, Cluster};
 use talos_client::BlockDevice;
 use talos_client::install::InstallDisk;
 use talos_config::{InventoryNode, SecretsBundle};
@@ -83,7 +83,7 @@ fn without_digest(reference: &str) -> &str {
 
 /// The releases that a run will install.
 fn releases(cluster: &Cluster) -> Vec<ReleaseSpec> {
-    let spec = |release: &Release, crds_only: bool| {
+    let spec = |release: &Release, flux: FluxRelease| {
         let (chart, version) = match &release.chart {
             Chart::Oci { reference, version } => (without_digest(reference).to_owned(), version.clone()),
             Chart::Repository { url, name, version } => {
@@ -98,10 +98,22 @@ fn releases(cluster: &Cluster) -> Vec<ReleaseSpec> {
             chart,
             version,
             needs: release.needs.iter().map(ToString::to_string).collect(),
-            crds_only,
+            flux,
         })
     };
     let bootstrap = &cluster.bootstrap;
-    let crds = bootstrap.crds.releases.iter().filter_map(|release| spec(release, true));
-    crds.chain(bootstrap.releases.releases.iter().filter_map(|release| spec(release, false))).collect()
+    let crds = bootstrap.crds.releases.iter().filter_map(|release| spec(release, FluxRelease::NotAdopted));
+    let adopted = bootstrap.releases.releases.iter();
+    crds.chain(adopted.filter_map(|release| spec(release, flux_release(cluster, release)))).collect()
+}
+
+/// How Flux takes a release over, by its HelmRelease in the repository.
+fn flux_release(cluster: &Cluster, release: &Release) -> FluxRelease {
+    let Some(flux) = cluster.flux.counterpart(release).filter(|flux| flux.suspended.is_none()) else {
+        return FluxRelease::NotAdopted;
+    };
+    match flux.chart {
+        Ok(chart) if chart.source == ChartOrigin::OciRepository => FluxRelease::FromOciRepository,
+        _ => FluxRelease::FromChartTemplate,
+    }
 }

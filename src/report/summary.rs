@@ -14,7 +14,8 @@ pub(crate) fn summary(run: &FinishedRun, critical_path: Option<f64>) -> String {
             duration(report.seconds)
         ));
     } else {
-        let flux = context.flux().map(|flux| format!(", Flux follows {}", flux.reference)).unwrap_or_default();
+        let flux = context.flux().and_then(|flux| flux.sync);
+        let flux = flux.map(|sync| format!(", Flux follows {}", sync.reference)).unwrap_or_default();
         let pace = critical_path
             .filter(|seconds| *seconds > 0.0)
             .map(|seconds| format!(", critical path {} (R {:.2})", duration(seconds), report.seconds / seconds));

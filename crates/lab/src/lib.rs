@@ -38,6 +38,7 @@ pub use record::{CriticalPath, Fact, LabRecord, RecordedRequest, Recorder};
 pub use registry::{ChartRegistry, RegistryError};
 pub use scenario::{Scenario, ScenarioError};
 pub use spec::{
-    ApiServers, ChartsFrom, DiskSpec, LabFile, LabSpec, NodeSpec, ReleaseKey, ReleaseSpec, lab_folder, web_folder,
+    ApiServers, ChartsFrom, DiskSpec, FluxRelease, LabFile, LabSpec, NodeSpec, ReleaseKey, ReleaseSpec, lab_folder,
+    web_folder,
 };
 pub use status::{EtcdMemberSummary, LabStatus, SimulatedNodeStatus};

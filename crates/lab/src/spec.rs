@@ -94,8 +94,18 @@ pub struct ReleaseSpec {
     pub version: Option<String>,
     /// Releases to install first, as `namespace/name`.
     pub needs: Vec<String>,
-    /// Only the chart's CRDs are applied.
-    pub crds_only: bool,
+    pub flux: FluxRelease,
+}
+
+/// What Flux makes of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FluxRelease {
+    /// No HelmRelease adopts it, or only its CRDs are applied.
+    NotAdopted,
+    /// Its HelmRelease refers to an OCIRepository: the chart's version gets the digest.
+    FromOciRepository,
+    /// Its HelmRelease has a chart template: the chart keeps its version.
+    FromChartTemplate,
 }
 
 impl ReleaseSpec {

@@ -52,6 +52,9 @@ pub struct LabRecord {
     pub calls: BTreeMap<String, BTreeMap<String, u64>>,
     /// How many Bootstrap calls the nodes have accepted since the lab started.
     pub bootstrap_accepted: u64,
+    /// Workloads whose pods were restarted because Flux adopted their release under another pod template.
+    #[serde(default)]
+    pub restarted_by_flux: Vec<String>,
 }
 
 /// Shared by everything in the lab.
@@ -103,6 +106,10 @@ impl Recorder {
 
     pub(super) fn record_accepted_bootstrap(&self) {
         self.update(|record| record.bootstrap_accepted += 1);
+    }
+
+    pub(super) fn record_restarts(&self, workloads: impl IntoIterator<Item = String>) {
+        self.update(|record| record.restarted_by_flux.extend(workloads));
     }
 
     /// Everything recorded so far, including the requests to the Kubernetes API of the lab in `folder`.

@@ -40,11 +40,16 @@ spec:
 {{- end }}
 {{- end }}
 
+{{- /* The version of the program: that of the chart without what Flux adds behind it. */ -}}
+{{- define "stand-in.version" -}}
+{{ .Chart.AppVersion | default (.Chart.Version | splitList "+" | first) }}
+{{- end }}
+
 {{- /* The labels of every object, from a dict with `name`, `root` and optionally `component`. */ -}}
 {{- define "stand-in.labels" -}}
 {{ include "stand-in.selector" . }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | default .root.Chart.Version | quote }}
+app.kubernetes.io/version: {{ include "stand-in.version" .root | quote }}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version | replace "+" "_" }}
 {{- end }}
 

@@ -6,6 +6,7 @@ use futures::StreamExt;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::kinds::{CRDS, GIT_REPOSITORY, INSTANCE, KUSTOMIZATION};
 use crate::cluster_cache::{CAUSE_ANNOTATION, helm_release_of};
@@ -62,8 +63,9 @@ impl FluxInstance {
         name.unwrap_or(&self.namespace)
     }
 
-    /// Installs the CRDs, the controllers and the sync objects, and reports progress in the status.
-    pub(super) async fn install(&self, context: &ClusterContext) {
+    /// Installs the CRDs, the controllers and the sync objects, and reports progress in the status. It is Ready last, once
+    /// the root Kustomization is `applied` (flux-operator 0.38).
+    pub(super) async fn install(&self, context: &ClusterContext, applied: &Notify) {
         let (client, began) = (&context.cache.client, Instant::now());
         let step = context.lab.scenario.operators.flux_step.duration();
         self.set_ready_condition(context, "Unknown", "Progressing", "Reconciliation in progress").await;
@@ -97,6 +99,14 @@ impl FluxInstance {
             )
             .await;
             ready.push(context.cache.wait_until(|cache| cache.ready_pod_of(controller)).await.fact);
+        }
+        // Without a source there is nothing more to wait for.
+        if self.sync.is_some() {
+            let objects = format!("GitRepository/{0}/{1}, Kustomization/{0}/{1}", self.namespace, self.sync_name());
+            let waiting = format!("Waiting for {objects} to be ready");
+            self.set_ready_condition(context, "Unknown", "Progressing", &waiting).await;
+            applied.notified().await;
+            ready.push(facts::FLUX_KUSTOMIZATION_READY.to_owned());
         }
         let began = Instant::now();
         tokio::time::sleep(step).await;

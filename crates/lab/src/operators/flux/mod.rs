@@ -3,12 +3,16 @@
 mod adoption;
 mod instance;
 mod kinds;
+mod restarts;
 mod sync;
+
+use tokio::sync::Notify;
 
 use crate::cluster_context::ClusterContext;
 
 /// Runs until Flux has adopted all releases.
 pub(super) async fn run(context: &ClusterContext) {
     let instance = instance::wait_for_instance(context).await;
-    tokio::join!(instance.install(context), sync::run(context, &instance));
+    let applied = Notify::new();
+    tokio::join!(instance.install(context, &applied), sync::run(context, &instance, &applied));
 }

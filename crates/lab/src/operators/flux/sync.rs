@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 
 use super::adoption;
 use super::instance::FluxInstance;
@@ -31,8 +32,8 @@ const CHILDREN: [ChildKustomization; 3] = [
     ChildKustomization { name: "cluster-local", depends_on: Some("cluster-apps") },
 ];
 
-/// Fetches and applies the instance's sync source, then adopts its releases.
-pub(super) async fn run(context: &ClusterContext, instance: &FluxInstance) {
+/// Fetches and applies the instance's sync source, says that the root is `applied`, then adopts its releases.
+pub(super) async fn run(context: &ClusterContext, instance: &FluxInstance, applied: &Notify) {
     let Some(sync) = &instance.sync else { return };
     let source = context.cache.wait_until(|cache| cache.ready_pod_of("source-controller")).await;
     let revision = revision(sync);
@@ -47,6 +48,7 @@ pub(super) async fn run(context: &ClusterContext, instance: &FluxInstance) {
     mark_applied(context, instance, instance.sync_name(), &revision).await;
     let causes = [kustomize.fact, facts::FLUX_REPOSITORY_READY.to_owned()];
     context.lab.recorder.record_fact(facts::FLUX_KUSTOMIZATION_READY, began, causes);
+    applied.notify_one();
     adoption::run(context).await;
     for child in &CHILDREN {
         mark_applied(context, instance, child.name, &revision).await;
