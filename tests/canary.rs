@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use common::TestEnvironment;
+use common::{TestEnvironment, parent_of};
 use serde_json::Value;
 
 /// What the stand-in for `op` knows, and the token that lets it.
@@ -138,13 +138,6 @@ fn watch(parent: &mut Child, temporary: &Path, canaries: &Canaries) -> Vec<Strin
 /// Whether this is the stand-in for `op` itself, not one of the two processes that lead to it.
 fn is_op(line: &str) -> bool {
     line.contains("/fixtures/op inject") && !line.contains(" __")
-}
-
-/// The process that started `pid`, as long as it lives.
-fn parent_of(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in parentheses, the fourth the parent.
-    stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Every process that descends from `parent`.

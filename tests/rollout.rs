@@ -8,10 +8,11 @@ use crate::common;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use common::{LabProcess, TestEnvironment};
 use serde_json::{Value, json};
-use test_support::CommandOutput;
+use test_support::{CommandOutput, Condition, Deadline, wait_until};
 
 const NODES: [&str; 6] =
     ["infra-cp-01", "infra-cp-02", "infra-cp-03", "infra-worker-01", "infra-worker-02", "infra-worker-03"];
@@ -273,6 +274,12 @@ fn an_etcd_member_outside_the_inventory_is_reported_by_name() {
     let CommandOutput { code, stderr: err, .. } =
         environment.run(&["node", "shutdown", "infra", "infra-cp-03", "--lab", "--yes"]);
     assert_eq!(code, 0, "{err}");
+    wait_until(Deadline::after(Duration::from_mins(1)), || {
+        match environment.run(&["node", "services", "infra", "infra-cp-03", "--lab"]) {
+            asked if asked.code == 0 => Condition::Unmet("infra-cp-03 still responds".to_owned()),
+            _ => Condition::Met(()),
+        }
+    });
     std::fs::write(&path, without).unwrap();
     let kubeconfig = environment.state().join("labs/infra/run/kubeconfig");
     let mut delete = environment.child("kubectl");

@@ -58,12 +58,6 @@ fn lease(holder: Option<&str>, renewed: Timestamp) -> Value {
     })
 }
 
-fn held_by(environment: &TestEnvironment) -> Value {
-    let lease =
-        environment.kubectl("infra", &["-n", "kube-system", "get", "lease", "k8s-bootstrap-infra", "-o", "json"]);
-    lease["spec"]["holderIdentity"].clone()
-}
-
 fn status_of_record(environment: &TestEnvironment) -> String {
     let secret = ["-n", "kube-system", "get", "secret", "sh.helm.release.v1.cilium.v2", "-o", "json"];
     let secret = environment.kubectl("infra", &secret);
@@ -76,7 +70,7 @@ fn what_another_operator_does_is_left_alone() {
     let _lab = environment.lab("infra");
     let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
     assert_eq!(code, 0, "{err}");
-    assert_eq!(held_by(&environment), Value::Null, "the lease is given back at the end");
+    assert_eq!(environment.lease_holder("infra"), Value::Null, "the lease is given back at the end");
 
     // The first operator's helm is at work; a second one has a journal of his own.
     let other = other_operator(&environment, "second");
@@ -88,7 +82,7 @@ fn what_another_operator_does_is_left_alone() {
     assert!(err.contains("where: Secret kube-system/sh.helm.release.v1.cilium.v2"), "{err}");
     assert!(err.contains("why: revision 2 is pending-upgrade since 2"), "{err}");
     assert_eq!(status_of_record(&environment), "pending-upgrade");
-    assert_eq!(held_by(&environment), Value::Null);
+    assert_eq!(environment.lease_holder("infra"), Value::Null);
 
     // The other run lives.
     apply(&environment, &lease(Some("bob@desktop/20260102T030405Z-beef"), Timestamp::now()));
@@ -153,7 +147,7 @@ fn a_run_that_loses_the_lease_starts_nothing_more() {
     let mut lines = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
     // Opening waits until the hook runs.
     std::fs::read_to_string(&reached).unwrap();
-    let ours = held_by(&environment);
+    let ours = environment.lease_holder("infra");
     assert!(ours.as_str().unwrap().contains('@'), "{ours}");
     apply(&environment, &lease(Some("bob@desktop/20260102T030405Z-beef"), Timestamp::now()));
     let seen: Vec<String> = lines.by_ref().take_while(|line| !line.contains("starts nothing more (O04)")).collect();
@@ -167,5 +161,5 @@ fn a_run_that_loses_the_lease_starts_nothing_more() {
     );
     let records = environment.kubectl("infra", &["get", "secrets", "-A", "-l", "owner=helm", "-o", "json"]);
     assert_eq!(records["items"].as_array().unwrap().len(), 0, "a release was installed without the lease");
-    assert_eq!(held_by(&environment), "bob@desktop/20260102T030405Z-beef");
+    assert_eq!(environment.lease_holder("infra"), "bob@desktop/20260102T030405Z-beef");
 }

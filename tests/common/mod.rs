@@ -217,6 +217,13 @@ impl TestEnvironment {
         serde_json::from_slice(&self.kubectl_output(cluster, arguments)).unwrap()
     }
 
+    /// The run that holds the lease of the cluster.
+    pub fn lease_holder(&self, cluster: &str) -> serde_json::Value {
+        let name = format!("k8s-bootstrap-{cluster}");
+        self.kubectl(cluster, &["-n", "kube-system", "get", "lease", &name, "-o", "json"])["spec"]["holderIdentity"]
+            .clone()
+    }
+
     /// Waits for objects as `kubectl wait` does.
     pub fn kubectl_wait(&self, cluster: &str, arguments: &[&str]) {
         self.kubectl_output(cluster, &[&["wait", "--timeout=120s"], arguments].concat());
@@ -314,6 +321,30 @@ pub fn processes(marker: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// Command lines of live processes that mention `marker` and descend not from the process `root`, itself excepted.
+pub fn processes_outside(root: u32, marker: &str) -> Vec<String> {
+    let descends = |mut pid: u32| loop {
+        match parent_of(pid) {
+            _ if pid == root => break true,
+            Some(parent) if parent > 1 => pid = parent,
+            _ => break false,
+        }
+    };
+    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let outside = pids.filter(|&pid| !descends(pid));
+    let line = |pid| std::fs::read(format!("/proc/{pid}/cmdline")).ok();
+    let lines = outside.filter_map(line).map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| line.contains(marker)).collect()
+}
+
+/// The process that started `pid`, as long as it lives.
+pub fn parent_of(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses, the fourth the parent.
+    stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn operator(name: &str) -> PathBuf {

@@ -99,6 +99,7 @@ codes! {
     F05: "check `flux get helmreleases -A`, then run again with --resume",
     F07: "check `kubectl -n flux-system get kustomizations`, then run again with --resume",
     F08: "check `kubectl -n flux-system get fluxinstances,pods`, then run again with --resume",
+    F09: "make the HelmRelease own the release of the helmfile: releaseName, targetNamespace, storageNamespace",
     O01: "sign in (`eval $(op signin)`, or OP_SERVICE_ACCOUNT_TOKEN), then run again with --resume",
     O02: "wait for the end of the rate limit (`op service-account ratelimit`), then run again with --resume",
     O03: "make the key available to sops, such as SOPS_AGE_KEY_FILE=~/.config/sops/age/keys.txt, then run again with --resume",

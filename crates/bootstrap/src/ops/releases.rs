@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use helm::TemplateOptions;
+use helm::{ChartVersion, TemplateOptions};
 use helmfile::{Helmfile, HelmfileOptions, ReadDepth, Selector, SelectorError, StateValue, StateValueError};
 use serde_json::Value;
 
@@ -86,7 +86,7 @@ pub async fn release_manifests(
             hooks: options.hooks && !given("--no-hooks"),
             api_versions: release.api_versions.clone(),
         };
-        let ready = charts.prepare(release, &options).await?;
+        let ready = charts.prepare(release, &ChartVersion::Packaged, &options).await?;
         all.extend(charts.helm.template(release, &ready.chart, &options).await?);
     }
     Ok(all)

@@ -20,8 +20,10 @@ use crate::template_programs;
 /// How long the cluster may take to answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The kinds of Flux that are counted.
-const FLUX_KINDS: [(&str, &str); 3] = [
+const FLUX_KINDS: [(&str, &str); 5] = [
     ("source.toolkit.fluxcd.io/v1", "GitRepository"),
+    ("source.toolkit.fluxcd.io/v1", "OCIRepository"),
+    ("source.toolkit.fluxcd.io/v1", "Bucket"),
     ("kustomize.toolkit.fluxcd.io/v1", "Kustomization"),
     ("helm.toolkit.fluxcd.io/v2", "HelmRelease"),
 ];

@@ -161,35 +161,38 @@ impl Steps {
         }
     }
 
-    /// Every node Ready, then Flux at work, then Flux the owner of what was installed.
+    /// Every node Ready, Flux at work, and Flux the owner of what was installed. The objects of Flux are looked at side by
+    /// side: its instance is Ready last, once what it depends on is (flux-operator 0.38).
     pub(super) fn handoff(&mut self, everything: &[StepId]) {
         let context = self.context.clone();
         let step = Step::new("handoff", "nodes", Code::K02)
             .title("every node is Ready, and none is left cordoned")
             .needs(everything)
             .made_from(context.hostnames_fingerprint());
-        let mut last = self.action(step, Arc::new(handoff::NodesReady::new(context.clone())));
+        let nodes = self.action(step, Arc::new(handoff::NodesReady::new(context.clone())));
         let Some(flux) = context.flux() else { return };
         let object =
             |api_version: &str, kind: &str, name: &str| ObjectRef::new(api_version, kind, Some(&flux.namespace), name);
         let instance = object("fluxcd.controlplane.io/v1", "FluxInstance", FLUX_INSTANCE);
-        let source = object("source.toolkit.fluxcd.io/v1", "GitRepository", &flux.sync);
-        let root = object("kustomize.toolkit.fluxcd.io/v1", "Kustomization", &flux.sync);
-        for (name, title, object, code) in [
-            ("instance", "Flux's controllers run", instance, Code::F08),
-            ("source", "Flux reads the repository", source, Code::F02),
-            ("root", "Flux applies the repository", root, Code::F07),
-        ] {
+        let mut objects = vec![("instance", "Flux's controllers run", instance, Code::F08)];
+        if let Some(sync) = &flux.sync {
+            let source = object("source.toolkit.fluxcd.io/v1", sync.kind.as_str(), &sync.name);
+            let root = object("kustomize.toolkit.fluxcd.io/v1", "Kustomization", &sync.name);
+            objects.push(("source", "Flux reads the repository", source, Code::F02));
+            objects.push(("root", "Flux applies the repository", root, Code::F07));
+        }
+        let needed = || everything.iter().chain([&nodes]);
+        for (name, title, object, code) in objects {
             let step = Step::new("handoff", name, code)
                 .title(title)
-                .needs(everything.iter().chain([&last]))
+                .needs(needed())
                 .with_place(object.to_string())
-                .made_from(Fingerprint::builder().part(object.to_string()).part(&flux.reference).finish());
-            last = self.check(step, Arc::new(handoff::FluxReady::new(context.clone(), object, code)));
+                .made_from(Fingerprint::builder().part(object.to_string()).part(format!("{flux:?}")).finish());
+            self.check(step, Arc::new(handoff::FluxReady::new(context.clone(), object, code)));
         }
         let step = Step::new("handoff", "adoption", Code::F05)
             .title("Flux owns what was installed")
-            .needs([&last])
+            .needs(needed())
             .made_from(context.adoption_fingerprint());
         self.check(step, Arc::new(handoff::Adopted::new(context)));
     }

@@ -13,7 +13,7 @@ use super::errors::helm_error;
 use super::objects::{apply_objects, observe_objects};
 use discover::CrdUrl;
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
-use helm::{PulledChart, TemplateOptions, manifest};
+use helm::{ChartVersion, PulledChart, TemplateOptions, manifest};
 use helmfile::Release;
 use kubernetes::ObjectRef;
 use yaml::Origin;
@@ -42,7 +42,7 @@ pub(super) async fn of_chart(context: &RunContext, release: &Release) -> Result<
         api_versions: release.api_versions.clone(),
     };
     let charts = context.charts().await?;
-    let ready = charts.prepare(release, &options).await.map_err(failed)?;
+    let ready = charts.prepare(release, &ChartVersion::Packaged, &options).await.map_err(failed)?;
     let rendered = charts.helm.template(release, &ready.chart, &options).await;
     Ok(manifest::crds(rendered.map_err(failed)?))
 }

@@ -4,7 +4,8 @@ use futures::StreamExt;
 use serde_json::Value;
 
 use super::context::RunContext;
-use helm::{Charts, HelmError, TemplateOptions};
+use engine::StepError;
+use helm::{ChartVersion, Charts, HelmError, TemplateOptions};
 use helmfile::{Chart, FetchOptions, Release, ReleaseId};
 use repository::{Counterpart, UnknownChart, drift};
 
@@ -20,6 +21,8 @@ pub enum CompareError {
     Helm(#[from] HelmError),
     #[error(transparent)]
     Chart(#[from] UnknownChart),
+    #[error(transparent)]
+    Version(#[from] StepError),
 }
 
 /// A release in both renderings.
@@ -51,11 +54,7 @@ async fn difference(
 ) -> Result<String, CompareError> {
     let theirs = match &flux.chart {
         Ok(source) => Release {
-            fetch: if is_same_place(&release.chart, &source.chart) {
-                release.fetch.clone()
-            } else {
-                FetchOptions::default()
-            },
+            fetch: fetch_options(release, &source.chart),
             chart: source.chart.clone(),
             values: drift::filled(flux, &release.values),
             patches: flux.patches.patches.clone(),
@@ -63,7 +62,9 @@ async fn difference(
         },
         Err(unknown) => return Err(unknown.clone().into()),
     };
-    let (before, after) = (rendered(context, charts, release).await?, rendered(context, charts, &theirs).await?);
+    let version = context.chart_version(release).await?;
+    let before = rendered(context, charts, release, &version).await?;
+    let after = rendered(context, charts, &theirs, &version).await?;
     let text = if before == after {
         String::new()
     } else {
@@ -72,6 +73,11 @@ async fn difference(
         diff.unified_diff().context_radius(3).header(&names[0], &names[1]).to_string()
     };
     Ok(text)
+}
+
+/// How Flux's chart is fetched: a login for our registry is not sent to another.
+pub(super) fn fetch_options(release: &Release, theirs: &Chart) -> FetchOptions {
+    if is_same_place(&release.chart, theirs) { release.fetch.clone() } else { FetchOptions::default() }
 }
 
 /// Whether a login for one is meant for the other.
@@ -85,9 +91,14 @@ fn is_same_place(ours: &Chart, theirs: &Chart) -> bool {
     }
 }
 
-async fn rendered(context: &RunContext, charts: &Charts, release: &Release) -> Result<String, HelmError> {
+async fn rendered(
+    context: &RunContext,
+    charts: &Charts,
+    release: &Release,
+    version: &ChartVersion,
+) -> Result<String, HelmError> {
     let options = TemplateOptions { include_crds: true, hooks: true, ..context.template_options() };
-    let ready = charts.prepare(release, &options).await?;
+    let ready = charts.prepare(release, version, &options).await?;
     let objects = charts.helm.template(release, &ready.chart, &options).await?;
     Ok(comparable(objects))
 }

@@ -1,7 +1,7 @@
 //! The hand-over: Flux follows the repository and owns what was installed.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -10,8 +10,9 @@ use super::api_errors::{api_error, gate_error, progress};
 use super::context::RunContext;
 use super::rollout;
 use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext, StepError, StepWait};
-use helmfile::ReleaseId;
+use helmfile::{Release, ReleaseId};
 use kubernetes::{ObjectRef, Readiness};
+use repository::{HelmReleaseNames, OwnedRelease};
 
 const HELM_RELEASE: (&str, &str) = ("helm.toolkit.fluxcd.io/v2", "HelmRelease");
 const KUSTOMIZATION: (&str, &str) = ("kustomize.toolkit.fluxcd.io/v1", "Kustomization");
@@ -25,23 +26,38 @@ impl HelmRelease {
         self.0.pointer(pointer).and_then(Value::as_str)
     }
 
-    /// The Helm release that it installs (Flux 2.7: `releaseName` and `targetNamespace`, by default its own).
-    fn target(&self) -> Option<ReleaseId> {
-        let own = self.text("/metadata/namespace")?;
-        let (name, namespace) = match self.text("/spec/targetNamespace") {
-            Some(target) => (format!("{target}-{}", self.text("/metadata/name")?), target),
-            None => (self.text("/metadata/name")?.to_owned(), own),
-        };
-        let name = self.text("/spec/releaseName").map_or(name, str::to_owned);
-        Some(ReleaseId { namespace: namespace.to_owned(), name })
+    fn owned(&self) -> OwnedRelease {
+        OwnedRelease::owned_by(HelmReleaseNames {
+            name: self.text("/metadata/name").unwrap_or_default(),
+            namespace: self.text("/metadata/namespace"),
+            release_name: self.text("/spec/releaseName"),
+            target_namespace: self.text("/spec/targetNamespace"),
+            storage_namespace: self.text("/spec/storageNamespace"),
+        })
     }
 
     pub(super) fn installs(&self, release: &ReleaseId) -> bool {
-        self.target().as_ref() == Some(release)
+        self.owned().installs(release)
+    }
+
+    /// What it installs instead, if it is named as the one that is to adopt `release`.
+    fn installs_instead(&self, release: &ReleaseId) -> Option<String> {
+        let owned = self.owned();
+        let is_meant = self.text("/metadata/name") == Some(&release.name)
+            && owned.namespace.as_deref() == Some(&release.namespace)
+            && !owned.installs(release);
+        is_meant.then(|| format!("installs {owned} instead"))
+    }
+
+    fn is_suspended(&self) -> bool {
+        self.0.pointer("/spec/suspend") == Some(&Value::Bool(true))
     }
 
     /// Why it has not adopted its release yet.
     fn pending(&self) -> Option<String> {
+        if self.is_suspended() {
+            return None;
+        }
         match kubernetes::readiness(&self.0) {
             Readiness::Ready if self.0.pointer("/status/history/0").is_some() => None,
             Readiness::Ready => Some("helm-controller has not recorded a revision".to_owned()),
@@ -128,11 +144,44 @@ impl Check for FluxReady {
     }
 }
 
-/// The releases that Flux will own: those with a HelmRelease in the repository.
+/// The releases that Flux will own: those with a HelmRelease in the repository that is not suspended.
 pub(super) fn expected(context: &RunContext) -> BTreeSet<ReleaseId> {
     let releases = context.cluster.bootstrap.releases.releases.iter();
-    let owned = releases.filter(|release| context.cluster.flux.has_release(&release.id.name));
-    owned.map(|release| release.id.clone()).collect()
+    let is_owned =
+        |release: &&Release| context.cluster.flux.counterpart(release).is_some_and(|flux| flux.suspended.is_none());
+    releases.filter(is_owned).map(|release| release.id.clone()).collect()
+}
+
+/// The kinds that create HelmReleases and bring their charts: while one fails, an adoption waits for it.
+const CAUSES: [(&str, &str); 6] = [
+    KUSTOMIZATION,
+    ("source.toolkit.fluxcd.io/v1", "GitRepository"),
+    ("source.toolkit.fluxcd.io/v1", "OCIRepository"),
+    ("source.toolkit.fluxcd.io/v1", "Bucket"),
+    ("source.toolkit.fluxcd.io/v1", "HelmRepository"),
+    ("source.toolkit.fluxcd.io/v1", "HelmChart"),
+];
+
+/// Why releases are not adopted yet.
+#[derive(Debug, Default)]
+struct AdoptionView {
+    missing: Vec<String>,
+    /// What fails of each of [`CAUSES`].
+    failing: BTreeMap<usize, Vec<String>>,
+}
+
+impl AdoptionView {
+    /// Nothing when all are adopted.
+    fn reason(&self) -> Option<String> {
+        let failing = self.failing.values().flatten();
+        (!self.missing.is_empty()).then(|| failing.chain(&self.missing).cloned().collect::<Vec<_>>().join("; "))
+    }
+}
+
+/// What the controller of an object says about its failure.
+fn failure(object: &Value) -> Option<String> {
+    let name = ObjectRef::from_manifest(object).ok()?;
+    kubernetes::reported_failure(object).map(|failure| format!("{name}: {failure}"))
 }
 
 /// helm-controller has adopted each release that the repository has a HelmRelease for.
@@ -152,7 +201,10 @@ impl Adopted {
     /// Those that are not adopted yet, with the reason.
     fn missing(&self, found: &[HelmRelease]) -> Vec<String> {
         let reason = |release: &ReleaseId| match found.iter().find(|known| known.installs(release)) {
-            None => Some(format!("{release}: its HelmRelease does not exist yet")),
+            None => Some(match found.iter().find_map(|known| known.installs_instead(release)) {
+                Some(other) => format!("{release}: its HelmRelease {other}"),
+                None => format!("{release}: its HelmRelease does not exist yet"),
+            }),
             Some(known) => known.pending().map(|reason| format!("{release}: {reason}")),
         };
         self.expected().iter().filter_map(reason).collect()
@@ -167,13 +219,15 @@ impl Adopted {
 
 /// Kustomizations, and HelmReleases of other releases than those that are `expected`, that are not Ready; with the reason.
 fn unready_others(kustomizations: &[Value], releases: &[HelmRelease], expected: &BTreeSet<ReleaseId>) -> Vec<String> {
-    let is_expected = |release: &&HelmRelease| release.target().is_some_and(|target| expected.contains(&target));
+    let is_expected =
+        |release: &&HelmRelease| !release.is_suspended() && expected.iter().any(|expected| release.installs(expected));
     let others = releases.iter().filter(|release| !is_expected(release)).map(|release| &release.0);
-    let unready = |object: &Value| match kubernetes::readiness(object) {
-        Readiness::Ready => None,
-        Readiness::Progressing(reason) | Readiness::Failed(reason) => {
-            Some(format!("{}: {reason}", ObjectRef::from_manifest(object).ok()?))
+    let unready = |object: &Value| {
+        let name = ObjectRef::from_manifest(object).ok()?;
+        if object.pointer("/spec/suspend") == Some(&Value::Bool(true)) {
+            return Some(format!("{name}: is suspended"));
         }
+        kubernetes::readiness(object).unready().map(|reason| format!("{name}: {reason}"))
     };
     kustomizations.iter().chain(others).filter_map(unready).collect()
 }
@@ -191,13 +245,32 @@ impl Check for Adopted {
 
     async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.context.kubernetes().await?;
+        let seen = Mutex::new(AdoptionView { missing: self.missing(&[]), ..AdoptionView::default() });
+        let show = progress(cx);
         let missing = |objects: &[Value]| {
             let found: Vec<HelmRelease> = objects.iter().cloned().map(HelmRelease).collect();
-            let missing = self.missing(&found);
-            (!missing.is_empty()).then(|| missing.join("; "))
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.missing = self.missing(&found);
+            seen.reason()
         };
-        let adopted = kubernetes::wait_all(&client, HELM_RELEASE.0, HELM_RELEASE.1, &progress(cx), missing).await;
-        adopted.map_err(|error| api_error(&error).code(Code::F05))?;
+        let failing = |kind: usize, objects: &[Value]| {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.failing.insert(kind, objects.iter().filter_map(failure).collect());
+            seen.reason()
+        };
+        let adopted = kubernetes::wait_all(&client, HELM_RELEASE.0, HELM_RELEASE.1, &show, missing);
+        let causes = CAUSES.iter().enumerate().map(|(index, (api_version, kind))| {
+            kubernetes::wait_all(&client, api_version, kind, &show, move |objects| failing(index, objects))
+        });
+        let watched = async {
+            // What cannot be watched explains nothing, and the adoption is waited for all the same.
+            futures::future::join_all(causes).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            adopted = adopted => adopted.map_err(|error| api_error(&error).code(Code::F05))?,
+            () = watched => {}
+        }
         let others = self.others(&client, &helm_releases(&client).await?).await?;
         if !others.is_empty() {
             cx.waiting(StepWait::new(format!("not waited for: {}", others.join("; "))).code(Code::F04));
@@ -220,8 +293,48 @@ mod tests {
         let id = |namespace: &str, name: &str| ReleaseId { namespace: namespace.to_owned(), name: name.to_owned() };
         assert!(release(&json!({})).installs(&id("flux-system", "cilium")));
         assert!(release(&json!({"targetNamespace": "kube-system"})).installs(&id("kube-system", "kube-system-cilium")));
-        let named = json!({"targetNamespace": "kube-system", "releaseName": "cilium"});
+        let named =
+            json!({"targetNamespace": "kube-system", "releaseName": "cilium", "storageNamespace": "kube-system"});
         assert!(release(&named).installs(&id("kube-system", "cilium")));
+    }
+
+    #[test]
+    fn a_helm_release_that_installs_another_release_says_which() {
+        let cilium = ReleaseId { namespace: "kube-system".to_owned(), name: "cilium".to_owned() };
+        let instead = |spec: &Value| release(spec).installs_instead(&cilium);
+        assert_eq!(
+            instead(&json!({"targetNamespace": "kube-system"})).unwrap(),
+            "installs kube-system/kube-system-cilium instead"
+        );
+        let named = json!({"targetNamespace": "kube-system", "releaseName": "cilium"});
+        assert_eq!(instead(&named), None);
+        assert_eq!(instead(&json!({"targetNamespace": "other"})), None, "another release of the same name");
+    }
+
+    #[test]
+    fn a_failing_object_explains_what_is_missing() {
+        let kustomization = json!({"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
+        "metadata": {"name": "apps", "namespace": "flux-system", "generation": 1},
+        "status": {"observedGeneration": -1, "conditions": [
+            {"type": "Ready", "status": "False", "reason": "BuildFailed", "message": "decryption failed", "observedGeneration": 1},
+        ]}});
+        let mut view = AdoptionView {
+            missing: vec!["a/b: its HelmRelease does not exist yet".to_owned()],
+            ..AdoptionView::default()
+        };
+        view.failing.insert(0, failure(&kustomization).into_iter().collect());
+        assert_eq!(
+            view.reason().unwrap(),
+            "Kustomization flux-system/apps: BuildFailed: decryption failed; a/b: its HelmRelease does not exist yet"
+        );
+        view.missing.clear();
+        assert_eq!(view.reason(), None);
+    }
+
+    #[test]
+    fn a_suspended_release_is_not_waited_for() {
+        let suspended = HelmRelease(json!({"metadata": {"name": "a", "namespace": "b"}, "spec": {"suspend": true}}));
+        assert_eq!(suspended.pending(), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! [`plan`] declares the steps of a cluster in their order; the code of each kind of step has a file of its own.
 
+mod adopted_release;
 mod api_address;
 mod api_errors;
 mod base;

@@ -16,7 +16,7 @@ use super::context::RunContext;
 use super::errors::{place, step_error};
 use super::kinds::Use;
 use super::node_config::{belongs_elsewhere, runs};
-use super::{api_address, crds, hooks, pull_secret, rollout};
+use super::{adopted_release, api_address, crds, hooks, pull_secret, rollout};
 use engine::{Action, Check, CheckResult, Code, StepContext, StepError};
 
 use talos_client::install::{DiskMatch, InstallDisk, describe};
@@ -91,6 +91,7 @@ impl Check for Prepared {
         self.kinds(cx).await?;
         self.context.owners.check_duplicates(&self.context.kinds)?;
         api_address::check(&self.context)?;
+        adopted_release::check(&self.context).await?;
         pull_secret::check(&self.context, cx).await?;
         Ok(CheckResult::Passed("all are ready".to_owned()))
     }

@@ -114,7 +114,8 @@ impl Installed {
                 let failed = |error| helm_error(&error, &self.release);
                 let options = self.template_options();
                 let charts = self.context.charts().await?;
-                let ready = charts.prepare(&self.release, &options).await.map_err(failed)?;
+                let version = self.context.chart_version(&self.release).await?;
+                let ready = charts.prepare(&self.release, &version, &options).await.map_err(failed)?;
                 let all = charts.helm.template(&self.release, &ready.chart, &options).await.map_err(failed)?;
                 let rendered = ReleaseObjects::new(&self.release.id, all.clone());
                 let (hooks, objects): (Vec<Value>, Vec<Value>) =
@@ -258,7 +259,8 @@ impl Installed {
             }
         }
         let options = self.template_options();
-        let ready = self.context.charts().await?.prepare(&self.release, &options).await.map_err(failed)?;
+        let version = self.context.chart_version(&self.release).await?;
+        let ready = self.context.charts().await?.prepare(&self.release, &version, &options).await.map_err(failed)?;
         let objects = helm.template(&self.release, &ready.chart, &options).await.map_err(failed)?;
         Ok(ReleaseObjects::new(&self.release.id, objects))
     }
