@@ -16,6 +16,7 @@ mod drift;
 mod epoch;
 mod explain;
 mod faults;
+mod handover;
 mod hooks;
 mod kill;
 mod kubernetes;

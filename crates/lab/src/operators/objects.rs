@@ -112,6 +112,12 @@ pub(super) async fn set_status(
     }
 }
 
+/// The same condition, of an object's first generation.
+pub(super) fn current(mut condition: Value) -> Value {
+    condition["observedGeneration"] = json!(1);
+    condition
+}
+
 /// A condition with the current time. `status` is `True`, `False` or `Unknown`.
 pub(super) fn condition(kind: &str, status: &str, reason: &str, message: &str) -> Value {
     let now = timestamp::now();

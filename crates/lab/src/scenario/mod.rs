@@ -49,6 +49,34 @@ pub struct Scenario {
     /// Faults of the chart registry.
     #[serde(default)]
     pub registry_faults: Vec<RegistryFault>,
+    /// What fails of Flux before it succeeds.
+    #[serde(default)]
+    pub flux_faults: Vec<FluxFault>,
+}
+
+/// An object of Flux whose controller reports a failure for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct FluxFault {
+    pub object: FluxStage,
+    /// The reason of its condition, such as `BuildFailed`.
+    pub reason: String,
+    pub message: String,
+    pub lasts: Millis,
+}
+
+/// Where Flux fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FluxStage {
+    /// Reading the source.
+    Source,
+    /// Applying the root Kustomization.
+    Root,
+    /// Applying the Kustomization that brings the HelmReleases.
+    Kustomization,
+    /// Each HelmRelease's upgrade.
+    HelmRelease,
 }
 
 /// Latencies of simulated operators, each counted from its pod being Ready and its causes being true.

@@ -11,11 +11,13 @@ use process::Command;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
+use super::failure::fail_first;
 use super::kinds::{HELM_RELEASE, OCI_REPOSITORY};
 use super::restarts::{pod_templates, restarted};
 use crate::cluster_context::ClusterContext;
-use crate::operators::objects::{apply, condition, set_status};
+use crate::operators::objects::{apply, condition, current, set_status};
 use crate::record::facts;
+use crate::scenario::FluxStage;
 use crate::spec::{FluxRelease, ReleaseSpec};
 
 const MANAGER: &str = "kustomize-controller";
@@ -69,6 +71,7 @@ async fn adopt(context: &ClusterContext, release: &ReleaseSpec, controller: &str
         let found = condition("Ready", "True", "Succeeded", "stored artifact");
         set_status(client, OCI_REPOSITORY, namespace, name, &json!({"conditions": [found]})).await;
     }
+    fail_first(context, FluxStage::HelmRelease, HELM_RELEASE, &release.namespace, name).await;
     match upgrade(context, release).await {
         Ok(revision) => {
             let message = format!(
@@ -97,12 +100,6 @@ async fn adopt(context: &ClusterContext, release: &ReleaseSpec, controller: &str
             set_status(client, HELM_RELEASE, namespace, name, &json!({"conditions": [failed]})).await;
         }
     }
-}
-
-/// A condition of the first generation.
-fn current(mut condition: Value) -> Value {
-    condition["observedGeneration"] = json!(1);
-    condition
 }
 
 fn chart_name(release: &ReleaseSpec) -> &str {

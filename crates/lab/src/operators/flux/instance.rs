@@ -8,7 +8,7 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::kinds::{CRDS, GIT_REPOSITORY, INSTANCE, KUSTOMIZATION};
+use super::kinds::{BUCKET, CRDS, GIT_REPOSITORY, INSTANCE, KUSTOMIZATION, OCI_REPOSITORY};
 use crate::cluster_cache::{CAUSE_ANNOTATION, helm_release_of};
 use crate::cluster_context::ClusterContext;
 use crate::operators::crd;
@@ -57,7 +57,16 @@ impl FluxInstance {
         }
     }
 
-    /// The name of the GitRepository and of the root Kustomization.
+    /// The kind of the source.
+    pub(super) fn sync_kind(&self) -> ObjectKind {
+        match self.sync.as_ref().and_then(|sync| sync["kind"].as_str()) {
+            Some("OCIRepository") => OCI_REPOSITORY,
+            Some("Bucket") => BUCKET,
+            _ => GIT_REPOSITORY,
+        }
+    }
+
+    /// The name of the source and of the root Kustomization.
     pub(super) fn sync_name(&self) -> &str {
         let name = self.sync.as_ref().and_then(|sync| sync["name"].as_str());
         name.unwrap_or(&self.namespace)
@@ -85,8 +94,7 @@ impl FluxInstance {
         for controller in CONTROLLERS {
             apply(client, DEPLOYMENT, MANAGER, &self.deployment(controller)).await;
         }
-        for object in self.sync_objects() {
-            let kind = if object["kind"] == "GitRepository" { GIT_REPOSITORY } else { KUSTOMIZATION };
+        for (kind, object) in self.sync_objects() {
             apply(client, kind, MANAGER, &object).await;
         }
         let mut ready = vec![facts::FLUX_CONTROLLERS_BUILT.to_owned()];
@@ -102,7 +110,8 @@ impl FluxInstance {
         }
         // Without a source there is nothing more to wait for.
         if self.sync.is_some() {
-            let objects = format!("GitRepository/{0}/{1}, Kustomization/{0}/{1}", self.namespace, self.sync_name());
+            let source = self.sync_kind().name;
+            let objects = format!("{source}/{0}/{1}, Kustomization/{0}/{1}", self.namespace, self.sync_name());
             let waiting = format!("Waiting for {objects} to be ready");
             self.set_ready_condition(context, "Unknown", "Progressing", &waiting).await;
             applied.notified().await;
@@ -147,26 +156,40 @@ impl FluxInstance {
         DEPLOYMENT.object(Some(&self.namespace), name, body)
     }
 
-    /// The GitRepository and the Kustomization for `spec.sync`.
-    fn sync_objects(&self) -> Vec<Value> {
+    /// The source and the Kustomization for `spec.sync` (flux-operator 0.38).
+    fn sync_objects(&self) -> Vec<(ObjectKind, Value)> {
         let Some(sync) = &self.sync else { return vec![] };
-        let interval = sync["interval"].as_str().unwrap_or("1m");
-        let mut repository = json!({
-            "metadata": {}, "spec": {"interval": interval, "url": sync["url"], "ref": {"name": sync["ref"]}},
-        });
+        let kind = self.sync_kind();
+        let mut spec = json!({"interval": sync["interval"].as_str().unwrap_or("1m")});
+        let url = sync["url"].as_str().unwrap_or_default();
+        match kind {
+            OCI_REPOSITORY => {
+                spec["url"] = json!(url);
+                spec["ref"] = json!({"tag": sync["ref"]});
+            }
+            BUCKET => {
+                spec["endpoint"] = json!(url);
+                spec["bucketName"] = sync["ref"].clone();
+            }
+            _ => {
+                spec["url"] = json!(url);
+                spec["ref"] = json!({"name": sync["ref"]});
+            }
+        }
         if let Some(secret) = sync["pullSecret"].as_str().filter(|secret| !secret.is_empty()) {
-            repository["spec"]["secretRef"] = json!({"name": secret});
+            spec["secretRef"] = json!({"name": secret});
         }
         let kustomization = json!({
             "metadata": {},
             "spec": {
                 "interval": "10m", "path": sync["path"], "prune": true,
-                "sourceRef": {"kind": "GitRepository", "name": self.sync_name()},
+                "sourceRef": {"kind": kind.name, "name": self.sync_name()},
             },
         });
+        let place = (Some(self.namespace.as_str()), self.sync_name());
         vec![
-            GIT_REPOSITORY.object(Some(&self.namespace), self.sync_name(), repository),
-            KUSTOMIZATION.object(Some(&self.namespace), self.sync_name(), kustomization),
+            (kind, kind.object(place.0, place.1, json!({"metadata": {}, "spec": spec}))),
+            (KUSTOMIZATION, KUSTOMIZATION.object(place.0, place.1, kustomization)),
         ]
     }
 }
@@ -186,9 +209,26 @@ mod tests {
         }))
         .unwrap();
         let objects = FluxInstance::from_object(&object, vec![]).sync_objects();
-        assert_eq!(objects[0]["metadata"]["name"], "flux-system");
-        assert_eq!(objects[0]["spec"]["secretRef"]["name"], "github-deploy-key");
-        assert_eq!(objects[1]["spec"]["path"], "clusters/infra/flux");
-        assert_eq!(objects[1]["spec"]["sourceRef"]["name"], "flux-system");
+        assert_eq!(objects[0].0, GIT_REPOSITORY);
+        assert_eq!(objects[0].1["metadata"]["name"], "flux-system");
+        assert_eq!(objects[0].1["spec"]["secretRef"]["name"], "github-deploy-key");
+        assert_eq!(objects[1].1["spec"]["path"], "clusters/infra/flux");
+        assert_eq!(objects[1].1["spec"]["sourceRef"], json!({"kind": "GitRepository", "name": "flux-system"}));
+    }
+
+    #[test]
+    fn an_artifact_and_a_bucket_are_sources_too() {
+        let source = |kind: &str| {
+            let object: DynamicObject = serde_json::from_value(json!({
+                "metadata": {"name": "flux", "namespace": "flux-system"},
+                "spec": {"sync": {"kind": kind, "url": "oci://ghcr.io/acme/fleet", "ref": "latest", "path": "./infra"}},
+            }))
+            .unwrap();
+            let objects = FluxInstance::from_object(&object, vec![]).sync_objects();
+            assert_eq!(objects[1].1["spec"]["sourceRef"]["kind"], kind);
+            objects[0].1["spec"].clone()
+        };
+        assert_eq!(source("OCIRepository")["ref"], json!({"tag": "latest"}));
+        assert_eq!(source("Bucket")["bucketName"], "latest");
     }
 }

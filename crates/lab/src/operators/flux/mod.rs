@@ -1,6 +1,7 @@
 //! Flux, from its operator to the adoption of existing releases (flux-operator, Flux 2.7).
 
 mod adoption;
+mod failure;
 mod instance;
 mod kinds;
 mod restarts;

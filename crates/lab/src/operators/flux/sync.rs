@@ -9,11 +9,13 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use super::adoption;
+use super::failure::fail_first;
 use super::instance::FluxInstance;
-use super::kinds::{GIT_REPOSITORY, KUSTOMIZATION};
+use super::kinds::KUSTOMIZATION;
 use crate::cluster_context::ClusterContext;
 use crate::operators::objects::{apply, condition, set_status};
 use crate::record::facts;
+use crate::scenario::FluxStage;
 use crate::timestamp;
 
 const MANAGER: &str = "kustomize-controller";
@@ -39,11 +41,15 @@ pub(super) async fn run(context: &ClusterContext, instance: &FluxInstance, appli
     let revision = revision(sync);
     fetch(context, instance, sync, &revision, source.fact).await;
     let kustomize = context.cache.wait_until(|cache| cache.ready_pod_of("kustomize-controller")).await;
+    let namespace = instance.namespace.as_str();
+    fail_first(context, FluxStage::Root, KUSTOMIZATION, namespace, instance.sync_name()).await;
     let began = Instant::now();
     tokio::time::sleep(context.lab.scenario.operators.kustomize.duration()).await;
     for child in &CHILDREN {
         create_child(context, instance, child).await;
     }
+    // What is applied by it appears once it succeeds.
+    fail_first(context, FluxStage::Kustomization, KUSTOMIZATION, namespace, CHILDREN[0].name).await;
     adoption::create_helm_releases(context).await;
     mark_applied(context, instance, instance.sync_name(), &revision).await;
     let causes = [kustomize.fact, facts::FLUX_REPOSITORY_READY.to_owned()];
@@ -65,7 +71,7 @@ fn revision(sync: &Value) -> String {
 
 async fn fetch(context: &ClusterContext, instance: &FluxInstance, sync: &Value, revision: &str, source: String) {
     let (client, namespace, name) = (&context.cache.client, instance.namespace.as_str(), instance.sync_name());
-    let api = GIT_REPOSITORY.api(client, Some(namespace));
+    let api = instance.sync_kind().api(client, Some(namespace));
     while api.get(name).await.is_err() {
         tokio::time::sleep(POLL_INTERVAL).await;
     }
@@ -76,11 +82,12 @@ async fn fetch(context: &ClusterContext, instance: &FluxInstance, sync: &Value, 
             if !std::mem::replace(&mut is_reported, true) {
                 let message = format!("failed to get secret '{namespace}/{secret}': secrets \"{secret}\" not found");
                 let status = json!({"conditions": [condition("Ready", "False", "AuthenticationFailed", &message)]});
-                set_status(client, GIT_REPOSITORY, Some(namespace), name, &status).await;
+                set_status(client, instance.sync_kind(), Some(namespace), name, &status).await;
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
+    fail_first(context, FluxStage::Source, instance.sync_kind(), namespace, name).await;
     let began = Instant::now();
     tokio::time::sleep(context.lab.scenario.operators.git_fetch.duration()).await;
     let message = format!("stored artifact for revision '{revision}'");
@@ -96,7 +103,7 @@ async fn fetch(context: &ClusterContext, instance: &FluxInstance, sync: &Value, 
             condition("ArtifactInStorage", "True", "Succeeded", &message),
         ],
     });
-    set_status(client, GIT_REPOSITORY, Some(namespace), name, &status).await;
+    set_status(client, instance.sync_kind(), Some(namespace), name, &status).await;
     context.lab.recorder.record_fact(facts::FLUX_REPOSITORY_READY, began, [source]);
 }
 
@@ -108,7 +115,7 @@ async fn create_child(context: &ClusterContext, instance: &FluxInstance, child: 
         "metadata": {},
         "spec": {
             "interval": "1h", "path": format!("./{name}"), "prune": true,
-            "sourceRef": {"kind": "GitRepository", "name": instance.sync_name()},
+            "sourceRef": {"kind": instance.sync_kind().name, "name": instance.sync_name()},
         },
     });
     let (status, reason, message) = match child.depends_on {

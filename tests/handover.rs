@@ -1,0 +1,80 @@
+//! The hand-over to Flux: what each gate says while something fails, and what is refused before it.
+#![allow(clippy::unwrap_used)]
+
+use crate::common;
+
+use common::{LabProcess, TestEnvironment, failures};
+use test_support::CommandOutput;
+
+const COREDNS: &str = "infrastructure/base/coredns/helmrelease.yaml";
+const INSTANCE: &str = "infrastructure/base/flux-instance/helmrelease.yaml";
+
+/// A copy of the reference inputs, and its lab.
+fn lab(scenario: &str, edits: &[(&str, &str, &str)]) -> (TestEnvironment, LabProcess) {
+    let environment = TestEnvironment::copy();
+    for (file, from, to) in edits {
+        environment.edit(file, from, to);
+    }
+    let lab = environment.lab_with("infra", scenario);
+    (environment, lab)
+}
+
+#[test]
+fn a_helm_release_that_would_own_another_release_stops_a_run_before_any_machine_is_touched() {
+    let target = "  targetNamespace: kube-system\n  chartRef:";
+    let (environment, _lab) = lab("base: fast\n", &[(COREDNS, "  chartRef:", target)]);
+    insta::assert_snapshot!(failures(&environment.run(&["infra", "--lab"])), @"
+    exit code: 3
+    preflight/charts: error[F09]: Flux would install a release a second time
+        where: infrastructure/base/coredns/helmrelease.yaml:4:9
+        why: kube-system/coredns: Flux installs `kube-system/kube-system-coredns` instead, a second release of the same objects (infrastructure/base/coredns/helmrelease.yaml:4:9)
+        page: docs/errors/F09.md
+        next: set `releaseName: coredns` in the HelmRelease, or name the release `kube-system/kube-system-coredns` in the helmfile
+    ");
+    let record = environment.status("infra")["record"].clone();
+    assert!(!record["calls"].to_string().contains("\"ApplyConfiguration\""), "{record}");
+    let CommandOutput { stdout: plan, .. } = environment.run(&["plan", "infra"]);
+    assert!(plan.contains("Flux installs `kube-system/kube-system-coredns` instead"), "{plan}");
+}
+
+#[test]
+fn every_gate_says_why_flux_fails_and_the_run_goes_on_once_it_does_not() {
+    let fault = |object: &str, reason: &str, message: &str| {
+        format!("  - {{object: {object}, reason: {reason}, message: '{message}', lasts: 3000}}\n")
+    };
+    let faults = [
+        fault("source", "GitOperationFailed", "unable to clone: authentication required"),
+        fault("root", "ArtifactFailed", "kustomization path not found"),
+        fault("kustomization", "BuildFailed", "decryption failed: cannot get sops data key"),
+        fault("helm-release", "UpgradeFailed", "add operation does not apply"),
+    ];
+    let scenario = format!("base: fast\nfluxFaults:\n{}", faults.concat());
+    let edits = [
+        (INSTANCE, "kind: GitRepository", "kind: OCIRepository"),
+        (INSTANCE, "url: ssh://git@github.com/monosense/k8s-ops.git", "url: oci://ghcr.io/monosense/k8s-ops"),
+    ];
+    let (environment, _lab) = lab(&scenario, &edits);
+    let run = environment.run(&["infra", "--lab"]);
+    assert_eq!(run.code, 0, "{run}");
+    for expected in [
+        "handoff/source: waiting: OCIRepository flux-system/flux-system is not ready: GitOperationFailed: unable to clone",
+        "handoff/instance: waiting: FluxInstance flux-system/flux is not Ready: Progressing: Waiting for OCIRepository/",
+        "handoff/adoption: waiting: OCIRepository flux-system/flux-system: GitOperationFailed: unable to clone",
+        "handoff/root: waiting: Kustomization flux-system/flux-system is not ready: ArtifactFailed: kustomization path",
+        "handoff/adoption: waiting: Kustomization flux-system/cluster-infrastructure: BuildFailed: decryption failed",
+        "is not ready: UpgradeFailed: add operation does not apply",
+    ] {
+        assert!(run.stderr.contains(expected), "{expected}\n{run}");
+    }
+    let plan = environment.run(&["plan", "infra", "--lab", "--detailed-exitcode"]);
+    assert_eq!(plan.code, 0, "{plan}");
+}
+
+#[test]
+fn a_suspended_helm_release_is_reported_and_not_waited_for() {
+    let (environment, _lab) = lab("base: fast\n", &[(COREDNS, "  interval: 1h", "  interval: 1h\n  suspend: true")]);
+    let run = environment.run(&["infra", "--lab"]);
+    assert_eq!(run.code, 0, "{run}");
+    let CommandOutput { stdout: plan, .. } = environment.run(&["plan", "infra", "--lab"]);
+    assert!(plan.contains("Flux does not adopt it: its HelmRelease is suspended"), "{plan}");
+}
