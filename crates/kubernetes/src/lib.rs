@@ -47,7 +47,7 @@ pub use lease::{
     ClusterLease, ExpiredLease, LeaseDecision, LeaseError, LeaseRecord, LeaseRequest, LeaseSighting, LeaseTerms,
     Renewal, decide_lease,
 };
-pub use nodes::{NodeView, Scheduling, nodes, wait_nodes_ready, wait_registered};
+pub use nodes::{ExpectedNodes, NodeView, Scheduling, nodes, wait_nodes_ready, wait_registered};
 pub use object_ref::ObjectRef;
 pub use objects::{all_secrets, cluster_uid, delete, get, list, secrets};
 pub use readiness::{Readiness, readiness, reported_failure};

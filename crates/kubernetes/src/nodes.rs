@@ -1,6 +1,6 @@
 //! Nodes: which are registered, which are Ready, and why the others are not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
@@ -24,6 +24,13 @@ pub struct NodeView {
     pub scheduling: Scheduling,
 }
 
+/// The nodes that a cluster is to have, each with the boot that its machine is in, if that is known. The Node of a machine
+/// that was wiped and replaced is its predecessor's until its kubelet reports from that boot.
+pub type ExpectedNodes = BTreeMap<String, Option<String>>;
+
+/// What is said of a node whose kubelet reports from an earlier boot.
+const EARLIER_BOOT: &str = "its kubelet has not reported since the machine booted";
+
 /// Whether new pods are placed on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheduling {
@@ -35,6 +42,11 @@ pub enum Scheduling {
 }
 
 impl NodeView {
+    /// Whether its kubelet reports from the boot that the machine is in, as far as that is known.
+    pub fn is_current(&self, boot: Option<&str>) -> bool {
+        boot.is_none_or(|boot| self.boot_id.trim() == boot.trim())
+    }
+
     /// Whether the node is not Ready only because no pod network is installed (containerd's and kubelet's message, 1.35).
     pub fn lacks_pod_network(&self) -> bool {
         !self.ready && self.reason.contains("NetworkPluginNotReady")
@@ -78,7 +90,7 @@ pub async fn nodes(client: &Client) -> Result<BTreeMap<String, NodeView>, ApiErr
 /// When the API rejects the watch.
 pub async fn wait_registered(
     client: &Client,
-    expected: &BTreeSet<String>,
+    expected: &ExpectedNodes,
     progress: &Progress<'_>,
 ) -> Result<(), GateError> {
     wait(client, expected, progress, |seen| unregistered(expected, seen)).await
@@ -91,7 +103,7 @@ pub async fn wait_registered(
 /// When the API rejects the watch.
 pub async fn wait_nodes_ready(
     client: &Client,
-    expected: &BTreeSet<String>,
+    expected: &ExpectedNodes,
     progress: &Progress<'_>,
 ) -> Result<(), GateError> {
     wait(client, expected, progress, |seen| unready(expected, seen)).await
@@ -99,7 +111,7 @@ pub async fn wait_nodes_ready(
 
 async fn wait(
     client: &Client,
-    expected: &BTreeSet<String>,
+    expected: &ExpectedNodes,
     progress: &Progress<'_>,
     missing: impl Fn(&BTreeMap<Key, NodeView>) -> Option<String>,
 ) -> Result<(), GateError> {
@@ -121,9 +133,14 @@ async fn wait(
 }
 
 /// A line that names the nodes that are not registered, if any.
-fn unregistered(expected: &BTreeSet<String>, seen: &BTreeMap<Key, NodeView>) -> Option<String> {
-    let missing: Vec<&str> =
-        expected.iter().filter(|name| !seen.contains_key(&(None, (*name).clone()))).map(String::as_str).collect();
+fn unregistered(expected: &ExpectedNodes, seen: &BTreeMap<Key, NodeView>) -> Option<String> {
+    let is_registered =
+        |name: &String, boot: Option<&str>| seen.get(&(None, name.clone())).is_some_and(|node| node.is_current(boot));
+    let missing: Vec<&str> = expected
+        .iter()
+        .filter(|(name, boot)| !is_registered(name, boot.as_deref()))
+        .map(|(name, _)| name.as_str())
+        .collect();
     (!missing.is_empty()).then(|| {
         let registered = expected.len() - missing.len();
         format!("{registered} of {} nodes registered, missing {}", expected.len(), missing.join(", "))
@@ -131,14 +148,16 @@ fn unregistered(expected: &BTreeSet<String>, seen: &BTreeMap<Key, NodeView>) -> 
 }
 
 /// A line that names the nodes that are not Ready, by reason, if any.
-fn unready(expected: &BTreeSet<String>, seen: &BTreeMap<Key, NodeView>) -> Option<String> {
+fn unready(expected: &ExpectedNodes, seen: &BTreeMap<Key, NodeView>) -> Option<String> {
     let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for name in expected {
-        match seen.get(&(None, name.clone())) {
-            Some(node) if node.ready => {}
-            Some(node) => reasons.entry(&node.reason).or_default().push(name),
-            None => reasons.entry("not registered").or_default().push(name),
-        }
+    for (name, boot) in expected {
+        let reason = match seen.get(&(None, name.clone())) {
+            None => "not registered",
+            Some(node) if !node.is_current(boot.as_deref()) => EARLIER_BOOT,
+            Some(node) if node.ready => continue,
+            Some(node) => &node.reason,
+        };
+        reasons.entry(reason).or_default().push(name);
     }
     let missing: usize = reasons.values().map(Vec::len).sum();
     let groups: Vec<String> =
@@ -153,7 +172,7 @@ mod tests {
 
     #[test]
     fn nodes_are_grouped_by_reason() {
-        let expected: BTreeSet<String> = ["a", "b", "c", "d"].map(str::to_owned).into();
+        let expected: ExpectedNodes = ["a", "b", "c", "d"].map(|name| (name.to_owned(), None)).into();
         let view = |ready, reason: &str| NodeView {
             ready,
             reason: reason.to_owned(),
@@ -171,5 +190,11 @@ mod tests {
             seen.insert((None, name.to_owned()), view(true, ""));
         }
         assert_eq!((unregistered(&expected, &seen), unready(&expected, &seen)), (None, None));
+        let replaced: ExpectedNodes = [("a".to_owned(), Some("second".to_owned()))].into();
+        assert_eq!(unregistered(&replaced, &seen).unwrap(), "0 of 1 nodes registered, missing a");
+        let expected = "0 of 1 nodes Ready; a: its kubelet has not reported since the machine booted";
+        assert_eq!(unready(&replaced, &seen).unwrap(), expected);
+        "second\n".clone_into(&mut seen.get_mut(&(None, "a".to_owned())).unwrap().boot_id);
+        assert_eq!((unregistered(&replaced, &seen), unready(&replaced, &seen)), (None, None));
     }
 }

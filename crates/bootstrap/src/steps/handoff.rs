@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::api_errors::{api_error, gate_error, progress};
+use super::boots::{self, NodeGoal};
 use super::context::RunContext;
 use super::rollout;
 use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext, StepError, StepWait};
@@ -90,8 +91,11 @@ impl Action for NodesReady {
         }
         let found = kubernetes::nodes(&self.0.kubernetes().await?).await;
         let found = found.map_err(|error| api_error(&error))?;
-        let ready = |name: &String| found.get(name).is_some_and(|node| node.ready);
-        let missing: Vec<String> = self.0.hostnames().into_iter().filter(|name| !ready(name)).collect();
+        let ready =
+            |name: &String, boot: Option<&str>| found.get(name).is_some_and(|node| node.ready && node.is_current(boot));
+        let expected = self.0.expected_nodes().await;
+        let missing = expected.into_iter().filter(|(name, boot)| !ready(name, boot.as_deref()));
+        let missing: Vec<String> = missing.map(|(name, _)| name).collect();
         Ok(if missing.is_empty() {
             Observation::UpToDate("all are Ready".to_owned())
         } else {
@@ -105,7 +109,7 @@ impl Action for NodesReady {
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.0.kubernetes().await?;
-        kubernetes::wait_nodes_ready(&client, &self.0.hostnames(), &progress(cx))
+        boots::wait_for_nodes(&self.0, &client, NodeGoal::Ready, cx)
             .await
             .map_err(|error| gate_error(&error).code(Code::K02))
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::ExposeSecret;
 
+use super::boots::NodeGoal;
 use super::context::RunContext;
 use super::credentials::{same_cluster, same_nodes};
 use super::epoch::learn_kubernetes;
@@ -116,7 +117,11 @@ impl Check for Nodes {
     async fn observe(&self, cx: &StepContext) -> Result<CheckResult, StepError> {
         let found = kubernetes::nodes(&self.0.kubernetes().await?).await;
         let found = found.map_err(|error| super::api_errors::api_error(&error))?;
-        let missing: Vec<String> = self.0.hostnames().into_iter().filter(|name| !found.contains_key(name)).collect();
+        let expected = self.0.expected_nodes().await;
+        let is_registered =
+            |name: &String, boot: Option<&str>| found.get(name).is_some_and(|node| node.is_current(boot));
+        let missing = expected.into_iter().filter(|(name, boot)| !is_registered(name, boot.as_deref()));
+        let missing: Vec<String> = missing.map(|(name, _)| name).collect();
         Ok(if missing.is_empty() {
             learn_boots(cx, &found).await;
             CheckResult::Passed("all are registered".to_owned())
@@ -127,7 +132,7 @@ impl Check for Nodes {
 
     async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.0.kubernetes().await?;
-        kubernetes::wait_registered(&client, &self.0.hostnames(), &super::api_errors::progress(cx))
+        super::boots::wait_for_nodes(&self.0, &client, NodeGoal::Registered, cx)
             .await
             .map_err(|error| super::api_errors::gate_error(&error).code(Code::K03))?;
         // Without a list now, the next run learns the boots.

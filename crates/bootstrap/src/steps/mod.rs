@@ -6,6 +6,7 @@ mod adopted_release;
 mod api_address;
 mod api_errors;
 mod base;
+mod boots;
 mod chain;
 mod choices;
 mod config_errors;
