@@ -143,23 +143,55 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// etcd does not run on this node yet.
+    /// `NotReady` while etcd does not run on this node; no answer within three seconds.
     pub async fn etcd_members(&self) -> Result<Vec<EtcdMember>, ClientError> {
+        self.require_etcd("etcd member list").await?;
         etcd::members(&self.link).await
     }
 
+    /// The status of this node's etcd member.
+    ///
+    /// # Errors
+    ///
+    /// As [`etcd_members`](Self::etcd_members).
     pub async fn etcd_status(&self) -> Result<EtcdStatus, ClientError> {
+        self.require_etcd("etcd status").await?;
         etcd::status(&self.link).await
     }
 
     /// The alarms of all members, by member id.
+    ///
+    /// # Errors
+    ///
+    /// As [`etcd_members`](Self::etcd_members).
     pub async fn etcd_alarms(&self) -> Result<Vec<(u64, EtcdAlarm)>, ClientError> {
+        self.require_etcd("etcd alarm list").await?;
         etcd::alarms(&self.link).await
     }
 
     /// Disarms all alarms and returns them.
+    ///
+    /// # Errors
+    ///
+    /// As [`etcd_members`](Self::etcd_members).
     pub async fn etcd_disarm(&self) -> Result<Vec<(u64, EtcdAlarm)>, ClientError> {
+        self.require_etcd("etcd alarm disarm").await?;
         etcd::disarm(&self.link).await
+    }
+
+    /// Whether etcd runs on this node: a call that etcd answers blocks until the caller's deadline where it does not
+    /// (Talos 1.12.4).
+    async fn require_etcd(&self, call: &'static str) -> Result<(), ClientError> {
+        let services = self.services().await?;
+        let reason = match services.iter().find(|service| service.id == "etcd") {
+            Some(service) if service.state == "Running" => return Ok(()),
+            Some(service) => {
+                let last = service.events.last().map(|event| format!(": {event}")).unwrap_or_default();
+                format!("etcd is {}{last}", service.state)
+            }
+            None => "the node does not list etcd".to_owned(),
+        };
+        Err(self.link.error(call, ClientErrorKind::NotReady, reason))
     }
 
     /// Writes a snapshot of etcd, verifies its digest and returns its size in bytes.

@@ -89,7 +89,7 @@ pub(super) async fn bootstrap(link: &Link, beginning: EtcdBootstrap) -> Result<(
 
 pub(super) async fn members(link: &Link) -> Result<Vec<EtcdMember>, ClientError> {
     let (mut machine, request) = (link.machine(), link.request(EtcdMemberListRequest { query_local: true }));
-    let answer = link.one("etcd member list", Wait::Short, machine.etcd_member_list(request)).await?;
+    let answer = link.one("etcd member list", Wait::Etcd, machine.etcd_member_list(request)).await?;
     let members = answer.members.into_iter().map(|member| EtcdMember {
         id: member.id,
         hostname: member.hostname,
@@ -102,7 +102,7 @@ pub(super) async fn members(link: &Link) -> Result<Vec<EtcdMember>, ClientError>
 
 pub(super) async fn status(link: &Link) -> Result<EtcdStatus, ClientError> {
     let (call, mut machine) = ("etcd status", link.machine());
-    let answer = link.one(call, Wait::Short, machine.etcd_status(link.request(()))).await?;
+    let answer = link.one(call, Wait::Etcd, machine.etcd_status(link.request(()))).await?;
     let status =
         answer.member_status.ok_or_else(|| link.error(call, ClientErrorKind::Other, "the response is empty"))?;
     Ok(EtcdStatus {
@@ -121,14 +121,14 @@ pub(super) async fn status(link: &Link) -> Result<EtcdStatus, ClientError> {
 /// The alarms of all members, by member id.
 pub(super) async fn alarms(link: &Link) -> Result<Vec<(u64, EtcdAlarm)>, ClientError> {
     let mut machine = link.machine();
-    let answer = link.one("etcd alarm list", Wait::Short, machine.etcd_alarm_list(link.request(()))).await?;
+    let answer = link.one("etcd alarm list", Wait::Etcd, machine.etcd_alarm_list(link.request(()))).await?;
     Ok(answer.member_alarms.iter().filter_map(alarm).collect())
 }
 
 /// Disarms all alarms and returns them.
 pub(super) async fn disarm(link: &Link) -> Result<Vec<(u64, EtcdAlarm)>, ClientError> {
     let mut machine = link.machine();
-    let answer = link.one("etcd alarm disarm", Wait::Short, machine.etcd_alarm_disarm(link.request(()))).await?;
+    let answer = link.one("etcd alarm disarm", Wait::Etcd, machine.etcd_alarm_disarm(link.request(()))).await?;
     Ok(answer.member_alarms.iter().filter_map(alarm).collect())
 }
 

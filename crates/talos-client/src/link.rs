@@ -29,6 +29,8 @@ pub const MAX_MESSAGE: usize = 32 << 20;
 pub(super) struct Deadlines {
     /// A call that only reads or only starts something.
     pub(super) short: Duration,
+    /// A call that etcd answers, which blocks while etcd does not serve (Talos 1.12.4).
+    pub(super) etcd: Duration,
     /// A call that pulls an image or receives a whole database before it responds.
     pub(super) long: Duration,
     /// The pause between two messages of a finite stream.
@@ -38,7 +40,7 @@ pub(super) struct Deadlines {
 impl Default for Deadlines {
     fn default() -> Self {
         let minute = Duration::from_mins(1);
-        Self { short: minute / 4, long: minute * 15, pause: minute }
+        Self { short: minute / 4, etcd: Duration::from_secs(3), long: minute * 15, pause: minute }
     }
 }
 
@@ -46,6 +48,7 @@ impl Default for Deadlines {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
     Short,
+    Etcd,
     Long,
 }
 
@@ -151,6 +154,7 @@ impl Link {
     ) -> Result<T, ClientError> {
         let deadline = match wait {
             Wait::Short => self.deadlines.short,
+            Wait::Etcd => self.deadlines.etcd,
             Wait::Long => self.deadlines.long,
         };
         match tokio::time::timeout(deadline, answer).await {

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use futures::future::join_all;
 use talos_client::{Client, ClientError, EtcdAlarm};
+use talos_config::InventoryNode;
 use tokio::fs::File;
 
 use super::error::{NoMember, NoMemberReason, NoMembers};
@@ -44,20 +46,19 @@ pub struct MemberState {
     pub errors: Vec<String>,
 }
 
-/// Queries the member of each control plane.
+/// Queries the member of each control plane, all at once.
 pub async fn etcd_status(access: &NodeAccess) -> Vec<MemberReport> {
-    let mut reports = Vec::new();
-    for node in access.cluster.inventory.control_planes() {
-        reports.push(MemberReport { node: node.hostname.clone(), state: state(access, node.address).await });
-    }
-    reports
+    let report = |node: &'_ InventoryNode| {
+        let (name, address) = (node.hostname.clone(), node.address);
+        async move { MemberReport { node: name, state: state(access, address).await } }
+    };
+    join_all(access.cluster.inventory.control_planes().into_iter().map(report)).await
 }
 
 async fn state(access: &NodeAccess, address: IpAddr) -> Result<MemberState, ClientError> {
     let client = Client::connect(&access.dialer, address, &access.identity).await?;
-    let status = client.etcd_status().await?;
-    let members = client.etcd_members().await?;
-    let alarms = client.etcd_alarms().await?;
+    let (status, members, alarms) =
+        tokio::try_join!(client.etcd_status(), client.etcd_members(), client.etcd_alarms())?;
     let role = match (status.leader == status.member, status.is_learner) {
         (true, _) => MemberRole::Leader,
         (false, true) => MemberRole::Learner,

@@ -149,7 +149,8 @@ async fn configs(site: &Site, client: &Client) {
 
 async fn etcd(site: &Site, client: &Client) {
     let before = client.etcd_members().await.unwrap_err();
-    assert_eq!(before.kind, ClientErrorKind::Other, "{before}");
+    assert_eq!(before.kind, ClientErrorKind::NotReady, "{before}");
+    assert!(before.reason.starts_with("etcd is Preparing"), "{before}");
     // A node rejects the call until its container runtime is up.
     let begun = async |client: &Client| match client.bootstrap(EtcdBootstrap::New).await {
         Ok(()) => true,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use retry::policies::{ETCD_LOOK, EVENT_SPACING, MEMBERS_LOOK};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -53,10 +54,9 @@ impl Members {
             let name = known.map_or("a member", |matched| &matched.node.hostname);
             text = format!("{text}; {name} raises the alarm {alarm}");
         }
-        for node in control_planes {
-            if let Some(problem) = self.problem(node).await {
-                text = format!("{text}; {}: {problem}", node.hostname);
-            }
+        let problem = async |node: &'_ InventoryNode| (node.hostname.clone(), self.problem(node).await);
+        for (name, problem) in join_all(control_planes.into_iter().map(problem)).await {
+            text.extend(problem.map(|problem| format!("; {name}: {problem}")));
         }
         // A learner that falls behind makes no progress, whatever it counts.
         Ok(Some(StepWait::new(text).code(code).stuck()))
@@ -64,14 +64,8 @@ impl Members {
 
     /// The alarms that any control plane reports.
     async fn alarms(&self) -> Vec<(u64, EtcdAlarm)> {
-        for node in self.0.control_planes() {
-            if let Ok(client) = connect(&self.0, node).await
-                && let Ok(alarms) = client.etcd_alarms().await
-            {
-                return alarms;
-            }
-        }
-        vec![]
+        let alarms = async |node| connect(&self.0, node).await.ok()?.etcd_alarms().await.ok();
+        join_all(self.0.control_planes().into_iter().map(alarms)).await.into_iter().flatten().next().unwrap_or_default()
     }
 
     /// Why one control plane does not vote, as far as it knows.

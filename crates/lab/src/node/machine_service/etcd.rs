@@ -1,5 +1,7 @@
 //! Calls about etcd. The members are real.
 
+use std::time::Duration;
+
 use error_report::ErrorReport;
 use futures::{Stream, StreamExt};
 use talos_proto::common::Data;
@@ -16,6 +18,9 @@ use crate::scenario::CallFaultKind;
 fn failed<E: Into<Box<dyn std::error::Error>>>(action: &str) -> impl Fn(E) -> Status {
     move |error| Status::unknown(format!("{action}: {}", ErrorReport::new(&*error.into())))
 }
+
+/// Between two looks at an etcd that does not run.
+const BLOCKED: Duration = Duration::from_millis(100);
 
 /// The error of Talos 1.12 before etcd has started.
 #[derive(Debug, thiserror::Error)]
@@ -58,9 +63,17 @@ impl NodeApi {
         Err(EtcdClientMissing)
     }
 
+    /// Blocks until etcd runs, or the caller gives up (seen on Talos 1.12.4: the client has its certificates, and nothing
+    /// listens).
+    async fn etcd_answers(&self) {
+        while self.check_etcd_client().await.is_err() {
+            tokio::time::sleep(BLOCKED).await;
+        }
+    }
+
     pub(super) async fn members(&self) -> Result<api::EtcdMembers, Status> {
         self.control_plane_only("member list")?;
-        self.check_etcd_client().await.map_err(|error| Status::unknown(ErrorReport::new(&error).to_string()))?;
+        self.etcd_answers().await;
         let members = self.node.lab.control_plane.members(self.node.host()).await;
         let members = members.map_err(|error| Status::unknown(ErrorReport::new(&error).to_string()))?;
         let legacy_members = members.iter().map(|member| member.hostname.clone()).collect();
@@ -73,7 +86,8 @@ impl NodeApi {
     }
 
     pub(super) async fn member_status(&self) -> Result<api::EtcdStatus, Status> {
-        self.require_etcd_client("etcd status").await?;
+        self.control_plane_only("etcd status")?;
+        self.etcd_answers().await;
         let status = self.node.lab.control_plane.member_status(self.node.host()).await;
         let status = status.map_err(failed("failed to query etcd status"))?;
         Ok(api::EtcdStatus { metadata: None, member_status: Some(status) })
@@ -104,7 +118,8 @@ impl NodeApi {
     }
 
     pub(super) async fn alarms(&self) -> Result<api::EtcdAlarm, Status> {
-        self.require_etcd_client("etcd alarm list").await?;
+        self.control_plane_only("etcd alarm list")?;
+        self.etcd_answers().await;
         let alarms = self.node.lab.control_plane.alarms(self.node.host()).await;
         let member_alarms = alarms.map_err(failed("failed to list etcd alarms"))?;
         Ok(api::EtcdAlarm { metadata: None, member_alarms })
