@@ -298,13 +298,14 @@ fn operators_act_only_once_they_run(kubectl: &Kubectl) {
     let wait = |condition: &str, object: &str| {
         kubectl.expect(&[&["wait", condition, object], &space[..]].concat(), "");
     };
-    wait("--for=condition=Ready", "fluxinstance/flux");
     wait("--for=create", "gitrepository/flux-system");
     wait("--for=condition=Ready=False", "gitrepository/flux-system");
+    wait("--for=condition=Ready=Unknown", "fluxinstance/flux");
     let key = ["create", "secret", "generic", "github-deploy-key", "-n", "flux-system", "--from-literal=identity=x"];
     kubectl.expect(&key, "");
     wait("--for=condition=Ready", "gitrepository/flux-system");
     wait("--for=condition=Ready", "kustomization/flux-system");
+    wait("--for=condition=Ready", "fluxinstance/flux");
     let root = kubectl.get(&["kustomization", "flux-system", "-n", "flux-system"]);
     let revision = root["status"]["lastAppliedRevision"].as_str().unwrap();
     assert!(revision.starts_with("refs/heads/main@sha1:"), "{revision}");

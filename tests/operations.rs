@@ -3,8 +3,10 @@
 
 use crate::common;
 
+use std::time::Duration;
+
 use common::{TestEnvironment, failures};
-use test_support::CommandOutput;
+use test_support::{CommandOutput, Condition, Deadline, wait_until};
 
 #[test]
 fn a_failed_preflight_names_its_cause_and_changes_nothing() {
@@ -117,8 +119,17 @@ fn run(environment: &TestEnvironment, command: &str, node: &[&str], more: &[&str
 }
 
 fn etcd(environment: &TestEnvironment) {
-    let output = run(environment, "-o json etcd status", &[], &[]);
-    let members: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    // A run does not wait for the last voter before it goes on.
+    let (output, members) = wait_until(Deadline::after(Duration::from_mins(2)), || {
+        let output = run(environment, "-o json etcd status", &[], &[]);
+        let members: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+        let votes = |row: &serde_json::Value| row["etcd"]["learns"] == false;
+        if members.as_array().unwrap().iter().all(votes) {
+            Condition::Met((output, members))
+        } else {
+            Condition::Unmet(output.to_string())
+        }
+    });
     let leaders = members.as_array().unwrap().iter().filter(|row| row["etcd"]["leads"] == true).count();
     assert_eq!(leaders, 1, "{output}");
     let filters = [("(leader  |follower)", "[ROLE]"), (r"etcd \S+ \d+ MB", "etcd [VERSION] [SIZE]")];

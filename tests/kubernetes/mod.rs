@@ -7,7 +7,6 @@ mod installed;
 mod lease;
 mod server;
 
-use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -15,8 +14,8 @@ use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kubernetes::{
-    ApplyOptions, GateError, ObjectDrift, ObjectRef, WaitReason, apply, delete, dry_run_create, get, list,
-    object_drifts, secrets, wait_admitted, wait_condition, wait_crds, wait_nodes_ready, wait_ready,
+    ApplyOptions, ExpectedNodes, GateError, ObjectDrift, ObjectRef, WaitReason, apply, delete, dry_run_create, get,
+    list, object_drifts, secrets, wait_admitted, wait_condition, wait_crds, wait_nodes_ready, wait_ready,
 };
 use serde_json::{Value, json};
 use server::{Bridge, server};
@@ -402,10 +401,28 @@ async fn definitions_are_awaited_by_name() {
     outcome.unwrap();
 }
 
+/// What a kubelet reports of its machine.
+fn node_info(boot: &str) -> Value {
+    let fields = [
+        "machineID",
+        "systemUUID",
+        "kernelVersion",
+        "osImage",
+        "containerRuntimeVersion",
+        "kubeletVersion",
+        "kubeProxyVersion",
+        "operatingSystem",
+        "architecture",
+    ];
+    let mut info: Value = fields.iter().map(|field| ((*field).to_owned(), json!("x"))).collect();
+    info["bootID"] = json!(boot);
+    info
+}
+
 #[tokio::test]
 async fn nodes_are_awaited_with_the_kubelets_reason() {
     let client = server().client();
-    let expected: BTreeSet<String> = ["n1", "n2"].map(str::to_owned).into();
+    let expected: ExpectedNodes = [("n1".to_owned(), None), ("n2".to_owned(), Some("second boot".to_owned()))].into();
     let node = |name: &str| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
     let ready = |status: &str, message: &str| json!({"conditions": [{"type": "Ready", "status": status, "message": message, "reason": "Kubelet"}]});
     let (lines, mut seen) = Lines::new();
@@ -414,7 +431,12 @@ async fn nodes_are_awaited_with_the_kubelets_reason() {
         until_reported(&mut seen, "0 of 2 nodes Ready; n1, n2: not registered").await;
         apply(&client, &US, &[node("n1"), node("n2")], &quiet).await.unwrap();
         patch_status(&client, "v1", "Node", None, "n1", ready("True", "")).await;
-        patch_status(&client, "v1", "Node", None, "n2", ready("False", "cni plugin not initialized")).await;
+        let mut unready = ready("False", "cni plugin not initialized");
+        patch_status(&client, "v1", "Node", None, "n2", ready("True", "")).await;
+        let replaced = "1 of 2 nodes Ready; n2: its kubelet has not reported since the machine booted";
+        until_reported(&mut seen, replaced).await;
+        unready["nodeInfo"] = node_info("second boot");
+        patch_status(&client, "v1", "Node", None, "n2", unready).await;
         until_reported(&mut seen, "1 of 2 nodes Ready; n2: cni plugin not initialized").await;
         patch_status(&client, "v1", "Node", None, "n2", ready("True", "")).await;
     };

@@ -1,11 +1,11 @@
 //! The Kubernetes API: ready, and every node in it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::boots::NodeGoal;
 use super::context::RunContext;
@@ -18,6 +18,52 @@ use error_report::ErrorReport;
 use kubernetes::NodeView;
 use retry::policies::api_start;
 use tokio::time::Instant;
+
+/// The kubeconfig and the talosconfig.
+fn credential_files(context: &RunContext) -> [(PathBuf, SecretString); 2] {
+    [(context.kubeconfig_path(), context.kubeconfig()), (context.talosconfig_path(), context.talosconfig())]
+}
+
+fn write(path: &Path, content: &SecretString) -> Result<(), StepError> {
+    write_private(path, &path.with_extension("new"), content.expose_secret().as_bytes()).map_err(|error| {
+        StepError::failed_precondition("a credential file cannot be written")
+            .with_place(path.display().to_string())
+            .caused_by(&error)
+            .code(Code::P02)
+    })
+}
+
+/// The operator has a kubeconfig and a talosconfig from the beginning: they are needed when the API does not respond. Those
+/// of another cluster stay until it does.
+pub(super) struct Credentials(Arc<RunContext>);
+
+impl Credentials {
+    pub(super) fn new(context: Arc<RunContext>) -> Self {
+        Self(context)
+    }
+}
+
+#[async_trait]
+impl Action for Credentials {
+    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+        let missing = credential_files(&self.0).into_iter().find(|(path, _)| !path.exists());
+        Ok(match missing {
+            None => Observation::UpToDate("they are there".to_owned()),
+            Some((path, _)) => Observation::Missing(format!("{} is not written yet", path.display())),
+        })
+    }
+
+    async fn apply(&self, _cx: &StepContext) -> Result<Effect, StepError> {
+        for (path, content) in credential_files(&self.0).into_iter().filter(|(path, _)| !path.exists()) {
+            write(&path, &content)?;
+        }
+        Ok(Effect::Complete)
+    }
+
+    async fn gate(&self, _cx: &StepContext) -> Result<(), StepError> {
+        Ok(())
+    }
+}
 
 /// The API server responds, and the operator has the files to use it.
 pub(super) struct Ready(Arc<RunContext>);
@@ -67,16 +113,8 @@ impl Action for Ready {
     }
 
     async fn apply(&self, _cx: &StepContext) -> Result<Effect, StepError> {
-        for (path, content) in
-            [(self.0.kubeconfig_path(), self.0.kubeconfig()), (self.0.talosconfig_path(), self.0.talosconfig())]
-        {
-            let temporary = path.with_extension("new");
-            write_private(&path, &temporary, content.expose_secret().as_bytes()).map_err(|error| {
-                StepError::failed_precondition("a credential file cannot be written")
-                    .with_place(path.display().to_string())
-                    .caused_by(&error)
-                    .code(Code::P02)
-            })?;
+        for (path, content) in credential_files(&self.0) {
+            write(&path, &content)?;
         }
         Ok(Effect::Complete)
     }

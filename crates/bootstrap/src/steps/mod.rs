@@ -114,7 +114,7 @@ pub fn planned(context: &Arc<RunContext>) -> Result<PlannedSteps, PlanError> {
     let preflight = steps.preflight();
     let nodes = steps.machine_configs(&preflight.passed);
     let etcd = steps.etcd(&nodes);
-    let api = steps.kubernetes_api(&nodes, &etcd);
+    let api = steps.kubernetes_api(&preflight.passed, &nodes, &etcd);
     let first_of_chain = steps.declared.len();
     let base = [steps.base(&api.ready), steps.crds(&api.ready), vec![api.ready.clone()]].concat();
     let releases = steps.releases(&base);
@@ -262,11 +262,16 @@ impl Steps {
         EtcdSteps { bootstrap, members }
     }
 
-    fn kubernetes_api(&mut self, nodes: &[Configured], etcd: &EtcdSteps) -> ApiSteps {
+    fn kubernetes_api(&mut self, preflight: &[StepId], nodes: &[Configured], etcd: &EtcdSteps) -> ApiSteps {
         let context = self.context.clone();
+        let step = Step::new("kubernetes-api", "credentials", Code::P02)
+            .title("kubeconfig and talosconfig are written")
+            .needs(preflight)
+            .made_from(context.api_fingerprint());
+        let credentials = self.action(step, Arc::new(kubernetes_api::Credentials::new(context.clone())));
         let step = Step::new("kubernetes-api", "ready", Code::K01)
-            .title("the API server responds; kubeconfig and talosconfig are written")
-            .needs([&etcd.bootstrap])
+            .title("the API server responds, and kubeconfig and talosconfig lead to it")
+            .needs([&credentials, &etcd.bootstrap])
             .with_place(context.cluster.inventory.endpoint.url())
             .made_from(context.api_fingerprint());
         let ready = self.action(step, Arc::new(kubernetes_api::Ready::new(context.clone())));
