@@ -87,6 +87,8 @@ pub(super) struct Chain<'e> {
     in_each_phase: InEachPhase,
     /// Phases of which a step was being done when a run was killed.
     pub interrupted: BTreeSet<String>,
+    /// Names of points; the first run that reaches one of a name is killed there, too.
+    names: BTreeSet<String>,
     /// Names of the points at which a run was killed.
     pub killed_at: BTreeSet<String>,
 }
@@ -96,10 +98,27 @@ impl<'e> Chain<'e> {
         let lab = environment.lab(cluster);
         let remains = Remains::new(environment, cluster);
         let none = BTreeSet::new;
-        let (done, phases, interrupted, killed_at) = (none(), none(), none(), none());
+        let (done, phases, interrupted, names, killed_at) = (none(), none(), none(), none(), none());
         let in_each_phase = InEachPhase::NotKilled;
         let last_events = Vec::new();
-        Self { environment, cluster, lab, remains, done, last_events, phases, in_each_phase, interrupted, killed_at }
+        Self {
+            environment,
+            cluster,
+            lab,
+            remains,
+            done,
+            last_events,
+            phases,
+            in_each_phase,
+            interrupted,
+            names,
+            killed_at,
+        }
+    }
+
+    /// Kills at the first point of each name, too.
+    pub(super) fn kill_at_each_name(self, points: &[String]) -> Self {
+        Self { names: points.iter().cloned().collect(), ..self }
     }
 
     /// Kills the first run that begins a step of a phase, too.
@@ -124,7 +143,10 @@ impl<'e> Chain<'e> {
                 Some(Kill::Point(number)) => {
                     // A step that consists of many effects begins anew.
                     let number = self.done.len() * POINTS_OF_A_DONE_STEP + number * (1 + runs_without_progress);
-                    command.env(KILL_AT, number.to_string());
+                    let met = &self.killed_at;
+                    let names = self.names.iter().filter(|name| !met.contains(*name)).cloned();
+                    let points: Vec<String> = std::iter::once(number.to_string()).chain(names).collect();
+                    command.env(KILL_AT, points.join(","));
                     None
                 }
                 Some(Kill::Instant(limit)) => Some(limit),

@@ -126,7 +126,7 @@ fn chains() -> Vec<(ChainKind, Inputs)> {
 
 fn run_chain(cluster: &str, kind: ChainKind, inputs: Inputs, expected: &Undisturbed) -> Converged {
     let environment = TestEnvironment::copy();
-    let mut chain = Chain::start(&environment, cluster);
+    let mut chain = Chain::start(&environment, cluster).kill_at_each_name(&expected.points);
     let (kills, change_at) = match kind {
         ChainKind::Points { first, stride } => (Kills::at_points(first, stride), 4),
         ChainKind::Instants { seed } => (Kills::at_instants(seed, KILLS_AT_INSTANTS), KILLS_AT_INSTANTS / 2),

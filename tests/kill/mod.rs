@@ -9,6 +9,8 @@ mod end_state;
 mod matrix;
 mod remains;
 
+use std::collections::BTreeSet;
+
 use chain::{Chain, Inputs, Kills, undisturbed};
 use end_state::assert_same;
 use matrix::Matrix;
@@ -26,10 +28,12 @@ const MATRIX_KILLS: usize = 500;
 fn a_run_killed_at_points_all_over_it_converges() {
     let expected = undisturbed("infra");
     let environment = TestEnvironment::copy();
-    let mut chain = Chain::start(&environment, "infra").kill_in_each_phase();
+    let mut chain = Chain::start(&environment, "infra").kill_in_each_phase().kill_at_each_name(&expected.points);
     let killed = chain.run(Kills::at_points(STRIDE, STRIDE), |_| Inputs::Unchanged);
     assert!(killed >= KILLS, "only {killed} kills at {} points", expected.points.len());
     assert_eq!(chain.interrupted, expected.phases);
+    let names: BTreeSet<String> = expected.points.iter().cloned().collect();
+    assert_eq!(chain.killed_at, names, "each effect is met, before and after it");
     assert_same(&chain.end_state(), &expected.end_state);
     let record = environment.status("infra")["record"].clone();
     let nodes = record["calls"].as_object().unwrap();

@@ -3,7 +3,8 @@
 //! A debug build counts the points that it reaches. With [`KILL_AT`] it ends by SIGKILL at one of them, and with
 //! [`KILL_LOG`] it writes the name of each to a file. In a release build there are no points.
 
-/// The variable with the number of the point that ends the process; the first one is 1.
+/// The variable with the points that end the process, whichever comes first: numbers, the first one being 1, and names,
+/// separated by commas.
 pub const KILL_AT: &str = "K8S_BOOTSTRAP_KILL_AT";
 
 /// The variable with the file to which the name of every point is appended, a line each.
@@ -31,8 +32,9 @@ fn point(when: &'static str, effect: &'static str) {
     {
         let _ = writeln!(log, "{when} {effect}");
     }
-    let chosen = std::env::var(KILL_AT).ok().and_then(|text| text.parse::<u64>().ok());
-    if chosen == Some(number) {
+    let chosen = std::env::var(KILL_AT).unwrap_or_default();
+    let (number, name) = (number.to_string(), format!("{when} {effect}"));
+    if chosen.split(',').any(|point| point == number || point == name) {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
 }
