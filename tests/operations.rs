@@ -195,7 +195,7 @@ fn node(environment: &TestEnvironment) {
     ----- stderr -----
     pulled registry.k8s.io/pause:3.10
     ");
-    insta::assert_snapshot!(node("get", &["MachineStatuses.runtime.talos.dev", "machine"]), @r#"
+    insta::assert_snapshot!(node("get", &["MachineStatus", "machine"]), @r#"
     exit code: 0
     ----- stdout -----
     # machine
@@ -209,7 +209,13 @@ fn node(environment: &TestEnvironment) {
     assert_eq!(node("logs", &["machined", "--tail", "5"]).stdout.lines().count(), 5);
     assert!(node("dmesg", &[]).stdout.contains("[talos]"));
     // Secrets are masked.
-    let config = node("get", &["MachineConfigs.config.talos.dev", "v1alpha1", "--namespace", "config"]).stdout;
+    let config = node("get", &["MachineConfigs.config.talos.dev", "v1alpha1"]).stdout;
+    insta::assert_snapshot!(node("get", &["nonsense"]), @"
+    exit code: 2
+    ----- stderr -----
+    error[I02]: the node has no resource type `nonsense`
+    hint: list its types: k8s-bootstrap node get CLUSTER NODE ResourceDefinitions
+    ");
     let secrets = std::fs::read_to_string(environment.state().join("labs/infra/placeholder-secrets.yaml")).unwrap();
     let tokens: Vec<&str> =
         secrets.lines().filter_map(|line| line.trim().split_once("token: ")).map(|(_, token)| token).collect();

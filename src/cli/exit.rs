@@ -1,6 +1,7 @@
 //! Exit codes, which are a contract (docs/exit-codes.md): which command result has which.
 
 use std::process::ExitCode;
+use talos_client::ResourceKindError;
 
 use bootstrap::ops::{FinishedRun, OpsError, PlanReport};
 use engine::journal::LockError;
@@ -97,6 +98,7 @@ impl From<&OpsError> for Exit {
             | OpsError::NoReleases { .. }
             | OpsError::TalosVersion(_)
             | OpsError::Endpoint { .. }
+            | OpsError::ResourceKind(ResourceKindError::Unknown { .. } | ResourceKindError::Ambiguous { .. })
             | OpsError::StrictWarnings(_) => Self::InvalidInput,
             OpsError::Lock(LockError::Held { .. }) | OpsError::LeaseRefused(_) | OpsError::LeaseLost(_) => Self::Locked,
             OpsError::NoFolder { .. }
@@ -121,6 +123,7 @@ impl From<&OpsError> for Exit {
             | OpsError::Kubeconfig { .. }
             | OpsError::Yaml(_)
             | OpsError::Call(_)
+            | OpsError::ResourceKind(ResourceKindError::Call(_))
             | OpsError::NoWorkingMember(_)
             | OpsError::WriteBundle { .. } => Self::PreconditionFailed,
         }

@@ -1,6 +1,6 @@
 //! `k8s-bootstrap node …`: inspects, reboots, upgrades or resets one node of a running cluster.
 
-use bootstrap::ops::{AfterReboot, NodeSession};
+use bootstrap::ops::{AfterReboot, NodeSession, OpsError};
 use secrecy::ExposeSecret;
 use talos_client::{ImageSpace, RebootMode, ResetOptions, Tail, WipeTarget};
 
@@ -32,7 +32,10 @@ pub(super) async fn node(common: &Common, args: NodeArgs) -> Result<Exit, Comman
         NodeCommand::Events { .. } => node.events(&workspace, &print).await?,
         NodeCommand::Services { .. } => table(service_table(client.services().await?)),
         NodeCommand::Get { kind, id, namespace, .. } => {
-            print(&resources_text(&client.resources().read_yaml(&namespace, &kind, id.as_deref()).await?));
+            let resources = client.resources();
+            let kind = resources.find_kind(&kind).await.map_err(OpsError::from)?;
+            let namespace = namespace.unwrap_or(kind.default_namespace);
+            print(&resources_text(&resources.read_yaml(&namespace, &kind.name, id.as_deref()).await?));
         }
         NodeCommand::Disks { .. } => table(disk_table(client.disks().await?)),
         NodeCommand::Time { against, .. } => table(clock_table(&client.clock(against.as_deref()).await?)),

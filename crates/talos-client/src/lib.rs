@@ -45,8 +45,9 @@ pub use progress_timeout::{BootTimes, ProgressTimeout, ProgressTimeoutExpired, c
 pub use resource::{
     AddressStatus, BlockDevice, BootId, ClusterInfo, Diagnostic, EtcdMemberId, EtcdSpec, HostnameStatus, Identity,
     LinkStatus, MachineConfig, MachineStatus, MachineType, Member, NetworkStatus, NodeAddress, NodeStatus, Nodename,
-    RebootRequest, Resource, ResourceChange, Resources, RunningVersion, SecurityState, ServiceStatus, Stage,
-    StaticPodStatus, SystemDisk, TimeStatus, UnattendedInstallStatus, VolumeStatus, Watch,
+    RebootRequest, Resource, ResourceChange, ResourceDefinition, ResourceKindError, Resources, RunningVersion,
+    SecurityState, ServiceStatus, Stage, StaticPodStatus, SystemDisk, TimeStatus, UnattendedInstallStatus,
+    VolumeStatus, Watch,
 };
 pub use service::Service;
 pub use version::TalosVersion;

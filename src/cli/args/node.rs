@@ -94,12 +94,13 @@ pub(in crate::cli) enum NodeCommand {
     Get {
         #[command(flatten)]
         which: Which,
+        /// A type by its full name or an alias, as in `talosctl get`.
         kind: String,
         /// One resource; all when absent.
         id: Option<String>,
-        /// The kind's namespace.
-        #[arg(long, value_name = "NAME", default_value = "runtime")]
-        namespace: String,
+        /// The namespace instead of the type's own.
+        #[arg(long, value_name = "NAME")]
+        namespace: Option<String>,
     },
     /// Print the disks.
     Disks {

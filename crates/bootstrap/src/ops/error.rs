@@ -9,7 +9,7 @@ use engine::plan::{PlanError, StepId};
 use helm::HelmError;
 use helmfile::{SelectorError, StateValueError};
 use kubernetes::LeaseError;
-use talos_client::{ClientError, ClientErrorKind};
+use talos_client::{ClientError, ClientErrorKind, ResourceKindError};
 use talos_config::{CertificateError, GenerateBundleError};
 use talos_schema::UnknownContract;
 use yaml::{Diagnostic, Diagnostics, SerializeError};
@@ -106,6 +106,8 @@ pub enum OpsError {
     InvalidRunningConfig { node: String },
     #[error(transparent)]
     Call(#[from] ClientError),
+    #[error(transparent)]
+    ResourceKind(#[from] ResourceKindError),
     #[error("no control plane has a healthy etcd member{0}")]
     NoWorkingMember(NoMembers),
     #[error(transparent)]
@@ -181,6 +183,7 @@ impl OpsError {
             | Self::StateValue(_)
             | Self::NoReleases { .. }
             | Self::TalosVersion(_)
+            | Self::ResourceKind(ResourceKindError::Unknown { .. } | ResourceKindError::Ambiguous { .. })
             | Self::Endpoint { .. } => Code::I02,
             Self::Repository { .. } | Self::Read { .. } | Self::ReadInput { .. } | Self::NoBundle { .. } => Code::I03,
             Self::HelmTool(_) | Self::SopsTool(_) => Code::P01,
@@ -200,7 +203,7 @@ impl OpsError {
             Self::LeaseRefused(_) | Self::LeaseLost(_) => Code::O04,
             Self::RunningConfig { source, .. } => client_code(source.kind),
             Self::InvalidRunningConfig { .. } => Code::T25,
-            Self::Call(error) => client_code(error.kind),
+            Self::Call(error) | Self::ResourceKind(ResourceKindError::Call(error)) => client_code(error.kind),
             Self::NoWorkingMember(_) => Code::T13,
         }
     }
@@ -237,6 +240,9 @@ impl OpsError {
                 "make the key available to sops, for example SOPS_AGE_KEY_FILE=~/.config/sops/age/keys.txt".to_owned()
             }
             Self::References { source, .. } => source.next(),
+            Self::ResourceKind(ResourceKindError::Unknown { .. }) => {
+                "list its types: k8s-bootstrap node get CLUSTER NODE ResourceDefinitions".to_owned()
+            }
             Self::Variable { wrapper, .. } => {
                 format!("run k8s-bootstrap through the same wrapper: {wrapper} k8s-bootstrap …, or set the variable")
             }

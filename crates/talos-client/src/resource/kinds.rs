@@ -225,6 +225,17 @@ kinds! {
         unknown: bool,
     }
 
+    /// One for each type that the node has.
+    ResourceDefinition in "meta" is "ResourceDefinitions.meta.cosi.dev" {
+        /// The full name, such as `MachineStatuses.runtime.talos.dev`.
+        #[serde(rename = "type")]
+        name: String,
+        default_namespace: String,
+        /// In lower case; `aliases` among them.
+        #[serde(default)]
+        all_aliases: Vec<String>,
+    }
+
     /// `node`: clock synchronization.
     TimeStatus in "runtime" is "TimeStatuses.v1alpha1.talos.dev" {
         synced: bool,

@@ -3,6 +3,7 @@
 //! Facts from COSI runtime 1.10 to 1.16: every resource also has its spec as YAML; a watch starts with an empty message;
 //! a watch on a single id sends a tombstone when the resource does not exist; an unknown resource type is rejected.
 
+mod definition;
 mod kinds;
 
 use super::error::{ClientError, ClientErrorKind};
@@ -10,11 +11,12 @@ use super::link::{Flow, Link, Stream, Wait};
 use talos_proto::cosi::resource as wire;
 use talos_proto::cosi::resource::{GetRequest, ListRequest, WatchOptions, WatchRequest};
 
+pub use definition::ResourceKindError;
 pub use kinds::{
     AddressStatus, BlockDevice, BootId, ClusterInfo, Diagnostic, EtcdMemberId, EtcdSpec, HostnameStatus, Identity,
     LinkStatus, MachineConfig, MachineStatus, MachineType, Member, NetworkStatus, NodeAddress, NodeStatus, Nodename,
-    RebootRequest, RunningVersion, SecurityState, ServiceStatus, Stage, StaticPodStatus, SystemDisk, TimeStatus,
-    UnattendedInstallStatus, VolumeStatus,
+    RebootRequest, ResourceDefinition, RunningVersion, SecurityState, ServiceStatus, Stage, StaticPodStatus,
+    SystemDisk, TimeStatus, UnattendedInstallStatus, VolumeStatus,
 };
 
 /// A resource type.
