@@ -4,6 +4,7 @@ mod document_kinds;
 mod documents;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -193,6 +194,11 @@ pub(super) enum SystemState {
     NotInstalled,
 }
 
+/// The minor versions of Kubernetes that a Talos 1.`minor` accepts: each minor version of Talos moves them by one.
+fn kubernetes_minors(minor: u64) -> RangeInclusive<u64> {
+    minor + 18..=minor + 23
+}
+
 /// How a machine validates a config.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConfigReader {
@@ -273,6 +279,31 @@ impl ConfigParser<'_> {
         }
     }
 
+    /// Talos runs the Kubernetes of its time only (`pkg/machinery/compatibility`, 1.11 to 1.14).
+    fn check_kubernetes(&mut self, role: NodeRole) {
+        let images: &[(&str, &str)] = match role {
+            NodeRole::ControlPlane => {
+                &[("kubelet", "/machine/kubelet/image"), ("kube-apiserver", "/cluster/apiServer/image")]
+            }
+            NodeRole::Worker => &[("kubelet", "/machine/kubelet/image")],
+        };
+        let talos = self.reader.minor;
+        for (program, pointer) in images {
+            let image = self.text(pointer);
+            let version = image.rsplit_once(":v").map(|(_, tag)| tag.split('@').next().unwrap_or(tag));
+            let Some(version) = version.and_then(|version| semver::Version::parse(version).ok()) else { continue };
+            let minors = kubernetes_minors(talos);
+            let age = match version.minor {
+                minor if minor < *minors.start() => "old",
+                minor if minor > *minors.end() => "new",
+                _ => continue,
+            };
+            self.problems.push(format!(
+                "{program} image is not valid: version of Kubernetes {version} is too {age} to be used with Talos 1.{talos}"
+            ));
+        }
+    }
+
     fn config(&mut self, text: &str, documents: &[Value]) -> Option<AppliedConfig> {
         if self.document.get("machine").is_none() {
             self.report("machine instructions are required");
@@ -299,6 +330,7 @@ impl ConfigParser<'_> {
             self.report("a cluster control plane endpoint is required");
         }
         self.check_install_disk();
+        self.check_kubernetes(role);
         let control_plane = role == NodeRole::ControlPlane;
         let hostname = Some(self.text("/machine/network/hostname")).filter(|name| !name.is_empty());
         let unattended = Some(&Value::from("UnattendedInstallConfig"));
@@ -345,5 +377,28 @@ impl ConfigParser<'_> {
             schedule_on_control_planes: schedulable == Some(&Value::Bool(true)),
             kubelet_image: self.text("/machine/kubelet/image"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kubernetes_of_another_time_is_refused() {
+        let problems = |talos: u64, kubernetes: &str| {
+            let text = format!(
+                "version: v1alpha1\nmachine: {{type: worker, kubelet: {{image: 'ghcr.io/siderolabs/kubelet:v{kubernetes}'}}}}\ncluster: {{}}\n"
+            );
+            match AppliedConfig::parse(&text, ConfigReader { minor: talos, system: SystemState::Installed }) {
+                Err(ConfigRejection::Invalid(problems)) => problems,
+                other => panic!("{other:?}"),
+            }
+        };
+        let too_new = "kubelet image is not valid: version of Kubernetes 1.36.1 is too new to be used with Talos 1.12";
+        assert!(problems(12, "1.36.1").iter().any(|problem| problem == too_new), "{:?}", problems(12, "1.36.1"));
+        let too_old = "kubelet image is not valid: version of Kubernetes 1.29.9 is too old to be used with Talos 1.12";
+        assert!(problems(12, "1.29.9").iter().any(|problem| problem == too_old), "{:?}", problems(12, "1.29.9"));
+        assert!(!problems(12, "1.35.9@sha256:0").iter().any(|problem| problem.contains("Kubernetes 1.")));
     }
 }

@@ -92,7 +92,7 @@ impl Cluster {
         cluster["etcd"] = json!({"ca": self.etcd.both()});
         cluster["secretboxEncryptionSecret"] = json!(STANDARD.encode([7; 32]));
         cluster["allowSchedulingOnControlPlanes"] = json!(true);
-        cluster["apiServer"] = json!({"image": "registry.k8s.io/kube-apiserver:v1.35.4"});
+        cluster["apiServer"] = json!({"image": "registry.k8s.io/kube-apiserver:v1.34.3"});
         yaml::to_string(&config).unwrap()
     }
 
@@ -105,7 +105,7 @@ impl Cluster {
             "version": "v1alpha1", "debug": false, "persist": true,
             "machine": {
                 "type": "worker", "token": "abcdef.0123456789abcdef", "ca": self.machine.certificate(), "certSANs": [],
-                "kubelet": {"image": "ghcr.io/siderolabs/kubelet:v1.35.4"},
+                "kubelet": {"image": "ghcr.io/siderolabs/kubelet:v1.34.3"},
                 "network": {"hostname": hostname},
                 "install": {"disk": "/dev/nvme0n1", "image": "ghcr.io/siderolabs/installer:v1.12.4", "wipe": false},
                 "features": {"hostDNS": {"enabled": true}},
