@@ -144,6 +144,16 @@ fn a_second_run_reports_the_holder_of_the_lock() {
 }
 
 #[test]
+fn kubeconfig_and_talosconfig_are_there_before_etcd() {
+    let environment = TestEnvironment::machines();
+    let _lab = environment.lab("infra");
+    environment.events_until(&["infra", "--lab"], "etcd/bootstrap");
+    for name in ["kubeconfig", "talosconfig"] {
+        assert!(environment.state().join("labs/infra/run").join(name).exists(), "{name}");
+    }
+}
+
+#[test]
 fn a_node_of_another_cluster_is_left_alone() {
     let environment = TestEnvironment::one_release();
     let _lab = environment.lab("infra");
