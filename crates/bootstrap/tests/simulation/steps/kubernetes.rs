@@ -11,6 +11,30 @@ use crate::cluster::SimulatedCluster;
 use crate::inputs::{RELEASES, declared};
 use crate::link::{Lateness, Peer};
 
+/// The operator's files, which need no API.
+pub(super) struct Credentials(pub(super) Arc<RunParts>);
+
+#[async_trait]
+impl Action for Credentials {
+    async fn observe(&self, _cx: &StepContext) -> Result<Observation, StepError> {
+        Ok(if self.0.has_files.load(Ordering::SeqCst) {
+            Observation::UpToDate("they are there".to_owned())
+        } else {
+            Observation::Missing("the kubeconfig is not written yet".to_owned())
+        })
+    }
+
+    async fn apply(&self, _cx: &StepContext) -> Result<Effect, StepError> {
+        self.0.link.life.pass().await;
+        self.0.has_files.store(true, Ordering::SeqCst);
+        Ok(Effect::Complete)
+    }
+
+    async fn gate(&self, _cx: &StepContext) -> Result<(), StepError> {
+        Ok(())
+    }
+}
+
 /// The API server responds, and the operator has the files to use it.
 pub(super) struct Ready(pub(super) Arc<RunParts>);
 

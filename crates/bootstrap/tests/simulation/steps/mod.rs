@@ -83,6 +83,7 @@ pub(crate) fn step_set(parts: &Arc<RunParts>) -> StepSet {
             ("images", _) => set.check(id, Arc::new(nodes::Images)),
             ("etcd", "bootstrap") => set.action(id, Arc::new(etcd::Bootstrap::new(parts))),
             ("etcd", "members") => set.check(id, Arc::new(etcd::Members(parts))),
+            ("kubernetes-api", "credentials") => set.action(id, Arc::new(kubernetes::Credentials(parts))),
             ("kubernetes-api", "ready") => set.action(id, Arc::new(kubernetes::Ready(parts))),
             ("kubernetes-api", "nodes") => set.check(id, Arc::new(kubernetes::Registered(parts))),
             ("base", "namespaces") => set.action(id, Arc::new(kubernetes::Namespaces(parts))),
