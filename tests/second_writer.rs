@@ -114,7 +114,7 @@ fn what_another_operator_does_is_left_alone() {
     // A third one has no journal at all, and finds what the first one resumes.
     let resumed = outcomes(&environment, &environment.state());
     let mut adopted = outcomes(&environment, &other_operator(&environment, "third"));
-    let written = adopted.insert("kubernetes-api/ready".into(), "up-to-date".into());
+    let written = adopted.insert("kubernetes-api/credentials".into(), "up-to-date".into());
     assert_eq!(written.as_deref(), Some("applied"), "the third one has no kubeconfig yet");
     assert_eq!(adopted, resumed);
     assert!(resumed.values().all(|outcome| outcome != "applied"), "{resumed:#?}");

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::chart_version::{self, ChartVersion, ManifestDigest};
 use super::package;
-use super::package::{Metadata, hex};
+use super::package::{Metadata, PackageError, hex};
 use super::request::{ChartSource, CredentialUse, Login, Request};
 use super::{ChartBundle, Helm, HelmError, HelmErrorCause, HelmErrorKind, Mirrors, TemplateOptions};
 use helmfile::patch;
@@ -177,7 +177,14 @@ impl Charts {
             return Ok(PulledChart { manifest: note.manifest.clone(), ..pulled(&request.subject, package)? });
         }
         let attempt = retry(CHART_PULL, || self.attempt(&request), Verdict::by(HelmError::is_retryable));
-        let Package { folder: fresh, manifest } = attempt.await?;
+        let Package { folder: fresh, manifest } = match (attempt.await, &recorded) {
+            (Ok(pulled), _) => pulled,
+            // An earlier version recorded no manifest; without its registry the chart is good all the same.
+            (Err(_), Some(note)) if package::digest(&package).is_ok_and(|digest| digest == note.digest) => {
+                return pulled(&request.subject, package);
+            }
+            (Err(error), _) => return Err(error),
+        };
         let chart = PulledChart { manifest, ..pulled(&request.subject, fresh.path().join("chart.tgz"))? };
         if let Some(note) = recorded.filter(|note| note.digest != chart.digest) {
             let cause = HelmErrorCause::OtherDigest { recorded: note.digest, current: chart.digest };
@@ -334,7 +341,12 @@ fn versioned(chart: PulledChart, version: &ChartVersion) -> Result<PreparedChart
     };
     let subject = format!("{} {}", chart.name, chart.version);
     let invalid = |error| HelmError::new(HelmErrorKind::Other, &subject, HelmErrorCause::Package(error));
-    let package = chart_version::repackaged(&chart.path, &version).map_err(invalid)?;
+    let package = match chart_version::repackaged(&chart.path, &version) {
+        Ok(package) => package,
+        // A Chart.yaml of another form installs as well; Flux then upgrades the release once.
+        Err(PackageError::NoVersionLine) => return Ok(PreparedChart { chart, _package: None }),
+        Err(error) => return Err(invalid(error)),
+    };
     let digest = hex(&Sha256::digest(&package));
     in_memory(PulledChart { digest, version, ..chart }, &package).map_err(|error| HelmError::from_file(&subject, error))
 }

@@ -69,20 +69,33 @@ pub enum ChartVersion {
 }
 
 impl ChartVersion {
-    /// The version that a packaged one becomes; none if it stays as it is. One that is not semantic stays, and
+    /// The version that a packaged one becomes; none if it stays as it is. One that is no version stays, and
     /// helm-controller rejects it.
     pub(super) fn replaces(&self, packaged: &str) -> Option<String> {
         let Self::WithDigest(digest) = self else { return None };
-        let mut version = semver::Version::parse(packaged.strip_prefix('v').unwrap_or(packaged)).ok()?;
+        let mut version = semver::Version::parse(&completed(packaged)?).ok()?;
         version.build = semver::BuildMetadata::new(digest.short()).ok()?;
         Some(version.to_string())
     }
 }
 
+/// A version with three numbers, as Helm's library reads one with fewer, or with zeros before them (Masterminds semver 3.4).
+fn completed(version: &str) -> Option<String> {
+    let version = version.strip_prefix('v').unwrap_or(version);
+    let end = version.find(['-', '+']).unwrap_or(version.len());
+    let (numbers, rest) = version.split_at(end);
+    let mut numbers: Vec<u64> = numbers.split('.').map(|number| number.parse().ok()).collect::<Option<_>>()?;
+    if numbers.len() > 3 {
+        return None;
+    }
+    numbers.resize(3, 0);
+    Some(format!("{}.{}.{}{rest}", numbers[0], numbers[1], numbers[2]))
+}
+
 /// The package with another version in its `Chart.yaml`.
 pub(super) fn repackaged(package: &Path, version: &str) -> Result<Vec<u8>, PackageError> {
     package::rewritten(package, |metadata| {
-        let line = lazy_regex::regex!(r"(?m)^version:[^\r\n]*");
+        let line = lazy_regex::regex!(r"(?m)^version:[ \t]*[^\s][^\r\n]*");
         match line.find_iter(metadata).count() {
             1 => Ok(line.replace(metadata, format!("version: {version}")).into_owned()),
             _ => Err(PackageError::NoVersionLine),
@@ -115,7 +128,9 @@ mod tests {
         assert_eq!(with("1.19.2").unwrap(), "1.19.2+3630e56de420");
         assert_eq!(with("v1.19.2").unwrap(), "1.19.2+3630e56de420");
         assert_eq!(with("0.1.0-rc.1+built").unwrap(), "0.1.0-rc.1+3630e56de420");
-        assert_eq!(with("latest"), None);
+        assert_eq!(with("1.2").unwrap(), "1.2.0+3630e56de420");
+        assert_eq!(with("2024.01.02").unwrap(), "2024.1.2+3630e56de420");
+        assert_eq!((with("latest"), with("1.2.3.4")), (None, None));
         assert_eq!(ChartVersion::Packaged.replaces("1.19.2"), None);
     }
 }

@@ -156,6 +156,16 @@ pub enum Chart {
     Local(PathBuf),
 }
 
+impl Chart {
+    /// The digest in a reference, such as `sha256:…`.
+    pub fn digest(&self) -> Option<&str> {
+        match self {
+            Self::Oci { reference, .. } => reference.split_once('@').map(|(_, digest)| digest),
+            Self::Repository { .. } | Self::Local(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Chart {
     /// The chart's name and version.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -121,14 +121,14 @@ pub(super) async fn status(link: &Link) -> Result<EtcdStatus, ClientError> {
 /// The alarms of all members, by member id.
 pub(super) async fn alarms(link: &Link) -> Result<Vec<(u64, EtcdAlarm)>, ClientError> {
     let mut machine = link.machine();
-    let answer = link.one("etcd alarm list", Wait::Etcd, machine.etcd_alarm_list(link.request(()))).await?;
+    let answer = link.one("etcd alarm list", Wait::Short, machine.etcd_alarm_list(link.request(()))).await?;
     Ok(answer.member_alarms.iter().filter_map(alarm).collect())
 }
 
 /// Disarms all alarms and returns them.
 pub(super) async fn disarm(link: &Link) -> Result<Vec<(u64, EtcdAlarm)>, ClientError> {
     let mut machine = link.machine();
-    let answer = link.one("etcd alarm disarm", Wait::Etcd, machine.etcd_alarm_disarm(link.request(()))).await?;
+    let answer = link.one("etcd alarm disarm", Wait::Short, machine.etcd_alarm_disarm(link.request(()))).await?;
     Ok(answer.member_alarms.iter().filter_map(alarm).collect())
 }
 

@@ -1,9 +1,10 @@
-//! Which release Flux will own: one of another name or place would be installed over the same objects (F09).
+//! Which release Flux will own: one of another name would be installed over the same objects (F09).
 
 use std::time::Duration;
 
 use engine::{Code, StepError};
-use repository::drift::{Difference, Drift};
+use repository::drift::{Drift, second_release};
+use tokio::time::timeout;
 
 use super::context::RunContext;
 use super::handoff;
@@ -11,24 +12,21 @@ use super::handoff;
 /// A cluster that exists responds within this.
 const THERE: Duration = Duration::from_secs(3);
 
-/// Whether each HelmRelease owns the release that the bootstrap installs. One that Flux has taken over already, with its
-/// record elsewhere, stays.
+/// Whether each HelmRelease owns the release that the bootstrap installs, as far as that is certain; `plan` lists the rest as
+/// drift.
 ///
 /// # Errors
 ///
-/// All those that would own another one.
+/// All those that would own another one, and do not yet.
 pub(super) async fn check(context: &RunContext) -> Result<(), StepError> {
-    let drift = context.cluster.drift();
-    // A HelmRelease of another chart has the same name by chance.
-    let is_other_chart = |other: &Drift| {
-        drift.iter().any(|known| known.release == other.release && known.difference == Difference::Chart)
-    };
-    let mut wrong: Vec<&Drift> =
-        drift.iter().filter(|one| one.difference == Difference::Release && !is_other_chart(one)).collect();
-    if !wrong.is_empty()
-        && let Ok(Ok(client)) = tokio::time::timeout(THERE, context.kubernetes()).await
-        && let Ok(known) = handoff::helm_releases(&client).await
-    {
+    let releases = context.cluster.bootstrap.releases.releases.iter();
+    let mut wrong: Vec<Drift> =
+        releases.filter_map(|release| second_release(release, &context.cluster.flux.counterpart(release)?)).collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let known = async { handoff::helm_releases(&context.kubernetes().await?).await };
+    if let Ok(Ok(known)) = timeout(THERE, known).await {
         wrong.retain(|one| !known.iter().any(|known| known.installs(&one.release)));
     }
     let Some(first) = wrong.first() else { return Ok(()) };

@@ -1,7 +1,7 @@
 //! What the release of Flux's instance says of the Flux that will run.
 
 use engine::StepError;
-use helm::{ApplyMethod, ChartVersion};
+use helm::{ApplyMethod, ChartVersion, ManifestDigest};
 use helmfile::Release;
 use kubernetes::ObjectRef;
 use repository::ChartOrigin;
@@ -95,12 +95,17 @@ impl RunContext {
             return Ok(ChartVersion::Packaged);
         };
         let charts = self.charts().await?;
-        let fetch = super::drift::fetch_options(release, &theirs.chart);
-        let (ours, theirs) =
-            tokio::join!(charts.fetch(&release.chart, &release.fetch), charts.fetch(&theirs.chart, &fetch));
-        let ours = ours.map_err(|error| helm_error(&error, release))?;
-        let digest = theirs.ok().filter(|theirs| theirs.version == ours.version).and_then(|theirs| theirs.manifest);
-        Ok(digest.map_or(ChartVersion::Packaged, ChartVersion::WithDigest))
+        let ours = charts.fetch(&release.chart, &release.fetch).await.map_err(|error| helm_error(&error, release))?;
+        let manifest = if theirs.chart == release.chart {
+            ours.manifest
+        } else if let Some(digest) = theirs.chart.digest() {
+            ManifestDigest::try_from(digest.to_owned()).ok()
+        } else {
+            let fetch = super::drift::fetch_options(release, &theirs.chart);
+            let theirs = charts.fetch(&theirs.chart, &fetch).await.ok();
+            theirs.filter(|theirs| theirs.version == ours.version).and_then(|theirs| theirs.manifest)
+        };
+        Ok(manifest.map_or(ChartVersion::Packaged, ChartVersion::WithDigest))
     }
 
     /// The Secret by which Flux is to read the repository, and the release that says so.

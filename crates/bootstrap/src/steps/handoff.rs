@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::api_errors::{api_error, gate_error, progress};
+use super::api_errors::{api_error, gate_error, progress_with};
 use super::boots::{self, NodeGoal};
 use super::context::RunContext;
 use super::rollout;
 use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext, StepError, StepWait};
 use helmfile::{Release, ReleaseId};
-use kubernetes::{ObjectRef, Readiness};
+use kubernetes::{ObjectRef, Readiness, WaitReason};
 use repository::{HelmReleaseNames, OwnedRelease};
 
 const HELM_RELEASE: (&str, &str) = ("helm.toolkit.fluxcd.io/v2", "HelmRelease");
@@ -143,7 +143,7 @@ impl Check for FluxReady {
 
     async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.context.kubernetes().await?;
-        let ready = kubernetes::wait_condition(&client, &self.object, "Ready", &progress(cx)).await;
+        let ready = kubernetes::wait_condition(&client, &self.object, "Ready", &progress_with(cx, self.code)).await;
         ready.map(|_| ()).map_err(|error| gate_error(&error).with_place(self.object.to_string()).code(self.code))
     }
 }
@@ -174,11 +174,21 @@ struct AdoptionView {
     failing: BTreeMap<usize, Vec<String>>,
 }
 
+/// So many failures are shown, each with so many characters: their messages come from charts and controllers.
+const SHOWN: usize = 3;
+const LONGEST: usize = 300;
+
 impl AdoptionView {
-    /// Nothing when all are adopted.
-    fn reason(&self) -> Option<String> {
-        let failing = self.failing.values().flatten();
-        (!self.missing.is_empty()).then(|| failing.chain(&self.missing).cloned().collect::<Vec<_>>().join("; "))
+    /// What fails, and what waits for it; nothing when nothing fails.
+    fn failing(&self) -> Option<String> {
+        let failing: Vec<&String> = self.failing.values().flatten().collect();
+        if failing.is_empty() || self.missing.is_empty() {
+            return None;
+        }
+        let more = failing.len().saturating_sub(SHOWN);
+        let more = (more > 0).then(|| format!("{more} more fail"));
+        let shown = failing.into_iter().take(SHOWN).map(|text| text.chars().take(LONGEST).collect());
+        Some(shown.chain(more).chain(self.missing.iter().cloned()).collect::<Vec<String>>().join("; "))
     }
 }
 
@@ -250,21 +260,32 @@ impl Check for Adopted {
     async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.context.kubernetes().await?;
         let seen = Mutex::new(AdoptionView { missing: self.missing(&[]), ..AdoptionView::default() });
-        let show = progress(cx);
+        let view = || seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // What fails beside the releases is shown, and is no progress of theirs.
+        let show_failing = || {
+            if let Some(line) = view().failing() {
+                cx.waiting(StepWait::new(line).code(Code::F05).stuck());
+            }
+        };
+        let show = |reason: &WaitReason| {
+            progress_with(cx, Code::F05)(reason);
+            show_failing();
+        };
         let missing = |objects: &[Value]| {
             let found: Vec<HelmRelease> = objects.iter().cloned().map(HelmRelease).collect();
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.missing = self.missing(&found);
-            seen.reason()
+            let mut view = view();
+            view.missing = self.missing(&found);
+            (!view.missing.is_empty()).then(|| view.missing.join("; "))
         };
         let failing = |kind: usize, objects: &[Value]| {
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.failing.insert(kind, objects.iter().filter_map(failure).collect());
-            seen.reason()
+            view().failing.insert(kind, objects.iter().filter_map(failure).collect());
+            show_failing();
+            Some(String::new())
         };
         let adopted = kubernetes::wait_all(&client, HELM_RELEASE.0, HELM_RELEASE.1, &show, missing);
+        let quiet = |_: &WaitReason| {};
         let causes = CAUSES.iter().enumerate().map(|(index, (api_version, kind))| {
-            kubernetes::wait_all(&client, api_version, kind, &show, move |objects| failing(index, objects))
+            kubernetes::wait_all(&client, api_version, kind, &quiet, move |objects| failing(index, objects))
         });
         let watched = async {
             // What cannot be watched explains nothing, and the adoption is waited for all the same.
@@ -328,11 +349,14 @@ mod tests {
         };
         view.failing.insert(0, failure(&kustomization).into_iter().collect());
         assert_eq!(
-            view.reason().unwrap(),
+            view.failing().unwrap(),
             "Kustomization flux-system/apps: BuildFailed: decryption failed; a/b: its HelmRelease does not exist yet"
         );
+        view.failing.insert(1, (0..9).map(|number| format!("{number}{}", "x".repeat(9999))).collect());
+        let line = view.failing().unwrap();
+        assert!(line.len() < 1200 && line.contains("; 7 more fail; a/b"), "{line}");
         view.missing.clear();
-        assert_eq!(view.reason(), None);
+        assert_eq!(view.failing(), None);
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub struct Counterpart {
     pub at: Location,
     /// The release that Flux installs and records.
     pub owned: OwnedRelease,
+    /// `spec.targetNamespace`.
+    pub(super) target_namespace: Option<String>,
+    pub(super) naming: Naming,
     /// The location of `suspend: true`: Flux does nothing with it.
     pub suspended: Option<Location>,
     /// The location of labels and annotations that Flux adds to every object.
@@ -61,6 +64,13 @@ pub struct FluxChart {
     pub source: ChartOrigin,
 }
 
+/// Whether the names in a HelmRelease's file are those that Flux will see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Naming {
+    AsWritten,
+    MayDiffer,
+}
+
 /// Where Flux gets a chart from, as far as it decides the chart's version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChartOrigin {
@@ -81,6 +91,8 @@ impl FluxObjects {
         Some(Counterpart {
             at: object.location(&["metadata", "name"]),
             owned: self.owned(object),
+            target_namespace: object.text(&["spec", "targetNamespace"]).map(str::to_owned),
+            naming: self.naming(object),
             suspended: suspended(object),
             common_metadata: place(object, &["spec", "commonMetadata"]),
             kustomization_patches: self.kustomizations.patches_of(&object.name),
@@ -98,8 +110,6 @@ impl FluxObjects {
 
     /// The HelmRelease that adopts a release, or is meant to. One without a chart is a patch of another.
     fn helm_release(&self, release: &Release) -> Option<&Object> {
-        let complete =
-            |object: &&Object| ["chart", "chartRef"].iter().any(|key| object.document.find(&["spec", key]).is_some());
         let named = self.objects.iter().filter(|object| {
             object.kind == "HelmRelease"
                 && (object.name == release.id.name || self.owned(object).name == release.id.name)
@@ -108,18 +118,49 @@ impl FluxObjects {
             let owned = self.owned(object);
             (owned.is(&release.id), owned.is_in(&release.id), owned.namespace.is_some())
         };
-        named.filter(complete).max_by_key(|object| (agreement(object), self.rank(&object.path, &release.file)))
+        // Another cluster's HelmRelease is none of this one.
+        let class = |object: &Object| self.names.class(&self.root, &object.path);
+        let own = named.filter(|object| is_complete(object) && class(object) > 0);
+        own.max_by_key(|object| (class(object), agreement(object), self.rank(&object.path, &release.file)))
+    }
+
+    /// Whether something may set the names in a HelmRelease beside its file: a variable, an overlay, a patch.
+    fn naming(&self, object: &Object) -> Naming {
+        let fields = ["releaseName", "targetNamespace", "storageNamespace"];
+        let has_variable =
+            fields.iter().any(|field| object.text(&["spec", field]).is_some_and(|text| text.contains("${")))
+                || object.name.contains("${");
+        let sets = |other: &&Object| fields.iter().any(|field| other.document.find(&["spec", field]).is_some());
+        let mut overlays = self
+            .objects
+            .iter()
+            .filter(|other| other.kind == "HelmRelease" && other.name == object.name && !is_complete(other));
+        let patches = self.kustomizations.patches_of(&object.name);
+        let is_patched = patches.iter().any(|patch| patch.fields.iter().any(|field| fields.contains(&field.as_str())));
+        if has_variable || is_patched || overlays.any(|other| sets(&other)) {
+            Naming::MayDiffer
+        } else {
+            Naming::AsWritten
+        }
     }
 
     fn owned(&self, object: &Object) -> OwnedRelease {
+        // An empty text is as good as none.
+        let written = |keys: &[&str]| object.text(keys).filter(|text| !text.is_empty());
         OwnedRelease::owned_by(HelmReleaseNames {
             name: &object.name,
-            namespace: object.namespace.as_deref().or_else(|| self.kustomizations.namespace_of(&object.path)),
-            release_name: object.text(&["spec", "releaseName"]),
-            target_namespace: object.text(&["spec", "targetNamespace"]),
-            storage_namespace: object.text(&["spec", "storageNamespace"]),
+            // A Kustomization's `targetNamespace` replaces what the object says.
+            namespace: self.kustomizations.namespace_of(&object.path).or(object.namespace.as_deref()),
+            release_name: written(&["spec", "releaseName"]),
+            target_namespace: written(&["spec", "targetNamespace"]),
+            storage_namespace: written(&["spec", "storageNamespace"]),
         })
     }
+}
+
+/// Whether a HelmRelease has a chart; one without is a patch of another.
+fn is_complete(object: &Object) -> bool {
+    ["chart", "chartRef"].iter().any(|key| object.document.find(&["spec", key]).is_some())
 }
 
 /// The location of a value that is not empty.

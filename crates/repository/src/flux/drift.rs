@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::counterpart::{Counterpart, FluxChart};
+use super::counterpart::{Counterpart, FluxChart, Naming};
 use super::{variables, version};
 use helmfile::{Chart, Release, ReleaseId};
 use yaml::Location;
@@ -135,6 +135,20 @@ pub fn compare(release: &Release, flux: &Counterpart, extent: Extent) -> Vec<Dri
         _ => {}
     }
     found
+}
+
+/// What ends a run before anything is changed: Flux would install a second release over the objects of this one, for
+/// certain. The HelmRelease of the same name and chart targets the namespace of the release under another name.
+pub fn second_release(release: &Release, flux: &Counterpart) -> Option<Drift> {
+    let is_same_place = flux.target_namespace.as_ref() == Some(&release.id.namespace);
+    let is_other_name = flux.owned.name != release.id.name;
+    let is_other_chart =
+        flux.chart.as_ref().is_ok_and(|theirs| Parts::of(&theirs.chart).name != Parts::of(&release.chart).name);
+    if flux.naming == Naming::MayDiffer || !is_same_place || !is_other_name || is_other_chart {
+        return None;
+    }
+    let (message, next) = other_release(release, flux)?;
+    Some(Drift { release: release.id.clone(), difference: Difference::Release, at: flux.at.clone(), message, next })
 }
 
 /// How the release that Flux will own differs, and the two ways to correct it.

@@ -30,6 +30,16 @@ fn drift(files: &[(&str, &str)], version: &str, values: Value) -> String {
 }
 
 fn drifts(files: &[(&str, &str)], change: impl FnOnce(&mut Release)) -> Vec<super::drift::Drift> {
+    let found = with_counterpart(files, change, |release, flux| compare(release, flux, Extent::Everything));
+    found.unwrap_or_default()
+}
+
+/// What is found of the release and its HelmRelease in the cluster `blue`, if it has one.
+fn with_counterpart<T>(
+    files: &[(&str, &str)],
+    change: impl FnOnce(&mut Release),
+    look: impl FnOnce(&Release, &Counterpart) -> T,
+) -> Option<T> {
     let root = tempfile::tempdir().unwrap();
     for (path, text) in files {
         let path = root.path().join(path);
@@ -43,7 +53,7 @@ fn drifts(files: &[(&str, &str)], change: impl FnOnce(&mut Release)) -> Vec<supe
     let mut release = Release::new(id, chart, at);
     release.file = root.path().join("bootstrap/helmfile.yaml");
     change(&mut release);
-    objects.counterpart(&release).map(|flux| compare(&release, &flux, Extent::Everything)).unwrap_or_default()
+    objects.counterpart(&release).map(|flux| look(&release, &flux))
 }
 
 #[test]
@@ -214,6 +224,57 @@ fn a_helm_release_that_would_own_another_release_is_reported_with_both_ways_to_c
         |release| "lab-app".clone_into(&mut release.id.name),
     );
     assert_eq!(renamed, [], "the other way");
+}
+
+/// What ends a run: the message, if a second release is certain.
+fn second(files: &[(&str, String)]) -> Option<String> {
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+    with_counterpart(&files, |_| (), super::drift::second_release)?.map(|drift| drift.message)
+}
+
+#[test]
+fn only_a_second_release_that_is_certain_ends_a_run() {
+    let spec = |more: &str| helm_release("app", &format!("{BY_REF}{more}"));
+    let target = "  targetNamespace: lab\n";
+    let source = || ("a/oci.yaml", oci_repository("app", "{tag: 1.0.0}"));
+    let certain = Some("Flux installs `lab/lab-app` instead, a second release of the same objects".to_owned());
+    assert_eq!(second(&[("a/hr.yaml", spec(target)), source()]), certain);
+    assert_eq!(second(&[("a/hr.yaml", spec(target))]), certain, "its source is in another repository");
+    // Another cluster's HelmRelease is correct, this one's is not.
+    let correct = spec("  targetNamespace: lab\n  releaseName: app\n");
+    let both = [("clusters/green/hr.yaml", correct.clone()), ("clusters/blue/hr.yaml", spec(target)), source()];
+    assert_eq!(second(&both), certain);
+    assert_eq!(
+        second(&[("clusters/green/hr.yaml", spec(target)), ("clusters/blue/other.yaml", correct.clone())]),
+        None
+    );
+
+    let patch = |field: &str| {
+        format!(
+            "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {{name: all}}\nspec:\n  patches:\n    - target: {{kind: HelmRelease}}\n      patch: '{{spec: {{{field}: app}}}}'\n"
+        )
+    };
+    for (why, files) in [
+        ("it is correct", vec![("a/hr.yaml", correct)]),
+        ("a variable", vec![("a/hr.yaml", spec("  targetNamespace: lab\n  releaseName: ${APP}\n"))]),
+        ("another namespace", vec![("a/hr.yaml", spec("  targetNamespace: other\n"))]),
+        (
+            "a record elsewhere",
+            vec![("a/hr.yaml", spec("  targetNamespace: lab\n  releaseName: app\n  storageNamespace: x\n"))],
+        ),
+        ("a patch of the name", vec![("a/hr.yaml", spec(target)), ("flux/all.yaml", patch("releaseName"))]),
+        ("an overlay", vec![("a/hr.yaml", spec(target)), ("b/hr.yaml", helm_release("app", "  releaseName: app\n"))]),
+        (
+            "another chart",
+            vec![
+                ("a/hr.yaml", spec(target)),
+                ("a/oci.yaml", oci_repository("app", "{tag: 1.0.0}").replace("acme/app", "acme/else")),
+            ],
+        ),
+    ] {
+        assert_eq!(second(&files), None, "{why}");
+    }
+    assert_eq!(second(&[("a/hr.yaml", spec(target)), ("flux/all.yaml", patch("values"))]), certain);
 }
 
 #[test]
