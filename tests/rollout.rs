@@ -42,6 +42,16 @@ fn finished_with(scenario: &str) -> (TestEnvironment, LabProcess) {
     create(&environment, &plugin);
     let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab", "--resume"]);
     assert_eq!(code, 0, "{err}");
+    // A machine may reach its last stage after its node is Ready and its member votes.
+    wait_until(Deadline::after(Duration::from_mins(1)), || {
+        let status = environment.status("infra");
+        let stages: Vec<&Value> = status["nodes"].as_array().unwrap().iter().map(|node| &node["stage"]).collect();
+        if stages.iter().all(|stage| *stage == "running") {
+            Condition::Met(())
+        } else {
+            Condition::Unmet(format!("{stages:?}"))
+        }
+    });
     (environment, lab)
 }
 
