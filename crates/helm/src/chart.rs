@@ -63,6 +63,15 @@ impl PulledChart {
     }
 }
 
+#[cfg(test)]
+impl PulledChart {
+    /// A chart for tests that read no package.
+    pub(super) fn absent(name: &str, version: &str) -> Self {
+        let (path, digest) = ("/nowhere".into(), String::new());
+        Self { path, digest, name: name.to_owned(), version: version.to_owned(), manifest: None }
+    }
+}
+
 /// A chart that can be rendered and installed.
 #[derive(Debug)]
 pub struct PreparedChart {

@@ -69,7 +69,7 @@ pub enum ChartVersion {
 }
 
 impl ChartVersion {
-    /// The version that a packaged one becomes; none if it stays as it is. One that is no version stays, and
+    /// The version that a packaged one becomes; none if it stays as it is. One that cannot be read as a version stays, and
     /// helm-controller rejects it.
     pub(super) fn replaces(&self, packaged: &str) -> Option<String> {
         let Self::WithDigest(digest) = self else { return None };

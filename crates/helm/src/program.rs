@@ -405,13 +405,7 @@ mod tests {
                 },
                 at: Origin::new("test").location(Position::default()),
             };
-            let chart = PulledChart {
-                path: "cilium.tgz".into(),
-                digest: String::new(),
-                name: "cilium".into(),
-                version: "1.18.5".into(),
-                manifest: None,
-            };
+            let chart = PulledChart::absent("cilium", "1.18.5");
             let arguments = upgrade_arguments(&release, &chart, &UpgradeOptions::new(ApplyMethod::ServerSide), 4);
             let removes = ["--atomic", "--rollback-on-failure", "--cleanup-on-fail", "--wait"];
             assert!(!arguments.iter().any(|argument| removes.contains(&argument.as_str())), "{arguments:?}");

@@ -192,13 +192,7 @@ mod tests {
 
     #[tokio::test]
     async fn credentials_of_a_repository_reach_only_helm() {
-        let chart = PulledChart {
-            path: "/nowhere".into(),
-            digest: String::new(),
-            name: "app".into(),
-            version: "1.2.3".into(),
-            manifest: None,
-        };
+        let chart = PulledChart::absent("app", "1.2.3");
         let url = serve(wrap(&chart, &[], &[]).unwrap());
         let found = Toolbox::new(Options::from_environment(None)).provide(Tool::Helm, &|_| ()).await.unwrap();
         let helm = Helm { program: found.path, version: found.version };

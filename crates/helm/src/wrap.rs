@@ -75,13 +75,7 @@ mod tests {
         let helm = Helm { program: found.path, version: found.version };
         let rule = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "rule"}, "data": {"text": "{{ $labels.pod }}"}});
         let crd = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "x"}});
-        let chart = PulledChart {
-            path: "/nowhere".into(),
-            digest: String::new(),
-            name: "app".into(),
-            version: "1.2.3".into(),
-            manifest: None,
-        };
+        let chart = PulledChart::absent("app", "1.2.3");
         let package = wrap(&chart, std::slice::from_ref(&rule), std::slice::from_ref(&crd)).unwrap();
         let file = process::SecretFile::of_bytes(&package).unwrap();
         let wrapped = PulledChart { path: file.path().into(), ..chart };

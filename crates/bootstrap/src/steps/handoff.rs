@@ -261,7 +261,7 @@ impl Check for Adopted {
         let client = self.context.kubernetes().await?;
         let seen = Mutex::new(AdoptionView { missing: self.missing(&[]), ..AdoptionView::default() });
         let view = || seen.lock().unwrap_or_else(PoisonError::into_inner);
-        // What fails beside the releases is shown, and is no progress of theirs.
+        // What fails beside the releases is shown, and does not restart the deadline.
         let show_failing = || {
             if let Some(line) = view().failing() {
                 cx.waiting(StepWait::new(line).code(Code::F05).stuck());

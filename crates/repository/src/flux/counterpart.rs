@@ -118,7 +118,7 @@ impl FluxObjects {
             let owned = self.owned(object);
             (owned.is(&release.id), owned.is_in(&release.id), owned.namespace.is_some())
         };
-        // Another cluster's HelmRelease is none of this one.
+        // One in the folder of another cluster belongs to that cluster.
         let class = |object: &Object| self.names.class(&self.root, &object.path);
         let own = named.filter(|object| is_complete(object) && class(object) > 0);
         own.max_by_key(|object| (class(object), agreement(object), self.rank(&object.path, &release.file)))

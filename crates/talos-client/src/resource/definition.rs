@@ -34,7 +34,7 @@ fn resolve(
         definition.name.to_lowercase() == lower || definition.all_aliases.contains(&lower)
     };
     let mut found: Vec<ResourceDefinition> = definitions.filter(is_meant).collect();
-    // A full name is no alias of another type.
+    // A full name means its own type.
     if let Some(exact) = found.iter().position(|definition| definition.name.to_lowercase() == lower) {
         return Ok(found.swap_remove(exact));
     }
@@ -50,7 +50,7 @@ fn resolve(
 mod tests {
     use super::*;
 
-    fn asked(text: &str) -> Result<String, String> {
+    fn asked(text: &str) -> Result<String, ResourceKindError> {
         let definition = |name: &str, aliases: &[&str]| ResourceDefinition {
             name: name.to_owned(),
             default_namespace: "runtime".to_owned(),
@@ -60,7 +60,7 @@ mod tests {
             definition("MachineStatuses.runtime.talos.dev", &["machinestatuses", "machinestatus", "ms"]),
             definition("MountStatuses.runtime.talos.dev", &["mountstatuses", "mountstatus", "ms"]),
         ];
-        resolve(all.into_iter(), text).map(|kind| kind.name).map_err(|error| error.to_string())
+        resolve(all.into_iter(), text).map(|kind| kind.name)
     }
 
     #[test]
@@ -68,7 +68,7 @@ mod tests {
         assert_eq!(asked("MachineStatus").unwrap(), "MachineStatuses.runtime.talos.dev");
         assert_eq!(asked("mountstatuses.runtime.talos.dev").unwrap(), "MountStatuses.runtime.talos.dev");
         let both = "`ms` may be MachineStatuses.runtime.talos.dev, MountStatuses.runtime.talos.dev";
-        assert_eq!(asked("ms").unwrap_err(), both);
-        assert_eq!(asked("nonsense").unwrap_err(), "the node has no resource type `nonsense`");
+        assert_eq!(asked("ms").unwrap_err().to_string(), both);
+        assert_eq!(asked("nonsense").unwrap_err().to_string(), "the node has no resource type `nonsense`");
     }
 }
