@@ -23,8 +23,8 @@ use super::scenario::EtcdTimings;
 use super::spec::{ApiServers, LabSpec};
 
 pub(crate) use bootstrap::{BootstrapSignal, SnapshotRecovery};
-pub(crate) use etcd::StartedMember;
 pub use error::{ControlPlaneError, EtcdError};
+pub(crate) use etcd::StartedMember;
 pub(super) use kubeconfig::kubeconfig_archive;
 pub(super) use kubernetes::KUBECONFIG;
 

@@ -53,7 +53,8 @@ fn messages(service: &Value) -> Vec<String> {
 /// The members' votes, by host name.
 fn votes((found, _): &Answer) -> Option<Vec<(String, bool)>> {
     let members = found.first()?.pointer("/messages/0/members")?.as_array()?.clone();
-    let vote = |member: &Value| (member["hostname"].as_str().unwrap_or_default().to_owned(), member["isLearner"] != true);
+    let vote =
+        |member: &Value| (member["hostname"].as_str().unwrap_or_default().to_owned(), member["isLearner"] != true);
     Some(members.iter().map(vote).collect())
 }
 
@@ -76,11 +77,15 @@ pub async fn join(test_lab: &TestLab) {
     };
     let learner = until(test_lab, "cp-2", "ServiceList", json!({}), unhealthy).await;
     assert_eq!(learner.pointer("/health/lastMessage"), Some(&json!("etcdserver: rpc not supported for learner")));
-    let listed = until(test_lab, "cp-1", "EtcdMemberList", json!({}), |answer| votes(answer).filter(|all| all.len() == 2));
+    let listed =
+        until(test_lab, "cp-1", "EtcdMemberList", json!({}), |answer| votes(answer).filter(|all| all.len() == 2));
     assert!(listed.await.contains(&("cp-2".to_owned(), false)), "it has no vote before Talos tries again");
     let (_, refused) = ask(test_lab, "cp-2", "EtcdMemberList", &json!({"queryLocal": true})).await;
     let refused = refused.unwrap();
-    assert_eq!((refused.code(), refused.message()), (tonic::Code::Unknown, "etcdserver: rpc not supported for learner"));
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (tonic::Code::Unknown, "etcdserver: rpc not supported for learner")
+    );
 
     until(test_lab, "cp-2", "ServiceList", json!({}), |answer| {
         etcd(answer).filter(|etcd| etcd.pointer("/health/healthy") == Some(&json!(true)))
