@@ -87,33 +87,32 @@ impl SimulatedNode {
             let service = node.services.entry(id).or_default();
             service.state = state;
             service.healthy = None;
-            service.changed = Some(now);
             service.health_message.clear();
-            service.changes.push(StateChange { state, message: message.to_owned(), at: now });
-            let surplus = service.changes.len().saturating_sub(KEPT);
-            service.changes.drain(..surplus);
+            service.record(state, message, now);
         });
         self.publish_service_state(id, state, message);
         self.log(id, &format!("service[{id}]({}): {message}", state.name()));
     }
 
+    /// Sets the result of a health check. Like Talos, records it as an event of the service.
     pub(super) fn set_service_health(&self, id: &'static str, check: HealthCheck<'_>) {
         let (is_healthy, message) = match check {
             HealthCheck::Passed => (true, ""),
             HealthCheck::Failed(message) => (false, message),
         };
-        let mut state = ServiceState::default();
-        self.change(|node| {
-            let service = node.services.entry(id).or_default();
-            service.healthy = Some(is_healthy);
-            service.changed = Some(Timestamp::now());
-            message.clone_into(&mut service.health_message);
-            state = service.state;
-        });
         let text = match check {
             HealthCheck::Passed => "Health check successful".to_owned(),
             HealthCheck::Failed(message) => format!("Health check failed: {message}"),
         };
+        let now = Timestamp::now();
+        let mut state = ServiceState::default();
+        self.change(|node| {
+            let service = node.services.entry(id).or_default();
+            service.healthy = Some(is_healthy);
+            message.clone_into(&mut service.health_message);
+            state = service.state;
+            service.record(state, &text, now);
+        });
         self.publish_service_state(id, state, &text);
         self.log(id, &format!("service[{id}]({}): {text}", state.name()));
     }
@@ -126,6 +125,10 @@ impl SimulatedNode {
 
     pub(super) fn is_service_running(&self, id: &str) -> bool {
         self.state.borrow().services.get(id).is_some_and(|service| service.state == ServiceState::Running)
+    }
+
+    pub(super) fn is_service_unhealthy(&self, id: &str) -> bool {
+        self.state.borrow().services.get(id).is_some_and(|service| service.healthy == Some(false))
     }
 
     /// Starts all services except etcd.
@@ -155,7 +158,7 @@ impl SimulatedNode {
     }
 
     /// A made-up process ID. Like the kernel's, it increases.
-    fn next_pid(&self) -> usize {
+    pub(super) fn next_pid(&self) -> usize {
         1000 + self.state.borrow().services.values().map(|service| service.changes.len()).sum::<usize>() * 7
     }
 
@@ -169,6 +172,13 @@ impl SimulatedNode {
 }
 
 impl NodeService {
+    fn record(&mut self, state: ServiceState, message: &str, at: Timestamp) {
+        self.changed = Some(at);
+        self.changes.push(StateChange { state, message: message.to_owned(), at });
+        let surplus = self.changes.len().saturating_sub(KEPT);
+        self.changes.drain(..surplus);
+    }
+
     fn health(&self) -> ServiceHealth {
         ServiceHealth {
             unknown: self.healthy.is_none(),
