@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use talos_proto::machine::service_state_event::Action;
 use talos_proto::machine::{ServiceEvent, ServiceEvents, ServiceHealth, ServiceInfo, ServiceStateEvent};
 
+use super::kubelet_start::KUBELET;
 use super::{SimulatedNode, to_proto_timestamp};
 use crate::machine_config::NodeRole;
 
@@ -131,10 +132,11 @@ impl SimulatedNode {
     /// Starts all services except etcd.
     pub(super) fn start_services(&self, role: NodeRole) {
         let minor = self.talos().minor();
-        let base = ["machined", "syslogd", "udevd", "auditd", "dashboard", "containerd", "apid", "cri", "kubelet"];
+        let base = ["machined", "syslogd", "udevd", "auditd", "dashboard", "containerd", "apid", "cri", KUBELET];
         let newer = ["sandboxd", "registryd"].into_iter().filter(|_| minor >= 14);
         let signing = ["trustd"].into_iter().filter(|_| role == NodeRole::ControlPlane);
-        for id in base.into_iter().chain(newer).chain(signing) {
+        let fails = |id: &str| id == KUBELET && self.kubelet_fault().is_some();
+        for id in base.into_iter().chain(newer).chain(signing).filter(|id| !fails(id)) {
             self.start_service(id);
         }
     }
