@@ -23,6 +23,17 @@ fn requests(record: &Value, node: &str, within: (f64, f64), is_counted: impl Fn(
     at.filter(|at| (within.0..within.1).contains(at)).collect()
 }
 
+/// Talos promotes a learner after 15 to 45 s, one after the other. The API and the releases need one member only.
+#[test]
+fn only_the_hand_over_waits_for_voting_members() {
+    let output = TestEnvironment::reference().run(&["-o", "json", "plan", "infra"]);
+    let plan: Value = serde_json::from_str(&output.stdout).unwrap();
+    let steps = plan["steps"].as_array().unwrap();
+    let waits = |step: &&Value| step["needs"].as_array().unwrap().contains(&Value::from("etcd/members"));
+    let waiting: Vec<&str> = steps.iter().filter(waits).map(|step| step["phase"].as_str().unwrap()).collect();
+    assert!(!waiting.is_empty() && waiting.iter().all(|phase| *phase == "handoff"), "{waiting:?}");
+}
+
 /// A bootstrap that is refused thirty times, a control plane that reboots for 70 s while etcd is to be started, and a node
 /// that is unavailable for twelve configs: more than eight retries could wait for.
 #[test]

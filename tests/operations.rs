@@ -164,17 +164,17 @@ fn node(environment: &TestEnvironment) {
     insta::assert_snapshot!(node("services", &[]), @r#"
     exit code: 0
     ----- stdout -----
-    apid           Running      healthy  Started task apid (PID 1189) for container apid
-    auditd         Running      -        Process Process(["/usr/bin/auditd"]) started with PID 1105
-    containerd     Running      healthy  Process Process(["/usr/bin/containerd"]) started with PID 1161
-    cri            Running      healthy  Process Process(["/usr/bin/cri"]) started with PID 1217
-    dashboard      Running      -        Process Process(["/usr/bin/dashboard"]) started with PID 1133
-    etcd           Running      healthy  Started task etcd
-    kubelet        Running      healthy  Started task kubelet (PID 1245) for container kubelet
-    machined       Running      healthy  Service started as goroutine
-    syslogd        Running      healthy  Process Process(["/usr/bin/syslogd"]) started with PID 1049
-    trustd         Running      healthy  Started task trustd (PID 1273) for container trustd
-    udevd          Running      healthy  Process Process(["/usr/bin/udevd"]) started with PID 1077
+    apid           Running      healthy  Health check successful
+    auditd         Running      -        Process Process(["/usr/bin/auditd"]) started with PID 1126
+    containerd     Running      healthy  Health check successful
+    cri            Running      healthy  Health check successful
+    dashboard      Running      -        Process Process(["/usr/bin/dashboard"]) started with PID 1154
+    etcd           Running      healthy  Health check successful
+    kubelet        Running      healthy  Health check successful
+    machined       Running      healthy  Health check successful
+    syslogd        Running      healthy  Health check successful
+    trustd         Running      healthy  Health check successful
+    udevd          Running      healthy  Health check successful
     "#);
     insta::assert_snapshot!(node("disks", &[]), @"
     exit code: 0

@@ -1,13 +1,15 @@
 //! etcd: one real member per control plane. The first starts by Bootstrap; the others join as learners and are promoted.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use process::{Command, Daemon};
 use serde_json::Value;
 use talos_proto::machine::{EtcdMember, EtcdMemberStatus};
+use tokio::sync::MutexGuard;
 
 use super::bootstrap::BootstrapSignal;
 use super::program_files::{ProgramFiles, client_subject, server_subject};
@@ -23,19 +25,53 @@ const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// etcd counts a new peer as connected after 5 s (`HealthInterval`), so a third member waits that long.
 const RETRY_TIMEOUT: Duration = Duration::from_mins(2);
 
+/// How long Talos tries to promote a learner (1.11 to 1.14).
+const PROMOTION_TIMEOUT: Duration = Duration::from_mins(10);
+
 /// A running member.
 #[derive(Debug)]
 pub(super) struct RunningMember {
     pub(super) daemon: Daemon,
     access: MemberAccess,
-    /// Others may join through it.
-    pub(super) is_healthy: bool,
+    /// Others can join through a member that votes.
+    pub(super) votes_since: Option<Instant>,
 }
 
 impl RunningMember {
     pub(super) fn access(&self) -> MemberAccess {
         self.access.clone()
     }
+}
+
+/// The member that voted last.
+#[derive(Debug)]
+pub(super) struct NewestVoter {
+    fact: String,
+    since: Instant,
+}
+
+/// A member that was started and may not vote yet.
+pub(crate) struct StartedMember<'c> {
+    began: Instant,
+    learner: Option<Learner<'c>>,
+}
+
+impl StartedMember<'_> {
+    pub(crate) fn is_learner(&self) -> bool {
+        self.learner.is_some()
+    }
+}
+
+/// A member that joined. No other joins before it votes.
+struct Learner<'c> {
+    id: u64,
+    turn: MutexGuard<'c, Option<NewestVoter>>,
+}
+
+/// A machine's turn to join.
+struct Turn<'c> {
+    through: MemberAccess,
+    newest: MutexGuard<'c, Option<NewestVoter>>,
 }
 
 /// How to reach a member as its client.
@@ -62,41 +98,104 @@ impl ControlPlane {
     }
 
     /// Starts the machine's member: again if it has data, as the first when `bootstrap` is set, or by joining.
-    pub(crate) async fn join_etcd(
+    pub(crate) async fn start_etcd(
         &self,
         host: ControlPlaneHost<'_>,
         config: &Arc<AppliedConfig>,
         bootstrap: &BootstrapSignal,
-    ) -> Result<(), ControlPlaneError> {
+    ) -> Result<StartedMember<'_>, ControlPlaneError> {
         let access = self.write_etcd_files(host, config)?;
-        let mut began = Instant::now();
+        let ready = Instant::now();
         if self.has_etcd_data(host) {
             self.start_member(host, config, &access, None).await?;
-        } else {
-            tokio::select! {
-                biased;
-                recovery = bootstrap.accepted() => {
-                    began = Instant::now();
-                    let peer_url = self.peer_url(host);
-                    if let Some(recovery) = recovery {
-                        self.restore_snapshot(host, config, &peer_url, recovery).await?;
-                    }
-                    let first = InitialCluster::New(format!("{}={peer_url}", hostname(config, host)));
-                    self.start_member(host, config, &access, Some(first)).await?;
+            return Ok(StartedMember { began: ready, learner: None });
+        }
+        self.waiting().insert(host.address);
+        tokio::select! {
+            biased;
+            recovery = bootstrap.accepted() => {
+                let began = Instant::now();
+                let peer_url = self.peer_url(host);
+                if let Some(recovery) = recovery {
+                    self.restore_snapshot(host, config, &peer_url, recovery).await?;
                 }
-                through = self.existing_member() => return self.join(host, config, &access, &through).await,
+                let first = InitialCluster::New(format!("{}={peer_url}", hostname(config, host)));
+                self.start_member(host, config, &access, Some(first)).await?;
+                Ok(StartedMember { began, learner: None })
+            }
+            turn = self.turn_to_join() => {
+                let began = turn.newest.as_ref().map_or(ready, |newest| newest.since.max(ready));
+                let learner = self.join(host, config, &access, turn).await?;
+                Ok(StartedMember { began, learner: Some(learner) })
             }
         }
-        self.wait_until_healthy(host, &access).await?;
-        let fact = facts::etcd_healthy(host.name);
-        self.recorder.record_fact(&fact, began, [facts::node_booted(host.name)]);
-        self.joining.lock().await.get_or_insert(fact);
+    }
+
+    /// Returns once the member votes: a learner after its promotion, any other once it responds.
+    pub(crate) async fn wait_for_vote(
+        &self,
+        host: ControlPlaneHost<'_>,
+        started: StartedMember<'_>,
+    ) -> Result<(), EtcdError> {
+        let access = self.member_access(host).await?;
+        let mut causes = vec![facts::node_booted(host.name)];
+        let (since, mut newest) = match started.learner {
+            Some(Learner { id, turn }) => {
+                self.promote(host, id).await?;
+                causes.extend(turn.as_ref().map(|newest| newest.fact.clone()));
+                (Instant::now(), Some(turn))
+            }
+            None => {
+                self.retry_etcdctl(&access, &["endpoint", "health"]).await?;
+                (Instant::now(), self.joining.try_lock().ok().filter(|newest| newest.is_none()))
+            }
+        };
+        let fact = facts::etcd_votes(host.name);
+        self.recorder.record_fact(&fact, started.began, causes);
+        if let Some(newest) = &mut newest {
+            **newest = Some(NewestVoter { fact, since });
+        }
+        self.mark_voting(host, since).await;
+        Ok(())
+    }
+
+    async fn mark_voting(&self, host: ControlPlaneHost<'_>, since: Instant) {
+        let mut members = self.etcd.lock().await;
+        let Some(member) = members.get_mut(&host.address) else { return };
+        member.votes_since.get_or_insert(since);
+        let access = member.access();
         self.join_target.send_if_modified(|target| {
             let first = target.is_none();
             target.get_or_insert(access);
             first
         });
+    }
+
+    /// Talos's health check: a read that needs the quorum, from the machine's own member (1.11 to 1.14, `ValidateQuorum`).
+    pub(crate) async fn check_etcd_health(&self, host: ControlPlaneHost<'_>) -> Result<(), EtcdError> {
+        self.etcdctl(&self.member_access(host).await?, &["get", "health"]).await?;
+        let now = Instant::now();
+        self.mark_voting(host, now).await;
+        let since = self.etcd.lock().await.get(&host.address).and_then(|member| member.votes_since);
+        let fact = facts::etcd_healthy(host.name);
+        self.recorder.record_fact(fact, since.unwrap_or(now), [facts::etcd_votes(host.name)]);
         Ok(())
+    }
+
+    /// Control planes whose etcd waits to be bootstrapped or to join.
+    pub(super) fn waiting(&self) -> std::sync::MutexGuard<'_, BTreeSet<IpAddr>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a member can be joined through and no other machine joins.
+    async fn turn_to_join(&self) -> Turn<'_> {
+        loop {
+            let through = self.existing_member().await;
+            if let Ok(newest) = self.joining.try_lock() {
+                return Turn { through, newest };
+            }
+            tokio::time::sleep(self.timings.join.duration()).await;
+        }
     }
 
     /// Waits for a member to join through.
@@ -166,26 +265,25 @@ impl ControlPlane {
             .spawn_daemon(&files.folder().join("etcd.log"))
             .await
             .map_err(|source| ControlPlaneError::Start { program: "etcd", node: host.name.to_owned(), source })?;
-        let member = RunningMember { daemon, access: access.clone(), is_healthy: false };
+        let member = RunningMember { daemon, access: access.clone(), votes_since: None };
+        self.waiting().remove(&host.address);
         self.etcd.lock().await.insert(host.address, member);
         Ok(())
     }
 
-    /// Joins as a learner through another member and is promoted once in sync. One at a time: etcd allows one learner.
-    async fn join(
-        &self,
+    /// Joins as a learner through another member.
+    async fn join<'c>(
+        &'c self,
         host: ControlPlaneHost<'_>,
         config: &AppliedConfig,
         own: &MemberAccess,
-        through: &MemberAccess,
-    ) -> Result<(), ControlPlaneError> {
-        let mut joined_before = self.joining.lock().await;
-        let began = Instant::now();
+        turn: Turn<'c>,
+    ) -> Result<Learner<'c>, ControlPlaneError> {
         let name = hostname(config, host);
         let peer_url = self.peer_url(host);
         let peers = format!("--peer-urls={peer_url}");
-        let added = self.retry_etcdctl(through, &["member", "add", name, "--learner", &peers]).await?;
-        let members = parse_members(&self.etcdctl(through, &["member", "list"]).await?);
+        let added = self.retry_etcdctl(&turn.through, &["member", "add", name, "--learner", &peers]).await?;
+        let members = parse_members(&self.etcdctl(&turn.through, &["member", "list"]).await?);
         let initial: Vec<String> = members
             .iter()
             .flat_map(|member| {
@@ -195,13 +293,25 @@ impl ControlPlane {
             .collect();
         self.start_member(host, config, own, Some(InitialCluster::Existing(initial.join(",")))).await?;
         let id = added.pointer("/member/ID").and_then(Value::as_u64).unwrap_or_default();
-        self.retry_etcdctl(through, &["member", "promote", &format!("{id:x}")]).await?;
-        self.wait_until_healthy(host, own).await?;
-        let fact = facts::etcd_healthy(host.name);
-        let causes = std::iter::once(facts::node_booted(host.name)).chain(joined_before.take());
-        self.recorder.record_fact(&fact, began, causes);
-        *joined_before = Some(fact);
-        Ok(())
+        Ok(Learner { id, turn: turn.newest })
+    }
+
+    /// Tries to promote a learner until etcd accepts it.
+    async fn promote(&self, host: ControlPlaneHost<'_>, id: u64) -> Result<(), EtcdError> {
+        let deadline = Instant::now() + PROMOTION_TIMEOUT;
+        let id = format!("{id:x}");
+        loop {
+            let attempted = Instant::now();
+            let through = self.healthy_access(host).await?;
+            match self.etcdctl(&through, &["member", "promote", &id]).await {
+                Ok(_) => return Ok(()),
+                Err(error @ EtcdError::MemberNotFound(_)) => return Err(error),
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => {}
+            }
+            let waiting = self.waiting().len();
+            tokio::time::sleep(self.timings.until_next_promotion(attempted.elapsed(), waiting)).await;
+        }
     }
 
     /// Repeats a command until etcd accepts it.
@@ -215,14 +325,6 @@ impl ControlPlane {
                 Err(_) => tokio::time::sleep(RETRY_DELAY).await,
             }
         }
-    }
-
-    async fn wait_until_healthy(&self, host: ControlPlaneHost<'_>, access: &MemberAccess) -> Result<(), EtcdError> {
-        self.retry_etcdctl(access, &["endpoint", "health"]).await?;
-        if let Some(member) = self.etcd.lock().await.get_mut(&host.address) {
-            member.is_healthy = true;
-        }
-        Ok(())
     }
 
     pub(super) async fn etcdctl(&self, access: &MemberAccess, arguments: &[&str]) -> Result<Value, EtcdError> {
@@ -245,10 +347,10 @@ impl ControlPlane {
         members.get(&host.address).map(RunningMember::access).ok_or(EtcdError::NotRunning)
     }
 
-    /// Access to another healthy member, or to the machine's own if there is none.
+    /// Access to another member that votes, or to the machine's own if there is none.
     pub(super) async fn healthy_access(&self, host: ControlPlaneHost<'_>) -> Result<MemberAccess, EtcdError> {
         let members = self.etcd.lock().await;
-        let other = members.iter().find(|(address, member)| **address != host.address && member.is_healthy);
+        let other = members.iter().find(|(address, member)| **address != host.address && member.votes_since.is_some());
         let member = other.map(|(_, member)| member).or_else(|| members.get(&host.address));
         member.map(RunningMember::access).ok_or(EtcdError::NotRunning)
     }

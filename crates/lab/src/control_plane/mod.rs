@@ -9,7 +9,7 @@ mod kubeconfig;
 mod kubernetes;
 mod program_files;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -19,10 +19,12 @@ use tokio::sync::{Mutex, watch};
 
 use super::machine_config::{AppliedConfig, PemPair};
 use super::record::Recorder;
+use super::scenario::EtcdTimings;
 use super::spec::{ApiServers, LabSpec};
 
 pub(crate) use bootstrap::{BootstrapSignal, SnapshotRecovery};
 pub use error::{ControlPlaneError, EtcdError};
+pub(crate) use etcd::StartedMember;
 pub(super) use kubeconfig::kubeconfig_archive;
 pub(super) use kubernetes::KUBECONFIG;
 
@@ -60,8 +62,11 @@ pub(super) struct ControlPlane {
     etcd: Mutex<BTreeMap<IpAddr, etcd::RunningMember>>,
     /// A member that others can join through, once there is one.
     join_target: watch::Sender<Option<etcd::MemberAccess>>,
-    /// Held by the member that joins, with the fact of the member that joined before it.
-    joining: Mutex<Option<String>>,
+    /// Held by the machine that joins, with the member that voted last.
+    joining: Mutex<Option<etcd::NewestVoter>>,
+    /// Control planes whose etcd waits to be bootstrapped or to join.
+    waiting: std::sync::Mutex<BTreeSet<IpAddr>>,
+    timings: EtcdTimings,
     api_servers: ApiServers,
     kubernetes: Mutex<kubernetes::KubernetesPrograms>,
     /// By control plane without an API server of its own.
@@ -77,7 +82,7 @@ impl std::fmt::Debug for ControlPlane {
 }
 
 impl ControlPlane {
-    pub(super) fn new(programs: Programs, spec: &LabSpec, recorder: Recorder) -> Self {
+    pub(super) fn new(programs: Programs, spec: &LabSpec, timings: EtcdTimings, recorder: Recorder) -> Self {
         Self {
             programs,
             folder: spec.folder.clone(),
@@ -89,6 +94,8 @@ impl ControlPlane {
             etcd: Mutex::default(),
             join_target: watch::Sender::default(),
             joining: Mutex::default(),
+            waiting: std::sync::Mutex::default(),
+            timings,
             api_servers: spec.api_servers,
             kubernetes: Mutex::default(),
             forwards: Mutex::default(),
@@ -128,10 +135,11 @@ impl ControlPlane {
 
     /// Ends the machine's member. Members that join later do so through another one.
     async fn stop_etcd(&self, host: ControlPlaneHost<'_>) {
+        self.waiting().remove(&host.address);
         let (member, other) = {
             let mut members = self.etcd.lock().await;
             let member = members.remove(&host.address);
-            (member, members.values().find(|member| member.is_healthy).map(etcd::RunningMember::access))
+            (member, members.values().find(|member| member.votes_since.is_some()).map(etcd::RunningMember::access))
         };
         if let Some(member) = member {
             self.join_target.send_replace(other);

@@ -1,11 +1,8 @@
 //! The start of the kubelet and of the static pods of a control plane, with the scenario's faults.
 
-use super::services::ServiceState;
+use super::services::{KUBELET, ServiceState};
 use super::{NodeService, SimulatedNode};
 use crate::scenario::{ApiServerFault, KubeletFault, Millis};
-
-/// The service that starts the static pods.
-pub(super) const KUBELET: &str = "kubelet";
 
 /// The static pods of a control plane, as its kubelet reports them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

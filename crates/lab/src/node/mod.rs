@@ -313,12 +313,14 @@ mod tests {
             api_servers: ApiServers::One,
         };
         let recorder = Recorder::default();
+        let scenario = Arc::new(Scenario::load("fast").unwrap());
+        let control_plane = ControlPlane::new(Programs::default(), &spec, scenario.etcd, recorder.clone());
         let lab = LabContext {
             addresses: spec.address_map(),
-            scenario: Arc::new(Scenario::load("fast").unwrap()),
+            scenario,
             seed,
-            recorder: recorder.clone(),
-            control_plane: Arc::new(ControlPlane::new(Programs::default(), &spec, recorder)),
+            recorder,
+            control_plane: Arc::new(control_plane),
             talos: TalosVersion::parse("v1.12.4").unwrap(),
             directory: NodeDirectory::default(),
         };

@@ -15,9 +15,13 @@ use super::port::{reset_connections, serve};
 use super::sequence::{NodeSequence, PowerState, RebootMode, SequenceRequest, task_event};
 use super::services::{HealthCheck, ServiceState};
 use super::{NodeError, NodeStage, PORT, SimulatedNode, UnattendedInstall, registration, tls};
-use crate::control_plane::SnapshotRecovery;
+use crate::control_plane::{SnapshotRecovery, StartedMember};
 use crate::machine_config::{AppliedConfig, NodeRole, PemPair};
 use crate::record::facts;
+
+/// Why the service that waits to join ends when etcd is bootstrapped.
+const CANCELLED: &str = "Failed to run pre stage: failed to build initial etcd cluster: failed to build cluster \
+                         arguments: context canceled";
 
 /// What ends maintenance mode.
 enum MaintenanceExit {
@@ -252,18 +256,25 @@ impl SimulatedNode {
 
     async fn run_control_plane(&self, config: &Arc<AppliedConfig>) {
         let control_plane = &self.lab.control_plane;
-        self.set_service_state("etcd", ServiceState::Starting, "Starting service");
-        self.set_service_state("etcd", ServiceState::Preparing, "Running pre state");
-        if !control_plane.has_etcd_data(self.host()) {
-            self.set_service_health("etcd", HealthCheck::Failed("waiting for bootstrap"));
+        self.start_etcd_service();
+        let started = match control_plane.start_etcd(self.host(), config, &self.bootstrap).await {
+            Ok(started) => started,
+            Err(error) => {
+                self.set_service_state("etcd", ServiceState::Failed, &ErrorReport::new(&error).to_string());
+                tracing::error!(node = self.name(), error = %ErrorReport::new(&error), "etcd failed");
+                return;
+            }
+        };
+        self.set_service_state("etcd", ServiceState::Preparing, "Creating service runner");
+        let message = format!("Started task etcd (PID {}) for container etcd", self.next_pid());
+        self.set_service_state("etcd", ServiceState::Running, &message);
+        let first_check = Instant::now() + self.lab.scenario.etcd.health_check.duration();
+        if started.is_learner() {
+            tokio::join!(self.wait_for_vote(started), self.wait_for_healthy_etcd(first_check));
+        } else {
+            self.wait_for_vote(started).await;
+            self.wait_for_healthy_etcd(first_check).await;
         }
-        if let Err(error) = control_plane.join_etcd(self.host(), config, &self.bootstrap).await {
-            self.set_service_state("etcd", ServiceState::Failed, &ErrorReport::new(&error).to_string());
-            tracing::error!(node = self.name(), error = %ErrorReport::new(&error), "etcd failed");
-            return;
-        }
-        self.set_service_state("etcd", ServiceState::Running, "Started task etcd");
-        self.set_service_health("etcd", HealthCheck::Passed);
         self.finish_boot();
         self.start_static_pods().await;
         if let Err(error) = control_plane.start_kubernetes(self.host(), config).await {
@@ -271,10 +282,40 @@ impl SimulatedNode {
         }
     }
 
-    /// Starts etcd on behalf of an accepted Bootstrap call.
-    pub(super) fn bootstrap_etcd(&self, recovery: Option<SnapshotRecovery>) {
-        self.set_service_state("etcd", ServiceState::Finished, "Bootstrap requested");
+    fn start_etcd_service(&self) {
+        self.set_service_state("etcd", ServiceState::Starting, "Starting service");
         self.set_service_state("etcd", ServiceState::Preparing, "Running pre state");
+    }
+
+    /// Talos only logs that a member gets no vote.
+    async fn wait_for_vote(&self, started: StartedMember<'_>) {
+        if let Err(error) = self.lab.control_plane.wait_for_vote(self.host(), started).await {
+            self.log("machined", &format!("failed promoting member: {}", ErrorReport::new(&error)));
+        }
+    }
+
+    /// Checks etcd's health as Talos does, until it is healthy.
+    async fn wait_for_healthy_etcd(&self, first_check: Instant) {
+        tokio::time::sleep_until(first_check.into()).await;
+        while let Err(error) = self.lab.control_plane.check_etcd_health(self.host()).await {
+            // Talos reports changes only.
+            if !self.is_service_unhealthy("etcd") {
+                self.set_service_health("etcd", HealthCheck::Failed(&ErrorReport::new(&error).to_string()));
+            }
+            tokio::time::sleep(self.lab.scenario.etcd.health_period.duration()).await;
+        }
+        self.set_service_health("etcd", HealthCheck::Passed);
+    }
+
+    /// Starts etcd on behalf of an accepted Bootstrap call. The waiting service is stopped, reports that it was requested,
+    /// and is replaced by a new one without its history (Talos 1.11 to 1.14, `BootstrapEtcd`).
+    pub(super) fn bootstrap_etcd(&self, recovery: Option<SnapshotRecovery>) {
+        self.set_service_state("etcd", ServiceState::Failed, CANCELLED);
+        self.set_service_state("etcd", ServiceState::Finished, "Bootstrap requested");
+        self.change(|state| {
+            state.services.remove("etcd");
+        });
+        self.start_etcd_service();
         self.bootstrap.accept(recovery);
     }
 }

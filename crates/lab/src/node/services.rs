@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use talos_proto::machine::service_state_event::Action;
 use talos_proto::machine::{ServiceEvent, ServiceEvents, ServiceHealth, ServiceInfo, ServiceStateEvent};
 
-use super::kubelet_start::KUBELET;
 use super::{SimulatedNode, to_proto_timestamp};
 use crate::machine_config::NodeRole;
 
@@ -51,6 +50,9 @@ pub(crate) struct NodeService {
 /// Talos keeps this many events per service (1.12).
 const KEPT: usize = 64;
 
+/// The service that starts the static pods.
+pub(super) const KUBELET: &str = "kubelet";
+
 /// Services without a health check.
 const WITHOUT_HEALTH_CHECK: [&str; 2] = ["auditd", "dashboard"];
 
@@ -88,33 +90,32 @@ impl SimulatedNode {
             let service = node.services.entry(id).or_default();
             service.state = state;
             service.healthy = None;
-            service.changed = Some(now);
             service.health_message.clear();
-            service.changes.push(StateChange { state, message: message.to_owned(), at: now });
-            let surplus = service.changes.len().saturating_sub(KEPT);
-            service.changes.drain(..surplus);
+            service.record(state, message, now);
         });
         self.publish_service_state(id, state, message);
         self.log(id, &format!("service[{id}]({}): {message}", state.name()));
     }
 
+    /// Sets the result of a health check. Like Talos, records it as an event of the service.
     pub(super) fn set_service_health(&self, id: &'static str, check: HealthCheck<'_>) {
         let (is_healthy, message) = match check {
             HealthCheck::Passed => (true, ""),
             HealthCheck::Failed(message) => (false, message),
         };
-        let mut state = ServiceState::default();
-        self.change(|node| {
-            let service = node.services.entry(id).or_default();
-            service.healthy = Some(is_healthy);
-            service.changed = Some(Timestamp::now());
-            message.clone_into(&mut service.health_message);
-            state = service.state;
-        });
         let text = match check {
             HealthCheck::Passed => "Health check successful".to_owned(),
             HealthCheck::Failed(message) => format!("Health check failed: {message}"),
         };
+        let now = Timestamp::now();
+        let mut state = ServiceState::default();
+        self.change(|node| {
+            let service = node.services.entry(id).or_default();
+            service.healthy = Some(is_healthy);
+            message.clone_into(&mut service.health_message);
+            state = service.state;
+            service.record(state, &text, now);
+        });
         self.publish_service_state(id, state, &text);
         self.log(id, &format!("service[{id}]({}): {text}", state.name()));
     }
@@ -127,6 +128,10 @@ impl SimulatedNode {
 
     pub(super) fn is_service_running(&self, id: &str) -> bool {
         self.state.borrow().services.get(id).is_some_and(|service| service.state == ServiceState::Running)
+    }
+
+    pub(super) fn is_service_unhealthy(&self, id: &str) -> bool {
+        self.state.borrow().services.get(id).is_some_and(|service| service.healthy == Some(false))
     }
 
     /// Starts all services except etcd.
@@ -157,7 +162,7 @@ impl SimulatedNode {
     }
 
     /// A made-up process ID. Like the kernel's, it increases.
-    fn next_pid(&self) -> usize {
+    pub(super) fn next_pid(&self) -> usize {
         1000 + self.state.borrow().services.values().map(|service| service.changes.len()).sum::<usize>() * 7
     }
 
@@ -171,6 +176,13 @@ impl SimulatedNode {
 }
 
 impl NodeService {
+    fn record(&mut self, state: ServiceState, message: &str, at: Timestamp) {
+        self.changed = Some(at);
+        self.changes.push(StateChange { state, message: message.to_owned(), at });
+        let surplus = self.changes.len().saturating_sub(KEPT);
+        self.changes.drain(..surplus);
+    }
+
     fn health(&self) -> ServiceHealth {
         ServiceHealth {
             unknown: self.healthy.is_none(),

@@ -42,6 +42,12 @@ pub(crate) fn node_ready(node: &str) -> String {
     format!("node/{node}/ready")
 }
 
+/// The machine's member votes: others can join through it.
+pub(crate) fn etcd_votes(node: &str) -> String {
+    format!("etcd/{node}/votes")
+}
+
+/// Talos has seen the machine's member healthy: its static pods start.
 pub(crate) fn etcd_healthy(node: &str) -> String {
     format!("etcd/{node}/healthy")
 }

@@ -4,6 +4,7 @@
 
 mod call;
 mod cluster;
+mod learner;
 mod recovery;
 mod session;
 mod talosctl;
@@ -44,6 +45,17 @@ transcripts! {
     upgrades
     unattended_install
     logs_and_events
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_votes_when_talos_tries_again() {
+    let test_lab = test_lab::TestLab::start("v1.12.4", learner::SCENARIO).await;
+    let joining = std::panic::AssertUnwindSafe(learner::join(&test_lab));
+    let outcome = futures::FutureExt::catch_unwind(joining).await;
+    test_lab.lab.shut_down().await;
+    if let Err(reason) = outcome {
+        std::panic::resume_unwind(reason);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

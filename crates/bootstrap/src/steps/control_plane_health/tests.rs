@@ -104,7 +104,7 @@ fn talos_s_diagnosis_and_long_messages_are_one_line() {
     assert_eq!(one_line(&"é".repeat(400)).chars().count(), LONGEST + 1);
 }
 
-/// A journal that nobody reads.
+/// A journal that is not read.
 struct NoStore;
 
 #[async_trait]
