@@ -20,6 +20,8 @@ const RESPONSE: Duration = Duration::from_secs(3);
 const LONGEST: usize = 300;
 /// What Talos reports when the kubelet has ended (1.11 to 1.14, `runner/restart/restart.go`).
 const RESTARTS: &str = "going to restart";
+/// Talos also records the results of health checks among the events of a service (1.11 to 1.14, `system/service_runner.go`).
+const HEALTH: &str = "Health check ";
 /// Reasons of a container that the kubelet tries again and again (Kubernetes 1.35, `pkg/kubelet/container/sync_result.go`
 /// and `pkg/kubelet/images/types.go`).
 const FAILING: [&str; 8] = [
@@ -63,7 +65,8 @@ fn kubelet(services: &[Service]) -> Option<HealthIssue> {
     let Some(kubelet) = services.iter().find(|service| service.id == "kubelet") else {
         return Some(HealthIssue::starting("Talos does not list the kubelet yet".to_owned()));
     };
-    let last = one_line(kubelet.events.last().map_or("", String::as_str));
+    let is_reason = |event: &&String| !event.starts_with(HEALTH);
+    let last = one_line(kubelet.events.iter().rev().find(is_reason).map_or("", String::as_str));
     let restart = kubelet.events.iter().rev().find(|event| event.contains(RESTARTS));
     match (kubelet.state.as_str(), restart) {
         ("Running", _) if kubelet.healthy => None,

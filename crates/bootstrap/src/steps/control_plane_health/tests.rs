@@ -35,6 +35,8 @@ fn a_kubelet_that_starts_is_distinguished_from_one_that_does_not() {
     let kubelet = |state, healthy, events: &[&str]| shown(kubelet(&service(state, healthy, events)));
     assert_eq!(kubelet("Running", true, &[RESTART, "Started task kubelet"]), (None, String::new()));
     assert_eq!(kubelet("Failed", false, &[PULL]), (Some(Code::T27), format!("the kubelet does not start: {PULL}")));
+    let unhealthy = kubelet("Failed", false, &[PULL, "Health check failed: service not running"]);
+    assert_eq!(unhealthy, (Some(Code::T27), format!("the kubelet does not start: {PULL}")));
     let crashing = (Some(Code::T27), format!("the kubelet is crash-looping: {RESTART}"));
     assert_eq!(kubelet("Waiting", false, &["Started task", RESTART]), crashing);
     // Between two ends it runs for a moment.
