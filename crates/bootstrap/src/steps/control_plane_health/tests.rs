@@ -57,8 +57,8 @@ fn pod(reason: &str, message: &str, end: Option<ContainerEnd>) -> Vec<HealthIssu
     static_pod("kube-system/kube-apiserver-cp-1", &status)
 }
 
-fn exit_code_1() -> Option<ContainerEnd> {
-    Some(ContainerEnd { exit_code: 1, reason: "Error".to_owned(), message: "unknown flag:\n  --foo".to_owned() })
+fn exit_code_1() -> ContainerEnd {
+    ContainerEnd { exit_code: 1, reason: "Error".to_owned(), message: "unknown flag:\n  --foo".to_owned() }
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_static_pod_that_fails_shows_the_kubelets_message_and_how_it_ended() {
     let texts = |issues: Vec<HealthIssue>| issues.into_iter().map(|issue| shown(Some(issue))).collect::<Vec<_>>();
     let crashing = "static pod kube-apiserver-cp-1 is in CrashLoopBackOff: back-off 40s restarting failed container; it \
                     ended last with exit code 1 (unknown flag: --foo)";
-    let found = pod("CrashLoopBackOff", "back-off 40s restarting failed container", exit_code_1());
+    let found = pod("CrashLoopBackOff", "back-off 40s restarting failed container", Some(exit_code_1()));
     assert_eq!(texts(found), [(Some(Code::T28), crashing.to_owned())]);
     let unpulled = "static pod kube-apiserver-cp-1 is in ImagePullBackOff: Back-off pulling image";
     let found = pod("ImagePullBackOff", "Back-off pulling image", None);
