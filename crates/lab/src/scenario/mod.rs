@@ -2,6 +2,7 @@
 //!
 //! A scenario contains only what differs from its `base`, another scenario (`default` unless given).
 
+mod control_plane;
 mod etcd;
 mod pods;
 mod registry;
@@ -15,6 +16,7 @@ use serde_json::Value;
 use tonic::{Code, Status};
 use yaml::Origin;
 
+pub(super) use control_plane::{ApiServerFault, KubeletFault};
 pub(super) use etcd::EtcdTimings;
 pub(super) use pods::{PodFault, PodFaultKind, PodLabel, PodTimings};
 pub(super) use registry::{RegistryFault, RegistryFaultKind};
@@ -46,6 +48,12 @@ pub struct Scenario {
     /// Faults of calls to nodes.
     #[serde(default)]
     pub faults: Vec<CallFault>,
+    /// Nodes whose kubelet does not start.
+    #[serde(default)]
+    pub kubelet_faults: Vec<KubeletFault>,
+    /// Control planes whose API server does not run.
+    #[serde(default)]
+    pub api_server_faults: Vec<ApiServerFault>,
     /// Faults of pods.
     #[serde(default)]
     pub pod_faults: Vec<PodFault>,

@@ -27,6 +27,7 @@ pub(super) fn items(node: &SimulatedNode, kind: &ResourceKind) -> Vec<ResourceIt
         "BootIDs" => vec![ResourceItem::new("boot-id", &text(&state.boot_id), json!({"bootID": state.boot_id}))],
         "AddressStatuses" => vec![address(node)],
         "LinkStatuses" => vec![link(node)],
+        "StaticPodStatuses" => super::static_pods::statuses(&state, &node.hostname()),
         "HostnameStatuses" => {
             let name = node.hostname();
             vec![ResourceItem::new("hostname", &text(&name), json!({"hostname": name, "domainname": ""}))]

@@ -3,6 +3,7 @@
 mod contents;
 mod kinds;
 mod messages;
+mod static_pods;
 mod versions;
 
 use std::pin::Pin;
