@@ -84,3 +84,19 @@ fn a_drain_that_is_blocked_stops_the_rollout_and_changes_nothing() {
     assert_one_at_a_time(&outages(&environment, since));
     assert_none_cordoned(&environment);
 }
+
+#[test]
+fn a_control_plane_does_not_become_a_worker_while_its_etcd_member_counts() {
+    let environment = TestEnvironment::machines();
+    let _lab = environment.lab("infra");
+    environment.bootstrap_machines("infra");
+    let talconfig = environment.repository.join("talos/infra/talconfig.yaml");
+    let text = std::fs::read_to_string(&talconfig).unwrap();
+    let at = text.find("hostname: infra-cp-03").unwrap();
+    let changed = text[at..].replacen("controlPlane: true", "controlPlane: false", 1);
+    std::fs::write(&talconfig, format!("{}{changed}", &text[..at])).unwrap();
+    let applied = || environment.status("infra")["record"]["calls"]["infra-cp-03"]["ApplyConfiguration"].clone();
+    let before = applied();
+    insta::assert_snapshot!(failures(&environment.run(&["infra", "--lab", "--resume"])), @"");
+    assert_eq!(applied(), before, "the config was sent");
+}

@@ -2,8 +2,8 @@
 
 use engine::{Code, StepError};
 use secrecy::ExposeSecret;
-use talos_client::Client;
-use talos_config::InventoryNode;
+use talos_client::{Client, MachineType};
+use talos_config::{InventoryNode, Role};
 use talos_schema::parse_documents;
 use yaml::Origin;
 
@@ -16,6 +16,29 @@ pub(super) async fn runs(context: &RunContext, node: &InventoryNode, client: &Cl
     let running = parse_documents(&Origin::new("<running config>"), running.expose_secret());
     let ours = parse_documents(&Origin::new("<config>"), context.config_text(node).expose_secret());
     Ok(matches!((running, ours), (Ok(running), Ok(ours)) if running == ours))
+}
+
+/// A control plane that the inventory has as a worker keeps its config: as a worker it would leave an etcd member behind that
+/// counts for the quorum, and Talos asks for nothing before it changes (1.11 to 1.14).
+///
+/// # Errors
+///
+/// The node is a control plane (T22), or cannot be asked.
+pub(super) async fn check_role(node: &InventoryNode, client: &Client) -> Result<(), StepError> {
+    if node.role == Role::ControlPlane {
+        return Ok(());
+    }
+    match client.resources().get::<MachineType>("machine-type").await {
+        Ok(MachineType::Worker | MachineType::Unknown) => Ok(()),
+        Ok(MachineType::ControlPlane | MachineType::Init) => Err(StepError::needs_operator(
+            "the inventory has a control plane as a worker",
+        )
+        .with_place(place(node))
+        .because("the node runs as a control plane, and its etcd member would stay behind without it")
+        .next("give it back the role of a control plane; to make it a worker, reset it first: it leaves etcd then")
+        .code(Code::T22)),
+        Err(error) => Err(step_error(&error, node)),
+    }
 }
 
 /// The error of a node that has another cluster's certificates (T04).

@@ -15,7 +15,7 @@ use super::config_errors::dry_run_error;
 use super::context::RunContext;
 use super::errors::{place, step_error};
 use super::kinds::Use;
-use super::node_config::{belongs_elsewhere, runs};
+use super::node_config::{belongs_elsewhere, check_role, runs};
 use super::{adopted_release, api_address, crds, hooks, pull_secret, rollout};
 use engine::{Action, Check, CheckResult, Code, StepContext, StepError};
 
@@ -132,6 +132,7 @@ impl Reachable {
     /// What a node of this cluster reports of the config that it is to run next.
     async fn configured(&self, cx: &StepContext, client: &Client, stage: Stage) -> Result<CheckResult, StepError> {
         if stage == Stage::Running && !runs(&self.context, &self.node, client).await? {
+            check_role(&self.node, client).await?;
             let config = self.context.config_text(&self.node);
             self.check_dry_run(cx, client.try_configuration(config.expose_secret()).await)?;
             if rollout::reboots(&self.context) == Reboots::Forbidden {

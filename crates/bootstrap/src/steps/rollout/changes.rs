@@ -8,6 +8,7 @@ use talos_schema::parse_documents;
 use yaml::Origin;
 
 use super::super::context::RunContext;
+use super::super::errors::step_error;
 use super::super::node_config::runs;
 use crate::config_diff::{config_diff, learn_secrets};
 use engine::{Code, StepError};
@@ -38,7 +39,7 @@ pub async fn config_changes(context: &RunContext) -> Vec<ConfigChange> {
 
 async fn change(context: &RunContext, node: &InventoryNode) -> Option<ConfigChange> {
     let Ok(Probe::Configured { client, .. }) = context.probe(node).await else { return None };
-    let failed = |error: ClientError| super::step_error(&error, node);
+    let failed = |error: ClientError| step_error(&error, node);
     let compare = async {
         if runs(context, node, &client).await? {
             return Ok(Change { effect: ChangeEffect::None, diff: String::new() });

@@ -133,7 +133,7 @@ fn refuse(code: Code, text: String) -> Result<(), RebootWait> {
 pub fn may_reboot(name: &str, role: Role, cluster: &ClusterState, limit: &RebootLimit) -> Result<(), RebootWait> {
     match role {
         Role::ControlPlane => control_plane(name, cluster),
-        Role::Worker => worker(cluster, limit),
+        Role::Worker => worker(name, cluster, limit),
     }
 }
 
@@ -194,7 +194,12 @@ fn ill(voter: &Voter, cluster: &ClusterState) -> Option<RebootWait> {
     wait(Code::T21, format!("another control plane is down: {}", describe(node))).err()
 }
 
-fn worker(cluster: &ClusterState, limit: &RebootLimit) -> Result<(), RebootWait> {
+fn worker(name: &str, cluster: &ClusterState, limit: &RebootLimit) -> Result<(), RebootWait> {
+    let EtcdState { voters, learners, outsiders, .. } = &cluster.etcd;
+    let mut members = voters.iter().map(|voter| &voter.name).chain(learners);
+    if members.any(|member| member == name) || outsiders.iter().any(|member| member.hostname == name) {
+        return refuse(Code::T22, format!("the inventory has {name} as a worker, and it is an etcd member"));
+    }
     if cluster.health != Health::Up {
         // It is down already, so its reboot takes nothing away.
         return Ok(());

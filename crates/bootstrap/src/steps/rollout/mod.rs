@@ -7,6 +7,7 @@
 mod changes;
 mod cordons;
 mod decision;
+mod sent;
 mod shared;
 mod state;
 mod turns;
@@ -17,18 +18,18 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use super::choices::Reboots;
-use super::config_errors::{config_error, dry_run_error};
+use super::config_errors::dry_run_error;
 use super::context::RunContext;
-use super::errors::{place, step_error};
+use super::errors::place;
 use super::etcd::membership::outsider;
 use super::etcd::{connect, survey};
-use super::node_config::runs;
+use super::node_config::check_role;
 use engine::{Code, Effect, StepContext, StepError, StepWait};
-use error_report::ErrorReport;
 use kubernetes::{DrainError, Scheduling};
 use retry::policies::{API_OUTAGE_LIMIT, ROLLOUT_LOOK};
+use sent::{OnItsWay, Progress, Sent, send, send_and_reboot};
 use state::cluster_state;
-use talos_client::{ApplyMode, ChangeEffect, Client, ProgressTimeout, RebootMode};
+use talos_client::{ApplyMode, ChangeEffect, Client, ProgressTimeout};
 use talos_config::{InventoryNode, Role};
 
 pub use changes::{Change, ConfigChange, config_changes};
@@ -74,6 +75,7 @@ pub(super) async fn apply(
 ) -> Result<Effect, StepError> {
     let context = &*rollout.context;
     let queued = rollout.turns.join(&context.cluster.inventory.nodes, node);
+    check_role(node, client).await?;
     let text = context.config_text(node);
     let effect = client.change_effect(text.expose_secret()).await;
     let effect = effect.map_err(|error| dry_run_error(context, &error, node))?;
@@ -86,55 +88,13 @@ pub(super) async fn apply(
     }
     let sent = send_and_reboot(context, node, client, cx).await?;
     let mut wait = Wait::new(context, node, cx);
-    while let Some(line) = not_rebooted(context, node, &sent).await? {
-        wait.pause_to_the_end(&line, Code::T11).await?;
+    loop {
+        match sent::rebooted(context, node, &sent).await? {
+            Progress::Done => return Ok(Effect::Complete),
+            Progress::Unchanged(error) => return Err(error),
+            Progress::Pending(line) => wait.pause_to_the_end(&line, Code::T11).await?,
+        }
     }
-    Ok(Effect::Complete)
-}
-
-/// Whether the node reboots after a config was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum AfterApply {
-    Reboots,
-    /// It reported that it runs the config without a reboot.
-    Continues,
-}
-
-async fn send(
-    context: &RunContext,
-    node: &InventoryNode,
-    client: &Client,
-    mode: ApplyMode,
-    cx: &StepContext,
-) -> Result<AfterApply, StepError> {
-    let text = context.config_text(node);
-    let applied = client.apply_configuration(text.expose_secret(), mode).await;
-    let applied = applied.map_err(|error| config_error(context, &error, node))?;
-    for warning in applied.warnings {
-        cx.progress(&format!("warning from the node: {warning}"));
-    }
-    Ok(if applied.rebooting { AfterApply::Reboots } else { AfterApply::Continues })
-}
-
-/// Sends a config that takes effect after a reboot, and has the node reboot.
-async fn send_and_reboot(
-    context: &RunContext,
-    node: &InventoryNode,
-    client: &Client,
-    cx: &StepContext,
-) -> Result<Sent, StepError> {
-    let failed = |error| step_error(&error, node);
-    let boot_id = client.boot_id().await.map_err(failed)?;
-    let after = if client.version().await.map_err(failed)?.reports_reboots() {
-        send(context, node, client, ApplyMode::Auto, cx).await?
-    } else {
-        // Talos 1.14 reboots for no config: its documentation has the operator apply and reboot. A staged config becomes
-        // active with the reboot, so a run that is killed in between leaves a node that still has to change.
-        send(context, node, client, ApplyMode::Staged, cx).await?;
-        client.reboot(RebootMode::Default).await.map_err(failed)?;
-        AfterApply::Reboots
-    };
-    Ok(Sent { boot_id, after })
 }
 
 /// Waits until it is known whether etcd exists.
@@ -234,15 +194,35 @@ async fn reboot(
     let sent = match drain_and_send(rollout, node, access, turn, cx).await {
         Ok(sent) => sent,
         Err(error) => {
-            // Nothing was changed on the node, so it runs pods again; if that fails too, a resume does it.
-            if let Ok(api) = context.kubernetes().await {
-                let _ = kubernetes::uncordon(&api, &node.hostname).await;
-            }
+            run_pods_again(context, node).await;
             return Err(error);
         }
     };
-    wait_back(context, node, &sent, access, cx).await?;
-    uncordon(context, node, cx).await
+    let on_its_way = OnItsWay::new(rollout, node);
+    let back = wait_back(context, node, &sent, access, cx).await;
+    on_its_way.settled();
+    match back? {
+        Return::Back => uncordon(context, node, cx).await,
+        Return::Unchanged(error) => {
+            run_pods_again(context, node).await;
+            Err(error)
+        }
+    }
+}
+
+/// Uncordons a node on which nothing was changed. If that fails too, a resume does it.
+async fn run_pods_again(context: &RunContext, node: &InventoryNode) {
+    if let Ok(api) = context.kubernetes().await {
+        let _ = kubernetes::uncordon(&api, &node.hostname).await;
+    }
+}
+
+/// How a node's reboot ended.
+enum Return {
+    /// It runs its config and serves.
+    Back,
+    /// It did not carry out what it was sent.
+    Unchanged(StepError),
 }
 
 /// How the Kubernetes API takes part in a reboot.
@@ -252,13 +232,6 @@ enum ApiAccess {
     Required,
     /// It was away before the reboot.
     Away,
-}
-
-/// A config that was sent.
-struct Sent {
-    /// The boot in which it was sent.
-    boot_id: String,
-    after: AfterApply,
 }
 
 async fn drain_and_send(
@@ -387,45 +360,31 @@ async fn wait_back(
     sent: &Sent,
     access: ApiAccess,
     cx: &StepContext,
-) -> Result<(), StepError> {
+) -> Result<Return, StepError> {
     let began = Instant::now();
     let mut wait = Wait::new(context, node, cx);
     loop {
-        let Some(line) = not_back(context, node, sent, access).await? else {
-            context.learn_boot(node, began.elapsed());
-            return Ok(());
-        };
-        wait.pause_to_the_end(&line, Code::T11).await?;
-    }
-}
-
-/// Why the node does not run its config in a new boot yet.
-async fn not_rebooted(context: &RunContext, node: &InventoryNode, sent: &Sent) -> Result<Option<String>, StepError> {
-    let Ok(client) = connect(context, node).await else { return Ok(Some("its port is closed: rebooting".to_owned())) };
-    match client.boot_id().await {
-        Ok(boot_id) if boot_id == sent.boot_id && sent.after == AfterApply::Reboots => {
-            return Ok(Some("it has not rebooted yet".to_owned()));
+        match back(context, node, sent, access).await? {
+            Progress::Done => {
+                context.learn_boot(node, began.elapsed());
+                return Ok(Return::Back);
+            }
+            Progress::Unchanged(error) => return Ok(Return::Unchanged(error)),
+            Progress::Pending(line) => wait.pause_to_the_end(&line, Code::T11).await?,
         }
-        Ok(_) => {}
-        Err(error) => return Ok(Some(ErrorReport::new(&error).to_string())),
     }
-    Ok(match runs(context, node, &client).await {
-        Ok(true) => None,
-        Ok(false) => Some("it does not run the config that was applied".to_owned()),
-        Err(error) => Some(ErrorReport::new(&error).to_string()),
-    })
 }
 
-/// Why the node is not back yet.
-async fn not_back(
+/// Whether the node runs its config and serves.
+async fn back(
     context: &RunContext,
     node: &InventoryNode,
     sent: &Sent,
     access: ApiAccess,
-) -> Result<Option<String>, StepError> {
-    match not_rebooted(context, node, sent).await? {
-        None => serves(context, node, access).await,
-        waiting => Ok(waiting),
+) -> Result<Progress, StepError> {
+    match sent::rebooted(context, node, sent).await? {
+        Progress::Done => Ok(serves(context, node, access).await?.map_or(Progress::Done, Progress::Pending)),
+        other => Ok(other),
     }
 }
 

@@ -244,3 +244,22 @@ fn reasons_are_for_the_operator() {
     let refused = may_reboot("a", Role::ControlPlane, &cluster, &no_limit()).unwrap_err();
     assert_eq!((refused.text.as_str(), refused.code), ("etcd member d is a learner and does not vote yet", Code::T12));
 }
+
+#[test]
+fn a_worker_of_the_inventory_that_is_an_etcd_member_does_not_reboot() {
+    let voter = |name: &str| Voter { name: name.to_owned(), health: Health::Up };
+    let cluster = |etcd: EtcdState| ClusterState { others: vec![], etcd, health: Health::Up };
+    let state = |voters: Vec<Voter>, outsiders: Vec<EtcdMember>| EtcdState {
+        voters,
+        learners: vec![],
+        outsiders,
+        alarms: Alarms::Read(vec![]),
+    };
+    let limit = RebootLimit { max_unavailable: 1, allowed: BTreeSet::new() };
+    for etcd in [state(vec![voter("cp-1"), voter("cp-2")], vec![]), state(vec![voter("cp-1")], vec![member("cp-2")])] {
+        let refused = may_reboot("cp-2", Role::Worker, &cluster(etcd), &limit).unwrap_err();
+        assert_eq!((refused.code, refused.outlook), (Code::T22, Outlook::Permanent));
+    }
+    let worker = cluster(state(vec![voter("cp-1")], vec![]));
+    assert_eq!(may_reboot("worker-1", Role::Worker, &worker, &limit), Ok(()));
+}
