@@ -85,6 +85,14 @@ fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
         page: docs/errors/H12.md
         next: fix the cause in the hook's output, then run again with --resume; it will be run again
     ");
+    // The answer of before is about a hook that has run by now.
+    insta::assert_snapshot!(environment.run(&[&resume[..], &["--hook", "hook/cilium/1=again"]].concat()), @"
+    exit code: 2
+    ----- stderr -----
+    error[I02]: `--hook hook/cilium/1`: the outcome of this hook is not in question; nothing was changed
+    hint: in question: hook/cilium/2
+    ");
+    assert_eq!(ran(), "seed enrol ");
     let run = environment.run(&resume);
     insta::assert_snapshot!(failures(&run), @"
     exit code: 1
@@ -98,6 +106,16 @@ fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
     let CommandOutput { code, stderr: err, .. } =
         environment.run(&[&resume[..], &["--hook", "hook/cilium/2=again"]].concat());
     assert_eq!(code, 0, "{err}");
+    assert_eq!(ran(), "seed enrol enrol ");
+
+    // The command of before, once more.
+    let again = environment.run(&[&resume[..], &["--hook", "hook/cilium/2=again"]].concat());
+    insta::assert_snapshot!(again, @"
+    exit code: 2
+    ----- stderr -----
+    error[I02]: `--hook hook/cilium/2`: the outcome of this hook is not in question; nothing was changed
+    hint: no hook is in question; leave --hook out
+    ");
     assert_eq!(ran(), "seed enrol enrol ");
 }
 
