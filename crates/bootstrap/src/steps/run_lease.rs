@@ -63,7 +63,7 @@ enum State {
     #[default]
     NotTaken,
     Held {
-        lease: ClusterLease,
+        lease: Box<ClusterLease>,
         renewing: AbortHandle,
         /// By the wall clock, which goes on while the machine sleeps.
         renewed: Timestamp,
@@ -125,7 +125,7 @@ impl RunLease {
                     dialer: dialer.clone(),
                 };
                 let renewing = tokio::spawn(renewing.run()).abort_handle();
-                *lock(&self.state) = State::Held { lease, renewing, renewed: Timestamp::now() };
+                *lock(&self.state) = State::Held { lease: Box::new(lease), renewing, renewed: Timestamp::now() };
                 Ok(())
             }
             Err(LeaseError::Api(error)) => Err(super::api_errors::api_error(&error)),
