@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::forward::PortForward;
 use super::kubeconfig::{self, Kubeconfig};
+use super::peers::endpoint_host;
 use super::program_files::{ProgramFiles, client_subject, server_subject};
 use super::{ControlPlane, ControlPlaneError, ControlPlaneHost, hostname, program, stop_all};
 use crate::machine_config::{AppliedConfig, PemPair};
@@ -391,8 +392,7 @@ impl ControlPlane {
         .to_vec();
         dns_names.push(hostname(config, host).to_owned());
         // Talos adds the endpoint's host by itself (`KubernetesCertSANsController`).
-        let endpoint = config.endpoint.trim_start_matches("https://");
-        let endpoint = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host).trim_matches(['[', ']']);
+        let endpoint = endpoint_host(&config.endpoint);
         for san in config.api_server_sans.iter().map(String::as_str).chain([endpoint]) {
             match san.parse() {
                 Ok(address) => addresses.push(address),

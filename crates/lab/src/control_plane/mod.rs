@@ -7,6 +7,7 @@ mod etcd_admin;
 mod forward;
 mod kubeconfig;
 mod kubernetes;
+mod peers;
 mod program_files;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::machine_config::{AppliedConfig, PemPair};
 use super::record::Recorder;
-use super::scenario::EtcdTimings;
+use super::scenario::{Discovery, EtcdTimings, Scenario};
 use super::spec::{ApiServers, LabSpec};
 
 pub(crate) use bootstrap::{BootstrapSignal, SnapshotRecovery};
@@ -27,6 +28,7 @@ pub use error::{ControlPlaneError, EtcdError};
 pub(crate) use etcd::StartedMember;
 pub(super) use kubeconfig::kubeconfig_archive;
 pub(super) use kubernetes::KUBECONFIG;
+pub(crate) use peers::PeerRoute;
 
 /// The programs that a control plane runs.
 #[derive(Debug, Clone, Default)]
@@ -67,6 +69,9 @@ pub(super) struct ControlPlane {
     /// Control planes whose etcd waits to be bootstrapped or to join.
     waiting: std::sync::Mutex<BTreeSet<IpAddr>>,
     timings: EtcdTimings,
+    discovery: Discovery,
+    /// The declared addresses of all machines.
+    machines: BTreeSet<IpAddr>,
     api_servers: ApiServers,
     kubernetes: Mutex<kubernetes::KubernetesPrograms>,
     /// By control plane without an API server of its own.
@@ -82,7 +87,7 @@ impl std::fmt::Debug for ControlPlane {
 }
 
 impl ControlPlane {
-    pub(super) fn new(programs: Programs, spec: &LabSpec, timings: EtcdTimings, recorder: Recorder) -> Self {
+    pub(super) fn new(programs: Programs, spec: &LabSpec, scenario: &Scenario, recorder: Recorder) -> Self {
         Self {
             programs,
             folder: spec.folder.clone(),
@@ -95,7 +100,9 @@ impl ControlPlane {
             join_target: watch::Sender::default(),
             joining: Mutex::default(),
             waiting: std::sync::Mutex::default(),
-            timings,
+            timings: scenario.etcd,
+            discovery: scenario.discovery,
+            machines: spec.nodes.iter().map(|node| node.address).collect(),
             api_servers: spec.api_servers,
             kubernetes: Mutex::default(),
             forwards: Mutex::default(),

@@ -52,6 +52,7 @@ fn merge_into_legacy(legacy: &mut Value, document: &Value) {
         "KubeNodeConfig" => copy("/labels", "/machine/nodeLabels"),
         "KubeletConfig" => copy("/image", "/machine/kubelet/image"),
         "KubeAPIServerConfig" => copy("/certExtraSANs", "/cluster/apiServer/certSANs"),
+        "DiscoveryServiceConfig" => put(legacy, "/cluster/discovery/enabled", json!(true)),
         "DiscoveryIdentityConfig" => copy("/clusterID", "/cluster/id"),
         "UnattendedInstallConfig" => {
             copy("/installer/image", "/machine/install/image");

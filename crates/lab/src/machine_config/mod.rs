@@ -46,6 +46,8 @@ pub(super) struct AppliedConfig {
     pub(super) node_labels: BTreeMap<String, String>,
     pub(super) cluster_id: String,
     pub(super) cluster_name: String,
+    /// Talos uses its discovery service only where the config enables it (1.11 to 1.14).
+    pub(super) uses_discovery_service: bool,
     /// Empty if Talos chooses.
     pub(super) cni: String,
     pub(super) install_image: String,
@@ -227,6 +229,10 @@ impl ConfigParser<'_> {
         self.document.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
+    fn is_true(&self, pointer: &str) -> bool {
+        self.document.pointer(pointer) == Some(&Value::Bool(true))
+    }
+
     fn list(&self, pointer: &str) -> Vec<String> {
         let items = self.document.pointer(pointer).and_then(Value::as_array);
         items.into_iter().flatten().filter_map(|item| item.as_str().map(str::to_owned)).collect()
@@ -340,7 +346,6 @@ impl ConfigParser<'_> {
             .flatten()
             .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
             .collect();
-        let schedulable = self.document.pointer("/cluster/allowSchedulingOnControlPlanes");
         Some(AppliedConfig {
             text: text.to_owned(),
             settings: self.document.clone(),
@@ -351,6 +356,8 @@ impl ConfigParser<'_> {
             node_labels,
             cluster_id: self.text("/cluster/id"),
             cluster_name: self.text("/cluster/clusterName"),
+            uses_discovery_service: self.is_true("/cluster/discovery/enabled")
+                && !self.is_true("/cluster/discovery/registries/service/disabled"),
             cni: self.text("/cluster/network/cni/name"),
             install_image: self.text("/machine/install/image"),
             unattended_install: documents.iter().any(|document| document.get("kind") == unattended),
@@ -374,7 +381,7 @@ impl ConfigParser<'_> {
                 .and_then(Value::as_array)
                 .cloned()
                 .unwrap_or_default(),
-            schedule_on_control_planes: schedulable == Some(&Value::Bool(true)),
+            schedule_on_control_planes: self.is_true("/cluster/allowSchedulingOnControlPlanes"),
             kubelet_image: self.text("/machine/kubelet/image"),
         })
     }

@@ -311,7 +311,7 @@ mod tests {
         };
         let recorder = Recorder::default();
         let scenario = Arc::new(Scenario::load("fast").unwrap());
-        let control_plane = ControlPlane::new(Programs::default(), &spec, scenario.etcd, recorder.clone());
+        let control_plane = ControlPlane::new(Programs::default(), &spec, &scenario, recorder.clone());
         let lab = LabContext {
             addresses: spec.address_map(),
             scenario,

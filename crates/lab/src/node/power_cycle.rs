@@ -14,13 +14,20 @@ use super::port::{reset_connections, serve};
 use super::sequence::{NodeSequence, PowerState, RebootMode, SequenceRequest, task_event};
 use super::services::{HealthCheck, ServiceState};
 use super::{NodeError, NodeStage, PORT, SimulatedNode, UnattendedInstall, registration, tls};
-use crate::control_plane::{SnapshotRecovery, StartedMember};
+use crate::control_plane::{PeerRoute, SnapshotRecovery, StartedMember};
 use crate::machine_config::{AppliedConfig, NodeRole, PemPair};
 use crate::record::facts;
 
 /// Why the service that waits to join ends when etcd is bootstrapped.
 const CANCELLED: &str = "Failed to run pre stage: failed to build initial etcd cluster: failed to build cluster \
                          arguments: context canceled";
+
+/// Who signs a machine's certificate.
+struct CertificateSigner {
+    authority: PemPair,
+    /// How a worker found a control plane.
+    route: Option<PeerRoute>,
+}
 
 /// What ends maintenance mode.
 enum MaintenanceExit {
@@ -186,14 +193,18 @@ impl SimulatedNode {
             signer = self.signer(config) => signer,
             done = &mut work => return Ok(done),
         };
-        self.serve_while(tls::configured(&self, config, &signer)?, ApiMode::Configured, work).await
+        self.serve_while(tls::configured(&self, config, &signer.authority)?, ApiMode::Configured, work).await
     }
 
-    /// The machine CA with its key, which a worker finds on a control plane only.
-    async fn signer(&self, config: &AppliedConfig) -> PemPair {
+    /// The machine CA with its key. A worker finds one on a control plane only.
+    async fn signer(&self, config: &AppliedConfig) -> CertificateSigner {
         match config.role {
-            NodeRole::ControlPlane => config.ca.clone(),
-            NodeRole::Worker => self.lab.control_plane.signer(&config.ca.certificate).await,
+            NodeRole::ControlPlane => CertificateSigner { authority: config.ca.clone(), route: None },
+            NodeRole::Worker => {
+                let route = self.lab.control_plane.find_control_planes(config).await;
+                let authority = self.lab.control_plane.signer(&config.ca.certificate).await;
+                CertificateSigner { authority, route: Some(route) }
+            }
         }
     }
 
@@ -219,8 +230,11 @@ impl SimulatedNode {
             signer = self.signer(config) => signer,
             request = self.next_sequence() => return Ok(self.run_sequence(&request, Some(config)).await),
         };
-        let causes = [facts::node_installed(self.name())];
-        self.lab.recorder.record_fact(facts::node_booted(self.name()), powered_on_at, causes);
+        let waited_for = signer.route.and_then(PeerRoute::cause);
+        // What the machine waited for counts, and not how long.
+        let began = if waited_for.is_some() { Instant::now() } else { powered_on_at };
+        let causes = std::iter::once(facts::node_installed(self.name())).chain(waited_for);
+        self.lab.recorder.record_fact(facts::node_booted(self.name()), began, causes);
         let work = async {
             let request = tokio::select! {
                 request = self.next_sequence() => request,
@@ -228,7 +242,7 @@ impl SimulatedNode {
             };
             self.run_sequence(&request, Some(config)).await
         };
-        Box::pin(self.serve_while(tls::configured(&self, config, &signer)?, ApiMode::Configured, work)).await
+        Box::pin(self.serve_while(tls::configured(&self, config, &signer.authority)?, ApiMode::Configured, work)).await
     }
 
     /// Runs etcd, Kubernetes and the kubelet. Never ends by itself.

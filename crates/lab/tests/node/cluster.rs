@@ -117,7 +117,7 @@ impl Cluster {
                     "dnsDomain": "cluster.local", "cni": {"name": "none"},
                     "podSubnets": ["10.244.0.0/16"], "serviceSubnets": ["10.96.0.0/12"],
                 },
-                "proxy": {"disabled": true},
+                "proxy": {"disabled": true}, "discovery": {"enabled": true},
                 "ca": self.kubernetes.certificate(),
             },
         })

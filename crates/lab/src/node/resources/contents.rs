@@ -8,6 +8,7 @@ use crate::machine_config::NodeRole;
 use crate::node::services::ServiceState;
 use crate::node::storage::{ephemeral_size, format_size};
 use crate::node::{NodeService, NodeState, SimulatedNode, UnattendedInstall};
+use crate::scenario::DiscoveryService;
 use crate::spec::DiskSpec;
 
 const LINK: &str = "eth0";
@@ -179,8 +180,10 @@ fn node_id(node: &SimulatedNode) -> String {
 fn members(node: &SimulatedNode) -> Vec<ResourceItem> {
     let Some(own) = node.config() else { return vec![] };
     let nodes = node.lab.directory.all();
+    let knows_others = own.uses_discovery_service && node.lab.scenario.discovery.service == DiscoveryService::Reachable;
     let mut members: Vec<ResourceItem> = nodes
         .iter()
+        .filter(|other| knows_others || other.name() == node.name())
         .filter_map(|other| {
             let state = other.state.borrow();
             let config = state.config.as_ref().filter(|config| config.cluster_id == own.cluster_id)?;
