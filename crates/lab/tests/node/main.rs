@@ -37,6 +37,7 @@ macro_rules! transcripts {
 transcripts! {
     maintenance_of_old
     maintenance_of_new
+    warnings
     a_config_is_applied
     resources
     routing
