@@ -61,6 +61,8 @@ pub(super) struct AppliedConfig {
     pub(super) kubernetes_ca: PemPair,
     pub(super) aggregator_ca: PemPair,
     pub(super) etcd_ca: PemPair,
+    /// Of the addresses that etcd may advertise. Empty if all.
+    pub(super) etcd_subnets: Vec<String>,
     pub(super) service_account_key: String,
     pub(super) secretbox_key: Option<String>,
     pub(super) api_server_sans: Vec<String>,
@@ -343,6 +345,7 @@ impl ConfigParser<'_> {
             kubernetes_ca,
             aggregator_ca: if control_plane { self.pair("/cluster/aggregatorCA") } else { PemPair::default() },
             etcd_ca: if control_plane { self.pair("/cluster/etcd/ca") } else { PemPair::default() },
+            etcd_subnets: self.list("/cluster/etcd/advertisedSubnets"),
             service_account_key: if control_plane {
                 self.decoded("/cluster/serviceAccount/key")
             } else {

@@ -224,6 +224,11 @@ impl SimulatedNode {
         ControlPlaneHost { name: self.name(), address: self.address() }
     }
 
+    /// Whether etcd has an address of this machine to advertise.
+    fn advertises_etcd(&self, config: &AppliedConfig) -> bool {
+        resources::is_advertised(self.address(), &config.etcd_subnets)
+    }
+
     /// Whether the target of a request is this machine.
     fn is_addressed_by(&self, target: &str) -> bool {
         match target.parse::<IpAddr>() {

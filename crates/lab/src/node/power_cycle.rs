@@ -29,6 +29,9 @@ struct CertificateSigner {
     route: Option<PeerRoute>,
 }
 
+/// What etcd waits for while it has no address to advertise.
+const ETCD_SPEC: &str = "Waiting for etcd spec";
+
 /// What ends maintenance mode.
 enum MaintenanceExit {
     Configured(Arc<AppliedConfig>),
@@ -264,7 +267,7 @@ impl SimulatedNode {
 
     async fn run_control_plane(&self, config: &Arc<AppliedConfig>) {
         let control_plane = &self.lab.control_plane;
-        self.start_etcd_service();
+        self.start_etcd_service(config).await;
         let started = match control_plane.start_etcd(self.host(), config, &self.bootstrap).await {
             Ok(started) => started,
             Err(error) => {
@@ -289,8 +292,16 @@ impl SimulatedNode {
         }
     }
 
-    fn start_etcd_service(&self) {
+    /// Returns once etcd has all that it starts with. A config may bring it while the machine runs.
+    async fn start_etcd_service(&self, config: &AppliedConfig) {
         self.set_service_state("etcd", ServiceState::Starting, "Starting service");
+        if !self.advertises_etcd(config) {
+            self.set_service_state("etcd", ServiceState::Waiting, ETCD_SPEC);
+            let mut state = self.state.subscribe();
+            // `self` owns the sender, so this only ever waits.
+            let has_spec = |config: &Arc<AppliedConfig>| self.advertises_etcd(config);
+            let _ = state.wait_for(|state| state.config.as_ref().is_some_and(has_spec)).await;
+        }
         self.set_service_state("etcd", ServiceState::Preparing, "Running pre state");
     }
 
@@ -317,12 +328,20 @@ impl SimulatedNode {
     /// Starts etcd on behalf of an accepted Bootstrap call. The waiting service is stopped, reports that it was requested,
     /// and is replaced by a new one without its history (Talos 1.11 to 1.14, `BootstrapEtcd`).
     pub(super) fn bootstrap_etcd(&self, recovery: Option<SnapshotRecovery>) {
-        self.set_service_state("etcd", ServiceState::Failed, CANCELLED);
+        let waits_for_spec =
+            self.state.borrow().services.get("etcd").is_some_and(|etcd| etcd.state == ServiceState::Waiting);
+        let (cancelled, state, message) = if waits_for_spec {
+            ("Condition failed: context canceled", ServiceState::Waiting, ETCD_SPEC)
+        } else {
+            (CANCELLED, ServiceState::Preparing, "Running pre state")
+        };
+        self.set_service_state("etcd", ServiceState::Failed, cancelled);
         self.set_service_state("etcd", ServiceState::Finished, "Bootstrap requested");
         self.change(|state| {
             state.services.remove("etcd");
         });
-        self.start_etcd_service();
+        self.set_service_state("etcd", ServiceState::Starting, "Starting service");
+        self.set_service_state("etcd", state, message);
         self.bootstrap.accept(recovery);
     }
 }

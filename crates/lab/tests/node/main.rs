@@ -43,6 +43,7 @@ transcripts! {
     routing
     roles
     etcd
+    etcd_without_an_address
     goes_down_and_comes_back
     upgrades
     unattended_install

@@ -143,7 +143,8 @@ fn placed(text: &str, test_lab: &TestLab) -> String {
 }
 
 /// `$config NAME` stands for the machine's config, with another Kubernetes if one is named, `$unattended NAME` for
-/// one whose installation is a document of its own, `$text ...` for other bytes.
+/// one whose installation is a document of its own, `$subnets NAME SUBNET` for one whose etcd advertises
+/// addresses of a subnet, `$text ...` for other bytes.
 fn filled(request: Value, test_lab: &TestLab) -> Value {
     match request {
         Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, filled(value, test_lab))).collect(),
@@ -156,6 +157,11 @@ fn filled(request: Value, test_lab: &TestLab) -> Value {
             Some(("$config+", rest)) => {
                 let (name, more) = rest.split_once(' ').unwrap();
                 json!(STANDARD.encode(format!("{}---\n{}", test_lab.config(name), more.replace("; ", "\n"))))
+            }
+            Some(("$subnets", rest)) => {
+                let (name, subnet) = rest.split_once(' ').unwrap();
+                let etcd = format!("  etcd:\n    advertisedSubnets: [{subnet}]\n");
+                json!(STANDARD.encode(test_lab.config(name).replace("  etcd:\n", &etcd)))
             }
             Some(("$unattended", name)) => json!(STANDARD.encode(test_lab.cluster.unattended(name))),
             Some(("$text", text)) => json!(STANDARD.encode(text)),
