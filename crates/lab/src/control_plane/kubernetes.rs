@@ -111,6 +111,7 @@ impl ControlPlane {
         if let Some(vip) = self.vip.filter(|_| kubernetes.vip.is_none()) {
             let forward = self.forward(self.listen_address(vip.ip(), vip.port()), address).await?;
             kubernetes.vip = Some(VipForward { address, _forward: forward });
+            self.vip_holder.send_replace(Some(address));
         }
         Ok(())
     }
@@ -124,6 +125,9 @@ impl ControlPlane {
             ended.extend(managers.daemons);
         }
         let had_vip = kubernetes.vip.take_if(|vip| vip.address == host.address).is_some();
+        if had_vip {
+            self.vip_holder.send_replace(None);
+        }
         stop_all(ended).await;
         let successor = kubernetes.api_servers.keys().next().copied();
         if let Some(successor) = successor.filter(|_| had_vip)

@@ -76,6 +76,8 @@ pub(super) struct ControlPlane {
     kubernetes: Mutex<kubernetes::KubernetesPrograms>,
     /// By control plane without an API server of its own.
     forwards: Mutex<BTreeMap<IpAddr, forward::PortForward>>,
+    /// The machine that has the virtual IP.
+    vip_holder: watch::Sender<Option<IpAddr>>,
     /// The lab's own client, once the API is ready.
     pub(super) client: watch::Sender<Option<kube::Client>>,
 }
@@ -106,6 +108,7 @@ impl ControlPlane {
             api_servers: spec.api_servers,
             kubernetes: Mutex::default(),
             forwards: Mutex::default(),
+            vip_holder: watch::Sender::default(),
             client: watch::Sender::default(),
         }
     }
@@ -126,6 +129,17 @@ impl ControlPlane {
             // `self` owns the sender, so this only ever waits.
             let _ = signers.changed().await;
         }
+    }
+
+    /// The virtual IP, while the machine has it, and later changes of that.
+    pub(super) fn vip_holder(&self) -> watch::Receiver<Option<IpAddr>> {
+        self.vip_holder.subscribe()
+    }
+
+    /// The virtual IP, if the machine has it.
+    pub(super) fn vip_on(&self, host: IpAddr) -> Option<IpAddr> {
+        let vip = self.vip?.ip();
+        (*self.vip_holder.borrow() == Some(host)).then_some(vip)
     }
 
     /// Where `port` of a declared address is served on loopback.

@@ -196,7 +196,8 @@ impl SimulatedNode {
             signer = self.signer(config) => signer,
             done = &mut work => return Ok(done),
         };
-        self.serve_while(tls::configured(&self, config, &signer.authority)?, ApiMode::Configured, work).await
+        let certificate = tls::CurrentCertificate::issue(&self, config, &signer.authority)?;
+        self.serve_while(tls::configured(config, certificate)?, ApiMode::Configured, work).await
     }
 
     /// The machine CA with its key. A worker finds one on a control plane only.
@@ -238,14 +239,38 @@ impl SimulatedNode {
         let began = if waited_for.is_some() { Instant::now() } else { powered_on_at };
         let causes = std::iter::once(facts::node_installed(self.name())).chain(waited_for);
         self.lab.recorder.record_fact(facts::node_booted(self.name()), began, causes);
+        let certificate = tls::CurrentCertificate::issue(&self, config, &signer.authority)?;
         let work = async {
             let request = tokio::select! {
                 request = self.next_sequence() => request,
                 request = self.run_workloads(config) => request,
+                request = self.renew_certificate(&certificate, config, &signer.authority) => request,
             };
             self.run_sequence(&request, Some(config)).await
         };
-        Box::pin(self.serve_while(tls::configured(&self, config, &signer.authority)?, ApiMode::Configured, work)).await
+        Box::pin(self.serve_while(tls::configured(config, certificate.clone())?, ApiMode::Configured, work)).await
+    }
+
+    /// Issues the certificate anew whenever the machine gets or loses the virtual IP. Never ends by itself.
+    async fn renew_certificate(
+        &self,
+        certificate: &tls::CurrentCertificate,
+        config: &AppliedConfig,
+        signer: &PemPair,
+    ) -> SequenceRequest {
+        let mut holder = self.lab.control_plane.vip_holder();
+        let mut had_vip = false;
+        loop {
+            let has_vip = *holder.borrow_and_update() == Some(self.address());
+            if has_vip != had_vip {
+                had_vip = has_vip;
+                if let Err(error) = certificate.reissue(self, config, signer) {
+                    self.log("apid", &format!("failed to issue a certificate: {}", ErrorReport::new(&error)));
+                }
+            }
+            // The control plane owns the sender and outlives every machine, so this only ever waits.
+            let _ = holder.changed().await;
+        }
     }
 
     /// Runs etcd, Kubernetes and the kubelet. Never ends by itself.

@@ -73,6 +73,11 @@ impl TalosVersion {
         self.minor() >= 14
     }
 
+    /// A bootstrap needs etcd's CA in the config (1.14).
+    pub(super) fn checks_etcd_before_bootstrap(&self) -> bool {
+        self.minor() >= 14
+    }
+
     /// Workers reject all control plane methods with the same message. Before 1.13 some had messages of their own.
     pub(super) fn rejects_control_plane_methods_uniformly(&self) -> bool {
         self.minor() >= 13

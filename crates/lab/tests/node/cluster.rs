@@ -85,6 +85,13 @@ impl Cluster {
         yaml::to_string(&self.control_plane_value(hostname)).unwrap()
     }
 
+    /// A control plane without etcd's CA.
+    pub fn without_etcd(&self, hostname: &str) -> String {
+        let mut config = self.control_plane_value(hostname);
+        config["cluster"].as_object_mut().unwrap().remove("etcd");
+        yaml::to_string(&config).unwrap()
+    }
+
     /// A control plane whose installation is a document of its own (1.14).
     pub fn unattended(&self, hostname: &str) -> String {
         let mut config = self.control_plane_value(hostname);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub, dead_code)]
 
 mod call;
+mod certificate;
 mod cluster;
 mod discovery;
 mod learner;
@@ -44,6 +45,7 @@ transcripts! {
     roles
     etcd
     etcd_without_an_address
+    no_etcd
     goes_down_and_comes_back
     upgrades
     unattended_install
@@ -73,6 +75,12 @@ async fn without_discovery_the_machines_wait_for_a_virtual_endpoint() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_discovery_the_machines_find_each_other_before_etcd() {
     within(test_lab::TestLab::start_with_endpoint("v1.12.4", "", 99).await, discovery::reachable).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_follows_the_addresses_of_its_machine() {
+    let test_lab = test_lab::TestLab::start_with_endpoint("v1.12.4", "", 99).await;
+    within(test_lab, certificate::follows_the_addresses).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

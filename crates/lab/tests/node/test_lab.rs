@@ -43,7 +43,7 @@ impl TestLab {
             nodes: nodes.collect(),
             releases: vec![],
             crd_urls: vec![],
-            vip: None,
+            vip: (usize::from(endpoint) > 10 + NAMES.len()).then(|| network.host(endpoint).into()),
             api_port: 6443,
             talos_version: talos.to_owned(),
             folder: private(&folder),

@@ -144,7 +144,8 @@ fn placed(text: &str, test_lab: &TestLab) -> String {
 
 /// `$config NAME` stands for the machine's config, with another Kubernetes if one is named, `$unattended NAME` for
 /// one whose installation is a document of its own, `$subnets NAME SUBNET` for one whose etcd advertises
-/// addresses of a subnet, `$text ...` for other bytes.
+/// addresses of a subnet, `$no-etcd NAME` for one without
+/// etcd's CA, `$text ...` for other bytes.
 fn filled(request: Value, test_lab: &TestLab) -> Value {
     match request {
         Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, filled(value, test_lab))).collect(),
@@ -163,6 +164,7 @@ fn filled(request: Value, test_lab: &TestLab) -> Value {
                 let etcd = format!("  etcd:\n    advertisedSubnets: [{subnet}]\n");
                 json!(STANDARD.encode(test_lab.config(name).replace("  etcd:\n", &etcd)))
             }
+            Some(("$no-etcd", name)) => json!(STANDARD.encode(test_lab.cluster.without_etcd(name))),
             Some(("$unattended", name)) => json!(STANDARD.encode(test_lab.cluster.unattended(name))),
             Some(("$text", text)) => json!(STANDARD.encode(text)),
             _ => json!(text),

@@ -174,7 +174,9 @@ pub(super) fn addresses(node: &SimulatedNode) -> Vec<ResourceItem> {
         on(LOOPBACK, HOST_DNS, 32, "host"),
         on(LOOPBACK, Ipv6Addr::LOCALHOST.into(), 128, "host"),
     ];
-    all.iter().map(address).collect()
+    let shared = node.lab.control_plane.vip_on(own);
+    let shared = shared.map(|vip| on(LINK, vip, if vip.is_ipv4() { 32 } else { 128 }, "global"));
+    all.iter().chain(shared.iter()).map(address).collect()
 }
 
 fn address(address: &LinkAddress) -> ResourceItem {
