@@ -41,6 +41,42 @@ fn a_lost_reply_to_bootstrap_leads_to_no_second_call() {
     assert!(waits.any(|event| event["step"] == "kubernetes-api/ready"), "{events:#?}");
 }
 
+/// The reasons of the wait for the API, each with its code.
+fn api_waits(events: &[Value]) -> Vec<(String, String)> {
+    let waits = events.iter().filter(|event| event["event"] == "waiting" && event["step"] == "kubernetes-api/ready");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    waits.map(|event| (text(&event["code"]), text(&event["reason"]))).collect()
+}
+
+#[test]
+fn a_kubelet_that_does_not_start_is_the_reason_why_the_api_is_waited_for() {
+    let environment = TestEnvironment::machines();
+    let message = "Failed to run pre stage: failed to pull image ghcr.io/siderolabs/kubelet: not found";
+    let fault = |node: u8| format!("  - {{node: infra-cp-0{node}, message: '{message}', lasts: 4000}}\n");
+    let _lab =
+        environment.lab_with("infra", &format!("base: fast\nkubeletFaults:\n{}{}{}", fault(1), fault(2), fault(3)));
+    let events = environment.events_until(&["infra", "--lab"], "kubernetes-api/nodes");
+    let waits = api_waits(&events);
+    let named = waits.iter().find(|(code, _)| code == "T27").unwrap_or_else(|| panic!("no T27 among {waits:#?}"));
+    assert!(named.1.contains(&format!("infra-cp-01: the kubelet does not start: {message}")), "{waits:#?}");
+    assert!(named.1.ends_with("Connection refused (os error 111)"), "{waits:#?}");
+}
+
+#[test]
+fn an_api_server_that_is_crash_looping_is_the_reason_why_the_api_is_waited_for() {
+    let environment = TestEnvironment::machines();
+    let message = "back-off 40s restarting failed container=kube-apiserver";
+    let what = format!("reason: CrashLoopBackOff, message: '{message}', lasts: 4000");
+    let fault = |node: u8| format!("  - {{node: infra-cp-0{node}, {what}}}\n");
+    let _lab =
+        environment.lab_with("infra", &format!("base: fast\napiServerFaults:\n{}{}{}", fault(1), fault(2), fault(3)));
+    let events = environment.events_until(&["infra", "--lab"], "kubernetes-api/nodes");
+    let waits = api_waits(&events);
+    let named = waits.iter().find(|(code, _)| code == "T28").unwrap_or_else(|| panic!("no T28 among {waits:#?}"));
+    let pod = format!("static pod kube-apiserver-infra-cp-01 is in CrashLoopBackOff: {message}");
+    assert!(named.1.contains(&format!("infra-cp-01: {pod}")), "{waits:#?}");
+}
+
 #[test]
 fn a_bootstrap_lost_to_a_reboot_is_repeated_on_the_same_node() {
     let environment = TestEnvironment::one_release();

@@ -6,6 +6,7 @@
 
 mod common;
 
+mod api_outage;
 mod bad_input;
 mod canary;
 mod circles;

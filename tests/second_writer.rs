@@ -10,7 +10,7 @@ use std::process::Stdio;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use common::TestEnvironment;
+use common::{TestEnvironment, failures};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use test_support::CommandOutput;
@@ -76,28 +76,36 @@ fn what_another_operator_does_is_left_alone() {
     let other = other_operator(&environment, "second");
     let second = || environment.output(&mut environment.command_with_state(&other, &["infra", "--lab", "--resume"]));
     apply(&environment, &pending_record(Timestamp::now()));
-    let CommandOutput { code, stderr: err, .. } = second();
-    assert_eq!(code, 4, "{err}");
-    assert!(err.contains("release/cilium: error[O04]: another helm may be at work on this release"), "{err}");
-    assert!(err.contains("where: Secret kube-system/sh.helm.release.v1.cilium.v2"), "{err}");
-    assert!(err.contains("why: revision 2 is pending-upgrade since 2"), "{err}");
+    let run = second();
+    insta::assert_snapshot!(failures(&run), @"
+    exit code: 4
+    release/cilium: error[O04]: another helm may be at work on this release
+        where: Secret kube-system/sh.helm.release.v1.cilium.v2
+        why: revision 2 is pending-upgrade since [TIME], [DURATION] ago; it was not written by an earlier run of this state folder, and helm may take 15m
+        page: docs/errors/O04.md
+        next: wait until it ends or its timeout has passed, then run again with --resume
+    ");
     assert_eq!(status_of_record(&environment), "pending-upgrade");
     assert_eq!(environment.lease_holder("infra"), Value::Null);
 
     // The other run lives.
     apply(&environment, &lease(Some("bob@desktop/20260102T030405Z-beef"), Timestamp::now()));
     for arguments in [&["infra", "--lab"][..], &["infra", "--lab", "--take-over"]] {
-        let CommandOutput { code, stderr: err, .. } = environment.run(arguments);
-        assert_eq!(code, 4, "{err}");
-        let expected = "error[O04]: the run was not started: another run holds the lease of the cluster: bob@desktop/20260102T030405Z-beef, since 2";
-        assert!(err.contains(expected), "{err}");
+        let run = environment.run(arguments);
+        assert_eq!(run.code, 4, "{run}");
+        insta::allow_duplicates!(insta::assert_snapshot!(last_error(&run), @"
+        error[O04]: the run was not started: another run holds the lease of the cluster: bob@desktop/[RUN], since [TIME], renewed last at [TIME]
+        hint: wait for it to end, or stop it there; then run with --resume
+        "));
     }
     // It has not been heard of for years.
     apply(&environment, &lease(Some("bob@desktop/20260102T030405Z-beef"), "2020-01-02T03:04:05Z".parse().unwrap()));
-    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
-    assert_eq!(code, 4, "{err}");
-    assert!(err.contains("belongs to a run that no longer renews it: bob@desktop/"), "{err}");
-    assert!(err.contains("hint: make sure that this run is dead, then add --take-over"), "{err}");
+    let run = environment.run(&["infra", "--lab"]);
+    assert_eq!(run.code, 4, "{run}");
+    insta::assert_snapshot!(last_error(&run), @"
+    error[O04]: the run was not started: the lease of the cluster belongs to a run that no longer renews it: bob@desktop/[RUN], since [TIME], renewed last at [TIME]
+    hint: make sure that this run is dead, then add --take-over
+    ");
     assert_eq!(status_of_record(&environment), "pending-upgrade");
 
     // It is over, and its helm has long timed out.
@@ -118,6 +126,12 @@ fn what_another_operator_does_is_left_alone() {
     assert_eq!(written.as_deref(), Some("applied"), "the third one has no kubeconfig yet");
     assert_eq!(adopted, resumed);
     assert!(resumed.values().all(|outcome| outcome != "applied"), "{resumed:#?}");
+}
+
+/// The error that ended a run before its first step.
+fn last_error(run: &CommandOutput) -> String {
+    let stderr = run.redacted_stderr();
+    stderr[stderr.rfind("error").unwrap()..].to_owned()
 }
 
 /// How each step of a resumed run ended.

@@ -71,6 +71,8 @@ codes! {
     T24: "make room for the pod or correct its PodDisruptionBudget, then run again with --resume",
     T25: "check the node with `k8s-bootstrap node services` and `k8s-bootstrap node dmesg`",
     T26: "compare with the fingerprint on the machine's console; a machine creates a new key at each boot",
+    T27: "check `k8s-bootstrap node logs kubelet`, the kubelet's image and the registry, then run again with --resume",
+    T28: "check `talosctl -n <node> get staticpodstatus -o yaml` and `talosctl -n <node> logs -k kube-system/<pod>:<container>`",
     K01: "check `talosctl -n <control plane> service etcd` and `talosctl -n <control plane> containers -k`, then run again with --resume",
     K02: "check `kubectl get nodes` and `kubectl -n kube-system get pods -o wide`, then run again with --resume",
     K03: "check `talosctl -n <node> service kubelet` on the missing node, then run again with --resume",

@@ -36,6 +36,10 @@ pub const ETCD_LOOK: Duration = Duration::from_secs(10);
 /// Looks at etcd's member list: one control plane is asked each time, the next one in turn.
 pub const MEMBERS_LOOK: Duration = Duration::from_secs(1);
 
+/// Looks at the kubelet and the static pods of each control plane while its API server does not respond. A look takes three
+/// calls to each, so this is a call a second.
+pub const CONTROL_PLANE_LOOK: Duration = Duration::from_secs(3);
+
 /// After a look that an event led to. Later events of that time lead to one look together.
 pub const EVENT_SPACING: Duration = Duration::from_millis(200);
 

@@ -11,6 +11,7 @@ mod chain;
 mod choices;
 mod config_errors;
 mod context;
+mod control_plane_health;
 mod conversion;
 mod conversion_step;
 mod crds;

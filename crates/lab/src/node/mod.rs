@@ -13,6 +13,7 @@ mod disk;
 mod events;
 mod files;
 mod images;
+mod kubelet_start;
 mod lifecycle_service;
 mod logs;
 mod machine_service;
@@ -114,6 +115,7 @@ pub(super) struct NodeState {
     booted_at: Timestamp,
     pub(super) services: BTreeMap<&'static str, NodeService>,
     unattended: Option<UnattendedInstall>,
+    static_pods: kubelet_start::StaticPods,
     /// Whether the kubelet has registered its node since the machine booted.
     pub(super) registered: bool,
     /// Whether the kubelet's node is Ready.
@@ -170,6 +172,7 @@ impl SimulatedNode {
             booted_at: Timestamp::now(),
             services: BTreeMap::new(),
             unattended: None,
+            static_pods: kubelet_start::StaticPods::default(),
             registered: false,
             node_ready: false,
             port_open: false,

@@ -10,6 +10,7 @@ use talos_proto::machine::{sequence_event, task_event};
 use tokio_util::sync::CancellationToken;
 
 use super::access::ApiMode;
+use super::kubelet_start::StaticPods;
 use super::port::{reset_connections, serve};
 use super::sequence::{NodeSequence, PowerState, RebootMode, SequenceRequest, task_event};
 use super::services::{HealthCheck, ServiceState};
@@ -50,6 +51,7 @@ impl SimulatedNode {
                 state.registered = false;
                 state.node_ready = false;
                 state.services.clear();
+                state.static_pods = StaticPods::default();
             });
             match power {
                 PowerState::Reboots => self.reboot().await,
@@ -281,7 +283,11 @@ impl SimulatedNode {
                 NodeRole::ControlPlane => self.run_control_plane(config).await,
             }
         };
-        tokio::join!(own, registration::run(self, config));
+        let registered = async {
+            self.kubelet_runs().await;
+            registration::run(self, config).await;
+        };
+        tokio::join!(own, registered, self.run_kubelet_fault());
         std::future::pending().await
     }
 
@@ -312,6 +318,7 @@ impl SimulatedNode {
             self.wait_for_healthy_etcd(first_check).await;
         }
         self.finish_boot();
+        self.start_static_pods().await;
         if let Err(error) = control_plane.start_kubernetes(self.host(), config).await {
             tracing::error!(node = self.name(), error = %ErrorReport::new(&error), "Kubernetes failed to start");
         }

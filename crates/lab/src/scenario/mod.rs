@@ -2,6 +2,7 @@
 //!
 //! A scenario contains only what differs from its `base`, another scenario (`default` unless given).
 
+mod control_plane;
 mod discovery;
 mod etcd;
 mod pods;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use tonic::{Code, Status};
 use yaml::Origin;
 
+pub(super) use control_plane::{ApiServerFault, KubeletFault};
 pub(super) use discovery::{Discovery, DiscoveryService};
 pub(super) use etcd::EtcdTimings;
 pub(super) use pods::{PodFault, PodFaultKind, PodLabel, PodTimings};
@@ -49,6 +51,12 @@ pub struct Scenario {
     /// Faults of calls to nodes.
     #[serde(default)]
     pub faults: Vec<CallFault>,
+    /// Nodes whose kubelet does not start.
+    #[serde(default)]
+    pub kubelet_faults: Vec<KubeletFault>,
+    /// Control planes whose API server does not run.
+    #[serde(default)]
+    pub api_server_faults: Vec<ApiServerFault>,
     /// Faults of pods.
     #[serde(default)]
     pub pod_faults: Vec<PodFault>,

@@ -34,7 +34,7 @@ impl Folder {
         }
     }
 
-    fn read(&self) -> Result<Arc<dyn Inputs>, Diagnostics> {
+    fn read(&self) -> Result<Arc<dyn Inputs>, InputsError> {
         read(&InputContext {
             root: self.root.path(),
             folder: &self.root.path().join("talos/blue"),
@@ -45,18 +45,18 @@ impl Folder {
     }
 
     fn errors(&self) -> String {
-        self.read().unwrap_err().to_string()
+        self.read().unwrap_err().mistakes.to_string()
     }
 
     /// Reads with `answer` for all requests.
     fn read_with(&mut self, answer: impl Fn(&InputRequest) -> String) -> Result<Arc<dyn Inputs>, Diagnostics> {
         loop {
-            let result = self.read();
-            let missing = self.sources.missing();
-            if missing.is_empty() {
-                return result;
-            }
-            for wanted in missing {
+            let needs = match self.read() {
+                Ok(inputs) => return Ok(inputs),
+                Err(error) if error.needs.is_empty() => return Err(error.mistakes),
+                Err(error) => error.needs,
+            };
+            for wanted in needs {
                 let text = answer(&wanted);
                 self.sources.provide(wanted, SecretString::from(text));
             }
@@ -315,7 +315,7 @@ fn topf_patches_all_then_the_role_then_the_node() {
 
 #[test]
 fn all_errors_of_topf_are_reported_at_once() {
-    let folder = Folder::new(&[
+    let mut folder = Folder::new(&[
         (
             "topf.yaml",
             "clusterName: blue\nclusterEndpoint: 10.0.0.10\nkubernetesVersion: 1.35.0\nnodez: []\nnodes:\n- {host: a, role: worker}\n- {host: 10.0.0.11, role: controlplane}\n- {host: b, ip: 10.0.0.12, role: worker, talosVersion: 1.9.0}\n- {host: b, ip: 10.0.0.13, role: control-plane}\n",
@@ -323,7 +323,8 @@ fn all_errors_of_topf_are_reported_at_once() {
         ("node/bb/x.yaml", "machine: {}\n"),
         ("all/v.yaml", "machine:\n  env: {A: ref+vault://x}\n"),
     ]);
-    insta::assert_snapshot!(folder.errors(), @"
+    let errors = folder.read_with(|_| String::new()).unwrap_err();
+    insta::assert_snapshot!(errors, @"
     talos/blue/topf.yaml:2:1: invalid endpoint `10.0.0.10`: expected https://HOST:PORT
     talos/blue/topf.yaml:4:1: topf.yaml has an unknown key `nodez`
       hint: did you mean `nodes`?

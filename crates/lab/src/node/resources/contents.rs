@@ -34,6 +34,7 @@ pub(super) fn items(node: &SimulatedNode, kind: &ResourceKind) -> Vec<ResourceIt
         "LinkStatuses" => hardware::links(node),
         "Disks" => hardware::disks(&node.spec.disk),
         "CertSANs" => cert_sans(node, &state),
+        "StaticPodStatuses" => super::static_pods::statuses(&state, &node.hostname()),
         "HostnameStatuses" => {
             let name = node.hostname();
             vec![ResourceItem::new("hostname", &text(&name), json!({"hostname": name, "domainname": ""}))]

@@ -272,3 +272,9 @@ pub(super) struct NetworkStatus {
     #[prost(bool, tag = "4")]
     pub(super) etc_files_ready: bool,
 }
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StaticPodStatus {
+    #[prost(message, optional, tag = "1")]
+    pub(super) pod_status: Option<prost_types::Struct>,
+}

@@ -4,6 +4,7 @@ mod contents;
 mod hardware;
 mod kinds;
 mod messages;
+mod static_pods;
 mod versions;
 
 use std::pin::Pin;
