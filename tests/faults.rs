@@ -198,6 +198,29 @@ fn a_clock_that_is_not_in_sync_is_reported_before_anything_is_changed_and_waited
     assert_eq!(accepted(&environment), 1);
 }
 
+/// The machines' other addresses, on the loopback link or link-local, are none that etcd may advertise.
+#[test]
+fn etcd_that_has_no_address_to_advertise_is_reported_with_the_setting_to_correct() {
+    use std::io::{BufRead, BufReader};
+
+    let environment = TestEnvironment::one_release();
+    let patch = environment.repository.join("talos/infra/patches/control-plane.yaml");
+    let text = std::fs::read_to_string(&patch).unwrap();
+    let (before, _) = text.split_once("    advertisedSubnets:").unwrap();
+    std::fs::write(&patch, format!("{before}    advertisedSubnets: [192.0.2.0/24]\n")).unwrap();
+    let _lab = environment.lab("infra");
+    let mut run =
+        environment.command(&["-o", "json", "infra", "--lab"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(run.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let setting = "no address of the node matches cluster.etcd.advertisedSubnets";
+    let found = lines.find(|line| line.contains("etcd/bootstrap") && line.contains(setting));
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let event: Value = serde_json::from_str(&found.expect("the run ended without the reason")).unwrap();
+    assert_eq!((&event["event"], &event["code"]), (&Value::from("waiting"), &Value::from("T14")), "{event}");
+    assert_eq!(accepted(&environment), 1);
+}
+
 #[test]
 fn a_node_that_falls_back_to_maintenance_mode_gets_its_config_again() {
     let environment = TestEnvironment::one_release();

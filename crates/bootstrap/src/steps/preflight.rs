@@ -200,7 +200,7 @@ impl Reachable {
         if target.find(disks) != DiskMatch::None {
             return Ok(());
         }
-        let there: Vec<String> = disks.iter().map(describe).collect();
+        let there: Vec<String> = disks.iter().filter(|disk| disk.can_be_installed()).map(describe).collect();
         Err(StepError::invalid_input(format!("no disk matches the install target {target}"))
             .with_place(place(&self.node))
             .because(format!("the machine has {}", there.join("; ")))

@@ -3,6 +3,7 @@
 //! A scenario contains only what differs from its `base`, another scenario (`default` unless given).
 
 mod control_plane;
+mod discovery;
 mod etcd;
 mod pods;
 mod registry;
@@ -17,6 +18,7 @@ use tonic::{Code, Status};
 use yaml::Origin;
 
 pub(super) use control_plane::{ApiServerFault, KubeletFault};
+pub(super) use discovery::{Discovery, DiscoveryService};
 pub(super) use etcd::EtcdTimings;
 pub(super) use pods::{PodFault, PodFaultKind, PodLabel, PodTimings};
 pub(super) use registry::{RegistryFault, RegistryFaultKind};
@@ -43,6 +45,7 @@ pub struct Scenario {
     /// From an open port to a registered node, once the API is ready.
     pub kubelet_start: Millis,
     pub etcd: EtcdTimings,
+    pub discovery: Discovery,
     pub pods: PodTimings,
     pub operators: OperatorDelays,
     /// Faults of calls to nodes.
