@@ -227,6 +227,11 @@ impl SimulatedNode {
         ControlPlaneHost { name: self.name(), address: self.address() }
     }
 
+    /// Whether etcd has an address of this machine to advertise.
+    fn advertises_etcd(&self, config: &AppliedConfig) -> bool {
+        resources::is_advertised(self.address(), &config.etcd_subnets)
+    }
+
     /// Whether the target of a request is this machine.
     fn is_addressed_by(&self, target: &str) -> bool {
         match target.parse::<IpAddr>() {
@@ -314,7 +319,7 @@ mod tests {
         };
         let recorder = Recorder::default();
         let scenario = Arc::new(Scenario::load("fast").unwrap());
-        let control_plane = ControlPlane::new(Programs::default(), &spec, scenario.etcd, recorder.clone());
+        let control_plane = ControlPlane::new(Programs::default(), &spec, &scenario, recorder.clone());
         let lab = LabContext {
             addresses: spec.address_map(),
             scenario,

@@ -13,6 +13,7 @@ pub(crate) enum ServiceState {
     #[default]
     Initialized,
     Starting,
+    Waiting,
     Preparing,
     Running,
     Stopping,
@@ -61,6 +62,7 @@ impl ServiceState {
         match self {
             Self::Initialized => "Initialized",
             Self::Starting => "Starting",
+            Self::Waiting => "Waiting",
             Self::Preparing => "Preparing",
             Self::Running => "Running",
             Self::Stopping => "Stopping",
@@ -73,6 +75,7 @@ impl ServiceState {
         match self {
             Self::Initialized => Action::Initialized,
             Self::Starting => Action::Starting,
+            Self::Waiting => Action::Waiting,
             Self::Preparing => Action::Preparing,
             Self::Running => Action::Running,
             Self::Stopping => Action::Stopping,

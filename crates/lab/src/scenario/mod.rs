@@ -3,6 +3,7 @@
 //! A scenario contains only what differs from its `base`, another scenario (`default` unless given).
 
 mod control_plane;
+mod discovery;
 mod etcd;
 mod pods;
 mod registry;
@@ -17,6 +18,7 @@ use tonic::{Code, Status};
 use yaml::Origin;
 
 pub(super) use control_plane::{ApiServerFault, KubeletFault};
+pub(super) use discovery::{Discovery, DiscoveryService};
 pub(super) use etcd::EtcdTimings;
 pub(super) use pods::{PodFault, PodFaultKind, PodLabel, PodTimings};
 pub(super) use registry::{RegistryFault, RegistryFaultKind};
@@ -43,6 +45,7 @@ pub struct Scenario {
     /// From an open port to a registered node, once the API is ready.
     pub kubelet_start: Millis,
     pub etcd: EtcdTimings,
+    pub discovery: Discovery,
     pub pods: PodTimings,
     pub operators: OperatorDelays,
     /// Faults of calls to nodes.
@@ -60,9 +63,22 @@ pub struct Scenario {
     /// Faults of the chart registry.
     #[serde(default)]
     pub registry_faults: Vec<RegistryFault>,
+    /// Machines whose clock needs longer after each boot.
+    #[serde(default)]
+    pub clock_faults: Vec<ClockFault>,
     /// What fails of Flux before it succeeds.
     #[serde(default)]
     pub flux_faults: Vec<FluxFault>,
+}
+
+/// A machine whose time servers respond late.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ClockFault {
+    /// The node's name.
+    pub node: String,
+    /// For so long after each boot its clock is not in sync.
+    pub lasts: Millis,
 }
 
 /// An object of Flux whose controller reports a failure for a while.

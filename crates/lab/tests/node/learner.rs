@@ -15,17 +15,16 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 const PROMOTION: f64 = 6.0;
 pub const SCENARIO: &str = "etcd: {promotion: 6000, healthPeriod: 200}\n";
 
-type Answer = (Vec<Value>, Option<tonic::Status>);
+pub type Answer = (Vec<Value>, Option<tonic::Status>);
 
-async fn ask(test_lab: &TestLab, name: &str, method: &str, request: &Value) -> Answer {
+pub async fn ask(test_lab: &TestLab, name: &str, method: &str, request: &Value) -> Answer {
     let own = test_lab.cluster.client(&["os:admin"]);
     let trust = Trust::Cluster { authority: &test_lab.cluster.machine.certificate, own };
     let channel = connect(&test_lab.dialled(name), trust);
-    let method = format!("machine.MachineService/{method}");
-    call(channel, &method, std::slice::from_ref(request), &[], usize::MAX).await
+    call(channel, method, std::slice::from_ref(request), &[], usize::MAX).await
 }
 
-async fn until<T>(
+pub async fn until<T>(
     test_lab: &TestLab,
     name: &str,
     method: &str,
@@ -40,7 +39,7 @@ async fn until<T>(
 }
 
 /// The service etcd of an answer.
-fn etcd((found, _): &Answer) -> Option<Value> {
+pub fn etcd((found, _): &Answer) -> Option<Value> {
     let services = found.first()?.pointer("/messages/0/services")?.as_array()?.clone();
     services.into_iter().find(|service| service["id"] == "etcd")
 }
@@ -66,28 +65,31 @@ pub async fn join(test_lab: &TestLab) {
         assert!(refused.is_none(), "{refused:?}");
     }
     let preparing = |answer: &Answer| etcd(answer).filter(|etcd| etcd["state"] == "Preparing");
-    let waiting = until(test_lab, "cp-2", "ServiceList", json!({}), preparing).await;
+    let waiting = until(test_lab, "cp-2", "machine.MachineService/ServiceList", json!({}), preparing).await;
     assert_eq!(waiting.pointer("/health/unknown"), Some(&json!(true)), "its health is not checked yet: {waiting}");
-    until(test_lab, "cp-1", "ServiceList", json!({}), preparing).await;
-    until(test_lab, "cp-1", "Bootstrap", json!({}), |answer| answer.1.is_none().then_some(())).await;
+    until(test_lab, "cp-1", "machine.MachineService/ServiceList", json!({}), preparing).await;
+    until(test_lab, "cp-1", "machine.MachineService/Bootstrap", json!({}), |answer| answer.1.is_none().then_some(()))
+        .await;
 
     let unhealthy = |answer: &Answer| {
         let failed = |etcd: &Value| messages(etcd).last().is_some_and(|last| last.starts_with("Health check failed"));
         etcd(answer).filter(|etcd| etcd["state"] == "Running" && failed(etcd))
     };
-    let learner = until(test_lab, "cp-2", "ServiceList", json!({}), unhealthy).await;
+    let learner = until(test_lab, "cp-2", "machine.MachineService/ServiceList", json!({}), unhealthy).await;
     assert_eq!(learner.pointer("/health/lastMessage"), Some(&json!("etcdserver: rpc not supported for learner")));
-    let listed =
-        until(test_lab, "cp-1", "EtcdMemberList", json!({}), |answer| votes(answer).filter(|all| all.len() == 2));
+    let listed = until(test_lab, "cp-1", "machine.MachineService/EtcdMemberList", json!({}), |answer| {
+        votes(answer).filter(|all| all.len() == 2)
+    });
     assert!(listed.await.contains(&("cp-2".to_owned(), false)), "it has no vote before Talos tries again");
-    let (_, refused) = ask(test_lab, "cp-2", "EtcdMemberList", &json!({"queryLocal": true})).await;
+    let (_, refused) =
+        ask(test_lab, "cp-2", "machine.MachineService/EtcdMemberList", &json!({"queryLocal": true})).await;
     let refused = refused.unwrap();
     assert_eq!(
         (refused.code(), refused.message()),
         (tonic::Code::Unknown, "etcdserver: rpc not supported for learner")
     );
 
-    until(test_lab, "cp-2", "ServiceList", json!({}), |answer| {
+    until(test_lab, "cp-2", "machine.MachineService/ServiceList", json!({}), |answer| {
         etcd(answer).filter(|etcd| etcd.pointer("/health/healthy") == Some(&json!(true)))
     })
     .await;
@@ -104,12 +106,12 @@ pub async fn join(test_lab: &TestLab) {
 
 /// The waiting service fails, is requested, and is replaced.
 async fn bootstrap_leaves_its_traces(test_lab: &TestLab) {
-    let service = etcd(&ask(test_lab, "cp-1", "ServiceList", &json!({})).await).unwrap();
+    let service = etcd(&ask(test_lab, "cp-1", "machine.MachineService/ServiceList", &json!({})).await).unwrap();
     let history = messages(&service);
     assert_eq!(history.first().map(String::as_str), Some("Starting service"));
     assert!(!history.iter().any(|message| message == "Bootstrap requested"), "it is another service: {history:?}");
     let request = json!({"namespace": "system", "id": "machined", "tailLines": -1});
-    let (chunks, _) = ask(test_lab, "cp-1", "Logs", &request).await;
+    let (chunks, _) = ask(test_lab, "cp-1", "machine.MachineService/Logs", &request).await;
     let log: String = chunks
         .iter()
         .map(|chunk| String::from_utf8(STANDARD.decode(chunk["bytes"].as_str().unwrap()).unwrap()).unwrap())

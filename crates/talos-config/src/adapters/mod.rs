@@ -49,7 +49,7 @@ pub trait Inputs: Debug + Send + Sync {
     /// As [`Inputs::render`], and everything that a node would reject.
     fn config(&self, bundle: &SecretsBundle, node: &InventoryNode) -> Result<RenderedConfig, Diagnostics> {
         let rendered = self.render(bundle, node)?;
-        verify::verify(&rendered, node)?;
+        verify::verify(&rendered, node, &self.inventory().talos_version)?;
         Ok(rendered)
     }
 }

@@ -179,6 +179,25 @@ fn duplicate_documents_are_rejected_with_their_layers() {
 }
 
 #[test]
+fn a_kubernetes_that_the_configs_talos_does_not_run_is_rejected_where_it_is_written() {
+    let bundle = bundle();
+    let kubelet = "ghcr.io/siderolabs/kubelet:v1.35.0";
+    let plain = config(&bundle, Role::ControlPlane, "cp-1", "10.0.0.11");
+    assert!(plain.contains(kubelet), "{plain}");
+    let newer = plain.replace(kubelet, "ghcr.io/siderolabs/kubelet:v1.36.1");
+    let folder = Folder::new(&[("clusterconfig/cp-1.yaml", newer.as_str())]);
+    let inputs = folder.read().unwrap();
+    let found = inputs.config(&bundle, &inputs.inventory().nodes[0]).unwrap_err().to_string();
+    let line = newer.lines().position(|line| line.contains("v1.36.1")).unwrap() + 1;
+    let (place, message) = found.split_once(": ").unwrap();
+    assert!(place.starts_with(&format!("talos/blue/clusterconfig/cp-1.yaml:{line}:")), "{found}");
+    assert_eq!(
+        message,
+        "node `cp-1`: `machine.kubelet.image`: Talos v1.12.4 does not support Kubernetes 1.36.1, only 1.30 to 1.35"
+    );
+}
+
+#[test]
 fn a_config_above_the_message_limit_is_rejected() {
     let bundle = bundle();
     let blob = format!("---\napiVersion: v1\nkind: Blob\nname: x\ndata: {}\n", "x".repeat(4 << 20));
