@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures::stream::{FuturesUnordered, StreamExt};
 use secrecy::{ExposeSecret, SecretString};
 
-use error_report::ErrorReport;
+use error_report::{ErrorReport, HumanDuration};
 use net::Dialer;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// An API server that is ready answers `/readyz` in far less; one that hangs must not hide the others.
+const READY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The credentials of a cluster and the addresses of its API servers.
 #[derive(Debug, Clone)]
@@ -60,15 +62,17 @@ pub enum ReadyzError {
     FailingChecks(Vec<String>),
     #[error("{0}")]
     Rejected(String),
+    #[error("no response within {}", HumanDuration(READY_TIMEOUT))]
+    NoResponse,
     #[error("{}", ErrorReport::new(.0))]
     Unreachable(Box<kube::Error>),
 }
 
-/// A client of the first control plane whose API server is ready.
+/// A client of a control plane whose API server is ready: all are asked at once, and the first to answer is used.
 ///
 /// # Errors
 ///
-/// Invalid credentials; the last server's reason when none is ready.
+/// Invalid credentials; the last server's reason when none is ready within 3 seconds.
 pub async fn connect(access: &Access, dialer: &Dialer) -> Result<kube::Client, AccessError> {
     ready(access, dialer).await.map(|(client, _)| client)
 }
@@ -86,7 +90,7 @@ pub async fn from_kubeconfig(path: &Path) -> Result<kube::Client, AccessError> {
     kube::Client::try_from(config).map_err(|error| AccessError::Credentials(Box::new(error)))
 }
 
-/// The dialled address of the first control plane whose API server is ready, for other programs.
+/// The dialled address of a control plane whose API server is ready, for other programs.
 ///
 /// # Errors
 ///
@@ -97,15 +101,30 @@ pub async fn ready_server(access: &Access, dialer: &Dialer) -> Result<SocketAddr
 }
 
 async fn ready(access: &Access, dialer: &Dialer) -> Result<(kube::Client, SocketAddr), AccessError> {
-    let mut last = AccessError::NoControlPlane;
+    let mut clients = Vec::new();
     for server in &access.servers {
-        let client = client(access, dialer, *server)?;
-        match readyz(&client).await {
-            Ok(()) => return Ok((client, *server)),
-            Err(reason) => last = AccessError::Unready { server: *server, reason },
+        clients.push((client(access, dialer, *server)?, *server));
+    }
+    let mut asked: FuturesUnordered<_> = clients
+        .into_iter()
+        .enumerate()
+        .map(|(index, (client, server))| async move {
+            let answer = tokio::time::timeout(READY_TIMEOUT, readyz(&client)).await;
+            match answer.unwrap_or(Err(ReadyzError::NoResponse)) {
+                Ok(()) => Ok((client, server)),
+                Err(reason) => Err((index, AccessError::Unready { server, reason })),
+            }
+        })
+        .collect();
+    let mut last = None;
+    while let Some(answer) = asked.next().await {
+        match answer {
+            Ok(ready) => return Ok(ready),
+            Err((index, _)) if last.as_ref().is_some_and(|(known, _)| *known > index) => {}
+            Err(failed) => last = Some(failed),
         }
     }
-    Err(last)
+    Err(last.map_or(AccessError::NoControlPlane, |(_, error)| error))
 }
 
 fn client(access: &Access, dialer: &Dialer, server: SocketAddr) -> Result<kube::Client, AccessError> {
@@ -115,7 +134,7 @@ fn client(access: &Access, dialer: &Dialer, server: SocketAddr) -> Result<kube::
     let authority = pem::parse(&access.ca_pem).map_err(AccessError::Authority)?;
     config.root_cert = Some(vec![authority.into_contents()]);
     config.tls_server_name = Some(access.tls_server_name.clone());
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.connect_timeout = Some(READY_TIMEOUT);
     config.auth_info.client_certificate_data = Some(STANDARD.encode(&access.certificate_pem));
     config.auth_info.client_key_data = Some(STANDARD.encode(access.key_pem.expose_secret()).into());
     kube::Client::try_from(config).map_err(|error| AccessError::Credentials(Box::new(error)))

@@ -63,11 +63,16 @@ pub(in crate::steps) struct Process {
     repetition: Repetition,
 }
 
+/// Whether a hook may run again, by the rules of `k8s-bootstrap.yaml`.
+pub(super) fn repetition(context: &RunContext, hook: &Hook) -> Repetition {
+    let once = context.cluster.hook_rules().iter().any(|rule| !rule.idempotent && rule.matches(hook));
+    if once { Repetition::Never } else { Repetition::Allowed }
+}
+
 impl Process {
     pub(super) fn new(context: Arc<RunContext>, place: &HookPlace<'_>) -> Self {
         let hook = place.hook;
-        let once = context.cluster.hook_rules().iter().any(|rule| !rule.idempotent && rule.matches(hook));
-        let repetition = if once { Repetition::Never } else { Repetition::Allowed };
+        let repetition = repetition(&context, hook);
         let identity = HookIdentity::new(place, &context.cluster.root, &context.fingerprint_key());
         let silence = silence_limit(place.timeout(&context.cluster.bootstrap.releases));
         Self { hook: hook.clone(), identity, silence, repetition, context }

@@ -62,6 +62,10 @@ pub(super) fn deadline(context: &RunContext, place: &HookPlace<'_>) -> Duration 
 pub(super) fn code(context: Arc<RunContext>, place: &HookPlace<'_>) -> HookCode {
     let hook = place.hook;
     HookCode::Action(match recognise(hook) {
+        // What it applies must not be applied twice either, and only the record of a process shows that it was.
+        Command::Apply { .. } if command::repetition(&context, hook) == Repetition::Never => {
+            return HookCode::Process(Arc::new(Process::new(context, place)));
+        }
         Command::WaitCrds(names) => return HookCode::Check(Arc::new(WaitCrds { context, names })),
         Command::Apply { files, urls, kustomizations, field_manager, force, namespace } => Arc::new(Manifests {
             context,
