@@ -73,15 +73,33 @@ pub(super) fn progress(cx: &StepContext) -> impl Fn(&WaitReason) + Send + Sync +
     |reason| cx.waiting(step_wait(reason).code(wait_code(reason)))
 }
 
-/// The same, with one code for whatever is waited for.
+/// The same, with one code for whatever is waited for that has no code of its own.
 pub(super) fn progress_with(cx: &StepContext, code: Code) -> impl Fn(&WaitReason) + Send + Sync + '_ {
     progress_by(cx, move |_| code)
 }
 
-/// The same, with a code that depends on the reason.
+/// The same, with a code that depends on the reason. That of the cause wins: an API that is away is K07 at every gate.
 pub(super) fn progress_by<'c>(
     cx: &'c StepContext,
     code: impl Fn(&WaitReason) -> Code + Send + Sync + 'c,
 ) -> impl Fn(&WaitReason) + Send + Sync + 'c {
-    move |reason| cx.waiting(step_wait(reason).code(code(reason)))
+    move |reason| cx.waiting(coded(reason, code(reason)))
+}
+
+/// What a gate waits for, with the code of its cause or else that of the gate.
+pub(super) fn coded(reason: &WaitReason, gate: Code) -> StepWait {
+    step_wait(reason).code(wait_code(reason).unwrap_or(gate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_of_a_cause_wins_over_that_of_the_gate() {
+        let coded = |cause| coded(&WaitReason::new("a reason", cause), Code::F02).code;
+        assert_eq!(coded(WaitCause::NotReady), Some(Code::F02));
+        assert_eq!(coded(WaitCause::ApiUnavailable), Some(Code::K07));
+        assert_eq!(coded(WaitCause::AdmissionWebhook), Some(Code::H05));
+    }
 }

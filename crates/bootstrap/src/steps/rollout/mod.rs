@@ -17,6 +17,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
+use super::api_errors;
 use super::choices::{Reboots, WithoutLease};
 use super::config_errors::dry_run_error;
 use super::context::RunContext;
@@ -362,11 +363,7 @@ async fn wait_allowed(
 }
 
 fn api_error(node: &InventoryNode, error: &kubernetes::ApiError) -> StepError {
-    let what = "the Kubernetes API rejected a request about the node";
-    StepError::new(super::api_errors::api_error_class(error), what)
-        .caused_by(error)
-        .with_place(place(node))
-        .code(Code::K07)
+    api_errors::api_error(error).with_place(place(node))
 }
 
 async fn cordon(rollout: &Rollout, api: &kube::Client, node: &InventoryNode) -> Result<(), StepError> {
@@ -382,7 +379,7 @@ async fn drain(api: &kube::Client, node: &InventoryNode, limit: Duration, cx: &S
         cx.progress("no other node can run its pods, so it is not drained");
         return Ok(());
     }
-    let report = |reason: &kubernetes::WaitReason| cx.waiting(StepWait::new(&reason.text).code(Code::T24));
+    let report = |reason: &kubernetes::WaitReason| cx.waiting(api_errors::coded(reason, Code::T24));
     kubernetes::drain(api, &node.hostname, limit, &report).await.map_err(|error| match error {
         DrainError::Api(error) => api_error(node, &error),
         stuck @ DrainError::Stuck { .. } => StepError::needs_operator("the node cannot be drained")
