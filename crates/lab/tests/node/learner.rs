@@ -12,7 +12,7 @@ use crate::test_lab::{NAMES, TestLab};
 
 const TIMEOUT: Duration = Duration::from_mins(1);
 /// In this lab a learner is not promoted again before the test is over.
-pub const NEVER: &str = "etcd: {promotion: 600000, healthPeriod: 200}\n";
+pub const NEVER: &str = "etcd: {promotion: 600000, healthCheck: 2000, healthPeriod: 200}\n";
 /// Seconds between two attempts to promote, in the other one.
 const PROMOTION: f64 = 2.0;
 pub const SOON: &str = "etcd: {promotion: 2000, healthPeriod: 200}\n";
