@@ -20,9 +20,9 @@ use super::kinds::Kinds;
 use super::object_owners::ObjectOwners;
 use super::pending::LeaseView;
 use super::run_lease::RunLease;
-use engine::journal::History;
+use engine::journal::{ClusterFact, ClusterFacts, History};
 use engine::plan::{FingerprintKey, StepId};
-use engine::{Code, StepError};
+use engine::{Code, StepContext, StepError};
 use helm::{Charts, TemplateOptions};
 
 use crate::charts::{ChartsError, LazyCharts};
@@ -30,6 +30,7 @@ use kubernetes::{Access, AccessError, UnpulledImage};
 use net::{Dialer, DownloadSource};
 use process::SecretFile;
 use repository::Cluster;
+use retry::policies::USUAL_BOOT;
 use secrets::sops::Sops;
 use secrets::{Redactor, Sources};
 use talos_client::{BootTimes, Client, ClientError, ClientIdentity, NodeConnections, Probe};
@@ -407,8 +408,26 @@ impl RunContext {
         self.boots.lock().unwrap_or_else(PoisonError::into_inner).limit(node.address)
     }
 
-    pub(super) fn learn_boot(&self, node: &InventoryNode, took: Duration) {
+    /// Notes how long a node was away, for this run; a boot that is not a usual one for later runs too.
+    pub(super) async fn learn_boot(&self, node: &InventoryNode, took: Duration, cx: &StepContext) {
+        self.note_boot(node, took);
+        if took <= USUAL_BOOT {
+            return;
+        }
+        cx.learn(ClusterFact::BootDuration { node: node.hostname.clone(), seconds: took.as_secs() }).await;
+    }
+
+    fn note_boot(&self, node: &InventoryNode, took: Duration) {
         self.boots.lock().unwrap_or_else(PoisonError::into_inner).learn(node.address, took);
+    }
+
+    /// Takes over how long boots took in earlier runs.
+    pub(crate) fn recall_boots(&self, facts: &ClusterFacts) {
+        for node in &self.cluster.inventory.nodes {
+            if let Some(seconds) = facts.boot_seconds.get(&node.hostname) {
+                self.note_boot(node, Duration::from_secs(*seconds));
+            }
+        }
     }
 
     /// The kubeconfig to keep: in a rehearsal it dials where the lab is, under the declared name.

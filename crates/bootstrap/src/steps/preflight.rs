@@ -11,6 +11,7 @@ use retry::policies::NOT_READY;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
+use super::addresses::{check_machine, seen_elsewhere};
 use super::choices::Reboots;
 use super::config_errors::dry_run_error;
 use super::context::RunContext;
@@ -18,11 +19,12 @@ use super::errors::{place, step_error};
 use super::kinds::Use;
 use super::node_config::{belongs_elsewhere, runs};
 use super::{adopted_release, api_address, crds, hooks, pull_secret, rollout};
-use engine::{Action, Check, CheckResult, Code, StepContext, StepError};
+use engine::{Action, Check, CheckResult, Code, StepContext, StepError, StepWait};
 
 use talos_client::install::{DiskMatch, InstallDisk, describe};
 use talos_client::{
-    ApplyResult, BlockDevice, Client, ClientError, Maintenance, Probe, ProgressTimeout, Stage, TalosVersion,
+    ApplyResult, BlockDevice, Client, ClientError, Maintenance, Probe, ProgressTimeout, Resources, Stage, TalosVersion,
+    TimeStatus,
 };
 use talos_config::{InventoryNode, Role};
 
@@ -111,12 +113,27 @@ impl Reachable {
         Self { context, node, warnings: Mutex::default() }
     }
 
-    fn unreachable(&self, error: &ClientError) -> StepError {
-        StepError::failed_precondition("the node does not respond")
-            .with_place(place(&self.node))
-            .because(&error.reason)
-            .next("check that the node is powered on, booted from the Talos image, and reachable on port 50000")
-            .code(Code::T11)
+    async fn unreachable(&self, error: &ClientError) -> StepError {
+        let failed = StepError::failed_precondition("the node does not respond").with_place(place(&self.node));
+        match seen_elsewhere(&self.context, &self.node).await {
+            Some(elsewhere) => failed.because(format!("{}; {elsewhere}", error.reason)).code(Code::T09),
+            None => failed
+                .because(&error.reason)
+                .next("check that the node is powered on, booted from the Talos image, and reachable on port 50000")
+                .code(Code::T11),
+        }
+    }
+
+    /// Adds that the clock is not in sync (T08): etcd starts only once it is. Before a machine has its config it may know no
+    /// time server that it reaches, so this is no error yet.
+    async fn with_clock_notice(&self, cx: &StepContext, resources: Resources, text: String) -> String {
+        let clock = resources.find::<TimeStatus>("node").await.ok().flatten();
+        if clock.is_none_or(|clock| clock.synced) {
+            return text;
+        }
+        let notice = "its clock is not in sync yet; etcd starts once it is";
+        cx.waiting(StepWait::new(notice).code(Code::T08));
+        format!("{text}; {notice}")
     }
 
     /// What a machine without a config must have before it gets one.
@@ -129,11 +146,13 @@ impl Reachable {
         self.check_dry_run(client.try_configuration(config.expose_secret()).await)?;
         let print = client.fingerprint.as_ref().map(ToString::to_string).unwrap_or_default();
         let text = format!("in maintenance mode, Talos {version}, certificate fingerprint {print}");
+        let text = self.with_clock_notice(cx, client.resources(), text).await;
         Ok(CheckResult::Passed(self.with_version_notice(cx, &version, text)))
     }
 
     /// What a node of this cluster reports of the config that it is to run next.
     async fn configured(&self, cx: &StepContext, client: &Client, stage: Stage) -> Result<CheckResult, StepError> {
+        check_machine(&self.context, &self.node, client).await?;
         if stage == Stage::Running && !runs(&self.context, &self.node, client).await? {
             let config = self.context.config_text(&self.node);
             self.check_dry_run(client.try_configuration(config.expose_secret()).await)?;
@@ -147,6 +166,7 @@ impl Reachable {
             }
         }
         let text = format!("configured by this cluster, {stage}");
+        let text = self.with_clock_notice(cx, client.resources(), text).await;
         // A node that boots or shuts down reports its version later.
         let version = client.version().await.ok();
         Ok(CheckResult::Passed(match version {
@@ -210,7 +230,7 @@ impl Reachable {
                 Probe::Foreign(foreign) => return Err(belongs_elsewhere(&self.node, &foreign.evidence)),
                 Probe::Closed(error) => match timeout.note("port 50000 is closed", Instant::now()) {
                     Ok(()) => cx.progress("port 50000 is closed"),
-                    Err(_) => return Err(self.unreachable(&error)),
+                    Err(_) => return Err(self.unreachable(&error).await),
                 },
             }
             self.context.connections.due(self.node.address).await;
