@@ -48,12 +48,20 @@ fn until_text(child: &mut Child, part: &str) -> impl Iterator<Item = Value> + us
 }
 
 #[test]
-fn an_api_that_stays_away_is_reported_and_etcd_alone_decides() {
+fn while_the_api_stays_away_no_node_is_changed_unless_the_operator_takes_over_and_etcd_alone_decides() {
     let (environment, _lab) = finished();
     add(&environment, NEEDS_REBOOT);
     let since = now(&environment);
     let api = StoppedApi::new(&environment);
     let mut run = environment.command(&["-o", "json", "infra", "--lab"]).stdout(Stdio::piped()).spawn().unwrap();
+    // No run can hold the lease now, so another operator may be at work.
+    let waits = until_text(&mut run, "the Kubernetes API does not respond, so another run may be changing nodes");
+    kill_process(Pid::from_child(&run), Signal::INT).unwrap();
+    waits.for_each(drop);
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    assert!(outages(&environment, since).is_empty(), "a node was changed without the lease");
+    let take_over = ["-o", "json", "infra", "--lab", "--resume", "--take-over"];
+    let mut run = environment.command(&take_over).stdout(Stdio::piped()).spawn().unwrap();
     let mut events = until_text(&mut run, "the Kubernetes API does not respond");
     let decides = "the Kubernetes API does not respond: etcd's quorum alone decides, and the node is not drained";
     assert!(events.by_ref().any(|event| event["reason"] == decides), "the run ended without: {decides}");

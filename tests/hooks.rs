@@ -20,6 +20,13 @@ const SEED: &str = "echo seed >> $1/ran
 const STAY: &str = "exec 3> $1/held\necho ready >&3\nexec sleep 600\n";
 const ENROL: &str = "echo enrol >> $1/ran\n[ -e $1/failed ] || { touch $1/failed; echo no quorum >&2; exit 9; }\n";
 
+/// An answer about a hook whose outcome is known is refused.
+fn assert_not_in_question(run: &CommandOutput, step: &str, hint: &str) {
+    assert_eq!(run.code, 2, "{run}");
+    let error = format!("`--hook {step}`: the outcome of this hook is not in question; nothing was changed");
+    assert!(run.stderr.contains(&format!("error[I02]: {error}\nhint: {hint}\n")), "{run}");
+}
+
 #[test]
 fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
     let environment = TestEnvironment::one_release();
@@ -85,6 +92,9 @@ fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
         page: docs/errors/H12.md
         next: fix the cause in the hook's output, then run again with --resume; it will be run again
     ");
+    // The answer of before is about a hook that has run by now.
+    let run = environment.run(&[&resume[..], &["--hook", "hook/cilium/1=again"]].concat());
+    assert_not_in_question(&run, "hook/cilium/1", "in question: hook/cilium/2");
     let run = environment.run(&resume);
     insta::assert_snapshot!(failures(&run), @"
     exit code: 1
@@ -98,6 +108,11 @@ fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
     let CommandOutput { code, stderr: err, .. } =
         environment.run(&[&resume[..], &["--hook", "hook/cilium/2=again"]].concat());
     assert_eq!(code, 0, "{err}");
+    assert_eq!(ran(), "seed enrol enrol ");
+
+    // The command of before, once more.
+    let run = environment.run(&[&resume[..], &["--hook", "hook/cilium/2=again"]].concat());
+    assert_not_in_question(&run, "hook/cilium/2", "no hook is in question; leave --hook out");
     assert_eq!(ran(), "seed enrol enrol ");
 }
 

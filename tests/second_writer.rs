@@ -145,8 +145,8 @@ fn outcomes(environment: &TestEnvironment, state: &Path) -> BTreeMap<String, Str
     done.map(|event| (text(&event["step"]), text(&event["outcome"]))).collect()
 }
 
-#[test]
-fn a_run_that_loses_the_lease_starts_nothing_more() {
+/// A repository whose hook writes to the first pipe and waits for a line from the second.
+fn with_waiting_hook() -> (TestEnvironment, PathBuf, PathBuf) {
     let environment = TestEnvironment::one_release();
     let [reached, goes_on] = ["reached", "goes-on"].map(|name| environment.repository.join(name));
     for pipe in [&reached, &goes_on] {
@@ -156,6 +156,43 @@ fn a_run_that_loses_the_lease_starts_nothing_more() {
     let text = format!("echo > {}\nread -r _ < {}\n", reached.display(), goes_on.display());
     std::fs::write(&script, text).unwrap();
     environment.add_hooks(&[format!("{{events: [presync], command: sh, args: [{}]}}", script.display())]);
+    (environment, reached, goes_on)
+}
+
+#[test]
+fn a_copy_of_the_state_folder_does_not_take_the_lease_of_a_run_that_lives() {
+    let (environment, reached, goes_on) = with_waiting_hook();
+    let _lab = environment.lab("infra");
+    let mut run = environment.command(&["infra", "--lab"]).stderr(Stdio::null()).spawn().unwrap();
+    std::fs::read_to_string(&reached).unwrap();
+    let ours = environment.lease_holder("infra");
+    // By the same operator on the same machine, with the journal and without the lock.
+    let copy = other_operator(&environment, "copy");
+    let (from, to) = (environment.state().join("labs/infra/run"), copy.join("labs/infra/run"));
+    std::fs::create_dir(&to).unwrap();
+    for file in std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        std::fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+    }
+    let second = || environment.output(&mut environment.command_with_state(&copy, &["infra", "--lab", "--resume"]));
+    let refused = second();
+    assert_eq!(refused.code, 4, "{refused}");
+    assert!(refused.stderr.contains("another run holds the lease of the cluster: "), "{refused}");
+    assert_eq!(environment.lease_holder("infra"), ours);
+    // A run that is certainly dead is not waited for.
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let release = std::thread::spawn(move || {
+        std::fs::read_to_string(&reached).unwrap();
+        std::fs::File::options().write(true).open(&goes_on).unwrap().write_all(b"\n").unwrap();
+    });
+    let resumed = second();
+    assert_eq!(resumed.code, 0, "{resumed}");
+    release.join().unwrap();
+}
+
+#[test]
+fn a_run_that_loses_the_lease_starts_nothing_more() {
+    let (environment, reached, goes_on) = with_waiting_hook();
     let _lab = environment.lab("infra");
     let mut run = environment.command(&["infra", "--lab"]).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);

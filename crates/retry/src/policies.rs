@@ -20,6 +20,9 @@ pub const NODE_CONNECTION: RetryPolicy =
 /// Connection attempts to a node that should have responded by now.
 pub const NODE_OVERDUE: RetryPolicy = RetryPolicy::every(Duration::from_secs(1));
 
+/// Between two searches for a node that does not respond, at addresses that the cluster has of it.
+pub const NODE_SEARCH: Duration = Duration::from_secs(30);
+
 /// How long a machine takes to boot until a boot of the cluster was measured. Virtual machines need less than a minute;
 /// servers may need minutes, and a second more does not matter to them.
 pub const USUAL_BOOT: Duration = Duration::from_mins(1);

@@ -63,9 +63,22 @@ pub struct Scenario {
     /// Faults of the chart registry.
     #[serde(default)]
     pub registry_faults: Vec<RegistryFault>,
+    /// Machines whose clock needs longer after each boot.
+    #[serde(default)]
+    pub clock_faults: Vec<ClockFault>,
     /// What fails of Flux before it succeeds.
     #[serde(default)]
     pub flux_faults: Vec<FluxFault>,
+}
+
+/// A machine whose time servers respond late.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ClockFault {
+    /// The node's name.
+    pub node: String,
+    /// For so long after each boot its clock is not in sync.
+    pub lasts: Millis,
 }
 
 /// An object of Flux whose controller reports a failure for a while.

@@ -42,6 +42,10 @@ impl NodeApi {
         if self.node.talos().checks_etcd_before_bootstrap() && !has_authority {
             return Err(Status::invalid_argument("etcd is not configured, bootstrap is not possible"));
         }
+        // Talos waits 5 s for it first (1.12, `v1alpha1_server.go`).
+        if !self.node.has_synced_clock() {
+            return Err(Status::failed_precondition("time is not in sync yet"));
+        }
         if self.node.lab.control_plane.has_etcd_data(self.node.host()) {
             return Err(Status::already_exists("etcd data directory is not empty"));
         }

@@ -89,8 +89,9 @@ fn singletons(node: &SimulatedNode, state: &NodeState, kind: &str) -> Option<Res
             ResourceItem::new("manifests", &api::BootstrapManifestsConfig { cni_name }, shown)
         }),
         "TimeStatuses" => {
-            let message = api::TimeStatus { synced: true, epoch: 1 };
-            Some(ResourceItem::new("node", &message, json!({"synced": true, "epoch": 1, "syncDisabled": false})))
+            let synced = node.has_synced_clock();
+            let message = api::TimeStatus { synced, epoch: 1 };
+            Some(ResourceItem::new("node", &message, json!({"synced": synced, "epoch": 1, "syncDisabled": false})))
         }
         "EtcdSpecs" => config.and_then(|config| etcd_spec(node, config)),
         "SystemDisks" => state.disk.installed.as_ref().map(|_| {
