@@ -147,6 +147,20 @@ fn a_failed_preflight_names_its_cause_and_changes_nothing() {
 }
 
 #[test]
+fn a_warning_of_the_nodes_is_reported_once_with_their_names() {
+    let environment = TestEnvironment::machines();
+    let _lab = environment.lab("infra");
+    let events = environment.events_until(&["infra", "--lab"], "etcd/bootstrap");
+    let reasons =
+        events.iter().filter(|event| event["event"] == "waiting").filter_map(|event| event["reason"].as_str());
+    let warnings: Vec<&str> = reasons.filter(|reason| reason.starts_with("warning from ")).collect();
+    let texts: std::collections::BTreeSet<&str> =
+        warnings.iter().map(|warning| warning.split_once(": ").unwrap().1).collect();
+    assert!(!warnings.is_empty() && texts.len() == warnings.len(), "{warnings:#?}");
+    assert!(warnings.iter().any(|warning| warning.contains(" nodes (infra-cp-01, infra-cp-02, ")), "{warnings:#?}");
+}
+
+#[test]
 fn a_config_that_one_node_refuses_is_sent_to_none() {
     let environment = TestEnvironment::machines();
     let scenario = "talos: v1.13.2\nfaults:\n\

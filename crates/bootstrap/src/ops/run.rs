@@ -56,6 +56,7 @@ pub async fn run(
     let _lock = store.lock(Holder::this_process(command)).await?;
     let opened = Journal::read(store.as_ref()).await?;
     let history = current_epoch(workspace, &context, store.as_ref(), opened.history).await?;
+    context.note_history(&history);
     let unfinished = history.last.as_ref().filter(|last| last.is_unfinished());
     if let Some(last) = unfinished.filter(|_| !options.resume) {
         let lab = if options.target.is_lab() { " --lab" } else { "" };

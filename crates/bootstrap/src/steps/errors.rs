@@ -40,19 +40,6 @@ pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError
     }
 }
 
-pub(super) fn rejected_config(
-    class: ErrorClass,
-    message: &str,
-    field: Option<String>,
-    node: &InventoryNode,
-) -> StepError {
-    let field = field.map(|field| format!("; {field}")).unwrap_or_default();
-    StepError::new(class, "the node rejected its machine config")
-        .with_place(place(node))
-        .because(format!("{message}{field}"))
-        .code(Code::T17)
-}
-
 /// The code of a call to a node that failed.
 pub(crate) fn client_code(kind: ClientErrorKind) -> Code {
     match kind {

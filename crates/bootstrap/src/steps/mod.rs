@@ -11,6 +11,7 @@ mod boots;
 mod chain;
 mod choices;
 mod config_errors;
+mod config_warnings;
 mod context;
 mod control_plane_health;
 mod conversion;

@@ -279,7 +279,8 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Joins as a learner through another member.
+    /// Joins as a learner through another member. A machine that lost its data is still a member under its name, and leaves
+    /// first (Talos 1.11 to 1.14, `addMember`).
     async fn join<'c>(
         &'c self,
         host: ControlPlaneHost<'_>,
@@ -290,6 +291,11 @@ impl ControlPlane {
         let name = hostname(config, host);
         let peer_url = self.peer_url(host);
         let peers = format!("--peer-urls={peer_url}");
+        for member in parse_members(&self.etcdctl(&turn.through, &["member", "list"]).await?) {
+            if member.hostname == name {
+                self.retry_etcdctl(&turn.through, &["member", "remove", &format!("{:x}", member.id)]).await?;
+            }
+        }
         let added = self.retry_etcdctl(&turn.through, &["member", "add", name, "--learner", &peers]).await?;
         let members = parse_members(&self.etcdctl(&turn.through, &["member", "list"]).await?);
         let initial: Vec<String> = members

@@ -1,7 +1,7 @@
 //! One simulated Talos machine from power-on to power-off, for Talos 1.11 to 1.14 (`docs/talos.md` lists the facts).
 //!
 //! The port is really closed while the machine reboots, and a worker's port stays closed until a control plane can sign
-//! its certificate. Nothing is shared with the client. What a simulated machine does not have, such as a kernel or
+//! its certificate. Nothing but the schema's verdict on a config is shared with the client. What a simulated machine does not have, such as a kernel or
 //! containers, is reported in the form in which Talos would report it.
 
 mod access;

@@ -8,12 +8,14 @@ use serde_json::{Value, json};
 use test_support::{Condition, Deadline, wait_until_async};
 
 use crate::call::{Trust, call, connect};
-use crate::test_lab::TestLab;
+use crate::test_lab::{NAMES, TestLab};
 
 const TIMEOUT: Duration = Duration::from_mins(1);
-/// Seconds between two attempts.
-const PROMOTION: f64 = 6.0;
-pub const SCENARIO: &str = "etcd: {promotion: 6000, healthPeriod: 200}\n";
+/// In this lab a learner is not promoted again before the test is over.
+pub const NEVER: &str = "etcd: {promotion: 600000, healthCheck: 2000, healthPeriod: 200}\n";
+/// Seconds between two attempts to promote, in the other one.
+const PROMOTION: f64 = 2.0;
+pub const SOON: &str = "etcd: {promotion: 2000, healthPeriod: 200}\n";
 
 pub type Answer = (Vec<Value>, Option<tonic::Status>);
 
@@ -57,7 +59,8 @@ fn votes((found, _): &Answer) -> Option<Vec<(String, bool)>> {
     Some(members.iter().map(vote).collect())
 }
 
-pub async fn join(test_lab: &TestLab) {
+/// Configures two control planes and bootstraps the first.
+async fn bootstrap(test_lab: &TestLab) {
     for name in ["cp-1", "cp-2"] {
         let machine = connect(&test_lab.dialled(name), Trust::Anonymous);
         let apply = json!({"data": STANDARD.encode(test_lab.config(name)), "mode": "AUTO"});
@@ -70,7 +73,10 @@ pub async fn join(test_lab: &TestLab) {
     until(test_lab, "cp-1", "machine.MachineService/ServiceList", json!({}), preparing).await;
     until(test_lab, "cp-1", "machine.MachineService/Bootstrap", json!({}), |answer| answer.1.is_none().then_some(()))
         .await;
+}
 
+pub async fn learn(test_lab: &TestLab) {
+    bootstrap(test_lab).await;
     let unhealthy = |answer: &Answer| {
         let failed = |etcd: &Value| messages(etcd).last().is_some_and(|last| last.starts_with("Health check failed"));
         etcd(answer).filter(|etcd| etcd["state"] == "Running" && failed(etcd))
@@ -89,6 +95,17 @@ pub async fn join(test_lab: &TestLab) {
         (tonic::Code::Unknown, "etcdserver: rpc not supported for learner")
     );
 
+    wait_until_async(Deadline::after(TIMEOUT), async || {
+        let record = test_lab.lab.status().await.record;
+        let is_ready = record.facts.iter().any(|fact| fact.name == "api/ready");
+        if is_ready { Condition::Met(()) } else { Condition::Unmet("the API waits for the learner".to_owned()) }
+    })
+    .await;
+    bootstrap_leaves_its_traces(test_lab).await;
+}
+
+pub async fn vote(test_lab: &TestLab) {
+    bootstrap(test_lab).await;
     until(test_lab, "cp-2", "machine.MachineService/ServiceList", json!({}), |answer| {
         etcd(answer).filter(|etcd| etcd.pointer("/health/healthy") == Some(&json!(true)))
     })
@@ -99,9 +116,38 @@ pub async fn join(test_lab: &TestLab) {
     assert!(vote.after.contains(&"etcd/cp-1/votes".to_owned()), "{vote:?}");
     assert!(vote.at - vote.began >= PROMOTION, "the timer counts as the test cluster's own time: {vote:?}");
     assert!(fact("etcd/cp-2/healthy").after.contains(&"etcd/cp-2/votes".to_owned()));
-    assert!(fact("api/ready").at < vote.at, "the API waits for its own member only");
+}
 
-    bootstrap_leaves_its_traces(test_lab).await;
+async fn members(test_lab: &TestLab) -> Vec<Value> {
+    let all = |(found, _): &Answer| found.first()?.pointer("/messages/0/members")?.as_array().cloned();
+    let vote = |all: &Vec<Value>| all.len() == 3 && all.iter().all(|member| member["isLearner"] != true);
+    until(test_lab, "cp-1", "machine.MachineService/EtcdMemberList", json!({"queryLocal": true}), |answer| {
+        all(answer).filter(vote)
+    })
+    .await
+}
+
+/// A control plane that lost its data without leaving is another member of the same name afterwards.
+pub async fn join_again(test_lab: &TestLab) {
+    for name in NAMES {
+        let machine = connect(&test_lab.dialled(name), Trust::Anonymous);
+        let config = test_lab.cluster.control_plane(name);
+        let apply = json!({"data": STANDARD.encode(config), "mode": "AUTO"});
+        let (_, refused) = call(machine, "machine.MachineService/ApplyConfiguration", &[apply], &[], 1).await;
+        assert!(refused.is_none(), "{refused:?}");
+    }
+    let accepted = |answer: &Answer| answer.1.is_none().then_some(());
+    until(test_lab, "cp-1", "machine.MachineService/Bootstrap", json!({}), accepted).await;
+    let id = |all: &[Value]| all.iter().find(|member| member["hostname"] == NAMES[2]).unwrap()["id"].clone();
+    let before = id(&members(test_lab).await);
+    let wipe =
+        json!({"graceful": false, "reboot": true, "systemPartitionsToWipe": [{"label": "EPHEMERAL", "wipe": true}]});
+    until(test_lab, NAMES[2], "machine.MachineService/Reset", wipe, accepted).await;
+    wait_until_async(Deadline::after(TIMEOUT), async || {
+        let all = members(test_lab).await;
+        if id(&all) == before { Condition::Unmet(format!("{all:?}")) } else { Condition::Met(()) }
+    })
+    .await;
 }
 
 /// The waiting service fails, is requested, and is replaced.

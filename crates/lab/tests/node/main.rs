@@ -62,8 +62,18 @@ async fn within(test_lab: test_lab::TestLab, test: impl AsyncFnOnce(&test_lab::T
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_has_no_vote_and_no_health_and_the_api_does_not_wait_for_it() {
+    within(test_lab::TestLab::start("v1.12.4", learner::NEVER).await, learner::learn).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_learner_votes_when_talos_tries_again() {
-    within(test_lab::TestLab::start("v1.12.4", learner::SCENARIO).await, learner::join).await;
+    within(test_lab::TestLab::start("v1.12.4", learner::SOON).await, learner::vote).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_control_plane_that_lost_its_data_joins_again() {
+    within(test_lab::TestLab::start("v1.12.4", "").await, learner::join_again).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

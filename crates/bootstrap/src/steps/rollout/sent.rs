@@ -68,8 +68,8 @@ pub(super) async fn send(
     let text = context.config_text(node);
     let applied = client.apply_configuration(text.expose_secret(), mode).await;
     let applied = applied.map_err(|error| config_error(context, &error, node))?;
-    for warning in applied.warnings {
-        cx.progress(&format!("warning from the node: {warning}"));
+    for line in context.config_warnings.note(&node.hostname, applied.warnings) {
+        cx.progress(&line);
     }
     Ok(if applied.rebooting { AfterApply::Reboots } else { AfterApply::Continues })
 }
