@@ -97,6 +97,13 @@ fn a_control_plane_does_not_become_a_worker_while_its_etcd_member_counts() {
     std::fs::write(&talconfig, format!("{}{changed}", &text[..at])).unwrap();
     let applied = || environment.status("infra")["record"]["calls"]["infra-cp-03"]["ApplyConfiguration"].clone();
     let before = applied();
-    insta::assert_snapshot!(failures(&environment.run(&["infra", "--lab", "--resume"])), @"");
+    insta::assert_snapshot!(failures(&environment.run(&["infra", "--lab", "--resume"])), @"
+    exit code: 3
+    preflight/infra-cp-03: error[T22]: the inventory has a control plane as a worker
+        where: node infra-cp-03 (10.25.11.13)
+        why: the node runs as a control plane, and its etcd member would stay behind without it
+        page: docs/errors/T22.md
+        next: give it back the role of a control plane; to make it a worker, reset it first: it leaves etcd then
+    ");
     assert_eq!(applied(), before, "the config was sent");
 }

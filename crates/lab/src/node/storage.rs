@@ -8,8 +8,12 @@ use tonic::{Request, Response, Status};
 
 use super::access::ADMIN;
 use super::api::{NodeApi, roles_of};
-use super::resources::{LOOP_DISK, LOOP_DISK_SIZE};
 use crate::spec::DiskSpec;
+
+/// The read-only disk image that Talos runs from, mounted through a loop device.
+pub(super) const LOOP_DISK: &str = "loop0";
+/// In bytes.
+pub(super) const LOOP_DISK_SIZE: u64 = 77_594_624;
 
 /// The size of all system partitions except EPHEMERAL.
 const SYSTEM_SIZE: u64 = 12 << 30;

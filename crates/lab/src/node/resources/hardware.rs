@@ -7,15 +7,11 @@ use serde_json::json;
 
 use super::{ResourceItem, messages as api};
 use crate::node::SimulatedNode;
-use crate::node::storage::format_size;
+use crate::node::storage::{LOOP_DISK, LOOP_DISK_SIZE, format_size};
 use crate::spec::DiskSpec;
 
 const LINK: &str = "eth0";
 const LOOPBACK: &str = "lo";
-/// The read-only disk image that Talos runs from, mounted through a loop device.
-pub(in crate::node) const LOOP_DISK: &str = "loop0";
-/// In bytes.
-pub(in crate::node) const LOOP_DISK_SIZE: u64 = 77_594_624;
 /// Where Talos serves DNS for the machine itself (1.11 to 1.14, `HostDNSAddress`).
 const HOST_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 116, 108));
 

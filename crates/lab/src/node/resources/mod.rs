@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 
-pub(super) use self::hardware::{LOOP_DISK, LOOP_DISK_SIZE, is_advertised};
+pub(super) use self::hardware::is_advertised;
 use self::kinds::ResourceKind;
 pub(super) use self::versions::ResourceVersions;
 use super::access::{ADMIN, ApiMode};
