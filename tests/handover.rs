@@ -74,6 +74,26 @@ fn every_gate_says_why_flux_fails_and_the_run_goes_on_once_it_does_not() {
 }
 
 #[test]
+fn a_failure_of_the_network_has_its_own_code() {
+    let fault = |object: &str, message: &str| {
+        format!("  - {{object: {object}, reason: Failed, message: '{message}', lasts: 3000}}\n")
+    };
+    let faults = [
+        fault("source", "dial tcp: lookup github.com on 10.43.0.10:53: no such host"),
+        // An address of a service of this cluster.
+        fault("root", "Get \"http://source-controller.flux-system.svc/x.tar.gz\": dial tcp 10.43.7.9:80: i/o timeout"),
+    ];
+    let (environment, _lab) = lab(&format!("base: fast\nfluxFaults:\n{}", faults.concat()), &[]);
+    let (code, events) = environment.events(&["infra", "--lab"]);
+    assert_eq!(code, 0);
+    let waited = |step: &str, code: &str| {
+        events.iter().any(|event| event["event"] == "waiting" && event["step"] == step && event["code"] == code)
+    };
+    assert!(waited("handoff/source", "K11") && waited("handoff/root", "K10"), "{events:#?}");
+    assert!(waited("handoff/adoption", "K11"), "{events:#?}");
+}
+
+#[test]
 fn a_suspended_helm_release_is_reported_and_not_waited_for() {
     let (environment, _lab) = lab("base: fast\n", &[(COREDNS, "  interval: 1h", "  interval: 1h\n  suspend: true")]);
     let run = environment.run(&["infra", "--lab"]);

@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use common::{ONE_RELEASE_FILE, TestEnvironment};
+use common::{ONE_RELEASE_FILE, TestEnvironment, failures};
 use test_support::{CommandOutput, Condition, Deadline, wait_until};
 
 /// Ends the run that started it while it is at work, with a process in the background that holds a pipe; a second one
@@ -19,6 +19,13 @@ const SEED: &str = "echo seed >> $1/ran
 ";
 const STAY: &str = "exec 3> $1/held\necho ready >&3\nexec sleep 600\n";
 const ENROL: &str = "echo enrol >> $1/ran\n[ -e $1/failed ] || { touch $1/failed; echo no quorum >&2; exit 9; }\n";
+
+/// An answer about a hook whose outcome is known is refused.
+fn assert_not_in_question(run: &CommandOutput, step: &str, hint: &str) {
+    assert_eq!(run.code, 2, "{run}");
+    let error = format!("`--hook {step}`: the outcome of this hook is not in question; nothing was changed");
+    assert!(run.stderr.contains(&format!("error[I02]: {error}\nhint: {hint}\n")), "{run}");
+}
 
 #[test]
 fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
@@ -47,37 +54,65 @@ fn a_hook_that_must_not_run_twice_asks_the_operator_what_became_of_it() {
     let _lab = environment.lab("infra");
 
     settings("bash seed.sh");
-    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
-    assert_eq!(code, 2, "{err}");
-    assert!(err.contains("k8s-bootstrap.yaml:1:28: no hook of `infra` begins with `bash seed"), "{err}");
+    let run = environment.run(&["infra", "--lab"]);
+    assert_eq!(run.code, 2, "{run}");
+    insta::assert_snapshot!(run.redacted_stderr(), @"
+    error[I01]: k8s-bootstrap.yaml:1:28: no hook of `infra` begins with `bash seed.sh`
+    hint: correct the files, then run the command again
+    ");
 
     settings("sh");
     let CommandOutput { code, .. } = environment.run(&["infra", "--lab"]);
     assert_eq!(code, -1, "the hook ended the run");
     wait_for_no_writer(&scratch.join("held"));
     let resume = ["infra", "--lab", "--resume"];
-    let CommandOutput { code, stderr: err, .. } = environment.run(&resume);
-    assert_eq!(code, 1, "{err}");
-    assert!(err.contains("the outcome of the hook `sh` is unknown"), "{err}");
-    assert!(err.contains("it was started, and the run ended before it did"), "{err}");
-    assert!(err.contains("--resume --hook hook/cilium/1=done, or --hook hook/cilium/1=again"), "{err}");
-    let CommandOutput { code, stderr: err, .. } =
-        environment.run(&[&resume[..], &["--hook", "hook/rook/1=done"]].concat());
-    assert_eq!(code, 2, "{err}");
-    assert!(err.contains("`--hook hook/rook/1`: step not found in the plan"), "{err}");
+    let run = environment.run(&resume);
+    insta::assert_snapshot!(failures(&run), @"
+    exit code: 1
+    hook/cilium/1: error[H12]: the outcome of the hook `sh` is unknown
+        where: bootstrap/infra/helmfile.d/01-apps.yaml:2:95
+        why: it was started, and the run ended before it did, and it is declared with `idempotent: false`
+        page: docs/errors/H12.md
+        next: check what it has done, then run k8s-bootstrap infra --resume --hook hook/cilium/1=done, or --hook hook/cilium/1=again
+    ");
+    let run = environment.run(&[&resume[..], &["--hook", "hook/rook/1=done"]].concat());
+    assert_eq!(run.code, 2, "{run}");
+    insta::assert_snapshot!(run.redacted_stderr(), @"
+    error[I02]: `--hook hook/rook/1`: step not found in the plan
+    hint: `k8s-bootstrap plan infra` lists the steps
+    ");
     assert_eq!(ran(), "seed ");
 
-    let CommandOutput { code, stderr: err, .. } =
-        environment.run(&[&resume[..], &["--hook", "hook/cilium/1=done"]].concat());
-    assert_eq!(code, 1, "{err}");
-    assert!(err.contains("no quorum"), "{err}");
-    let CommandOutput { code, stderr: err, .. } = environment.run(&resume);
-    assert_eq!(code, 1, "{err}");
-    assert!(err.contains("it failed, and it is declared with `idempotent: false`"), "{err}");
+    let run = environment.run(&[&resume[..], &["--hook", "hook/cilium/1=done"]].concat());
+    insta::assert_snapshot!(failures(&run), @"
+    exit code: 1
+    hook/cilium/2: error[H12]: the hook `sh` failed
+        where: bootstrap/infra/helmfile.d/01-apps.yaml:3:5
+        why: `sh` failed with exit status: 9: no quorum
+        page: docs/errors/H12.md
+        next: fix the cause in the hook's output, then run again with --resume; it will be run again
+    ");
+    // The answer of before is about a hook that has run by now.
+    let run = environment.run(&[&resume[..], &["--hook", "hook/cilium/1=again"]].concat());
+    assert_not_in_question(&run, "hook/cilium/1", "in question: hook/cilium/2");
+    let run = environment.run(&resume);
+    insta::assert_snapshot!(failures(&run), @"
+    exit code: 1
+    hook/cilium/2: error[H12]: the outcome of the hook `sh` is unknown
+        where: bootstrap/infra/helmfile.d/01-apps.yaml:3:5
+        why: it failed, and it is declared with `idempotent: false`
+        page: docs/errors/H12.md
+        next: check what it has done, then run k8s-bootstrap infra --resume --hook hook/cilium/2=done, or --hook hook/cilium/2=again
+    ");
     assert_eq!(ran(), "seed enrol ");
     let CommandOutput { code, stderr: err, .. } =
         environment.run(&[&resume[..], &["--hook", "hook/cilium/2=again"]].concat());
     assert_eq!(code, 0, "{err}");
+    assert_eq!(ran(), "seed enrol enrol ");
+
+    // The command of before, once more.
+    let run = environment.run(&[&resume[..], &["--hook", "hook/cilium/2=again"]].concat());
+    assert_not_in_question(&run, "hook/cilium/2", "no hook is in question; leave --hook out");
     assert_eq!(ran(), "seed enrol enrol ");
 }
 
@@ -129,19 +164,30 @@ fn a_hook_is_known_by_what_it_is_with_and_without_a_journal() {
 
     // Another argument: it may be the same hook or a new one.
     write(&[hook("other", "a"), hook("seed", "b")]);
-    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab", "--resume"]);
-    assert_eq!(code, 1, "{err}");
-    assert!(err.contains("a hook that is not in the files now has run (`sh`)"), "{err}");
-    assert!(err.contains("--hook hook/file-1/2=done, or --hook hook/file-1/2=again"), "{err}");
+    let run = environment.run(&["infra", "--lab", "--resume"]);
+    insta::assert_snapshot!(failures(&run), @"
+    exit code: 1
+    hook/file-1/2: error[H12]: the outcome of the hook `sh` is unknown
+        where: bootstrap/infra/helmfile.d/01-apps.yaml:3:3
+        why: a hook that is not in the files now has run (`sh`), and this may be the same one, changed, and it is declared with `idempotent: false`
+        page: docs/errors/H12.md
+        next: check what it has done, then run k8s-bootstrap infra --resume --hook hook/file-1/2=done, or --hook hook/file-1/2=again
+    ");
     assert_eq!(ran(), "seed a, other a, ");
 
     // Neither has a record of anything.
     write(&[hook("other", "a"), hook("seed", "a")]);
     delete(&["configmap", "k8s-bootstrap-hooks"]);
     lose_journal();
-    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab", "--resume"]);
-    assert_eq!(code, 1, "{err}");
-    assert!(err.contains("the cluster is older than this journal, and neither has a record of it"), "{err}");
+    let run = environment.run(&["infra", "--lab", "--resume"]);
+    insta::assert_snapshot!(failures(&run), @"
+    exit code: 1
+    hook/file-1/1: error[H12]: the outcome of the hook `sh` is unknown
+        where: bootstrap/infra/helmfile.d/01-apps.yaml:2:3
+        why: the cluster is older than this journal, and neither has a record of it, and it is declared with `idempotent: false`
+        page: docs/errors/H12.md
+        next: check what it has done, then run k8s-bootstrap infra --resume --hook hook/file-1/1=done, or --hook hook/file-1/1=again
+    ");
     assert_eq!(ran(), "seed a, other a, ");
 }
 

@@ -6,6 +6,7 @@
 
 mod common;
 
+mod api_outage;
 mod bad_input;
 mod canary;
 mod circles;
@@ -32,8 +33,10 @@ mod reliability;
 mod render;
 mod repositories;
 mod rollout;
+mod second_etcd;
 mod second_writer;
 mod secrets;
+mod silent_worker;
 mod supervisor;
 mod unread_output;
 mod walls;

@@ -5,8 +5,76 @@ use crate::common;
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use common::{TestEnvironment, failures};
+use serde_json::{Value, json};
 use test_support::{CommandOutput, Condition, Deadline, wait_until};
+
+#[test]
+fn two_nodes_that_exchanged_their_addresses_are_left_alone() {
+    let environment = TestEnvironment::machines();
+    let _lab = environment.lab("infra");
+    environment.bootstrap_machines("infra");
+    let applied = || {
+        let calls = environment.status("infra")["record"]["calls"].clone();
+        ["infra-worker-01", "infra-worker-02"].map(|node| calls[node]["ApplyConfiguration"].clone())
+    };
+    let before = applied();
+    let address = |last: &str| format!("{}.{last}", environment.network());
+    for (from, to) in [("14", "199"), ("15", "14"), ("199", "15")] {
+        environment.edit("talos/infra/talconfig.yaml", &address(from), &address(to));
+    }
+    insta::assert_snapshot!(failures(&environment.run(&["infra", "--lab", "--resume"])), @"
+    exit code: 3
+    preflight/infra-worker-01: error[T09]: another node has this address
+        where: node infra-worker-01 (10.25.11.15)
+        why: the machine at this address is infra-worker-02, which the inventory has at 10.25.11.14
+        page: docs/errors/T09.md
+        next: give the machine its address back (a DHCP reservation), or correct the node's address in the inventory
+    preflight/infra-worker-02: error[T09]: another node has this address
+        where: node infra-worker-02 (10.25.11.14)
+        why: the machine at this address is infra-worker-01, which the inventory has at 10.25.11.15
+        page: docs/errors/T09.md
+        next: give the machine its address back (a DHCP reservation), or correct the node's address in the inventory
+    ");
+    assert_eq!(applied(), before);
+}
+
+/// A request for a serving certificate, as a kubelet makes it.
+fn serving_request(node: &str) -> Value {
+    let mut parameters = rcgen::CertificateParams::new(vec![node.to_owned()]).unwrap();
+    parameters.distinguished_name = rcgen::DistinguishedName::new();
+    parameters.distinguished_name.push(rcgen::DnType::OrganizationName, "system:nodes");
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, format!("system:node:{node}"));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let request = parameters.serialize_request(&key).unwrap().pem().unwrap();
+    json!({
+        "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": "csr-1"},
+        "spec": {
+            "request": STANDARD.encode(request), "signerName": "kubernetes.io/kubelet-serving",
+            "usages": ["digital signature", "server auth"],
+        },
+    })
+}
+
+#[test]
+fn a_kubelet_without_a_serving_certificate_is_reported_and_not_waited_for() {
+    let environment = TestEnvironment::one_release();
+    let _lab = environment.lab("infra");
+    let run = environment.run(&["infra", "--lab"]);
+    assert_eq!(run.code, 0, "{run}");
+    assert!(!run.stderr.contains("K04"), "{run}");
+    let file = environment.state().join("request.json");
+    std::fs::write(&file, serving_request("infra-worker-01").to_string()).unwrap();
+    let kubelet = ["--as=system:node:infra-worker-01", "--as-group=system:nodes", "--as-group=system:authenticated"];
+    let create = ["create", "-o", "json", "-f", file.to_str().unwrap()];
+    environment.kubectl("infra", &[&kubelet[..], &create].concat());
+    let run = environment.run(&["infra", "--lab"]);
+    assert_eq!(run.code, 0, "{run}");
+    let line = "handoff/nodes: degraded: all are Ready; kubelets wait for a serving certificate: infra-worker-01 (K04)";
+    assert!(run.stderr.contains(line), "{run}");
+}
 
 #[test]
 fn a_failed_preflight_names_its_cause_and_changes_nothing() {
@@ -76,6 +144,20 @@ fn a_failed_preflight_names_its_cause_and_changes_nothing() {
 
     let calls = environment.status("infra")["record"]["calls"].clone();
     assert!(!calls.to_string().contains(r#""ApplyConfiguration""#), "{calls}");
+}
+
+#[test]
+fn a_warning_of_the_nodes_is_reported_once_with_their_names() {
+    let environment = TestEnvironment::machines();
+    let _lab = environment.lab("infra");
+    let events = environment.events_until(&["infra", "--lab"], "etcd/bootstrap");
+    let reasons =
+        events.iter().filter(|event| event["event"] == "waiting").filter_map(|event| event["reason"].as_str());
+    let warnings: Vec<&str> = reasons.filter(|reason| reason.starts_with("warning from ")).collect();
+    let texts: std::collections::BTreeSet<&str> =
+        warnings.iter().map(|warning| warning.split_once(": ").unwrap().1).collect();
+    assert!(!warnings.is_empty() && texts.len() == warnings.len(), "{warnings:#?}");
+    assert!(warnings.iter().any(|warning| warning.contains(" nodes (infra-cp-01, infra-cp-02, ")), "{warnings:#?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::process::Stdio;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use common::TestEnvironment;
+use common::{TestEnvironment, failures};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use test_support::CommandOutput;
@@ -76,28 +76,36 @@ fn what_another_operator_does_is_left_alone() {
     let other = other_operator(&environment, "second");
     let second = || environment.output(&mut environment.command_with_state(&other, &["infra", "--lab", "--resume"]));
     apply(&environment, &pending_record(Timestamp::now()));
-    let CommandOutput { code, stderr: err, .. } = second();
-    assert_eq!(code, 4, "{err}");
-    assert!(err.contains("release/cilium: error[O04]: another helm may be at work on this release"), "{err}");
-    assert!(err.contains("where: Secret kube-system/sh.helm.release.v1.cilium.v2"), "{err}");
-    assert!(err.contains("why: revision 2 is pending-upgrade since 2"), "{err}");
+    let run = second();
+    insta::assert_snapshot!(failures(&run), @"
+    exit code: 4
+    release/cilium: error[O04]: another helm may be at work on this release
+        where: Secret kube-system/sh.helm.release.v1.cilium.v2
+        why: revision 2 is pending-upgrade since [TIME], [DURATION] ago; it was not written by an earlier run of this state folder, and helm may take 15m
+        page: docs/errors/O04.md
+        next: wait until it ends or its timeout has passed, then run again with --resume
+    ");
     assert_eq!(status_of_record(&environment), "pending-upgrade");
     assert_eq!(environment.lease_holder("infra"), Value::Null);
 
     // The other run lives.
     apply(&environment, &lease(Some("bob@desktop/20260102T030405Z-beef"), Timestamp::now()));
     for arguments in [&["infra", "--lab"][..], &["infra", "--lab", "--take-over"]] {
-        let CommandOutput { code, stderr: err, .. } = environment.run(arguments);
-        assert_eq!(code, 4, "{err}");
-        let expected = "error[O04]: the run was not started: another run holds the lease of the cluster: bob@desktop/20260102T030405Z-beef, since 2";
-        assert!(err.contains(expected), "{err}");
+        let run = environment.run(arguments);
+        assert_eq!(run.code, 4, "{run}");
+        insta::allow_duplicates!(insta::assert_snapshot!(last_error(&run), @"
+        error[O04]: the run was not started: another run holds the lease of the cluster: bob@desktop/[RUN], since [TIME], renewed last at [TIME]
+        hint: wait for it to end, or stop it there; then run with --resume
+        "));
     }
     // It has not been heard of for years.
     apply(&environment, &lease(Some("bob@desktop/20260102T030405Z-beef"), "2020-01-02T03:04:05Z".parse().unwrap()));
-    let CommandOutput { code, stderr: err, .. } = environment.run(&["infra", "--lab"]);
-    assert_eq!(code, 4, "{err}");
-    assert!(err.contains("belongs to a run that no longer renews it: bob@desktop/"), "{err}");
-    assert!(err.contains("hint: make sure that this run is dead, then add --take-over"), "{err}");
+    let run = environment.run(&["infra", "--lab"]);
+    assert_eq!(run.code, 4, "{run}");
+    insta::assert_snapshot!(last_error(&run), @"
+    error[O04]: the run was not started: the lease of the cluster belongs to a run that no longer renews it: bob@desktop/[RUN], since [TIME], renewed last at [TIME]
+    hint: make sure that this run is dead, then add --take-over
+    ");
     assert_eq!(status_of_record(&environment), "pending-upgrade");
 
     // It is over, and its helm has long timed out.
@@ -120,6 +128,12 @@ fn what_another_operator_does_is_left_alone() {
     assert!(resumed.values().all(|outcome| outcome != "applied"), "{resumed:#?}");
 }
 
+/// The error that ended a run before its first step.
+fn last_error(run: &CommandOutput) -> String {
+    let stderr = run.redacted_stderr();
+    stderr[stderr.rfind("error").unwrap()..].to_owned()
+}
+
 /// How each step of a resumed run ended.
 fn outcomes(environment: &TestEnvironment, state: &Path) -> BTreeMap<String, String> {
     let run =
@@ -131,8 +145,8 @@ fn outcomes(environment: &TestEnvironment, state: &Path) -> BTreeMap<String, Str
     done.map(|event| (text(&event["step"]), text(&event["outcome"]))).collect()
 }
 
-#[test]
-fn a_run_that_loses_the_lease_starts_nothing_more() {
+/// A repository whose hook writes to the first pipe and waits for a line from the second.
+fn with_waiting_hook() -> (TestEnvironment, PathBuf, PathBuf) {
     let environment = TestEnvironment::one_release();
     let [reached, goes_on] = ["reached", "goes-on"].map(|name| environment.repository.join(name));
     for pipe in [&reached, &goes_on] {
@@ -142,6 +156,43 @@ fn a_run_that_loses_the_lease_starts_nothing_more() {
     let text = format!("echo > {}\nread -r _ < {}\n", reached.display(), goes_on.display());
     std::fs::write(&script, text).unwrap();
     environment.add_hooks(&[format!("{{events: [presync], command: sh, args: [{}]}}", script.display())]);
+    (environment, reached, goes_on)
+}
+
+#[test]
+fn a_copy_of_the_state_folder_does_not_take_the_lease_of_a_run_that_lives() {
+    let (environment, reached, goes_on) = with_waiting_hook();
+    let _lab = environment.lab("infra");
+    let mut run = environment.command(&["infra", "--lab"]).stderr(Stdio::null()).spawn().unwrap();
+    std::fs::read_to_string(&reached).unwrap();
+    let ours = environment.lease_holder("infra");
+    // By the same operator on the same machine, with the journal and without the lock.
+    let copy = other_operator(&environment, "copy");
+    let (from, to) = (environment.state().join("labs/infra/run"), copy.join("labs/infra/run"));
+    std::fs::create_dir(&to).unwrap();
+    for file in std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        std::fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+    }
+    let second = || environment.output(&mut environment.command_with_state(&copy, &["infra", "--lab", "--resume"]));
+    let refused = second();
+    assert_eq!(refused.code, 4, "{refused}");
+    assert!(refused.stderr.contains("another run holds the lease of the cluster: "), "{refused}");
+    assert_eq!(environment.lease_holder("infra"), ours);
+    // A run that is certainly dead is not waited for.
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let release = std::thread::spawn(move || {
+        std::fs::read_to_string(&reached).unwrap();
+        std::fs::File::options().write(true).open(&goes_on).unwrap().write_all(b"\n").unwrap();
+    });
+    let resumed = second();
+    assert_eq!(resumed.code, 0, "{resumed}");
+    release.join().unwrap();
+}
+
+#[test]
+fn a_run_that_loses_the_lease_starts_nothing_more() {
+    let (environment, reached, goes_on) = with_waiting_hook();
     let _lab = environment.lab("infra");
     let mut run = environment.command(&["infra", "--lab"]).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);

@@ -34,7 +34,8 @@ const ALLOWED: [(&str, &[&str]); 25] = [
         "repository",
         &["discover", "engine", "helmfile", "secret-references", "talos-config", "template", "version-range", "yaml"],
     ),
-    ("lab", &["error-report", "net", "process", "talos-proto", "tools", "yaml"]),
+    // Of a config the lab takes the schema's verdict, and nothing else.
+    ("lab", &["error-report", "net", "process", "talos-proto", "talos-schema", "tools", "yaml"]),
     (
         "bootstrap",
         &[

@@ -92,6 +92,7 @@ impl From<&OpsError> for Exit {
             | OpsError::Context(_)
             | OpsError::Plan(_)
             | OpsError::UnknownHook { .. }
+            | OpsError::UnaskedHook { .. }
             | OpsError::ReadInput { .. }
             | OpsError::Selector(_)
             | OpsError::StateValue(_)

@@ -35,6 +35,6 @@ impl TestEnvironment {
 
     /// Adds hooks to the release; each is an item of a YAML list.
     pub fn add_hooks(&self, hooks: &[String]) {
-        self.edit(ONE_RELEASE_FILE, "wait: true}", &format!("wait: true, hooks: [{}]}}", hooks.join(", ")));
+        self.edit(ONE_RELEASE_FILE, "wait: true}", &format!("wait: true, hooks: [{}]}}", hooks.join(",\n    ")));
     }
 }

@@ -5,18 +5,24 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use kubernetes::{ClusterLease, ExpiredLease, LeaseError, LeaseRequest, LeaseTerms, Renewal};
+use kubernetes::{ClusterLease, ExpiredLease, HolderProcess, LeaseError, LeaseRequest, LeaseTerms, Renewal};
 use serde_json::json;
 
 use super::server::server;
 
-fn request(holder: &str, ended: &[&str], expired: ExpiredLease) -> LeaseRequest {
-    let ended = ended.iter().map(ToString::to_string).collect();
-    LeaseRequest { holder: holder.to_owned(), ended, expired }
+/// A request of a run whose process is named like it; of the earlier runs of its journal none is alive.
+fn request(holder: &str, earlier: &[&str], expired: ExpiredLease) -> LeaseRequest {
+    LeaseRequest {
+        holder: holder.to_owned(),
+        process: Some(HolderProcess(holder.to_owned())),
+        earlier: earlier.iter().map(ToString::to_string).collect(),
+        has_ended: |process| process.0.starts_with("ann@laptop/"),
+        expired,
+    }
 }
 
 fn lease(cluster: &str, terms: LeaseTerms) -> ClusterLease {
-    ClusterLease::new(server().client(), cluster, terms)
+    ClusterLease::new(server().client(), cluster, terms, Some(HolderProcess("ann@laptop/1".to_owned())))
 }
 
 /// As its holder left it an hour ago.
@@ -42,6 +48,9 @@ async fn one_run_at_a_time_holds_the_lease_of_a_cluster() {
             "{error}"
         );
     }
+    // A run of the same journal whose process may be alive: the state folder was copied.
+    let copied = LeaseRequest { has_ended: |_| false, ..request("ann@laptop/2", &["1"], Respect) };
+    assert!(matches!(lease.acquire(&copied).await.unwrap_err(), LeaseError::Held(_)));
     // The run was killed, and the next one of the same journal has its lock.
     lease.acquire(&request("ann@laptop/2", &["1"], Respect)).await.unwrap();
     assert!(

@@ -2,16 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::context::{StepWait, WaitTrend};
 use crate::plan::StepId;
 
+/// Shorter times without progress teach a later run nothing: the shortest deadline is 15 minutes.
+const LEARNED: Duration = Duration::from_mins(1);
+
 /// The progress of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct StepProgress {
     quiet_since: Instant,
+    /// The longest time between two milestones.
+    longest_quiet: Duration,
     /// Every milestone that the step has reached. One that comes again does not count as progress, so that a step that goes
     /// back and forth between two of them still reaches its deadline.
     reached: BTreeSet<String>,
@@ -19,13 +25,18 @@ struct StepProgress {
 
 impl StepProgress {
     fn new(now: Instant) -> Self {
-        Self { quiet_since: now, reached: BTreeSet::new() }
+        Self { quiet_since: now, longest_quiet: Duration::ZERO, reached: BTreeSet::new() }
     }
 
     fn reach(&mut self, milestone: String, now: Instant) {
         if self.reached.insert(milestone) {
+            self.longest_quiet = self.longest_quiet(now);
             self.quiet_since = now;
         }
+    }
+
+    fn longest_quiet(&self, now: Instant) -> Duration {
+        now.duration_since(self.quiet_since).max(self.longest_quiet)
     }
 }
 
@@ -82,6 +93,12 @@ impl ProgressClock {
         }
     }
 
+    /// The longest time so far that a step made no progress, where it is worth learning.
+    pub(super) fn longest_quiet(&self, step: &StepId) -> Option<Duration> {
+        let steps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.get(step).map(|progress| progress.longest_quiet(Instant::now())).filter(|quiet| *quiet >= LEARNED)
+    }
+
     /// Since when a step that has begun makes no progress.
     pub(super) fn quiet_since(&self, step: &StepId) -> Option<Instant> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(step).map(|progress| progress.quiet_since)
@@ -90,8 +107,6 @@ impl ProgressClock {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -112,14 +127,15 @@ mod tests {
         fn a_line_counts_once(lines in prop::collection::vec("[a-c]", 1..40)) {
             let began = Instant::now();
             let mut progress = StepProgress::new(began);
-            let (mut seen, mut last) = (BTreeSet::new(), began);
+            let (mut seen, mut last, mut longest) = (BTreeSet::new(), began, Duration::ZERO);
             for (index, line) in lines.iter().enumerate() {
                 let now = began + Duration::from_secs(u64::try_from(index).unwrap() + 1);
                 progress.reach(line.clone(), now);
+                longest = longest.max(now - last);
                 if seen.insert(line) {
                     last = now;
                 }
-                prop_assert_eq!(progress.quiet_since, last);
+                prop_assert_eq!((progress.quiet_since, progress.longest_quiet(now)), (last, longest));
             }
         }
     }

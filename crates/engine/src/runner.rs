@@ -181,7 +181,7 @@ impl Engine {
         stop: StopSignal,
     ) -> Self {
         Self {
-            plan,
+            plan: plan.with_learned(&history.longest_quiet),
             steps,
             journal: Arc::new(journal),
             recorded_intents: Arc::new(history.recorded_intents.clone()),
@@ -426,7 +426,8 @@ impl Engine {
         }
         if let Some(planned) = self.plan.step(&step) {
             let fingerprint = planned.fingerprint.clone();
-            self.record(flight, Entry::StepDone { step: step.clone(), fingerprint }).await;
+            let quiet_seconds = self.progress.longest_quiet(&step).map(|quiet| quiet.as_secs());
+            self.record(flight, Entry::StepDone { step: step.clone(), fingerprint, quiet_seconds }).await;
         }
         let seconds = flight.started.get(&step).map_or(0.0, |began| began.elapsed().as_secs_f64());
         self.publisher.publish(EventKind::StepDone { step, outcome, seconds });

@@ -110,9 +110,16 @@ fn worst_cause(object: &ObjectRef, live: &Value, pods: &[Pod], events: &[Event])
     match in_pods {
         Some((weight, cause)) if weight > Weight::Starting => Some(cause),
         starting => failure_to_create(object, live, events)
-            .map(|text| one_line(&text).into())
+            .map(|text| WaitReason::new(one_line(&text), creation_cause(&text)))
             .or(starting.map(|(_, cause)| cause)),
     }
+}
+
+/// What Pod Security admission says of a pod that it rejects (Kubernetes 1.35, `pod-security-admission/admission`).
+const POD_SECURITY: &str = "violates PodSecurity";
+
+fn creation_cause(message: &str) -> WaitCause {
+    if message.contains(POD_SECURITY) { WaitCause::PodSecurity } else { WaitCause::NotReady }
 }
 
 /// Why there are no pods, as the workload or its ReplicaSet reports it.
@@ -339,6 +346,9 @@ mod tests {
             event("ReplicaSet", "other-7f9", "FailedCreate", "of another", LATE),
         ];
         insta::assert_snapshot!(cause_of("Deployment", &[], &events), @r#"FailedCreate: pods "x" is forbidden: violates PodSecurity"#);
+        let object = ObjectRef::new("apps/v1", "Deployment", Some("kube-system"), "cilium");
+        let found = worst_cause(&object, &json!({}), &[], &events).unwrap();
+        assert_eq!(found.cause, WaitCause::PodSecurity);
         assert_eq!(cause_of("Deployment", &[], &events[1..]), "");
     }
 

@@ -16,6 +16,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::error::{ApiError, ApiErrorKind, with_retry};
 
 const NAMESPACE: &str = "kube-system";
+/// The annotation with the holder's process.
+const PROCESS: &str = "k8s-bootstrap.io/process";
 /// For one change. It is not repeated as it is, since it may have been made.
 const CHANGE: Duration = Duration::from_secs(10);
 /// How often another writer may come in between.
@@ -43,7 +45,13 @@ pub struct LeaseRecord {
     /// By the holder's clock.
     pub renewed: Option<Timestamp>,
     pub duration: Duration,
+    /// Absent in leases of earlier versions and of systems that do not identify processes.
+    pub process: Option<HolderProcess>,
 }
+
+/// The process of a holder, as the program identifies it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HolderProcess(pub String);
 
 impl LeaseRecord {
     /// Whether the holder is one of these runs of a journal.
@@ -82,8 +90,8 @@ pub enum LeaseDecision {
     Held(LeaseRecord),
     /// Another run held it, and has not renewed it in time by our clock.
     Expired(LeaseRecord),
-    /// The same, of an earlier run of our journal on a machine of another name: this one, renamed since, or another one that
-    /// has the same state folder. It is taken once it was seen not to be renewed.
+    /// The same, of an earlier run of our journal whose process cannot be seen to have ended: on this machine before it was
+    /// restarted or renamed, or on another one that has the same state folder. It is taken once it was seen not to be renewed.
     OwnExpired(LeaseRecord),
 }
 
@@ -92,9 +100,13 @@ pub enum LeaseDecision {
 pub struct LeaseRequest {
     /// `USER@HOST/RUN`.
     pub holder: String,
-    /// Earlier runs of the journal whose lock this run has. Those of this operator on this machine are certainly dead; a state
-    /// folder that was copied or is synced has runs of other machines, which hold no lock here.
-    pub ended: Vec<String>,
+    /// The process that asks, for a later run that has to know whether it has ended.
+    pub process: Option<HolderProcess>,
+    /// Earlier runs of the journal. That this run has the journal's lock proves nothing of them: the state folder may have been
+    /// copied while its run went on.
+    pub earlier: Vec<String>,
+    /// Whether a process has certainly ended.
+    pub has_ended: fn(&HolderProcess) -> bool,
     pub expired: ExpiredLease,
 }
 
@@ -113,10 +125,10 @@ pub fn decide_lease(found: Option<&LeaseRecord>, request: &LeaseRequest, now: Ti
     if record.holder == request.holder {
         return LeaseDecision::Renew;
     }
-    let is_own = record.is_of_run(&request.ended);
-    let is_same_operator = split_holder(&record.holder).0 == split_holder(&request.holder).0;
+    let is_own = record.is_of_run(&request.earlier);
+    let has_ended = record.process.as_ref().is_some_and(request.has_ended);
     match (is_own, record.has_expired(now)) {
-        (true, _) if is_same_operator => LeaseDecision::Take,
+        (true, _) if has_ended => LeaseDecision::Take,
         (true, true) => LeaseDecision::OwnExpired(record.clone()),
         (false, true) => LeaseDecision::Expired(record.clone()),
         (_, false) => LeaseDecision::Held(record.clone()),
@@ -167,6 +179,7 @@ pub struct ClusterLease {
     api: Api<Lease>,
     name: String,
     terms: LeaseTerms,
+    process: Option<HolderProcess>,
 }
 
 impl fmt::Debug for ClusterLease {
@@ -176,11 +189,11 @@ impl fmt::Debug for ClusterLease {
 }
 
 impl ClusterLease {
-    /// The lease of the cluster of this name, by a client of its API.
-    pub fn new(client: Client, cluster: &str, terms: LeaseTerms) -> Self {
+    /// The lease of the cluster of this name, by a client of its API, for a run of `process`.
+    pub fn new(client: Client, cluster: &str, terms: LeaseTerms, process: Option<HolderProcess>) -> Self {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
         let name = format!("k8s-bootstrap-{}", cluster.chars().map(plain).collect::<String>());
-        Self { api: Api::namespaced(client, NAMESPACE), name: name.trim_end_matches('-').to_owned(), terms }
+        Self { api: Api::namespaced(client, NAMESPACE), name: name.trim_end_matches('-').to_owned(), terms, process }
     }
 
     /// The holder now.
@@ -285,7 +298,8 @@ impl ClusterLease {
 
     async fn write(&self, found: Option<Lease>, holder: &str) -> Result<Written, ApiError> {
         let is_new = found.is_none();
-        let lease = held_by(found.unwrap_or_else(|| self.without_holder()), holder, self.terms, Timestamp::now());
+        let found = found.unwrap_or_else(|| self.without_holder());
+        let lease = held_by(found, holder, self.process.as_ref(), self.terms, Timestamp::now());
         if is_new { self.create(&lease).await } else { self.replace(&lease).await }
     }
 
@@ -336,12 +350,24 @@ fn record(lease: &Lease) -> Option<LeaseRecord> {
         acquired: spec.acquire_time.as_ref().map(|time| time.0),
         renewed: spec.renew_time.as_ref().map(|time| time.0),
         duration: Duration::from_secs(spec.lease_duration_seconds.unwrap_or_default().max(0).unsigned_abs().into()),
+        process: lease.metadata.annotations.as_ref().and_then(|all| all.get(PROCESS)).cloned().map(HolderProcess),
     })
 }
 
 /// A lease as `holder` writes it: a renewal keeps the time of its acquisition.
-fn held_by(mut lease: Lease, holder: &str, terms: LeaseTerms, now: Timestamp) -> Lease {
+fn held_by(
+    mut lease: Lease,
+    holder: &str,
+    process: Option<&HolderProcess>,
+    terms: LeaseTerms,
+    now: Timestamp,
+) -> Lease {
     let before = record(&lease);
+    let annotations = lease.metadata.annotations.get_or_insert_default();
+    match process {
+        Some(HolderProcess(process)) => drop(annotations.insert(PROCESS.to_owned(), process.clone())),
+        None => drop(annotations.remove(PROCESS)),
+    }
     let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
     if before.as_ref().is_none_or(|before| before.holder != holder) {
         spec.acquire_time = Some(MicroTime(now));
@@ -365,7 +391,13 @@ mod tests {
             acquired: Some(NOW),
             renewed: Some(Timestamp::from_second(NOW.as_second() - age).unwrap()),
             duration: Duration::from_mins(1),
+            process: None,
         }
+    }
+
+    /// The same, by a process that the asking one can see.
+    fn record_by(process: &str, holder: &str, age: i64) -> LeaseRecord {
+        LeaseRecord { process: Some(HolderProcess(process.to_owned())), ..record_of(holder, age) }
     }
 
     #[test]
@@ -378,7 +410,13 @@ mod tests {
     }
 
     fn request() -> LeaseRequest {
-        LeaseRequest { holder: "ann@laptop/2".into(), ended: vec!["1".into()], expired: ExpiredLease::Respect }
+        LeaseRequest {
+            holder: "ann@laptop/2".into(),
+            process: None,
+            earlier: vec!["1".into()],
+            has_ended: |process| process.0 == "ended",
+            expired: ExpiredLease::Respect,
+        }
     }
 
     #[test]
@@ -386,7 +424,7 @@ mod tests {
         let decide = |found: Option<&LeaseRecord>| decide_lease(found, &request(), NOW);
         assert_eq!(decide(None), LeaseDecision::Take);
         for age in [0, 59, 61, 1_000_000] {
-            assert_eq!(decide(Some(&record_of("ann@laptop/1", age))), LeaseDecision::Take);
+            assert_eq!(decide(Some(&record_by("ended", "ann@laptop/1", age))), LeaseDecision::Take);
             assert_eq!(decide(Some(&record_of("ann@laptop/2", age))), LeaseDecision::Renew);
         }
         for (age, is_held) in [(0, true), (60, true), (61, false), (1_000_000, false), (-1, true), (-1_000_000, true)] {
@@ -397,6 +435,21 @@ mod tests {
         }
         let never = LeaseRecord { renewed: None, ..record_of("bob@desktop/7", 0) };
         assert_eq!(decide(Some(&never)), LeaseDecision::Expired(never));
+    }
+
+    /// A state folder that was copied on the same machine by the same user has the run that goes on beside it.
+    #[test]
+    fn a_run_of_a_copied_state_folder_is_alive_while_its_process_may_be() {
+        let decide = |found: &LeaseRecord| decide_lease(Some(found), &request(), NOW);
+        for found in [record_by("runs", "ann@laptop/1", 0), record_of("ann@laptop/1", 60)] {
+            assert_eq!(decide(&found), LeaseDecision::Held(found.clone()), "{found:?}");
+        }
+        for found in [record_by("runs", "ann@laptop/1", 61), record_of("ann@laptop/1", 61)] {
+            assert_eq!(decide(&found), LeaseDecision::OwnExpired(found.clone()), "{found:?}");
+        }
+        // The process of another journal says nothing about what its operator wants.
+        let other = record_by("ended", "ann@laptop/9", 0);
+        assert_eq!(decide(&other), LeaseDecision::Held(other.clone()));
     }
 
     /// A state folder that was copied or is synced has the runs of another machine, which may be alive.
@@ -414,16 +467,20 @@ mod tests {
             let (decision, record) = decide(holder, 61);
             assert_eq!(decision, LeaseDecision::OwnExpired(record), "{holder}");
         }
-        assert_eq!(decide("ann@laptop/1", 0).0, LeaseDecision::Take);
+        let ended = record_by("ended", "ann@laptop/1", 0);
+        assert_eq!(decide_lease(Some(&ended), &request(), NOW), LeaseDecision::Take);
     }
 
     #[test]
     fn a_renewal_keeps_since_when_the_lease_is_held() {
         let later = Timestamp::from_second(NOW.as_second() + 15).unwrap();
-        let lease = held_by(Lease::default(), "ann", LeaseTerms::RUN, NOW);
-        let renewed = record(&held_by(lease.clone(), "ann", LeaseTerms::RUN, later)).unwrap();
+        let ours = HolderProcess("7".to_owned());
+        let lease = held_by(Lease::default(), "ann", Some(&ours), LeaseTerms::RUN, NOW);
+        let renewed = record(&held_by(lease.clone(), "ann", Some(&ours), LeaseTerms::RUN, later)).unwrap();
         assert_eq!((renewed.acquired, renewed.renewed), (Some(NOW), Some(later)));
-        let taken = held_by(lease, "bob", LeaseTerms::RUN, later);
+        assert_eq!(renewed.process, Some(ours));
+        let taken = held_by(lease, "bob", None, LeaseTerms::RUN, later);
+        assert_eq!(record(&taken).unwrap().process, None);
         assert_eq!(taken.spec.as_ref().unwrap().lease_transitions, Some(1));
         let taken = record(&taken).unwrap();
         assert_eq!(

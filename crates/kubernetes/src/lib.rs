@@ -7,6 +7,7 @@
 mod access;
 mod apply;
 mod cause;
+mod certificate_requests;
 mod condition;
 mod config_map;
 mod conversion;
@@ -33,6 +34,7 @@ mod watch;
 
 pub use access::{Access, AccessError, ReadyzError, connect, from_kubeconfig, ready_server, readyz};
 pub use apply::{ApplyOptions, ObjectDrift, apply, dry_run_create, object_drifts, wait_admitted};
+pub use certificate_requests::pending_serving_requests;
 pub use condition::wait_condition;
 pub use config_map::{config_map, set_config_map_key};
 pub use conversion::{ServiceName, conversion_failure, converted_by, wait_converted};
@@ -44,8 +46,8 @@ pub use gate::{ExplainPull, wait_ready, wait_ready_explained};
 pub use gate_error::GateError;
 pub use installed::{InstalledObject, InstalledState, installed_objects};
 pub use lease::{
-    ClusterLease, ExpiredLease, LeaseDecision, LeaseError, LeaseRecord, LeaseRequest, LeaseSighting, LeaseTerms,
-    Renewal, decide_lease,
+    ClusterLease, ExpiredLease, HolderProcess, LeaseDecision, LeaseError, LeaseRecord, LeaseRequest, LeaseSighting,
+    LeaseTerms, Renewal, decide_lease,
 };
 pub use nodes::{ExpectedNodes, NodeView, Scheduling, nodes, wait_nodes_ready, wait_registered};
 pub use object_ref::ObjectRef;

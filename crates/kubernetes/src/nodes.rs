@@ -1,6 +1,7 @@
 //! Nodes: which are registered, which are Ready, and why the others are not.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
@@ -21,6 +22,8 @@ pub struct NodeView {
     pub reason: String,
     /// The boot that its kubelet reports from.
     pub boot_id: String,
+    /// Its addresses of the type `InternalIP`.
+    pub addresses: Vec<IpAddr>,
     pub scheduling: Scheduling,
 }
 
@@ -57,11 +60,14 @@ fn view(node: &Node) -> NodeView {
     let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
     let unschedulable = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let addresses = node.status.as_ref().and_then(|status| status.addresses.as_ref());
+    let internal = addresses.into_iter().flatten().filter(|address| address.type_ == "InternalIP");
     let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
     NodeView {
         ready: ready.is_some_and(|condition| condition.status == "True"),
         reason: ready.and_then(|condition| condition.message.clone()).unwrap_or_else(|| "no kubelet status".to_owned()),
         boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
+        addresses: internal.filter_map(|address| address.address.parse().ok()).collect(),
         scheduling: match (unschedulable, node.annotations().contains_key(CORDONED)) {
             (false, _) => Scheduling::Allowed,
             (true, true) => Scheduling::CordonedByUs,
@@ -177,6 +183,7 @@ mod tests {
             ready,
             reason: reason.to_owned(),
             boot_id: String::new(),
+            addresses: vec![],
             scheduling: Scheduling::Allowed,
         };
         let mut seen: BTreeMap<Key, NodeView> = BTreeMap::from([

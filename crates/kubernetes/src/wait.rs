@@ -25,6 +25,8 @@ pub enum WaitCause {
     ImagePull(UnpulledImage),
     /// No node can run a pod (K05).
     Unschedulable,
+    /// Pod Security rejects a pod (K09).
+    PodSecurity,
     /// The API itself is away (K07).
     ApiUnavailable,
     /// An admission webhook is unreachable (H05).

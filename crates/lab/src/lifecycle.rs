@@ -78,7 +78,7 @@ impl Lab {
         // 32 bits, so that every reader of the JSON status gets the same number.
         let seed = scenario.seed.unwrap_or_else(|| rand::random::<u32>().into());
         let registry_faults = scenario.registry_faults.clone();
-        let control_plane = Arc::new(ControlPlane::new(programs, &spec, scenario.etcd, recorder.clone()));
+        let control_plane = Arc::new(ControlPlane::new(programs, &spec, &scenario, recorder.clone()));
         let context = LabContext {
             addresses: spec.address_map(),
             scenario: Arc::new(scenario),

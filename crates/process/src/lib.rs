@@ -9,6 +9,7 @@ mod credentials;
 mod daemon;
 mod descendants;
 pub mod guard;
+mod identity;
 pub mod seal;
 mod secret_file;
 mod silence;
@@ -19,6 +20,7 @@ mod tree;
 pub use command::{Command, Error, Output, Stream};
 pub use credentials::Credentials;
 pub use daemon::Daemon;
+pub use identity::{InvalidProcessIdentity, ProcessIdentity};
 pub use secret_file::SecretFile;
 
 #[cfg(test)]

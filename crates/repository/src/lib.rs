@@ -15,7 +15,7 @@ use engine::plan::{Phases, read_phases};
 use helmfile::{Release, ReleaseId};
 use talos_config::adapters;
 use talos_config::adapters::Inputs;
-use talos_config::{FetchedInputs, InputRequest, Inventory};
+use talos_config::{FetchedInputs, InputRequest, InputsError, Inventory};
 use template::ProgramRunner;
 use yaml::{Diagnostic, Diagnostics};
 
@@ -102,8 +102,7 @@ impl Cluster {
         }
     }
 
-    /// As [`Cluster::read`], with the secrets and outputs that have been fetched so far; `sources` records which are still
-    /// needed.
+    /// As [`Cluster::read`], with the secrets and outputs that have been fetched so far.
     ///
     /// # Errors
     ///
@@ -114,17 +113,6 @@ impl Cluster {
         context: ReadContext<'_>,
         sources: &FetchedInputs,
     ) -> Result<ClusterReading, Diagnostics> {
-        let result = Self::parse(root, name, context, sources);
-        let missing = sources.missing();
-        // Mistakes in a reading that lacks inputs may come from what is lacking.
-        if missing.is_empty() {
-            result.map(|cluster| ClusterReading::Complete(Box::new(cluster)))
-        } else {
-            Ok(ClusterReading::NeedsInput(missing))
-        }
-    }
-
-    fn parse(root: &Path, name: &str, context: ReadContext<'_>, sources: &FetchedInputs) -> Result<Self, Diagnostics> {
         let mut found = Diagnostics::default();
         let settings = keep(Settings::read(root), &mut found).unwrap_or_default();
         let paths = settings.clusters.get(name).cloned().unwrap_or_default();
@@ -139,7 +127,15 @@ impl Cluster {
             sources,
             settings: &paths.inputs,
         };
-        let inputs = keep(adapters::read(&place), &mut found);
+        let inputs = match adapters::read(&place) {
+            Ok(inputs) => Some(inputs),
+            Err(InputsError { mistakes, needs }) if needs.is_empty() => {
+                found.extend(mistakes);
+                None
+            }
+            // Mistakes in a reading that lacks inputs may come from what is lacking.
+            Err(InputsError { needs, .. }) => return Ok(ClusterReading::NeedsInput(needs.into_iter().collect())),
+        };
         let (set, mut warnings) = recipes::missing_variables(root, &layout, &environment);
         environment.extend(set);
         let mut bootstrap =
@@ -150,18 +146,20 @@ impl Cluster {
             warnings.extend(notices);
         }
         match (phases, inputs, bootstrap) {
-            (Some(phases), Some(inputs), Some(bootstrap)) => found.into_result(Self {
-                name: name.to_owned(),
-                root: root.to_owned(),
-                inventory: inputs.inventory().clone(),
-                inputs,
-                warnings,
-                bootstrap,
-                flux: FluxObjects::read(root, name, &layout.others),
-                phases,
-                settings,
-                recipe_environment,
-            }),
+            (Some(phases), Some(inputs), Some(bootstrap)) => {
+                found.into_result(ClusterReading::Complete(Box::new(Self {
+                    name: name.to_owned(),
+                    root: root.to_owned(),
+                    inventory: inputs.inventory().clone(),
+                    inputs,
+                    warnings,
+                    bootstrap,
+                    flux: FluxObjects::read(root, name, &layout.others),
+                    phases,
+                    settings,
+                    recipe_environment,
+                })))
+            }
             _ => Err(found),
         }
     }

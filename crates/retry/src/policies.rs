@@ -20,6 +20,9 @@ pub const NODE_CONNECTION: RetryPolicy =
 /// Connection attempts to a node that should have responded by now.
 pub const NODE_OVERDUE: RetryPolicy = RetryPolicy::every(Duration::from_secs(1));
 
+/// Between two searches for a node that does not respond, at addresses that the cluster has of it.
+pub const NODE_SEARCH: Duration = Duration::from_secs(30);
+
 /// How long a machine takes to boot until a boot of the cluster was measured. Virtual machines need less than a minute;
 /// servers may need minutes, and a second more does not matter to them.
 pub const USUAL_BOOT: Duration = Duration::from_mins(1);
@@ -35,6 +38,10 @@ pub const ETCD_LOOK: Duration = Duration::from_secs(10);
 
 /// Looks at etcd's member list: one control plane is asked each time, the next one in turn.
 pub const MEMBERS_LOOK: Duration = Duration::from_secs(1);
+
+/// Looks at the kubelet and the static pods of each control plane while its API server does not respond. A look takes three
+/// calls to each, so this is a call a second.
+pub const CONTROL_PLANE_LOOK: Duration = Duration::from_secs(3);
 
 /// After a look that an event led to. Later events of that time lead to one look together.
 pub const EVENT_SPACING: Duration = Duration::from_millis(200);

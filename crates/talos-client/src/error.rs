@@ -28,6 +28,8 @@ pub enum ClientErrorKind {
     PermissionDenied,
     /// A limit of the node is reached, such as its disk space.
     ResourceExhausted,
+    /// The node has this call and never carries it out as it is: in a container, on a worker, without an installed system.
+    Unsupported,
     /// The node does not implement this call in its current state or version.
     Unimplemented,
     /// Anything else.
@@ -58,8 +60,32 @@ impl ClientError {
     }
 }
 
-/// Talos before 1.13 returns this with FailedPrecondition, later versions return Unimplemented. No wait changes it.
-const NEVER: &str = "bootstrap can only be performed on a control plane node";
+/// Messages with FailedPrecondition that no wait changes, each with where Talos returns it. Every other one is about
+/// something that passes: the container runtime, the clock, another call that is in progress, a reboot.
+const PERMANENT: [&str; 5] = [
+    // 1.11 and 1.12, `v1alpha1_server.go`, `Bootstrap`; later versions return Unimplemented.
+    "bootstrap can only be performed on a control plane node",
+    // `Rollback`, 1.11 to 1.14, `v1alpha1_server.go`: in a container, or installed nowhere.
+    "system disk not found",
+    // `Upgrade`, 1.11 and 1.12 in `maintenance/server.go`, 1.13 and 1.14 in `v1alpha1_server.go`.
+    "Talos is not installed",
+    // `LifecycleService/Upgrade`, 1.13 and 1.14, `lifecycle/lifecycle.go`.
+    "machine is not installed",
+    // `Kubeconfig`, 1.14, `v1alpha1_server.go`: the config has no CA of the API server.
+    "k8s API server CA config is not set",
+];
+
+/// Whether the mode of the platform rules the call out: `method is not supported in container mode` (`checkSupported` in
+/// `v1alpha1_server.go`, 1.11 to 1.14; seen for Reboot on 1.12.4), `upgrade is not supported in container mode`
+/// (`lifecycle/lifecycle.go`, 1.13 and 1.14).
+fn is_unsupported_by_mode(message: &str) -> bool {
+    message.contains(" is not supported in ") && message.ends_with(" mode")
+}
+
+/// Whether a message with FailedPrecondition stays true however long the caller waits.
+fn is_permanent(message: &str) -> bool {
+    is_unsupported_by_mode(message) || PERMANENT.iter().any(|permanent| message.starts_with(permanent))
+}
 
 /// Talos 1.14 returns this with code Unknown although the call succeeds later (`services/etcd.go`).
 const LATER: &str = "bootstrap is not allowed during unattended install";
@@ -74,7 +100,7 @@ fn kind(status: &Status) -> ClientErrorKind {
     }
     match status.code() {
         Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => ClientErrorKind::Unavailable,
-        Code::FailedPrecondition if status.message().starts_with(NEVER) => ClientErrorKind::Unimplemented,
+        Code::FailedPrecondition if is_permanent(status.message()) => ClientErrorKind::Unsupported,
         Code::FailedPrecondition => ClientErrorKind::NotReady,
         Code::AlreadyExists => ClientErrorKind::AlreadyExists,
         Code::NotFound => ClientErrorKind::NotFound,

@@ -47,10 +47,18 @@ pub struct Clock {
     pub ahead: SignedDuration,
 }
 
+impl Disk {
+    /// A device of Talos's own system, which every machine has: read-only and of no type.
+    fn is_loop_device(&self) -> bool {
+        self.read_only && self.kind == DiskType::Unknown
+    }
+}
+
 pub(super) async fn disks(link: &Link) -> Result<Vec<Disk>, ClientError> {
     let mut client = link.storage();
     let answer = link.one("disks", Wait::Short, client.disks(link.request(()))).await?;
-    Ok(answer.disks.into_iter().map(disk).collect())
+    let disks = answer.disks.into_iter().map(disk);
+    Ok(disks.filter(|disk| !disk.is_loop_device()).collect())
 }
 
 fn disk(disk: storage::Disk) -> Disk {

@@ -113,8 +113,7 @@ fn simple(expression: &str) -> Option<&str> {
 
 fn by_selector(selector: &Value, disks: &[BlockDevice]) -> DiskMatch {
     let Some(criteria) = selector.as_object() else { return DiskMatch::Unknown };
-    let mut matching: Vec<&BlockDevice> =
-        disks.iter().filter(|disk| !disk.readonly && !disk.cdrom && !disk.transport.is_empty()).collect();
+    let mut matching: Vec<&BlockDevice> = disks.iter().filter(|disk| disk.can_be_installed()).collect();
     for (name, wanted) in criteria {
         let wanted = wanted.as_str().map_or_else(|| wanted.to_string(), str::to_owned);
         let field: fn(&BlockDevice) -> &str = match name.as_str() {
@@ -138,6 +137,14 @@ fn by_selector(selector: &Value, disks: &[BlockDevice]) -> DiskMatch {
         matching.retain(|disk| glob(&wanted, field(disk)));
     }
     first(matching.into_iter())
+}
+
+impl BlockDevice {
+    /// Whether Talos can be installed on the device. Loop devices are read-only and have no transport, and every machine
+    /// has some (seen on 1.12.4).
+    pub fn can_be_installed(&self) -> bool {
+        !self.readonly && !self.cdrom && !self.transport.is_empty()
+    }
 }
 
 fn is_of_type(disk: &BlockDevice, kind: &str) -> bool {

@@ -22,6 +22,7 @@ mod link;
 mod maintenance;
 mod probe;
 mod progress_timeout;
+mod refusal;
 mod resource;
 mod response;
 mod service;
@@ -42,12 +43,13 @@ pub use link::MAX_MESSAGE;
 pub use maintenance::Maintenance;
 pub use probe::{ForeignNode, Probe, probe};
 pub use progress_timeout::{BootTimes, ProgressTimeout, ProgressTimeoutExpired, connect_delays};
+pub use refusal::{ConfigFinding, ConfigRefusal};
 pub use resource::{
-    AddressStatus, BlockDevice, BootId, ClusterInfo, Diagnostic, EtcdMemberId, EtcdSpec, HostnameStatus, Identity,
-    LinkStatus, MachineConfig, MachineStatus, MachineType, Member, NetworkStatus, NodeAddress, NodeStatus, Nodename,
-    RebootRequest, Resource, ResourceChange, ResourceDefinition, ResourceKindError, Resources, RunningVersion,
-    SecurityState, ServiceStatus, Stage, StaticPodStatus, SystemDisk, TimeStatus, UnattendedInstallStatus,
-    VolumeStatus, Watch,
+    AddressStatus, BlockDevice, BootId, ClusterInfo, ContainerEnd, ContainerWait, Diagnostic, EtcdMemberId, EtcdSpec,
+    HostnameStatus, Identity, LinkStatus, MachineConfig, MachineStatus, MachineType, Member, NetworkStatus,
+    NodeAddress, NodeStatus, Nodename, RebootRequest, Resource, ResourceChange, ResourceDefinition, ResourceKindError,
+    Resources, RunningVersion, SecurityState, ServiceStatus, Stage, StaticPodContainer, StaticPodStatus, SystemDisk,
+    TimeStatus, UnattendedInstallStatus, VolumeStatus, Watch,
 };
 pub use service::Service;
 pub use version::TalosVersion;

@@ -204,6 +204,36 @@ fn statuses_are_classified() {
     }
 }
 
+/// Every message that Talos 1.11 to 1.14 returns with FailedPrecondition to a call of this client.
+#[test]
+fn what_no_wait_changes_is_distinguished_from_what_is_not_ready_yet() {
+    let kind = |message: &str| ClientError::from_status(NODE, "call", &Status::failed_precondition(message)).kind;
+    for never in [
+        "method is not supported in container mode",
+        "method is not supported in cloud mode",
+        "installation is not supported in container mode",
+        "upgrade is not supported in container mode",
+        "bootstrap can only be performed on a control plane node",
+        "system disk not found",
+        "Talos is not installed",
+        "machine is not installed",
+        "k8s API server CA config is not set",
+    ] {
+        assert_eq!(kind(never), ClientErrorKind::Unsupported, "{never}");
+    }
+    for later in [
+        "bootstrap is not available yet",
+        "time is not in sync yet",
+        "etcd service is not ready for recovery yet",
+        "another apply configuration is already in progress",
+        "another installation/upgrade is already in progress",
+        "configuration was already applied and node is rebooting, cannot apply more configuration changes until next reboot",
+        "a message of a later version",
+    ] {
+        assert_eq!(kind(later), ClientErrorKind::NotReady, "{later}");
+    }
+}
+
 #[test]
 fn a_config_is_read_as_yaml_and_as_a_yaml_string() {
     use super::resource::{MachineConfig, Resource};

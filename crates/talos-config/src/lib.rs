@@ -15,7 +15,7 @@ pub mod registries;
 pub mod talconfig;
 
 pub use bundle::{CertificateAndKey, GenerateBundleError, SecretsBundle};
-pub use fetched::{FetchedInputs, InputRequest, is_sops_encrypted};
+pub use fetched::{FetchedInputs, InputRequest, InputsError, is_sops_encrypted};
 pub use generate::{GenerateInput, GenerateOptions, Role, generate, generate_with};
 pub use inventory::{Endpoint, Inventory, InventoryNode};
 pub use pki::{

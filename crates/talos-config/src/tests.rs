@@ -66,7 +66,7 @@ fn worker_configs_have_no_private_keys_of_cas() {
 
 fn talconfig_in(folder: &std::path::Path, text: &str) -> Result<talconfig::Talconfig, yaml::Diagnostics> {
     std::fs::write(folder.join("talconfig.yaml"), text).unwrap();
-    talconfig::read(folder, folder, &|_| None, &FetchedInputs::default())
+    talconfig::read(folder, folder, &|_| None, &FetchedInputs::default()).map_err(|error| error.mistakes)
 }
 
 #[test]

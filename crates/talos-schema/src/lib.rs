@@ -4,6 +4,7 @@
 mod container;
 mod contract;
 pub mod document;
+mod kubernetes_images;
 mod merge;
 mod patch;
 pub mod schema;
@@ -12,6 +13,7 @@ pub mod validate;
 
 pub use contract::{Contract, UnknownContract};
 pub use document::{Documents, parse_documents, parse_strictly};
+pub use kubernetes_images::{UnsupportedKubernetes, unsupported_kubernetes};
 pub use patch::{ConfigPatch, MergeError, merge};
 pub use validate::{RuntimeMode, UnknownRuntimeMode, ValidationFindings, validate, validate_text};
 

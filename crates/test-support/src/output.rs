@@ -69,8 +69,9 @@ impl Redactions {
 
     pub fn redact(&self, text: &str) -> String {
         let variable = [
-            (regex!(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z"), "[TIME]"),
+            (regex!(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?Z"), "[TIME]"),
             (regex!(r"\b\d+\.\d+ ?s\b"), "[DURATION]"),
+            (regex!(r"\b\d+(?:ms|s) ago\b"), "[DURATION] ago"),
             (regex!(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b"), "[ID]"),
             (regex!(r"\b\d{8}T\d{6}Z-[0-9a-f]{4}\b"), "[RUN]"),
             (regex!(r"\b[0-9a-f]{16}\b"), "[ID]"),

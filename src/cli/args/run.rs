@@ -39,7 +39,8 @@ pub(in crate::cli) struct RunArgs {
     pub(in crate::cli) hook: Vec<(StepId, HookAnswer)>,
     #[command(flatten)]
     pub(in crate::cli) rollout: RolloutArgs,
-    /// Take over the cluster's lease from another run that no longer renews it; a live one is refused.
+    /// Take over the cluster's lease from another run that no longer renews it; a live one is refused. While the Kubernetes API
+    /// does not respond, change nodes without the lease. Only when no other run works on the cluster.
     #[arg(long)]
     pub(in crate::cli) take_over: bool,
     /// Merge the cluster into the operator's kubeconfig at the end of the run.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use talos_config::{FetchedInputs, InputRequest, SecretsBundle, talconfig};
+use talos_config::{FetchedInputs, InputRequest, InputsError, SecretsBundle, talconfig};
 use talos_schema::{RuntimeMode, validate};
 use tools::{Options, Tool, Toolbox};
 use yaml::{Diagnostics, Origin};
@@ -56,15 +56,15 @@ fn all(case: &Path, sources: &mut FetchedInputs) -> Result<String, Diagnostics> 
 fn opened<T>(
     case: &Path,
     sources: &mut FetchedInputs,
-    read: &dyn Fn(&FetchedInputs) -> Result<T, Diagnostics>,
+    read: &dyn Fn(&FetchedInputs) -> Result<T, InputsError>,
 ) -> Result<T, Diagnostics> {
     loop {
-        let result = read(sources);
-        let missing = sources.missing();
-        if missing.is_empty() {
-            return result;
-        }
-        for wanted in missing {
+        let needs = match read(sources) {
+            Ok(value) => return Ok(value),
+            Err(InputsError { mistakes, needs }) if needs.is_empty() => return Err(mistakes),
+            Err(InputsError { needs, .. }) => needs,
+        };
+        for wanted in needs {
             let InputRequest::SopsFile(path) = &wanted else { panic!("unexpected: {wanted:?}") };
             let text = decrypt(case, path);
             sources.provide(wanted, text.into());

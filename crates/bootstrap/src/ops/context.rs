@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use helmfile::Chart;
+use kubernetes::ExpiredLease;
 use net::DownloadSource;
 use repository::Cluster;
 use talos_config::Role;
@@ -14,7 +15,7 @@ use super::charts::{charts, kubectl};
 use super::secret_sources::manifest_secrets;
 use super::workspace::create_private_folder;
 use super::{OpsError, RunOptions, SecretsMode, Target, Workspace, input_warnings, open_bundle, read_cluster};
-use crate::steps::{Choices, ContextParts, RunContext, hooks};
+use crate::steps::{Choices, ContextParts, RunContext, WithoutLease, hooks};
 
 /// Whether an operation writes to the cluster and to the state folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +74,10 @@ pub async fn run_context(
             hook_answers: options.hook_answers.iter().cloned().collect(),
             pins,
             rollout: options.rollout,
+            without_lease: match options.expired_lease {
+                ExpiredLease::Respect => WithoutLease::Waits,
+                ExpiredLease::TakeOver => WithoutLease::GoesOn,
+            },
         },
         dialer: dialer(target),
         cluster,

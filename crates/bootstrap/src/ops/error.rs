@@ -84,6 +84,8 @@ pub enum OpsError {
     Plan(#[from] PlanError),
     #[error("`--hook {step}`: step not found in the plan")]
     UnknownHook { step: StepId, cluster: String },
+    #[error("`--hook {step}`: the outcome of this hook is not in question; nothing was changed")]
+    UnaskedHook { step: StepId, open: Vec<StepId> },
     #[error("run {run} of `{cluster}` is unfinished: {done} of {steps} steps are done; nothing was changed")]
     Unfinished { run: RunId, cluster: String, done: usize, steps: usize, resume: String },
     #[error(transparent)]
@@ -179,6 +181,7 @@ impl OpsError {
             | Self::PlaceholdersForRun
             | Self::PlaceholdersForQuery
             | Self::UnknownHook { .. }
+            | Self::UnaskedHook { .. }
             | Self::Selector(_)
             | Self::StateValue(_)
             | Self::NoReleases { .. }
@@ -262,6 +265,11 @@ impl OpsError {
             Self::PlaceholdersForRun => "leave --secrets out".to_owned(),
             Self::PlaceholdersForQuery => "remove --secrets placeholder".to_owned(),
             Self::UnknownHook { cluster, .. } => format!("`k8s-bootstrap plan {cluster}` lists the steps"),
+            Self::UnaskedHook { open, .. } if open.is_empty() => "no hook is in question; leave --hook out".to_owned(),
+            Self::UnaskedHook { open, .. } => {
+                let steps: Vec<&str> = open.iter().map(StepId::as_str).collect();
+                format!("in question: {}", steps.join(", "))
+            }
             Self::Unfinished { resume, .. } => format!("continue it: {resume}"),
             Self::LeaseRefused(refusal) | Self::LeaseLost(refusal) => match refusal {
                 LeaseRefusal::Unavailable(LeaseError::Expired(_)) => {

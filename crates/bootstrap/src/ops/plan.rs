@@ -60,7 +60,7 @@ pub async fn plan(workspace: &Workspace, options: &RunOptions, depth: PlanOption
     if options.bundle.is_some() {
         open_charts(&context, options).await?;
     }
-    let PlannedSteps { plan, steps, releases } = steps::planned(&context)?;
+    let PlannedSteps { plan, steps, releases, .. } = steps::planned(&context)?;
     let findings = if depth.query_cluster {
         let mut history = Journal::read(&journal_store(&context.folder)).await?.history;
         if find_epoch_end(&context, &history).await.map_err(ContextError::from)?.is_some() {

@@ -8,13 +8,15 @@ use engine::plan::{PhaseName, Plan, StepId};
 use engine::{Code, Engine, RunOutcome, RunReport, StopSignal, Subscriber};
 use helm::Charts;
 use jiff::Timestamp;
-use kubernetes::LeaseRequest;
+use kubernetes::{HolderProcess, LeaseRequest};
+use process::ProcessIdentity;
 
 use super::context::Effects;
 use super::store::journal_store;
 use super::{OpsError, RunOptions, Workspace, run_context};
 use crate::steps::epoch::{find_epoch_end, identity};
-use crate::steps::{self, ContextError, LeaseNeed, RunContext};
+use crate::steps::hooks::HookSteps;
+use crate::steps::{self, ContextError, LeaseNeed, PlannedSteps, RunContext};
 
 /// A run that was started and has ended.
 #[derive(Debug)]
@@ -45,7 +47,7 @@ pub async fn run(
 ) -> Result<FinishedRun, OpsError> {
     let context = run_context(workspace, options, Effects::Write).await?;
     open_charts(&context, options).await?;
-    let (plan, steps) = steps::plan(&context)?;
+    let PlannedSteps { plan, steps, hooks, .. } = steps::planned(&context)?;
     if let Some((step, _)) = options.hook_answers.iter().find(|(step, _)| plan.step(step).is_none()) {
         return Err(OpsError::UnknownHook { step: step.clone(), cluster: options.cluster.clone() });
     }
@@ -54,6 +56,7 @@ pub async fn run(
     let _lock = store.lock(Holder::this_process(command)).await?;
     let opened = Journal::read(store.as_ref()).await?;
     let history = current_epoch(workspace, &context, store.as_ref(), opened.history).await?;
+    context.note_history(&history);
     let unfinished = history.last.as_ref().filter(|last| last.is_unfinished());
     if let Some(last) = unfinished.filter(|_| !options.resume) {
         let lab = if options.target.is_lab() { " --lab" } else { "" };
@@ -65,6 +68,7 @@ pub async fn run(
             resume: format!("k8s-bootstrap {}{lab} --resume", options.cluster),
         });
     }
+    context.recall_boots(&history.facts);
     if let Some(notice) = &opened.notice {
         workspace.note(&format!("note: {notice}"));
     }
@@ -73,6 +77,10 @@ pub async fn run(
     context.take_lease_of_living_cluster().await;
     if let Some(refusal) = context.lease.refusal() {
         return Err(OpsError::LeaseRefused(refusal));
+    }
+    if let Err(stale) = check_answers(&context, &hooks, &history, options).await {
+        context.lease.release().await;
+        return Err(stale);
     }
     let journal = Journal::new(store, run, history.epoch);
     if let Err(error) = journal.append(started(&context, &plan, &history)?).await {
@@ -94,6 +102,23 @@ pub async fn run(
         && report.applied == 0
         && report.failures.iter().all(|(step, _)| preflight.contains(step));
     Ok(FinishedRun { context, report, failed_in_preflight })
+}
+
+/// Fails when an answer is about a hook whose outcome is not in question: it may be meant for another one.
+async fn check_answers(
+    context: &RunContext,
+    hooks: &HookSteps,
+    history: &History,
+    options: &RunOptions,
+) -> Result<(), OpsError> {
+    if options.hook_answers.is_empty() {
+        return Ok(());
+    }
+    let open = hooks.in_question(context, &history.recorded_intents).await;
+    match options.hook_answers.iter().find(|(step, _)| !open.contains(step)) {
+        None => Ok(()),
+        Some((step, _)) => Err(OpsError::UnaskedHook { step: step.clone(), open: open.into_iter().collect() }),
+    }
 }
 
 /// Helm and the charts, so that a missing one is reported before anything else.
@@ -144,12 +169,19 @@ fn lease_need(
     let host = Holder::this_process(&options.cluster).host;
     let request = LeaseRequest {
         holder: format!("{}@{host}/{run}", user.map_or("operator", String::as_str)),
-        ended: history.runs.iter().map(ToString::to_string).collect(),
+        process: ProcessIdentity::this_process().map(|process| HolderProcess(process.to_string())),
+        earlier: history.runs.iter().map(ToString::to_string).collect(),
+        has_ended,
         expired: options.expired_lease,
     };
     let workspace = workspace.clone();
     let notes = Arc::new(move |line: &str| workspace.note(line));
     LeaseNeed { cluster: options.cluster.clone(), request, stop: stop.clone(), notes }
+}
+
+/// Whether the process of a lease's holder has certainly ended.
+fn has_ended(process: &HolderProcess) -> bool {
+    process.0.parse().is_ok_and(|process: ProcessIdentity| process.has_ended())
 }
 
 fn started(context: &RunContext, plan: &Plan, history: &History) -> Result<Entry, OpsError> {

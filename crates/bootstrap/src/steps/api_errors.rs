@@ -53,6 +53,7 @@ fn wait_code(reason: &WaitReason) -> Option<Code> {
     match reason.cause {
         WaitCause::ImagePull(_) => Some(Code::H13),
         WaitCause::Unschedulable => Some(Code::K05),
+        WaitCause::PodSecurity => Some(Code::K09),
         WaitCause::ApiUnavailable => Some(Code::K07),
         WaitCause::AdmissionWebhook => Some(Code::H05),
         WaitCause::ConversionWebhook => Some(Code::H04),
@@ -74,5 +75,13 @@ pub(super) fn progress(cx: &StepContext) -> impl Fn(&WaitReason) + Send + Sync +
 
 /// The same, with one code for whatever is waited for.
 pub(super) fn progress_with(cx: &StepContext, code: Code) -> impl Fn(&WaitReason) + Send + Sync + '_ {
-    move |reason| cx.waiting(step_wait(reason).code(code))
+    progress_by(cx, move |_| code)
+}
+
+/// The same, with a code that depends on the reason.
+pub(super) fn progress_by<'c>(
+    cx: &'c StepContext,
+    code: impl Fn(&WaitReason) -> Code + Send + Sync + 'c,
+) -> impl Fn(&WaitReason) + Send + Sync + 'c {
+    move |reason| cx.waiting(step_wait(reason).code(code(reason)))
 }

@@ -158,6 +158,10 @@ impl Steps {
         match code {
             hooks::HookCode::Action(action) => self.action(step, action),
             hooks::HookCode::Check(check) => self.check(step, check),
+            hooks::HookCode::Process(process) => {
+                self.processes.push(step.id.clone(), process.clone());
+                self.action(step, process)
+            }
         }
     }
 

@@ -24,6 +24,17 @@ pub(crate) struct Choices {
     pub(crate) pins: BTreeMap<IpAddr, CertificateFingerprint>,
     /// How config changes reach configured nodes.
     pub(crate) rollout: RolloutOptions,
+    /// What becomes of them while no run can hold the cluster's lease.
+    pub(crate) without_lease: WithoutLease,
+}
+
+/// What becomes of a change of a node of a living cluster while the Kubernetes API, and with it the cluster's lease, is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WithoutLease {
+    /// Another run may be changing nodes too.
+    Waits,
+    /// `--take-over`: the operator has made sure that none does.
+    GoesOn,
 }
 
 /// The operator's answer about a hook that must not run twice and whose outcome is unknown.

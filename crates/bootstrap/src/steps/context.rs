@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::future::select_ok;
@@ -13,14 +13,16 @@ use secrecy::SecretString;
 use tokio::sync::Mutex;
 
 use super::choices::Choices;
+use super::config_warnings::ConfigWarnings;
 use super::errors::step_error;
 use super::etcd_watch::{EtcdWatches, WatchedNode};
 use super::kinds::Kinds;
 use super::object_owners::ObjectOwners;
 use super::pending::LeaseView;
 use super::run_lease::RunLease;
-use engine::plan::FingerprintKey;
-use engine::{Code, StepError};
+use engine::journal::{ClusterFact, ClusterFacts, History};
+use engine::plan::{FingerprintKey, StepId};
+use engine::{Code, StepContext, StepError};
 use helm::{Charts, TemplateOptions};
 
 use crate::charts::{ChartsError, LazyCharts};
@@ -28,6 +30,7 @@ use kubernetes::{Access, AccessError, UnpulledImage};
 use net::{Dialer, DownloadSource};
 use process::SecretFile;
 use repository::Cluster;
+use retry::policies::USUAL_BOOT;
 use secrets::sops::Sops;
 use secrets::{Redactor, Sources};
 use talos_client::{BootTimes, Client, ClientError, ClientIdentity, NodeConnections, Probe};
@@ -44,6 +47,11 @@ const READY: Duration = Duration::from_secs(2);
 
 /// An API that is up responds within this.
 const RESPONSE: Duration = Duration::from_secs(3);
+
+/// The step after which a node runs its config.
+fn configured_step(node: &InventoryNode) -> StepId {
+    StepId::new(format!("machine-config/{}", node.hostname))
+}
 
 /// What the steps of a run share.
 pub struct RunContext {
@@ -65,6 +73,9 @@ pub struct RunContext {
     pub(super) client_identity: ClientIdentity,
     pub(super) connections: NodeConnections,
     pub(super) etcd_watches: EtcdWatches,
+    pub(super) config_warnings: ConfigWarnings,
+    /// Nodes that an earlier run of this epoch has configured, once the journal is read.
+    configured_before: OnceLock<BTreeSet<String>>,
     kubernetes: KubernetesAdmin,
     client: Mutex<Option<kube::Client>>,
     api_has_served: AtomicBool,
@@ -152,6 +163,10 @@ impl RunContext {
         Ok(Self {
             connections: NodeConnections::new(dialer.clone(), client_identity.clone()),
             etcd_watches: EtcdWatches::default(),
+            config_warnings: ConfigWarnings::new(
+                cluster.inventory.nodes.iter().map(|node| node.hostname.clone()).collect(),
+            ),
+            configured_before: OnceLock::new(),
             cluster,
             dialer,
             choices,
@@ -345,6 +360,18 @@ impl RunContext {
         })
     }
 
+    /// Notes which nodes an earlier run has configured.
+    pub(crate) fn note_history(&self, history: &History) {
+        let is_done = |node: &&InventoryNode| history.ever_done.contains(&configured_step(node));
+        let nodes = self.cluster.inventory.nodes.iter().filter(is_done);
+        let _ = self.configured_before.set(nodes.map(|node| node.hostname.clone()).collect());
+    }
+
+    /// Whether the node may have its config from an earlier run.
+    pub(super) fn may_be_configured(&self, node: &InventoryNode) -> bool {
+        self.choices.resumed || self.configured_before.get().is_some_and(|nodes| nodes.contains(&node.hostname))
+    }
+
     /// Notes that this run has sent the call with which etcd begins.
     pub(super) fn note_etcd_bootstrap(&self) {
         self.etcd_began.store(true, Ordering::Relaxed);
@@ -381,8 +408,26 @@ impl RunContext {
         self.boots.lock().unwrap_or_else(PoisonError::into_inner).limit(node.address)
     }
 
-    pub(super) fn learn_boot(&self, node: &InventoryNode, took: Duration) {
+    /// Notes how long a node was away, for this run; a boot that is not a usual one for later runs too.
+    pub(super) async fn learn_boot(&self, node: &InventoryNode, took: Duration, cx: &StepContext) {
+        self.note_boot(node, took);
+        if took <= USUAL_BOOT {
+            return;
+        }
+        cx.learn(ClusterFact::BootDuration { node: node.hostname.clone(), seconds: took.as_secs() }).await;
+    }
+
+    fn note_boot(&self, node: &InventoryNode, took: Duration) {
         self.boots.lock().unwrap_or_else(PoisonError::into_inner).learn(node.address, took);
+    }
+
+    /// Takes over how long boots took in earlier runs.
+    pub(crate) fn recall_boots(&self, facts: &ClusterFacts) {
+        for node in &self.cluster.inventory.nodes {
+            if let Some(seconds) = facts.boot_seconds.get(&node.hostname) {
+                self.note_boot(node, Duration::from_secs(*seconds));
+            }
+        }
     }
 
     /// The kubeconfig to keep: in a rehearsal it dials where the lab is, under the declared name.

@@ -19,7 +19,8 @@ pub(super) fn error_class(kind: ClientErrorKind) -> ErrorClass {
         | ClientErrorKind::AlreadyExists
         | ClientErrorKind::NotFound
         | ClientErrorKind::PermissionDenied
-        | ClientErrorKind::ResourceExhausted => ErrorClass::FailedPrecondition,
+        | ClientErrorKind::ResourceExhausted
+        | ClientErrorKind::Unsupported => ErrorClass::FailedPrecondition,
     }
 }
 
@@ -31,24 +32,12 @@ pub(super) fn step_error(error: &ClientError, node: &InventoryNode) -> StepError
         ClientErrorKind::FingerprintMismatch
         | ClientErrorKind::NotFound
         | ClientErrorKind::AlreadyExists
+        | ClientErrorKind::Unsupported
         | ClientErrorKind::Unimplemented => failed.code(client_code(error.kind)),
         ClientErrorKind::OutOfTime => failed.code(Code::O12),
         // What the call was for says more.
         _ => failed,
     }
-}
-
-pub(super) fn rejected_config(
-    class: ErrorClass,
-    message: &str,
-    field: Option<String>,
-    node: &InventoryNode,
-) -> StepError {
-    let field = field.map(|field| format!("; {field}")).unwrap_or_default();
-    StepError::new(class, "the node rejected its machine config")
-        .with_place(place(node))
-        .because(format!("{message}{field}"))
-        .code(Code::T17)
 }
 
 /// The code of a call to a node that failed.
@@ -64,6 +53,7 @@ pub(crate) fn client_code(kind: ClientErrorKind) -> Code {
         | ClientErrorKind::Rejected
         | ClientErrorKind::PermissionDenied
         | ClientErrorKind::ResourceExhausted
+        | ClientErrorKind::Unsupported
         | ClientErrorKind::Unimplemented
         | ClientErrorKind::Other => Code::T25,
     }
@@ -144,6 +134,8 @@ mod tests {
             (Kind::NotFound, ErrorClass::FailedPrecondition),
             (Kind::PermissionDenied, ErrorClass::FailedPrecondition),
             (Kind::ResourceExhausted, ErrorClass::FailedPrecondition),
+            // Not retried, unlike what is not ready yet.
+            (Kind::Unsupported, ErrorClass::FailedPrecondition),
         ];
         for (kind, expected) in classes {
             assert_eq!(error_class(kind), expected, "{kind:?}");

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::api_errors::{api_error, gate_error, progress_with};
+use super::api_errors::{api_error, gate_error, progress_by};
 use super::boots::{self, NodeGoal};
 use super::context::RunContext;
 use super::rollout;
 use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext, StepError, StepWait};
+use error_report::ErrorReport;
 use helmfile::{Release, ReleaseId};
 use kubernetes::{ObjectRef, Readiness, WaitReason};
 use repository::{HelmReleaseNames, OwnedRelease};
@@ -80,6 +81,15 @@ impl NodesReady {
     pub(super) fn new(context: Arc<RunContext>) -> Self {
         Self(context)
     }
+
+    /// Kubelets of the inventory without a serving certificate (K04). Nothing of a run needs one, so requests that cannot be
+    /// listed are none.
+    async fn pending_certificates(&self) -> Option<String> {
+        let client = self.0.kubernetes().await.ok()?;
+        let pending = kubernetes::pending_serving_requests(&client).await.unwrap_or_default();
+        let ours: Vec<String> = self.0.hostnames().into_iter().filter(|name| pending.contains(name)).collect();
+        (!ours.is_empty()).then(|| format!("kubelets wait for a serving certificate: {}", ours.join(", ")))
+    }
 }
 
 #[async_trait]
@@ -96,10 +106,12 @@ impl Action for NodesReady {
         let expected = self.0.expected_nodes().await;
         let missing = expected.into_iter().filter(|(name, boot)| !ready(name, boot.as_deref()));
         let missing: Vec<String> = missing.map(|(name, _)| name).collect();
-        Ok(if missing.is_empty() {
-            Observation::UpToDate("all are Ready".to_owned())
-        } else {
+        Ok(if !missing.is_empty() {
             Observation::InProgress(format!("not Ready yet: {}", missing.join(", ")))
+        } else if let Some(pending) = self.pending_certificates().await {
+            Observation::Degraded(format!("all are Ready; {pending} ({})", Code::K04))
+        } else {
+            Observation::UpToDate("all are Ready".to_owned())
         })
     }
 
@@ -109,6 +121,9 @@ impl Action for NodesReady {
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.0.kubernetes().await?;
+        if let Some(pending) = self.pending_certificates().await {
+            cx.waiting(StepWait::new(format!("not waited for: {pending}")).code(Code::K04));
+        }
         boots::wait_for_nodes(&self.0, &client, NodeGoal::Ready, cx)
             .await
             .map_err(|error| gate_error(&error).code(Code::K02))
@@ -143,8 +158,13 @@ impl Check for FluxReady {
 
     async fn wait(&self, cx: &StepContext) -> Result<(), StepError> {
         let client = self.context.kubernetes().await?;
-        let ready = kubernetes::wait_condition(&client, &self.object, "Ready", &progress_with(cx, self.code)).await;
-        ready.map(|_| ()).map_err(|error| gate_error(&error).with_place(self.object.to_string()).code(self.code))
+        let code = |message: &str| self.context.network_code(message).unwrap_or(self.code);
+        let show = progress_by(cx, |reason| code(&reason.text));
+        let ready = kubernetes::wait_condition(&client, &self.object, "Ready", &show).await;
+        ready.map(|_| ()).map_err(|error| {
+            let code = code(&ErrorReport::new(&error).to_string());
+            gate_error(&error).with_place(self.object.to_string()).code(code)
+        })
     }
 }
 
@@ -261,14 +281,16 @@ impl Check for Adopted {
         let client = self.context.kubernetes().await?;
         let seen = Mutex::new(AdoptionView { missing: self.missing(&[]), ..AdoptionView::default() });
         let view = || seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let code = |message: &str| self.context.network_code(message).unwrap_or(Code::F05);
         // What fails beside the releases is shown, and does not restart the deadline.
         let show_failing = || {
             if let Some(line) = view().failing() {
-                cx.waiting(StepWait::new(line).code(Code::F05).stuck());
+                let code = code(&line);
+                cx.waiting(StepWait::new(line).code(code).stuck());
             }
         };
         let show = |reason: &WaitReason| {
-            progress_with(cx, Code::F05)(reason);
+            progress_by(cx, |reason| code(&reason.text))(reason);
             show_failing();
         };
         let missing = |objects: &[Value]| {

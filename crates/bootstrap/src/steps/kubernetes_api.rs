@@ -9,11 +9,12 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::boots::NodeGoal;
 use super::context::RunContext;
+use super::control_plane_health::ApiWait;
 use super::credentials::{same_cluster, same_nodes};
 use super::epoch::learn_kubernetes;
 use crate::private_file::write_private;
 use engine::journal::ClusterFact;
-use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext, StepError, StepWait};
+use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext, StepError};
 use error_report::ErrorReport;
 use kubernetes::NodeView;
 use retry::policies::api_start;
@@ -83,6 +84,25 @@ impl Ready {
                 stale("talosconfig", &context.talosconfig_path(), is_same)
             })
     }
+
+    async fn wait_ready(&self, cx: &StepContext, wait: &ApiWait<'_>) -> Result<(), StepError> {
+        let began = Instant::now();
+        loop {
+            match kubernetes::connect(&self.0.access(), &self.0.dialer).await {
+                Ok(client) => match kubernetes::cluster_uid(&client).await {
+                    Ok(Some(uid)) => {
+                        learn_kubernetes(cx, uid).await?;
+                        return self.0.kubernetes().await.map(drop);
+                    }
+                    // The API server creates the namespace right after its start.
+                    Ok(None) => wait.not_ready("the namespace kube-system does not exist yet".to_owned()),
+                    Err(error) => wait.not_ready(ErrorReport::new(&error).to_string()),
+                },
+                Err(error) => wait.not_ready(ErrorReport::new(&error).to_string()),
+            }
+            tokio::time::sleep(api_start(began.elapsed()).first).await;
+        }
+    }
 }
 
 /// Why a file is to be written, if it is.
@@ -120,23 +140,10 @@ impl Action for Ready {
     }
 
     async fn gate(&self, cx: &StepContext) -> Result<(), StepError> {
-        let began = Instant::now();
-        loop {
-            match kubernetes::connect(&self.0.access(), &self.0.dialer).await {
-                Ok(client) => match kubernetes::cluster_uid(&client).await {
-                    Ok(Some(uid)) => {
-                        learn_kubernetes(cx, uid).await?;
-                        return self.0.kubernetes().await.map(drop);
-                    }
-                    // The API server creates the namespace right after its start.
-                    Ok(None) => {
-                        cx.waiting(StepWait::new("the namespace kube-system does not exist yet").code(Code::K01));
-                    }
-                    Err(error) => cx.waiting(StepWait::new(ErrorReport::new(&error).to_string()).code(Code::K01)),
-                },
-                Err(error) => cx.waiting(StepWait::new(ErrorReport::new(&error).to_string()).code(Code::K01)),
-            }
-            tokio::time::sleep(api_start(began.elapsed()).first).await;
+        let wait = ApiWait::new(&self.0, cx);
+        tokio::select! {
+            ready = self.wait_ready(cx, &wait) => ready,
+            never = wait.follow_control_planes() => match never {},
         }
     }
 }

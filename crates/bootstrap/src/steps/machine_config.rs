@@ -71,8 +71,8 @@ impl Action for Configured {
             Probe::Closed(error) => Err(error),
         };
         let applied = applied.map_err(|error| config_error(&self.context, &error, &self.node))?;
-        for warning in applied.warnings {
-            cx.progress(&format!("warning from the node: {warning}"));
+        for line in self.context.config_warnings.note(&self.node.hostname, applied.warnings) {
+            cx.progress(&line);
         }
         Ok(Effect::Complete)
     }

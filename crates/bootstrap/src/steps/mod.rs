@@ -2,6 +2,7 @@
 //!
 //! [`plan`] declares the steps of a cluster in their order; the code of each kind of step has a file of its own.
 
+mod addresses;
 mod adopted_release;
 mod api_address;
 mod api_errors;
@@ -10,7 +11,9 @@ mod boots;
 mod chain;
 mod choices;
 mod config_errors;
+mod config_warnings;
 mod context;
+mod control_plane_health;
 mod conversion;
 mod conversion_step;
 mod crds;
@@ -32,6 +35,7 @@ mod kustomize;
 mod machine_config;
 mod names;
 mod namespaces;
+mod network_causes;
 mod node_config;
 mod node_wait;
 mod object_owners;
@@ -61,7 +65,7 @@ use talos_config::{InventoryNode, Role};
 use decryption::Keys;
 use secret_manifests::SecretManifests;
 
-pub(crate) use choices::Choices;
+pub(crate) use choices::{Choices, WithoutLease};
 pub use choices::{HookAnswer, Reboots, RolloutOptions};
 pub(crate) use context::ContextParts;
 pub use context::{ContextError, RunContext, SecretsFrom};
@@ -93,6 +97,7 @@ pub struct PlannedSteps {
     pub plan: Plan,
     pub steps: StepSet,
     pub releases: ReleaseSteps,
+    pub hooks: hooks::HookSteps,
 }
 
 /// The plan of a cluster and the code of its steps.
@@ -122,7 +127,8 @@ pub fn planned(context: &Arc<RunContext>) -> Result<PlannedSteps, PlanError> {
     preflight.charts.prepares(steps.code_since(first_of_chain));
     steps.images(&nodes);
     let plan = Plan::new(&context.cluster.phases, steps.declared)?;
-    Ok(PlannedSteps { plan, steps: steps.code, releases: ReleaseSteps(steps.installed) })
+    let releases = ReleaseSteps(steps.installed);
+    Ok(PlannedSteps { plan, steps: steps.code, releases, hooks: steps.processes })
 }
 
 /// The steps declared so far.
@@ -133,6 +139,8 @@ struct Steps {
     code: StepSet,
     /// The releases of the chain, in its order.
     installed: Vec<Arc<release::Installed>>,
+    /// Its hooks that run as processes.
+    processes: hooks::HookSteps,
 }
 
 /// What is checked before any machine is changed.
@@ -160,7 +168,14 @@ struct ApiSteps {
 impl Steps {
     fn new(context: &Arc<RunContext>) -> Self {
         let secrets = Arc::new(SecretManifests::new(context.clone()));
-        Self { context: context.clone(), secrets, declared: vec![], code: StepSet::default(), installed: vec![] }
+        Self {
+            context: context.clone(),
+            secrets,
+            declared: vec![],
+            code: StepSet::default(),
+            installed: vec![],
+            processes: hooks::HookSteps::default(),
+        }
     }
 
     fn action(&mut self, step: Step, code: Arc<dyn Action>) -> StepId {

@@ -2,11 +2,12 @@
 
 use engine::{Code, StepContext, StepError, StepWait};
 use error_report::ErrorReport;
-use retry::policies::NOT_READY;
+use retry::policies::{NODE_SEARCH, NOT_READY};
 use talos_client::{Client, ClientError, ClientErrorKind, ProgressTimeout, Stage};
 use talos_config::InventoryNode;
 use tokio::time::Instant;
 
+use super::addresses::{check_machine, seen_elsewhere};
 use super::context::RunContext;
 use super::errors::place;
 
@@ -15,21 +16,30 @@ use super::errors::place;
 ///
 /// # Errors
 ///
-/// When the node made no progress for longer than its slowest boot so far took, or restarted without its config (T05).
+/// When the node made no progress for longer than its slowest boot so far took, restarted without its config (T05), or
+/// another node has its address (T09).
 pub(super) async fn wait_configured(
     context: &RunContext,
     node: &InventoryNode,
     cx: &StepContext,
 ) -> Result<Client, StepError> {
     let began = Instant::now();
-    let mut wait = BootWait { node, cx, timeout: ProgressTimeout::new(context.boot_limit(node), began), last: None };
+    let mut wait = BootWait {
+        node,
+        cx,
+        timeout: ProgressTimeout::new(context.boot_limit(node), began),
+        last: None,
+        elsewhere: None,
+    };
     let mut looks = NOT_READY.backoff();
     let mut has_restarted = false;
+    let mut next_search = began + NODE_SEARCH;
     loop {
         match context.node_client(node).await {
             Ok(client) => {
                 if watch_up(&client, &mut wait).await? {
-                    context.learn_boot(node, began.elapsed());
+                    check_machine(context, node, &client).await?;
+                    context.learn_boot(node, began.elapsed(), cx).await;
                     return Ok(client);
                 }
                 // It responds, and does not report its stage yet.
@@ -41,6 +51,10 @@ pub(super) async fn wait_configured(
                     return Err(fell_back(node));
                 }
                 looks.refill();
+                if error.kind == ClientErrorKind::Unavailable && Instant::now() >= next_search {
+                    wait.elsewhere = seen_elsewhere(context, node).await;
+                    next_search = Instant::now() + NODE_SEARCH;
+                }
                 wait.note(reason(&error))?;
                 context.connections.due(node.address).await;
             }
@@ -92,11 +106,17 @@ struct BootWait<'w> {
     cx: &'w StepContext,
     timeout: ProgressTimeout,
     last: Option<StepWait>,
+    /// Where the cluster has the node instead.
+    elsewhere: Option<String>,
 }
 
 impl BootWait<'_> {
     /// Reports why the node is waited for; fails when that has not changed for too long.
     fn note(&mut self, wait: StepWait) -> Result<(), StepError> {
+        let wait = match self.elsewhere.take() {
+            Some(elsewhere) => StepWait::new(format!("{}; {elsewhere}", wait.line)).code(Code::T09),
+            None => wait,
+        };
         self.cx.waiting(wait.clone());
         let noted = self.timeout.note(&wait.line, Instant::now()).map_err(|overdue| {
             let minutes = overdue.elapsed.as_secs() / 60;

@@ -46,6 +46,11 @@ impl std::fmt::Debug for LeaseNeed {
 }
 
 impl LeaseNeed {
+    /// The lease, by a client of the API.
+    fn lease(&self, client: kube::Client) -> ClusterLease {
+        ClusterLease::new(client, &self.cluster, LeaseTerms::RUN, self.request.process.clone())
+    }
+
     /// The run starts nothing more.
     fn stop(&self, refusal: &LeaseRefusal) {
         (self.notes)(&format!("{refusal}; this run starts nothing more ({})", Code::O04));
@@ -58,7 +63,7 @@ enum State {
     #[default]
     NotTaken,
     Held {
-        lease: ClusterLease,
+        lease: Box<ClusterLease>,
         renewing: AbortHandle,
         /// By the wall clock, which goes on while the machine sleeps.
         renewed: Timestamp,
@@ -109,7 +114,7 @@ impl RunLease {
             Standing::Refused(refusal) => return Err(refused(&refusal)),
             Standing::NotTaken => {}
         }
-        let lease = ClusterLease::new(client.clone(), &terms.cluster, LeaseTerms::RUN);
+        let lease = terms.lease(client.clone());
         match lease.acquire_seen(&terms.request, &mut sighting).await {
             Ok(()) => {
                 let renewing = Renewing {
@@ -120,7 +125,7 @@ impl RunLease {
                     dialer: dialer.clone(),
                 };
                 let renewing = tokio::spawn(renewing.run()).abort_handle();
-                *lock(&self.state) = State::Held { lease, renewing, renewed: Timestamp::now() };
+                *lock(&self.state) = State::Held { lease: Box::new(lease), renewing, renewed: Timestamp::now() };
                 Ok(())
             }
             Err(LeaseError::Api(error)) => Err(super::api_errors::api_error(&error)),
@@ -145,7 +150,7 @@ impl RunLease {
 
     /// Renews a lease that may have expired, as it may while the machine slept.
     async fn confirm(&self, client: &kube::Client, terms: &LeaseNeed) -> Result<(), StepError> {
-        let lease = ClusterLease::new(client.clone(), &terms.cluster, LeaseTerms::RUN);
+        let lease = terms.lease(client.clone());
         match timeout(RENEWAL_ATTEMPT, lease.renew(&terms.request.holder)).await {
             Ok(Ok(Renewal::Renewed)) => {
                 note_renewed(&self.state);
@@ -238,7 +243,7 @@ impl Renewing {
     async fn reconnect(&mut self) {
         let connected = timeout(RENEWAL_ATTEMPT, kubernetes::connect(&self.access, &self.dialer)).await;
         if let Ok(Ok(client)) = connected {
-            self.lease = ClusterLease::new(client, &self.terms.cluster, LeaseTerms::RUN);
+            self.lease = self.terms.lease(client);
         }
     }
 }

@@ -128,6 +128,7 @@ fn no_fault_makes_a_run_violate_a_rule_and_every_cluster_is_completed() {
         counts.second_operators,
         counts.alarms,
         counts.shared_outages,
+        counts.worker_failures,
     ];
     assert!(happened.iter().all(|count| *count > SEEDS / 200), "{counts:#?}");
 }

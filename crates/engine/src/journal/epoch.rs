@@ -51,6 +51,8 @@ pub enum ClusterFact {
     KubeSystem(String),
     /// The boot of a node: its hostname, and Linux's random boot id (`random(4)`).
     NodeBoot { node: String, boot: String },
+    /// How long a node was away for a boot, in seconds: later runs wait at least as patiently.
+    BootDuration { node: String, seconds: u64 },
 }
 
 /// What the facts of an epoch add up to.
@@ -61,6 +63,8 @@ pub struct ClusterFacts {
     pub kube_system: Option<String>,
     /// The newest boot of each node, by hostname.
     pub boots: BTreeMap<String, String>,
+    /// The longest boot of each node in seconds, by hostname.
+    pub boot_seconds: BTreeMap<String, u64>,
 }
 
 /// What a fact adds to those that are known.
@@ -79,6 +83,13 @@ impl ClusterFacts {
             ClusterFact::EtcdMembers(ids) => std::mem::replace(&mut self.etcd_members, ids.clone()) != *ids,
             ClusterFact::NodeBoot { node, boot } => {
                 self.boots.insert(node.clone(), boot.clone()).as_ref() != Some(boot)
+            }
+            ClusterFact::BootDuration { node, seconds } => {
+                let known = self.boot_seconds.get(node).copied();
+                if known.is_none_or(|known| known < *seconds) {
+                    self.boot_seconds.insert(node.clone(), *seconds);
+                }
+                known.is_none_or(|known| known < *seconds)
             }
             ClusterFact::KubeSystem(uid) => match &self.kube_system {
                 Some(known) if known != uid => return Learned::Contradicts(known.clone()),

@@ -1,6 +1,7 @@
 //! The history that the records of a journal add up to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,8 @@ pub struct History {
     pub ever_done: BTreeSet<StepId>,
     pub last: Option<LastRun>,
     pub recorded_intents: RecordedIntents,
+    /// The longest time that each step made no progress in a run in which it was done.
+    pub longest_quiet: BTreeMap<StepId, Duration>,
 }
 
 /// Intents and outcomes of all runs, by step, oldest first.
@@ -107,8 +110,12 @@ pub fn replay<'r>(records: impl IntoIterator<Item = &'r Record>) -> History {
                 }
             }
             entry => {
-                if let Entry::StepDone { step, .. } = entry {
+                if let Entry::StepDone { step, quiet_seconds, .. } = entry {
                     history.ever_done.insert(step.clone());
+                    if let Some(seconds) = quiet_seconds {
+                        let longest = history.longest_quiet.entry(step.clone()).or_default();
+                        *longest = Duration::from_secs(*seconds).max(*longest);
+                    }
                 }
                 if let Some(last) = history.last.as_mut().filter(|last| last.run == record.run) {
                     follow(last, entry);
@@ -121,7 +128,7 @@ pub fn replay<'r>(records: impl IntoIterator<Item = &'r Record>) -> History {
 
 fn follow(last: &mut LastRun, entry: &Entry) {
     match entry {
-        Entry::StepDone { step, fingerprint } => {
+        Entry::StepDone { step, fingerprint, .. } => {
             last.failed.remove(step);
             last.done.insert(step.clone(), fingerprint.clone());
         }

@@ -86,8 +86,11 @@ mod tests {
                 resumed: false,
                 plan: BTreeMap::from([(StepId::new("etcd/bootstrap"), fingerprint("x"))]),
             }),
-            "[a-z/]{1,12}"
-                .prop_map(move |step| Entry::StepDone { step: StepId::new(step), fingerprint: fingerprint("y") }),
+            "[a-z/]{1,12}".prop_map(move |step| Entry::StepDone {
+                step: StepId::new(step),
+                fingerprint: fingerprint("y"),
+                quiet_seconds: Some(90),
+            }),
             ".{0,40}".prop_map(|error| Entry::StepFailed { step: StepId::new("release/x"), error }),
             any::<u64>().prop_map(|number| Entry::Intent { step: StepId::new("x"), intent: json!({"number": number}) }),
             ".{0,12}".prop_map(|text| Entry::Concluded { step: StepId::new("x"), outcome: json!(text) }),

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::{ClusterFact, Epoch};
 use crate::plan::{Fingerprint, StepId};
 
-/// The version of the record format that this program writes. Format 1 had no checksum; it is still read.
-pub const FORMAT: u32 = 2;
+/// The version of the record format that this program writes. Format 1 had no checksum, format 2 no durations; both are still
+/// read.
+pub const FORMAT: u32 = 3;
 
 /// The name of a run: its start in UTC and some random digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -72,6 +73,9 @@ pub enum Entry {
     StepDone {
         step: StepId,
         fingerprint: Fingerprint,
+        /// The longest time that the step made no progress, in seconds; absent where that was not worth learning.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        quiet_seconds: Option<u64>,
     },
     StepFailed {
         step: StepId,

@@ -60,7 +60,8 @@ async fn a_finished_run_leaves_nothing_to_resume() {
     let journal = journal(folder.path());
     journal.append(started()).await.unwrap();
     journal.append(Entry::StepFailed { step: step.clone(), error: "no route".into() }).await.unwrap();
-    journal.append(Entry::StepDone { step: step.clone(), fingerprint: fingerprint() }).await.unwrap();
+    let done = Entry::StepDone { step: step.clone(), fingerprint: fingerprint(), quiet_seconds: None };
+    journal.append(done).await.unwrap();
     journal.append(Entry::RunEnded { end: RunEnd::Complete }).await.unwrap();
 
     let last = history(folder.path()).await.last.unwrap();
@@ -96,9 +97,9 @@ async fn an_incomplete_last_line_is_ignored_with_a_notice_wherever_it_ends() {
 async fn a_newer_record_is_rejected_with_its_version() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.jsonl");
-    std::fs::write(&path, "{\"v\":3,\"entry\":\"run-started\",\"tool\":\"0.9.0\"}\n").unwrap();
+    std::fs::write(&path, "{\"v\":4,\"entry\":\"run-started\",\"tool\":\"0.9.0\"}\n").unwrap();
     let error = read(folder.path()).await.unwrap_err().to_string();
-    assert!(error.contains("line 1") && error.contains("newer version (0.9.0, format 3)"), "{error}");
+    assert!(error.contains("line 1") && error.contains("newer version (0.9.0, format 4)"), "{error}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The graph of steps.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::{Fingerprint, PhaseName, Phases, Step, StepId};
 
@@ -50,6 +51,17 @@ impl Plan {
         }
         names.retain(|name| steps.iter().any(|step| step.phase == *name));
         Ok(Self { phases: names, steps })
+    }
+
+    /// The same plan, with deadlines that earlier runs have shown to be too short.
+    #[must_use]
+    pub fn with_learned(mut self, longest_quiet: &BTreeMap<StepId, Duration>) -> Self {
+        for step in &mut self.steps {
+            if let Some(quiet) = longest_quiet.get(&step.id) {
+                step.policy = step.policy.with_learned(*quiet);
+            }
+        }
+        self
     }
 
     pub fn phases(&self) -> &[PhaseName] {

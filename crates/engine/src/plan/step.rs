@@ -23,6 +23,14 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The same, for a step that made no progress for `longest_quiet` in an earlier run and was done all the same. It may take
+    /// twice that, and never more than four times what it may without experience: what hangs must end.
+    #[must_use]
+    pub fn with_learned(self, longest_quiet: Duration) -> Self {
+        let learned = longest_quiet.saturating_mul(2).min(self.deadline.saturating_mul(4));
+        Self { deadline: self.deadline.max(learned), ..self }
+    }
+
     /// What most steps need.
     pub fn new(overdue: Code) -> Self {
         Self { deadline: Duration::from_mins(15), overdue, retry: policies::STEP, background: false }

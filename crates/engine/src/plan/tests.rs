@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -96,4 +98,18 @@ fn a_secret_part_depends_on_the_key_and_never_shows() {
     assert_ne!(one, made(&key("a"), "hunter3"));
     assert_ne!(one, Fingerprint::builder().part("hunter2").finish());
     assert!(!format!("{:?}", key("hunter2")).contains("hunter2"));
+}
+
+proptest! {
+    /// A slow cluster is waited for longer the next time, and never endlessly.
+    #[test]
+    fn deadlines_grow_with_what_earlier_runs_needed_within_bounds(quiet in 0u64..1_000_000, minutes in 1u64..300) {
+        let (quiet, own) = (Duration::from_secs(quiet), Duration::from_mins(minutes));
+        let policy = Policy { deadline: own, ..Policy::new(Code::K07) };
+        let learned = policy.with_learned(quiet);
+        prop_assert!(learned.deadline >= own && learned.deadline <= own * 4);
+        prop_assert!(learned.deadline >= (quiet * 2).min(own * 4));
+        prop_assert!(quiet * 2 > own || learned == policy, "nothing else changes");
+        prop_assert!(policy.with_learned(quiet + Duration::from_secs(1)).deadline >= learned.deadline);
+    }
 }

@@ -65,6 +65,40 @@ fn count(run: &TestRun, is_counted: fn(&EventKind) -> bool) -> usize {
 
 const QUARTER: Duration = Duration::from_mins(15);
 
+/// Waits in its gate for so long, without anything to report.
+struct Quiet(Duration);
+
+#[async_trait]
+impl Check for Quiet {
+    async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
+        Ok(CheckResult::Pending("not yet".into()))
+    }
+
+    async fn wait(&self, _cx: &StepContext) -> Result<(), StepError> {
+        tokio::time::sleep(self.0).await;
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_took_long_in_an_earlier_run_may_take_longer_in_the_next_one_within_bounds() {
+    let test = TestRun::new();
+    let outcome = async |minutes| {
+        let mut steps = StepSet::default();
+        steps.check(StepId::new("base/a"), Arc::new(Quiet(Duration::from_mins(minutes))));
+        test.engine_of(one_step(QUARTER), steps).await.run().await.outcome
+    };
+    assert_eq!(outcome(16).await, RunOutcome::Failed, "a failure teaches nothing");
+    assert_eq!(outcome(16).await, RunOutcome::Failed);
+    for minutes in [14, 27, 53] {
+        assert_eq!(outcome(minutes).await, RunOutcome::Complete, "{minutes}");
+    }
+    assert_eq!(outcome(59).await, RunOutcome::Complete);
+    assert_eq!(outcome(61).await, RunOutcome::Failed, "four times the step's own deadline");
+    assert_eq!(outcome(1).await, RunOutcome::Complete);
+    assert_eq!(outcome(59).await, RunOutcome::Complete, "a fast run in between unlearns nothing");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_not_ready_is_waited_for_and_is_no_attempt() {
     let (test, script) = (TestRun::new(), Script::applying(vec![not_available_yet(); 30]));

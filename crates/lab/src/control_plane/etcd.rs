@@ -12,6 +12,7 @@ use talos_proto::machine::{EtcdMember, EtcdMemberStatus};
 use tokio::sync::MutexGuard;
 
 use super::bootstrap::BootstrapSignal;
+use super::peers::PeerRoute;
 use super::program_files::{ProgramFiles, client_subject, server_subject};
 use super::{ControlPlane, ControlPlaneError, ControlPlaneHost, EtcdError, hostname, program};
 use crate::machine_config::AppliedConfig;
@@ -66,12 +67,16 @@ impl StartedMember<'_> {
 struct Learner<'c> {
     id: u64,
     turn: MutexGuard<'c, Option<NewestVoter>>,
+    route: PeerRoute,
 }
 
 /// A machine's turn to join.
 struct Turn<'c> {
     through: MemberAccess,
     newest: MutexGuard<'c, Option<NewestVoter>>,
+    route: PeerRoute,
+    /// Since when the machine has known of the control planes.
+    ready: Instant,
 }
 
 /// How to reach a member as its client.
@@ -105,10 +110,10 @@ impl ControlPlane {
         bootstrap: &BootstrapSignal,
     ) -> Result<StartedMember<'_>, ControlPlaneError> {
         let access = self.write_etcd_files(host, config)?;
-        let ready = Instant::now();
         if self.has_etcd_data(host) {
+            let began = Instant::now();
             self.start_member(host, config, &access, None).await?;
-            return Ok(StartedMember { began: ready, learner: None });
+            return Ok(StartedMember { began, learner: None });
         }
         self.waiting().insert(host.address);
         tokio::select! {
@@ -123,8 +128,8 @@ impl ControlPlane {
                 self.start_member(host, config, &access, Some(first)).await?;
                 Ok(StartedMember { began, learner: None })
             }
-            turn = self.turn_to_join() => {
-                let began = turn.newest.as_ref().map_or(ready, |newest| newest.since.max(ready));
+            turn = self.turn_to_join(config) => {
+                let began = turn.newest.as_ref().map_or(turn.ready, |newest| newest.since.max(turn.ready));
                 let learner = self.join(host, config, &access, turn).await?;
                 Ok(StartedMember { began, learner: Some(learner) })
             }
@@ -140,8 +145,9 @@ impl ControlPlane {
         let access = self.member_access(host).await?;
         let mut causes = vec![facts::node_booted(host.name)];
         let (since, mut newest) = match started.learner {
-            Some(Learner { id, turn }) => {
+            Some(Learner { id, turn, route }) => {
                 self.promote(host, id).await?;
+                causes.extend(route.cause());
                 causes.extend(turn.as_ref().map(|newest| newest.fact.clone()));
                 (Instant::now(), Some(turn))
             }
@@ -187,12 +193,14 @@ impl ControlPlane {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a member can be joined through and no other machine joins.
-    async fn turn_to_join(&self) -> Turn<'_> {
+    /// Waits until a member is found to join through and no other machine joins.
+    async fn turn_to_join(&self, config: &AppliedConfig) -> Turn<'_> {
+        let route = self.find_control_planes(config).await;
+        let ready = Instant::now();
         loop {
             let through = self.existing_member().await;
             if let Ok(newest) = self.joining.try_lock() {
-                return Turn { through, newest };
+                return Turn { through, newest, route, ready };
             }
             tokio::time::sleep(self.timings.join.duration()).await;
         }
@@ -271,7 +279,8 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Joins as a learner through another member.
+    /// Joins as a learner through another member. A machine that lost its data is still a member under its name, and leaves
+    /// first (Talos 1.11 to 1.14, `addMember`).
     async fn join<'c>(
         &'c self,
         host: ControlPlaneHost<'_>,
@@ -282,6 +291,11 @@ impl ControlPlane {
         let name = hostname(config, host);
         let peer_url = self.peer_url(host);
         let peers = format!("--peer-urls={peer_url}");
+        for member in parse_members(&self.etcdctl(&turn.through, &["member", "list"]).await?) {
+            if member.hostname == name {
+                self.retry_etcdctl(&turn.through, &["member", "remove", &format!("{:x}", member.id)]).await?;
+            }
+        }
         let added = self.retry_etcdctl(&turn.through, &["member", "add", name, "--learner", &peers]).await?;
         let members = parse_members(&self.etcdctl(&turn.through, &["member", "list"]).await?);
         let initial: Vec<String> = members
@@ -293,7 +307,7 @@ impl ControlPlane {
             .collect();
         self.start_member(host, config, own, Some(InitialCluster::Existing(initial.join(",")))).await?;
         let id = added.pointer("/member/ID").and_then(Value::as_u64).unwrap_or_default();
-        Ok(Learner { id, turn: turn.newest })
+        Ok(Learner { id, turn: turn.newest, route: turn.route })
     }
 
     /// Tries to promote a learner until etcd accepts it.

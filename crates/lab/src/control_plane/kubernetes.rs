@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::forward::PortForward;
 use super::kubeconfig::{self, Kubeconfig};
+use super::peers::endpoint_host;
 use super::program_files::{ProgramFiles, client_subject, server_subject};
 use super::{ControlPlane, ControlPlaneError, ControlPlaneHost, hostname, program, stop_all};
 use crate::machine_config::{AppliedConfig, PemPair};
@@ -110,6 +111,7 @@ impl ControlPlane {
         if let Some(vip) = self.vip.filter(|_| kubernetes.vip.is_none()) {
             let forward = self.forward(self.listen_address(vip.ip(), vip.port()), address).await?;
             kubernetes.vip = Some(VipForward { address, _forward: forward });
+            self.vip_holder.send_replace(Some(address));
         }
         Ok(())
     }
@@ -123,6 +125,9 @@ impl ControlPlane {
             ended.extend(managers.daemons);
         }
         let had_vip = kubernetes.vip.take_if(|vip| vip.address == host.address).is_some();
+        if had_vip {
+            self.vip_holder.send_replace(None);
+        }
         stop_all(ended).await;
         let successor = kubernetes.api_servers.keys().next().copied();
         if let Some(successor) = successor.filter(|_| had_vip)
@@ -391,8 +396,7 @@ impl ControlPlane {
         .to_vec();
         dns_names.push(hostname(config, host).to_owned());
         // Talos adds the endpoint's host by itself (`KubernetesCertSANsController`).
-        let endpoint = config.endpoint.trim_start_matches("https://");
-        let endpoint = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host).trim_matches(['[', ']']);
+        let endpoint = endpoint_host(&config.endpoint);
         for san in config.api_server_sans.iter().map(String::as_str).chain([endpoint]) {
             match san.parse() {
                 Ok(address) => addresses.push(address),

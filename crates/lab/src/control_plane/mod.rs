@@ -7,6 +7,7 @@ mod etcd_admin;
 mod forward;
 mod kubeconfig;
 mod kubernetes;
+mod peers;
 mod program_files;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::machine_config::{AppliedConfig, PemPair};
 use super::record::Recorder;
-use super::scenario::EtcdTimings;
+use super::scenario::{Discovery, EtcdTimings, Scenario};
 use super::spec::{ApiServers, LabSpec};
 
 pub(crate) use bootstrap::{BootstrapSignal, SnapshotRecovery};
@@ -27,6 +28,7 @@ pub use error::{ControlPlaneError, EtcdError};
 pub(crate) use etcd::StartedMember;
 pub(super) use kubeconfig::kubeconfig_archive;
 pub(super) use kubernetes::KUBECONFIG;
+pub(crate) use peers::PeerRoute;
 
 /// The programs that a control plane runs.
 #[derive(Debug, Clone, Default)]
@@ -67,10 +69,15 @@ pub(super) struct ControlPlane {
     /// Control planes whose etcd waits to be bootstrapped or to join.
     waiting: std::sync::Mutex<BTreeSet<IpAddr>>,
     timings: EtcdTimings,
+    discovery: Discovery,
+    /// The declared addresses of all machines.
+    machines: BTreeSet<IpAddr>,
     api_servers: ApiServers,
     kubernetes: Mutex<kubernetes::KubernetesPrograms>,
     /// By control plane without an API server of its own.
     forwards: Mutex<BTreeMap<IpAddr, forward::PortForward>>,
+    /// The machine that has the virtual IP.
+    vip_holder: watch::Sender<Option<IpAddr>>,
     /// The lab's own client, once the API is ready.
     pub(super) client: watch::Sender<Option<kube::Client>>,
 }
@@ -82,7 +89,7 @@ impl std::fmt::Debug for ControlPlane {
 }
 
 impl ControlPlane {
-    pub(super) fn new(programs: Programs, spec: &LabSpec, timings: EtcdTimings, recorder: Recorder) -> Self {
+    pub(super) fn new(programs: Programs, spec: &LabSpec, scenario: &Scenario, recorder: Recorder) -> Self {
         Self {
             programs,
             folder: spec.folder.clone(),
@@ -95,10 +102,13 @@ impl ControlPlane {
             join_target: watch::Sender::default(),
             joining: Mutex::default(),
             waiting: std::sync::Mutex::default(),
-            timings,
+            timings: scenario.etcd,
+            discovery: scenario.discovery,
+            machines: spec.nodes.iter().map(|node| node.address).collect(),
             api_servers: spec.api_servers,
             kubernetes: Mutex::default(),
             forwards: Mutex::default(),
+            vip_holder: watch::Sender::default(),
             client: watch::Sender::default(),
         }
     }
@@ -119,6 +129,17 @@ impl ControlPlane {
             // `self` owns the sender, so this only ever waits.
             let _ = signers.changed().await;
         }
+    }
+
+    /// The virtual IP, while the machine has it, and later changes of that.
+    pub(super) fn vip_holder(&self) -> watch::Receiver<Option<IpAddr>> {
+        self.vip_holder.subscribe()
+    }
+
+    /// The virtual IP, if the machine has it.
+    pub(super) fn vip_on(&self, host: IpAddr) -> Option<IpAddr> {
+        let vip = self.vip?.ip();
+        (*self.vip_holder.borrow() == Some(host)).then_some(vip)
     }
 
     /// Where `port` of a declared address is served on loopback.

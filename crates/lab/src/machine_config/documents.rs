@@ -51,7 +51,13 @@ fn merge_into_legacy(legacy: &mut Value, document: &Value) {
         }
         "KubeNodeConfig" => copy("/labels", "/machine/nodeLabels"),
         "KubeletConfig" => copy("/image", "/machine/kubelet/image"),
-        "KubeAPIServerConfig" => copy("/certExtraSANs", "/cluster/apiServer/certSANs"),
+        "KubeAPIServerConfig" => {
+            copy("/certExtraSANs", "/cluster/apiServer/certSANs");
+            copy("/image", "/cluster/apiServer/image");
+        }
+        "KubeControllerManagerConfig" => copy("/image", "/cluster/controllerManager/image"),
+        "KubeSchedulerConfig" => copy("/image", "/cluster/scheduler/image"),
+        "DiscoveryServiceConfig" => put(legacy, "/cluster/discovery/enabled", json!(true)),
         "DiscoveryIdentityConfig" => copy("/clusterID", "/cluster/id"),
         "UnattendedInstallConfig" => {
             copy("/installer/image", "/machine/install/image");
@@ -110,23 +116,6 @@ fn put(value: &mut Value, pointer: &str, new: Value) {
         at = &mut at[key];
     }
     *at = new;
-}
-
-/// The fields that identify a document.
-fn identity(document: &Value) -> [&Value; 3] {
-    ["apiVersion", "kind", "name"].map(|key| document.get(key).unwrap_or(&Value::Null))
-}
-
-/// Replaces or appends the documents of a later config.
-pub(super) fn merge_documents(before: Vec<Value>, later: Vec<Value>) -> Vec<Value> {
-    let mut all = before;
-    for document in later {
-        match all.iter_mut().find(|known| identity(known) == identity(&document)) {
-            Some(known) => *known = document,
-            None => all.push(document),
-        }
-    }
-    all
 }
 
 #[cfg(test)]

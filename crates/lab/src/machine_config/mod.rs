@@ -2,6 +2,7 @@
 
 mod document_kinds;
 mod documents;
+mod verdict;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -11,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use yaml::Origin;
 
+use self::verdict::{WrittenConfig, legacy_error};
 use crate::yaml_text::to_yaml;
 
 /// The role of a node in its config.
@@ -46,6 +48,8 @@ pub(super) struct AppliedConfig {
     pub(super) node_labels: BTreeMap<String, String>,
     pub(super) cluster_id: String,
     pub(super) cluster_name: String,
+    /// Talos uses its discovery service only where the config enables it (1.11 to 1.14).
+    pub(super) uses_discovery_service: bool,
     /// Empty if Talos chooses.
     pub(super) cni: String,
     pub(super) install_image: String,
@@ -57,6 +61,8 @@ pub(super) struct AppliedConfig {
     pub(super) kubernetes_ca: PemPair,
     pub(super) aggregator_ca: PemPair,
     pub(super) etcd_ca: PemPair,
+    /// Of the addresses that etcd may advertise. Empty if all.
+    pub(super) etcd_subnets: Vec<String>,
     pub(super) service_account_key: String,
     pub(super) secretbox_key: Option<String>,
     pub(super) api_server_sans: Vec<String>,
@@ -82,9 +88,18 @@ pub(super) enum ConfigRejection {
     /// The error message of Talos's decoder.
     Parse(String),
     /// The findings of Talos's validation.
-    Invalid(Vec<String>),
-    /// The documents are valid but do not include a `v1alpha1` document.
-    Incomplete,
+    Invalid(String),
+    /// What the config alone does not show: this machine's Talos does not accept it.
+    InvalidHere(String),
+}
+
+/// A config that a machine accepts.
+#[derive(Debug, Clone)]
+pub(super) struct AcceptedConfig {
+    /// Absent if there is no `v1alpha1` document: such a config does not end maintenance mode.
+    pub(super) complete: Option<AppliedConfig>,
+    /// What Talos advises against.
+    pub(super) warnings: Vec<String>,
 }
 
 impl NodeRole {
@@ -97,26 +112,29 @@ impl NodeRole {
     }
 }
 
-impl AppliedConfig {
+impl AcceptedConfig {
     /// Reads and validates a config as the machine's Talos does in metal mode.
-    pub(super) fn parse(text: &str, reader: ConfigReader) -> Result<Self, ConfigRejection> {
-        let documents = parse_documents(text)?;
-        if let Some(kind) = documents.iter().find_map(|document| reader.unknown_kind(document)) {
-            let reason = format!("error decoding document v1alpha1/{kind}/: {kind:?} \"v1alpha1\": not registered");
-            return Err(ConfigRejection::Parse(reason));
-        }
-        let Some(settings) = documents::to_single_document(&documents) else { return Err(ConfigRejection::Incomplete) };
-        if settings.get("version") != Some(&Value::from("v1alpha1")) {
-            return Err(ConfigRejection::Parse("unknown version in the configuration".to_owned()));
-        }
+    pub(super) fn read(text: &str, reader: &ConfigReader) -> Result<Self, ConfigRejection> {
+        let written = WrittenConfig::decode(text, reader)?;
+        let warnings = written.validate(text, reader)?;
+        let documents = written.contents();
+        let Some(settings) = documents::to_single_document(&documents) else {
+            return Ok(Self { complete: None, warnings });
+        };
         let mut parser = ConfigParser { document: &settings, reader, problems: Vec::new() };
         let config = parser.config(text, &documents);
-        match (config, parser.problems.is_empty()) {
-            (Some(config), true) => Ok(config),
-            _ => Err(ConfigRejection::Invalid(parser.problems)),
+        if !parser.problems.is_empty() {
+            return Err(ConfigRejection::Invalid(legacy_error(&parser.problems)));
         }
+        parser.check_kubernetes(config.role);
+        if !parser.problems.is_empty() {
+            return Err(ConfigRejection::InvalidHere(legacy_error(&parser.problems)));
+        }
+        Ok(Self { complete: Some(config), warnings })
     }
+}
 
+impl AppliedConfig {
     /// Whether the machine can switch to another config without a reboot (Talos 1.11 to 1.13).
     pub(super) fn can_switch_without_reboot(&self, other: &Self) -> bool {
         let needs_reboot = |config: &Self| {
@@ -167,24 +185,16 @@ fn remove(settings: &mut Value, parent: &str, key: &str) {
     }
 }
 
-fn parse_documents(text: &str) -> Result<Vec<Value>, ConfigRejection> {
-    let documents = yaml::parse(&Origin::new("<machine config>"), text);
-    let documents = documents.map_err(|error| ConfigRejection::Parse(error.message))?;
-    Ok(documents.iter().map(yaml::Node::to_json).filter(|document| !document.is_null()).collect())
+/// The documents of a text that was decoded before.
+fn parse_documents(text: &str) -> Vec<Value> {
+    let documents = yaml::parse(&Origin::new("<machine config>"), text).unwrap_or_default();
+    documents.iter().map(yaml::Node::to_json).filter(|document| !document.is_null()).collect()
 }
 
-/// Merges the documents of an incomplete config with later ones.
-pub(super) fn merge_documents(before: Option<&str>, later: &str) -> Result<String, ConfigRejection> {
-    let before = before.map(parse_documents).transpose()?.unwrap_or_default();
-    let documents = documents::merge_documents(before, parse_documents(later)?);
-    let texts: Vec<String> = documents.iter().map(to_yaml).collect();
-    Ok(texts.join("---\n"))
-}
-
-/// The config in a canonical form, to compare it with another.
-#[expect(clippy::expect_used, reason = "`AppliedConfig::parse` has parsed the same text")]
-pub(super) fn canonical(config: &AppliedConfig) -> String {
-    merge_documents(None, &config.text).expect("the text of an applied config parses")
+/// A config in a canonical form, to compare it with another.
+pub(super) fn canonical(text: &str) -> String {
+    let texts: Vec<String> = parse_documents(text).iter().map(to_yaml).collect();
+    texts.join("---\n")
 }
 
 /// Whether Talos is installed on the machine's disk.
@@ -194,37 +204,49 @@ pub(super) enum SystemState {
     NotInstalled,
 }
 
-/// The minor versions of Kubernetes that a Talos 1.`minor` accepts: each minor version of Talos moves them by one.
+/// The minor versions of Kubernetes that a Talos 1.`minor` accepts: each minor version of Talos moves them by one
+/// (`pkg/machinery/compatibility`, 1.11 to 1.14).
 fn kubernetes_minors(minor: u64) -> RangeInclusive<u64> {
     minor + 18..=minor + 23
 }
 
+/// Why a Talos does not run the Kubernetes of an image.
+fn kubernetes_problem(image: &str, talos: &semver::Version) -> Option<String> {
+    let Some((_, tag)) = image.rsplit_once(":v") else {
+        let from = "failed to parse Kubernetes version from image reference";
+        return Some(format!("{from} {image:?}: invalid image reference: {image:?}"));
+    };
+    let version = semver::Version::parse(tag.split('@').next().unwrap_or(tag)).ok()?;
+    let minors = kubernetes_minors(talos.minor);
+    let age = match version.minor {
+        minor if minor < *minors.start() => "old",
+        minor if minor > *minors.end() => "new",
+        _ => return None,
+    };
+    Some(format!("version of Kubernetes {version} is too {age} to be used with Talos {talos}"))
+}
+
 /// How a machine validates a config.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct ConfigReader {
-    /// The minor version of the machine's Talos.
-    pub(super) minor: u64,
+    pub(super) talos: semver::Version,
     /// A machine without an installed system needs an install disk in the config.
     pub(super) system: SystemState,
 }
 
-impl ConfigReader {
-    fn unknown_kind(self, document: &Value) -> Option<String> {
-        let kind = document.get("kind")?.as_str()?;
-        let known = document_kinds::since(kind).is_some_and(|since| since <= self.minor);
-        (!known).then(|| kind.to_owned())
-    }
-}
-
 struct ConfigParser<'d> {
     document: &'d Value,
-    reader: ConfigReader,
+    reader: &'d ConfigReader,
     problems: Vec<String>,
 }
 
 impl ConfigParser<'_> {
     fn text(&self, pointer: &str) -> String {
         self.document.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    fn is_true(&self, pointer: &str) -> bool {
+        self.document.pointer(pointer) == Some(&Value::Bool(true))
     }
 
     fn list(&self, pointer: &str) -> Vec<String> {
@@ -255,82 +277,44 @@ impl ConfigParser<'_> {
         self.problems.push(problem.to_owned());
     }
 
-    fn check_keys(&mut self, role: NodeRole, ca: &PemPair, kubernetes_ca: &PemPair) {
-        match role {
-            NodeRole::ControlPlane if ca.key.is_empty() => self.report("issuing Talos API CA key is required"),
-            NodeRole::ControlPlane => {}
-            NodeRole::Worker => {
-                if !ca.key.is_empty() {
-                    self.report("issuing Talos API CA key is not allowed on non-controlplane nodes");
-                }
-                if !kubernetes_ca.key.is_empty() {
-                    self.report("issuing Kubernetes API CA key is not allowed on non-controlplane nodes");
-                }
-            }
+    /// The section may be absent from 1.14 on.
+    fn check_install_section(&mut self) {
+        let is_required = self.reader.system == SystemState::NotInstalled && self.reader.talos.minor < 14;
+        if is_required && self.document.pointer("/machine/install").is_none() {
+            self.report("install instructions are required in \"metal\" mode");
         }
     }
 
-    fn check_install_disk(&mut self) {
-        let install = self.document.pointer("/machine/install");
-        let has_disk =
-            install.is_some_and(|install| install.get("disk").is_some() || install.get("diskSelector").is_some());
-        if !has_disk && self.reader.system == SystemState::NotInstalled && self.reader.minor < 14 {
-            self.report("an install disk or diskSelector must be specified");
-        }
-    }
-
-    /// Talos runs the Kubernetes of its time only (`pkg/machinery/compatibility`, 1.11 to 1.14).
+    /// Talos runs the Kubernetes of its time only (`ValidateKubernetesImageTag`, 1.11 to 1.14).
     fn check_kubernetes(&mut self, role: NodeRole) {
-        let images: &[(&str, &str)] = match role {
-            NodeRole::ControlPlane => {
-                &[("kubelet", "/machine/kubelet/image"), ("kube-apiserver", "/cluster/apiServer/image")]
+        let control_plane = [
+            ("kube-apiserver", "/cluster/apiServer/image"),
+            ("kube-controller-manager", "/cluster/controllerManager/image"),
+            ("kube-scheduler", "/cluster/scheduler/image"),
+        ];
+        let control_plane = control_plane.into_iter().filter(|_| role == NodeRole::ControlPlane);
+        for (program, pointer) in std::iter::once(("kubelet", "/machine/kubelet/image")).chain(control_plane) {
+            // Talos has a default for an image that is not given.
+            let image = Some(self.text(pointer)).filter(|image| !image.is_empty());
+            if let Some(problem) = image.and_then(|image| kubernetes_problem(&image, &self.reader.talos)) {
+                self.problems.push(format!("{program} image is not valid: {problem}"));
             }
-            NodeRole::Worker => &[("kubelet", "/machine/kubelet/image")],
-        };
-        let talos = self.reader.minor;
-        for (program, pointer) in images {
-            let image = self.text(pointer);
-            let version = image.rsplit_once(":v").map(|(_, tag)| tag.split('@').next().unwrap_or(tag));
-            let Some(version) = version.and_then(|version| semver::Version::parse(version).ok()) else { continue };
-            let minors = kubernetes_minors(talos);
-            let age = match version.minor {
-                minor if minor < *minors.start() => "old",
-                minor if minor > *minors.end() => "new",
-                _ => continue,
-            };
-            self.problems.push(format!(
-                "{program} image is not valid: version of Kubernetes {version} is too {age} to be used with Talos 1.{talos}"
-            ));
         }
     }
 
-    fn config(&mut self, text: &str, documents: &[Value]) -> Option<AppliedConfig> {
-        if self.document.get("machine").is_none() {
-            self.report("machine instructions are required");
-        }
-        if self.document.get("cluster").is_none() {
-            self.report("cluster instructions are required");
-        }
+    /// The machine type is one that Talos knows.
+    fn config(&mut self, text: &str, documents: &[Value]) -> AppliedConfig {
         let role = match self.text("/machine/type").as_str() {
-            "controlplane" => NodeRole::ControlPlane,
-            "worker" => NodeRole::Worker,
-            other => {
-                self.problems.push(format!("unknown machine type {other:?}"));
-                return None;
-            }
+            "controlplane" | "init" => NodeRole::ControlPlane,
+            _ => NodeRole::Worker,
         };
         let ca = self.pair("/machine/ca");
-        if ca.certificate.is_empty() {
-            self.report("trusted CA certificates are required on the machine");
-        }
         let kubernetes_ca = self.pair("/cluster/ca");
-        self.check_keys(role, &ca, &kubernetes_ca);
         let endpoint = self.text("/cluster/controlPlane/endpoint");
-        if !endpoint.starts_with("https://") {
-            self.report("a cluster control plane endpoint is required");
+        if endpoint.is_empty() {
+            self.report("cluster controlplane endpoint is required");
         }
-        self.check_install_disk();
-        self.check_kubernetes(role);
+        self.check_install_section();
         let control_plane = role == NodeRole::ControlPlane;
         let hostname = Some(self.text("/machine/network/hostname")).filter(|name| !name.is_empty());
         let unattended = Some(&Value::from("UnattendedInstallConfig"));
@@ -340,8 +324,7 @@ impl ConfigParser<'_> {
             .flatten()
             .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
             .collect();
-        let schedulable = self.document.pointer("/cluster/allowSchedulingOnControlPlanes");
-        Some(AppliedConfig {
+        AppliedConfig {
             text: text.to_owned(),
             settings: self.document.clone(),
             role,
@@ -351,6 +334,8 @@ impl ConfigParser<'_> {
             node_labels,
             cluster_id: self.text("/cluster/id"),
             cluster_name: self.text("/cluster/clusterName"),
+            uses_discovery_service: self.is_true("/cluster/discovery/enabled")
+                && !self.is_true("/cluster/discovery/registries/service/disabled"),
             cni: self.text("/cluster/network/cni/name"),
             install_image: self.text("/machine/install/image"),
             unattended_install: documents.iter().any(|document| document.get("kind") == unattended),
@@ -360,6 +345,7 @@ impl ConfigParser<'_> {
             kubernetes_ca,
             aggregator_ca: if control_plane { self.pair("/cluster/aggregatorCA") } else { PemPair::default() },
             etcd_ca: if control_plane { self.pair("/cluster/etcd/ca") } else { PemPair::default() },
+            etcd_subnets: self.list("/cluster/etcd/advertisedSubnets"),
             service_account_key: if control_plane {
                 self.decoded("/cluster/serviceAccount/key")
             } else {
@@ -374,31 +360,11 @@ impl ConfigParser<'_> {
                 .and_then(Value::as_array)
                 .cloned()
                 .unwrap_or_default(),
-            schedule_on_control_planes: schedulable == Some(&Value::Bool(true)),
+            schedule_on_control_planes: self.is_true("/cluster/allowSchedulingOnControlPlanes"),
             kubelet_image: self.text("/machine/kubelet/image"),
-        })
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_kubernetes_of_another_time_is_refused() {
-        let problems = |talos: u64, kubernetes: &str| {
-            let text = format!(
-                "version: v1alpha1\nmachine: {{type: worker, kubelet: {{image: 'ghcr.io/siderolabs/kubelet:v{kubernetes}'}}}}\ncluster: {{}}\n"
-            );
-            match AppliedConfig::parse(&text, ConfigReader { minor: talos, system: SystemState::Installed }) {
-                Err(ConfigRejection::Invalid(problems)) => problems,
-                other => panic!("{other:?}"),
-            }
-        };
-        let too_new = "kubelet image is not valid: version of Kubernetes 1.36.1 is too new to be used with Talos 1.12";
-        assert!(problems(12, "1.36.1").iter().any(|problem| problem == too_new), "{:?}", problems(12, "1.36.1"));
-        let too_old = "kubelet image is not valid: version of Kubernetes 1.29.9 is too old to be used with Talos 1.12";
-        assert!(problems(12, "1.29.9").iter().any(|problem| problem == too_old), "{:?}", problems(12, "1.29.9"));
-        assert!(!problems(12, "1.35.9@sha256:0").iter().any(|problem| problem.contains("Kubernetes 1.")));
-    }
-}
+mod tests;

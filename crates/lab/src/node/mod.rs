@@ -1,7 +1,7 @@
 //! One simulated Talos machine from power-on to power-off, for Talos 1.11 to 1.14 (`docs/talos.md` lists the facts).
 //!
 //! The port is really closed while the machine reboots, and a worker's port stays closed until a control plane can sign
-//! its certificate. Nothing is shared with the client. What a simulated machine does not have, such as a kernel or
+//! its certificate. Nothing but the schema's verdict on a config is shared with the client. What a simulated machine does not have, such as a kernel or
 //! containers, is reported in the form in which Talos would report it.
 
 mod access;
@@ -13,6 +13,7 @@ mod disk;
 mod events;
 mod files;
 mod images;
+mod kubelet_start;
 mod lifecycle_service;
 mod logs;
 mod machine_service;
@@ -114,6 +115,7 @@ pub(super) struct NodeState {
     booted_at: Timestamp,
     pub(super) services: BTreeMap<&'static str, NodeService>,
     unattended: Option<UnattendedInstall>,
+    static_pods: kubelet_start::StaticPods,
     /// Whether the kubelet has registered its node since the machine booted.
     pub(super) registered: bool,
     /// Whether the kubelet's node is Ready.
@@ -170,6 +172,7 @@ impl SimulatedNode {
             booted_at: Timestamp::now(),
             services: BTreeMap::new(),
             unattended: None,
+            static_pods: kubelet_start::StaticPods::default(),
             registered: false,
             node_ready: false,
             port_open: false,
@@ -222,6 +225,11 @@ impl SimulatedNode {
     /// This machine, for the control plane's programs.
     fn host(&self) -> ControlPlaneHost<'_> {
         ControlPlaneHost { name: self.name(), address: self.address() }
+    }
+
+    /// Whether etcd has an address of this machine to advertise.
+    fn advertises_etcd(&self, config: &AppliedConfig) -> bool {
+        resources::is_advertised(self.address(), &config.etcd_subnets)
     }
 
     /// Whether the target of a request is this machine.
@@ -312,7 +320,7 @@ mod tests {
         };
         let recorder = Recorder::default();
         let scenario = Arc::new(Scenario::load("fast").unwrap());
-        let control_plane = ControlPlane::new(Programs::default(), &spec, scenario.etcd, recorder.clone());
+        let control_plane = ControlPlane::new(Programs::default(), &spec, &scenario, recorder.clone());
         let lab = LabContext {
             addresses: spec.address_map(),
             scenario,

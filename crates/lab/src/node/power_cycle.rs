@@ -10,17 +10,28 @@ use talos_proto::machine::{sequence_event, task_event};
 use tokio_util::sync::CancellationToken;
 
 use super::access::ApiMode;
+use super::kubelet_start::StaticPods;
 use super::port::{reset_connections, serve};
 use super::sequence::{NodeSequence, PowerState, RebootMode, SequenceRequest, task_event};
 use super::services::{HealthCheck, ServiceState};
 use super::{NodeError, NodeStage, PORT, SimulatedNode, UnattendedInstall, registration, tls};
-use crate::control_plane::{SnapshotRecovery, StartedMember};
+use crate::control_plane::{PeerRoute, SnapshotRecovery, StartedMember};
 use crate::machine_config::{AppliedConfig, NodeRole, PemPair};
 use crate::record::facts;
 
 /// Why the service that waits to join ends when etcd is bootstrapped.
 const CANCELLED: &str = "Failed to run pre stage: failed to build initial etcd cluster: failed to build cluster \
                          arguments: context canceled";
+
+/// Who signs a machine's certificate.
+struct CertificateSigner {
+    authority: PemPair,
+    /// How a worker found a control plane.
+    route: Option<PeerRoute>,
+}
+
+/// What etcd waits for while it has no address to advertise.
+const ETCD_SPEC: &str = "Waiting for etcd spec";
 
 /// What ends maintenance mode.
 enum MaintenanceExit {
@@ -40,6 +51,7 @@ impl SimulatedNode {
                 state.registered = false;
                 state.node_ready = false;
                 state.services.clear();
+                state.static_pods = StaticPods::default();
             });
             match power {
                 PowerState::Reboots => self.reboot().await,
@@ -186,14 +198,19 @@ impl SimulatedNode {
             signer = self.signer(config) => signer,
             done = &mut work => return Ok(done),
         };
-        self.serve_while(tls::configured(&self, config, &signer)?, ApiMode::Configured, work).await
+        let certificate = tls::CurrentCertificate::issue(&self, config, &signer.authority)?;
+        self.serve_while(tls::configured(config, certificate)?, ApiMode::Configured, work).await
     }
 
-    /// The machine CA with its key, which a worker finds on a control plane only.
-    async fn signer(&self, config: &AppliedConfig) -> PemPair {
+    /// The machine CA with its key. A worker finds one on a control plane only.
+    async fn signer(&self, config: &AppliedConfig) -> CertificateSigner {
         match config.role {
-            NodeRole::ControlPlane => config.ca.clone(),
-            NodeRole::Worker => self.lab.control_plane.signer(&config.ca.certificate).await,
+            NodeRole::ControlPlane => CertificateSigner { authority: config.ca.clone(), route: None },
+            NodeRole::Worker => {
+                let route = self.lab.control_plane.find_control_planes(config).await;
+                let authority = self.lab.control_plane.signer(&config.ca.certificate).await;
+                CertificateSigner { authority, route: Some(route) }
+            }
         }
     }
 
@@ -219,16 +236,43 @@ impl SimulatedNode {
             signer = self.signer(config) => signer,
             request = self.next_sequence() => return Ok(self.run_sequence(&request, Some(config)).await),
         };
-        let causes = [facts::node_installed(self.name())];
-        self.lab.recorder.record_fact(facts::node_booted(self.name()), powered_on_at, causes);
+        let waited_for = signer.route.and_then(PeerRoute::cause);
+        // What the machine waited for counts, and not how long.
+        let began = if waited_for.is_some() { Instant::now() } else { powered_on_at };
+        let causes = std::iter::once(facts::node_installed(self.name())).chain(waited_for);
+        self.lab.recorder.record_fact(facts::node_booted(self.name()), began, causes);
+        let certificate = tls::CurrentCertificate::issue(&self, config, &signer.authority)?;
         let work = async {
             let request = tokio::select! {
                 request = self.next_sequence() => request,
                 request = self.run_workloads(config) => request,
+                request = self.renew_certificate(&certificate, config, &signer.authority) => request,
             };
             self.run_sequence(&request, Some(config)).await
         };
-        Box::pin(self.serve_while(tls::configured(&self, config, &signer)?, ApiMode::Configured, work)).await
+        Box::pin(self.serve_while(tls::configured(config, certificate.clone())?, ApiMode::Configured, work)).await
+    }
+
+    /// Issues the certificate anew whenever the machine gets or loses the virtual IP. Never ends by itself.
+    async fn renew_certificate(
+        &self,
+        certificate: &tls::CurrentCertificate,
+        config: &AppliedConfig,
+        signer: &PemPair,
+    ) -> SequenceRequest {
+        let mut holder = self.lab.control_plane.vip_holder();
+        let mut had_vip = false;
+        loop {
+            let has_vip = *holder.borrow_and_update() == Some(self.address());
+            if has_vip != had_vip {
+                had_vip = has_vip;
+                if let Err(error) = certificate.reissue(self, config, signer) {
+                    self.log("apid", &format!("failed to issue a certificate: {}", ErrorReport::new(&error)));
+                }
+            }
+            // The control plane owns the sender and outlives every machine, so this only ever waits.
+            let _ = holder.changed().await;
+        }
     }
 
     /// Runs etcd, Kubernetes and the kubelet. Never ends by itself.
@@ -239,7 +283,11 @@ impl SimulatedNode {
                 NodeRole::ControlPlane => self.run_control_plane(config).await,
             }
         };
-        tokio::join!(own, registration::run(self, config));
+        let registered = async {
+            self.kubelet_runs().await;
+            registration::run(self, config).await;
+        };
+        tokio::join!(own, registered, self.run_kubelet_fault());
         std::future::pending().await
     }
 
@@ -250,7 +298,7 @@ impl SimulatedNode {
 
     async fn run_control_plane(&self, config: &Arc<AppliedConfig>) {
         let control_plane = &self.lab.control_plane;
-        self.start_etcd_service();
+        self.start_etcd_service(config).await;
         let started = match control_plane.start_etcd(self.host(), config, &self.bootstrap).await {
             Ok(started) => started,
             Err(error) => {
@@ -270,13 +318,22 @@ impl SimulatedNode {
             self.wait_for_healthy_etcd(first_check).await;
         }
         self.finish_boot();
+        self.start_static_pods().await;
         if let Err(error) = control_plane.start_kubernetes(self.host(), config).await {
             tracing::error!(node = self.name(), error = %ErrorReport::new(&error), "Kubernetes failed to start");
         }
     }
 
-    fn start_etcd_service(&self) {
+    /// Returns once etcd has all that it starts with. A config may bring it while the machine runs.
+    async fn start_etcd_service(&self, config: &AppliedConfig) {
         self.set_service_state("etcd", ServiceState::Starting, "Starting service");
+        if !self.advertises_etcd(config) {
+            self.set_service_state("etcd", ServiceState::Waiting, ETCD_SPEC);
+            let mut state = self.state.subscribe();
+            // `self` owns the sender, so this only ever waits.
+            let has_spec = |config: &Arc<AppliedConfig>| self.advertises_etcd(config);
+            let _ = state.wait_for(|state| state.config.as_ref().is_some_and(has_spec)).await;
+        }
         self.set_service_state("etcd", ServiceState::Preparing, "Running pre state");
     }
 
@@ -303,12 +360,20 @@ impl SimulatedNode {
     /// Starts etcd on behalf of an accepted Bootstrap call. The waiting service is stopped, reports that it was requested,
     /// and is replaced by a new one without its history (Talos 1.11 to 1.14, `BootstrapEtcd`).
     pub(super) fn bootstrap_etcd(&self, recovery: Option<SnapshotRecovery>) {
-        self.set_service_state("etcd", ServiceState::Failed, CANCELLED);
+        let waits_for_spec =
+            self.state.borrow().services.get("etcd").is_some_and(|etcd| etcd.state == ServiceState::Waiting);
+        let (cancelled, state, message) = if waits_for_spec {
+            ("Condition failed: context canceled", ServiceState::Waiting, ETCD_SPEC)
+        } else {
+            (CANCELLED, ServiceState::Preparing, "Running pre state")
+        };
+        self.set_service_state("etcd", ServiceState::Failed, cancelled);
         self.set_service_state("etcd", ServiceState::Finished, "Bootstrap requested");
         self.change(|state| {
             state.services.remove("etcd");
         });
-        self.start_etcd_service();
+        self.set_service_state("etcd", ServiceState::Starting, "Starting service");
+        self.set_service_state("etcd", state, message);
         self.bootstrap.accept(recovery);
     }
 }

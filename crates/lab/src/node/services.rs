@@ -13,6 +13,7 @@ pub(crate) enum ServiceState {
     #[default]
     Initialized,
     Starting,
+    Waiting,
     Preparing,
     Running,
     Stopping,
@@ -50,6 +51,9 @@ pub(crate) struct NodeService {
 /// Talos keeps this many events per service (1.12).
 const KEPT: usize = 64;
 
+/// The service that starts the static pods.
+pub(super) const KUBELET: &str = "kubelet";
+
 /// Services without a health check.
 const WITHOUT_HEALTH_CHECK: [&str; 2] = ["auditd", "dashboard"];
 
@@ -58,6 +62,7 @@ impl ServiceState {
         match self {
             Self::Initialized => "Initialized",
             Self::Starting => "Starting",
+            Self::Waiting => "Waiting",
             Self::Preparing => "Preparing",
             Self::Running => "Running",
             Self::Stopping => "Stopping",
@@ -70,6 +75,7 @@ impl ServiceState {
         match self {
             Self::Initialized => Action::Initialized,
             Self::Starting => Action::Starting,
+            Self::Waiting => Action::Waiting,
             Self::Preparing => Action::Preparing,
             Self::Running => Action::Running,
             Self::Stopping => Action::Stopping,
@@ -134,10 +140,11 @@ impl SimulatedNode {
     /// Starts all services except etcd.
     pub(super) fn start_services(&self, role: NodeRole) {
         let minor = self.talos().minor();
-        let base = ["machined", "syslogd", "udevd", "auditd", "dashboard", "containerd", "apid", "cri", "kubelet"];
+        let base = ["machined", "syslogd", "udevd", "auditd", "dashboard", "containerd", "apid", "cri", KUBELET];
         let newer = ["sandboxd", "registryd"].into_iter().filter(|_| minor >= 14);
         let signing = ["trustd"].into_iter().filter(|_| role == NodeRole::ControlPlane);
-        for id in base.into_iter().chain(newer).chain(signing) {
+        let fails = |id: &str| id == KUBELET && self.kubelet_fault().is_some();
+        for id in base.into_iter().chain(newer).chain(signing).filter(|id| !fails(id)) {
             self.start_service(id);
         }
     }

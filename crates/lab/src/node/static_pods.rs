@@ -9,7 +9,7 @@ use crate::machine_config::AppliedConfig;
 use crate::timestamp;
 
 /// The static pods of a control plane (Talos 1.12).
-const STATIC: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+pub(in crate::node) const STATIC: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
 /// Creates the mirror pods of a control plane that do not exist yet.
 pub(super) async fn create_mirror_pods(

@@ -1,4 +1,4 @@
-//! The storage service. A machine has one disk, which is the system disk once Talos is installed.
+//! The storage service. Beside the loop device of its system a machine has one disk, which is the system disk once Talos is installed.
 
 use talos_proto::storage::storage_service_server::StorageService;
 use talos_proto::storage::{
@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::access::ADMIN;
 use super::api::{NodeApi, roles_of};
+use super::resources::{LOOP_DISK, LOOP_DISK_SIZE};
 use crate::spec::DiskSpec;
 
 /// The size of all system partitions except EPHEMERAL.
@@ -58,7 +59,14 @@ impl StorageService for NodeApi {
             subsystem: "/sys/class/block".to_owned(),
             ..Disk::default()
         };
-        Ok(Response::new(DisksResponse { messages: vec![Disks { metadata: None, disks: vec![disk] }] }))
+        let loop_disk = Disk {
+            size: LOOP_DISK_SIZE,
+            device_name: format!("/dev/{LOOP_DISK}"),
+            subsystem: "/sys/class/block".to_owned(),
+            readonly: true,
+            ..Disk::default()
+        };
+        Ok(Response::new(DisksResponse { messages: vec![Disks { metadata: None, disks: vec![loop_disk, disk] }] }))
     }
 
     async fn block_device_wipe(

@@ -14,7 +14,7 @@ pub enum TalosVersionError {
 pub(crate) struct TalosVersion {
     /// With a leading `v`.
     tag: String,
-    minor: u64,
+    version: semver::Version,
 }
 
 impl TalosVersion {
@@ -23,7 +23,7 @@ impl TalosVersion {
         let version = tag.strip_prefix('v').and_then(|version| semver::Version::parse(version).ok());
         let supported = version.filter(|version| version.major == 1 && (11..=14).contains(&version.minor));
         match supported {
-            Some(version) => Ok(Self { tag: tag.to_owned(), minor: version.minor }),
+            Some(version) => Ok(Self { tag: tag.to_owned(), version }),
             None => Err(TalosVersionError::Unsupported(tag.to_owned())),
         }
     }
@@ -40,38 +40,47 @@ impl TalosVersion {
     }
 
     pub(super) fn minor(&self) -> u64 {
-        self.minor
+        self.version.minor
+    }
+
+    pub(super) fn version(&self) -> &semver::Version {
+        &self.version
     }
 
     /// In maintenance mode the ordinary API server responds, and treats callers as readers (1.13). Before, there is a
     /// separate server with few methods, and its port is closed from the accepted config until after the reboot.
     pub(super) fn has_full_maintenance_api(&self) -> bool {
-        self.minor >= 13
+        self.minor() >= 13
     }
 
     /// Only services whose responses carry metadata can be called on several nodes at once (1.13).
     pub(super) fn fans_out_by_service(&self) -> bool {
-        self.minor >= 13
+        self.minor() >= 13
     }
 
     /// No mode rejects a config that needs a reboot, and none reboots the machine (1.14).
     pub(super) fn applies_without_reboot(&self) -> bool {
-        self.minor >= 14
+        self.minor() >= 14
     }
 
     /// After an apply that reboots, no further config is accepted (1.12 and 1.13).
     pub(super) fn applies_once_before_reboot(&self) -> bool {
-        matches!(self.minor, 12 | 13)
+        matches!(self.minor(), 12 | 13)
     }
 
     /// An `UnattendedInstallConfig` is installed outside of a sequence (1.14).
     pub(super) fn installs_unattended(&self) -> bool {
-        self.minor >= 14
+        self.minor() >= 14
+    }
+
+    /// A bootstrap needs etcd's CA in the config (1.14).
+    pub(super) fn checks_etcd_before_bootstrap(&self) -> bool {
+        self.minor() >= 14
     }
 
     /// Workers reject all control plane methods with the same message. Before 1.13 some had messages of their own.
     pub(super) fn rejects_control_plane_methods_uniformly(&self) -> bool {
-        self.minor >= 13
+        self.minor() >= 13
     }
 }
 

@@ -1,9 +1,10 @@
 //! The two TLS configurations of a machine's port (Talos 1.11 to 1.14).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -39,15 +40,48 @@ pub(super) fn maintenance(node: &SimulatedNode) -> Result<ServerConfig, TlsMater
     Ok(with_h2(builder.with_single_cert(leaf.chain()?, leaf.private_key()?)?))
 }
 
-/// Mutual TLS: the machine CA signs both sides. `signer` is the machine CA with its key, which a worker does not have
+/// The certificate of a configured machine's API. It is issued anew whenever the machine's addresses change (Talos 1.11 to
+/// 1.14, `APIController`); connections that are open stay so.
+#[derive(Debug)]
+pub(super) struct CurrentCertificate(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for CurrentCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+impl CurrentCertificate {
+    pub(super) fn issue(
+        node: &SimulatedNode,
+        config: &AppliedConfig,
+        signer: &PemPair,
+    ) -> Result<Arc<Self>, TlsMaterialError> {
+        Ok(Arc::new(Self(RwLock::new(issue(node, config, signer)?))))
+    }
+
+    pub(super) fn reissue(
+        &self,
+        node: &SimulatedNode,
+        config: &AppliedConfig,
+        signer: &PemPair,
+    ) -> Result<(), TlsMaterialError> {
+        let issued = issue(node, config, signer)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = issued;
+        Ok(())
+    }
+}
+
+/// A certificate for the machine's present addresses. `signer` is the machine CA with its key, which a worker does not have
 /// itself.
-pub(super) fn configured(
+fn issue(
     node: &SimulatedNode,
     config: &AppliedConfig,
     signer: &PemPair,
-) -> Result<ServerConfig, TlsMaterialError> {
+) -> Result<Arc<CertifiedKey>, TlsMaterialError> {
     let hostname = node.hostname();
     let mut addresses = vec![node.address(), node.listen_address(), IpAddr::from(Ipv4Addr::LOCALHOST)];
+    addresses.extend(node.lab.control_plane.vip_on(node.address()));
     let mut dns_names = vec![hostname.clone()];
     for san in &config.cert_sans {
         match san.parse() {
@@ -63,13 +97,20 @@ pub(super) fn configured(
         purpose: CertificatePurpose::Server,
         key: KeyAlgorithm::Ed25519,
     })?;
+    Ok(Arc::new(CertifiedKey::from_der(leaf.chain()?, leaf.private_key()?, &crypto_provider())?))
+}
+
+/// Mutual TLS: the machine CA signs both sides.
+pub(super) fn configured(
+    config: &AppliedConfig,
+    certificate: Arc<CurrentCertificate>,
+) -> Result<ServerConfig, TlsMaterialError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(config.ca.certificate.as_bytes()) {
         roots.add(certificate?)?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto_provider()).build()?;
-    let builder = tls_server_builder()?.with_client_cert_verifier(verifier);
-    Ok(with_h2(builder.with_single_cert(leaf.chain()?, leaf.private_key()?)?))
+    Ok(with_h2(tls_server_builder()?.with_client_cert_verifier(verifier).with_cert_resolver(certificate)))
 }
 
 /// The roles in a client certificate, whose extended key usage must be client authentication and nothing else.

@@ -2,6 +2,8 @@
 //!
 //! A scenario contains only what differs from its `base`, another scenario (`default` unless given).
 
+mod control_plane;
+mod discovery;
 mod etcd;
 mod pods;
 mod registry;
@@ -15,6 +17,8 @@ use serde_json::Value;
 use tonic::{Code, Status};
 use yaml::Origin;
 
+pub(super) use control_plane::{ApiServerFault, KubeletFault};
+pub(super) use discovery::{Discovery, DiscoveryService};
 pub(super) use etcd::EtcdTimings;
 pub(super) use pods::{PodFault, PodFaultKind, PodLabel, PodTimings};
 pub(super) use registry::{RegistryFault, RegistryFaultKind};
@@ -41,20 +45,40 @@ pub struct Scenario {
     /// From an open port to a registered node, once the API is ready.
     pub kubelet_start: Millis,
     pub etcd: EtcdTimings,
+    pub discovery: Discovery,
     pub pods: PodTimings,
     pub operators: OperatorDelays,
     /// Faults of calls to nodes.
     #[serde(default)]
     pub faults: Vec<CallFault>,
+    /// Nodes whose kubelet does not start.
+    #[serde(default)]
+    pub kubelet_faults: Vec<KubeletFault>,
+    /// Control planes whose API server does not run.
+    #[serde(default)]
+    pub api_server_faults: Vec<ApiServerFault>,
     /// Faults of pods.
     #[serde(default)]
     pub pod_faults: Vec<PodFault>,
     /// Faults of the chart registry.
     #[serde(default)]
     pub registry_faults: Vec<RegistryFault>,
+    /// Machines whose clock needs longer after each boot.
+    #[serde(default)]
+    pub clock_faults: Vec<ClockFault>,
     /// What fails of Flux before it succeeds.
     #[serde(default)]
     pub flux_faults: Vec<FluxFault>,
+}
+
+/// A machine whose time servers respond late.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ClockFault {
+    /// The node's name.
+    pub node: String,
+    /// For so long after each boot its clock is not in sync.
+    pub lasts: Millis,
 }
 
 /// An object of Flux whose controller reports a failure for a while.

@@ -117,6 +117,15 @@ pub fn connect(address: &str, trust: Trust<'_>) -> Channel {
     Endpoint::from_static("http://machine").connect_with_connector_lazy(dial)
 }
 
+/// The certificate that a machine presents, as DER.
+pub async fn server_certificate(address: &str, trust: Trust<'_>) -> Vec<u8> {
+    let stream = tokio::net::TcpStream::connect((address, 50000)).await.unwrap();
+    let name = ServerName::try_from(address.to_owned()).unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(tls(trust)));
+    let stream = connector.connect(name, stream).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
 struct Dynamic(MessageDescriptor);
 
 impl Codec for Dynamic {

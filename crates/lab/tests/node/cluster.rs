@@ -82,6 +82,29 @@ impl Cluster {
     }
 
     pub fn control_plane(&self, hostname: &str) -> String {
+        yaml::to_string(&self.control_plane_value(hostname)).unwrap()
+    }
+
+    /// A control plane without etcd's CA.
+    pub fn without_etcd(&self, hostname: &str) -> String {
+        let mut config = self.control_plane_value(hostname);
+        config["cluster"].as_object_mut().unwrap().remove("etcd");
+        yaml::to_string(&config).unwrap()
+    }
+
+    /// A control plane whose installation is a document of its own (1.14).
+    pub fn unattended(&self, hostname: &str) -> String {
+        let mut config = self.control_plane_value(hostname);
+        config["machine"].as_object_mut().unwrap().remove("install");
+        let document = json!({
+            "apiVersion": "v1alpha1", "kind": "UnattendedInstallConfig",
+            "installer": {"image": "ghcr.io/siderolabs/installer:v1.14.0"},
+            "provisioning": {"diskSelector": {"match": "disk.dev_path == '/dev/nvme0n1'"}},
+        });
+        format!("{}---\n{}", yaml::to_string(&config).unwrap(), yaml::to_string(&document).unwrap())
+    }
+
+    fn control_plane_value(&self, hostname: &str) -> Value {
         let mut config = self.worker_value(hostname);
         config["machine"]["type"] = json!("controlplane");
         config["machine"]["ca"] = self.machine.both();
@@ -93,7 +116,7 @@ impl Cluster {
         cluster["secretboxEncryptionSecret"] = json!(STANDARD.encode([7; 32]));
         cluster["allowSchedulingOnControlPlanes"] = json!(true);
         cluster["apiServer"] = json!({"image": "registry.k8s.io/kube-apiserver:v1.34.3"});
-        yaml::to_string(&config).unwrap()
+        config
     }
 
     pub fn worker(&self, hostname: &str) -> String {
@@ -117,7 +140,7 @@ impl Cluster {
                     "dnsDomain": "cluster.local", "cni": {"name": "none"},
                     "podSubnets": ["10.244.0.0/16"], "serviceSubnets": ["10.96.0.0/12"],
                 },
-                "proxy": {"disabled": true},
+                "proxy": {"disabled": true}, "discovery": {"enabled": true},
                 "ca": self.kubernetes.certificate(),
             },
         })

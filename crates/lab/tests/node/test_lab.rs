@@ -19,8 +19,13 @@ pub struct TestLab {
 }
 
 impl TestLab {
-    /// Machines of a version.
+    /// Machines of a version. The endpoint of the cluster is the first one's address.
     pub async fn start(talos: &str, more: &str) -> Self {
+        Self::start_with_endpoint(talos, more, host(NAMES[0])).await
+    }
+
+    /// Machines of a cluster whose endpoint has this last octet.
+    pub async fn start_with_endpoint(talos: &str, more: &str, endpoint: u8) -> Self {
         // What a machine of the lab dies of is to be seen.
         let _ = tracing_subscriber::fmt().with_env_filter("k8s_bootstrap=error").with_test_writer().try_init();
         let folder = tempfile::tempdir().unwrap();
@@ -38,7 +43,7 @@ impl TestLab {
             nodes: nodes.collect(),
             releases: vec![],
             crd_urls: vec![],
-            vip: None,
+            vip: (usize::from(endpoint) > 10 + NAMES.len()).then(|| network.host(endpoint).into()),
             api_port: 6443,
             talos_version: talos.to_owned(),
             folder: private(&folder),
@@ -48,7 +53,7 @@ impl TestLab {
         };
         let toolbox = Toolbox::new(Options::from_environment(None));
         let lab = Lab::start(spec, scenario, &toolbox, &|_| {}).await.unwrap();
-        Self { lab, cluster: Cluster::new(network.host(host(NAMES[0]))), network, _folder: folder }
+        Self { lab, cluster: Cluster::new(network.host(endpoint)), network, _folder: folder }
     }
 
     pub async fn kubectl(&self) -> PathBuf {

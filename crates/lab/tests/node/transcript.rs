@@ -142,17 +142,30 @@ fn placed(text: &str, test_lab: &TestLab) -> String {
     text.strip_prefix('$').map_or_else(|| text.to_owned(), |name| test_lab.address(name))
 }
 
-/// `$config NAME` stands for the machine's config, `$text ...` for other bytes.
+/// `$config NAME` stands for the machine's config, with another Kubernetes if one is named, `$unattended NAME` for
+/// one whose installation is a document of its own, `$subnets NAME SUBNET` for one whose etcd advertises
+/// addresses of a subnet, `$no-etcd NAME` for one without
+/// etcd's CA, `$text ...` for other bytes.
 fn filled(request: Value, test_lab: &TestLab) -> Value {
     match request {
         Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, filled(value, test_lab))).collect(),
         Value::Array(items) => items.into_iter().map(|item| filled(item, test_lab)).collect(),
         Value::String(text) => match text.split_once(' ') {
-            Some(("$config", name)) => json!(STANDARD.encode(test_lab.config(name))),
+            Some(("$config", rest)) => {
+                let (name, kubernetes) = rest.split_once(' ').unwrap_or((rest, "v1.34.3"));
+                json!(STANDARD.encode(test_lab.config(name).replace("v1.34.3", kubernetes)))
+            }
             Some(("$config+", rest)) => {
                 let (name, more) = rest.split_once(' ').unwrap();
                 json!(STANDARD.encode(format!("{}---\n{}", test_lab.config(name), more.replace("; ", "\n"))))
             }
+            Some(("$subnets", rest)) => {
+                let (name, subnet) = rest.split_once(' ').unwrap();
+                let etcd = format!("  etcd:\n    advertisedSubnets: [{subnet}]\n");
+                json!(STANDARD.encode(test_lab.config(name).replace("  etcd:\n", &etcd)))
+            }
+            Some(("$no-etcd", name)) => json!(STANDARD.encode(test_lab.cluster.without_etcd(name))),
+            Some(("$unattended", name)) => json!(STANDARD.encode(test_lab.cluster.unattended(name))),
             Some(("$text", text)) => json!(STANDARD.encode(text)),
             _ => json!(text),
         },

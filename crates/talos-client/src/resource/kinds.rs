@@ -358,11 +358,44 @@ pub struct BlockDevice {
 
 read_as_is!(BlockDevice, "runtime", "Disks.block.talos.dev");
 
-/// A static pod, by `kube-system/<pod>-<node>`, with the status of its conditions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A static pod, by `kube-system/<pod>-<node>`: its Kubernetes status, which Talos reads from the kubelet every 15 s while
+/// that runs (1.11 to 1.14, `kubelet_static_pod.go`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StaticPodStatus {
     pub phase: String,
+    /// The status of each condition, such as `Ready`.
     pub conditions: BTreeMap<String, bool>,
+    pub containers: Vec<StaticPodContainer>,
+}
+
+/// A container of a static pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticPodContainer {
+    pub name: String,
+    /// Why it does not run.
+    pub waiting: Option<ContainerWait>,
+    /// How it ended last.
+    pub last_end: Option<ContainerEnd>,
+}
+
+/// Why a container waits, such as `CrashLoopBackOff` or `ImagePullBackOff`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ContainerWait {
+    #[serde(default)]
+    pub reason: String,
+    #[serde(default)]
+    pub message: String,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerEnd {
+    pub exit_code: i32,
+    #[serde(default)]
+    pub reason: String,
+    #[serde(default)]
+    pub message: String,
 }
 
 impl Resource for StaticPodStatus {
@@ -371,11 +404,16 @@ impl Resource for StaticPodStatus {
 
     fn read(yaml: &str) -> Option<Self> {
         #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
         struct Spec {
             #[serde(default)]
             phase: String,
             #[serde(default)]
             conditions: Vec<Condition>,
+            #[serde(default)]
+            init_container_statuses: Vec<Container>,
+            #[serde(default)]
+            container_statuses: Vec<Container>,
         }
         #[derive(Deserialize)]
         struct Condition {
@@ -383,8 +421,59 @@ impl Resource for StaticPodStatus {
             name: String,
             status: String,
         }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Container {
+            name: String,
+            #[serde(default)]
+            state: State,
+            #[serde(default)]
+            last_state: State,
+        }
+        #[derive(Default, Deserialize)]
+        struct State {
+            waiting: Option<ContainerWait>,
+            terminated: Option<ContainerEnd>,
+        }
         let spec: Spec = serde_saphyr::from_str(yaml).ok()?;
         let conditions = spec.conditions.into_iter().map(|condition| (condition.name, condition.status == "True"));
-        Some(Self { phase: spec.phase, conditions: conditions.collect() })
+        let containers = spec.init_container_statuses.into_iter().chain(spec.container_statuses);
+        let containers = containers.map(|container| StaticPodContainer {
+            name: container.name,
+            waiting: container.state.waiting,
+            last_end: container.state.terminated.or(container.last_state.terminated),
+        });
+        Some(Self { phase: spec.phase, conditions: conditions.collect(), containers: containers.collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The status that the kubelet reports (Kubernetes 1.35).
+    const CRASHING: &str = r#"
+phase: Running
+conditions:
+  - {type: Ready, status: "False", lastTransitionTime: "2026-01-01T00:00:00Z", lastProbeTime: null}
+containerStatuses:
+  - name: kube-apiserver
+    ready: false
+    restartCount: 4
+    state: {waiting: {reason: CrashLoopBackOff, message: back-off 40s restarting failed container}}
+    lastState: {terminated: {exitCode: 1, reason: Error, startedAt: "2026-01-01T00:00:00Z"}}
+"#;
+
+    #[test]
+    fn a_static_pods_status_says_why_its_container_does_not_run() {
+        let status = StaticPodStatus::read(CRASHING).unwrap();
+        assert_eq!(status.conditions.get("Ready"), Some(&false));
+        let container = &status.containers[0];
+        assert_eq!(container.waiting.as_ref().unwrap().reason, "CrashLoopBackOff");
+        let end = container.last_end.as_ref().unwrap();
+        assert_eq!((end.exit_code, end.reason.as_str()), (1, "Error"));
+        let running = "phase: Running\ncontainerStatuses: [{name: a, state: {running: {startedAt: x}}}]\n";
+        assert_eq!(StaticPodStatus::read(running).unwrap().containers[0].waiting, None);
+        assert_eq!(StaticPodStatus::read("phase: Pending\n").unwrap().containers, []);
     }
 }

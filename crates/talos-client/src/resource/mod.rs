@@ -13,10 +13,10 @@ use talos_proto::cosi::resource::{GetRequest, ListRequest, WatchOptions, WatchRe
 
 pub use definition::ResourceKindError;
 pub use kinds::{
-    AddressStatus, BlockDevice, BootId, ClusterInfo, Diagnostic, EtcdMemberId, EtcdSpec, HostnameStatus, Identity,
-    LinkStatus, MachineConfig, MachineStatus, MachineType, Member, NetworkStatus, NodeAddress, NodeStatus, Nodename,
-    RebootRequest, ResourceDefinition, RunningVersion, SecurityState, ServiceStatus, Stage, StaticPodStatus,
-    SystemDisk, TimeStatus, UnattendedInstallStatus, VolumeStatus,
+    AddressStatus, BlockDevice, BootId, ClusterInfo, ContainerEnd, ContainerWait, Diagnostic, EtcdMemberId, EtcdSpec,
+    HostnameStatus, Identity, LinkStatus, MachineConfig, MachineStatus, MachineType, Member, NetworkStatus,
+    NodeAddress, NodeStatus, Nodename, RebootRequest, ResourceDefinition, RunningVersion, SecurityState, ServiceStatus,
+    Stage, StaticPodContainer, StaticPodStatus, SystemDisk, TimeStatus, UnattendedInstallStatus, VolumeStatus,
 };
 
 /// A resource type.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::{InputContext, Inputs, SecretsLocation, embedded_secrets, facts};
-use crate::{InputRequest, Inventory, InventoryNode, RenderedConfig, Role, SecretsBundle};
+use crate::{InputRequest, InputsError, Inventory, InventoryNode, RenderedConfig, Role, SecretsBundle};
 use yaml::{Diagnostic, Diagnostics, Location};
 
 /// The config of a node, with facts from outside of it.
@@ -37,9 +37,9 @@ pub(super) fn inputs(
     place: &InputContext<'_>,
     configs: Vec<Config>,
     mut warnings: Diagnostics,
-) -> Result<Box<dyn Inputs>, Diagnostics> {
-    let mut found = Diagnostics::default();
-    let known = talosconfig_nodes(place);
+) -> Result<Box<dyn Inputs>, InputsError> {
+    let mut found = InputsError::default();
+    let known = found.keep(talosconfig_nodes(place)).unwrap_or_default();
     let mut nodes = Vec::new();
     let mut all = facts::ConfigFacts::default();
     for config in &configs {
@@ -47,15 +47,15 @@ pub(super) fn inputs(
         if let Some(node) = node(place, config, &facts, &known, &mut found) {
             nodes.push(node);
         }
-        merge_facts(&mut all, &facts, config, &mut found, &mut warnings);
+        merge_facts(&mut all, &facts, config, &mut found.mistakes, &mut warnings);
     }
-    super::check_nodes(&nodes, &mut found);
+    super::check_nodes(&nodes, &mut found.mistakes);
     let first = configs.iter().find(|config| is_control_plane(config)).or(configs.first());
     let Some(first) = first else {
         return Err(Diagnostic::general("no nodes found").into());
     };
     if all.endpoint.is_none() {
-        found.error(
+        found.mistakes.error(
             first.at.clone(),
             "no config has a valid `cluster.controlPlane.endpoint`: expected https://HOST:PORT",
         );
@@ -64,7 +64,7 @@ pub(super) fn inputs(
         [("machine.install.image", &all.talos_version), ("machine.kubelet.image", &all.kubernetes_version)]
     {
         if value.is_none() {
-            found.error(first.at.clone(), format!("unknown version: no config has `{what}` with a tag"));
+            found.mistakes.error(first.at.clone(), format!("unknown version: no config has `{what}` with a tag"));
         }
     }
     let bundle = embedded_secrets::bundle(&first.at.origin, &first.rendered.documents);
@@ -90,27 +90,30 @@ fn node(
     config: &Config,
     facts: &facts::ConfigFacts,
     known: &[IpAddr],
-    found: &mut Diagnostics,
+    found: &mut InputsError,
 ) -> Option<InventoryNode> {
     if let (Some(expected), Some(actual)) = (config.role, facts.role)
         && expected != actual
     {
         let name = &config.name;
-        found.error(
+        found.mistakes.error(
             config.at.clone(),
             format!("node `{name}` has two roles: {} by its file, {} by `machine.type`", word(expected), word(actual)),
         );
     }
     let Some(role) = facts.role.or(config.role) else {
-        found.error(config.at.clone(), format!("the config of node `{}` has no `machine.type`", config.name));
+        found.mistakes.error(config.at.clone(), format!("the config of node `{}` has no `machine.type`", config.name));
         return None;
     };
     let of_config = || {
         let listed = facts.addresses.iter().find(|address| known.contains(address));
         listed.or(facts.addresses.first()).copied()
     };
-    let by_name = || resolved(place, &config.name, facts).or_else(|| resolved(place, facts.hostname.as_ref()?, facts));
-    let Some(address) = config.address.or_else(of_config).or_else(by_name) else {
+    let address = match config.address.or_else(of_config) {
+        None => found.keep(address_by_name(place, config, facts))?,
+        listed => listed,
+    };
+    let Some(address) = address else {
         let name = &config.name;
         let message = format!("node `{name}` has no address, and its host name does not resolve");
         found.push(Diagnostic::at_location(config.at.clone(), message).with_hint(
@@ -122,10 +125,19 @@ fn node(
     Some(InventoryNode { hostname, address, role, at: config.at.clone() })
 }
 
-/// Resolves a host name, for nodes that get their address from DHCP.
-fn resolved(place: &InputContext<'_>, host: &str, facts: &facts::ConfigFacts) -> Option<IpAddr> {
-    let wanted = InputRequest::Address { host: host.to_owned(), subnet: facts.subnets.first().copied() };
-    place.sources.get(wanted)?.parse().ok()
+/// The address of a node that gets it from DHCP: by the config's name, or else by its hostname.
+fn address_by_name(
+    place: &InputContext<'_>,
+    config: &Config,
+    facts: &facts::ConfigFacts,
+) -> Result<Option<IpAddr>, InputRequest> {
+    for host in [Some(&config.name), facts.hostname.as_ref()].into_iter().flatten() {
+        let wanted = InputRequest::Address { host: host.to_owned(), subnet: facts.subnets.first().copied() };
+        if let Ok(address) = place.sources.get(wanted)?.parse() {
+            return Ok(Some(address));
+        }
+    }
+    Ok(None)
 }
 
 fn word(role: Role) -> &'static str {
@@ -162,16 +174,20 @@ fn merge_facts(
 }
 
 /// The addresses in a talosconfig beside the inputs, which select among several addresses of a node.
-fn talosconfig_nodes(place: &InputContext<'_>) -> Vec<IpAddr> {
+fn talosconfig_nodes(place: &InputContext<'_>) -> Result<Vec<IpAddr>, InputRequest> {
     let candidates = ["talosconfig", "clusterconfig/talosconfig"].map(|name| place.folder.join(name));
-    let text = candidates.iter().find_map(|path| place.sources.read(path).ok()).unwrap_or_default();
+    let Some(path) = candidates.iter().find(|path| path.is_file()) else { return Ok(vec![]) };
+    let text = match place.sources.read(path) {
+        Ok(text) => text,
+        Err(error) => return error.need().map_or(Ok(vec![]), Err),
+    };
     let origin = yaml::Origin::new("talosconfig");
-    let Ok(config) = yaml::parse_one(&origin, &text) else { return vec![] };
+    let Ok(config) = yaml::parse_one(&origin, &text) else { return Ok(vec![]) };
     let contexts = config.to_json().get("contexts").cloned().unwrap_or_default();
     let contexts = contexts.as_object().cloned().unwrap_or_default();
     let lists = contexts.values().flat_map(|context| ["nodes", "endpoints"].map(|key| context.get(key).cloned()));
     let entries = lists.flatten().filter_map(|list| list.as_array().cloned()).flatten();
-    entries.filter_map(|entry| entry.as_str()?.parse().ok()).collect()
+    Ok(entries.filter_map(|entry| entry.as_str()?.parse().ok()).collect())
 }
 
 impl Inputs for Complete {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::layers;
 use super::layers::Layer;
 use super::{InputContext, Inputs, complete};
-use crate::InputRequest;
-use yaml::{Diagnostic, Diagnostics, Origin, Position};
+use crate::{InputRequest, InputsError};
+use yaml::{Diagnostics, Origin, Position};
 
 const FOLDER: &str = "clusterconfig";
 const ENDINGS: [&str; 2] = [".yaml", ".yml"];
@@ -46,41 +46,33 @@ pub(super) fn detects(place: &InputContext<'_>) -> bool {
     !files(place).is_empty()
 }
 
-pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
-    let mut found = Diagnostics::default();
+pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, InputsError> {
+    let mut found = InputsError::default();
     let mut configs = Vec::new();
     for path in files(place) {
         let origin = layers::origin(place.root, &path);
-        let text = match place.sources.read(&path) {
-            Ok(text) => text,
-            Err(error) => {
-                found.push(Diagnostic::general(format!("cannot read {origin}: {error}")));
-                continue;
-            }
-        };
-        let text = if text.to_ascii_lowercase().contains("op://") {
-            let wanted = InputRequest::References { origin: origin.to_string(), text: text.clone() };
-            place.sources.get(wanted).unwrap_or(text)
-        } else {
-            text
-        };
-        let layer = Layer::plain(origin, text);
-        match layer.parse_config() {
-            Ok(rendered) => {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                let name = name.split(".yaml").next().unwrap_or(&name).trim_end_matches(".sops").to_owned();
-                let declared = place.settings.nodes.get(&name).cloned().unwrap_or_default();
-                configs.push(complete::Config {
-                    address: declared.address.or_else(|| name.parse().ok()),
-                    role: declared.role,
-                    at: layer.origin.location(Position { line: 1, column: 1 }),
-                    name,
-                    rendered,
-                });
-            }
-            Err(more) => found.extend(more),
-        }
+        let Some(layer) = found.keep(layer(place, &path, origin)) else { continue };
+        let Some(rendered) = found.keep(layer.parse_config()) else { continue };
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.split(".yaml").next().unwrap_or(&name).trim_end_matches(".sops").to_owned();
+        let declared = place.settings.nodes.get(&name).cloned().unwrap_or_default();
+        configs.push(complete::Config {
+            address: declared.address.or_else(|| name.parse().ok()),
+            role: declared.role,
+            at: layer.origin.location(Position { line: 1, column: 1 }),
+            name,
+            rendered,
+        });
     }
     found.into_result(())?;
     Ok(Arc::from(complete::inputs(place, configs, Diagnostics::default())?))
+}
+
+/// A file, decrypted, with its references resolved.
+fn layer(place: &InputContext<'_>, path: &Path, origin: Origin) -> Result<Layer, InputsError> {
+    let mut text = place.read(path)?;
+    if text.to_ascii_lowercase().contains("op://") {
+        text = place.sources.get(InputRequest::References { origin: origin.to_string(), text })?;
+    }
+    Ok(Layer::plain(origin, text))
 }

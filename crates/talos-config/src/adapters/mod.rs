@@ -22,7 +22,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{FetchedInputs, Inventory, InventoryNode, RenderedConfig, Role, SecretsBundle};
+use super::{FetchedInputs, InputsError, Inventory, InventoryNode, RenderedConfig, Role, SecretsBundle};
 use yaml::{Diagnostic, Diagnostics};
 
 /// The parsed inputs of a cluster.
@@ -49,7 +49,7 @@ pub trait Inputs: Debug + Send + Sync {
     /// As [`Inputs::render`], and everything that a node would reject.
     fn config(&self, bundle: &SecretsBundle, node: &InventoryNode) -> Result<RenderedConfig, Diagnostics> {
         let rendered = self.render(bundle, node)?;
-        verify::verify(&rendered, node)?;
+        verify::verify(&rendered, node, &self.inventory().talos_version)?;
         Ok(rendered)
     }
 }
@@ -82,6 +82,15 @@ impl InputContext<'_> {
     fn display_folder(&self) -> String {
         self.folder.strip_prefix(self.root).unwrap_or(self.folder).display().to_string()
     }
+
+    /// The text of a file, decrypted.
+    fn read(&self, path: &Path) -> Result<String, InputsError> {
+        let unreadable = |error| {
+            let origin = layers::origin(self.root, path);
+            Diagnostic::general(format!("cannot read {origin}: {error}"))
+        };
+        self.sources.read(path).map_err(|error| error.describe(unreadable))
+    }
 }
 
 /// Settings in `k8s-bootstrap.yaml` for the inputs of a cluster.
@@ -111,7 +120,7 @@ struct Format {
     name: &'static str,
     sign: &'static str,
     detects: fn(&InputContext<'_>) -> bool,
-    read: fn(&InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics>,
+    read: fn(&InputContext<'_>) -> Result<Arc<dyn Inputs>, InputsError>,
 }
 
 const EXEC: &str = "exec";
@@ -131,29 +140,29 @@ const FORMATS: [Format; 5] = [
 ];
 
 /// The detected formats: `exec` settings override files, and a description overrides configs rendered from it.
-fn detect(place: &InputContext<'_>) -> Vec<&'static Format> {
+fn detect(place: &InputContext<'_>) -> Result<Vec<&'static Format>, InputsError> {
     if exec::detects(place) {
-        return FORMATS.iter().filter(|format| format.name == EXEC).collect();
+        return Ok(FORMATS.iter().filter(|format| format.name == EXEC).collect());
     }
     let mut found: Vec<&Format> = FORMATS.iter().filter(|format| (format.detects)(place)).collect();
     // A plain file with the name of a template beside another format is an old rendered file.
-    if found.len() > 1 && !jinja::has_templates(place) {
+    if found.len() > 1 && !jinja::has_templates(place)? {
         found.retain(|format| format.name != jinja::NAME);
     }
-    match found.as_slice() {
+    Ok(match found.as_slice() {
         [describes @ .., results] if !describes.is_empty() && results.name == FINISHED => describes.to_vec(),
         _ => found,
-    }
+    })
 }
 
 /// Reads the inputs of a cluster.
 ///
 /// # Errors
 ///
-/// All errors of the inputs; no format or several formats detected.
-pub fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+/// All errors of the inputs, and what they need from outside; no format or several formats detected.
+pub fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, InputsError> {
     let folder = place.display_folder();
-    match detect(place).as_slice() {
+    match detect(place)?.as_slice() {
         [format] => (format.read)(place),
         [] => {
             let known: Vec<&str> = FORMATS.iter().map(|format| format.sign).collect();

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::InputContext;
-use crate::InputRequest;
+use crate::{InputRequest, InputsError};
 use discover::{FoundValue, VariableSearch, Wrapper};
 use template::jinja::RenderError;
 use yaml::{Diagnostic, Location};
@@ -36,20 +36,17 @@ pub(super) fn hinted(place: &InputContext<'_>, error: RenderError) -> Diagnostic
 }
 
 /// The value of a variable, with a reference resolved.
-pub(super) fn value(place: &InputContext<'_>, found: &FoundValue) -> String {
+pub(super) fn value(place: &InputContext<'_>, found: &FoundValue) -> Result<String, InputRequest> {
     if !found.value.starts_with(REFERENCE) {
-        return found.value.clone();
+        return Ok(found.value.clone());
     }
-    let request = InputRequest::References { origin: found.at.to_string(), text: found.value.clone() };
-    // Inputs are read again with the resolved value; until then a reference would be attributed to the template.
-    place.sources.get(request).unwrap_or_else(|| "unknown".to_owned())
+    place.sources.get(InputRequest::References { origin: found.at.to_string(), text: found.value.clone() })
 }
 
 /// The value of a variable that a wrapper program of recipes provides.
-pub(super) fn from_wrapper(place: &InputContext<'_>, wrapper: &Wrapper, name: &str) -> String {
+pub(super) fn from_wrapper(place: &InputContext<'_>, wrapper: &Wrapper, name: &str) -> Result<String, InputRequest> {
     let (behind, at) = (wrapper.command.clone(), wrapper.at.to_string());
-    let request = InputRequest::Variable { name: name.to_owned(), behind, at };
-    place.sources.get(request).unwrap_or_else(|| "unknown".to_owned())
+    place.sources.get(InputRequest::Variable { name: name.to_owned(), behind, at })
 }
 
 /// Finds single variables in the repository or from a wrapper program, with a cache.
@@ -57,19 +54,27 @@ pub(super) struct RepositoryVariables<'p> {
     place: &'p InputContext<'p>,
     wrapper: Option<Wrapper>,
     known: RefCell<BTreeMap<String, Option<FoundValue>>>,
+    needs: RefCell<BTreeSet<InputRequest>>,
 }
 
 impl<'p> RepositoryVariables<'p> {
     pub(super) fn new(place: &'p InputContext<'p>) -> Self {
-        Self { place, wrapper: Wrapper::find(place.root), known: RefCell::default() }
+        Self { place, wrapper: Wrapper::find(place.root), known: RefCell::default(), needs: RefCell::default() }
     }
 
+    /// The value of a variable; what it needs from outside is in [`RepositoryVariables::needs`].
     pub(super) fn get(&self, name: &str) -> Option<String> {
         let mut known = self.known.borrow_mut();
         let search = || find(self.place, &BTreeSet::from([name.to_owned()])).remove(name);
         let found = known.entry(name.to_owned()).or_insert_with(search);
         let found = found.as_ref().map(|found| value(self.place, found));
-        found.or_else(|| self.wrapper.as_ref().map(|wrapper| from_wrapper(self.place, wrapper, name)))
+        let value = found.or_else(|| Some(from_wrapper(self.place, self.wrapper.as_ref()?, name)))?;
+        value.map_err(|need| self.needs.borrow_mut().insert(need)).ok()
+    }
+
+    /// What the variables so far need from outside.
+    pub(super) fn needs(&self) -> InputsError {
+        InputsError { needs: self.needs.borrow().clone(), ..InputsError::default() }
     }
 
     /// Warnings about the found variables, with their places.

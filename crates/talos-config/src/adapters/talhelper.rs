@@ -7,7 +7,7 @@ use super::repository_variables::RepositoryVariables;
 use super::{InputContext, Inputs, SecretsLocation};
 use crate::talconfig;
 use crate::talconfig::{Machine, Talconfig};
-use crate::{Inventory, InventoryNode, RenderedConfig, SecretsBundle};
+use crate::{InputsError, Inventory, InventoryNode, RenderedConfig, SecretsBundle};
 use yaml::{Diagnostic, Diagnostics};
 
 #[derive(Debug)]
@@ -21,19 +21,23 @@ pub(super) fn detects(place: &InputContext<'_>) -> bool {
     talconfig::file(place.folder).is_some()
 }
 
-pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, InputsError> {
     let environment = |name: &str| place.environment.get(name).cloned();
     let talconfig = match talconfig::read(place.root, place.folder, &environment, place.sources) {
         Ok(talconfig) if !talconfig.has_undefined_variables() => talconfig,
+        Err(error) if !error.needs.is_empty() => return Err(error),
         // The repository is searched only for undefined variables.
         first => {
             let repository = RepositoryVariables::new(place);
             let lookup = |name: &str| environment(name).or_else(|| repository.get(name));
-            match (first, talconfig::read(place.root, place.folder, &lookup, place.sources)) {
+            let second = talconfig::read(place.root, place.folder, &lookup, place.sources);
+            repository.needs().into_result(())?;
+            match (first, second) {
                 (_, Ok(mut talconfig)) => {
                     talconfig.warnings.extend(repository.warnings());
                     talconfig
                 }
+                (_, Err(error)) if !error.needs.is_empty() => return Err(error),
                 (Ok(talconfig), Err(_)) => talconfig,
                 (Err(errors), Err(_)) => return Err(errors),
             }

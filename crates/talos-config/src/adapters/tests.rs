@@ -34,7 +34,7 @@ impl Folder {
         }
     }
 
-    fn read(&self) -> Result<Arc<dyn Inputs>, Diagnostics> {
+    fn read(&self) -> Result<Arc<dyn Inputs>, InputsError> {
         read(&InputContext {
             root: self.root.path(),
             folder: &self.root.path().join("talos/blue"),
@@ -45,18 +45,18 @@ impl Folder {
     }
 
     fn errors(&self) -> String {
-        self.read().unwrap_err().to_string()
+        self.read().unwrap_err().mistakes.to_string()
     }
 
     /// Reads with `answer` for all requests.
     fn read_with(&mut self, answer: impl Fn(&InputRequest) -> String) -> Result<Arc<dyn Inputs>, Diagnostics> {
         loop {
-            let result = self.read();
-            let missing = self.sources.missing();
-            if missing.is_empty() {
-                return result;
-            }
-            for wanted in missing {
+            let needs = match self.read() {
+                Ok(inputs) => return Ok(inputs),
+                Err(error) if error.needs.is_empty() => return Err(error.mistakes),
+                Err(error) => error.needs,
+            };
+            for wanted in needs {
                 let text = answer(&wanted);
                 self.sources.provide(wanted, SecretString::from(text));
             }
@@ -179,6 +179,25 @@ fn duplicate_documents_are_rejected_with_their_layers() {
 }
 
 #[test]
+fn a_kubernetes_that_the_configs_talos_does_not_run_is_rejected_where_it_is_written() {
+    let bundle = bundle();
+    let kubelet = "ghcr.io/siderolabs/kubelet:v1.35.0";
+    let plain = config(&bundle, Role::ControlPlane, "cp-1", "10.0.0.11");
+    assert!(plain.contains(kubelet), "{plain}");
+    let newer = plain.replace(kubelet, "ghcr.io/siderolabs/kubelet:v1.36.1");
+    let folder = Folder::new(&[("clusterconfig/cp-1.yaml", newer.as_str())]);
+    let inputs = folder.read().unwrap();
+    let found = inputs.config(&bundle, &inputs.inventory().nodes[0]).unwrap_err().to_string();
+    let line = newer.lines().position(|line| line.contains("v1.36.1")).unwrap() + 1;
+    let (place, message) = found.split_once(": ").unwrap();
+    assert!(place.starts_with(&format!("talos/blue/clusterconfig/cp-1.yaml:{line}:")), "{found}");
+    assert_eq!(
+        message,
+        "node `cp-1`: `machine.kubelet.image`: Talos v1.12.4 does not support Kubernetes 1.36.1, only 1.30 to 1.35"
+    );
+}
+
+#[test]
 fn a_config_above_the_message_limit_is_rejected() {
     let bundle = bundle();
     let blob = format!("---\napiVersion: v1\nkind: Blob\nname: x\ndata: {}\n", "x".repeat(4 << 20));
@@ -296,7 +315,7 @@ fn topf_patches_all_then_the_role_then_the_node() {
 
 #[test]
 fn all_errors_of_topf_are_reported_at_once() {
-    let folder = Folder::new(&[
+    let mut folder = Folder::new(&[
         (
             "topf.yaml",
             "clusterName: blue\nclusterEndpoint: 10.0.0.10\nkubernetesVersion: 1.35.0\nnodez: []\nnodes:\n- {host: a, role: worker}\n- {host: 10.0.0.11, role: controlplane}\n- {host: b, ip: 10.0.0.12, role: worker, talosVersion: 1.9.0}\n- {host: b, ip: 10.0.0.13, role: control-plane}\n",
@@ -304,7 +323,8 @@ fn all_errors_of_topf_are_reported_at_once() {
         ("node/bb/x.yaml", "machine: {}\n"),
         ("all/v.yaml", "machine:\n  env: {A: ref+vault://x}\n"),
     ]);
-    insta::assert_snapshot!(folder.errors(), @"
+    let errors = folder.read_with(|_| String::new()).unwrap_err();
+    insta::assert_snapshot!(errors, @"
     talos/blue/topf.yaml:2:1: invalid endpoint `10.0.0.10`: expected https://HOST:PORT
     talos/blue/topf.yaml:4:1: topf.yaml has an unknown key `nodez`
       hint: did you mean `nodes`?

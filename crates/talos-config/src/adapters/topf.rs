@@ -15,7 +15,8 @@ use super::{InputContext, Inputs, SecretsLocation};
 use crate::line_map::LineMap;
 use crate::talconfig::schematic_id;
 use crate::{
-    Endpoint, GenerateInput, InputRequest, Inventory, InventoryNode, RenderedConfig, Role, SecretsBundle, generate,
+    Endpoint, GenerateInput, InputRequest, InputsError, Inventory, InventoryNode, RenderedConfig, Role, SecretsBundle,
+    generate,
 };
 use talos_schema::Contract;
 use template::{Functions, TemplateSource, clean};
@@ -69,13 +70,12 @@ struct Topf {
     patches: PathBuf,
 }
 
-pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
+pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, InputsError> {
     let path = file(place.folder).unwrap_or_else(|| place.folder.join(FILE));
     let origin = layers::origin(place.root, &path);
-    let text =
-        place.sources.read(&path).map_err(|error| Diagnostic::general(format!("cannot read {origin}: {error}")))?;
+    let text = place.read(&path)?;
     let node = yaml::parse_one(&origin, &text)?;
-    let mut reader = Reader { place, origin, found: Diagnostics::default() };
+    let mut reader = Reader { place, origin, found: InputsError::default() };
     let topf = reader.topf(&node);
     reader.found.into_result(())?;
     Ok(Arc::new(topf))
@@ -84,13 +84,13 @@ pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnost
 struct Reader<'r> {
     place: &'r InputContext<'r>,
     origin: Origin,
-    found: Diagnostics,
+    found: InputsError,
 }
 
 impl Reader<'_> {
     fn topf(&mut self, node: &YamlNode) -> Topf {
         let origin = self.origin.clone();
-        let found = &mut self.found;
+        let found = &mut self.found.mistakes;
         let mut fields = Fields::from_node(&origin, node, FILE, found);
         let cluster_name = fields.required_string("clusterName", found).unwrap_or_default();
         let endpoint = fields.required_string("clusterEndpoint", found).unwrap_or_default();
@@ -126,7 +126,7 @@ impl Reader<'_> {
         let key = |machine: &Machine| (machine.node.role, machine.node.hostname.clone());
         machines.sort_by_key(key);
         let nodes: Vec<InventoryNode> = machines.iter().map(|machine| machine.node.clone()).collect();
-        super::check_nodes(&nodes, &mut self.found);
+        super::check_nodes(&nodes, &mut self.found.mistakes);
         let version = image.talos_version.as_deref().unwrap_or(TALOS_VERSION).trim_start_matches('v').to_owned();
         let files = self.files(&patches);
         let mut topf = Topf {
@@ -149,12 +149,12 @@ impl Reader<'_> {
             patches,
             image,
         };
-        topf.check(&self.origin, &mut self.found);
+        topf.check(&self.origin, &mut self.found.mistakes);
         topf
     }
 
     fn machine(&mut self, origin: &Origin, node: &YamlNode) -> Option<Machine> {
-        let found = &mut self.found;
+        let found = &mut self.found.mistakes;
         let mut fields = Fields::from_node(origin, node, "the node", found);
         let host = fields.required_string("host", found);
         let ip = fields.string("ip", found);
@@ -176,8 +176,9 @@ impl Reader<'_> {
         let host = host?;
         let name = ip.as_deref().unwrap_or(&host);
         let resolved = || self.place.sources.get(InputRequest::Address { host: name.to_owned(), subnet: None });
-        let address = name.parse::<IpAddr>().ok().or_else(|| resolved()?.parse().ok());
-        if address.is_none() {
+        let text = name.parse::<IpAddr>().map_or_else(|_| resolved(), |address| Ok(address.to_string()));
+        let address = text.as_deref().ok().and_then(|text| text.parse::<IpAddr>().ok());
+        if address.is_none() && text.is_ok() {
             let message = format!("node `{host}` has no address, and the host name `{name}` does not resolve");
             found.push(
                 Diagnostic::at_location(place(&fields, "ip"), message)
@@ -185,6 +186,7 @@ impl Reader<'_> {
             );
         }
         fields.finish(found);
+        self.found.needs.extend(text.err());
         Some(Machine { node: InventoryNode { hostname: host, address: address?, role: role?, at }, image, data })
     }
 
@@ -192,7 +194,8 @@ impl Reader<'_> {
     fn provided(&mut self, provider: Option<String>, cluster: &str) -> Vec<Machine> {
         let Some(program) = provider else { return vec![] };
         let command = vec![program.clone(), "nodes".to_owned(), cluster.to_owned()];
-        let Some(text) = self.place.sources.get(InputRequest::CommandOutput(command)) else { return vec![] };
+        let output = self.place.sources.get(InputRequest::CommandOutput(command));
+        let Some(text) = self.found.keep(output) else { return vec![] };
         let origin = Origin::new(format!("<{program} nodes {cluster}>"));
         match yaml::parse_one(&origin, &text) {
             Ok(node) => {
@@ -209,15 +212,9 @@ impl Reader<'_> {
         let mut files = BTreeMap::new();
         for folder in ["all", "control-plane", "worker", "node"] {
             for path in layers::files(&patches.join(folder), &ENDINGS) {
-                match self.place.sources.read(&path) {
-                    Ok(text) => {
-                        self.references(&path, &text);
-                        files.insert(path, text);
-                    }
-                    Err(error) => {
-                        let origin = layers::origin(self.place.root, &path);
-                        self.found.push(Diagnostic::general(format!("cannot read {origin}: {error}")));
-                    }
+                if let Some(text) = self.found.keep(self.place.read(&path)) {
+                    self.references(&path, &text);
+                    files.insert(path, text);
                 }
             }
         }

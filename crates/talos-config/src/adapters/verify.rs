@@ -5,14 +5,15 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use crate::{InventoryNode, RenderedConfig};
-use talos_schema::RuntimeMode;
 use talos_schema::validate::validate_at;
+use talos_schema::{Contract, RuntimeMode, unsupported_kubernetes};
 use yaml::{Diagnostic, Diagnostics};
 
 /// gRPC's default message limit, which applies to nodes in maintenance mode.
 const LARGEST: usize = 4 << 20;
 
-pub(super) fn verify(rendered: &RenderedConfig, node: &InventoryNode) -> Result<(), Diagnostics> {
+/// `talos` is the version that the node runs.
+pub(super) fn verify(rendered: &RenderedConfig, node: &InventoryNode, talos: &str) -> Result<(), Diagnostics> {
     let mut found = Diagnostics::default();
     let mut seen: HashMap<(String, String), usize> = HashMap::new();
     for (index, document) in rendered.documents.0.iter().enumerate() {
@@ -39,6 +40,12 @@ pub(super) fn verify(rendered: &RenderedConfig, node: &InventoryNode) -> Result<
     for diagnostic in findings.errors {
         let message = format!("node `{}`: {}", node.hostname, diagnostic.message);
         found.push(Diagnostic { message, ..diagnostic });
+    }
+    // The range of a Talos that is not known is not known either.
+    let contract = talos.parse::<Contract>().ok();
+    for image in contract.iter().flat_map(|contract| unsupported_kubernetes(&rendered.documents, *contract, talos)) {
+        let at = place(image.document, image.path).unwrap_or_else(|| node.at.clone());
+        found.error(at, format!("node `{}`: `{}`: {}", node.hostname, image.path, image.message));
     }
     let bytes = rendered.documents.to_yaml().len();
     if bytes > LARGEST {

@@ -10,7 +10,8 @@ use super::model::{First, JoinedList, Machine, Patch, Section, Talconfig};
 use super::substitute::{substitute, substitute_content};
 use super::types::{TalconfigFindings, conform};
 use super::{check, image};
-use crate::{Endpoint, FetchedInputs, Role};
+use crate::fetched::FileError;
+use crate::{Endpoint, FetchedInputs, InputRequest, InputsError, Role};
 use discover::dotenv;
 use discover::dotenv::Lookup;
 use talos_schema::Contract;
@@ -34,24 +35,25 @@ const TALOS_VERSION: &str = "v1.13.9";
 ///
 /// # Errors
 ///
-/// All errors of the talconfig and the files that it names.
+/// All errors of the talconfig and the files that it names, and the encrypted files among them.
 pub fn read(
     root: &Path,
     folder: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
     sources: &FetchedInputs,
-) -> Result<Talconfig, Diagnostics> {
+) -> Result<Talconfig, InputsError> {
     let mut found = TalconfigFindings::default();
     let path = file(folder).unwrap_or_else(|| folder.join(FILES[0]));
     let origin = Origin::of_path(path.strip_prefix(root).unwrap_or(&path));
-    let text = sources.read(&path).map_err(|error| Diagnostic::general(format!("cannot read {origin}: {error}")))?;
-    let variables = talenv(root, folder, environment, sources, &mut found);
+    let unreadable = |error| Diagnostic::general(format!("cannot read {origin}: {error}"));
+    let text = sources.read(&path).map_err(|error| error.describe(unreadable))?;
+    let variables = talenv(root, folder, environment, sources, &mut found)?;
     let lookup = |name: &str| variables.get(name).cloned().or_else(|| environment(name));
     // The text must be YAML before its variables are replaced, and after.
     yaml::parse(&origin, &text)?;
     let text = substitute(&origin, &text, &lookup, &mut found.errors);
     if !found.errors.is_empty() {
-        return Err(found.errors);
+        return Err(found.errors.into());
     }
     // talhelper first parses the file untyped, which changes dates and values such as `007`.
     let node = yaml::parse_as(&origin, &text, Dialect::Untyped)?;
@@ -66,6 +68,7 @@ pub fn read(
         sources,
         variables: variables.clone(),
         unknown: BTreeSet::new(),
+        needs: BTreeSet::new(),
         found,
     };
     let talconfig = reader.talconfig(&node);
@@ -74,7 +77,7 @@ pub fn read(
         // Ignored fields may be the cause of the errors.
         errors.extend(talconfig.warnings.iter().cloned());
     }
-    errors.into_result(talconfig)
+    InputsError { mistakes: errors, needs: reader.needs }.into_result(talconfig)
 }
 
 fn talenv(
@@ -83,10 +86,17 @@ fn talenv(
     environment: Lookup<'_>,
     sources: &FetchedInputs,
     found: &mut TalconfigFindings,
-) -> BTreeMap<String, String> {
+) -> Result<BTreeMap<String, String>, InputsError> {
     let mut variables = BTreeMap::new();
+    let mut lacking = InputsError::default();
     for path in ENVIRONMENTS.map(|name| folder.join(name)) {
-        let Ok(text) = sources.read(&path) else { continue };
+        let text = match sources.read(&path) {
+            Ok(text) => text,
+            Err(error) => {
+                lacking.needs.extend(error.need());
+                continue;
+            }
+        };
         let origin = Origin::of_path(path.strip_prefix(root).unwrap_or(&path));
         if let Err(diagnostic) = yaml::parse(&origin, &text) {
             found.errors.push(diagnostic);
@@ -99,7 +109,7 @@ fn talenv(
             ),
         }
     }
-    variables
+    lacking.into_result(variables)
 }
 
 struct Reader<'r> {
@@ -113,6 +123,8 @@ struct Reader<'r> {
     variables: BTreeMap<String, String>,
     /// Undefined variables that patches use.
     unknown: BTreeSet<String>,
+    /// Encrypted files that were not decrypted yet.
+    needs: BTreeSet<InputRequest>,
     found: TalconfigFindings,
 }
 
@@ -287,7 +299,11 @@ impl Reader<'_> {
         let origin = Origin::of_path(path.strip_prefix(self.root).unwrap_or(&path));
         match self.sources.read(&path) {
             Ok(text) => Some((origin, text)),
-            Err(error) => {
+            Err(FileError::Encrypted(need)) => {
+                self.needs.insert(need);
+                None
+            }
+            Err(FileError::Unreadable(error)) => {
                 self.found.errors.error(at.clone(), format!("cannot read the {what} {origin}: {error}"));
                 None
             }

@@ -270,6 +270,7 @@ fn is_rejected(kind: ClientErrorKind) -> bool {
             | ClientErrorKind::Rejected
             | ClientErrorKind::PermissionDenied
             | ClientErrorKind::ResourceExhausted
+            | ClientErrorKind::Unsupported
             | ClientErrorKind::Unimplemented
     )
 }

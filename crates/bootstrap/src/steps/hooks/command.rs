@@ -1,5 +1,6 @@
 //! Hooks that run as processes: the outcome of each is journaled.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +12,10 @@ use super::super::api_errors::api_error;
 use super::super::etcd;
 use super::record::{
     COMPLETE, Completeness, Doubt, HookDecision, HookIdentity, HookIntent, HookKey, HookPlace, HookRecord, HookRecords,
-    HookState, Repetition, decide,
+    HookState, Repetition, decide, is_in_question,
 };
 use crate::steps::context::RunContext;
+use engine::journal::RecordedIntents;
 use engine::{Action, Code, Effect, Observation, StepContext, StepError};
 use helmfile::Hook;
 use process::{Command, Credentials, SecretFile, Stream};
@@ -26,8 +28,32 @@ const SILENCE: Duration = Duration::from_mins(10);
 const RECORDS: &str = "k8s-bootstrap-hooks";
 const RECORDS_NAMESPACE: &str = "kube-system";
 
+/// What the cluster has on record about its hooks.
+#[derive(Debug, Clone)]
+pub(super) struct ClusterRecords {
+    records: HookRecords,
+    /// Complete where a run has marked them so.
+    completeness: Completeness,
+}
+
+impl ClusterRecords {
+    pub(super) async fn read(context: &RunContext) -> Result<Self, StepError> {
+        let client = context.kubernetes().await?;
+        let data = kubernetes::config_map(&client, RECORDS_NAMESPACE, RECORDS).await;
+        let data = data.map_err(|error| api_error(&error))?.unwrap_or_default();
+        let is_marked = data.contains_key(COMPLETE);
+        let records = HookRecords::from_cluster(&data).map_err(|error| {
+            StepError::needs_operator("the cluster's record of hooks cannot be read")
+                .with_place(format!("ConfigMap {RECORDS_NAMESPACE}/{RECORDS}"))
+                .caused_by(&error)
+                .code(Code::H12)
+        })?;
+        Ok(Self { records, completeness: if is_marked { Completeness::Complete } else { Completeness::Unknown } })
+    }
+}
+
 /// A command that runs as it is written, with the kubeconfig of this cluster.
-pub(super) struct Process {
+pub(in crate::steps) struct Process {
     context: Arc<RunContext>,
     hook: Hook,
     identity: HookIdentity,
@@ -55,32 +81,45 @@ impl Process {
     }
 
     async fn decide(&self, cx: &StepContext) -> Result<HookDecision, StepError> {
-        let client = self.context.kubernetes().await?;
-        let data = kubernetes::config_map(&client, RECORDS_NAMESPACE, RECORDS).await;
-        let data = data.map_err(|error| api_error(&error))?;
-        let is_marked = data.as_ref().is_some_and(|data| data.contains_key(COMPLETE));
-        let completeness =
-            if is_marked || self.began_here(cx) { Completeness::Complete } else { Completeness::Unknown };
-        let in_cluster = HookRecords::from_cluster(&data.unwrap_or_default()).map_err(|error| {
-            StepError::needs_operator("the cluster's record of hooks cannot be read")
-                .with_place(format!("ConfigMap {RECORDS_NAMESPACE}/{RECORDS}"))
-                .caused_by(&error)
-                .code(Code::H12)
-        })?;
-        let records = HookRecords::from_journal(cx.all_recorded_intents()).merged(in_cluster);
+        let journal = cx.all_recorded_intents();
+        let cluster = ClusterRecords::read(&self.context).await?;
+        let completeness = self.completeness(&cluster, journal);
+        let records = HookRecords::from_journal(journal).merged(cluster.records);
         let answer = self.context.choices.hook_answers.get(&cx.step).copied();
-        let plan = HookKey::all(&self.context.cluster, &self.context.fingerprint_key());
-        Ok(decide(&self.identity, &records, self.repetition, answer, &plan, completeness))
+        Ok(decide(&self.identity, &records, self.repetition, answer, &self.plan(), completeness))
+    }
+
+    /// Whether an answer about this hook would decide something. Without the records of the cluster it may, unless the journal
+    /// has the outcome.
+    pub(super) fn is_in_question(&self, journal: &RecordedIntents, cluster: Option<&ClusterRecords>) -> bool {
+        let own = HookRecords::from_journal(journal);
+        let Some(cluster) = cluster else { return own.state(&self.identity.key) != Some(HookState::Done) };
+        let completeness = self.completeness(cluster, journal);
+        let records = own.merged(cluster.records.clone());
+        is_in_question(&self.identity, &records, self.repetition, &self.plan(), completeness)
+    }
+
+    /// The keys of every hook of the plan.
+    fn plan(&self) -> BTreeSet<HookKey> {
+        HookKey::all(&self.context.cluster, &self.context.fingerprint_key())
+    }
+
+    fn completeness(&self, cluster: &ClusterRecords, journal: &RecordedIntents) -> Completeness {
+        if cluster.completeness == Completeness::Complete || self.began_here(journal) {
+            Completeness::Complete
+        } else {
+            Completeness::Unknown
+        }
     }
 
     /// Whether this run or this journal began the cluster, so that nothing is missing in its records.
-    fn began_here(&self, cx: &StepContext) -> bool {
-        self.context.has_bootstrapped_etcd() || etcd::began_in(cx.all_recorded_intents())
+    fn began_here(&self, journal: &RecordedIntents) -> bool {
+        self.context.has_bootstrapped_etcd() || etcd::began_in(journal)
     }
 
     /// Marks the cluster's records as complete where they are, before the first of them is written.
     async fn mark_complete(&self, cx: &StepContext) -> Result<(), StepError> {
-        if !self.began_here(cx) {
+        if !self.began_here(cx.all_recorded_intents()) {
             return Ok(());
         }
         let client = self.context.kubernetes().await?;

@@ -3,6 +3,7 @@
 mod check;
 mod command;
 mod idiom;
+mod questions;
 mod record;
 
 use std::path::{Path, PathBuf};
@@ -18,15 +19,16 @@ use super::context::RunContext;
 use super::kustomize;
 use super::objects::{apply_as, observe_as};
 pub(crate) use check::check;
-use command::Process;
+pub(super) use command::Process;
 use engine::{Action, Check, CheckResult, Code, Effect, ErrorClass, Observation, StepContext, StepError};
 use helmfile::{Helmfile, Hook};
 use idiom::{Command, recognise};
 use kubernetes::{ApplyOptions, ObjectRef, Readiness};
 use net::FetchError;
+pub use questions::HookSteps;
 pub use record::{
     COMPLETE, Completeness, Doubt, HookDecision, HookIdentity, HookIntent, HookKey, HookRecord, HookRecords, HookState,
-    Repetition, UnreadableRecord, decide,
+    Repetition, UnreadableRecord, decide, is_in_question,
 };
 pub(super) use record::{HookOwner, HookPlace};
 use yaml::Origin;
@@ -35,13 +37,14 @@ use yaml::Origin;
 pub(super) enum HookCode {
     Action(Arc<dyn Action>),
     Check(Arc<dyn Check>),
+    Process(Arc<Process>),
 }
 
 impl HookCode {
     /// What the step fails with at its deadline.
     pub(super) fn overdue(&self) -> Code {
         match self {
-            Self::Action(_) => Code::H12,
+            Self::Action(_) | Self::Process(_) => Code::H12,
             Self::Check(_) => Code::H07,
         }
     }
@@ -71,7 +74,7 @@ pub(super) fn code(context: Arc<RunContext>, place: &HookPlace<'_>) -> HookCode 
             namespace,
             built: OnceCell::new(),
         }),
-        Command::Process => Arc::new(Process::new(context, place)),
+        Command::Process => return HookCode::Process(Arc::new(Process::new(context, place))),
     })
 }
 

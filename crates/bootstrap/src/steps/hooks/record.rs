@@ -336,5 +336,20 @@ pub fn decide(
     }
 }
 
+/// Whether the operator's answer about a hook would decide something: it is asked about, or was left unfinished.
+pub fn is_in_question(
+    hook: &HookIdentity,
+    records: &HookRecords,
+    repetition: Repetition,
+    plan: &BTreeSet<HookKey>,
+    completeness: Completeness,
+) -> bool {
+    match decide(hook, records, repetition, None, plan, completeness) {
+        HookDecision::Ask(_) => true,
+        HookDecision::Run => records.state(&hook.key).is_some(),
+        HookDecision::HasRun | HookDecision::Conclude => false,
+    }
+}
+
 #[cfg(test)]
 mod tests;

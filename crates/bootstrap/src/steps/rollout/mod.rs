@@ -16,7 +16,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
-use super::choices::Reboots;
+use super::choices::{Reboots, WithoutLease};
 use super::config_errors::{config_error, dry_run_error};
 use super::context::RunContext;
 use super::errors::{place, step_error};
@@ -79,6 +79,9 @@ pub(super) async fn apply(
     let effect = effect.map_err(|error| dry_run_error(context, &error, node))?;
     check_allowed(context, node, effect)?;
     if effect != ChangeEffect::Reboot {
+        if EtcdPresence::from_views(&survey(context).await) == EtcdPresence::Exists {
+            reach_api_for_change(context, node, cx).await?;
+        }
         return send(context, node, client, ApplyMode::NoReboot, cx).await.map(|_| Effect::Complete);
     }
     if wait_known(context, node, cx).await? == EtcdPresence::Exists {
@@ -110,8 +113,8 @@ async fn send(
     let text = context.config_text(node);
     let applied = client.apply_configuration(text.expose_secret(), mode).await;
     let applied = applied.map_err(|error| config_error(context, &error, node))?;
-    for warning in applied.warnings {
-        cx.progress(&format!("warning from the node: {warning}"));
+    for line in context.config_warnings.note(&node.hostname, applied.warnings) {
+        cx.progress(&line);
     }
     Ok(if applied.rebooting { AfterApply::Reboots } else { AfterApply::Continues })
 }
@@ -164,7 +167,11 @@ impl<'w> Wait<'w> {
 
     /// Pauses before the next look. For waits before anything was changed: they end when the run is to stop.
     async fn pause(&mut self, line: &str, code: Code) -> Result<(), StepError> {
-        self.note(line, code)?;
+        self.pause_for(StepWait::new(line).code(code)).await
+    }
+
+    async fn pause_for(&mut self, wait: StepWait) -> Result<(), StepError> {
+        self.note(wait)?;
         tokio::select! {
             () = tokio::time::sleep(ROLLOUT_LOOK) => Ok(()),
             () = self.cx.stop_requested() => Err(stopped(self.node)),
@@ -173,19 +180,20 @@ impl<'w> Wait<'w> {
 
     /// The same for waits that have to go on.
     async fn pause_to_the_end(&mut self, line: &str, code: Code) -> Result<(), StepError> {
-        self.note(line, code)?;
+        self.note(StepWait::new(line).code(code))?;
         tokio::time::sleep(ROLLOUT_LOOK).await;
         Ok(())
     }
 
-    fn note(&mut self, line: &str, code: Code) -> Result<(), StepError> {
-        self.cx.waiting(StepWait::new(line).code(code));
-        self.timeout.note(line, Instant::now()).map_err(|overdue| {
+    fn note(&mut self, wait: StepWait) -> Result<(), StepError> {
+        self.cx.waiting(wait.clone());
+        self.timeout.note(&wait.line, Instant::now()).map_err(|overdue| {
             let minutes = overdue.elapsed.as_secs() / 60;
-            StepError::failed_precondition(format!("no progress for {minutes}m"))
+            let mut error = StepError::failed_precondition(format!("no progress for {minutes}m"))
                 .with_place(place(self.node))
-                .because(line)
-                .code(code)
+                .because(&wait.line);
+            error.next = wait.next;
+            error.code(wait.code.unwrap_or(Code::T11))
         })
     }
 }
@@ -229,7 +237,7 @@ async fn reboot(
     cx: &StepContext,
 ) -> Result<(), StepError> {
     let context = &*rollout.context;
-    let access = reach_api(context, node, cx).await?;
+    let access = reach_api_for_change(context, node, cx).await?;
     wait_allowed(context, node, access, turn, cx).await?;
     let sent = match drain_and_send(rollout, node, access, turn, cx).await {
         Ok(sent) => sent,
@@ -283,25 +291,56 @@ async fn drain_and_send(
     send_and_reboot(context, node, &connect(context, node).await?, cx).await
 }
 
-/// Waits for the Kubernetes API, for a control plane not for long: its reboot may be what brings the API back.
+/// Waits for the Kubernetes API, for a control plane not for long: it may not come back without that one.
 async fn reach_api(context: &RunContext, node: &InventoryNode, cx: &StepContext) -> Result<ApiAccess, StepError> {
     let began = Instant::now();
     let mut wait = Wait::new(context, node, cx);
-    loop {
-        match tokio::time::timeout(API_ATTEMPT, context.kubernetes()).await {
-            Ok(Ok(_)) => return Ok(ApiAccess::Required),
-            // Such as a lease that another run has.
-            Ok(Err(error)) if !error.class.is_retried() => return Err(error),
-            Ok(Err(_)) | Err(_) => {}
-        }
+    while !has_api(context).await? {
         if node.role == Role::ControlPlane && began.elapsed() >= API_OUTAGE_LIMIT {
-            cx.progress(
-                "the Kubernetes API does not respond: etcd's quorum alone decides, and the node is not drained",
-            );
             return Ok(ApiAccess::Away);
         }
         wait.pause(API_AWAY, Code::K01).await?;
     }
+    Ok(ApiAccess::Required)
+}
+
+/// Whether the Kubernetes API responds, and this run has the cluster's lease.
+async fn has_api(context: &RunContext) -> Result<bool, StepError> {
+    match tokio::time::timeout(API_ATTEMPT, context.kubernetes()).await {
+        Ok(Ok(_)) => Ok(true),
+        // Such as a lease that another run has.
+        Ok(Err(error)) if !error.class.is_retried() => Err(error),
+        Ok(Err(_)) | Err(_) => Ok(false),
+    }
+}
+
+/// Waits for the Kubernetes API before a node of a living cluster is changed: with it, this run has the cluster's lease. Only
+/// where the operator has made sure that no other run works is a node changed without, since that may be what brings the API
+/// back.
+async fn reach_api_for_change(
+    context: &RunContext,
+    node: &InventoryNode,
+    cx: &StepContext,
+) -> Result<ApiAccess, StepError> {
+    if context.choices.without_lease == WithoutLease::GoesOn {
+        let access = reach_api(context, node, cx).await?;
+        if access == ApiAccess::Away {
+            cx.progress(
+                "the Kubernetes API does not respond: etcd's quorum alone decides, and the node is not drained",
+            );
+        }
+        return Ok(access);
+    }
+    let mut wait = Wait::new(context, node, cx);
+    let line = format!("{API_AWAY}, so another run may be changing nodes");
+    let next = format!(
+        "if the API is not coming back by itself and no other run works: `k8s-bootstrap {} --resume --take-over`",
+        context.cluster.name
+    );
+    while !has_api(context).await? {
+        wait.pause_for(StepWait::new(&line).code(Code::K01).next(next.clone())).await?;
+    }
+    Ok(ApiAccess::Required)
 }
 
 /// The cluster around a node; nothing while an API that is required does not respond.
@@ -392,7 +431,7 @@ async fn wait_back(
     let mut wait = Wait::new(context, node, cx);
     loop {
         let Some(line) = not_back(context, node, sent, access).await? else {
-            context.learn_boot(node, began.elapsed());
+            context.learn_boot(node, began.elapsed(), cx).await;
             return Ok(());
         };
         wait.pause_to_the_end(&line, Code::T11).await?;

@@ -244,7 +244,8 @@ mod tests {
     use super::*;
 
     fn view(ready: bool, reason: &str, boot_id: &str) -> NodeView {
-        NodeView { ready, reason: reason.to_owned(), boot_id: boot_id.to_owned(), scheduling: Scheduling::Allowed }
+        let (reason, boot_id) = (reason.to_owned(), boot_id.to_owned());
+        NodeView { ready, reason, boot_id, addresses: vec![], scheduling: Scheduling::Allowed }
     }
 
     fn machine() -> MachineReport {

@@ -27,6 +27,8 @@ pub(crate) struct Counts {
     pub(crate) alarms: u64,
     /// Workers that runs rebooted while another worker was down.
     pub(crate) shared_outages: u64,
+    /// Workers that failed while two others had their turn to reboot.
+    pub(crate) worker_failures: u64,
 }
 
 impl Counts {
@@ -45,6 +47,7 @@ impl Counts {
         self.second_operators += other.second_operators;
         self.alarms += other.alarms;
         self.shared_outages += other.shared_outages;
+        self.worker_failures += other.worker_failures;
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use talos_config::Role;
+
 use super::{Cause, OPERATORS, SimulatedCluster};
 
 impl SimulatedCluster {
@@ -60,6 +62,23 @@ impl SimulatedCluster {
             self.disk_full_until[operator] = now + took;
             self.log(|| format!("the disk of operator {operator} is full for {took:?}"));
         }
+    }
+
+    /// A worker that waits for its turn fails while two others have theirs: the moment in which the limit of nodes that may be
+    /// down counts.
+    pub(super) fn tick_worker_failure(&mut self) {
+        let workers = (0..self.nodes.len()).filter(|index| self.nodes[*index].role == Role::Worker);
+        let (in_turn, others): (Vec<usize>, Vec<usize>) =
+            workers.filter(|index| self.nodes[*index].is_up()).partition(|index| self.kubernetes.is_cordoned(*index));
+        let mut waiting = others.into_iter().filter(|index| self.nodes[*index].config != Some(self.inputs));
+        let (Some(index), 2..) = (waiting.next(), in_turn.len()) else { return };
+        if self.worker_failures_left == 0 || !self.happens(500) {
+            return;
+        }
+        self.worker_failures_left -= 1;
+        self.counts.worker_failures += 1;
+        self.nodes[index].extra_boot = self.chance.millis(10_000..=60_000);
+        self.reboot(index, Cause::Other);
     }
 
     /// A machine is reset: its disk is empty, and it waits in maintenance mode. Only before any disk has etcd's data.

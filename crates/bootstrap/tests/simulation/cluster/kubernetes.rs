@@ -125,6 +125,7 @@ impl SimulatedCluster {
                 ready: reports && has_network,
                 reason,
                 boot_id: format!("{}-{}", node.name, kubelet.boot),
+                addresses: vec![node.address],
                 scheduling: kubelet.scheduling.unwrap_or(Scheduling::Allowed),
             };
             (node.name.clone(), view)

@@ -82,6 +82,8 @@ pub(crate) struct SimulatedCluster {
     pub(super) alarm_until: Duration,
     /// Until when a machine cannot write its disk, by operator.
     disk_full_until: [Duration; OPERATORS],
+    /// How many more workers fail while others have their turn to reboot, other faults ended or not.
+    pub(super) worker_failures_left: u32,
     /// The runs that may be killed.
     lives: Vec<Arc<Life>>,
     pub(crate) counts: Counts,
@@ -116,6 +118,7 @@ impl SimulatedCluster {
             alarm_since: Duration::ZERO,
             alarm_until: Duration::ZERO,
             disk_full_until: [Duration::ZERO; OPERATORS],
+            worker_failures_left: if chance.happens(600) { 3 } else { 0 },
             lives: Vec::new(),
             counts: Counts::default(),
             log: (log == Log::Kept).then(String::new),
@@ -176,6 +179,7 @@ impl SimulatedCluster {
         }
         self.correct_inputs();
         self.tick_faults();
+        self.tick_worker_failure();
         for index in 0..self.nodes.len() {
             self.tick_node(index);
         }

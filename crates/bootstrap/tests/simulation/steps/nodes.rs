@@ -8,7 +8,10 @@ use engine::{Action, Check, CheckResult, Code, Effect, Observation, StepContext,
 
 use super::rollout;
 use super::{RunParts, Wait};
+use talos_config::Role;
+
 use crate::cluster::{ApplyMode, SimulatedCluster};
+use crate::inputs::declared;
 use crate::link::{Lateness, Lost, Peer};
 
 /// What answers at a node's port.
@@ -60,7 +63,9 @@ pub(super) struct Reachable {
 #[async_trait]
 impl Check for Reachable {
     async fn observe(&self, _cx: &StepContext) -> Result<CheckResult, StepError> {
+        let is_worker = declared().nodes[self.index].role == Role::Worker;
         Ok(match self.parts.probe(self.index).await {
+            Probe::Closed if self.parts.resumed && is_worker => CheckResult::Skipped("unreachable".to_owned()),
             Probe::Closed => CheckResult::Pending("port 50000 is closed".to_owned()),
             Probe::Maintenance | Probe::Configured { .. } => CheckResult::Passed("it responds".to_owned()),
         })

@@ -7,7 +7,7 @@ use talos_proto::machine as api;
 use talos_proto::machine::apply_configuration_request::Mode;
 use tonic::{Request, Status};
 
-use crate::machine_config::{self, AppliedConfig, ConfigReader, ConfigRejection, SystemState};
+use crate::machine_config::{self, AcceptedConfig, AppliedConfig, ConfigReader, ConfigRejection, SystemState};
 use crate::node::access::ADMIN;
 use crate::node::api::{NodeApi, roles_of};
 use crate::node::sequence::{NodeSequence, RebootMode};
@@ -76,10 +76,10 @@ impl NodeApi {
     fn reader(&self) -> ConfigReader {
         let state = self.node.state.borrow();
         let system = if state.disk.installed.is_some() { SystemState::Installed } else { SystemState::NotInstalled };
-        ConfigReader { minor: state.talos.minor(), system }
+        ConfigReader { talos: state.talos.version().clone(), system }
     }
 
-    /// The separate maintenance server of 1.11 and 1.12.
+    /// The separate maintenance server of 1.11 and 1.12. A config without a `v1alpha1` document keeps it running.
     fn apply_to_maintenance_server(
         &self,
         request: &api::ApplyConfigurationRequest,
@@ -90,27 +90,28 @@ impl NodeApi {
             let message = format!("apply configuration --mode='{mode}' is not supported in maintenance mode");
             return Err(Status::unimplemented(message));
         }
-        let config =
-            AppliedConfig::parse(&config_text(request), self.reader()).map_err(|rejection| match rejection {
-                ConfigRejection::Parse(reason) => Status::unknown(format!("failed to parse config: {reason}")),
-                ConfigRejection::Incomplete => {
-                    Status::unknown("failed to parse config: no v1alpha1 document in the configuration")
-                }
-                ConfigRejection::Invalid(problems) => {
-                    Status::invalid_argument(format!("configuration validation failed: {}", format_problems(&problems)))
-                }
-            })?;
-        let mut response = api::ApplyConfiguration::default();
+        let text = config_text(request);
+        let accepted = AcceptedConfig::read(&text, &self.reader()).map_err(|rejection| match rejection {
+            ConfigRejection::Parse(reason) => Status::unknown(format!("failed to parse config: {reason}")),
+            ConfigRejection::Invalid(reason) => {
+                Status::invalid_argument(format!("configuration validation failed: {reason}"))
+            }
+            ConfigRejection::InvalidHere(reason) => {
+                Status::invalid_argument(format!("runtime configuration validation failed: {reason}"))
+            }
+        })?;
+        let mut response =
+            api::ApplyConfiguration { warnings: accepted.warnings.clone(), ..api::ApplyConfiguration::default() };
         if request.dry_run {
             response.mode_details =
                 "Dry run summary:\nNode is running in maintenance mode and does not have a config yet.".to_owned();
             return Ok(response);
         }
-        self.node.store_config(Arc::new(config), Activation::Now);
+        self.node.store_accepted(accepted, text);
         Ok(response)
     }
 
-    /// The ordinary server, since 1.13, which also accepts parts of a config.
+    /// The ordinary server, since 1.13. A dry run has no warnings, and a config replaces the documents before it.
     fn apply_in_maintenance(
         &self,
         request: &api::ApplyConfigurationRequest,
@@ -121,26 +122,14 @@ impl NodeApi {
         };
         let decision = decide(mode, None)?;
         let text = config_text(request);
-        let whole = {
-            let before = self.node.state.borrow().partial.clone();
-            machine_config::merge_documents(before.as_deref(), &text).map_err(rejection_status)?
-        };
-        let config = match AppliedConfig::parse(&text, self.reader()) {
-            Err(ConfigRejection::Incomplete) => None,
-            config => Some(config.map_err(rejection_status)?),
-        };
+        let accepted = AcceptedConfig::read(&text, &self.reader()).map_err(rejection_status)?;
         if request.dry_run {
             let before = self.node.state.borrow().partial.clone().unwrap_or_default();
-            return Ok(dry_run(&decision, &before, &whole));
+            return Ok(dry_run(&decision, &machine_config::canonical(&before), &machine_config::canonical(&text)));
         }
-        match config {
-            Some(_) => {
-                let config = AppliedConfig::parse(&whole, self.reader()).map_err(rejection_status)?;
-                self.node.store_config(Arc::new(config), Activation::Now);
-            }
-            None => self.node.change(|state| state.partial = Some(whole)),
-        }
-        Ok(response(decision, WITHOUT_REBOOT))
+        let warnings = accepted.warnings.clone();
+        self.node.store_accepted(accepted, text);
+        Ok(api::ApplyConfiguration { warnings, ..response(decision, WITHOUT_REBOOT) })
     }
 
     fn apply_configured(&self, request: &api::ApplyConfigurationRequest) -> Result<api::ApplyConfiguration, Status> {
@@ -154,15 +143,16 @@ impl NodeApi {
         if request.mode() != Mode::Try {
             self.node.cancel_trial();
         }
-        let config = AppliedConfig::parse(&config_text(request), self.reader()).map_err(|rejection| match rejection {
-            ConfigRejection::Incomplete => Status::invalid_argument(
+        let text = config_text(request);
+        let accepted = AcceptedConfig::read(&text, &self.reader()).map_err(rejection_status)?;
+        let config = accepted.complete.ok_or_else(|| {
+            Status::invalid_argument(
                 "the applied machine configuration doesn't contain v1alpha1 config, did you mean to patch the machine \
                  config instead?",
-            ),
-            rejection => rejection_status(rejection),
+            )
         })?;
         let current = self.node.config().ok_or_else(|| Status::failed_precondition("no current config"))?;
-        let (before, after) = (machine_config::canonical(&current), machine_config::canonical(&config));
+        let (before, after) = (machine_config::canonical(&current.text), machine_config::canonical(&text));
         let mode = request.mode();
         let decision = if talos.applies_without_reboot() {
             match mode {
@@ -183,7 +173,8 @@ impl NodeApi {
         if request.dry_run {
             return Ok(dry_run(&decision, &before, &after));
         }
-        Ok(self.carry_out(request, decision, Arc::new(config)))
+        let warnings = accepted.warnings;
+        Ok(api::ApplyConfiguration { warnings, ..self.carry_out(request, decision, Arc::new(config)) })
     }
 
     fn carry_out(
@@ -216,6 +207,14 @@ impl NodeApi {
 }
 
 impl SimulatedNode {
+    /// Activates a config in maintenance mode.
+    fn store_accepted(&self, accepted: AcceptedConfig, text: String) {
+        match accepted.complete {
+            Some(config) => self.store_config(Arc::new(config), Activation::Now),
+            None => self.change(|state| state.partial = Some(text)),
+        }
+    }
+
     /// Stores the config for the next boot, and activates it now if requested.
     fn store_config(&self, config: Arc<AppliedConfig>, activation: Activation) {
         self.change(|state| {
@@ -254,17 +253,9 @@ fn config_text(request: &api::ApplyConfigurationRequest) -> String {
 }
 
 fn rejection_status(rejection: ConfigRejection) -> Status {
-    Status::invalid_argument(match rejection {
-        ConfigRejection::Parse(reason) => reason,
-        ConfigRejection::Invalid(problems) => format_problems(&problems),
-        ConfigRejection::Incomplete => "no v1alpha1 document in the configuration".to_owned(),
-    })
-}
-
-fn format_problems(problems: &[String]) -> String {
-    let lines: String = problems.iter().map(|problem| format!("\t* {problem}\n")).collect();
-    let errors = if problems.len() == 1 { "1 error".to_owned() } else { format!("{} errors", problems.len()) };
-    format!("{errors} occurred:\n{lines}\n")
+    let (ConfigRejection::Parse(reason) | ConfigRejection::Invalid(reason) | ConfigRejection::InvalidHere(reason)) =
+        rejection;
+    Status::invalid_argument(reason)
 }
 
 fn diff(before: &str, after: &str) -> String {

@@ -38,6 +38,14 @@ impl NodeApi {
         } else if self.control_plane_only("").is_err() {
             return Err(Status::failed_precondition("bootstrap can only be performed on a control plane node"));
         }
+        let has_authority = self.node.config().is_some_and(|config| !config.etcd_ca.certificate.is_empty());
+        if self.node.talos().checks_etcd_before_bootstrap() && !has_authority {
+            return Err(Status::invalid_argument("etcd is not configured, bootstrap is not possible"));
+        }
+        // Talos waits 5 s for it first (1.12, `v1alpha1_server.go`).
+        if !self.node.has_synced_clock() {
+            return Err(Status::failed_precondition("time is not in sync yet"));
+        }
         if self.node.lab.control_plane.has_etcd_data(self.node.host()) {
             return Err(Status::already_exists("etcd data directory is not empty"));
         }

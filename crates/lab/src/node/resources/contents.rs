@@ -1,16 +1,21 @@
 //! The specs of a machine's resources, from its state and the node directory.
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 
+use super::hardware;
 use super::kinds::{self, ResourceKind};
 use super::{ResourceItem, messages as api};
-use crate::machine_config::NodeRole;
+use crate::machine_config::{AppliedConfig, NodeRole};
 use crate::node::services::ServiceState;
 use crate::node::storage::{ephemeral_size, format_size};
 use crate::node::{NodeService, NodeState, SimulatedNode, UnattendedInstall};
+use crate::scenario::DiscoveryService;
 use crate::spec::DiskSpec;
 
-const LINK: &str = "eth0";
+/// The default of Talos 1.12.4.
+const ETCD_IMAGE: &str = "registry.k8s.io/etcd:v3.6.7";
 
 /// All resources of a kind.
 pub(super) fn items(node: &SimulatedNode, kind: &ResourceKind) -> Vec<ResourceItem> {
@@ -18,15 +23,18 @@ pub(super) fn items(node: &SimulatedNode, kind: &ResourceKind) -> Vec<ResourceIt
     let name = kind.full_name();
     match name.split('.').next().unwrap_or_default() {
         "ResourceDefinitions" => kinds::definitions(&state.talos),
-        "Namespaces" => kinds::namespaces(),
+        "Namespaces" => kinds::namespaces(&state.talos),
         "Members" => members(node),
         "MachineConfigs" => machine_configs(&state),
         "Services" => services(&state),
         "VolumeStatuses" => volumes(&state, &node.spec.disk),
-        "NodeAddresses" => node_addresses(node),
+        "NodeAddresses" => hardware::node_addresses(node),
         "BootIDs" => vec![ResourceItem::new("boot-id", &text(&state.boot_id), json!({"bootID": state.boot_id}))],
-        "AddressStatuses" => vec![address(node)],
-        "LinkStatuses" => vec![link(node)],
+        "AddressStatuses" => hardware::addresses(node),
+        "LinkStatuses" => hardware::links(node),
+        "Disks" => hardware::disks(&node.spec.disk),
+        "CertSANs" => cert_sans(node, &state),
+        "StaticPodStatuses" => super::static_pods::statuses(&state, &node.hostname()),
         "HostnameStatuses" => {
             let name = node.hostname();
             vec![ResourceItem::new("hostname", &text(&name), json!({"hostname": name, "domainname": ""}))]
@@ -81,10 +89,11 @@ fn singletons(node: &SimulatedNode, state: &NodeState, kind: &str) -> Option<Res
             ResourceItem::new("manifests", &api::BootstrapManifestsConfig { cni_name }, shown)
         }),
         "TimeStatuses" => {
-            let message = api::TimeStatus { synced: true, epoch: 1 };
-            Some(ResourceItem::new("node", &message, json!({"synced": true, "epoch": 1, "syncDisabled": false})))
+            let synced = node.has_synced_clock();
+            let message = api::TimeStatus { synced, epoch: 1 };
+            Some(ResourceItem::new("node", &message, json!({"synced": synced, "epoch": 1, "syncDisabled": false})))
         }
-        "Disks" => Some(disk(&node.spec.disk)),
+        "EtcdSpecs" => config.and_then(|config| etcd_spec(node, config)),
         "SystemDisks" => state.disk.installed.as_ref().map(|_| {
             let disk = &node.spec.disk;
             let message = api::SystemDisk { disk_id: disk.name.clone(), dev_path: disk.path() };
@@ -179,8 +188,10 @@ fn node_id(node: &SimulatedNode) -> String {
 fn members(node: &SimulatedNode) -> Vec<ResourceItem> {
     let Some(own) = node.config() else { return vec![] };
     let nodes = node.lab.directory.all();
+    let knows_others = own.uses_discovery_service && node.lab.scenario.discovery.service == DiscoveryService::Reachable;
     let mut members: Vec<ResourceItem> = nodes
         .iter()
+        .filter(|other| knows_others || other.name() == node.name())
         .filter_map(|other| {
             let state = other.state.borrow();
             let config = state.config.as_ref().filter(|config| config.cluster_id == own.cluster_id)?;
@@ -233,49 +244,6 @@ fn services(state: &NodeState) -> Vec<ResourceItem> {
     state.services.iter().map(item).collect()
 }
 
-fn disk(disk: &DiskSpec) -> ResourceItem {
-    let message = api::Disk {
-        size: disk.size,
-        io_size: 512,
-        sector_size: 512,
-        model: disk.model.clone(),
-        serial: disk.serial.clone(),
-        modalias: disk.modalias.clone(),
-        wwid: disk.wwid.clone(),
-        bus_path: disk.bus_path.clone(),
-        sub_system: "/sys/class/block".to_owned(),
-        transport: disk.transport.clone(),
-        rotational: disk.rotational,
-        dev_path: disk.path(),
-        pretty_size: format_size(disk.size),
-        uuid: disk.uuid.clone(),
-        symlinks: disk.symlinks.clone(),
-    };
-    let mut shown = json!({
-        "dev_path": message.dev_path, "size": disk.size, "pretty_size": message.pretty_size, "io_size": 512,
-        "sector_size": 512, "readonly": false, "cdrom": false, "sub_system": message.sub_system,
-        "transport": message.transport,
-    });
-    let names = [
-        ("model", &disk.model),
-        ("serial", &disk.serial),
-        ("modalias", &disk.modalias),
-        ("wwid", &disk.wwid),
-        ("bus_path", &disk.bus_path),
-        ("uuid", &disk.uuid),
-    ];
-    for (key, value) in names.into_iter().filter(|(_, value)| !value.is_empty()) {
-        shown[key] = json!(value);
-    }
-    if disk.rotational {
-        shown["rotational"] = json!(true);
-    }
-    if !disk.symlinks.is_empty() {
-        shown["symlinks"] = json!(disk.symlinks);
-    }
-    ResourceItem::new(&disk.name, &message, shown)
-}
-
 fn volumes(state: &NodeState, disk: &DiskSpec) -> Vec<ResourceItem> {
     if state.disk.installed.is_none() {
         return vec![];
@@ -300,59 +268,37 @@ fn volumes(state: &NodeState, disk: &DiskSpec) -> Vec<ResourceItem> {
         .collect()
 }
 
-fn link(node: &SimulatedNode) -> ResourceItem {
-    let hardware = hardware_address(node);
-    let shown: Vec<String> = hardware.iter().map(|byte| format!("{byte:02x}")).collect();
-    let message = api::LinkStatus {
-        index: 2,
-        link_type: 1,
-        hardware_addr: hardware,
-        mtu: 1500,
-        operational_state: 6,
-        driver: "virtio_net".to_owned(),
-        link_state: true,
-    };
+/// The parameters that etcd starts with. Without an address to advertise there are none, and etcd waits.
+fn etcd_spec(node: &SimulatedNode, config: &AppliedConfig) -> Option<ResourceItem> {
+    if config.role != NodeRole::ControlPlane || !node.advertises_etcd(config) {
+        return None;
+    }
+    let (name, address) = (node.hostname(), node.address());
+    let unspecified = IpAddr::from(std::net::Ipv4Addr::UNSPECIFIED);
+    let image = ETCD_IMAGE.to_owned();
     let shown = json!({
-        "index": 2, "type": "ether", "hardwareAddr": shown.join(":"), "mtu": 1500, "operationalState": "up",
-        "kind": "", "driver": "virtio_net", "linkState": true,
+        "name": name, "advertisedAddresses": [address], "listenPeerAddresses": [unspecified],
+        "listenClientAddresses": [unspecified], "image": image, "extraArgs": {},
     });
-    ResourceItem::new(LINK, &message, shown)
-}
-
-/// A locally administered MAC address, derived from the IP address.
-fn hardware_address(node: &SimulatedNode) -> Vec<u8> {
-    let octets = match node.address() {
-        std::net::IpAddr::V4(address) => address.octets(),
-        std::net::IpAddr::V6(address) => {
-            let [.., a, b, c, d] = address.octets();
-            [a, b, c, d]
-        }
+    let message = api::EtcdSpec {
+        name,
+        advertised_addresses: vec![address.into()],
+        image,
+        listen_peer_addresses: vec![unspecified.into()],
+        listen_client_addresses: vec![unspecified.into()],
     };
-    [&[0x02, 0x00][..], &octets].concat()
+    Some(ResourceItem::new("etcd", &message, shown))
 }
 
-fn prefix_length(node: &SimulatedNode) -> i32 {
-    if node.address().is_ipv4() { 24 } else { 64 }
-}
-
-fn address(node: &SimulatedNode) -> ResourceItem {
-    let shown = format!("{}/{}", node.address(), prefix_length(node));
-    let is_v4 = node.address().is_ipv4();
-    let message = api::AddressStatus {
-        address: Some(api::NetIpPrefix::new(node.address(), prefix_length(node))),
-        link_index: 2,
-        link_name: LINK.to_owned(),
-        family: if is_v4 { 2 } else { 10 },
+/// The names in the certificate of the machine's API.
+fn cert_sans(node: &SimulatedNode, state: &NodeState) -> Vec<ResourceItem> {
+    let id = if state.config.is_some() { "api" } else { "maintenance" };
+    let (hostname, ips) = (node.hostname(), vec![node.address(), std::net::Ipv4Addr::LOCALHOST.into()]);
+    let shown = json!({"ips": ips, "dnsNames": [hostname], "fqdn": hostname});
+    let message = api::CertSan {
+        ips: ips.into_iter().map(Into::into).collect(),
+        dns_names: vec![hostname.clone()],
+        fqdn: hostname,
     };
-    let family = if is_v4 { "inet4" } else { "inet6" };
-    let text = json!({"address": shown, "linkIndex": 2, "linkName": LINK, "family": family, "scope": "global"});
-    ResourceItem::new(&format!("{LINK}/{shown}"), &message, text)
-}
-
-fn node_addresses(node: &SimulatedNode) -> Vec<ResourceItem> {
-    let prefix = api::NetIpPrefix::new(node.address(), prefix_length(node));
-    let shown = json!({"addresses": [format!("{}/{}", node.address(), prefix_length(node))], "sortAlgorithm": "v1"});
-    ["accumulative", "current", "default", "routed"]
-        .map(|id| ResourceItem::new(id, &api::NodeAddress { addresses: vec![prefix.clone()] }, shown.clone()))
-        .to_vec()
+    vec![ResourceItem::new(id, &message, shown)]
 }

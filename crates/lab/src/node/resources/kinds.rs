@@ -113,6 +113,13 @@ const KINDS: &[ResourceKind] = &[
         column("Health Unknown", "{.unknown}"),
     ]),
     kind("TimeStatuses", "TimeStatus", "v1alpha1.talos.dev", "runtime").columns(&[column("Synced", "{.synced}")]),
+    kind("EtcdSpecs", "EtcdSpec", "etcd.talos.dev", "etcd").columns(&[
+        column("Name", "{.name}"),
+        column("AdvertisedAddresses", "{.advertisedAddresses}"),
+        column("ListenPeerAddresses", "{.listenPeerAddresses}"),
+        column("ListenClientAddresses", "{.listenClientAddresses}"),
+    ]),
+    kind("CertSANs", "CertSAN", "secrets.talos.dev", "secrets").sensitive(),
     kind("EtcdMembers", "EtcdMember", "etcd.talos.dev", "etcd").columns(&[column("Member ID", "{.memberID}")]),
     kind("Disks", "Disk", "block.talos.dev", "runtime").columns(&[
         column("Size", "{.pretty_size}"),
@@ -167,14 +174,47 @@ pub(super) fn find(talos: &TalosVersion, name: &str) -> Option<&'static Resource
     all(talos).find(|kind| kind.full_name().eq_ignore_ascii_case(name))
 }
 
-pub(super) fn is_namespace(name: &str) -> bool {
-    KINDS.iter().any(|kind| kind.namespace == name)
+/// A namespace, its description, and the first minor version of Talos that has it.
+type Namespace = (&'static str, &'static str, u64);
+
+/// COSI's own and those of Talos (1.11 to 1.14, `v1alpha2_state.go`).
+const NAMESPACES: [Namespace; 19] = [
+    ("meta", "Metadata namespace which contains resource and namespace definitions.", 11),
+    ("runtime", "Talos v1alpha1 subsystems glue resources.", 11),
+    ("cluster", "Cluster configuration and discovery resources.", 11),
+    ("cluster-raw", "Cluster unmerged raw resources.", 11),
+    ("config", "Talos node configuration.", 11),
+    ("etcd", "etcd resources.", 11),
+    ("files", "Files and file-like resources.", 11),
+    ("hardware", "Hardware resources.", 11),
+    ("k8s", "Kubernetes all node types resources.", 11),
+    ("controlplane", "Kubernetes control plane resources.", 11),
+    ("kubespan", "KubeSpan resources.", 11),
+    ("network", "Networking resources.", 11),
+    ("network-config", "Networking configuration resources.", 11),
+    ("cri", "CRI Seccomp resources.", 11),
+    ("secrets", "Resources with secret material.", 11),
+    ("perf", "Stats resources.", 11),
+    ("containers", "Talos-managed container resources.", 14),
+    ("security", "Security resources.", 14),
+    ("storage", "Storage resources.", 14),
+];
+
+fn known_namespaces(talos: &TalosVersion) -> impl Iterator<Item = Namespace> {
+    let minor = talos.minor();
+    NAMESPACES.into_iter().filter(move |(_, _, since)| *since <= minor)
 }
 
-/// Every namespace.
-pub(super) fn namespaces() -> Vec<ResourceItem> {
-    let names: std::collections::BTreeSet<_> = KINDS.iter().map(|kind| kind.namespace).collect();
-    names.into_iter().map(|name| ResourceItem::new(name, &(), json!({"description": ""}))).collect()
+pub(super) fn is_namespace(talos: &TalosVersion, name: &str) -> bool {
+    known_namespaces(talos).any(|(known, ..)| known == name)
+}
+
+/// Every namespace, by name.
+pub(super) fn namespaces(talos: &TalosVersion) -> Vec<ResourceItem> {
+    let item = |(name, description, _): Namespace| ResourceItem::new(name, &(), json!({"description": description}));
+    let mut items: Vec<ResourceItem> = known_namespaces(talos).map(item).collect();
+    items.sort_by(|a, b| a.id.cmp(&b.id));
+    items
 }
 
 #[derive(Clone, PartialEq, Message)]

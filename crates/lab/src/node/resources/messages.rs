@@ -149,6 +149,8 @@ pub(super) struct Disk {
     pub(super) io_size: u64,
     #[prost(uint64, tag = "3")]
     pub(super) sector_size: u64,
+    #[prost(bool, tag = "4")]
+    pub(super) readonly: bool,
     #[prost(string, tag = "5")]
     pub(super) model: String,
     #[prost(string, tag = "6")]
@@ -173,6 +175,30 @@ pub(super) struct Disk {
     pub(super) uuid: String,
     #[prost(string, repeated, tag = "18")]
     pub(super) symlinks: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct EtcdSpec {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) advertised_addresses: Vec<NetIp>,
+    #[prost(string, tag = "3")]
+    pub(super) image: String,
+    #[prost(message, repeated, tag = "5")]
+    pub(super) listen_peer_addresses: Vec<NetIp>,
+    #[prost(message, repeated, tag = "6")]
+    pub(super) listen_client_addresses: Vec<NetIp>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CertSan {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) ips: Vec<NetIp>,
+    #[prost(string, repeated, tag = "2")]
+    pub(super) dns_names: Vec<String>,
+    #[prost(string, tag = "3")]
+    pub(super) fqdn: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -245,4 +271,10 @@ pub(super) struct NetworkStatus {
     pub(super) hostname_ready: bool,
     #[prost(bool, tag = "4")]
     pub(super) etc_files_ready: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StaticPodStatus {
+    #[prost(message, optional, tag = "1")]
+    pub(super) pod_status: Option<prost_types::Struct>,
 }

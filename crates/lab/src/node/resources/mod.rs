@@ -1,8 +1,10 @@
 //! COSI: read-only access to the resources of a machine.
 
 mod contents;
+mod hardware;
 mod kinds;
 mod messages;
+mod static_pods;
 mod versions;
 
 use std::pin::Pin;
@@ -13,6 +15,7 @@ use serde_json::Value;
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 
+pub(super) use self::hardware::{LOOP_DISK, LOOP_DISK_SIZE, is_advertised};
 use self::kinds::ResourceKind;
 pub(super) use self::versions::ResourceVersions;
 use super::access::{ADMIN, ApiMode};
@@ -96,7 +99,7 @@ impl NodeApi {
         if kind.sensitive && !is_admin {
             return Err(Status::permission_denied("not authorized"));
         }
-        if !kinds::is_namespace(namespace) {
+        if !kinds::is_namespace(&self.node.talos(), namespace) {
             return Err(Status::permission_denied(format!("namespace {namespace:?} is not supported")));
         }
         Ok(kind)

@@ -8,28 +8,43 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::super::{DeclaredNode, InputContext, layers};
-use crate::Role;
+use crate::{InputsError, Role};
 
 const NAMES: [&str; 3] = ["name", "hostname", "host"];
 const ADDRESSES: [&str; 4] = ["ip", "address", "ipAddress", "ip_address"];
 const ROLES: [&str; 4] = ["role", "type", "machineType", "machine_type"];
 const CONTROLLERS: [&str; 4] = ["controller", "controlPlane", "controlplane", "control_plane"];
 
-/// The values of the variables `names` in the files.
-pub(super) fn read(place: &InputContext<'_>, paths: &[PathBuf], names: &BTreeSet<String>) -> Map<String, Value> {
+/// The values of the variables `names` in the files; a file that cannot be read or parsed has none.
+///
+/// # Errors
+///
+/// Files that have to be decrypted first.
+pub(super) fn read(
+    place: &InputContext<'_>,
+    paths: &[PathBuf],
+    names: &BTreeSet<String>,
+) -> Result<Map<String, Value>, InputsError> {
     let mut data = Map::new();
+    let mut found = InputsError::default();
     if names.is_empty() {
-        return data;
+        return Ok(data);
     }
     for path in paths {
-        let Ok(text) = place.sources.read(path) else { continue };
+        let text = match place.sources.read(path) {
+            Ok(text) => text,
+            Err(error) => {
+                found.needs.extend(error.need());
+                continue;
+            }
+        };
         let Ok(node) = yaml::parse_one(&layers::origin(place.root, path), &text) else { continue };
         let Value::Object(fields) = node.to_json() else { continue };
         for (name, value) in fields.into_iter().filter(|(name, _)| names.contains(name)) {
             data.entry(name).or_insert(value);
         }
     }
-    data
+    found.into_result(data)
 }
 
 /// The nodes in the data, by name: `nodes: {cp-1: {ip: 10.0.0.1, controller: true}}`, or a list with names.

@@ -27,7 +27,7 @@ use super::repository_variables;
 use super::{InputContext, Inputs, complete};
 use crate::line_map::LineMap;
 use crate::talconfig::schematic_id;
-use crate::{InputRequest, Role};
+use crate::{InputRequest, InputsError, Role};
 use discover::{FoundValue, Wrapper};
 use template::jinja;
 use template::jinja::Jinja;
@@ -40,8 +40,29 @@ pub(super) fn detects(place: &InputContext<'_>) -> bool {
 }
 
 /// Whether the directory has templates.
-pub(super) fn has_templates(place: &InputContext<'_>) -> bool {
-    !TemplateFolder::load(place).templates.is_empty()
+///
+/// # Errors
+///
+/// Files that have to be decrypted first.
+pub(super) fn has_templates(place: &InputContext<'_>) -> Result<bool, InputsError> {
+    Ok(!templates(place)?.is_empty())
+}
+
+/// All templates by relative path; a file that cannot be read is none.
+fn templates(place: &InputContext<'_>) -> Result<BTreeMap<String, String>, InputsError> {
+    let mut found = InputsError::default();
+    let mut templates = BTreeMap::new();
+    for path in layers::files(place.folder, &ENDINGS) {
+        let Ok(name) = path.strip_prefix(place.folder) else { continue };
+        match place.sources.read(&path) {
+            Ok(text) if is_template(&name.display().to_string(), &text) => {
+                templates.insert(name.display().to_string(), text);
+            }
+            Ok(_) => {}
+            Err(error) => found.needs.extend(error.need()),
+        }
+    }
+    found.into_result(templates)
 }
 
 /// A node before its layers are rendered.
@@ -67,18 +88,13 @@ struct TemplateFolder<'f> {
     behind: Option<(Wrapper, BTreeSet<String>)>,
 }
 
-pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnostics> {
-    let mut found = Diagnostics::default();
-    let folder = TemplateFolder::load(place);
-    let machines = folder.machines(&mut found);
-    let mut configs = Vec::new();
-    for machine in &machines {
-        match folder.config(machine) {
-            Ok(config) => configs.push(config),
-            Err(more) => found.extend(more),
-        }
-    }
-    if machines.is_empty() && found.is_empty() {
+pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, InputsError> {
+    let mut found = InputsError::default();
+    let folder = TemplateFolder::load(place)?;
+    let machines = folder.machines(&mut found.mistakes);
+    let configs: Vec<complete::Config> =
+        machines.iter().filter_map(|machine| found.keep(folder.config(machine))).collect();
+    if machines.is_empty() && found.mistakes.is_empty() {
         let folder = place.display_folder();
         found.push(
             Diagnostic::general(format!("{folder} has templates but no nodes"))
@@ -89,18 +105,15 @@ pub(super) fn read(place: &InputContext<'_>) -> Result<Arc<dyn Inputs>, Diagnost
     Ok(Arc::from(complete::inputs(place, configs, folder.warnings())?))
 }
 
+/// Endings of the files that can be templates.
+const ENDINGS: [&str; 3] = [".j2", ".yaml", ".yml"];
+
 const START: Position = Position { line: 1, column: 1 };
 
 impl<'f> TemplateFolder<'f> {
-    fn load(place: &'f InputContext<'f>) -> Self {
+    fn load(place: &'f InputContext<'f>) -> Result<Self, InputsError> {
         let files = Files::classify(place.folder);
-        let text = |path: &PathBuf| {
-            let name = path.strip_prefix(place.folder).ok()?.display().to_string();
-            Some((name, place.sources.read(path).ok()?))
-        };
-        let paths = layers::files(place.folder, &[".j2", ".yaml", ".yml"]);
-        let templates: BTreeMap<String, String> =
-            paths.iter().filter_map(text).filter(|(name, text)| is_template(name, text)).collect();
+        let templates = templates(place)?;
         let of_environment: BTreeSet<String> =
             templates.values().flat_map(|text| jinja::environment_variables(text)).collect();
         let plain = templates.iter().flat_map(|(name, text)| jinja::undeclared(name, text));
@@ -111,18 +124,19 @@ impl<'f> TemplateFolder<'f> {
             .filter(|name| any_node.variable(name).is_none() && !KNOWN.contains(&name.as_str()))
             .collect();
         let beside = |path: &PathBuf| path.parent() == Some(place.folder) && files.is_data(path);
-        let data = data::read(place, &paths.into_iter().filter(beside).collect::<Vec<_>>(), &lacking);
+        let paths: Vec<PathBuf> = layers::files(place.folder, &ENDINGS).into_iter().filter(beside).collect();
+        let data = data::read(place, &paths, &lacking)?;
         lacking.retain(|name| !data.contains_key(name));
         let written = repository_variables::find(place, &lacking);
         // Variables that a recipe computes are reported with their places.
         let computed = |name: &str| repository_variables::computed(place, name).is_some();
         lacking.retain(|name| !written.contains_key(name) && of_environment.contains(name) && !computed(name));
         let wrapper = if lacking.is_empty() { None } else { Wrapper::find(place.root) };
-        Self { place, files, templates, data, written, behind: wrapper.map(|wrapper| (wrapper, lacking)) }
+        Ok(Self { place, files, templates, data, written, behind: wrapper.map(|wrapper| (wrapper, lacking)) })
     }
 
     /// An environment variable that only the program around recipes can provide.
-    fn behind(&self, name: &str) -> Option<String> {
+    fn behind(&self, name: &str) -> Option<Result<String, InputRequest>> {
         let (wrapper, names) = self.behind.as_ref()?;
         names.contains(name).then(|| repository_variables::from_wrapper(self.place, wrapper, name))
     }
@@ -176,7 +190,7 @@ impl<'f> TemplateFolder<'f> {
         machines
     }
 
-    fn config(&self, machine: &Machine) -> Result<complete::Config, Diagnostics> {
+    fn config(&self, machine: &Machine) -> Result<complete::Config, InputsError> {
         // The schematic may depend on the role, which may be set only in the node's own layer.
         let layer_role = |path: &PathBuf| role_of(&self.renderer(machine, machine.role, Some("")).layer(path).ok()?);
         let role = machine.role.or_else(|| layer_role(machine.file.as_ref()?)).or_else(|| self.files.only_role());
@@ -184,7 +198,7 @@ impl<'f> TemplateFolder<'f> {
         let rendered = self.merged(machine, role, schematic.as_ref().ok().and_then(Option::as_deref));
         rendered.map_err(|mut found| {
             // Errors of the schematic may be the cause: layers need its id.
-            found.extend(schematic.err().into_iter().flatten());
+            found.keep(schematic);
             found
         })
     }
@@ -194,7 +208,7 @@ impl<'f> TemplateFolder<'f> {
         machine: &Machine,
         role: Option<Role>,
         schematic: Option<&str>,
-    ) -> Result<complete::Config, Diagnostics> {
+    ) -> Result<complete::Config, InputsError> {
         let address = machine.address.or_else(|| machine.name.parse().ok());
         let renderer = |role| self.renderer(machine, role, schematic);
         // The node's own layer may set the role, so it is rendered first.
@@ -212,11 +226,9 @@ impl<'f> TemplateFolder<'f> {
             return Err(Diagnostic::general(message).into());
         };
         let mut rendered = first.parse_config()?;
-        let mut found = Diagnostics::default();
+        let mut found = InputsError::default();
         for layer in layers {
-            if let Err(more) = layer.apply_to(&mut rendered) {
-                found.extend(more);
-            }
+            found.keep(layer.apply_to(&mut rendered));
         }
         let origin = machine.file.as_ref().or(self.files.base.as_ref());
         let origin = origin.map(|path| layers::origin(self.place.root, path));
@@ -230,12 +242,12 @@ impl<'f> TemplateFolder<'f> {
     }
 
     /// The image factory's id of the node's schematic, if it has one.
-    fn schematic(&self, machine: &Machine, role: Option<Role>) -> Option<Result<String, Diagnostics>> {
+    fn schematic(&self, machine: &Machine, role: Option<Role>) -> Option<Result<String, InputsError>> {
         let declared = self.place.settings.nodes.get(&machine.name).and_then(|node| node.schematic.as_ref());
         let declared = declared.map(|path| self.place.root.join(path));
         let path = declared.as_ref().or_else(|| self.files.schematic_of(&machine.name))?;
         let renderer = self.renderer(machine, role, None);
-        let document = |layer: Layer| Ok(yaml::parse_one(&layer.origin, &layer.text)?.to_json());
+        let document = |layer: Layer| Ok::<_, InputsError>(yaml::parse_one(&layer.origin, &layer.text)?.to_json());
         Some(renderer.layer(path).and_then(document).map(|document| schematic_id(&document)))
     }
 }
@@ -267,48 +279,50 @@ struct Renderer<'r> {
 }
 
 impl Renderer<'_> {
-    fn layer(&self, path: &Path) -> Result<Layer, Diagnostics> {
+    fn layer(&self, path: &Path) -> Result<Layer, InputsError> {
         let place = self.folder.place;
         let origin = layers::origin(place.root, path);
-        let text = place.sources.read(path);
-        let text = text.map_err(|error| Diagnostic::general(format!("cannot read {origin}: {error}")))?;
-        let mut layer = Layer::plain(origin, text);
+        let mut layer = Layer::plain(origin, place.read(path)?);
         if is_template(layer.origin.as_str(), &layer.text) {
             let rendered = self.render(path, &layer.text)?;
             layer = Layer { lines: LineMap::new(&layer.text, &rendered), text: rendered, ..layer };
         }
         if layer.text.to_ascii_lowercase().contains("op://") {
             let wanted = InputRequest::References { origin: layer.origin.to_string(), text: layer.text.clone() };
-            layer.text = place.sources.get(wanted).unwrap_or(layer.text);
+            layer.text = place.sources.get(wanted)?;
         }
         Ok(layer)
     }
 
-    fn render(&self, path: &Path, text: &str) -> Result<String, Diagnostic> {
+    fn render(&self, path: &Path, text: &str) -> Result<String, InputsError> {
         let name = path.strip_prefix(self.folder.place.folder).unwrap_or(path).display().to_string();
         let place = self.folder.place;
         let origin = |name: &str| layers::origin(place.root, &place.folder.join(name));
         let style = jinja::Style::read_config(place.root, place.environment);
         let template = Jinja { name: &name, text, others: &self.folder.templates, origin: &origin, style };
-        template.render(self.values(&template)).map_err(|error| repository_variables::hinted(place, error))
+        template.render(self.values(&template)?).map_err(|error| repository_variables::hinted(place, error).into())
     }
 
-    fn values(&self, template: &Jinja<'_>) -> minijinja::Value {
+    fn values(&self, template: &Jinja<'_>) -> Result<minijinja::Value, InputsError> {
         let (place, role) = (self.folder.place, self.node.role_word());
         let declared = place.settings.nodes.get(self.name).map(|node| &node.variables);
         let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let lookup = |name: &str| {
+        let mut found = InputsError::default();
+        let mut lookup = |name: &str| {
             let setting = place.settings.variables.get(name).map(text);
-            setting
-                .or_else(|| self.node.variable(name))
+            let known = setting.or_else(|| self.node.variable(name)).map(Ok);
+            let value = known
                 .or_else(|| self.folder.written.get(name).map(|found| repository_variables::value(place, found)))
-                .or_else(|| self.folder.behind(name))
+                .or_else(|| self.folder.behind(name))?;
+            found.keep(value)
         };
         let mut variables = place.environment.clone();
         variables.extend(declared.into_iter().flatten().map(|(name, value)| (name.clone(), text(value))));
         let templates = self.folder.templates.values().map(String::as_str).chain([template.text]);
         for name in templates.flat_map(jinja::environment_variables) {
-            if let (false, Some(value)) = (variables.contains_key(&name), lookup(&name)) {
+            if !variables.contains_key(&name)
+                && let Some(value) = lookup(&name)
+            {
                 variables.insert(name, value);
             }
         }
@@ -316,6 +330,7 @@ impl Renderer<'_> {
             .into_iter()
             .filter_map(|name| Some((name.clone(), lookup(&name)?)));
         let plain = minijinja::Value::from_pairs(plain.collect::<Vec<_>>());
+        found.into_result(())?;
         let node = if self.folder.templates.values().any(|text| uses_node_fields(text)) {
             context! { name => self.name, address => self.address.map(|address| address.to_string()), role }
         } else {
@@ -325,6 +340,6 @@ impl Renderer<'_> {
         let data = minijinja::Value::from(minijinja::value::Serde(&self.folder.data));
         let settings = |variables| minijinja::Value::from(minijinja::value::Serde(variables));
         let declared = declared.map(settings).unwrap_or_default();
-        context! { ..declared, ..known, ..data, ..settings(&place.settings.variables), ..plain }
+        Ok(context! { ..declared, ..known, ..data, ..settings(&place.settings.variables), ..plain })
     }
 }

@@ -105,6 +105,19 @@ fn variables_of_a_wrapper_program_are_requested_with_their_place() {
 }
 
 #[test]
+fn what_is_lacking_is_an_outcome_and_never_a_value() {
+    let folder = Folder::new(&[
+        ("machineconfig.yaml.j2", template().as_str()),
+        ("nodes/10.0.0.11.yaml.j2", "machine:\n  sysctls: {of: 'op://{{ ENV.VAULT }}/net/V6'}\n"),
+        ("mod.just", "template file:\n    envconsul -once minijinja-cli --strict \"{{ file }}\"\n"),
+    ]);
+    let error = folder.read().unwrap_err();
+    // A reference with a stand-in for the vault would be another one.
+    assert_eq!(error.needs.len(), 1, "{:?}", error.needs);
+    assert!(matches!(error.needs.first(), Some(InputRequest::Variable { name, .. }) if name == "VAULT"));
+}
+
+#[test]
 fn references_in_recipes_are_resolved() {
     let mut folder = Folder::new(&[
         ("machineconfig.yaml.j2", template().as_str()),
