@@ -304,7 +304,8 @@ pub fn has_optional_tool(name: &str) -> bool {
     if !output.status.success() {
         // Past the capture of the test's output, which is not shown when a test passes.
         let reason = String::from_utf8_lossy(&output.stderr).into_owned();
-        writeln!(std::io::stderr(), "SKIPPED: {name} cannot be built: {reason}").unwrap();
+        let line = format!("SKIPPED: {name} cannot be built: {reason}\n");
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
     }
     output.status.success()
 }
