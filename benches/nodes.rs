@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use lab::{ApiServers, ChartsFrom, DiskSpec, Lab, LabSpec, NodeSpec, Scenario};
+use lab::{ApiServers, ChartsFrom, DiskSpec, FluxControllers, Lab, LabSpec, NodeSpec, Scenario};
 use tools::{Options, Toolbox};
 
 const MACHINES: u8 = 100;
@@ -30,6 +30,7 @@ fn spec(folder: &std::path::Path, name: &str, network: &str, machines: u8) -> La
         folder,
         charts: ChartsFrom::StandIns,
         api_servers: ApiServers::One,
+        flux: FluxControllers::Played,
     }
 }
 

@@ -3,7 +3,10 @@
 
 use crate::common;
 
-use common::{LabProcess, TestEnvironment, failures};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use common::{LabProcess, TestEnvironment, failures, has_optional_tool};
 use test_support::CommandOutput;
 
 const COREDNS: &str = "infrastructure/base/coredns/helmrelease.yaml";
@@ -97,4 +100,63 @@ fn a_suspended_helm_release_is_reported_and_not_waited_for() {
     assert_eq!(run.code, 0, "{run}");
     let CommandOutput { stdout: plan, .. } = environment.run(&["plan", "infra", "--lab"]);
     assert!(plan.contains("Flux does not adopt it: its HelmRelease is suspended"), "{plan}");
+}
+
+/// The encrypted Secret could be decrypted by nobody: its values are replaced where secrets are placeholders.
+#[test]
+fn with_the_real_kustomize_controller_the_tree_decides_what_flux_has() {
+    if !has_optional_tool("kustomize-controller") {
+        return;
+    }
+    let environment = TestEnvironment::copy();
+    let sealed = "ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]";
+    let secret = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: sealed\n  namespace: kube-system\nstringData:\n  token: {sealed}\nsops:\n  mac: {sealed}\n  version: 3.13.0\n"
+    );
+    environment.write("infrastructure/base/spegel/secret.sops.yaml", &secret);
+    environment.edit("infrastructure/base/spegel/kustomization.yaml", "resources:", "resources:\n  - secret.sops.yaml");
+    let _lab = environment.lab_as("infra", &["--flux", "real"]);
+    let run = environment.run(&["infra", "--lab"]);
+    assert_eq!(run.code, 0, "{run}");
+    let arguments = ["get", "helmreleases,kustomizations", "-A", "-o", "json", "--show-managed-fields"];
+    let found = environment.kubectl("infra", &arguments);
+    let objects = found["items"].as_array().unwrap();
+    assert_eq!(objects.len(), 8, "{found}");
+    for object in objects {
+        // flux-operator creates the root.
+        let creator =
+            if object["metadata"]["name"] == "flux-system" { "flux-operator" } else { "kustomize-controller" };
+        let managers = object["metadata"]["managedFields"].to_string();
+        assert!(managers.contains(&format!("\"manager\":\"{creator}\"")), "{}: {managers}", object["metadata"]["name"]);
+        let ready = object["status"]["conditions"].as_array().unwrap().iter().find(|it| it["type"] == "Ready");
+        assert_eq!(ready.unwrap()["status"], "True", "{object}");
+        // Only the real controller has an inventory of what it applied.
+        assert_eq!(object["kind"] == "Kustomization", object["status"]["inventory"].is_object(), "{object}");
+    }
+    let secret = environment.kubectl("infra", &["get", "secret", "sealed", "-n", "kube-system", "-o", "json"]);
+    assert_eq!(secret["data"]["token"], "cGxhY2Vob2xkZXI=");
+    let record = environment.status("infra")["record"].clone();
+    assert!(record["flux_tree"]["replaced"].to_string().contains("spegel/secret.sops.yaml"), "{}", record["flux_tree"]);
+    assert_eq!(record["restarted_by_flux"].as_array().unwrap().len(), 0, "{record}");
+}
+
+/// The file of the HelmRelease exists, and no kustomization.yaml names it.
+#[test]
+fn a_helm_release_that_no_kustomization_builds_is_missed_with_the_real_kustomize_controller() {
+    if !has_optional_tool("kustomize-controller") {
+        return;
+    }
+    let environment = TestEnvironment::copy();
+    environment.edit("infrastructure/base/kustomization.yaml", "  - spegel\n", "");
+    let _lab = environment.lab_as("infra", &["--flux", "real"]);
+    let mut run = environment.command(&["-o", "json", "infra", "--lab"]).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(run.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut seen = Vec::new();
+    // Every other release is adopted by then.
+    let reported = lines.inspect(|line| seen.push(line.clone())).any(|line| {
+        line.contains("handoff/adoption") && line.contains("\"kube-system/spegel: its HelmRelease does not exist yet\"")
+    });
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert!(reported, "{seen:#?}");
 }

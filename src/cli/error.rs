@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use ::lab::ScenarioError;
+use ::lab::{LabError, ScenarioError};
 use bootstrap::ops::OpsError;
 use engine::Code;
 use error_report::ErrorReport;
@@ -69,6 +69,9 @@ impl From<RehearsalError> for CommandError {
             }
             RehearsalError::NotRunning { cluster, .. } => {
                 (Code::P04, Some(format!("start it in another terminal: k8s-bootstrap lab up {cluster}")))
+            }
+            RehearsalError::Start(LabError::KustomizationFaults) => {
+                (Code::I02, Some("use --flux played, or remove these `fluxFaults`".to_owned()))
             }
             RehearsalError::Start(_) => (Code::P04, None),
             RehearsalError::Remove { .. } => (Code::P02, None),

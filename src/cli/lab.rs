@@ -1,16 +1,16 @@
 //! `k8s-bootstrap lab up|down|status`: a lab by itself.
 
-use ::lab::{ApiServers, ChartsFrom, Lab};
+use ::lab::{ApiServers, ChartsFrom, EncryptedFiles, Lab};
 use bootstrap::ops::{SecretsMode, input_warnings, read_cluster};
 use engine::Code;
 
-use super::args::{ChartsArg, Common, ControlPlanesArg, LabCommand, LabOptionsArgs, Output};
+use super::args::{ChartsArg, Common, ControlPlanesArg, FluxArg, LabCommand, LabOptionsArgs, Output};
 use super::error::CommandError;
 use super::exit::Exit;
 use super::output;
 use super::signals::StopSignals;
 use super::workspace::workspace;
-use crate::rehearsal::{self, Afterwards, LabOptions};
+use crate::rehearsal::{self, Afterwards, FluxChoice, LabOptions};
 use crate::report::lab_table;
 
 pub(super) async fn lab(common: &Common, command: LabCommand) -> Result<Exit, CommandError> {
@@ -22,7 +22,8 @@ pub(super) async fn lab(common: &Common, command: LabCommand) -> Result<Exit, Co
     Ok(Exit::Done)
 }
 
-pub(super) fn options(args: &LabOptionsArgs) -> LabOptions {
+/// With real `secrets`, encrypted files of the working tree are decrypted; otherwise their values are replaced.
+pub(super) fn options(args: &LabOptionsArgs, secrets: SecretsMode) -> LabOptions {
     let charts = match args.charts {
         ChartsArg::StandIns => ChartsFrom::StandIns,
         ChartsArg::Real => ChartsFrom::Real,
@@ -31,7 +32,12 @@ pub(super) fn options(args: &LabOptionsArgs) -> LabOptions {
         ControlPlanesArg::One => ApiServers::One,
         ControlPlanesArg::All => ApiServers::All,
     };
-    LabOptions { scenario: args.scenario.clone(), charts, api_servers }
+    let flux = match (args.flux, secrets) {
+        (FluxArg::Played, _) => FluxChoice::Played,
+        (FluxArg::Real, SecretsMode::Real) => FluxChoice::Real(EncryptedFiles::Keep),
+        (FluxArg::Real, SecretsMode::Placeholder) => FluxChoice::Real(EncryptedFiles::Placeholders),
+    };
+    LabOptions { scenario: args.scenario.clone(), charts, api_servers, flux }
 }
 
 pub(super) fn afterwards(args: &LabOptionsArgs) -> Afterwards {
@@ -56,7 +62,7 @@ async fn up(common: &Common, cluster: &str, args: &LabOptionsArgs) -> Result<(),
     let workspace = workspace(common);
     let cluster = read_cluster(&workspace, cluster, SecretsMode::Placeholder).await?;
     input_warnings(&cluster).for_each(|warning| workspace.note(&format!("warning: {warning}")));
-    let lab = rehearsal::start(&workspace, &cluster, &options(args)).await?;
+    let lab = rehearsal::start(&workspace, &cluster, &options(args, SecretsMode::Placeholder)).await?;
     stay(&lab, &format!("run against it: k8s-bootstrap {} --lab", cluster.name)).await?;
     Ok(rehearsal::end(lab, &workspace, afterwards(args)).await?)
 }

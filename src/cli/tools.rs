@@ -12,7 +12,7 @@ use tools::{Error, Found, Tool};
 pub(super) async fn tools(common: &Common, command: ToolsCommand) -> Result<Exit, CommandError> {
     match command {
         ToolsCommand::List => list(common).await,
-        ToolsCommand::Install => install(common).await,
+        ToolsCommand::Install { tools } => install(common, &tools).await,
     }
 }
 
@@ -39,9 +39,22 @@ fn line(tool: Tool, found: Result<Found, Error>) -> String {
     }
 }
 
-async fn install(common: &Common) -> Result<Exit, CommandError> {
+/// The tools of these names; without any, those of a rehearsal.
+fn selected(names: &[String]) -> Result<Vec<Tool>, CommandError> {
+    if names.is_empty() {
+        return Ok(Tool::LAB.into_iter().chain([Tool::Sops, Tool::Age, Tool::AgeKeygen]).collect());
+    }
+    let find = |name: &String| {
+        let unknown =
+            || CommandError::invalid(format!("unknown tool `{name}`")).hint("list the tools: k8s-bootstrap tools list");
+        Tool::ALL.into_iter().find(|tool| tool.name() == name).ok_or_else(unknown)
+    };
+    names.iter().map(find).collect()
+}
+
+async fn install(common: &Common, names: &[String]) -> Result<Exit, CommandError> {
     let toolbox = workspace(common).toolbox();
-    for tool in Tool::LAB.into_iter().chain([Tool::Sops, Tool::Age, Tool::AgeKeygen]) {
+    for tool in selected(names)? {
         let found = toolbox.provide(tool, &|progress| output::print_note(progress)).await;
         let found = found.map_err(|error| {
             CommandError::caused_by(Exit::PreconditionFailed, Code::P01, &error)

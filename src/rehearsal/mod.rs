@@ -6,7 +6,10 @@ mod spec;
 
 use std::path::{Path, PathBuf};
 
-use ::lab::{ApiServers, ChartsFrom, Lab, LabError, LabFile, Scenario, ScenarioError, lab_folder, web_folder};
+use ::lab::{
+    ApiServers, ChartsFrom, EncryptedFiles, FluxControllers, Lab, LabError, LabFile, Scenario, ScenarioError,
+    WorkingTree, lab_folder, web_folder,
+};
 use bootstrap::ops::{LabAccess, OpsError, Workspace, create_private_folder, lab_bundle};
 use repository::Cluster;
 
@@ -18,6 +21,14 @@ pub(crate) struct LabOptions {
     pub(crate) scenario: String,
     pub(crate) charts: ChartsFrom,
     pub(crate) api_servers: ApiServers,
+    pub(crate) flux: FluxChoice,
+}
+
+/// Which kustomize-controller is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FluxChoice {
+    Played,
+    Real(EncryptedFiles),
 }
 
 /// Why a lab is not available.
@@ -71,7 +82,14 @@ pub(crate) async fn start(
     }
     create_private_folder(&folder)?;
     let secrets = lab_bundle(&folder)?;
-    let spec = spec::lab_spec(cluster, &secrets, folder, options.charts, options.api_servers);
+    let flux = match options.flux {
+        FluxChoice::Played => FluxControllers::Played,
+        FluxChoice::Real(encrypted) => {
+            FluxControllers::RealKustomize(WorkingTree { root: cluster.root.clone(), encrypted })
+        }
+    };
+    let mut spec = spec::lab_spec(cluster, &secrets, folder, options.charts, options.api_servers);
+    spec.flux = flux;
     Ok(Lab::start(spec, scenario, &workspace.toolbox(), &|line| workspace.note(line)).await?)
 }
 

@@ -5,7 +5,7 @@ use lab::ChartsFrom;
 use process::seal;
 use tools::Tool;
 
-use super::RehearsalError;
+use super::{FluxChoice, RehearsalError};
 
 /// How a rehearsal is isolated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,7 @@ pub(crate) struct OutsideNeeds {
     pub(crate) keep: bool,
     pub(crate) secrets: SecretsMode,
     pub(crate) charts: ChartsFrom,
+    pub(crate) flux: FluxChoice,
     /// This process was started again for a namespace.
     pub(crate) restarted: bool,
 }
@@ -47,6 +48,10 @@ pub(crate) async fn isolate(workspace: &Workspace, needs: OutsideNeeds) -> Resul
     let toolbox = workspace.toolbox();
     for tool in Tool::LAB {
         toolbox.provide(tool, &|line| workspace.note(line)).await?;
+    }
+    if needs.flux != FluxChoice::Played {
+        // Without it the lab plays it, and the summary says so.
+        let _ = toolbox.provide(Tool::KustomizeController, &|line| workspace.note(line)).await;
     }
     let again = std::env::args_os().skip(1).chain(["--sealed".into()]);
     Ok(Isolation::None(format!("it could not start again ({})", seal::become_sealed(again))))

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ::lab::{ApiServers, ChartsFrom, DiskSpec, FluxRelease, LabSpec, NodeSpec, ReleaseSpec};
+use ::lab::{ApiServers, ChartsFrom, DiskSpec, FluxControllers, FluxRelease, LabSpec, NodeSpec, ReleaseSpec};
 use bootstrap::steps;
 use helmfile::{Chart, Release};
 use repository::{ChartOrigin, Cluster};
@@ -37,6 +37,7 @@ pub(super) fn lab_spec(
         folder,
         charts,
         api_servers,
+        flux: FluxControllers::Played,
     }
 }
 

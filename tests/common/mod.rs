@@ -1,7 +1,7 @@
 //! What end-to-end tests share: a private state directory, the real binary, a lab that ends with the test.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -296,6 +296,18 @@ fn provision() {
         let status = install.args(["tools", "install"]).stdout(Stdio::null()).status().unwrap();
         assert!(status.success(), "the tools of the lab could not be provided");
     });
+}
+
+/// Provides a tool that a lab does without; false, and a line that says so, when it cannot be built.
+pub fn has_optional_tool(name: &str) -> bool {
+    let output = test_support::with_downloads(program()).args(["tools", "install", name]).output().unwrap();
+    if !output.status.success() {
+        // Past the capture of the test's output, which is not shown when a test passes.
+        let reason = String::from_utf8_lossy(&output.stderr).into_owned();
+        let line = format!("SKIPPED: {name} cannot be built: {reason}\n");
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+    }
+    output.status.success()
 }
 
 /// The path of a tool, as the binary itself finds it.

@@ -1,6 +1,6 @@
 //! What the tasks that simulate the inside of the Kubernetes cluster share.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::cluster_cache::ClusterCache;
 use super::control_plane::KUBECONFIG;
 use super::node::{LabContext, SimulatedNode};
 use super::record::facts;
-use super::spec::{ReleaseKey, ReleaseSpec};
+use super::spec::{PlayedReason, ReleaseKey, ReleaseSpec, WorkingTree};
 
 /// What simulated operators need from outside the cluster.
 #[derive(Debug)]
@@ -21,11 +21,32 @@ pub(super) struct OperatorTools {
     pub(super) registry: Option<SocketAddr>,
     /// The lab's folder.
     pub(super) folder: PathBuf,
+    pub(super) kustomize: KustomizeController,
+}
+
+/// What applies the repository's Kustomizations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum KustomizeController {
+    Played(PlayedReason),
+    Real(RealKustomize),
+}
+
+/// The real program and what it builds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RealKustomize {
+    pub(super) program: PathBuf,
+    pub(super) version: semver::Version,
+    pub(super) tree: WorkingTree,
 }
 
 impl OperatorTools {
     pub(super) fn kubeconfig(&self) -> PathBuf {
         self.folder.join(KUBECONFIG)
+    }
+
+    /// An address of the lab's own network, for what its programs fetch.
+    pub(super) fn loopback(&self) -> IpAddr {
+        self.registry.map_or(Ipv4Addr::LOCALHOST.into(), |registry| registry.ip())
     }
 }
 

@@ -34,11 +34,11 @@ pub use control_socket::{SocketError, query_status, request_shutdown};
 pub use lifecycle::{Lab, LabError};
 pub use node::{NodeError, TalosVersionError};
 pub use pki::TlsMaterialError;
-pub use record::{CriticalPath, Fact, LabRecord, RecordedRequest, Recorder};
+pub use record::{CriticalPath, Fact, LabRecord, RecordedRequest, Recorder, ServedTree};
 pub use registry::{ChartRegistry, RegistryError};
 pub use scenario::{Scenario, ScenarioError};
 pub use spec::{
-    ApiServers, ChartsFrom, DiskSpec, FluxRelease, LabFile, LabSpec, NodeSpec, ReleaseKey, ReleaseSpec, lab_folder,
-    web_folder,
+    ApiServers, ChartsFrom, DiskSpec, EncryptedFiles, FluxControllers, FluxRelease, KustomizeSummary, LabFile, LabSpec,
+    NodeSpec, PlayedReason, ReleaseKey, ReleaseSpec, WorkingTree, lab_folder, web_folder,
 };
 pub use status::{EtcdMemberSummary, LabStatus, SimulatedNodeStatus};

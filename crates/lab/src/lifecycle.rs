@@ -8,13 +8,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tools::{Tool, Toolbox};
 
-use super::cluster_context::OperatorTools;
+use super::cluster_context::{KustomizeController, OperatorTools, RealKustomize};
 use super::control_plane::{ControlPlane, Programs};
 use super::node::{LabContext, NodeDirectory, NodeError, SimulatedNode, TalosVersion, TalosVersionError};
 use super::record::Recorder;
 use super::registry::{ChartRegistry, RegistryError, crd_files};
-use super::scenario::{RegistryFault, Scenario};
-use super::spec::{LabFile, LabSpec, web_folder};
+use super::scenario::{FluxStage, RegistryFault, Scenario};
+use super::spec::{FluxControllers, KustomizeSummary, LabFile, LabSpec, PlayedReason, web_folder};
 use super::status::{LabStatus, RunningLab};
 use super::{cluster, control_socket};
 
@@ -34,6 +34,8 @@ pub enum LabError {
     Folder { folder: String, source: std::io::Error },
     #[error("the lab cannot serve charts")]
     Charts(#[from] RegistryError),
+    #[error("the scenario has faults of Kustomizations, which the real kustomize-controller does not have")]
+    KustomizationFaults,
 }
 
 /// A running lab. Its nodes and programs end with it.
@@ -64,6 +66,11 @@ impl Lab {
             helm_version: helm.version,
             registry: spec.registry_address(),
             folder: spec.folder.clone(),
+            kustomize: kustomize_controller(&spec, &scenario, toolbox, on_progress).await?,
+        };
+        let kustomize = match &operator_tools.kustomize {
+            KustomizeController::Played(reason) => KustomizeSummary::Played(reason.clone()),
+            KustomizeController::Real(real) => KustomizeSummary::Real(real.version.to_string()),
         };
         let folder_error = |source| LabError::Folder { folder: spec.folder.display().to_string(), source };
         let recorder = Recorder::default();
@@ -103,6 +110,7 @@ impl Lab {
             mirrors: spec.registry_address().map(|address| ("*".to_owned(), address.to_string())).into_iter().collect(),
             stand_ins: registry.as_ref().map(|registry| registry.stand_ins().to_vec()).unwrap_or_default(),
             seed,
+            kustomize,
         };
         file.write(&spec.folder).map_err(folder_error)?;
         Ok(Self { running, tasks, registry })
@@ -173,6 +181,27 @@ async fn start_registry(
     let address = if faults.is_empty() { address } else { unfaulted(address) };
     let registry = ChartRegistry::start(&crane, &helm, address, &folder, &spec.releases, spec.charts).await?;
     Ok(Some(registry))
+}
+
+/// The real kustomize-controller where it is wanted and can be had.
+async fn kustomize_controller(
+    spec: &LabSpec,
+    scenario: &Scenario,
+    toolbox: &Toolbox,
+    on_progress: OnProgress<'_>,
+) -> Result<KustomizeController, LabError> {
+    let FluxControllers::RealKustomize(tree) = &spec.flux else {
+        return Ok(KustomizeController::Played(PlayedReason::NotRequested));
+    };
+    if scenario.flux_faults.iter().any(|fault| [FluxStage::Root, FluxStage::Kustomization].contains(&fault.object)) {
+        return Err(LabError::KustomizationFaults);
+    }
+    Ok(match toolbox.provide(Tool::KustomizeController, on_progress).await {
+        Ok(found) => {
+            KustomizeController::Real(RealKustomize { program: found.path, version: found.version, tree: tree.clone() })
+        }
+        Err(error) => KustomizeController::Played(PlayedReason::Unavailable(ErrorReport::new(&error).to_string())),
+    })
 }
 
 async fn provide_programs(toolbox: &Toolbox, on_progress: OnProgress<'_>) -> Result<Programs, tools::Error> {

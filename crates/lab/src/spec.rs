@@ -134,6 +134,49 @@ pub enum ApiServers {
     All,
 }
 
+/// Who plays Flux. source-controller, helm-controller and flux-operator are always played.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum FluxControllers {
+    #[default]
+    Played,
+    /// The real kustomize-controller builds this tree; the played one where the real one cannot be had.
+    RealKustomize(WorkingTree),
+}
+
+/// The files that Flux's source has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkingTree {
+    pub root: PathBuf,
+    pub encrypted: EncryptedFiles,
+}
+
+/// What becomes of files that SOPS encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EncryptedFiles {
+    /// kustomize-controller decrypts them with the cluster's key.
+    Keep,
+    /// Their values are replaced: the cluster's key is a placeholder.
+    Placeholders,
+}
+
+/// Why kustomize-controller is played.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlayedReason {
+    NotRequested,
+    /// The program cannot be had, with the reason.
+    Unavailable(String),
+}
+
+/// The kustomize-controller of a lab.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KustomizeSummary {
+    Played(PlayedReason),
+    /// The real one, by its version.
+    Real(String),
+}
+
 /// The test cluster to simulate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabSpec {
@@ -151,6 +194,7 @@ pub struct LabSpec {
     pub folder: PathBuf,
     pub charts: ChartsFrom,
     pub api_servers: ApiServers,
+    pub flux: FluxControllers,
 }
 
 impl LabSpec {
@@ -178,6 +222,7 @@ pub struct LabFile {
     pub stand_ins: Vec<String>,
     /// The seed of the lab's random choices.
     pub seed: u64,
+    pub kustomize: KustomizeSummary,
 }
 
 /// The folder of a cluster's lab in the state directory.

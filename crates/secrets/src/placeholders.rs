@@ -5,8 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 
 const PLAIN: &str = "placeholder";
 const OBJECT: &str = "{}";
-/// As long as an age identity, with an invalid checksum.
-const AGE_IDENTITY: &str = "AGE-SECRET-KEY-1PLACEHXLDERPLACEHXLDERPLACEHXLDERPLACEHXLDERPLACEHXLDERQQQ";
+/// An age identity that can be parsed and decrypts nothing: kustomize-controller 1.7.3 rejects a Kustomization whose
+/// decryption Secret holds one with an invalid checksum, whether it has encrypted files or not.
+const AGE_IDENTITY: &str = "AGE-SECRET-KEY-1PLACEHXLDERPLACEHXLDERPLACEHXLDERPLACEHXLDERPLACEHXQQ5VZP6";
 
 /// Talos's secrets are base64, most of them of 32 bytes; its tokens may be any text.
 const OF_TALOS: &str = "cGxhY2Vob2xkZXItcGxhY2Vob2xkZXItcGxhY2Vob2w=";
@@ -176,9 +177,28 @@ fn key(content: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
+    /// The checksum of Bech32 (BIP 173); 1 for a valid text.
+    fn checksum(text: &str) -> u32 {
+        const LETTERS: &str = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+        const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];
+        let text = text.to_lowercase();
+        let (prefix, content) = text.rsplit_once('1').unwrap();
+        let high = prefix.bytes().map(|byte| u32::from(byte >> 5));
+        let low = prefix.bytes().map(|byte| u32::from(byte & 31));
+        let content = content.chars().map(|letter| u32::try_from(LETTERS.find(letter).unwrap()).unwrap());
+        high.chain([0]).chain(low).chain(content).fold(1, |sum, value| {
+            let step = |sum, (bit, generator)| if (sum >> (25 + bit)) & 1 == 1 { generator } else { 0 };
+            let added =
+                GENERATOR.iter().enumerate().fold(0, |added, (bit, generator)| added ^ step(sum, (bit, *generator)));
+            ((sum & 0x1ff_ffff) << 5) ^ value ^ added
+        })
+    }
+
     #[test]
-    fn an_age_placeholder_has_the_length_of_an_identity() {
+    fn an_age_placeholder_is_an_identity() {
         assert_eq!(AGE_IDENTITY.len(), "AGE-SECRET-KEY-1".len() + 58);
+        assert_eq!(checksum(AGE_IDENTITY), 1);
+        assert_ne!(checksum(&AGE_IDENTITY.replace("VZP6", "VZP7")), 1);
     }
 
     #[test]

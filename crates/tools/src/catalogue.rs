@@ -20,6 +20,8 @@ pub enum Tool {
     Crane,
     /// The Helm inside Flux 2.7's helm-controller; only the tests of the hand-over to Flux use it.
     Helm3,
+    /// Of Flux 2.7.5; for rehearsals with `--flux real`.
+    KustomizeController,
 }
 
 /// A Go module that builds one or more tools.
@@ -50,7 +52,7 @@ impl Tool {
         Self::Crane,
     ];
 
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Helm,
         Self::Sops,
         Self::Age,
@@ -64,6 +66,7 @@ impl Tool {
         Self::Etcdctl,
         Self::Etcdutl,
         Self::Crane,
+        Self::KustomizeController,
     ];
 
     /// The name of the program.
@@ -83,6 +86,7 @@ impl Tool {
             Self::Etcdutl => "etcdutl",
             Self::Crane => "crane",
             Self::Helm3 => "helm3",
+            Self::KustomizeController => "kustomize-controller",
         }
     }
 
@@ -96,6 +100,7 @@ impl Tool {
             Self::Kubectl | Self::KubeApiserver | Self::KubeControllerManager | Self::KubeScheduler => (1, 35, 4),
             Self::Etcd | Self::Etcdctl | Self::Etcdutl => (3, 6, 8),
             Self::Crane => (0, 22, 1),
+            Self::KustomizeController => (1, 7, 3),
             Self::Op => return None,
         };
         Some(Version::new(major, minor, patch))
@@ -112,11 +117,17 @@ impl Tool {
             Self::Op => Version::new(2, 0, 0),
             Self::Age | Self::AgeKeygen => Version::new(1, 0, 0),
             Self::Crane => Version::new(0, 19, 0),
+            Self::KustomizeController => Version::new(1, 7, 0),
             Self::Etcd | Self::Etcdctl | Self::Etcdutl => Version::new(3, 6, 0),
             Self::Kubectl | Self::KubeApiserver | Self::KubeControllerManager | Self::KubeScheduler => {
                 Version::new(1, 35, 0)
             }
         }
+    }
+
+    /// Whether the program can print its version. kustomize-controller 1.7.3 has no argument for it.
+    pub(super) fn prints_version(self) -> bool {
+        self != Self::KustomizeController
     }
 
     /// The arguments that make the program print its version.
@@ -152,6 +163,7 @@ impl Tool {
                 "github.com/google/go-containerregistry/cmd/crane",
                 "-X github.com/google/go-containerregistry/cmd/crane/cmd.Version=v0.22.1",
             ),
+            Self::KustomizeController => ("kustomize-controller", "github.com/fluxcd/kustomize-controller", ""),
             Self::Op => return None,
         };
         Some(Package { module, path, flags })

@@ -41,6 +41,18 @@ async fn a_program_of_the_cache_is_not_run_to_learn_its_version() {
 }
 
 #[tokio::test]
+async fn a_program_without_a_version_counts_in_the_tools_directory_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let tools = toolbox(&place("tools"), &place("path"), &place("cache"));
+    fake(&place("path"), "kustomize-controller", "v9.9.9");
+    assert!(tools.find(Tool::KustomizeController).await.is_err());
+    fake(&place("tools"), "kustomize-controller", "");
+    let found = tools.find(Tool::KustomizeController).await.unwrap();
+    assert_eq!((found.source, found.version), (Source::Directory, Tool::KustomizeController.pinned().unwrap()));
+}
+
+#[tokio::test]
 async fn a_helm_that_is_too_old_is_refused_with_both_versions() {
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name);

@@ -100,6 +100,9 @@ impl Toolbox {
             let known = match source {
                 // Checked against its digest, or built from its pinned source, before it was put there.
                 Source::Cache => tool.pinned(),
+                // Put there for this program.
+                Source::Directory if !tool.prints_version() => tool.pinned(),
+                _ if !tool.prints_version() => None,
                 _ => version(tool, &path).await,
             };
             let Some(version) = known else { continue };

@@ -19,6 +19,15 @@ pub(in crate::cli) struct LabOptionsArgs {
     /// Run an API server on the first control plane that is up, or on all of them (about 260 MB each).
     #[arg(long, value_name = "one|all", default_value = "one")]
     pub(in crate::cli) control_planes: ControlPlanesArg,
+    /// Play Flux, or let the real kustomize-controller build the working tree (built with go when first used).
+    #[arg(long, value_name = "played|real", default_value = "played")]
+    pub(in crate::cli) flux: FluxArg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum FluxArg {
+    Played,
+    Real,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

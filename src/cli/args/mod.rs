@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(super) use bundle::{BundleArgs, BundleCommand};
 pub(super) use etcd::{EtcdArgs, EtcdCommand};
-pub(super) use lab::{ChartsArg, ControlPlanesArg, LabArgs, LabCommand, LabOptionsArgs, RehearseArgs};
+pub(super) use lab::{ChartsArg, ControlPlanesArg, FluxArg, LabArgs, LabCommand, LabOptionsArgs, RehearseArgs};
 pub(super) use machineconfig::{GenArgs, MachineconfigArgs, MachineconfigCommand, OutputType, PatchArgs, ValidateArgs};
 pub(super) use node::{Afterwards, How, NodeArgs, NodeCommand};
 pub(super) use plan::PlanArgs;

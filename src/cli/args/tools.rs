@@ -12,6 +12,9 @@ pub(in crate::cli) struct ToolsArgs {
 pub(in crate::cli) enum ToolsCommand {
     /// Print the path and version of each program.
     List,
-    /// Install every program that a rehearsal needs: download it, or build it with go.
-    Install,
+    /// Install every program that a rehearsal needs, or the named ones: download it, or build it with go.
+    Install {
+        /// Such as `kustomize-controller`, which only `rehearse --flux real` uses.
+        tools: Vec<String>,
+    },
 }

@@ -301,7 +301,7 @@ fn to_proto_timestamp(at: Timestamp) -> prost_types::Timestamp {
 mod tests {
     use super::*;
     use crate::control_plane::Programs;
-    use crate::spec::{ApiServers, ChartsFrom, DiskSpec, LabSpec};
+    use crate::spec::{ApiServers, ChartsFrom, DiskSpec, FluxControllers, LabSpec};
 
     fn boot_id(seed: u64, name: &str) -> String {
         let node = NodeSpec { name: name.to_owned(), address: [10, 0, 0, 1].into(), disk: DiskSpec::default() };
@@ -316,6 +316,7 @@ mod tests {
             folder: std::path::PathBuf::new(),
             charts: ChartsFrom::StandIns,
             api_servers: ApiServers::One,
+            flux: FluxControllers::Played,
         };
         let recorder = Recorder::default();
         let scenario = Arc::new(Scenario::load("fast").unwrap());

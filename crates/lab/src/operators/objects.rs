@@ -112,9 +112,17 @@ pub(super) async fn set_status(
     }
 }
 
+/// Of an object whose spec never changed.
+pub(super) const FIRST_GENERATION: i64 = 1;
+
 /// The same condition, of an object's first generation.
-pub(super) fn current(mut condition: Value) -> Value {
-    condition["observedGeneration"] = json!(1);
+pub(super) fn current(condition: Value) -> Value {
+    at_generation(condition, FIRST_GENERATION)
+}
+
+/// The same condition, of this generation of its object.
+pub(super) fn at_generation(mut condition: Value, generation: i64) -> Value {
+    condition["observedGeneration"] = json!(generation);
     condition
 }
 

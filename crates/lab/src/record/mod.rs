@@ -55,6 +55,20 @@ pub struct LabRecord {
     /// Workloads whose pods were restarted because Flux adopted their release under another pod template.
     #[serde(default)]
     pub restarted_by_flux: Vec<String>,
+    /// What kustomize-controller was served.
+    #[serde(default)]
+    pub flux_tree: Option<ServedTree>,
+    /// Objects of Flux that the lab cannot play, each once.
+    #[serde(default)]
+    pub not_judged: BTreeSet<String>,
+}
+
+/// The working tree as Flux's source.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedTree {
+    pub files: usize,
+    /// Files whose encrypted values were replaced by placeholders.
+    pub replaced: Vec<String>,
 }
 
 /// Shared by everything in the lab.
@@ -110,6 +124,14 @@ impl Recorder {
 
     pub(super) fn record_restarts(&self, workloads: impl IntoIterator<Item = String>) {
         self.update(|record| record.restarted_by_flux.extend(workloads));
+    }
+
+    pub(super) fn record_tree(&self, tree: ServedTree) {
+        self.update(|record| record.flux_tree = Some(tree));
+    }
+
+    pub(super) fn record_not_judged(&self, object: String) {
+        self.update(|record| record.not_judged.insert(object));
     }
 
     /// Everything recorded so far, including the requests to the Kubernetes API of the lab in `folder`.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lab::{ApiServers, ChartsFrom, DiskSpec, Lab, LabSpec, NodeSpec, Scenario};
+use lab::{ApiServers, ChartsFrom, DiskSpec, FluxControllers, Lab, LabSpec, NodeSpec, Scenario};
 use test_support::LoopbackNetwork;
 use tools::{Options, Tool, Toolbox};
 
@@ -49,6 +49,7 @@ impl TestLab {
             folder: private(&folder),
             charts: ChartsFrom::StandIns,
             api_servers: ApiServers::One,
+            flux: FluxControllers::Played,
         };
         let toolbox = Toolbox::new(Options::from_environment(None));
         let lab = Lab::start(spec, scenario, &toolbox, &|_| {}).await.unwrap();

@@ -133,7 +133,7 @@ fn placeholders_have_the_shape_of_what_they_stand_for() {
       shop: shop://not/a/reference
     data:
       encoded: cGxhY2Vob2xkZXI=
-      age.agekey: QUdFLVNFQ1JFVC1LRVktMVBMQUNFSFhMREVSUExBQ0VIWExERVJQTEFDRUhYTERFUlBMQUNFSFhMREVSUExBQ0VIWExERVJRUVE=
+      age.agekey: QUdFLVNFQ1JFVC1LRVktMVBMQUNFSFhMREVSUExBQ0VIWExERVJQTEFDRUhYTERFUlBMQUNFSFhMREVSUExBQ0VIWFFRNVZaUDY=
     "#);
     // The value of the secret contains its indentation.
     let block = "kind: Secret\nstringData:\n  key: |-\nop://v/i/f\n  other: |-\n    op://v/i/f\n";

@@ -9,6 +9,8 @@ pub(super) const GIT_REPOSITORY: ObjectKind =
     ObjectKind { group: SOURCE, version: "v1", name: "GitRepository", plural: "gitrepositories" };
 pub(super) const OCI_REPOSITORY: ObjectKind =
     ObjectKind { group: SOURCE, version: "v1", name: "OCIRepository", plural: "ocirepositories" };
+pub(super) const HELM_REPOSITORY: ObjectKind =
+    ObjectKind { group: SOURCE, version: "v1", name: "HelmRepository", plural: "helmrepositories" };
 pub(super) const BUCKET: ObjectKind = ObjectKind { group: SOURCE, version: "v1", name: "Bucket", plural: "buckets" };
 pub(super) const KUSTOMIZATION: ObjectKind =
     ObjectKind { group: KUSTOMIZE, version: "v1", name: "Kustomization", plural: "kustomizations" };

@@ -9,19 +9,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::spec::ReleaseSpec;
+use crate::spec::ReleaseKey;
 
 /// The pod template of each workload of a release, by kind and name.
 pub(super) type PodTemplates = BTreeMap<String, Value>;
 
-pub(super) async fn pod_templates(client: &kube::Client, release: &ReleaseSpec) -> Result<PodTemplates, kube::Error> {
+pub(super) async fn pod_templates(client: &kube::Client, release: &ReleaseKey) -> Result<PodTemplates, kube::Error> {
     let mut found = of_kind::<Deployment>(client, release).await?;
     found.extend(of_kind::<StatefulSet>(client, release).await?);
     found.extend(of_kind::<DaemonSet>(client, release).await?);
     Ok(found)
 }
 
-async fn of_kind<K>(client: &kube::Client, release: &ReleaseSpec) -> Result<PodTemplates, kube::Error>
+async fn of_kind<K>(client: &kube::Client, release: &ReleaseKey) -> Result<PodTemplates, kube::Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + std::fmt::Debug,
 {

@@ -35,11 +35,11 @@ const CHILDREN: [ChildKustomization; 3] = [
 ];
 
 /// Fetches and applies the instance's sync source, says that the root is `applied`, then adopts its releases.
-pub(super) async fn run(context: &ClusterContext, instance: &FluxInstance, applied: &Notify) {
-    let Some(sync) = &instance.sync else { return };
+pub(super) async fn run(context: &ClusterContext, instance: &FluxInstance, sync: &Value, applied: &Notify) {
     let source = context.cache.wait_until(|cache| cache.ready_pod_of("source-controller")).await;
-    let revision = revision(sync);
-    fetch(context, instance, sync, &revision, source.fact).await;
+    let stored = StoredArtifact::invented(instance, sync);
+    fetch(context, instance, sync, &stored, source.fact).await;
+    let revision = stored.revision;
     let kustomize = context.cache.wait_until(|cache| cache.ready_pod_of("kustomize-controller")).await;
     let namespace = instance.namespace.as_str();
     fail_first(context, FluxStage::Root, KUSTOMIZATION, namespace, instance.sync_name()).await;
@@ -61,6 +61,47 @@ pub(super) async fn run(context: &ClusterContext, instance: &FluxInstance, appli
     }
 }
 
+/// What the status of a source says of its artifact (source-controller 1.7.4).
+#[derive(Debug, Clone)]
+pub(super) struct StoredArtifact {
+    pub(super) revision: String,
+    pub(super) path: String,
+    pub(super) url: String,
+    /// As `sha256:HEX`.
+    pub(super) digest: String,
+    /// In bytes.
+    pub(super) size: usize,
+}
+
+impl StoredArtifact {
+    /// One that nobody downloads.
+    fn invented(instance: &FluxInstance, sync: &Value) -> Self {
+        let (namespace, name) = (&instance.namespace, instance.sync_name());
+        let path = format!("{}/{namespace}/{name}/latest.tar.gz", instance.sync_kind().name.to_lowercase());
+        let digest: String =
+            Sha256::digest(sync.to_string().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        Self {
+            revision: revision(sync),
+            url: format!("http://source-controller.{namespace}.svc.cluster.local./{path}"),
+            path,
+            digest: format!("sha256:{digest}"),
+            size: 0,
+        }
+    }
+
+    pub(super) fn message(&self) -> String {
+        format!("stored artifact for revision '{}'", self.revision)
+    }
+
+    /// `status.artifact`.
+    pub(super) fn status(&self) -> Value {
+        json!({
+            "revision": self.revision, "path": self.path, "url": self.url, "digest": self.digest, "size": self.size,
+            "lastUpdateTime": timestamp::now(),
+        })
+    }
+}
+
 /// The revision of the fetched commit in source-controller's format.
 fn revision(sync: &Value) -> String {
     let reference = sync["ref"].as_str().unwrap_or("refs/heads/main");
@@ -69,7 +110,14 @@ fn revision(sync: &Value) -> String {
     format!("{reference}@sha1:{commit}")
 }
 
-async fn fetch(context: &ClusterContext, instance: &FluxInstance, sync: &Value, revision: &str, source: String) {
+/// Reports the source as fetched, once it exists and its Secret does.
+pub(super) async fn fetch(
+    context: &ClusterContext,
+    instance: &FluxInstance,
+    sync: &Value,
+    stored: &StoredArtifact,
+    source: String,
+) {
     let (client, namespace, name) = (&context.cache.client, instance.namespace.as_str(), instance.sync_name());
     let api = instance.sync_kind().api(client, Some(namespace));
     while api.get(name).await.is_err() {
@@ -90,14 +138,10 @@ async fn fetch(context: &ClusterContext, instance: &FluxInstance, sync: &Value, 
     fail_first(context, FluxStage::Source, instance.sync_kind(), namespace, name).await;
     let began = Instant::now();
     tokio::time::sleep(context.lab.scenario.operators.git_fetch.duration()).await;
-    let message = format!("stored artifact for revision '{revision}'");
+    let message = stored.message();
     let status = json!({
         "observedGeneration": 1,
-        "artifact": {
-            "revision": revision, "path": format!("gitrepository/{namespace}/{name}/latest.tar.gz"),
-            "url": format!("http://source-controller.{namespace}.svc.cluster.local./gitrepository/{namespace}/{name}/latest.tar.gz"),
-            "lastUpdateTime": timestamp::now(),
-        },
+        "artifact": stored.status(),
         "conditions": [
             condition("Ready", "True", "Succeeded", &message),
             condition("ArtifactInStorage", "True", "Succeeded", &message),
