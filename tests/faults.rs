@@ -5,13 +5,15 @@ use crate::common;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use common::TestEnvironment;
 use net::{AddressMap, Dialer};
 use serde_json::Value;
-use talos_client::{Client, ClientIdentity, EtcdBootstrap, connect_delays};
+use talos_client::{Client, ClientIdentity, EtcdBootstrap};
+use test_support::{Condition, Deadline, wait_until_async};
 
 fn reported(events: &[Value], step: &str) -> String {
     let mine = events.iter().filter(|event| event["step"] == step);
@@ -141,14 +143,12 @@ async fn two_etcds_are_reported_by_every_run_and_nothing_is_changed() {
     assert!(one.is_ok() && other.is_ok(), "{one:?} {other:?}");
     let members = async || {
         let ids = async |client: &Client| {
-            for pause in connect_delays() {
-                // etcd starts.
-                if let Ok(members) = client.etcd_members().await {
-                    return members.into_iter().map(|member| member.id).collect::<BTreeSet<u64>>();
-                }
-                tokio::time::sleep(pause).await;
-            }
-            unreachable!("the delays are endless")
+            // etcd starts.
+            wait_until_async(Deadline::after(Duration::from_mins(1)), async || match client.etcd_members().await {
+                Ok(members) => Condition::Met(members.into_iter().map(|member| member.id).collect::<BTreeSet<u64>>()),
+                Err(error) => Condition::Unmet(error.to_string()),
+            })
+            .await
         };
         tokio::join!(ids(&second), ids(&third))
     };

@@ -102,7 +102,7 @@ fn a_suspended_helm_release_is_reported_and_not_waited_for() {
     assert!(plan.contains("Flux does not adopt it: its HelmRelease is suspended"), "{plan}");
 }
 
-/// The encrypted Secret could be decrypted by nobody: its values are replaced where secrets are placeholders.
+/// The encrypted Secret could not be decrypted: its values are replaced where secrets are placeholders.
 #[test]
 fn with_the_real_kustomize_controller_the_tree_decides_what_flux_has() {
     if !has_optional_tool("kustomize-controller") {

@@ -1,5 +1,5 @@
 //! The table of failure modes in docs/reliability.md: every mode once, with a code, a test and a fault that exist. Only a mode
-//! that is open may have none of them.
+//! that is open may lack them.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;

@@ -29,7 +29,7 @@ fn administrator(environment: &TestEnvironment) -> ClientIdentity {
     ClientIdentity { ca_pem: pem("ca"), certificate_pem: pem("crt"), key_pem: pem("key").into() }
 }
 
-/// Bootstraps etcd a second time, on a control plane that is no member of the first.
+/// Bootstraps etcd a second time, on a control plane that is not a member of the first.
 async fn bootstrap_again(environment: &TestEnvironment) {
     let identity = administrator(environment);
     let address = |host: u8| IpAddr::from(environment.network().host(host));

@@ -8,7 +8,7 @@ use kube::{Api, Client};
 
 use super::error::{ApiError, with_retry};
 
-/// The signer of kubelets' serving certificates. Kubernetes approves none of its requests by itself (1.35, "Certificates and
+/// The signer of kubelets' serving certificates. Kubernetes does not approve its requests by itself (1.35, "Certificates and
 /// Certificate Signing Requests").
 const SERVING: &str = "kubernetes.io/kubelet-serving";
 /// The user that a kubelet is, before its node's name.

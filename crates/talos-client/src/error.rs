@@ -65,7 +65,7 @@ impl ClientError {
 const PERMANENT: [&str; 5] = [
     // 1.11 and 1.12, `v1alpha1_server.go`, `Bootstrap`; later versions return Unimplemented.
     "bootstrap can only be performed on a control plane node",
-    // `Rollback`, 1.11 to 1.14, `v1alpha1_server.go`: in a container, or installed nowhere.
+    // `Rollback`, 1.11 to 1.14, `v1alpha1_server.go`: in a container, or not installed.
     "system disk not found",
     // `Upgrade`, 1.11 and 1.12 in `maintenance/server.go`, 1.13 and 1.14 in `v1alpha1_server.go`.
     "Talos is not installed",

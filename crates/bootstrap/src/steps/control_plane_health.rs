@@ -120,7 +120,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// What is waited for, by what the API reports and what was found on the control planes. What fails is named first; work
-/// that fails and is tried again is no progress.
+/// that fails and is tried again does not count as progress.
 fn api_wait(api: &str, nodes: &[NodeHealth]) -> StepWait {
     let texts = |node: &NodeHealth| {
         let texts: Vec<&str> = node.issues.iter().map(|issue| issue.text.as_str()).collect();

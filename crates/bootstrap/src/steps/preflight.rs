@@ -125,7 +125,7 @@ impl Reachable {
     }
 
     /// Adds that the clock is not in sync (T08): etcd starts only once it is. Before a machine has its config it may know no
-    /// time server that it reaches, so this is no error yet.
+    /// time server that it reaches, so this is not an error yet.
     async fn with_clock_notice(&self, cx: &StepContext, resources: Resources, text: String) -> String {
         let clock = resources.find::<TimeStatus>("node").await.ok().flatten();
         if clock.is_none_or(|clock| clock.synced) {

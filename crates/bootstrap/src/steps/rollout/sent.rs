@@ -78,7 +78,7 @@ pub(super) async fn send(
 ///
 /// # Errors
 ///
-/// The node rejected it, or could not be asked before: nothing was changed on it. A request without an answer is no error.
+/// The node rejected it, or could not be asked before: nothing was changed on it. A request without a response is not an error.
 pub(super) async fn send_and_reboot(
     context: &RunContext,
     node: &InventoryNode,

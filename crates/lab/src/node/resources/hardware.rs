@@ -201,7 +201,7 @@ pub(super) fn node_addresses(node: &SimulatedNode) -> Vec<ResourceItem> {
         .to_vec()
 }
 
-/// Whether etcd may advertise an address: one of the valid subnets has it, and none of the excluded ones, which begin with
+/// Whether etcd may advertise an address: one of the valid subnets has it, and no excluded one, which begin with
 /// an exclamation mark (Talos 1.11 to 1.14, `EtcdSpecController`).
 pub(in crate::node) fn is_advertised(address: IpAddr, subnets: &[String]) -> bool {
     let contains = |subnet: &str| subnet.parse::<IpNet>().is_ok_and(|subnet| subnet.contains(&address));

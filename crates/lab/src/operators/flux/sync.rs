@@ -74,7 +74,7 @@ pub(super) struct StoredArtifact {
 }
 
 impl StoredArtifact {
-    /// One that nobody downloads.
+    /// One that is never downloaded.
     fn invented(instance: &FluxInstance, sync: &Value) -> Self {
         let (namespace, name) = (&instance.namespace, instance.sync_name());
         let path = format!("{}/{namespace}/{name}/latest.tar.gz", instance.sync_kind().name.to_lowercase());

@@ -15,7 +15,7 @@ const PLACEHOLDER: &str = "placeholder";
 /// Where SOPS keeps its metadata.
 const METADATA: &str = "sops";
 
-/// The formats that SOPS tells apart, by the file's extension as kustomize-controller does (SOPS 3.13).
+/// The formats that SOPS distinguishes, by the file's extension as kustomize-controller does (SOPS 3.13).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Yaml,
